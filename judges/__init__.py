@@ -1,0 +1,1 @@
+"""What a reply is worth: rubrics and the judges that apply them."""

@@ -1,0 +1,1 @@
+"""What a conversation hides: the place for guards that wrap a provider."""

@@ -1,0 +1,1 @@
+"""How a model is asked: chat types, HTTP clients, outcomes, retries and rate limits."""

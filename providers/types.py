@@ -1,0 +1,190 @@
+"""What is said to a model and what came back: the chat types that every layer shares.
+
+Nothing here knows of safety, of storage or of a vendor's wire format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+__all__ = [
+    "Image",
+    "Message",
+    "Observer",
+    "Outcome",
+    "Provider",
+    "Reply",
+    "Request",
+    "Role",
+    "Sampling",
+    "Usage",
+    "request_hash",
+]
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image as it is sent. Its bytes are read by `load` only while a request is in flight.
+
+    `sha256` is the hash of the bytes that are sent, `size` their number.
+    """
+
+    sha256: str
+    media_type: str
+    size: int
+    width: int
+    height: int
+    load: Callable[[], bytes] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a chat: its images come first, then its text."""
+
+    role: Role
+    text: str
+    images: tuple[Image, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Sampling parameters; None leaves one to the endpoint. `extra` is merged into the body."""
+
+    temperature: float | None = 0.0
+    max_tokens: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The parameters that are set, as a JSON-able mapping (`extra` merged last)."""
+        named = {
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "top_p": self.top_p,
+            "seed": self.seed,
+        }
+        return {name: value for name, value in named.items() if value is not None} | dict(self.extra)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call: the exact messages, the sampling and, where wanted, a JSON schema for the answer.
+
+    `response_schema` is a JSON schema asked for as `response_format` where the endpoint has it.
+    """
+
+    messages: tuple[Message, ...]
+    sampling: Sampling = Sampling()
+    response_schema: Mapping[str, Any] | None = None
+
+
+class Outcome(StrEnum):
+    """What one turn came to. The first five are observations; the last two are asked again."""
+
+    ANSWERED = "answered"
+    REFUSED_BY_PROVIDER = "refused_by_provider"
+    REFUSED_BY_GUARD = "refused_by_guard"
+    TRUNCATED = "truncated"
+    EMPTY = "empty"
+    ERROR_TRANSIENT = "error_transient"
+    ERROR_PERMANENT = "error_permanent"
+
+    @property
+    def observed(self) -> bool:
+        """Whether this is an observation: kept, and not asked again."""
+        return self not in (Outcome.ERROR_TRANSIENT, Outcome.ERROR_PERMANENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the endpoint reports them, and the cost in US dollars if it states one; None is unknown."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one attempt at a request came to.
+
+    `text` is the answer without any reasoning; it is partial when `truncated` or blocked midway.
+    `error` is one clear line (never with a key in it) for every outcome but `answered`.
+    `raw` is the response body as text; `retry_after_s` what the current error asked us to wait.
+    `latency_s` is the wall time of this attempt, waiting for a permit left out.
+    """
+
+    outcome: Outcome
+    text: str = ""
+    reasoning: str | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+    status_code: int | None = None
+    usage: Usage = Usage()
+    resolved_model: str | None = None
+    response_id: str | None = None
+    started_at: datetime | None = None
+    latency_s: float = 0.0
+    retry_after_s: float | None = None
+    raw: str | None = None
+
+
+Observer = Callable[[Reply, float], None]
+"""Told of an attempt that will be repeated and of the seconds until then."""
+
+
+class Provider(Protocol):
+    """A model that can be asked. Implementations are safe to share between tasks."""
+
+    @property
+    def identity(self) -> str:
+        """Provider and model, such as `openai/gpt-4o`: goes into the request hash."""
+        ...
+
+    async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
+        """Ask once, with retries; return the last attempt's reply.
+
+        Endpoint failures are outcomes, not exceptions.
+
+        Raises:
+            TargetStoppedError: authentication, quota or model name is wrong, so that
+                no further request to this target can succeed.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        ...
+
+
+def request_hash(
+    identity: str, request: Request, *, moderator: str | None = None, sample: int = 0
+) -> str:
+    """SHA-256 over all that decides the answer; base URL, keys and concurrency are left out.
+
+    Images enter by the hash of the bytes that are sent.
+    """
+    content = {
+        "identity": identity,
+        "messages": [
+            [message.role, message.text, [image.sha256 for image in message.images]]
+            for message in request.messages
+        ],
+        "sampling": request.sampling.as_dict(),
+        "schema": request.response_schema,
+        "moderator": moderator,
+        "sample": sample,
+    }
+    canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""What is known: the DuckDB store, its views, the metrics and the reports."""

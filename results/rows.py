@@ -1,0 +1,192 @@
+"""The rows of the store: one frozen dataclass a table, one field a column, in the table's order.
+
+Every table is append-only. JSON columns are given as JSON text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+__all__ = [
+    "DialogueRow",
+    "EventRow",
+    "ImageRow",
+    "JudgeRow",
+    "Row",
+    "RunDialogueRow",
+    "RunRow",
+    "StepRow",
+    "TargetRow",
+    "TurnRow",
+    "VerdictRow",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """Table `runs`: one plan. `run_id` is the first 12 digits of `fingerprint`."""
+
+    run_id: str
+    fingerprint: str
+    created_at: datetime
+    program_version: str
+    dataset_name: str
+    dataset_digest: str
+    dataset_path: str
+    dataset_licence: str | None
+    settings: str  # JSON: all that decides the results
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRow:
+    """Table `run_targets`: a model under evaluation in a run, with its parameters."""
+
+    run_id: str
+    target_key: str  # hash of everything below but the name and the prices
+    name: str  # as the user gave it
+    identity: str  # provider/model
+    history: str  # scripted | live | none
+    images: str  # on | off | blank
+    sampling: str  # JSON
+    moderator: str | None
+    sample: int
+    prices: str | None  # JSON: US dollars a token, snapshot of the run's start; None is unknown
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeRow:
+    """Table `run_judges`: a judge that a run uses."""
+
+    run_id: str
+    judge_key: str  # hash of identity, rubric and sampling
+    name: str
+    identity: str
+    rubric: str  # preset name or file name
+    rubric_hash: str
+    sampling: str  # JSON
+    prices: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunDialogueRow:
+    """Table `run_dialogues`: a dialogue that a run plans; `not_attempted` says why it cannot be sent."""
+
+    run_id: str
+    dialogue_key: str
+    not_attempted: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """Table `run_events`: a session of a run started, finished or stopped."""
+
+    run_id: str
+    session_id: str
+    at: datetime
+    event: str  # started | finished | stopped
+    detail: str  # JSON
+
+
+@dataclass(frozen=True, slots=True)
+class DialogueRow:
+    """Table `dialogues`: an item at one length, as it was read."""
+
+    dialogue_key: str
+    dataset_digest: str
+    item_id: str
+    length: int  # number of user turns
+    scenario: str | None
+    source: str | None
+    method: str | None
+    benign: bool | None
+    question: str | None
+    messages: str  # JSON: [{"role", "content", "images": [path]}]
+    extra: str  # JSON: other fields of the record
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """Table `images`: an image as it was sent; its bytes are never stored."""
+
+    sha256: str
+    media_type: str
+    size: int
+    width: int
+    height: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """Table `steps`: which request a run's conversation made at one user turn (1-based)."""
+
+    run_id: str
+    target_key: str
+    dialogue_key: str
+    turn: int
+    request_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRow:
+    """Table `turns`: one attempt at one request, and what came back."""
+
+    request_hash: str
+    attempt: int  # 1, 2, ... within one session
+    run_id: str
+    session_id: str
+    target_key: str
+    outcome: str
+    text: str
+    reasoning: str | None
+    finish_reason: str | None
+    error: str | None
+    status_code: int | None
+    resolved_model: str | None
+    response_id: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    reasoning_tokens: int | None
+    cached_tokens: int | None
+    cost_usd: float | None
+    started_at: datetime
+    latency_s: float
+    request: str  # JSON: the messages as sent, images by hash
+    raw: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictRow:
+    """Table `verdicts`: one judge's label of one reply, every attempt."""
+
+    verdict_hash: str  # judge_key, request_hash, dialogue_key and the exact messages to the judge
+    judge_key: str
+    request_hash: str  # the reply that was judged
+    dialogue_key: str
+    run_id: str
+    session_id: str
+    label: str  # safe | unsafe | unscored
+    reason: str | None  # of unscored: parse_failure | judge_refused | judge_blocked | judge_error | nothing_to_judge
+    refusal: bool | None  # whether the reply refuses, where the judge says so
+    explanation: str | None
+    raw: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost_usd: float | None
+    at: datetime
+    latency_s: float
+
+
+Row = (
+    RunRow
+    | TargetRow
+    | JudgeRow
+    | RunDialogueRow
+    | EventRow
+    | DialogueRow
+    | ImageRow
+    | StepRow
+    | TurnRow
+    | VerdictRow
+)
