@@ -1,0 +1,177 @@
+"""The command line: `python -m safemt_client` and `safemt`.
+
+Only the parser lives here; each command is imported when it is called, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from safemt_client import __version__
+from safemt_client.providers.errors import InputError, SafemtError
+
+__all__ = ["main"]
+
+_COMMANDS = ("run", "report", "sql", "runs", "judge", "export", "data")
+_EPILOG = """commands (run is the default one):
+  run      ask targets, judge and score; the same command resumes
+  report   print the scores of a run
+  sql      ask the store a question, also while a run goes on
+  runs     list the runs of a store
+  judge    judge a stored run again, without asking the target
+  export   write results in another layout
+  data     data check PATH: look at a data set before spending anything
+'COMMAND --help' tells more. exit status: 0 done, 1 stopped early or coverage too low (resumable), 2 bad input
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] not in _COMMANDS and words[0] not in ("-h", "--help", "--version"):
+        words.insert(0, "run")
+    parser = _parser()
+    if not words:
+        parser.print_usage(sys.stderr)
+        print("safemt: nothing to do: try --provider demo, or --help", file=sys.stderr)
+        return 2
+    arguments = parser.parse_args(words)
+    try:
+        return _dispatch(arguments)
+    except InputError as error:
+        print(f"safemt: {error}", file=sys.stderr)
+        return 2
+    except SafemtError as error:
+        print(f"safemt: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("safemt: interrupted; the same command resumes", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of a pipe has gone, such as `head`: nothing left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(arguments: argparse.Namespace) -> int:
+    from safemt_client import commands
+
+    return {
+        "run": commands.run,
+        "report": commands.report,
+        "sql": commands.sql,
+        "runs": commands.runs,
+        "judge": commands.judge,
+        "export": commands.export,
+        "data": commands.data,
+    }[arguments.command](arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="safemt",
+        description="Measure how a multimodal model behaves when harm is spread over a conversation.",
+        usage="safemt --provider NAME --data FOLDER [options] | safemt COMMAND ...",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"safemt_client {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title=argparse.SUPPRESS)
+    _run(commands.add_parser("run", help="ask targets, judge and score (the default)"))
+
+    report = commands.add_parser("report", help="print the scores of a run")
+    _db(report)
+    report.add_argument("--run", metavar="ID", help="run id (default: the latest)")
+    report.add_argument("--json", action="store_true", help="machine-readable")
+
+    sql = commands.add_parser("sql", help="ask the store a question")
+    sql.add_argument("query", help="one read-only SQL statement; docs/sql.md lists the views")
+    _db(sql)
+    sql.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    sql.add_argument("--max-rows", type=int, default=None, metavar="N", help="at most N rows")
+
+    runs = commands.add_parser("runs", help="list the runs of a store")
+    _db(runs)
+
+    judge = commands.add_parser("judge", help="judge a stored run again, without asking the target")
+    _db(judge)
+    judge.add_argument("--run", metavar="ID", help="run id (default: the latest)")
+    _judge(judge)
+    _limits(judge)
+    judge.add_argument("--quiet", action="store_true", default=None, help="no progress")
+
+    export = commands.add_parser("export", help="write results in another layout")
+    _db(export)
+    export.add_argument("--run", metavar="ID", help="run id (default: the latest)")
+    export.add_argument("--format", choices=("reference",), default="reference")
+    export.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+
+    data = commands.add_parser("data", help="look at a data set")
+    actions = data.add_subparsers(dest="action", required=True)
+    check = actions.add_parser("check", help="count, and name what is missing, broken, double or odd")
+    check.add_argument("path", help="what --data takes")
+    check.add_argument("--json", action="store_true", help="machine-readable")
+    check.add_argument("--no-images", action="store_true", help="do not open the images")
+    return parser
+
+
+def _db(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--db", type=Path, default=None, metavar="FILE", help="store (safemt.duckdb)")
+
+
+def _judge(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--judge", metavar="NAME", help="judge's provider, or none (gpt-4o-mini)")
+    parser.add_argument("--judge-base-url", metavar="URL", help="endpoint of the judge")
+    parser.add_argument("--rubric", metavar="NAME", help="paper, by-scenario, or a TOML file (paper)")
+    parser.add_argument("--judge-temperature", type=float, metavar="T", help="(0.6, as published)")
+
+
+def _limits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rpm", type=float, metavar="N", help="requests a minute, per account")
+    parser.add_argument("--tpm", type=float, metavar="N", help="tokens a minute, per account")
+    parser.add_argument("--max-concurrency", type=int, metavar="N", help="calls in flight (16)")
+    parser.add_argument("--max-wait", type=float, metavar="S", help="seconds of waiting a turn (3600)")
+    parser.add_argument("--attempt-timeout", type=float, metavar="S", help="seconds an attempt (180)")
+    parser.add_argument("--turn-timeout", type=float, metavar="S", help="seconds a turn, all told (7200)")
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Ask targets, judge and score. The same command resumes."
+    parser.add_argument(
+        "--provider",
+        action="append",
+        metavar="NAME",
+        help="target: gpt-4o, anthropic/NAME, NAME@http://127.0.0.1:8000/v1, demo; repeat for several",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML with the same names; flags win")
+    parser.add_argument("--data", metavar="PATH", help="SafeMT folder, .jsonl, hf:NAME, or sample")
+    parser.add_argument("--base-url", metavar="URL", help="endpoint of the targets")
+    parser.add_argument("--turns", metavar="K,K", help="lengths to run (all)")
+    parser.add_argument("--scenario", action="append", metavar="NAME", help="only this one; repeatable")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N items")
+    parser.add_argument("--history", choices=("scripted", "live", "none"), help="(scripted)")
+    parser.add_argument("--images", choices=("on", "off", "blank"), help="(on)")
+    parser.add_argument("--image-max-edge", type=int, metavar="PX", help="downscale past this edge")
+    parser.add_argument("--image-max-bytes", type=int, metavar="N", help="downscale past this size")
+    parser.add_argument("--temperature", type=float, metavar="T", help="(0)")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="(1024 for NAME@URL, else unset)")
+    parser.add_argument("--top-p", type=float, metavar="P")
+    parser.add_argument("--seed", type=int, metavar="N")
+    _judge(parser)
+    _limits(parser)
+    parser.add_argument("--min-coverage", type=float, metavar="X", help="below it the status is 1 (0.98)")
+    _db(parser)
+    parser.add_argument("--dry-run", action="store_true", default=None, help="print the plan and stop")
+    parser.add_argument("--fresh", action="store_true", default=None, help="ask anew, as another sample")
+    parser.add_argument(
+        "--new-run", action="store_true", default=None, help="go on although the data set has changed"
+    )
+    parser.add_argument("--quiet", action="store_true", default=None, help="no progress")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

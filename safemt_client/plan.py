@@ -1,0 +1,342 @@
+"""The plan: which turns and verdicts are missing, before anything is spent.
+
+A plan is a value. It is made from the settings, the data set and what the store already holds;
+the scheduler carries it out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from safemt_client import __version__
+from safemt_client.conversation import History, continues, first_turn, messages_at
+from safemt_client.datasets.model import Dataset, Dialogue
+from safemt_client.judges.llm import LLMJudge, Subject
+from safemt_client.providers.types import Image, Message, Outcome, Request, Sampling, request_hash
+from safemt_client.results.rows import DialogueRow, JudgeRow, RunRow, StepRow, TargetRow
+from safemt_client.results.store import Store
+
+__all__ = ["Conversation", "Judging", "Plan", "Target", "make_plan", "select"]
+
+# Rough figures for the estimate that is printed before a run; the run itself counts.
+_CHARACTERS_A_TOKEN = 4
+_TOKENS_AN_IMAGE = 800
+_TOKENS_A_REPLY = 350
+
+
+@dataclass(frozen=True)
+class Target:
+    """The model under evaluation: a provider plus parameters. `sample` counts `--fresh` runs."""
+
+    name: str
+    identity: str
+    history: History
+    images: str
+    sampling: Sampling
+    sample: int = 0
+    prices: Mapping[str, float] | None = None
+
+    @property
+    def key(self) -> str:
+        """Hash of all that decides the replies; the name and the prices are left out."""
+        return _digest(
+            [self.identity, self.history, self.images, self.sampling.as_dict(), None, self.sample]
+        )[:16]
+
+    def row(self, run_id: str) -> TargetRow:
+        """The row of table `run_targets`."""
+        return TargetRow(
+            run_id,
+            self.key,
+            self.name,
+            self.identity,
+            self.history,
+            self.images,
+            json.dumps(self.sampling.as_dict(), sort_keys=True),
+            None,
+            self.sample,
+            None if self.prices is None else json.dumps(dict(self.prices)),
+        )
+
+
+@dataclass(slots=True)
+class Conversation:
+    """A dialogue being run against a target: what was said so far, and the next user turn."""
+
+    target: Target
+    dialogue: Dialogue
+    key: str
+    images: Mapping[str, Image]
+    turn: int
+    replies: list[str] = field(default_factory=list)
+
+    @property
+    def turns_left(self) -> int:
+        """Requests that are still to be made."""
+        return self.dialogue.length - self.turn + 1
+
+    def request(self) -> Request:
+        """The request of the next turn."""
+        messages = messages_at(self.dialogue, self.turn, self.target.history, self.replies, self.images)
+        return Request(messages, self.target.sampling)
+
+    def hash(self, request: Request) -> str:
+        """The key under which the request's reply is stored."""
+        return request_hash(self.target.identity, request, sample=self.target.sample)
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """A reply that waits for its verdict."""
+
+    subject: Subject
+    outcome: Outcome
+    request_hash: str
+    dialogue_key: str
+    target_key: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run has to do.
+
+    `pending` holds the conversations that still need a request, `judgings` the replies in the store
+    without a verdict, `steps` the steps of turns that the store holds already.
+    `not_attempted` maps a dialogue's key to the reason why it cannot be sent.
+    """
+
+    run: RunRow
+    dataset: Dataset
+    targets: tuple[Target, ...]
+    judge: JudgeRow | None
+    dialogues: tuple[DialogueRow, ...]
+    not_attempted: Mapping[str, str]
+    pending: tuple[Conversation, ...]
+    judgings: tuple[Judging, ...]
+    steps: tuple[StepRow, ...]
+    cached_turns: Mapping[str, int]
+    cached_verdicts: int
+
+    @property
+    def requests(self) -> Counter[str]:
+        """Requests to make at most, per target key."""
+        return Counter(
+            {
+                target.key: sum(c.turns_left for c in self.pending if c.target is target)
+                for target in self.targets
+            }
+        )
+
+    @property
+    def verdicts(self) -> int:
+        """Replies to judge at most."""
+        return len(self.judgings) + len(self.pending) if self.judge is not None else 0
+
+    def tokens(self, target: Target) -> tuple[int, int]:
+        """Estimated prompt and completion tokens of a target's requests."""
+        prompt = completion = 0
+        for conversation in self.pending:
+            if conversation.target is not target:
+                continue
+            text = sum(len(message.text) for message in conversation.dialogue.messages)
+            pictures = sum(len(message.images) for message in conversation.dialogue.messages)
+            one = text // _CHARACTERS_A_TOKEN + pictures * _TOKENS_AN_IMAGE
+            turns = conversation.turns_left
+            # A live conversation's prompt grows: on the average turn it is half as long.
+            prompt += one * turns if turns == 1 else one * (turns + 1) // 2
+            completion += turns * min(target.sampling.max_tokens or _TOKENS_A_REPLY, _TOKENS_A_REPLY)
+        return prompt, completion
+
+    def cost(self, target: Target) -> float | None:
+        """Estimated US dollars for a target, None where no price is known."""
+        if target.prices is None:
+            return None
+        prompt, completion = self.tokens(target)
+        return prompt * target.prices.get("input", 0.0) + completion * target.prices.get("output", 0.0)
+
+
+def select(
+    dataset: Dataset,
+    turns: Sequence[int] | None,
+    scenarios: Sequence[str] | None,
+    limit: int | None,
+) -> tuple[Dialogue, ...]:
+    """The dialogues of a run. `limit` counts items, so that pairs over the lengths stay whole."""
+    wanted = [
+        dialogue
+        for dialogue in dataset.dialogues
+        if (turns is None or dialogue.length in turns)
+        and (scenarios is None or dialogue.scenario in scenarios)
+    ]
+    if limit is not None:
+        items = dict.fromkeys(dialogue.item_id for dialogue in wanted)
+        kept = set(list(items)[:limit])
+        wanted = [dialogue for dialogue in wanted if dialogue.item_id in kept]
+    return tuple(wanted)
+
+
+def make_plan(
+    *,
+    dataset: Dataset,
+    chosen: Sequence[Dialogue],
+    targets: Sequence[Target],
+    judge: LLMJudge | None,
+    judge_name: str | None,
+    judge_prices: Mapping[str, float] | None,
+    images: Mapping[str, Image | str],
+    settings: Mapping[str, Any],
+    store: Store | None,
+) -> Plan:
+    """Compare what is wanted with what the store holds.
+
+    `images` maps each path of the dialogues to the image, or to the reason why it cannot be sent;
+    it is empty for `--images off`. `settings` is what decides the results, for the fingerprint.
+    """
+    fingerprint = _digest(
+        [
+            dataset.digest,
+            sorted(dataset.dialogue_key(dialogue) for dialogue in chosen),
+            sorted(target.key for target in targets),
+            None if judge is None else judge.key,
+        ]
+    )
+    run = RunRow(
+        run_id=fingerprint[:12],
+        fingerprint=fingerprint,
+        created_at=datetime.now(UTC),
+        program_version=__version__,
+        dataset_name=dataset.name,
+        dataset_digest=dataset.digest,
+        dataset_path=str(dataset.path),
+        dataset_licence=dataset.licence,
+        settings=json.dumps(dict(settings), sort_keys=True),
+    )
+    not_attempted: dict[str, str] = {}
+    conversations: list[Conversation] = []
+    for dialogue in chosen:
+        key = dataset.dialogue_key(dialogue)
+        paths = [path for message in dialogue.messages for path in message.images] if images else []
+        broken = [found for path in paths if isinstance(found := images[path], str)]
+        if broken:
+            not_attempted[key] = broken[0]
+            continue
+        ready = {path: found for path in paths if not isinstance(found := images[path], str)}
+        conversations += [
+            Conversation(target, dialogue, key, ready, first_turn(dialogue, target.history))
+            for target in targets
+        ]
+    pending, done, steps, cached = _walk(conversations, run.run_id, store)
+    judgings, cached_verdicts = _unjudged(done, judge, store)
+    return Plan(
+        run=run,
+        dataset=dataset,
+        targets=tuple(targets),
+        judge=None if judge is None else _judge_row(judge, run.run_id, judge_name, judge_prices),
+        dialogues=tuple(_dialogue_row(dataset, dialogue) for dialogue in chosen),
+        not_attempted=not_attempted,
+        pending=tuple(sorted(pending, key=lambda c: -c.turns_left)),
+        judgings=judgings,
+        steps=steps,
+        cached_turns=cached,
+        cached_verdicts=cached_verdicts,
+    )
+
+
+def _walk(
+    conversations: Iterable[Conversation], run_id: str, store: Store | None
+) -> tuple[list[Conversation], list[Judging], tuple[StepRow, ...], Counter[str]]:
+    """Follow each conversation through the store, one query a turn of all of them together."""
+    pending: list[Conversation] = []
+    done: list[Judging] = []
+    steps: list[StepRow] = []
+    cached: Counter[str] = Counter()
+    open_now = list(conversations)
+    while open_now:
+        asked = [(c, request := c.request(), c.hash(request)) for c in open_now]
+        known = {} if store is None else store.observed([key for _, _, key in asked])
+        open_now = []
+        for conversation, request, key in asked:
+            reply = known.get(key)
+            if reply is None:
+                pending.append(conversation)
+                continue
+            outcome = Outcome(reply.outcome)
+            steps.append(
+                StepRow(run_id, conversation.target.key, conversation.key, conversation.turn, key)
+            )
+            cached[conversation.target.key] += 1
+            if conversation.turns_left == 1:
+                done.append(judging(conversation, request.messages, outcome, reply.text, key))
+            elif continues(outcome):
+                conversation.replies.append(reply.text)
+                conversation.turn += 1
+                open_now.append(conversation)
+    return pending, done, tuple(steps), cached
+
+
+def judging(
+    conversation: Conversation, messages: tuple[Message, ...], outcome: Outcome, text: str, key: str
+) -> Judging:
+    """What the judge is to see of a conversation's last reply."""
+    question = conversation.dialogue.question or messages[-1].text
+    subject = Subject(
+        question=question, messages=messages, reply=text, scenario=conversation.dialogue.scenario
+    )
+    return Judging(subject, outcome, key, conversation.key, conversation.target.key)
+
+
+def _unjudged(
+    done: Sequence[Judging], judge: LLMJudge | None, store: Store | None
+) -> tuple[tuple[Judging, ...], int]:
+    if judge is None or store is None:
+        return (tuple(done) if judge is not None else ()), 0
+    hashes = [judge.verdict_hash(j.subject, j.request_hash, j.dialogue_key) for j in done]
+    known = store.verdicts(hashes)
+    missing = tuple(j for j, key in zip(done, hashes, strict=True) if key not in known)
+    return missing, len(done) - len(missing)
+
+
+def _judge_row(
+    judge: LLMJudge, run_id: str, name: str | None, prices: Mapping[str, float] | None
+) -> JudgeRow:
+    return JudgeRow(
+        run_id,
+        judge.key,
+        name or judge.provider.identity,
+        judge.provider.identity,
+        judge.rubric.name,
+        judge.rubric.hash,
+        json.dumps(judge.sampling.as_dict(), sort_keys=True),
+        None if prices is None else json.dumps(dict(prices)),
+    )
+
+
+def _dialogue_row(dataset: Dataset, dialogue: Dialogue) -> DialogueRow:
+    messages = [
+        {"role": message.role, "content": message.text}
+        | ({"images": list(message.images)} if message.images else {})
+        for message in dialogue.messages
+    ]
+    return DialogueRow(
+        dialogue_key=dataset.dialogue_key(dialogue),
+        dataset_digest=dataset.digest,
+        item_id=dialogue.item_id,
+        length=dialogue.length,
+        scenario=dialogue.scenario,
+        source=dialogue.source,
+        method=dialogue.method,
+        benign=dialogue.benign,
+        question=dialogue.question,
+        messages=json.dumps(messages, ensure_ascii=False),
+        extra=json.dumps(dict(dialogue.extra), ensure_ascii=False, default=str),
+    )
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,186 @@
+"""What the terminal shows while a run goes on: a live table, plain lines, or nothing."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from safemt_client.providers.types import Outcome, Usage
+from safemt_client.results.text import plain
+
+if TYPE_CHECKING:
+    from safemt_client.plan import Plan
+
+__all__ = ["Progress", "money", "span"]
+
+_PLAIN_EVERY_S = 30.0
+_LIVE_EVERY_S = 0.25
+_FAILED = (Outcome.ERROR_TRANSIENT, Outcome.ERROR_PERMANENT)
+
+
+@dataclass
+class _Line:
+    name: str
+    total: int
+    cached: int
+    done: int = 0
+    in_flight: int = 0
+    failed: int = 0
+    tokens: int = 0
+    cost_usd: float = 0.0
+    priced: bool = False
+    outcomes: Counter[str] = field(default_factory=Counter)
+    retries: list[tuple[float, str]] = field(default_factory=list)
+    stopped: str | None = None
+
+
+class Progress:
+    """Counts what the scheduler reports, and shows it. Implements the scheduler's `Listener`."""
+
+    def __init__(
+        self, plan: Plan, console: Console, *, quiet: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._clock = clock
+        self._begin = clock()
+        self._notice: str | None = None
+        requests = plan.requests
+        self._lines = {
+            target.key: _Line(target.name, requests[target.key], plan.cached_turns.get(target.key, 0))
+            for target in plan.targets
+        }
+        if plan.judge is not None:
+            self._lines[plan.judge.judge_key] = _Line(
+                f"judge {plan.judge.name}", plan.verdicts, plan.cached_verdicts
+            )
+
+    def asking(self, key: str) -> None:
+        """A turn or a verdict was begun."""
+        self._lines[key].in_flight += 1
+
+    def retrying(self, key: str, reason: str, wait_s: float) -> None:
+        """An attempt failed and will be repeated."""
+        line = self._lines[key]
+        now = self._clock()
+        line.retries = [entry for entry in line.retries if entry[0] > now]
+        line.retries.append((now + wait_s, reason))
+
+    def landed(self, key: str, outcome: str, usage: Usage, cost_usd: float | None) -> None:
+        """A turn or a verdict is in the store."""
+        line = self._lines[key]
+        line.in_flight -= 1
+        if outcome == "abandoned":
+            return
+        line.outcomes[outcome] += 1
+        line.done += 1
+        line.failed += outcome in _FAILED
+        line.tokens += (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
+        if cost_usd is not None:
+            line.cost_usd += cost_usd
+            line.priced = True
+
+    def stopped(self, key: str, reason: str) -> None:
+        """A target or the judge cannot be asked any more: said at once."""
+        line = self._lines[key]
+        line.stopped = reason
+        self._console.print(f"[red]{escape(plain(line.name))} stopped:[/] {escape(plain(reason))}")
+
+    def notice(self, text: str) -> None:
+        """A line from the program itself, shown even when quiet."""
+        self._notice = text
+        self._console.print(escape(text))
+
+    async def show(self) -> None:
+        """Keep the display current until cancelled."""
+        if self._quiet:
+            await anyio.sleep_forever()
+        elif self._console.is_terminal:
+            with Live(self.table(), console=self._console, auto_refresh=False) as live:
+                try:
+                    while True:
+                        await anyio.sleep(_LIVE_EVERY_S)
+                        live.update(self.table(), refresh=True)
+                finally:
+                    live.update(self.table(), refresh=True)
+        else:
+            while True:
+                await anyio.sleep(_PLAIN_EVERY_S)
+                for text in self.lines():
+                    self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def lines(self) -> list[str]:
+        """One plain line a target, for an output that is no terminal."""
+        elapsed = max(self._clock() - self._begin, 1e-9)
+        shown = []
+        for line in self._lines.values():
+            parts = [
+                f"{plain(line.name)}: {line.done}/{line.total} done",
+                f"{line.cached} cached",
+                f"{line.in_flight} in flight",
+                f"{line.failed} failed",
+                f"{line.done / elapsed:.1f}/s",
+            ]
+            if retry := self._retry(line):
+                parts.append(retry)
+            if left := self._left(line):
+                parts.append(f"{left} left")
+            shown.append(", ".join(parts))
+        return shown
+
+    def table(self) -> Table:
+        """The live table."""
+        elapsed = max(self._clock() - self._begin, 1e-9)
+        table = Table(box=None, pad_edge=False)
+        for name in ("", "done", "cached", "in flight", "retrying", "failed", "tokens", "cost", "rate", "left"):
+            table.add_column(name, justify="left" if name in ("", "retrying") else "right")
+        for line in self._lines.values():
+            table.add_row(
+                escape(plain(line.name)),
+                f"{line.done}/{line.total}",
+                str(line.cached),
+                str(line.in_flight),
+                escape(line.stopped and "stopped" or self._retry(line)),
+                f"[red]{line.failed}[/]" if line.failed else "0",
+                f"{line.tokens:,}",
+                money(line.cost_usd) if line.priced else "-",
+                f"{line.done / elapsed:.1f}/s",
+                self._left(line),
+            )
+        return table
+
+    def _retry(self, line: _Line) -> str:
+        now = self._clock()
+        waiting = [entry for entry in line.retries if entry[0] > now]
+        if not waiting:
+            return ""
+        until, reason = min(waiting)
+        return f"{len(waiting)} in {span(until - now)}: {plain(reason)[:48]}"
+
+    def _left(self, line: _Line) -> str:
+        left = line.total - line.done
+        elapsed = self._clock() - self._begin
+        return span(left * elapsed / line.done) if line.done and left > 0 else ""
+
+
+def money(usd: float) -> str:
+    """US dollars, with as many places as a small sum needs."""
+    return f"${usd:,.2f}" if usd >= 1 else f"${usd:.4f}"
+
+
+def span(seconds: float) -> str:
+    """A length of time, for people."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

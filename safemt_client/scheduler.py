@@ -1,0 +1,360 @@
+"""Carry out a plan: conversations to their targets, replies to the judge, everything to the store.
+
+A turn counts as done only after its commit. Conversations are admitted a few at a time and finished,
+so that an interrupted night leaves whole dialogues; the judge runs beside the targets.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from safemt_client.conversation import continues, messages_json
+from safemt_client.judges.llm import LLMJudge, Verdict
+from safemt_client.plan import Conversation, Judging, Plan, Target, judging
+from safemt_client.providers.errors import TargetStoppedError
+from safemt_client.providers.types import Outcome, Provider, Reply, Request, Usage
+from safemt_client.results.rows import (
+    EventRow,
+    ImageRow,
+    RunDialogueRow,
+    StepRow,
+    TurnRow,
+    VerdictRow,
+)
+from safemt_client.results.store import Store
+
+__all__ = ["Ending", "Listener", "Scheduler"]
+
+
+class Listener(Protocol):
+    """Told of what happens, for the display; `key` is a target's or the judge's key."""
+
+    def asking(self, key: str) -> None:
+        """A turn or a verdict was begun."""
+
+    def retrying(self, key: str, reason: str, wait_s: float) -> None:
+        """An attempt failed and will be repeated after `wait_s` seconds."""
+
+    def landed(self, key: str, outcome: str, usage: Usage, cost_usd: float | None) -> None:
+        """A turn or a verdict is in the store; `outcome` is an outcome, a label or `abandoned`."""
+
+    def stopped(self, key: str, reason: str) -> None:
+        """A target or the judge cannot be asked any more."""
+
+
+@dataclass
+class Ending:
+    """How a session ended. `stopped` maps a target's or the judge's key to the reason."""
+
+    interrupted: bool = False
+    stopped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything of the plan was asked."""
+        return not self.interrupted and not self.stopped
+
+
+@dataclass
+class _Asking:
+    """A request under way: cancelled on the first Ctrl-C while it only waits for its next attempt."""
+
+    scope: anyio.CancelScope
+    waits_until: float = -math.inf
+
+
+class Scheduler:
+    """Runs one session of a plan. Use once."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        providers: Mapping[str, Provider],
+        judge: LLMJudge | None,
+        listener: Listener,
+        *,
+        session_id: str,
+        concurrency: int,
+        clock: Callable[[], float] = anyio.current_time,
+    ) -> None:
+        """`providers` maps each target's key to its provider; `concurrency` is per target."""
+        self._plan = plan
+        self._store = store
+        self._providers = providers
+        self._judge = judge
+        self._listener = listener
+        self._session_id = session_id
+        self._concurrency = concurrency
+        self._clock = clock
+        self._ending = Ending()
+        self._under_way: set[_Asking] = set()
+        self._images_stored: set[str] = store.known_keys("images", "sha256")
+
+    async def run(self) -> Ending:
+        """Carry out the plan.
+
+        Returns when all is done, or when what was in flight after `stop` has landed.
+
+        Raises:
+            StoreError: the store cannot be written; what was acknowledged before is in it.
+        """
+        await self._open_run()
+        waiting, judged = anyio.create_memory_object_stream[Judging](math.inf)
+        async with anyio.create_task_group() as everything:
+            if self._judge is not None:
+                for task in self._plan.judgings:
+                    waiting.send_nowait(task)
+                for _ in range(self._workers(len(self._plan.judgings) + len(self._plan.pending))):
+                    everything.start_soon(self._judge_replies, judged.clone(), everything)
+            judged.close()
+            async with waiting, anyio.create_task_group() as conversations:
+                for target in self._plan.targets:
+                    queue = iter([c for c in self._plan.pending if c.target is target])
+                    count = sum(1 for c in self._plan.pending if c.target is target)
+                    for _ in range(self._workers(count)):
+                        conversations.start_soon(self._converse, target, queue, waiting, everything)
+        await self._record("finished" if self._ending.complete else "stopped", asdict(self._ending))
+        return self._ending
+
+    def stop(self) -> None:
+        """Begin nothing more; let what is in flight land, and give up what waits for a retry."""
+        self._ending.interrupted = True
+        now = self._clock()
+        for asking in self._under_way:
+            if asking.waits_until > now:
+                asking.scope.cancel()
+
+    def _workers(self, tasks: int) -> int:
+        # The limiter of the account caps what is in flight; the extra half keeps its permits in use
+        # while other turns wait for their commit.
+        return min(tasks, self._concurrency + max(2, self._concurrency // 2))
+
+    async def _open_run(self) -> None:
+        run_id = self._plan.run.run_id
+        known = self._store.known_keys("dialogues", "dialogue_key")
+        if run_id not in self._store.known_keys("runs", "run_id"):
+            await self._store.save(
+                self._plan.run,
+                *(target.row(run_id) for target in self._plan.targets),
+                *([self._plan.judge] if self._plan.judge is not None else []),
+                *(row for row in self._plan.dialogues if row.dialogue_key not in known),
+                *(
+                    RunDialogueRow(run_id, row.dialogue_key, self._plan.not_attempted.get(row.dialogue_key))
+                    for row in self._plan.dialogues
+                ),
+            )
+        known_steps = self._store.query(
+            "SELECT run_id, target_key, dialogue_key, turn, request_hash FROM steps WHERE run_id = ?", [run_id]
+        )
+        recorded = {StepRow(*row) for row in known_steps.rows}
+        missing = [step for step in self._plan.steps if step not in recorded]
+        if missing:
+            await self._store.save(*missing)
+        await self._record("started", {"pending": sum(self._plan.requests.values())})
+
+    async def _record(self, event: str, detail: Mapping[str, object]) -> None:
+        await self._store.save(
+            EventRow(
+                self._plan.run.run_id, self._session_id, datetime.now(UTC), event, json.dumps(dict(detail))
+            )
+        )
+
+    async def _converse(
+        self,
+        target: Target,
+        queue: Iterator[Conversation],
+        waiting: MemoryObjectSendStream[Judging],
+        group: TaskGroup,
+    ) -> None:
+        for conversation in queue:
+            while conversation.turns_left and not self._halted(target.key):
+                task = await self._turn(target, conversation, group)
+                if task is None:
+                    break
+                if conversation.turns_left == 0 and self._judge is not None:
+                    waiting.send_nowait(task)
+            if self._halted(target.key):
+                return
+
+    async def _turn(self, target: Target, conversation: Conversation, group: TaskGroup) -> Judging | None:
+        """Ask one turn and store it; None when the conversation cannot go on."""
+        request = conversation.request()
+        key = conversation.hash(request)
+        self._listener.asking(target.key)
+        attempts = 0
+
+        def row(reply: Reply) -> TurnRow:
+            nonlocal attempts
+            attempts += 1
+            return self._turn_row(target, request, key, reply, attempts)
+
+        try:
+            reply = await self._ask(self._providers[target.key], request, row, target.key, group)
+        except TargetStoppedError as error:
+            self._halt(target.key, str(error))
+            reply = error.reply if isinstance(error.reply, Reply) else None
+        if reply is None:
+            self._listener.landed(target.key, "abandoned", Usage(), None)
+            return None
+        turn_row = row(reply)
+        images = [
+            ImageRow(i.sha256, i.media_type, i.size, i.width, i.height, path)
+            for path, i in conversation.images.items()
+            if i.sha256 not in self._images_stored
+        ]
+        self._images_stored.update(image.sha256 for image in images)
+        step = StepRow(self._plan.run.run_id, target.key, conversation.key, conversation.turn, key)
+        with anyio.CancelScope(shield=True):
+            await self._store.save(turn_row, step, *images)
+        self._listener.landed(target.key, reply.outcome, reply.usage, turn_row.cost_usd)
+        if not reply.outcome.observed:
+            return None
+        if conversation.turns_left > 1 and not continues(reply.outcome):
+            return None
+        task = judging(conversation, request.messages, reply.outcome, reply.text, key)
+        conversation.replies.append(reply.text)
+        conversation.turn += 1
+        return task
+
+    async def _ask(
+        self,
+        provider: Provider,
+        request: Request,
+        row: Callable[[Reply], TurnRow],
+        key: str,
+        group: TaskGroup,
+    ) -> Reply | None:
+        """The provider's reply, None when it was given up while waiting for a retry."""
+        with anyio.CancelScope() as scope:
+            asking = _Asking(scope)
+            self._under_way.add(asking)
+
+            def on_retry(reply: Reply, wait_s: float) -> None:
+                group.start_soon(self._store.save, row(reply))
+                self._listener.retrying(key, reply.error or reply.outcome, wait_s)
+                asking.waits_until = self._clock() + wait_s
+                if self._halted(key):
+                    scope.cancel()
+
+            try:
+                return await provider.ask(request, on_retry)
+            finally:
+                self._under_way.discard(asking)
+        return None
+
+    async def _judge_replies(self, waiting: MemoryObjectReceiveStream[Judging], group: TaskGroup) -> None:
+        judge = self._judge
+        assert judge is not None
+        async with waiting:
+            async for task in waiting:
+                if self._halted(judge.key):
+                    continue
+                self._listener.asking(judge.key)
+                verdict: Verdict | None = None
+                with anyio.CancelScope() as scope:
+                    asking = _Asking(scope)
+                    self._under_way.add(asking)
+                    try:
+                        verdict = await judge.judge(
+                            task.subject, task.outcome, self._judge_retry(asking, judge.key)
+                        )
+                    except TargetStoppedError as error:
+                        self._halt(judge.key, str(error))
+                    finally:
+                        self._under_way.discard(asking)
+                if verdict is None:
+                    self._listener.landed(judge.key, "abandoned", Usage(), None)
+                    continue
+                row = self._verdict_row(judge, task, verdict)
+                with anyio.CancelScope(shield=True):
+                    await self._store.save(row)
+                self._listener.landed(judge.key, verdict.label, verdict.usage, row.cost_usd)
+
+    def _judge_retry(self, asking: _Asking, key: str) -> Callable[[Reply, float], None]:
+        def on_retry(reply: Reply, wait_s: float) -> None:
+            self._listener.retrying(key, reply.error or reply.outcome, wait_s)
+            asking.waits_until = self._clock() + wait_s
+            if self._halted(key):
+                asking.scope.cancel()
+
+        return on_retry
+
+    def _halted(self, key: str) -> bool:
+        return self._ending.interrupted or key in self._ending.stopped
+
+    def _halt(self, key: str, reason: str) -> None:
+        if key not in self._ending.stopped:
+            self._ending.stopped[key] = reason
+            self._listener.stopped(key, reason)
+
+    def _turn_row(self, target: Target, request: Request, key: str, reply: Reply, attempt: int) -> TurnRow:
+        usage = reply.usage
+        return TurnRow(
+            request_hash=key,
+            attempt=attempt,
+            run_id=self._plan.run.run_id,
+            session_id=self._session_id,
+            target_key=target.key,
+            outcome=reply.outcome.value,
+            text=reply.text,
+            reasoning=reply.reasoning,
+            finish_reason=reply.finish_reason,
+            error=reply.error,
+            status_code=reply.status_code,
+            resolved_model=reply.resolved_model,
+            response_id=reply.response_id,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            cached_tokens=usage.cached_tokens,
+            cost_usd=cost(usage, target.prices),
+            started_at=reply.started_at or datetime.now(UTC),
+            latency_s=reply.latency_s,
+            request=messages_json(request.messages),
+            raw=reply.raw,
+        )
+
+    def _verdict_row(self, judge: LLMJudge, task: Judging, verdict: Verdict) -> VerdictRow:
+        prices = json.loads(self._plan.judge.prices) if self._plan.judge and self._plan.judge.prices else None
+        return VerdictRow(
+            verdict_hash=judge.verdict_hash(task.subject, task.request_hash, task.dialogue_key),
+            judge_key=judge.key,
+            request_hash=task.request_hash,
+            dialogue_key=task.dialogue_key,
+            run_id=self._plan.run.run_id,
+            session_id=self._session_id,
+            label=verdict.label,
+            reason=verdict.reason,
+            refusal=verdict.refusal,
+            explanation=verdict.explanation,
+            raw=verdict.raw,
+            prompt_tokens=verdict.usage.prompt_tokens,
+            completion_tokens=verdict.usage.completion_tokens,
+            cost_usd=cost(verdict.usage, prices),
+            at=datetime.now(UTC),
+            latency_s=verdict.latency_s,
+        )
+
+
+def cost(usage: Usage, prices: Mapping[str, float] | None) -> float | None:
+    """US dollars of one call: what the endpoint states wins, None where no price is known."""
+    if usage.cost_usd is not None:
+        return usage.cost_usd
+    if prices is None or usage.prompt_tokens is None:
+        return None
+    cached = usage.cached_tokens or 0
+    return (
+        (usage.prompt_tokens - cached) * prices.get("input", 0.0)
+        + cached * prices.get("cached_input", prices.get("input", 0.0))
+        + (usage.completion_tokens or 0) * prices.get("output", 0.0)
+    )

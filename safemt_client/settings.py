@@ -1,0 +1,110 @@
+"""The settings of a run, from flags and a TOML file. Flags win."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from safemt_client.providers.errors import InputError
+
+__all__ = ["RunSettings", "load_settings"]
+
+
+class RunSettings(BaseModel):
+    """All that a run needs to know. Every field is a flag of the same name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    provider: list[str] = Field(min_length=1)
+    data: str | None = None
+    base_url: str | None = None
+    turns: list[int] | None = None
+    scenario: list[str] | None = None
+    limit: int | None = Field(None, ge=1)
+    history: Literal["scripted", "live", "none"] = "scripted"
+    images: Literal["on", "off", "blank"] = "on"
+    image_max_edge: int | None = Field(None, ge=16)
+    image_max_bytes: int | None = Field(None, ge=1024)
+    temperature: float | None = Field(0.0, ge=0, le=2)
+    max_tokens: int | None = Field(None, ge=1)
+    top_p: float | None = Field(None, gt=0, le=1)
+    seed: int | None = None
+    judge: str | None = None
+    judge_base_url: str | None = None
+    rubric: str = "paper"
+    judge_temperature: float = Field(0.6, ge=0, le=2)
+    rpm: float | None = Field(None, gt=0)
+    tpm: float | None = Field(None, gt=0)
+    max_concurrency: int = Field(16, ge=1, le=10_000)
+    max_wait: float = Field(3600, ge=0)
+    attempt_timeout: float = Field(180, gt=0)
+    turn_timeout: float = Field(7200, gt=0)
+    min_coverage: float = Field(0.98, ge=0, le=1)
+    db: Path = Path("safemt.duckdb")
+    dry_run: bool = False
+    fresh: bool = False
+    new_run: bool = False
+    quiet: bool = False
+
+    @field_validator("turns", mode="before")
+    @classmethod
+    def _split_numbers(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @property
+    def demo(self) -> bool:
+        """Whether every target is the built-in demo endpoint."""
+        return all(name == "demo" for name in self.provider)
+
+    @property
+    def dataset(self) -> str:
+        """The data set to read; the demo has one of its own."""
+        if self.data is None and self.demo:
+            return "sample"
+        if self.data is None:
+            raise InputError(
+                "--data is missing: name the SafeMT folder, a .jsonl file, or 'sample' for the benign one"
+            )
+        return self.data
+
+    @property
+    def judge_name(self) -> str | None:
+        """The judge's provider name, None for no judging. The default is the reference's model."""
+        if self.judge is None:
+            return "demo-judge" if self.demo else "gpt-4o-mini"
+        return None if self.judge == "none" else self.judge
+
+
+def load_settings(flags: Mapping[str, Any], config: Path | None) -> RunSettings:
+    """Settings from the flags that were given and from a TOML file.
+
+    Raises:
+        InputError: the file cannot be read, or a value is not allowed.
+    """
+    given: dict[str, Any] = {}
+    if config is not None:
+        try:
+            given = tomllib.loads(config.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{config}: {error.strerror}: name an existing TOML file") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{config}: not TOML: {error}") from error
+        given = {name.replace("-", "_"): value for name, value in given.items()}
+    if isinstance(given.get("provider"), str):
+        given["provider"] = [given["provider"]]
+    given |= {name: value for name, value in flags.items() if value is not None}
+    try:
+        return RunSettings.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "settings"
+        where = f"{config}: " if config is not None else ""
+        if first["type"] == "missing":
+            raise InputError(f"{where}{field} is missing: for example --provider gpt-4o") from None
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"{where}{field}: there is no such setting") from None
+        raise InputError(f"{where}{field} {first['input']!r}: {first['msg'].lower()}") from None
