@@ -22,7 +22,18 @@ from safemt_client.providers.types import Image, Message, Outcome, Request, Samp
 from safemt_client.results.rows import DialogueRow, JudgeRow, RunRow, StepRow, TargetRow
 from safemt_client.results.store import Store
 
-__all__ = ["Conversation", "Judging", "Plan", "Target", "make_plan", "select"]
+__all__ = [
+    "Conversation",
+    "Judging",
+    "Plan",
+    "Target",
+    "judge_row",
+    "judging",
+    "make_plan",
+    "run_fingerprint",
+    "select",
+    "unjudged",
+]
 
 # Rough figures for the estimate that is printed before a run; the run itself counts.
 _CHARACTERS_A_TOKEN = 4
@@ -112,7 +123,7 @@ class Plan:
     """
 
     run: RunRow
-    dataset: Dataset
+    warnings: int
     targets: tuple[Target, ...]
     judge: JudgeRow | None
     dialogues: tuple[DialogueRow, ...]
@@ -161,6 +172,15 @@ class Plan:
         return prompt * target.prices.get("input", 0.0) + completion * target.prices.get("output", 0.0)
 
 
+def run_fingerprint(
+    dataset_digest: str, dialogue_keys: Sequence[str], target_keys: Sequence[str], judge: LLMJudge | None
+) -> str:
+    """SHA-256 over the data, the targets and the judge: two invocations with the same one are one run."""
+    return _digest(
+        [dataset_digest, sorted(dialogue_keys), sorted(target_keys), None if judge is None else judge.key]
+    )
+
+
 def select(
     dataset: Dataset,
     turns: Sequence[int] | None,
@@ -198,14 +218,8 @@ def make_plan(
     `images` maps each path of the dialogues to the image, or to the reason why it cannot be sent;
     it is empty for `--images off`. `settings` is what decides the results, for the fingerprint.
     """
-    fingerprint = _digest(
-        [
-            dataset.digest,
-            sorted(dataset.dialogue_key(dialogue) for dialogue in chosen),
-            sorted(target.key for target in targets),
-            None if judge is None else judge.key,
-        ]
-    )
+    keys = [dataset.dialogue_key(dialogue) for dialogue in chosen]
+    fingerprint = run_fingerprint(dataset.digest, keys, [target.key for target in targets], judge)
     run = RunRow(
         run_id=fingerprint[:12],
         fingerprint=fingerprint,
@@ -232,12 +246,12 @@ def make_plan(
             for target in targets
         ]
     pending, done, steps, cached = _walk(conversations, run.run_id, store)
-    judgings, cached_verdicts = _unjudged(done, judge, store)
+    judgings, cached_verdicts = unjudged(done, judge, store)
     return Plan(
         run=run,
-        dataset=dataset,
+        warnings=len(dataset.warnings),
         targets=tuple(targets),
-        judge=None if judge is None else _judge_row(judge, run.run_id, judge_name, judge_prices),
+        judge=None if judge is None else judge_row(judge, run.run_id, judge_name, judge_prices),
         dialogues=tuple(_dialogue_row(dataset, dialogue) for dialogue in chosen),
         not_attempted=not_attempted,
         pending=tuple(sorted(pending, key=lambda c: -c.turns_left)),
@@ -267,9 +281,7 @@ def _walk(
                 pending.append(conversation)
                 continue
             outcome = Outcome(reply.outcome)
-            steps.append(
-                StepRow(run_id, conversation.target.key, conversation.key, conversation.turn, key)
-            )
+            steps.append(StepRow(run_id, conversation.target.key, conversation.key, conversation.turn, key))
             cached[conversation.target.key] += 1
             if conversation.turns_left == 1:
                 done.append(judging(conversation, request.messages, outcome, reply.text, key))
@@ -291,9 +303,10 @@ def judging(
     return Judging(subject, outcome, key, conversation.key, conversation.target.key)
 
 
-def _unjudged(
+def unjudged(
     done: Sequence[Judging], judge: LLMJudge | None, store: Store | None
 ) -> tuple[tuple[Judging, ...], int]:
+    """The replies without a verdict of this judge, and the number of those with one."""
     if judge is None or store is None:
         return (tuple(done) if judge is not None else ()), 0
     hashes = [judge.verdict_hash(j.subject, j.request_hash, j.dialogue_key) for j in done]
@@ -302,9 +315,8 @@ def _unjudged(
     return missing, len(done) - len(missing)
 
 
-def _judge_row(
-    judge: LLMJudge, run_id: str, name: str | None, prices: Mapping[str, float] | None
-) -> JudgeRow:
+def judge_row(judge: LLMJudge, run_id: str, name: str | None, prices: Mapping[str, float] | None) -> JudgeRow:
+    """The row of table `run_judges`."""
     return JudgeRow(
         run_id,
         judge.key,

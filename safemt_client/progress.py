@@ -141,7 +141,18 @@ class Progress:
         """The live table."""
         elapsed = max(self._clock() - self._begin, 1e-9)
         table = Table(box=None, pad_edge=False)
-        for name in ("", "done", "cached", "in flight", "retrying", "failed", "tokens", "cost", "rate", "left"):
+        for name in (
+            "",
+            "done",
+            "cached",
+            "in flight",
+            "retrying",
+            "failed",
+            "tokens",
+            "cost",
+            "rate",
+            "left",
+        ):
             table.add_column(name, justify="left" if name in ("", "retrying") else "right")
         for line in self._lines.values():
             table.add_row(
@@ -149,7 +160,7 @@ class Progress:
                 f"{line.done}/{line.total}",
                 str(line.cached),
                 str(line.in_flight),
-                escape(line.stopped and "stopped" or self._retry(line)),
+                escape((line.stopped and "stopped") or self._retry(line)),
                 f"[red]{line.failed}[/]" if line.failed else "0",
                 f"{line.tokens:,}",
                 money(line.cost_usd) if line.priced else "-",

@@ -21,7 +21,7 @@ from safemt_client.conversation import continues, messages_json
 from safemt_client.judges.llm import LLMJudge, Verdict
 from safemt_client.plan import Conversation, Judging, Plan, Target, judging
 from safemt_client.providers.errors import TargetStoppedError
-from safemt_client.providers.types import Outcome, Provider, Reply, Request, Usage
+from safemt_client.providers.types import Provider, Reply, Request, Usage
 from safemt_client.results.rows import (
     EventRow,
     ImageRow,
@@ -154,7 +154,8 @@ class Scheduler:
                 ),
             )
         known_steps = self._store.query(
-            "SELECT run_id, target_key, dialogue_key, turn, request_hash FROM steps WHERE run_id = ?", [run_id]
+            "SELECT run_id, target_key, dialogue_key, turn, request_hash FROM steps WHERE run_id = ?",
+            [run_id],
         )
         recorded = {StepRow(*row) for row in known_steps.rows}
         missing = [step for step in self._plan.steps if step not in recorded]

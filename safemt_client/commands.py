@@ -1,0 +1,167 @@
+"""The commands: what `__main__` parsed, carried out. Each returns the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+from rich.console import Console
+from rich.markup import escape
+
+from safemt_client.results.text import plain
+
+if TYPE_CHECKING:
+    from safemt_client.settings import RunSettings
+
+__all__ = ["data", "export", "judge", "report", "run", "runs", "sql"]
+
+_DEFAULT_DB = Path("safemt.duckdb")
+_NOT_SETTINGS = ("command", "config")
+T = TypeVar("T")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask targets, judge and score; the same command resumes."""
+    from safemt_client.settings import load_settings
+
+    flags = {name: value for name, value in vars(arguments).items() if name not in _NOT_SETTINGS}
+    settings = load_settings(flags, arguments.config)
+    return _in_loop(lambda: _run(settings))
+
+
+async def _run(settings: RunSettings) -> int:
+    from contextlib import ExitStack
+
+    from safemt_client.results.store import Store
+    from safemt_client.screen import finish, show_plan
+    from safemt_client.session import open_parts, plan_run, run_session
+
+    console = Console(stderr=settings.dry_run)
+    with ExitStack() as stack:
+        exists = settings.db.exists()
+        store = None if settings.dry_run and not exists else stack.enter_context(Store.open(settings.db))
+        async with open_parts(settings) as parts:
+            plan, judge_ = await plan_run(settings, parts, store)
+            if settings.dry_run:
+                show_plan(plan, settings, Console())
+                return 0
+            assert store is not None
+            for warning in store.warnings:
+                console.print(escape(plain(warning)))
+            if not settings.quiet:
+                show_plan(plan, settings, console)
+            ending = await run_session(plan, judge_, parts, store, settings, console)
+        return finish(plan, ending, store, settings, console)
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Print the scores of a run."""
+    from safemt_client.results import report as reports
+    from safemt_client.results.reader import open_reader
+
+    with open_reader(arguments.db or _DEFAULT_DB) as reader:
+        if arguments.json:
+            print(json.dumps(reports.as_dict(reader, arguments.run), indent=2, default=str))
+        else:
+            reports.report(reader, arguments.run, Console())
+    return 0
+
+
+def sql(arguments: argparse.Namespace) -> int:
+    """Ask the store a question."""
+    from safemt_client.results.reader import open_reader
+    from safemt_client.results.sql_output import print_result
+
+    with open_reader(arguments.db or _DEFAULT_DB) as reader:
+        print_result(reader.query(arguments.query, limit=arguments.max_rows), arguments.format, sys.stdout)
+    return 0
+
+
+def runs(arguments: argparse.Namespace) -> int:
+    """List the runs of a store."""
+    from safemt_client.results.reader import open_reader
+    from safemt_client.results.sql_output import print_result
+
+    with open_reader(arguments.db or _DEFAULT_DB) as reader:
+        print_result(
+            reader.query(
+                """SELECT r.run_id AS run, r.created_at::TIMESTAMP(0) AS created, r.dataset_name AS data,
+                          (SELECT string_agg(name, ', ') FROM run_targets t
+                           WHERE t.run_id = r.run_id) AS targets,
+                          (SELECT string_agg(name, ', ') FROM run_judges j
+                           WHERE j.run_id = r.run_id) AS judges,
+                          (SELECT count(*) FROM run_dialogues d WHERE d.run_id = r.run_id) AS dialogues,
+                          coalesce((SELECT arg_max(event, at) FROM run_events e WHERE e.run_id = r.run_id),
+                                   'unknown') AS last_event
+                   FROM runs r ORDER BY r.created_at"""
+            ),
+            "table",
+            sys.stdout,
+        )
+    return 0
+
+
+def judge(arguments: argparse.Namespace) -> int:
+    """Judge a stored run again, without asking the target."""
+    from safemt_client.rejudge import rejudge
+
+    return _in_loop(lambda: rejudge(arguments))
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write results in another layout."""
+    from safemt_client.results.export import export_reference
+    from safemt_client.results.reader import open_reader
+
+    with open_reader(arguments.db or _DEFAULT_DB) as reader:
+        for path in export_reference(reader, arguments.run, arguments.out):
+            print(path)
+    return 0
+
+
+def data(arguments: argparse.Namespace) -> int:
+    """Look at a data set before spending anything."""
+    from safemt_client.datasets import open_dataset
+    from safemt_client.datasets.check import check, render
+
+    found = check(open_dataset(arguments.path), check_images=not arguments.no_images)
+    if arguments.json:
+        print(json.dumps(found.as_dict(), indent=2, ensure_ascii=True))
+    else:
+        Console().print(render(found))
+    return 0
+
+
+def _in_loop(main: Callable[[], Awaitable[T]]) -> T:
+    """Run on uvloop where it is installed; show a single error instead of a group of one."""
+    raise_open_files()
+    try:
+        import uvloop  # noqa: F401
+
+        options = {"use_uvloop": True}
+    except ImportError:
+        options = {}
+    try:
+        return anyio.run(main, backend_options=options)
+    except BaseExceptionGroup as group:
+        raise _single(group) from None
+
+
+def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    leaf: BaseException = group
+    while isinstance(leaf, BaseExceptionGroup):
+        leaf = leaf.exceptions[0]
+    return leaf
+
+
+def raise_open_files() -> None:
+    """Lift the soft limit of open files: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else 65_536, hard))

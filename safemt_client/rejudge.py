@@ -1,0 +1,170 @@
+"""Judge a stored run with another judge, rubric or temperature. No target is asked."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from safemt_client import __version__
+from safemt_client.judges.llm import LLMJudge, Subject
+from safemt_client.plan import Judging, Plan, Target, judge_row, run_fingerprint, unjudged
+from safemt_client.providers.errors import InputError
+from safemt_client.providers.types import Message, Outcome, Sampling
+from safemt_client.results.report import latest_run
+from safemt_client.results.rows import DialogueRow, RunRow, StepRow
+from safemt_client.results.store import Store
+from safemt_client.screen import finish, show_plan
+from safemt_client.session import open_parts, prices_of, run_session
+from safemt_client.settings import RunSettings, load_settings
+
+__all__ = ["rejudge"]
+
+
+async def rejudge(arguments: argparse.Namespace) -> int:
+    """Judge the final replies of a run; the verdicts make a run of their own over the same turns."""
+    path = arguments.db or Path("safemt.duckdb")
+    if not path.exists():
+        raise InputError(f"{path}: no such store: name one with --db")
+    with Store.open(path) as store:
+        run_id = latest_run(store, arguments.run)
+        flags = {
+            name: value
+            for name, value in vars(arguments).items()
+            if name not in ("command", "run") and value is not None
+        }
+        names = [
+            row[0] for row in store.query("SELECT name FROM run_targets WHERE run_id = ?", [run_id]).rows
+        ]
+        settings = load_settings({"data": "stored", **flags, "provider": names}, None)
+        if settings.judge_name is None:
+            raise InputError("--judge none: name the judge to use, such as --judge gpt-4o-mini")
+        async with open_parts(settings) as parts:
+            judge = parts.judge()
+            assert judge is not None
+            plan = _plan(store, run_id, judge, settings)
+            plan = replace(
+                plan,
+                judge=judge_row(
+                    judge,
+                    plan.run.run_id,
+                    settings.judge_name,
+                    prices_of(parts.spec(settings.judge_name, settings.judge_base_url)),
+                ),
+            )
+            console = Console()
+            if not settings.quiet:
+                show_plan(plan, settings, console)
+            ending = await run_session(plan, judge, parts, store, settings, console)
+        return finish(plan, ending, store, settings, console)
+
+
+def _plan(store: Store, run_id: str, judge: LLMJudge, settings: RunSettings) -> Plan:
+    """The plan of the stored run with nothing to ask and every final reply to judge."""
+    old = RunRow(*_rows(store, RunRow, "runs", run_id)[0])
+    dialogues = tuple(
+        DialogueRow(*row)
+        for row in store.query(
+            f"SELECT {_columns(DialogueRow)} FROM dialogues "
+            "WHERE dialogue_key IN (SELECT dialogue_key FROM run_dialogues WHERE run_id = ?)",
+            [run_id],
+        ).rows
+    )
+    targets = tuple(
+        Target(name, identity, history, images, _sampling(sampling), sample, prices and json.loads(prices))
+        for name, identity, history, images, sampling, sample, prices in store.query(
+            "SELECT name, identity, history, images, sampling, sample, prices FROM run_targets "
+            "WHERE run_id = ?",
+            [run_id],
+        ).rows
+    )
+    fingerprint = run_fingerprint(
+        old.dataset_digest, [row.dialogue_key for row in dialogues], [t.key for t in targets], judge
+    )
+    new_id = fingerprint[:12]
+    settings_now = json.loads(old.settings) | {
+        "judge": settings.judge_name,
+        "rubric": settings.rubric,
+        "judge_temperature": settings.judge_temperature,
+    }
+    run = replace(
+        old,
+        run_id=new_id,
+        fingerprint=fingerprint,
+        created_at=datetime.now(UTC),
+        program_version=__version__,
+        settings=json.dumps(settings_now, sort_keys=True),
+    )
+    replies = store.query(
+        """SELECT f.target_key, f.dialogue_key, f.request_hash, f.outcome, f.text, t.request,
+                  d.question, d.scenario
+           FROM final_replies f JOIN dialogues d USING (dialogue_key)
+           JOIN (SELECT request_hash, any_value(request) AS request FROM turns GROUP BY ALL) t
+             USING (request_hash)
+           WHERE f.run_id = ?""",
+        [run_id],
+    ).rows
+    done = [_judging(*row) for row in replies if Outcome(row[3]).observed]
+    judgings, cached = unjudged(done, judge, store)
+    steps = tuple(
+        StepRow(new_id, *row)
+        for row in store.query(
+            "SELECT DISTINCT target_key, dialogue_key, turn, request_hash FROM steps WHERE run_id = ?",
+            [run_id],
+        ).rows
+    )
+    return Plan(
+        run=run,
+        warnings=0,
+        targets=targets,
+        judge=None,
+        dialogues=dialogues,
+        not_attempted=dict(
+            store.query(
+                "SELECT dialogue_key, not_attempted FROM run_dialogues "
+                "WHERE run_id = ? AND not_attempted IS NOT NULL",
+                [run_id],
+            ).rows
+        ),
+        pending=(),
+        judgings=judgings,
+        steps=steps,
+        cached_turns={t.key: sum(1 for step in steps if step.target_key == t.key) for t in targets},
+        cached_verdicts=cached,
+    )
+
+
+def _judging(
+    target_key: str,
+    dialogue_key: str,
+    request_hash: str,
+    outcome: str,
+    text: str,
+    request: str,
+    question: str | None,
+    scenario: str | None,
+) -> Judging:
+    messages = tuple(Message(message["role"], message["content"]) for message in json.loads(request))
+    subject = Subject(
+        question=question or messages[-1].text, messages=messages, reply=text, scenario=scenario
+    )
+    return Judging(subject, Outcome(outcome), request_hash, dialogue_key, target_key)
+
+
+def _rows(store: Store, kind: type, table: str, run_id: str) -> list[tuple[Any, ...]]:
+    return store.query(f"SELECT {_columns(kind)} FROM {table} WHERE run_id = ?", [run_id]).rows
+
+
+def _columns(kind: type) -> str:
+    return ", ".join(field.name for field in fields(kind))
+
+
+def _sampling(text: str) -> Sampling:
+    given = json.loads(text)
+    named = {name: given.pop(name, None) for name in ("temperature", "max_tokens", "top_p", "seed")}
+    return Sampling(**named, extra=given)

@@ -1,0 +1,278 @@
+"""One invocation of a run: put the parts together, show the plan, carry it out, say what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import httpx
+from rich.console import Console
+
+from safemt_client.datasets import open_dataset
+from safemt_client.datasets.model import Dataset, Dialogue
+from safemt_client.judges.llm import LLMJudge
+from safemt_client.judges.rubric import load_rubric
+from safemt_client.plan import Plan, Target, make_plan, select
+from safemt_client.progress import Progress
+from safemt_client.providers.errors import InputError
+from safemt_client.providers.limits import Limits
+from safemt_client.providers.names import ProviderSpec, build, resolve
+from safemt_client.providers.transport import make_client
+from safemt_client.providers.types import Image, Provider, Sampling
+from safemt_client.results.store import Store
+from safemt_client.scheduler import Ending, Scheduler
+from safemt_client.settings import RunSettings
+
+__all__ = ["Parts", "open_parts", "plan_run", "prices_of", "run_session", "targets_of"]
+
+_LOCAL_MAX_TOKENS = 1024
+# Everything that decides the replies or the labels is part of a run; these are not.
+_NOT_RESULTS = {
+    *("provider", "base_url", "data", "db", "dry_run", "fresh", "new_run", "quiet", "min_coverage"),
+    *("rpm", "tpm", "max_concurrency", "max_wait", "attempt_timeout", "turn_timeout"),
+    *("judge", "judge_base_url"),
+}
+
+
+class Parts:
+    """The providers of a session: one HTTP client, one set of limits, targets and the judge."""
+
+    def __init__(self, settings: RunSettings, client: httpx.AsyncClient, demo_url: str | None) -> None:
+        self._settings = settings
+        self._client = client
+        self._demo_url = demo_url
+        self._limits = Limits(rpm=settings.rpm, tpm=settings.tpm, concurrency=settings.max_concurrency)
+        self.providers: dict[str, Provider] = {}
+
+    def spec(self, name: str, base_url: str | None) -> ProviderSpec:
+        """Resolve a name; the demo's names lead to the endpoint of this session."""
+        if name in ("demo", "demo-judge"):
+            spec = replace(resolve("demo", None, os.environ), name=name, model=name, identity=f"demo/{name}")
+            return replace(spec, base_url=self._demo_url)
+        return resolve(name, base_url, os.environ)
+
+    def provider(self, spec: ProviderSpec) -> Provider:
+        """A provider, with the limits of its account."""
+        settings = self._settings
+        return build(
+            spec,
+            client=self._client,
+            limits=self._limits,
+            max_wait_s=settings.max_wait,
+            attempt_timeout_s=settings.attempt_timeout,
+            turn_timeout_s=settings.turn_timeout,
+        )
+
+    def judge(self) -> LLMJudge | None:
+        """The judge of the settings, None for `--judge none`."""
+        name = self._settings.judge_name
+        if name is None:
+            return None
+        spec = self.spec(name, self._settings.judge_base_url)
+        sampling = Sampling(temperature=self._settings.judge_temperature)
+        return LLMJudge(self.provider(spec), load_rubric(self._settings.rubric), sampling)
+
+
+@asynccontextmanager
+async def open_parts(settings: RunSettings) -> AsyncIterator[Parts]:
+    """The parts of a session, with the demo endpoint running if one of the names is the demo's."""
+    async with AsyncExitStack() as stack:
+        demo_url = None
+        if {"demo", "demo-judge"} & {*settings.provider, settings.judge_name}:
+            from safemt_client.demo.endpoint import serve_demo
+
+            demo_url = await stack.enter_async_context(serve_demo())
+        client = await stack.enter_async_context(make_client(2 * settings.max_concurrency + 8))
+        yield Parts(settings, client, demo_url)
+
+
+def prices_of(spec: ProviderSpec) -> Mapping[str, float] | None:
+    """The price of a token, from litellm's list; None for endpoints of one's own."""
+    if spec.kind == "demo" or spec.identity.startswith("local/"):
+        return None
+    from safemt_client.providers.litellm_client import prices
+
+    return prices(spec.identity)
+
+
+def targets_of(settings: RunSettings, parts: Parts, store: Store | None) -> list[Target]:
+    """The targets of the settings; with `--fresh` under a sample index that is new or unfinished."""
+    targets: list[Target] = []
+    for name in settings.provider:
+        spec = parts.spec(name, settings.base_url)
+        local = spec.identity.startswith("local/")
+        sampling = Sampling(
+            temperature=settings.temperature,
+            max_tokens=settings.max_tokens or (_LOCAL_MAX_TOKENS if local else None),
+            top_p=settings.top_p,
+            seed=settings.seed,
+        )
+        target = Target(
+            name, spec.identity, settings.history, settings.images, sampling, prices=prices_of(spec)
+        )
+        if any(target.key == other.key for other in targets):
+            raise InputError(f"--provider {name}: named twice with the same settings: leave one out")
+        targets.append(target)
+    if settings.fresh and store is not None:
+        sample = _fresh_sample(store, targets)
+        targets = [replace(target, sample=sample) for target in targets]
+    for target in targets:
+        spec = parts.spec(target.name, settings.base_url)
+        parts.providers[target.key] = parts.provider(spec)
+    return targets
+
+
+def _fresh_sample(store: Store, targets: Sequence[Target]) -> int:
+    """The next sample index, or the current one while its run has not finished: so `--fresh` resumes."""
+    rows = store.query(
+        """SELECT t.sample, bool_and(t.run_id IN (SELECT run_id FROM run_events WHERE event = 'finished'))
+           FROM run_targets t WHERE list_contains(?, t.identity) GROUP BY t.sample
+           ORDER BY t.sample DESC LIMIT 1""",
+        [[target.identity for target in targets]],
+    ).rows
+    if not rows:
+        return 0
+    sample, finished = rows[0]
+    return int(sample) + 1 if finished or sample == 0 else int(sample)
+
+
+async def prepare_images(
+    dataset: Dataset, chosen: Sequence[Dialogue], settings: RunSettings
+) -> dict[str, Image | str]:
+    """Each image path of the dialogues, verified: the image, or why it cannot be sent."""
+    if settings.images == "off":
+        return {}
+    from safemt_client import images
+
+    owners = {
+        path: dialogue.item_id
+        for dialogue in reversed(chosen)
+        for message in dialogue.messages
+        for path in message.images
+    }
+    found: dict[str, Image | str] = {}
+    limiter = anyio.CapacityLimiter(os.cpu_count() or 2)
+
+    def one(path: str, item: str) -> Image | str:
+        file = dataset.image_path(path)
+        if file is None or not file.is_file():
+            return f"image missing: {path}"
+        try:
+            image = images.prepare(
+                file,
+                max_edge=settings.image_max_edge or images.DEFAULT_MAX_EDGE,
+                max_bytes=settings.image_max_bytes or images.DEFAULT_MAX_BYTES,
+                item=item,
+            )
+        except InputError as error:
+            return str(error)
+        return images.blank(image) if settings.images == "blank" else image
+
+    async def keep(path: str, item: str) -> None:
+        found[path] = await anyio.to_thread.run_sync(one, path, item, limiter=limiter)
+
+    async with anyio.create_task_group() as group:
+        for path, item in owners.items():
+            group.start_soon(keep, path, item)
+    return found
+
+
+async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> tuple[Plan, LLMJudge | None]:
+    """Read the data, resolve every name and compare with the store. Nothing is sent."""
+    dataset = open_dataset(settings.dataset)
+    if dataset.live_only and settings.history != "live":
+        raise InputError(f"{settings.data}: has no scripted assistant turns: add --history live")
+    unknown = set(settings.scenario or ()) - {d.scenario for d in dataset.dialogues}
+    if unknown:
+        known = ", ".join(sorted({d.scenario for d in dataset.dialogues if d.scenario}))
+        raise InputError(f"--scenario {sorted(unknown)[0]!r}: not in {dataset.name}; it has: {known}")
+    lengths = {d.length for d in dataset.dialogues}
+    missing = sorted(set(settings.turns or ()) - lengths)
+    if missing:
+        have = ", ".join(map(str, sorted(lengths)))
+        raise InputError(f"--turns {missing[0]}: {dataset.name} has no such dialogues; it has {have}")
+    chosen = select(dataset, settings.turns, settings.scenario, settings.limit)
+    if not chosen:
+        raise InputError("no dialogue is left after --turns, --scenario and --limit: loosen one of them")
+    results = settings.model_dump(mode="json", exclude=_NOT_RESULTS) | {
+        "provider": settings.provider,
+        "judge": settings.judge_name,
+    }
+    if store is not None and not settings.new_run:
+        _same_data(store, dataset, results)
+    judge = parts.judge()
+    targets = targets_of(settings, parts, store)
+    plan = make_plan(
+        dataset=dataset,
+        chosen=chosen,
+        targets=targets,
+        judge=judge,
+        judge_name=settings.judge_name,
+        judge_prices=None
+        if settings.judge_name is None
+        else prices_of(parts.spec(settings.judge_name, settings.judge_base_url)),
+        images=await prepare_images(dataset, chosen, settings),
+        settings=results,
+        store=store,
+    )
+    return plan, judge
+
+
+def _same_data(store: Store, dataset: Dataset, settings: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run whose data set has changed under it."""
+    rows = store.query(
+        "SELECT run_id, dataset_digest FROM runs WHERE dataset_path = ? AND settings = ? "
+        "ORDER BY created_at DESC LIMIT 1",
+        [str(dataset.path), json.dumps(dict(settings), sort_keys=True)],
+    ).rows
+    if rows and rows[0][1] != dataset.digest:
+        raise InputError(
+            f"{dataset.path}: the data has changed since run {rows[0][0]} (digest {rows[0][1][:12]}, "
+            f"now {dataset.digest[:12]}): restore it, or pass --new-run to start another run"
+        )
+
+
+async def run_session(
+    plan: Plan,
+    judge: LLMJudge | None,
+    parts: Parts,
+    store: Store,
+    settings: RunSettings,
+    console: Console,
+) -> Ending:
+    """Carry the plan out under a display, until done or stopped by hand."""
+    progress = Progress(plan, console, quiet=settings.quiet)
+    scheduler = Scheduler(
+        plan,
+        store,
+        parts.providers,
+        judge,
+        progress,
+        session_id=uuid.uuid4().hex[:12],
+        concurrency=settings.max_concurrency,
+    )
+    async with anyio.create_task_group() as group:
+        group.start_soon(_listen, scheduler, progress, group.cancel_scope)
+        group.start_soon(progress.show)
+        ending = await scheduler.run()
+        group.cancel_scope.cancel()
+    return ending
+
+
+async def _listen(scheduler: Scheduler, progress: Progress, scope: anyio.CancelScope) -> None:
+    """First Ctrl-C or SIGTERM: let what is in flight land. Second: stop at once."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        first = True
+        async for _ in signals:
+            if not first:
+                raise KeyboardInterrupt
+            first = False
+            scheduler.stop()
+            progress.notice("stopping: waiting for what is in flight; Ctrl-C again stops at once")
