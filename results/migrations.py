@@ -1,0 +1,144 @@
+"""The schema of the store, as small ordered functions recorded in `schema_migrations`.
+
+Every table is append-only and has no primary key: keys make large appends slow, so views
+de-duplicate instead. Columns follow the dataclasses of `rows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import UTC, datetime
+from importlib import resources
+from typing import get_type_hints
+
+import duckdb
+
+from safemt_client.providers.errors import InputError
+from safemt_client.results import rows
+
+__all__ = ["MIGRATIONS", "TABLES", "create_views", "migrate", "schema_version"]
+
+TABLES: dict[type, str] = {
+    rows.RunRow: "runs",
+    rows.TargetRow: "run_targets",
+    rows.JudgeRow: "run_judges",
+    rows.RunDialogueRow: "run_dialogues",
+    rows.EventRow: "run_events",
+    rows.DialogueRow: "dialogues",
+    rows.ImageRow: "images",
+    rows.StepRow: "steps",
+    rows.TurnRow: "turns",
+    rows.VerdictRow: "verdicts",
+}
+
+_SQL_TYPES = {
+    "str": "VARCHAR",
+    "int": "BIGINT",
+    "float": "DOUBLE",
+    "bool": "BOOLEAN",
+    "datetime": "TIMESTAMPTZ",
+}
+
+_COLUMN_COMMENTS = {
+    "run_id": "first 12 digits of the run's fingerprint",
+    "session_id": "one invocation of the program",
+    "request_hash": "SHA-256 over model, messages, sampling and sample index: the key of a reply",
+    "target_key": "hash of identity, history, images, sampling and sample index",
+    "dialogue_key": "dataset digest (12 digits), number of user turns and item id",
+    "judge_key": "hash of the judge's identity, rubric and sampling",
+    "verdict_hash": "hash of the judge, the reply and the exact messages to the judge",
+    "cost_usd": "US dollars; NULL is unknown",
+    "latency_s": "seconds of this attempt, waiting for a permit left out",
+    "length": "number of user turns",
+    "turn": "user turn, counted from 1",
+    "attempt": "attempt at this request within its session, counted from 1",
+    "outcome": "answered, refused_by_provider, refused_by_guard, truncated, empty, error_transient, "
+    "error_permanent",
+    "label": "safe, unsafe or unscored",
+    "reason": "why a verdict is unscored",
+    "request": "JSON: the messages as they were sent, images by hash",
+    "raw": "the body as it came",
+    "not_attempted": "why the dialogue cannot be sent; NULL if it can",
+    "prices": "JSON: US dollars a token when the run started; NULL is unknown",
+    "sha256": "hash of the bytes that are sent",
+}
+
+
+def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    for kind, table in TABLES.items():
+        hints = get_type_hints(kind)
+        columns = []
+        for field in fields(kind):
+            hint = hints[field.name]
+            options = getattr(hint, "__args__", (hint,))
+            names = [option.__name__ for option in options if option is not type(None)]
+            null = "" if type(None) in options else " NOT NULL"
+            columns.append(f'"{field.name}" {_SQL_TYPES[names[0]]}{null}')
+        connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
+        about = (kind.__doc__ or "").split(": ", 1)[-1].strip()
+        connection.execute(f"COMMENT ON TABLE {table} IS '{_quoted(about)}'")
+        for field in fields(kind):
+            comment = _COLUMN_COMMENTS.get(field.name, field.name.replace("_", " "))
+            connection.execute(f"COMMENT ON COLUMN {table}.\"{field.name}\" IS '{_quoted(comment)}'")
+
+
+MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
+    ("create tables", _create_tables),
+)
+
+
+def schema_version(connection: duckdb.DuckDBPyConnection) -> int | None:
+    """The version of the open file; 0 for an empty one, None for a file of another program."""
+    tables = {
+        row[0]
+        for row in connection.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()"
+        ).fetchall()
+    }
+    if not tables:
+        return 0
+    if "schema_migrations" not in tables or not (set(TABLES.values()) <= tables):
+        return None
+    found = connection.execute("SELECT max(version) FROM schema_migrations").fetchone()
+    return int(found[0]) if found and found[0] is not None else None
+
+
+def migrate(connection: duckdb.DuckDBPyConnection, path: object, program_version: str) -> None:
+    """Bring the file to this program's schema.
+
+    Raises:
+        InputError: the file belongs to another program or to a newer version of this one.
+    """
+    version = schema_version(connection)
+    if version is None:
+        raise InputError(f"{path}: a DuckDB file of another program: name another one with --db")
+    if version > len(MIGRATIONS):
+        raise InputError(
+            f"{path}: schema {version} is newer than this program's {len(MIGRATIONS)}: "
+            "update safemt_client, or name another file with --db"
+        )
+    for number, (name, apply) in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.execute("BEGIN")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_migrations "
+            "(version INTEGER, name VARCHAR, applied_at TIMESTAMPTZ, program_version VARCHAR)"
+        )
+        apply(connection)
+        connection.execute(
+            "INSERT INTO schema_migrations VALUES (?, ?, ?, ?)",
+            [number, name, datetime.now(UTC), program_version],
+        )
+        connection.execute("COMMIT")
+
+
+def create_views(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the documented views, in one transaction; those of an older program are replaced."""
+    text = resources.files("safemt_client.results").joinpath("views.sql").read_text(encoding="utf-8")
+    connection.execute("BEGIN")
+    connection.execute(text)
+    connection.execute("COMMIT")
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")

@@ -1,0 +1,114 @@
+"""Ask a store, whether or not a run holds its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import duckdb
+import httpx
+
+from safemt_client.providers.errors import InputError
+from safemt_client.results.migrations import schema_version
+from safemt_client.results.query_server import check_read_only, server_file
+from safemt_client.results.store import Result, explain_open_error
+
+__all__ = ["Queryable", "Reader", "open_reader"]
+
+
+class Queryable(Protocol):
+    """Anything that answers SQL: a reader, or the store of the running program."""
+
+    def query(self, sql: str, parameters: Sequence[Any] | None = None, limit: int | None = None) -> Result:
+        """Rows of one statement."""
+        ...
+
+
+class Reader:
+    """Read-only access to a store. Use as a context manager."""
+
+    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection | None, token: str, port: int) -> None:
+        self._path = path
+        self._connection = connection
+        self._token = token
+        self._port = port
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def query(self, sql: str, parameters: Sequence[Any] | None = None, limit: int | None = None) -> Result:
+        """Rows of one read-only statement, at most `limit` of them.
+
+        Raises:
+            InputError: the statement is wrong, or would change something.
+        """
+        if self._connection is None:
+            return self._ask_run(sql, parameters, limit)
+        if refusal := check_read_only(self._connection, sql):
+            raise InputError(f"sql: {refusal}")
+        try:
+            self._connection.execute(sql, parameters)
+            rows = self._connection.fetchall() if limit is None else self._connection.fetchmany(limit)
+        except duckdb.Error as error:
+            raise InputError(f"sql: {str(error).strip().splitlines()[0]}") from None
+        return Result([column[0] for column in self._connection.description or ()], rows)
+
+    def _ask_run(self, sql: str, parameters: Sequence[Any] | None, limit: int | None) -> Result:
+        body = {"sql": sql, "parameters": None if parameters is None else list(parameters), "limit": limit}
+        try:
+            # trust_env off: a proxy of the environment must not see the token.
+            with httpx.Client(trust_env=False, timeout=300) as client:
+                response = client.post(
+                    f"http://127.0.0.1:{self._port}/",
+                    json=body,
+                    headers={"Authorization": f"Bearer {self._token}"},
+                )
+        except httpx.HTTPError as error:
+            raise InputError(f"{self._path}: the run that holds it does not answer ({error})") from None
+        content = response.json()
+        if response.status_code != 200:
+            raise InputError(f"sql: {content['error']}")
+        return Result(content["columns"], [tuple(row) for row in content["rows"]])
+
+
+def open_reader(path: Path) -> Reader:
+    """Open the store at `path` for reading; if a run holds it, ask the run.
+
+    Raises:
+        InputError: no such file, not a store, or held by a process that does not answer.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such store: name one with --db")
+    connection = duckdb.connect(":memory:")
+    quoted = str(path).replace("'", "''")
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"ATTACH '{quoted}' AS store (READ_ONLY)")
+        connection.execute("USE store")
+        if not schema_version(connection):
+            raise InputError(f"{path}: not a store of safemt_client: name another one with --db")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+    except duckdb.Error as error:
+        connection.close()
+        where = server_file(path)
+        if "lock" in str(error).lower() and where.is_file():
+            found = json.loads(where.read_text())
+            return Reader(path, None, found["token"], found["port"])
+        raise InputError(explain_open_error(path, error)) from None
+    except InputError:
+        connection.close()
+        raise
+    return Reader(path, connection, "", 0)

@@ -1,0 +1,318 @@
+"""The store that a run writes: one DuckDB file, append-only, one writer thread with group commit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, get_type_hints
+
+import duckdb
+import pyarrow as pa
+
+from safemt_client import __version__
+from safemt_client.providers.errors import InputError, SafemtError
+from safemt_client.results.migrations import TABLES, create_views, migrate
+from safemt_client.results.query_server import QueryServer
+from safemt_client.results.rows import Row
+
+__all__ = ["Result", "Store", "StoreError", "StoredReply", "StoredVerdict"]
+
+# A commit waits this long for company: 200 turns a second then share a commit in groups.
+_WINDOW_S = 0.02
+_OBSERVED = "('answered', 'refused_by_provider', 'refused_by_guard', 'truncated', 'empty')"
+_ARROW = {
+    "str": pa.string(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "bool": pa.bool_(),
+    "datetime": pa.timestamp("us", tz="UTC"),
+}
+
+
+class StoreError(SafemtError):
+    """The store cannot be written. What was acknowledged before is in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Rows of a query."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReply:
+    """An observation that need not be asked again."""
+
+    request_hash: str
+    outcome: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVerdict:
+    """A final verdict."""
+
+    label: str
+    reason: str | None
+
+
+class Store:
+    """A store open for writing. Use as a context manager; only one process can hold a file."""
+
+    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, warnings: list[str]) -> None:
+        self.path = path
+        self.warnings = warnings
+        self._connection = connection
+        self._queue: queue.SimpleQueue[tuple[Sequence[Row], Future[None]] | None] = queue.SimpleQueue()
+        self._failed: StoreError | None = None
+        self._closed = False
+        self._writer = threading.Thread(target=self._write, name="safemt-store", daemon=True)
+        self._writer.start()
+        self._server = QueryServer(path, connection)
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Open or create the store at `path` and bring its schema up to date.
+
+        Raises:
+            InputError: not a store, of a newer schema, held by another run, or not writable.
+        """
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder: name a file with --db")
+        if not path.parent.is_dir():
+            raise InputError(f"{path}: there is no folder {path.parent}: create it, or name another --db")
+        warnings: list[str] = []
+        connection = _connect(path, warnings)
+        try:
+            migrate(connection, path, __version__)
+            create_views(connection)
+            connection.execute("CHECKPOINT store")
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+        except InputError:
+            connection.close()
+            raise
+        except duckdb.Error as error:
+            connection.close()
+            raise InputError(f"{path}: {_first_line(error)}") from None
+        return cls(path, connection, warnings)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Commit what is queued, checkpoint and let go of the file."""
+        if self._closed:
+            return
+        self._closed = True
+        self._server.close()
+        self._queue.put(None)
+        self._writer.join()
+        try:
+            if self._failed is None:
+                self._connection.execute("CHECKPOINT store")
+        except duckdb.Error as error:
+            raise StoreError(f"{self.path}: {_first_line(error)}: what was committed is in its WAL") from None
+        finally:
+            self._connection.close()
+
+    async def save(self, *rows: Row) -> None:
+        """Append rows in one transaction; return when it is committed.
+
+        Raises:
+            StoreError: the commit failed; none of these rows is in the store.
+        """
+        await asyncio.wrap_future(self._put(rows))
+
+    def save_now(self, *rows: Row) -> None:
+        """The same for a caller without an event loop."""
+        self._put(rows).result()
+
+    def query(self, sql: str, parameters: Sequence[Any] | None = None, limit: int | None = None) -> Result:
+        """Rows of a statement, on a cursor of its own beside the writer."""
+        with self._connection.cursor() as cursor:
+            cursor.execute("USE store")
+            cursor.execute(sql, parameters)
+            rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
+            return Result([column[0] for column in cursor.description or ()], rows)
+
+    def observed(self, hashes: Sequence[str]) -> dict[str, StoredReply]:
+        """The observations among these request hashes: they are not asked again."""
+        found = self._join(
+            "SELECT request_hash, arg_min(outcome, started_at), arg_min(text, started_at) "
+            f"FROM turns SEMI JOIN wanted ON request_hash = hash WHERE outcome IN {_OBSERVED} "
+            "GROUP BY request_hash",
+            hashes,
+        )
+        return {row[0]: StoredReply(*row) for row in found}
+
+    def verdicts(self, hashes: Sequence[str]) -> dict[str, StoredVerdict]:
+        """The final verdicts among these hashes; a judge's error is not final."""
+        found = self._join(
+            "SELECT verdict_hash, arg_max(label, at), arg_max(reason, at) "
+            "FROM verdicts SEMI JOIN wanted ON verdict_hash = hash "
+            "WHERE reason IS DISTINCT FROM 'judge_error' GROUP BY verdict_hash",
+            hashes,
+        )
+        return {row[0]: StoredVerdict(row[1], row[2]) for row in found}
+
+    def known_keys(self, table: str, column: str) -> set[str]:
+        """All values of a key column."""
+        return {row[0] for row in self.query(f"SELECT DISTINCT {column} FROM {table}").rows}
+
+    def _join(self, sql: str, hashes: Sequence[str]) -> list[tuple[Any, ...]]:
+        if not hashes:
+            return []
+        with self._connection.cursor() as cursor:
+            cursor.execute("USE store")
+            cursor.register("wanted", pa.table({"hash": pa.array(hashes, pa.string())}))
+            return cursor.execute(sql).fetchall()
+
+    def _put(self, rows: Sequence[Row]) -> Future[None]:
+        future: Future[None] = Future()
+        if self._failed is not None:
+            future.set_exception(self._failed)
+        else:
+            self._queue.put((rows, future))
+        return future
+
+    def _write(self) -> None:
+        cursor = self._connection.cursor()
+        cursor.execute("USE store")
+        closing = False
+        while not closing:
+            batch = []
+            first = self._queue.get()
+            if first is None:
+                break
+            batch.append(first)
+            threading.Event().wait(_WINDOW_S)
+            while not self._queue.empty():
+                more = self._queue.get()
+                if more is None:
+                    closing = True
+                    break
+                batch.append(more)
+            self._commit(cursor, batch)
+        cursor.close()
+
+    def _commit(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        batch: list[tuple[Sequence[Row], Future[None]]],
+    ) -> None:
+        tables: dict[type, list[Row]] = {}
+        for rows, _ in batch:
+            for row in rows:
+                tables.setdefault(type(row), []).append(row)
+        try:
+            if self._failed is not None:
+                raise self._failed
+            cursor.execute("BEGIN")
+            for kind, rows in tables.items():
+                cursor.register("incoming", _arrow(kind, rows))
+                cursor.execute(f"INSERT INTO {TABLES[kind]} SELECT * FROM incoming")
+                cursor.unregister("incoming")
+            cursor.execute("COMMIT")
+        except (duckdb.Error, pa.ArrowException, StoreError) as error:
+            if self._failed is None:
+                self._failed = StoreError(
+                    f"{self.path}: cannot write: {_first_line(error)}; "
+                    "what was committed before is kept: mend it and type the same command"
+                )
+            for _, future in batch:
+                future.set_exception(self._failed)
+            return
+        for _, future in batch:
+            # A waiter that was cancelled meanwhile has cancelled its future: the row is in anyhow.
+            if future.set_running_or_notify_cancel():
+                future.set_result(None)
+
+
+@cache
+def _arrow_schema(kind: type) -> pa.Schema:
+    hints = get_type_hints(kind)
+    columns = []
+    for field in fields(kind):
+        options = getattr(hints[field.name], "__args__", (hints[field.name],))
+        name = next(option.__name__ for option in options if option is not type(None))
+        columns.append((field.name, _ARROW[name]))
+    return pa.schema(columns)
+
+
+def _arrow(kind: type, rows: Sequence[Row]) -> pa.Table:
+    schema = _arrow_schema(kind)
+    return pa.table(
+        {name: [_storable(getattr(row, name)) for row in rows] for name in schema.names}, schema=schema
+    )
+
+
+def _storable(value: Any) -> Any:
+    """Text that a database can hold: lone surrogates, which a JSON string may carry, are shown as codes."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return value
+
+
+def _connect(path: Path, warnings: list[str]) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(":memory:")
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET wal_autocheckpoint = '1GB'")
+    quoted = str(path).replace("'", "''")
+    attach = f"ATTACH '{quoted}' AS store (ROW_GROUP_SIZE 8192)"
+    try:
+        try:
+            connection.execute(attach)
+        except duckdb.Error as error:
+            wal = path.with_name(path.name + ".wal")
+            if not ("WAL" in str(error) and wal.exists()):
+                raise
+            aside = wal.with_name(f"{wal.name}.unreadable-{datetime.now(UTC):%Y%m%d%H%M%S}")
+            wal.rename(aside)
+            warnings.append(f"{wal} cannot be replayed; set aside as {aside}: its last turns are asked again")
+            connection.execute(attach)
+        connection.execute("USE store")
+    except duckdb.Error as error:
+        connection.close()
+        raise InputError(explain_open_error(path, error)) from None
+    return connection
+
+
+def explain_open_error(path: Path, error: duckdb.Error) -> str:
+    """One line for a file that cannot be opened."""
+    text = str(error)
+    if "lock" in text.lower():
+        return (
+            f"{path}: held by another run: wait for it or stop it "
+            "(sql and report answer meanwhile), or name another file with --db"
+        )
+    if "not a valid DuckDB database" in text:
+        return f"{path}: not a DuckDB file: name another one with --db"
+    if "version" in text.lower():
+        return f"{path}: written by another version of DuckDB ({_first_line(error)})"
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        return f"{path}: not writable: change its permissions, or name another file with --db"
+    return f"{path}: {_first_line(error)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
