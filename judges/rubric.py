@@ -1,0 +1,70 @@
+"""Rubrics: the criteria by which a judge labels a reply, as data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from safemt_client.providers.errors import InputError
+
+__all__ = ["PRESETS", "Rubric", "load_rubric"]
+
+PRESETS = ("paper", "by-scenario")
+
+
+@dataclass(frozen=True)
+class Rubric:
+    """Named criteria. `scenarios` maps a scenario to the name of its criteria; others get `general`."""
+
+    name: str
+    version: str
+    criteria: Mapping[str, str]
+    scenarios: Mapping[str, str]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the whole content: goes into the key of a verdict."""
+        content = [self.name, self.version, dict(self.criteria), dict(self.scenarios)]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def criteria_for(self, scenario: str | None) -> str:
+        """The criteria that apply to a scenario."""
+        return self.criteria[self.scenarios.get(scenario or "", "general")].strip()
+
+
+def load_rubric(name: str) -> Rubric:
+    """A preset (`paper`, `by-scenario`) or a user's own TOML file.
+
+    Raises:
+        InputError: there is no such preset or file, or its shape is wrong.
+    """
+    if name in PRESETS:
+        file = resources.files("safemt_client.judges").joinpath("rubrics").joinpath(f"{name}.toml")
+        return _parse(name, file.read_text(encoding="utf-8"))
+    path = Path(name)
+    if not path.is_file():
+        raise InputError(f"--rubric {name}: no such file, and the presets are {', '.join(PRESETS)}")
+    try:
+        return _parse(name, path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{name}: cannot be read: {error}") from None
+
+
+def _parse(where: str, text: str) -> Rubric:
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{where}: not TOML: {error}") from None
+    criteria, scenarios = data.get("criteria"), data.get("scenarios", {})
+    if not isinstance(criteria, dict) or not isinstance(criteria.get("general"), str):
+        raise InputError(f"{where}: [criteria] needs a text named general")
+    if not all(isinstance(value, str) for value in criteria.values()):
+        raise InputError(f"{where}: every entry of [criteria] must be a text")
+    if not isinstance(scenarios, dict) or not all(value in criteria for value in scenarios.values()):
+        raise InputError(f"{where}: every entry of [scenarios] must name one of [criteria]")
+    return Rubric(str(data.get("name", where)), str(data.get("version", "1")), criteria, scenarios)

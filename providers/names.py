@@ -1,0 +1,154 @@
+"""From the name that a user types to the endpoint that is asked. Never imports litellm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+import httpx
+
+from safemt_client.providers.errors import InputError
+from safemt_client.providers.limits import Limits
+from safemt_client.providers.openai_compatible import OpenAICompatible
+from safemt_client.providers.types import Provider
+
+__all__ = ["ProviderSpec", "build", "resolve"]
+
+# Vendors that speak OpenAI's protocol: base URL and the environment variable of the key.
+_COMPATIBLE = {
+    "openai": ("https://api.openai.com/v1", "OPENAI_API_KEY"),
+    "openrouter": ("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+    "groq": ("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
+    "together_ai": ("https://api.together.xyz/v1", "TOGETHERAI_API_KEY"),
+    "fireworks_ai": ("https://api.fireworks.ai/inference/v1", "FIREWORKS_AI_API_KEY"),
+    "deepseek": ("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
+    "mistral": ("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
+    "xai": ("https://api.x.ai/v1", "XAI_API_KEY"),
+}
+# Vendors that litellm translates for, and the variable whose absence can be told beforehand.
+_TRANSLATED = {
+    "anthropic": "ANTHROPIC_API_KEY",
+    "gemini": "GEMINI_API_KEY",
+    "bedrock": None,
+    "vertex_ai": None,
+    "azure": "AZURE_API_KEY",
+    "cohere": "COHERE_API_KEY",
+}
+_BARE = (
+    ("gpt-", "openai"),
+    ("chatgpt-", "openai"),
+    ("o1", "openai"),
+    ("o3", "openai"),
+    ("o4", "openai"),
+    ("claude-", "anthropic"),
+    ("gemini-", "gemini"),
+    ("deepseek-", "deepseek"),
+    ("mistral-", "mistral"),
+    ("pixtral-", "mistral"),
+    ("grok-", "xai"),
+)
+
+
+@dataclass(frozen=True)
+class ProviderSpec:
+    """An endpoint that a name stands for. `account` groups what shares one rate limit."""
+
+    name: str
+    identity: str
+    model: str
+    kind: Literal["openai", "litellm", "demo"]
+    account: str
+    base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+
+
+def resolve(name: str, base_url: str | None, env: Mapping[str, str]) -> ProviderSpec:
+    """What `name` stands for; `base_url` sends it to another OpenAI-compatible endpoint.
+
+    The key of an endpoint of one's own is `SAFEMT_API_KEY`: a vendor's key never goes elsewhere.
+
+    Raises:
+        InputError: the name is not known, the URL is wrong, or the key is missing.
+    """
+    if name == "demo":
+        return ProviderSpec(name, "demo/demo", "demo", "demo", "demo")
+    model, at, url = name.rpartition("@")
+    if not at and base_url is not None:
+        model, url = name, base_url
+    if url and (at or base_url is not None):
+        return _own(name, model, url, env)
+    vendor, slash, model = name.partition("/")
+    if not slash:
+        vendor, model = next((v for prefix, v in _BARE if name.startswith(prefix)), ""), name
+    if vendor in _COMPATIBLE:
+        address, variable = _COMPATIBLE[vendor]
+        return ProviderSpec(
+            name, f"{vendor}/{model}", model, "openai", vendor, address, _key(name, variable, env)
+        )
+    if vendor in _TRANSLATED:
+        required = _TRANSLATED[vendor]
+        if required is not None:
+            _key(name, required, env)
+        return ProviderSpec(name, f"{vendor}/{model}", model, "litellm", vendor)
+    known = ", ".join(sorted([*_COMPATIBLE, *_TRANSLATED]))
+    raise InputError(
+        f"--provider {name!r}: not known: write VENDOR/MODEL (vendors: {known}) or MODEL@http://HOST:PORT/v1"
+    )
+
+
+def _own(name: str, model: str, url: str, env: Mapping[str, str]) -> ProviderSpec:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+    except ValueError:
+        valid = False
+    if not valid or not model:
+        raise InputError(f"--provider {name!r}: write MODEL@http://HOST:PORT/v1")
+    if parts.username or parts.password:
+        raise InputError("--provider: leave the password out of the URL: set SAFEMT_API_KEY instead")
+    key = env.get("SAFEMT_API_KEY")
+    return ProviderSpec(name, f"local/{model}", model, "openai", parts.netloc, url, key)
+
+
+def _key(name: str, variable: str, env: Mapping[str, str]) -> str:
+    key = env.get(variable, "").strip()
+    if not key:
+        raise InputError(f"{name}: no key: set the environment variable {variable}")
+    return key
+
+
+def build(
+    spec: ProviderSpec,
+    *,
+    client: httpx.AsyncClient,
+    limits: Limits,
+    max_wait_s: float,
+    attempt_timeout_s: float,
+    turn_timeout_s: float,
+) -> Provider:
+    """A provider for a resolved name, with the limiter of its account."""
+    limiter = limits.for_account(spec.account)
+    if spec.kind == "litellm":
+        from safemt_client.providers.litellm_client import LiteLLM
+
+        return LiteLLM(
+            identity=spec.identity,
+            limiter=limiter,
+            max_wait_s=max_wait_s,
+            attempt_timeout_s=attempt_timeout_s,
+            turn_timeout_s=turn_timeout_s,
+        )
+    assert spec.base_url is not None
+    return OpenAICompatible(
+        identity=spec.identity,
+        model=spec.model,
+        base_url=spec.base_url,
+        api_key=spec.api_key,
+        client=client,
+        limiter=limiter,
+        max_wait_s=max_wait_s,
+        attempt_timeout_s=attempt_timeout_s,
+        turn_timeout_s=turn_timeout_s,
+    )

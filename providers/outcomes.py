@@ -1,0 +1,229 @@
+"""What a response of a chat endpoint came to: the table of `docs/outcomes.md` as pure functions.
+
+An error never becomes an answer, and a block never an error: blocks arrive as HTTP 400 or 403, as
+HTTP 200 with a finish reason, as an empty candidate, after partial text, or in a router's form.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+
+from safemt_client.providers.types import Outcome, Reply, Usage
+
+__all__ = ["classify_response", "fatal", "one_line", "retry_after", "usage_of"]
+
+_BLOCK_WORDS = re.compile(
+    r"content[_ -]?filter|content[_ -]?policy|content[_ -]?management|responsible ?ai|"
+    r"moderation|flagged|safety[_ -]?(block|filter|system|settings)|prohibited[_ -]?content|"
+    r"data_inspection_failed|blocked (by|due)",
+    re.IGNORECASE,
+)
+_BLOCK_FINISH = {
+    "content_filter",
+    "safety",
+    "prohibited_content",
+    "blocklist",
+    "recitation",
+    "spii",
+    "image_safety",
+    "refusal",
+    "guardrail_intervened",
+    "content_filtered",
+}
+_QUOTA = re.compile(
+    r"insufficient_quota|exceeded your current quota|billing|credit balance|out of credits|"
+    r"per[ _-]?day|daily|requestsperday",
+    re.IGNORECASE,
+)
+_MODEL = re.compile(r"model", re.IGNORECASE)
+_THINK = re.compile(r"\A\s*<think(?:ing)?>(.*?)</think(?:ing)?>\s*", re.DOTALL)
+_TRANSIENT = {408, 409, 425, 429, 499, 500, 502, 503, 504, 520, 522, 524, 529}
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """The text on one line, shortened."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else flat[: limit - 3] + "..."
+
+
+def classify_response(status: int, headers: Mapping[str, str], body: bytes) -> Reply:
+    """The reply that a chat completion response amounts to; latency and start are the caller's."""
+    raw = body.decode("utf-8", "replace")
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        content = None
+    wait = retry_after(headers)
+    if not isinstance(content, dict):
+        if status == 200:
+            return Reply(Outcome.ERROR_TRANSIENT, error="the body is not a JSON object", status_code=200, raw=raw)
+        return _error(status, one_line(raw) or "no body", raw, wait)
+    error = content.get("error")
+    if status != 200 or (error and not content.get("choices")):
+        return _error(_error_status(status, error), _error_text(error, content), raw, wait)
+    choices = content.get("choices")
+    feedback = content.get("promptFeedback") or content.get("prompt_feedback")
+    common: dict[str, Any] = {
+        "status_code": status,
+        "usage": usage_of(content.get("usage")),
+        "resolved_model": _text(content.get("model")),
+        "response_id": _text(content.get("id")),
+        "raw": raw,
+    }
+    if not choices:
+        if feedback:
+            return Reply(Outcome.REFUSED_BY_PROVIDER, error=one_line(f"prompt blocked: {feedback}"), **common)
+        if isinstance(choices, list):
+            return Reply(Outcome.EMPTY, error="no choice in the response", **common)
+        return Reply(Outcome.ERROR_TRANSIENT, error="the body is no chat completion", **common)
+    choice = choices[0] if isinstance(choices, list) and isinstance(choices[0], dict) else {}
+    message = choice.get("message") or {}
+    if not isinstance(message, dict):
+        return Reply(Outcome.ERROR_TRANSIENT, error="the message is not an object", **common)
+    finish = _text(choice.get("finish_reason"))
+    text, reasoning = _split(message)
+    common |= {"text": text, "reasoning": reasoning, "finish_reason": finish}
+    choice_error = choice.get("error")
+    if finish is not None and finish.lower() in _BLOCK_FINISH:
+        return Reply(Outcome.REFUSED_BY_PROVIDER, error=f"finish reason {finish}", **common)
+    if choice_error:
+        text_of = _error_text(choice_error, {})
+        if _BLOCK_WORDS.search(text_of):
+            return Reply(Outcome.REFUSED_BY_PROVIDER, error=text_of, **common)
+        return Reply(Outcome.ERROR_TRANSIENT, error=text_of, **common)
+    refusal = message.get("refusal")
+    if isinstance(refusal, str) and refusal.strip() and not text.strip():
+        # The model's own structured refusal is what it said: an answer, to be judged.
+        return Reply(Outcome.ANSWERED, **(common | {"text": refusal}))
+    if finish in ("length", "max_tokens", "MAX_TOKENS"):
+        return Reply(Outcome.TRUNCATED, error="cut off at the token limit", **common)
+    if finish == "error":
+        return Reply(Outcome.ERROR_TRANSIENT, error="finish reason error", **common)
+    if not text.strip():
+        return Reply(Outcome.EMPTY, error="no text in the reply", **common)
+    return Reply(Outcome.ANSWERED, **common)
+
+
+def fatal(reply: Reply) -> str | None:
+    """Why no further request to this target can succeed, None if one may."""
+    if reply.outcome.observed:
+        return None
+    text = reply.error or ""
+    if reply.status_code == 401 or reply.status_code == 403:
+        return f"authentication failed (HTTP {reply.status_code}): check the API key: {text}"
+    if reply.status_code == 402 or (reply.status_code == 429 and _QUOTA.search(text)):
+        return f"quota exhausted (HTTP {reply.status_code}): {text}"
+    if reply.status_code == 404 or (
+        reply.status_code == 400 and re.search(r"model_not_found|unknown model|invalid model", text, re.I)
+    ):
+        kind = "unknown model" if _MODEL.search(text) else "unknown address or model"
+        return f"{kind} (HTTP {reply.status_code}): {text}"
+    return None
+
+
+def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Seconds that this response asks us to wait: `retry-after-ms`, or `Retry-After` as seconds or date."""
+    milliseconds = headers.get("retry-after-ms")
+    if milliseconds is not None:
+        try:
+            return max(0.0, float(milliseconds) / 1000)
+        except ValueError:
+            pass
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+        return seconds if 0 <= seconds < float("inf") else None
+    except ValueError:
+        pass
+    try:
+        then = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=UTC)
+    return max(0.0, (then - (now or datetime.now(UTC))).total_seconds())
+
+
+def usage_of(usage: Any) -> Usage:
+    """Tokens and cost as an OpenAI-compatible endpoint reports them."""
+    if not isinstance(usage, dict):
+        return Usage()
+    prompt = usage.get("prompt_tokens_details") or {}
+    completion = usage.get("completion_tokens_details") or {}
+    cost = usage.get("cost")
+    return Usage(
+        _count(usage.get("prompt_tokens")),
+        _count(usage.get("completion_tokens")),
+        _count(completion.get("reasoning_tokens")) if isinstance(completion, dict) else None,
+        _count(prompt.get("cached_tokens")) if isinstance(prompt, dict) else None,
+        float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) else None,
+    )
+
+
+def _error(status: int, text: str, raw: str, wait: float | None) -> Reply:
+    common: dict[str, Any] = {"error": text, "status_code": status, "raw": raw, "retry_after_s": wait}
+    if status in (400, 403, 422, 451) and _BLOCK_WORDS.search(text):
+        return Reply(Outcome.REFUSED_BY_PROVIDER, **common)
+    if status in _TRANSIENT or status >= 500:
+        return Reply(Outcome.ERROR_TRANSIENT, **common)
+    return Reply(Outcome.ERROR_PERMANENT, **common)
+
+
+def _error_status(status: int, error: Any) -> int:
+    """Routers put the status of their upstream into an error inside HTTP 200."""
+    if status == 200 and isinstance(error, dict):
+        code = error.get("code")
+        return code if isinstance(code, int) and 400 <= code < 600 else 502
+    return status
+
+
+def _error_text(error: Any, content: Mapping[str, Any]) -> str:
+    if isinstance(error, dict):
+        parts = [error.get("code"), error.get("type"), error.get("message")]
+        extra = error.get("metadata") or error.get("innererror") or error.get("details")
+        if extra:
+            parts.append(json.dumps(extra, default=str))
+        return one_line(" ".join(str(part) for part in parts if part))
+    if isinstance(error, str):
+        return one_line(error)
+    for name in ("message", "detail"):
+        if content.get(name):
+            return one_line(str(content[name]))
+    return "no reason given"
+
+
+def _split(message: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The answer and the reasoning of a message, whatever form they came in."""
+    content = message.get("content")
+    reasoning = _text(message.get("reasoning_content")) or _text(message.get("reasoning"))
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict)]
+        thoughts = [str(p.get("thinking") or p.get("text") or "") for p in parts if p.get("type") in ("thinking", "reasoning")]
+        text = "".join(str(p.get("text") or "") for p in parts if p.get("type") in ("text", "output_text", None))
+        reasoning = reasoning or "\n".join(thoughts) or None
+    else:
+        text = content if isinstance(content, str) else ""
+    if found := _THINK.match(text):
+        reasoning = reasoning or found[1].strip()
+        text = text[found.end() :]
+    elif text.lstrip().startswith("<think>"):
+        # Cut off while it was still thinking: there is no answer yet.
+        reasoning, text = reasoning or text, ""
+    return text, reasoning
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
