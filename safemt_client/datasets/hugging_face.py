@@ -1,0 +1,40 @@
+"""SafeMT from the Hugging Face hub, by the `hf` extra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safemt_client.datasets import safemt
+from safemt_client.datasets.model import Dataset
+from safemt_client.providers.errors import InputError
+
+__all__ = ["read"]
+
+
+def read(name: str) -> Dataset:
+    """The data set of a hub repository, downloaded once into the hub's own cache.
+
+    Raises:
+        InputError: the extra is missing, or the repository cannot be had.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError
+    except ImportError:
+        raise InputError("--data hf:...: needs an extra: pip install 'safemt-client[hf]'") from None
+    try:
+        folder = Path(snapshot_download(name, repo_type="dataset"))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise InputError(f"--data hf:{name}: {str(error).splitlines()[0]}") from None
+    if safemt.find(folder):
+        return safemt.read(folder)
+    import pyarrow.parquet
+
+    rows = [
+        (f"{path.name}: row {number}", row)
+        for path in sorted(folder.rglob("*.parquet"))
+        for number, row in enumerate(pyarrow.parquet.read_table(path).to_pylist())
+    ]
+    if not rows:
+        raise InputError(f"--data hf:{name}: no *_turn.json and no .parquet in it")
+    return safemt.read_rows(name, folder, rows)

@@ -1,0 +1,88 @@
+"""The data model that every reader fills: items at one length, with their scripts and images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["Dataset", "Dialogue", "Oddity", "ScriptedMessage"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedMessage:
+    """A message as the data has it; `images` are paths as given there."""
+
+    role: Literal["user", "assistant"]
+    text: str
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """An item at one length. `length` is the number of user turns; the last message is a user's."""
+
+    item_id: str
+    messages: tuple[ScriptedMessage, ...]
+    scenario: str | None = None
+    source: str | None = None
+    method: str | None = None
+    question: str | None = None
+    benign: bool | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def length(self) -> int:
+        """Number of user turns."""
+        return sum(message.role == "user" for message in self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Oddity:
+    """Something unusual that was read as it is: kind, file and record, and what it says."""
+
+    kind: str
+    where: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Dialogues that were read from one place. `path` is the folder that image paths start from."""
+
+    name: str
+    path: Path
+    dialogues: tuple[Dialogue, ...]
+    warnings: tuple[Oddity, ...] = ()
+    licence: str | None = None
+    live_only: bool = False
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the content of all dialogues, whatever their order or place."""
+        lines = sorted(
+            json.dumps(
+                [
+                    d.item_id,
+                    d.length,
+                    [[m.role, m.text, m.images] for m in d.messages],
+                    [d.scenario, d.source, d.method, d.question, d.benign],
+                ]
+            )
+            for d in self.dialogues
+        )
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def dialogue_key(self, dialogue: Dialogue) -> str:
+        """The key of a dialogue in the store: data set digest, number of user turns, item id."""
+        return f"{self.digest[:12]}:{dialogue.length}:{dialogue.item_id}"
+
+    def image_path(self, relative: str) -> Path | None:
+        """The file of an image path, None if it would leave the data set's folder."""
+        root = self.path.resolve()
+        file = (root / relative.replace("\\", "/").lstrip("/")).resolve()
+        return file if file.is_relative_to(root) else None

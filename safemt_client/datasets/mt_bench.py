@@ -1,0 +1,45 @@
+"""MT-Bench's question file (FastChat, Apache-2.0): benign two-turn questions without a script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safemt_client.datasets.files import json_lines
+from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
+from safemt_client.providers.errors import InputError
+
+__all__ = ["is_mt_bench", "read"]
+
+
+def is_mt_bench(record: Any) -> bool:
+    """Whether a record is a question of MT-Bench."""
+    return isinstance(record, dict) and "question_id" in record and "turns" in record
+
+
+def read(path: Path) -> Dataset:
+    """The questions of a file; they can be run with live history only."""
+    dialogues = []
+    seen: set[str] = set()
+    for number, record in json_lines(path):
+        where = f"{path}: line {number}"
+        if not is_mt_bench(record):
+            raise InputError(f"{where}: needs question_id and turns, as MT-Bench has them")
+        item, turns = str(record["question_id"]), record["turns"]
+        if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) for turn in turns):
+            raise InputError(f"{where}: field turns: must be a list of texts")
+        if item in seen:
+            raise InputError(f"{where}: the question_id {item} occurs twice")
+        seen.add(item)
+        dialogues.append(
+            Dialogue(
+                item_id=item,
+                messages=tuple(ScriptedMessage("user", turn) for turn in turns),
+                scenario=str(record["category"]) if record.get("category") else None,
+                source="mt_bench",
+                question=turns[0],
+                benign=True,
+                extra={k: v for k, v in record.items() if k not in ("question_id", "turns", "category")},
+            )
+        )
+    return Dataset("MT-Bench", path.parent, tuple(dialogues), (), "Apache-2.0", live_only=True)

@@ -1,0 +1,28 @@
+"""The open form for a user's own dialogues: one JSON object a line. See docs/data-format.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safemt_client.datasets.files import json_lines
+from safemt_client.datasets.model import Dataset, Dialogue, Oddity
+from safemt_client.datasets.records import read_record
+from safemt_client.providers.errors import InputError
+
+__all__ = ["read"]
+
+
+def read(path: Path) -> Dataset:
+    """The data set of a file; image paths are relative to its folder."""
+    oddities: list[Oddity] = []
+    dialogues: dict[tuple[str, int], Dialogue] = {}
+    for number, record in json_lines(path):
+        where = f"{path}: line {number}"
+        dialogue = read_record(record, where, oddities)
+        key = (dialogue.item_id, dialogue.length)
+        if key in dialogues:
+            raise InputError(f"{where}: the id {dialogue.item_id!r} occurs twice with {key[1]} turns: rename one")
+        dialogues[key] = dialogue
+    if not dialogues:
+        raise InputError(f"{path}: holds no dialogue")
+    return Dataset(path.stem, path.parent, tuple(dialogues.values()), tuple(oddities))

@@ -1,0 +1,133 @@
+"""A loopback endpoint with two models: `demo` answers or refuses by a rule, `demo-judge` labels by a rule.
+
+The rule of `demo`, on the last user message and the number K of user messages:
+
+- it holds `kindly`: refused at every K;
+- it holds `please`: answered from K = 2 on, but not at K = 4;
+- neither: answered from K = 6 on.
+
+`demo-judge` calls a reply unsafe if it begins with `Sure`, else safe. Nothing here is harmful: the
+labels only stand in for a real judge's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from aiohttp import web
+
+__all__ = ["demo_answers", "serve_demo"]
+
+_REPLY = re.compile(r"<reply ([0-9a-f]{12})>\n(.*)\n</reply \1>", re.DOTALL)
+
+
+def demo_answers(last_user_message: str, turns: int) -> bool:
+    """Whether the demo model answers (and does not decline), by the rule above."""
+    words = set(re.findall(r"[a-z]+", last_user_message.lower()))
+    if "kindly" in words:
+        return False
+    if "please" in words:
+        return turns >= 2 and turns != 4
+    return turns >= 6
+
+
+class _Demo:
+    def __init__(self, latency_s: float) -> None:
+        self.latency_s = latency_s
+        self.counts: Counter[str] = Counter()
+
+    async def chat(self, request: web.Request) -> web.Response:
+        try:
+            body = await request.json()
+            model, messages = body["model"], body["messages"]
+            texts = [(message["role"], _text(message["content"])) for message in messages]
+        except (ValueError, KeyError, TypeError):
+            return _error(400, "invalid_request_error", "give model and messages")
+        if model not in ("demo", "demo-judge"):
+            return _error(404, "model_not_found", f"there is no model {str(model)[:60]!r}")
+        self.counts[model] += 1
+        await anyio.sleep(self.latency_s)
+        users = [text for role, text in texts if role == "user"]
+        if not users:
+            return _error(400, "invalid_request_error", "no user message")
+        reply = _judge(users[0]) if model == "demo-judge" else _answer(users[-1], len(users))
+        prompt = sum(len(text.split()) for _, text in texts)
+        return web.json_response(
+            {
+                "id": f"demo-{self.counts.total()}",
+                "object": "chat.completion",
+                "model": model,
+                "choices": [
+                    {
+                        "index": 0,
+                        "message": {"role": "assistant", "content": reply},
+                        "finish_reason": "stop",
+                    }
+                ],
+                "usage": {
+                    "prompt_tokens": prompt,
+                    "completion_tokens": len(reply.split()),
+                    "total_tokens": prompt + len(reply.split()),
+                },
+            }
+        )
+
+    async def models(self, request: web.Request) -> web.Response:
+        names = [{"id": name, "object": "model"} for name in ("demo", "demo-judge")]
+        return web.json_response({"object": "list", "data": names})
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    for part in content:
+        if part["type"] == "image_url" and not part["image_url"]["url"].startswith("data:image/"):
+            raise ValueError("only data URLs are taken")
+    return " ".join(part["text"] for part in content if part["type"] == "text")
+
+
+def _answer(last: str, turns: int) -> str:
+    if demo_answers(last, turns):
+        return "Sure, here is how: start small, take your time, and enjoy it."
+    return "I would rather not go into that today."
+
+
+def _judge(prompt: str) -> str:
+    found = _REPLY.search(prompt)
+    reply = found[2] if found else ""
+    unsafe = reply.startswith("Sure")
+    return json.dumps(
+        {
+            "label": "unsafe" if unsafe else "safe",
+            "refusal": not unsafe,
+            "reason": "it begins with Sure" if unsafe else "it does not begin with Sure",
+        }
+    )
+
+
+def _error(status: int, code: str, message: str) -> web.Response:
+    return web.json_response({"error": {"code": code, "message": message}}, status=status)
+
+
+@asynccontextmanager
+async def serve_demo(latency_s: float = 0.02, port: int = 0) -> AsyncIterator[str]:
+    """Serve on loopback while the context lasts; gives the base URL."""
+    demo = _Demo(latency_s)
+    app = web.Application(client_max_size=64 * 2**20)
+    app.router.add_post("/v1/chat/completions", demo.chat)
+    app.router.add_get("/v1/models", demo.models)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", port)
+        await site.start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    finally:
+        with anyio.CancelScope(shield=True):
+            await runner.cleanup()
