@@ -37,7 +37,7 @@ _SQL_TYPES = {
     "int": "BIGINT",
     "float": "DOUBLE",
     "bool": "BOOLEAN",
-    "datetime": "TIMESTAMPTZ",
+    "datetime": "TIMESTAMP",
 }
 
 _COLUMN_COMMENTS = {
@@ -61,6 +61,9 @@ _COLUMN_COMMENTS = {
     "raw": "the body as it came",
     "not_attempted": "why the dialogue cannot be sent; NULL if it can",
     "prices": "JSON: US dollars a token when the run started; NULL is unknown",
+    "created_at": "UTC",
+    "recorded_at": "UTC",
+    "started_at": "UTC",
     "sha256": "hash of the bytes that are sent",
 }
 
@@ -122,12 +125,12 @@ def migrate(connection: duckdb.DuckDBPyConnection, path: object, program_version
         connection.execute("BEGIN")
         connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_migrations "
-            "(version INTEGER, name VARCHAR, applied_at TIMESTAMPTZ, program_version VARCHAR)"
+            "(version INTEGER, name VARCHAR, applied_at TIMESTAMP, program_version VARCHAR)"
         )
         apply(connection)
         connection.execute(
             "INSERT INTO schema_migrations VALUES (?, ?, ?, ?)",
-            [number, name, datetime.now(UTC), program_version],
+            [number, name, datetime.now(UTC).replace(tzinfo=None), program_version],
         )
         connection.execute("COMMIT")
 

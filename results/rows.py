@@ -83,7 +83,7 @@ class EventRow:
 
     run_id: str
     session_id: str
-    at: datetime
+    recorded_at: datetime
     event: str  # started | finished | stopped
     detail: str  # JSON
 
@@ -174,7 +174,7 @@ class VerdictRow:
     prompt_tokens: int | None
     completion_tokens: int | None
     cost_usd: float | None
-    at: datetime
+    recorded_at: datetime
     latency_s: float
 
 

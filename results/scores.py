@@ -40,7 +40,7 @@ def latest_run(reader: Queryable, run_id: str | None) -> str:
         raise InputError("the store holds no run yet")
     if run_id is None:
         latest = reader.query(
-            "SELECT run_id FROM run_events WHERE event = 'started' ORDER BY at DESC LIMIT 1"
+            "SELECT run_id FROM run_events WHERE event = 'started' ORDER BY recorded_at DESC LIMIT 1"
         ).rows
         return str(latest[0][0]) if latest else str(known[0])
     if run_id not in known:

@@ -34,7 +34,7 @@ _ARROW = {
     "int": pa.int64(),
     "float": pa.float64(),
     "bool": pa.bool_(),
-    "datetime": pa.timestamp("us", tz="UTC"),
+    "datetime": pa.timestamp("us"),
 }
 
 
@@ -168,7 +168,7 @@ class Store:
     def verdicts(self, hashes: Sequence[str]) -> dict[str, StoredVerdict]:
         """The final verdicts among these hashes; a judge's error is not final."""
         found = self._join(
-            "SELECT verdict_hash, arg_max(label, at), arg_max(reason, at) "
+            "SELECT verdict_hash, arg_max(label, recorded_at), arg_max(reason, recorded_at) "
             "FROM verdicts SEMI JOIN wanted ON verdict_hash = hash "
             "WHERE reason IS DISTINCT FROM 'judge_error' GROUP BY verdict_hash",
             hashes,
@@ -267,7 +267,9 @@ def _arrow(kind: type, rows: Sequence[Row]) -> pa.Table:
 
 
 def _storable(value: Any) -> Any:
-    """Text that a database can hold: lone surrogates, which a JSON string may carry, are shown as codes."""
+    """What a column can hold: times as UTC without a zone; lone surrogates, which JSON may carry, as codes."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).replace(tzinfo=None)
     if isinstance(value, str) and not value.isascii():
         return value.encode("utf-8", "backslashreplace").decode("utf-8")
     return value

@@ -64,7 +64,7 @@ class Ending:
         return not self.interrupted and not self.stopped
 
 
-@dataclass
+@dataclass(eq=False)
 class _Asking:
     """A request under way: cancelled on the first Ctrl-C while it only waits for its next attempt."""
 
@@ -342,7 +342,7 @@ class Scheduler:
             prompt_tokens=verdict.usage.prompt_tokens,
             completion_tokens=verdict.usage.completion_tokens,
             cost_usd=cost(verdict.usage, prices),
-            at=datetime.now(UTC),
+            recorded_at=datetime.now(UTC),
             latency_s=verdict.latency_s,
         )
 

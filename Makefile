@@ -1,0 +1,30 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint types check clean
+
+# A virtual environment with the pinned versions, made again when they change.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' --config-settings editable_mode=strict
+	touch $@
+
+demo: $(VENV)/.installed
+	mkdir -p demo-results
+	$(BIN)/python -m safemt_client --provider demo --db demo-results/demo.duckdb
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy -p safemt_client
+
+check: test lint types
+
+clean:
+	rm -rf $(VENV) build demo-results

@@ -1,0 +1,102 @@
+"""The table of outcomes: an error is never an answer, a block never an error."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safemt_client.providers.outcomes import classify_response, fatal, retry_after
+from safemt_client.providers.types import Outcome
+
+
+def completion(message: dict[str, object], finish: str = "stop", **more: object) -> bytes:
+    choice = {"index": 0, "message": message, "finish_reason": finish}
+    return json.dumps({"id": "r1", "model": "m", "choices": [choice]} | more).encode()
+
+
+def error(code: str, message: str, **more: object) -> bytes:
+    return json.dumps({"error": {"code": code, "message": message} | more}).encode()
+
+
+TABLE = [
+    (200, completion({"content": "hello"}), Outcome.ANSWERED),
+    (200, completion({"content": "hel"}, "length"), Outcome.TRUNCATED),
+    (200, completion({"content": None}), Outcome.EMPTY),
+    (200, completion({"content": "  "}), Outcome.EMPTY),
+    (200, completion({"content": "part"}, "content_filter"), Outcome.REFUSED_BY_PROVIDER),
+    (200, completion({"content": ""}, "SAFETY"), Outcome.REFUSED_BY_PROVIDER),
+    (200, json.dumps({"choices": [], "promptFeedback": {"blockReason": "SAFETY"}}).encode(), Outcome.REFUSED_BY_PROVIDER),
+    (200, json.dumps({"choices": []}).encode(), Outcome.EMPTY),
+    (400, error("content_filter", "triggered the content management policy"), Outcome.REFUSED_BY_PROVIDER),
+    (400, error("content_policy_violation", "rejected"), Outcome.REFUSED_BY_PROVIDER),
+    (403, error("403", "input was flagged", metadata={"reasons": ["x"]}), Outcome.REFUSED_BY_PROVIDER),
+    (200, error("content_filter", "blocked upstream"), Outcome.ERROR_TRANSIENT),
+    (400, error("invalid_request_error", "bad parameter"), Outcome.ERROR_PERMANENT),
+    (401, error("invalid_api_key", "wrong key"), Outcome.ERROR_PERMANENT),
+    (404, error("model_not_found", "no such model"), Outcome.ERROR_PERMANENT),
+    (413, b"too large", Outcome.ERROR_PERMANENT),
+    (422, error("x", "unprocessable"), Outcome.ERROR_PERMANENT),
+    (408, b"", Outcome.ERROR_TRANSIENT),
+    (429, error("rate_limit", "slow down"), Outcome.ERROR_TRANSIENT),
+    (500, b"<html>oops", Outcome.ERROR_TRANSIENT),
+    (529, error("overloaded_error", "overloaded"), Outcome.ERROR_TRANSIENT),
+    (200, b"not json", Outcome.ERROR_TRANSIENT),
+    (200, b"{}", Outcome.ERROR_TRANSIENT),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "expected"), TABLE)
+def test_table(status: int, body: bytes, expected: Outcome) -> None:
+    if status == 200 and b"blocked upstream" in body:
+        expected = Outcome.REFUSED_BY_PROVIDER
+    reply = classify_response(status, {}, body)
+    assert reply.outcome is expected
+    assert reply.outcome is Outcome.ANSWERED or reply.error
+
+
+def test_reasoning_is_kept_apart() -> None:
+    reply = classify_response(200, {}, completion({"content": "<think>hm</think>\nyes"}))
+    assert (reply.text, reply.reasoning) == ("yes", "hm")
+    reply = classify_response(200, {}, completion({"content": "yes", "reasoning_content": "hm"}))
+    assert (reply.text, reply.reasoning) == ("yes", "hm")
+    reply = classify_response(200, {}, completion({"content": "<think>never ends"}, "length"))
+    assert (reply.text, reply.outcome) == ("", Outcome.TRUNCATED)
+
+
+def test_usage() -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}, "cost": 0.5}
+    found = classify_response(200, {}, completion({"content": "x"}, usage=usage)).usage
+    assert (found.prompt_tokens, found.completion_tokens, found.cached_tokens, found.cost_usd) == (7, 3, 4, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "word"),
+    [
+        (401, error("invalid_api_key", "wrong"), "authentication"),
+        (429, error("insufficient_quota", "You exceeded your current quota"), "quota"),
+        (429, error("rate_limit", "limit of requests per day reached"), "quota"),
+        (404, error("model_not_found", "no such model"), "model"),
+        (429, error("rate_limit", "slow down"), None),
+        (500, b"", None),
+    ],
+)
+def test_what_stops_a_target(status: int, body: bytes, word: str | None) -> None:
+    reason = fatal(classify_response(status, {}, body))
+    assert (reason is None) if word is None else (reason is not None and word in reason)
+
+
+def test_retry_after_in_every_form() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert retry_after({"retry-after": "7"}) == 7
+    assert retry_after({"retry-after": "Thu, 01 Jan 2026 00:00:30 GMT"}, now) == 30
+    assert retry_after({"retry-after-ms": "1500"}) == 1.5
+    assert retry_after({"retry-after": "soon"}) is None
+    assert retry_after({"retry-after": "-5"}) is None
+    assert retry_after({}) is None
+
+
+@given(st.integers(200, 599), st.binary(max_size=200))
+def test_garbage_is_never_an_answer(status: int, body: bytes) -> None:
+    assert not classify_response(status, {}, body).outcome.observed or b"choices" in body or status in (400, 403, 422, 451)
