@@ -180,9 +180,11 @@ def _error(status: int, text: str, raw: str, wait: float | None) -> Reply:
 
 def _error_status(status: int, error: Any) -> int:
     """Routers put the status of their upstream into an error inside HTTP 200."""
-    if status == 200 and isinstance(error, dict):
-        code = error.get("code")
-        return code if isinstance(code, int) and 400 <= code < 600 else 502
+    if status == 200:
+        code = error.get("code") if isinstance(error, dict) else None
+        if isinstance(code, int) and 400 <= code < 600:
+            return code
+        return 400 if _BLOCK_WORDS.search(_error_text(error, {})) else 502
     return status
 
 

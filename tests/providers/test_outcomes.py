@@ -32,7 +32,7 @@ TABLE = [
     (400, error("content_filter", "triggered the content management policy"), Outcome.REFUSED_BY_PROVIDER),
     (400, error("content_policy_violation", "rejected"), Outcome.REFUSED_BY_PROVIDER),
     (403, error("403", "input was flagged", metadata={"reasons": ["x"]}), Outcome.REFUSED_BY_PROVIDER),
-    (200, error("content_filter", "blocked upstream"), Outcome.ERROR_TRANSIENT),
+    (200, error("content_filter", "blocked upstream"), Outcome.REFUSED_BY_PROVIDER),
     (400, error("invalid_request_error", "bad parameter"), Outcome.ERROR_PERMANENT),
     (401, error("invalid_api_key", "wrong key"), Outcome.ERROR_PERMANENT),
     (404, error("model_not_found", "no such model"), Outcome.ERROR_PERMANENT),
@@ -49,8 +49,6 @@ TABLE = [
 
 @pytest.mark.parametrize(("status", "body", "expected"), TABLE)
 def test_table(status: int, body: bytes, expected: Outcome) -> None:
-    if status == 200 and b"blocked upstream" in body:
-        expected = Outcome.REFUSED_BY_PROVIDER
     reply = classify_response(status, {}, body)
     assert reply.outcome is expected
     assert reply.outcome is Outcome.ANSWERED or reply.error
