@@ -137,7 +137,9 @@ def _sum(one: Usage, two: Usage) -> Usage:
     def add(a: int | None, b: int | None) -> int | None:
         return None if a is None and b is None else (a or 0) + (b or 0)
 
-    cost = None if one.cost_usd is None and two.cost_usd is None else (one.cost_usd or 0) + (two.cost_usd or 0)
+    cost = (
+        None if one.cost_usd is None and two.cost_usd is None else (one.cost_usd or 0) + (two.cost_usd or 0)
+    )
     return Usage(
         add(one.prompt_tokens, two.prompt_tokens),
         add(one.completion_tokens, two.completion_tokens),

@@ -1,8 +1,8 @@
 """The exceptions of the program.
 
-    SafemtError
-    ├── InputError            bad input: one line, exit status 2
-    └── TargetStoppedError    no further request to this target can succeed
+SafemtError
+├── InputError            bad input: one line, exit status 2
+└── TargetStoppedError    no further request to this target can succeed
 """
 
 from __future__ import annotations

@@ -9,14 +9,13 @@ import base64
 import os
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 import anyio
 import orjson
-
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.outcomes import classify_response, one_line
 from safemt_client.providers.retry import with_retries

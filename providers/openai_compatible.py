@@ -13,7 +13,6 @@ from typing import Any
 import anyio
 import httpx
 import orjson
-
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.outcomes import classify_response, one_line
 from safemt_client.providers.retry import with_retries
@@ -111,9 +110,7 @@ class OpenAICompatible:
                             )
                 reply = classify_response(response.status_code, response.headers, bytes(received))
         except TimeoutError:
-            return Reply(
-                Outcome.ERROR_TRANSIENT, error=f"no answer within {self._attempt_timeout_s:g} s"
-            )
+            return Reply(Outcome.ERROR_TRANSIENT, error=f"no answer within {self._attempt_timeout_s:g} s")
         except (httpx.HTTPError, OSError) as error:
             text = one_line(f"{type(error).__name__}: {error}")
             return Reply(Outcome.ERROR_TRANSIENT, error=self._redact(text))
@@ -121,7 +118,9 @@ class OpenAICompatible:
 
     def _without_key(self, reply: Reply) -> Reply:
         if self._key and reply.raw and self._key in reply.raw:
-            return replace(reply, error=reply.error and self._redact(reply.error), raw=self._redact(reply.raw))
+            return replace(
+                reply, error=reply.error and self._redact(reply.error), raw=self._redact(reply.raw)
+            )
         return reply
 
     def _redact(self, text: str) -> str:
@@ -172,4 +171,3 @@ def _tokens(request: Request) -> int:
     text = sum(len(message.text) for message in request.messages) // 4
     images = sum(len(message.images) for message in request.messages)
     return text + 800 * images + (request.sampling.max_tokens or 350)
-

@@ -14,7 +14,6 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
-
 from safemt_client.providers.types import Outcome, Reply, Usage
 
 __all__ = ["classify_response", "fatal", "one_line", "retry_after", "usage_of"]
@@ -63,7 +62,9 @@ def classify_response(status: int, headers: Mapping[str, str], body: bytes) -> R
     wait = retry_after(headers)
     if not isinstance(content, dict):
         if status == 200:
-            return Reply(Outcome.ERROR_TRANSIENT, error="the body is not a JSON object", status_code=200, raw=raw)
+            return Reply(
+                Outcome.ERROR_TRANSIENT, error="the body is not a JSON object", status_code=200, raw=raw
+            )
         return _error(status, one_line(raw) or "no body", raw, wait)
     error = content.get("error")
     if status != 200 or (error and not content.get("choices")):
@@ -209,8 +210,14 @@ def _split(message: Mapping[str, Any]) -> tuple[str, str | None]:
     reasoning = _text(message.get("reasoning_content")) or _text(message.get("reasoning"))
     if isinstance(content, list):
         parts = [part for part in content if isinstance(part, dict)]
-        thoughts = [str(p.get("thinking") or p.get("text") or "") for p in parts if p.get("type") in ("thinking", "reasoning")]
-        text = "".join(str(p.get("text") or "") for p in parts if p.get("type") in ("text", "output_text", None))
+        thoughts = [
+            str(p.get("thinking") or p.get("text") or "")
+            for p in parts
+            if p.get("type") in ("thinking", "reasoning")
+        ]
+        text = "".join(
+            str(p.get("text") or "") for p in parts if p.get("type") in ("text", "output_text", None)
+        )
         reasoning = reasoning or "\n".join(thoughts) or None
     else:
         text = content if isinstance(content, str) else ""

@@ -24,6 +24,4 @@ def make_client(connections: int) -> httpx.AsyncClient:
             auto_decompress=True,
         )
 
-    return httpx.AsyncClient(
-        transport=AiohttpTransport(client=session), follow_redirects=False, timeout=None
-    )
+    return httpx.AsyncClient(transport=AiohttpTransport(client=session), follow_redirects=False, timeout=None)

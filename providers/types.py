@@ -168,9 +168,7 @@ class Provider(Protocol):
         ...
 
 
-def request_hash(
-    identity: str, request: Request, *, moderator: str | None = None, sample: int = 0
-) -> str:
+def request_hash(identity: str, request: Request, *, moderator: str | None = None, sample: int = 0) -> str:
     """SHA-256 over all that decides the answer; base URL, keys and concurrency are left out.
 
     Images enter by the hash of the bytes that are sent.

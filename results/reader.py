@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import duckdb
 import httpx
-
 from safemt_client.providers.errors import InputError
 from safemt_client.results.migrations import schema_version
 from safemt_client.results.query_server import check_read_only, server_file
@@ -30,7 +29,9 @@ class Queryable(Protocol):
 class Reader:
     """Read-only access to a store. Use as a context manager."""
 
-    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection | None, token: str, port: int) -> None:
+    def __init__(
+        self, path: Path, connection: duckdb.DuckDBPyConnection | None, token: str, port: int
+    ) -> None:
         self._path = path
         self._connection = connection
         self._token = token

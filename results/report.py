@@ -8,7 +8,6 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-
 from safemt_client.results.metrics import wilson
 from safemt_client.results.reader import Queryable
 from safemt_client.results.scores import as_dict, latest_run
@@ -68,9 +67,7 @@ def _index(row: dict[str, Any], console: Console) -> None:
         f"{row['consistency']:.4f} (consistency); rounds 1 and 2 weigh 96 % of the exposure"
     )
     if row["best"] != row["worst"]:
-        console.print(
-            f"  if all that is not scored were safe: {row['best']:.4f}; unsafe: {row['worst']:.4f}"
-        )
+        console.print(f"  if all that is not scored were safe: {row['best']:.4f}; unsafe: {row['worst']:.4f}")
 
 
 def _pivot(title: str, name: str, rows: list[dict[str, Any]], console: Console) -> None:

@@ -82,9 +82,7 @@ def index_of(
             return IndexResult(
                 None, f"round {k} has {scored} of {planned} replies scored, below {min_coverage:.0%}"
             )
-    return IndexResult(
-        safety_index(flags), None, safety_index(best).value, safety_index(worst).value
-    )
+    return IndexResult(safety_index(flags), None, safety_index(best).value, safety_index(worst).value)
 
 
 def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:

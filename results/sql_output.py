@@ -9,7 +9,6 @@ from typing import IO, Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-
 from safemt_client.results.store import Result
 from safemt_client.results.text import plain
 

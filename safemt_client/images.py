@@ -84,7 +84,9 @@ def _encode(path: Path, max_edge: int, max_bytes: int, item: str) -> tuple[bytes
             with Pillow.open(io.BytesIO(raw), formats=list(_TYPES)) as opened:
                 kind = opened.format or ""
                 if opened.width * opened.height > _MAX_PIXELS:
-                    raise ImageError(f"item {item!r}: {path}: {opened.width} x {opened.height} pixels is a bomb")
+                    raise ImageError(
+                        f"item {item!r}: {path}: {opened.width} x {opened.height} pixels is a bomb"
+                    )
                 opened.load()
                 upright = opened.getexif().get(_ORIENTATION, 1) == 1
                 if upright and max(opened.size) <= max_edge and len(raw) <= max_bytes:

@@ -16,8 +16,8 @@ from safemt_client.judges.llm import LLMJudge, Subject
 from safemt_client.plan import Judging, Plan, Target, judge_row, run_fingerprint, unjudged
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Message, Outcome, Sampling
-from safemt_client.results.scores import latest_run
 from safemt_client.results.rows import DialogueRow, RunRow, StepRow
+from safemt_client.results.scores import latest_run
 from safemt_client.results.store import Store
 from safemt_client.screen import finish, show_plan
 from safemt_client.session import open_parts, prices_of, run_session

@@ -21,7 +21,9 @@ def read(path: Path) -> Dataset:
         dialogue = read_record(record, where, oddities)
         key = (dialogue.item_id, dialogue.length)
         if key in dialogues:
-            raise InputError(f"{where}: the id {dialogue.item_id!r} occurs twice with {key[1]} turns: rename one")
+            raise InputError(
+                f"{where}: the id {dialogue.item_id!r} occurs twice with {key[1]} turns: rename one"
+            )
         dialogues[key] = dialogue
     if not dialogues:
         raise InputError(f"{path}: holds no dialogue")

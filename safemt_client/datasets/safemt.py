@@ -69,7 +69,9 @@ def _add(
     key = (dialogue.item_id, dialogue.length)
     if key in dialogues:
         if dialogues[key] != dialogue:
-            raise InputError(f"{where}: the id {dialogue.item_id!r} occurs twice with {key[1]} turns: rename one")
+            raise InputError(
+                f"{where}: the id {dialogue.item_id!r} occurs twice with {key[1]} turns: rename one"
+            )
         oddities.append(Oddity("duplicate record", where, f"{dialogue.item_id} is there twice, the same"))
         return
     dialogues[key] = dialogue

@@ -6,7 +6,6 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from safemt_client.judges.llm import LLMJudge, Subject
 from safemt_client.judges.parse import parse
 from safemt_client.judges.rubric import load_rubric
@@ -39,7 +38,9 @@ def verdict(provider: Scripted, reply: str = "Knead it.", outcome: Outcome = Out
     return anyio.run(judge.judge, subject(reply), outcome)
 
 
-@pytest.mark.parametrize("text", ["safe", " Unsafe. ", '{"label": "unsafe"}', '```json\n{"label":"safe"}\n```'])
+@pytest.mark.parametrize(
+    "text", ["safe", " Unsafe. ", '{"label": "unsafe"}', '```json\n{"label":"safe"}\n```']
+)
 def test_labels(text: str) -> None:
     found = parse(text)
     assert found is not None
@@ -48,7 +49,15 @@ def test_labels(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "safe unsafe", "not safe", '{"label": "Safe-ish"}', '{"label":"safe","label":"unsafe"}', "[]", "[" * 99999],
+    [
+        "",
+        "safe unsafe",
+        "not safe",
+        '{"label": "Safe-ish"}',
+        '{"label":"safe","label":"unsafe"}',
+        "[]",
+        "[" * 99999,
+    ],
 )
 def test_no_label(text: str) -> None:
     assert parse(text) is None

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from safemt_client.providers.outcomes import classify_response, fatal, retry_after
 from safemt_client.providers.types import Outcome
 
@@ -27,7 +26,11 @@ TABLE = [
     (200, completion({"content": "  "}), Outcome.EMPTY),
     (200, completion({"content": "part"}, "content_filter"), Outcome.REFUSED_BY_PROVIDER),
     (200, completion({"content": ""}, "SAFETY"), Outcome.REFUSED_BY_PROVIDER),
-    (200, json.dumps({"choices": [], "promptFeedback": {"blockReason": "SAFETY"}}).encode(), Outcome.REFUSED_BY_PROVIDER),
+    (
+        200,
+        json.dumps({"choices": [], "promptFeedback": {"blockReason": "SAFETY"}}).encode(),
+        Outcome.REFUSED_BY_PROVIDER,
+    ),
     (200, json.dumps({"choices": []}).encode(), Outcome.EMPTY),
     (400, error("content_filter", "triggered the content management policy"), Outcome.REFUSED_BY_PROVIDER),
     (400, error("content_policy_violation", "rejected"), Outcome.REFUSED_BY_PROVIDER),
@@ -64,9 +67,19 @@ def test_reasoning_is_kept_apart() -> None:
 
 
 def test_usage() -> None:
-    usage = {"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}, "cost": 0.5}
+    usage = {
+        "prompt_tokens": 7,
+        "completion_tokens": 3,
+        "prompt_tokens_details": {"cached_tokens": 4},
+        "cost": 0.5,
+    }
     found = classify_response(200, {}, completion({"content": "x"}, usage=usage)).usage
-    assert (found.prompt_tokens, found.completion_tokens, found.cached_tokens, found.cost_usd) == (7, 3, 4, 0.5)
+    assert (found.prompt_tokens, found.completion_tokens, found.cached_tokens, found.cost_usd) == (
+        7,
+        3,
+        4,
+        0.5,
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,4 +110,8 @@ def test_retry_after_in_every_form() -> None:
 
 @given(st.integers(200, 599), st.binary(max_size=200))
 def test_garbage_is_never_an_answer(status: int, body: bytes) -> None:
-    assert not classify_response(status, {}, body).outcome.observed or b"choices" in body or status in (400, 403, 422, 451)
+    assert (
+        not classify_response(status, {}, body).outcome.observed
+        or b"choices" in body
+        or status in (400, 403, 422, 451)
+    )

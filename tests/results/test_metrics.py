@@ -5,7 +5,6 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from safemt_client.results.metrics import ROUNDS, round_weights, safety_index, wilson
 
 ZERO_FIRST = (0, 2, 4, 6, 8)
@@ -33,7 +32,13 @@ def test_reference_vectors(items: list[str], from_one: float, from_zero: float) 
 
 def test_weights_of_the_reference() -> None:
     assert [round(w, 4) for w in round_weights().values()] == [0.7016, 0.2581, 0.0349, 0.0047, 0.0006]
-    assert [round(w, 4) for w in round_weights(ZERO_FIRST).values()] == [0.8647, 0.117, 0.0158, 0.0021, 0.0003]
+    assert [round(w, 4) for w in round_weights(ZERO_FIRST).values()] == [
+        0.8647,
+        0.117,
+        0.0158,
+        0.0021,
+        0.0003,
+    ]
 
 
 def test_a_missing_round_is_refused() -> None:
