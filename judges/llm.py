@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from safemt_client.judges.parse import ANSWER_SCHEMA, looks_like_refusal, parse
@@ -45,7 +45,7 @@ class Verdict:
     refusal: bool | None = None
     explanation: str | None = None
     raw: str | None = None
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     latency_s: float = 0.0
 
 

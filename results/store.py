@@ -267,7 +267,7 @@ def _arrow(kind: type, rows: Sequence[Row]) -> pa.Table:
 
 
 def _storable(value: Any) -> Any:
-    """What a column can hold: times as UTC without a zone; lone surrogates, which JSON may carry, as codes."""
+    """What a column can hold: times as UTC without a zone, lone surrogates (JSON may carry them) as codes."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).replace(tzinfo=None)
     if isinstance(value, str) and not value.isascii():

@@ -97,7 +97,8 @@ def runs(arguments: argparse.Namespace) -> int:
                           (SELECT string_agg(name, ', ') FROM run_judges j
                            WHERE j.run_id = r.run_id) AS judges,
                           (SELECT count(*) FROM run_dialogues d WHERE d.run_id = r.run_id) AS dialogues,
-                          coalesce((SELECT arg_max(event, recorded_at) FROM run_events e WHERE e.run_id = r.run_id),
+                          coalesce((SELECT arg_max(event, recorded_at) FROM run_events e
+                                    WHERE e.run_id = r.run_id),
                                    'unknown') AS last_event
                    FROM runs r ORDER BY r.created_at"""
             ),

@@ -53,7 +53,10 @@ def _coverage(store: Store, run_id: str) -> float | None:
 def show_plan(plan: Plan, settings: RunSettings, console: Console) -> None:
     """Print what will be asked, what is in the store already, and what it may cost."""
     licence = f", licence {plan.run.dataset_licence}" if plan.run.dataset_licence else ""
-    say = lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)  # noqa: E731
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     say(
         f"run {plan.run.run_id}: {len(plan.dialogues)} dialogues of {plain(plan.run.dataset_name)} "
         f"(digest {plan.run.dataset_digest[:12]}{plain(licence)}), store {settings.db}"

@@ -84,7 +84,10 @@ def test_judging_again_asks_no_target(store: Path) -> None:
 
 
 def test_live_history_asks_every_turn(tmp_path: Path) -> None:
-    done = safemt(*["--provider", "demo", "--history", "live", "--turns", "4", "--limit", "3", "--db", "d.duckdb"], cwd=tmp_path)
+    done = safemt(
+        *["--provider", "demo", "--history", "live", "--turns", "4", "--limit", "3", "--db", "d.duckdb"],
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     found = rows(tmp_path / "d.duckdb", "SELECT turn, count(*) AS n FROM replies GROUP BY ALL ORDER BY ALL")
     assert found == [{"turn": turn, "n": 3} for turn in (1, 2, 3, 4)]
@@ -145,7 +148,10 @@ def test_bad_input_is_one_line_and_status_2(words: str, said: str, tmp_path: Pat
     with duckdb.connect(str(tmp_path / "other.duckdb")) as other:
         other.execute("CREATE TABLE t (x INTEGER)")
     if "newer" in words:
-        assert safemt(*["--provider", "demo", "--limit", "1", "--db", "newer.duckdb"], cwd=tmp_path).returncode == 0
+        assert (
+            safemt(*["--provider", "demo", "--limit", "1", "--db", "newer.duckdb"], cwd=tmp_path).returncode
+            == 0
+        )
         with duckdb.connect(str(tmp_path / "newer.duckdb")) as newer:
             newer.execute("INSERT INTO schema_migrations VALUES (999, 'x', now()::TIMESTAMP, '9')")
     (tmp_path / "bad.jsonl").write_text('{"id": "a", "dialogue": [{"role": "assistant", "content": "x"}]}\n')
