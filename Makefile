@@ -22,7 +22,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.installed
-	$(BIN)/mypy -p safemt_client
+	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p safemt_client
 
 check: test lint types
 
