@@ -16,6 +16,7 @@ from typing import Any
 
 import anyio
 import orjson
+
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.outcomes import classify_response, one_line
 from safemt_client.providers.retry import with_retries

@@ -8,6 +8,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 import httpx
+
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits import Limits
 from safemt_client.providers.openai_compatible import OpenAICompatible

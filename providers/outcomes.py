@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
+
 from safemt_client.providers.types import Outcome, Reply, Usage
 
 __all__ = ["classify_response", "fatal", "one_line", "retry_after", "usage_of"]

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 import tenacity
+
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.outcomes import fatal
 from safemt_client.providers.types import Observer, Outcome, Reply

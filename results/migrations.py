@@ -13,6 +13,7 @@ from importlib import resources
 from typing import get_type_hints
 
 import duckdb
+
 from safemt_client.providers.errors import InputError
 from safemt_client.results import rows
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import duckdb
 import httpx
+
 from safemt_client.providers.errors import InputError
 from safemt_client.results.migrations import schema_version
 from safemt_client.results.query_server import check_read_only, server_file

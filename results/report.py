@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
 from safemt_client.results.metrics import wilson
 from safemt_client.results.reader import Queryable
 from safemt_client.results.scores import as_dict, latest_run

@@ -9,6 +9,7 @@ from typing import IO, Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
 from safemt_client.results.store import Result
 from safemt_client.results.text import plain
 

@@ -17,12 +17,12 @@ from typing import Any, get_type_hints
 
 import duckdb
 import pyarrow as pa
+
+from safemt_client import __version__
 from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.results.migrations import TABLES, create_views, migrate
 from safemt_client.results.query_server import QueryServer
 from safemt_client.results.rows import Row
-
-from safemt_client import __version__
 
 __all__ = ["Result", "Store", "StoreError", "StoredReply", "StoredVerdict"]
 

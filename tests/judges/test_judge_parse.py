@@ -6,6 +6,7 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from safemt_client.judges.llm import LLMJudge, Subject
 from safemt_client.judges.parse import parse
 from safemt_client.judges.rubric import load_rubric

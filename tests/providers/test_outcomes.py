@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from safemt_client.providers.outcomes import classify_response, fatal, retry_after
 from safemt_client.providers.types import Outcome
 
