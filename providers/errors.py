@@ -7,7 +7,7 @@ SafemtError
 
 from __future__ import annotations
 
-__all__ = ["InputError", "SafemtError", "TargetStoppedError"]
+__all__ = ["InputError", "PermitStoppedError", "SafemtError", "TargetStoppedError"]
 
 
 class SafemtError(Exception):
@@ -16,6 +16,10 @@ class SafemtError(Exception):
 
 class InputError(SafemtError):
     """Bad input. The message is one line that names the file, the record and the mend."""
+
+
+class PermitStoppedError(SafemtError):
+    """A request that waited for a permit was not sent, because the session is ending."""
 
 
 class TargetStoppedError(SafemtError):

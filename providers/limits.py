@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from safemt_client.providers.errors import PermitStoppedError
+
 __all__ = ["AccountLimiter", "Limits"]
 
 _SHARE = 0.97  # of the stated limit: servers' windows and ours do not line up
@@ -36,13 +38,41 @@ class AccountLimiter:
         self._sleep = sleep
         self._next = self._next_tokens = float("-inf")
         self._paused_until = float("-inf")
+        self._stopped = False
+        self._waiting: set[anyio.CancelScope] = set()
 
     @asynccontextmanager
     async def permit(self, tokens: int = 0) -> AsyncIterator[None]:
-        """Hold a place in flight once the rates allow `tokens` more. Cancelling gives it back."""
-        async with self._slots:
-            await self._admit(tokens)
+        """Hold a place in flight once the rates allow `tokens` more. Cancelling gives it back.
+
+        Raises:
+            PermitStoppedError: `stop` was called before the permit was given.
+        """
+        if self._stopped:
+            raise PermitStoppedError("the session is ending")
+        with anyio.CancelScope() as scope:
+            self._waiting.add(scope)
+            try:
+                await self._slots.acquire()
+                try:
+                    await self._admit(tokens)
+                except BaseException:
+                    self._slots.release()
+                    raise
+            finally:
+                self._waiting.discard(scope)
+        if scope.cancelled_caught:
+            raise PermitStoppedError("the session is ending")
+        try:
             yield
+        finally:
+            self._slots.release()
+
+    def stop(self) -> None:
+        """Give no permit any more; who waits for one is told."""
+        self._stopped = True
+        for scope in self._waiting:
+            scope.cancel()
 
     def pause(self, seconds: float) -> None:
         """Give no permit for so long: the endpoint asked the whole account to wait."""
@@ -79,3 +109,8 @@ class Limits:
                 rpm=self._rpm, tpm=self._tpm, concurrency=self._concurrency
             )
         return self._accounts[account]
+
+    def stop(self) -> None:
+        """Begin nothing more on any account."""
+        for limiter in self._accounts.values():
+            limiter.stop()

@@ -20,7 +20,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from safemt_client.conversation import continues, messages_json
 from safemt_client.judges.llm import LLMJudge, Verdict
 from safemt_client.plan import Conversation, Judging, Plan, Target, judging
-from safemt_client.providers.errors import TargetStoppedError
+from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
+from safemt_client.providers.limits import Limits
 from safemt_client.providers.types import Provider, Reply, Request, Usage
 from safemt_client.results.rows import (
     EventRow,
@@ -85,6 +86,7 @@ class Scheduler:
         *,
         session_id: str,
         concurrency: int,
+        limits: Limits,
         clock: Callable[[], float] = anyio.current_time,
     ) -> None:
         """`providers` maps each target's key to its provider; `concurrency` is per target."""
@@ -95,6 +97,7 @@ class Scheduler:
         self._listener = listener
         self._session_id = session_id
         self._concurrency = concurrency
+        self._limits = limits
         self._clock = clock
         self._ending = Ending()
         self._under_way: set[_Asking] = set()
@@ -129,6 +132,7 @@ class Scheduler:
     def stop(self) -> None:
         """Begin nothing more; let what is in flight land, and give up what waits for a retry."""
         self._ending.interrupted = True
+        self._limits.stop()
         now = self._clock()
         for asking in self._under_way:
             if asking.waits_until > now:
@@ -249,6 +253,8 @@ class Scheduler:
 
             try:
                 return await provider.ask(request, on_retry)
+            except PermitStoppedError:
+                return None
             finally:
                 self._under_way.discard(asking)
         return None
@@ -271,6 +277,8 @@ class Scheduler:
                         )
                     except TargetStoppedError as error:
                         self._halt(judge.key, str(error))
+                    except PermitStoppedError:
+                        pass  # not sent: its verdict is asked for on resume
                     finally:
                         self._under_way.discard(asking)
                 if verdict is None:

@@ -48,7 +48,7 @@ class Parts:
         self._settings = settings
         self._client = client
         self._demo_url = demo_url
-        self._limits = Limits(rpm=settings.rpm, tpm=settings.tpm, concurrency=settings.max_concurrency)
+        self.limits = Limits(rpm=settings.rpm, tpm=settings.tpm, concurrency=settings.max_concurrency)
         self.providers: dict[str, Provider] = {}
 
     def spec(self, name: str, base_url: str | None) -> ProviderSpec:
@@ -64,7 +64,7 @@ class Parts:
         return build(
             spec,
             client=self._client,
-            limits=self._limits,
+            limits=self.limits,
             max_wait_s=settings.max_wait,
             attempt_timeout_s=settings.attempt_timeout,
             turn_timeout_s=settings.turn_timeout,
@@ -257,6 +257,7 @@ async def run_session(
         progress,
         session_id=uuid.uuid4().hex[:12],
         concurrency=settings.max_concurrency,
+        limits=parts.limits,
     )
     async with anyio.create_task_group() as group:
         group.start_soon(_listen, scheduler, progress, group.cancel_scope)
