@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -74,7 +75,9 @@ def resolve(name: str, base_url: str | None, env: Mapping[str, str]) -> Provider
     """
     if name == "demo":
         return ProviderSpec(name, "demo/demo", "demo", "demo", "demo")
-    model, at, url = name.rpartition("@")
+    # At the first mark before a scheme: a password in the URL may hold another.
+    found = re.fullmatch(r"(.*?)@([a-zA-Z]+://.*)", name)
+    model, at, url = (found[1], "@", found[2]) if found else ("", "", name)
     if not at and base_url is not None:
         model, url = name, base_url
     if url and (at or base_url is not None):
@@ -99,6 +102,8 @@ def resolve(name: str, base_url: str | None, env: Mapping[str, str]) -> Provider
 
 
 def _own(name: str, model: str, url: str, env: Mapping[str, str]) -> ProviderSpec:
+    if "@" in url:
+        raise InputError("--provider: leave the password out of the URL: set SAFEMT_API_KEY instead")
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
@@ -106,8 +111,6 @@ def _own(name: str, model: str, url: str, env: Mapping[str, str]) -> ProviderSpe
         valid = False
     if not valid or not model:
         raise InputError(f"--provider {name!r}: write MODEL@http://HOST:PORT/v1")
-    if parts.username or parts.password:
-        raise InputError("--provider: leave the password out of the URL: set SAFEMT_API_KEY instead")
     key = env.get("SAFEMT_API_KEY")
     return ProviderSpec(name, f"local/{model}", model, "openai", parts.netloc, url, key)
 

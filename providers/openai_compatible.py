@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import aiohttp
 import anyio
 import httpx
 import orjson
@@ -112,8 +113,9 @@ class OpenAICompatible:
                 reply = classify_response(response.status_code, response.headers, bytes(received))
         except TimeoutError:
             return Reply(Outcome.ERROR_TRANSIENT, error=f"no answer within {self._attempt_timeout_s:g} s")
-        except (httpx.HTTPError, OSError) as error:
-            text = one_line(f"{type(error).__name__}: {error}")
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            # The transport's own class names mislead: a dropped connection comes as a time-out.
+            text = one_line(f"connection failed: {str(error) or type(error).__name__}")
             return Reply(Outcome.ERROR_TRANSIENT, error=self._redact(text))
         return self._without_key(reply)
 

@@ -1,0 +1,178 @@
+"""The HTTP client against a misbehaving endpoint over real sockets."""
+
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from support.faults import Behaviour, answer, error, raw, response, serve
+
+from safemt_client.providers.errors import TargetStoppedError
+from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.openai_compatible import OpenAICompatible
+from safemt_client.providers.transport import make_client
+from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling
+
+KEY = "sk-planted-1234567890"
+HELLO = Request((Message("user", "hi"),), Sampling(max_tokens=9, extra={"top_k": 4}))
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n"
+
+
+def ask(
+    behaviours: Sequence[Behaviour], request: Request = HELLO, times: int = 1, **options: Any
+) -> tuple[list[Reply], list[Any], list[tuple[Reply, float]]]:
+    """The replies, the requests that the endpoint saw and the retries."""
+    retries: list[tuple[Reply, float]] = []
+
+    async def main() -> tuple[list[Reply], list[Any], list[tuple[Reply, float]]]:
+        async with serve(behaviours) as endpoint, make_client(4) as client:
+            given = {"identity": "local/m", "model": "m"} | options
+            provider = OpenAICompatible(
+                base_url=endpoint.url,
+                api_key=KEY,
+                client=client,
+                limiter=AccountLimiter(rpm=None, tpm=None, concurrency=4),
+                **given,
+            )
+            replies = [
+                await provider.ask(request, lambda reply, wait: retries.append((reply, wait)))
+                for _ in range(times)
+            ]
+            return replies, endpoint.requests, retries
+
+    return anyio.run(main)
+
+
+def test_what_is_sent_and_what_is_kept() -> None:
+    replies, seen, _ = ask([answer("hello", reasoning_content="thought")])
+    reply = replies[0]
+    assert (reply.outcome, reply.text, reply.reasoning) == (Outcome.ANSWERED, "hello", "thought")
+    assert (reply.usage.prompt_tokens, reply.resolved_model, reply.response_id) == (3, "m-1", "r")
+    assert reply.latency_s > 0
+    assert reply.raw
+    assert seen[0].target == "/v1/chat/completions"
+    assert seen[0].headers["authorization"] == f"Bearer {KEY}"
+    assert seen[0].json == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "hi"}],
+        "temperature": 0.0,
+        "max_tokens": 9,
+        "top_k": 4,
+    }
+
+
+def test_an_image_comes_before_the_text_and_is_read_once(tmp_path: Path) -> None:
+    loads = []
+
+    def load() -> bytes:
+        loads.append(1)
+        return b"png"
+
+    image = Image("a" * 64, "image/png", 3, 1, 1, load)
+    request = Request((Message("user", "look", (image,)),))
+    _, seen, _ = ask([answer(), answer()], request, times=2)
+    content = seen[1].json["messages"][0]["content"]
+    assert content == [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,cG5n"}},
+        {"type": "text", "text": "look"},
+    ]
+    assert len(loads) == 1
+
+
+def test_openais_reasoning_models_take_other_names() -> None:
+    _, seen, _ = ask([answer()], identity="openai/o3", model="o3")
+    assert seen[0].json["max_completion_tokens"] == 9
+    assert "temperature" not in seen[0].json
+
+
+def test_a_schema_becomes_a_response_format() -> None:
+    request = Request((Message("user", "x"),), response_schema={"type": "object"})
+    _, seen, _ = ask([answer("{}")], request)
+    assert seen[0].json["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    ("behaviours", "said"),
+    [
+        ([raw(b"", reset=True)], "connection failed"),
+        ([raw(HEAD + b'{"choices"', reset=True)], "connection failed"),
+        ([raw(b"nonsense\r\n\r\n")], "connection failed"),
+        ([response(200, "<html>busy</html>", content_type="text/html")], "not JSON|no chat completion|JSON"),
+        ([response(200, "[]")], ""),
+        ([error(503)], "no"),
+        ([error(529, "overloaded_error")], "overloaded"),
+    ],
+)
+def test_what_is_transient_is_asked_again(behaviours: list[Behaviour], said: str) -> None:
+    import re
+
+    replies, seen, retries = ask([*behaviours, answer("at last")])
+    assert replies[0].text == "at last"
+    assert len(seen) == 2
+    assert retries[0][0].outcome is Outcome.ERROR_TRANSIENT
+    assert re.search(said, retries[0][0].error or "")
+
+
+@pytest.mark.parametrize("stall", [raw(b"", stall=True), raw(HEAD + b"{", stall=True)])
+def test_a_stall_ends_at_the_deadline_of_the_attempt(stall: Behaviour) -> None:
+    replies, _, retries = ask([stall], attempt_timeout_s=0.2, max_wait_s=0)
+    assert replies[0].outcome is Outcome.ERROR_TRANSIENT
+    assert "no answer within 0.2 s" in (replies[0].error or "")
+    assert retries == []
+
+
+def test_the_deadline_of_the_turn_covers_all_attempts() -> None:
+    replies, seen, _ = ask([error(503, message="so busy", retry_after="30")], turn_timeout_s=0.3)
+    assert replies[0].outcome is Outcome.ERROR_TRANSIENT
+    assert "0.3 s" in (replies[0].error or "")
+    assert "so busy" in (replies[0].error or "")
+    assert len(seen) == 1
+
+
+def test_a_huge_body_is_not_read_to_its_end() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n"
+    replies, _, _ = ask([raw(head + b" " * (33 * 2**20), stall=True)])
+    assert replies[0].outcome is Outcome.ERROR_PERMANENT
+    assert "larger than" in (replies[0].error or "")
+
+
+def test_a_compressed_bomb_is_not_unpacked_to_its_end() -> None:
+    bomb = gzip.compress(b" " * (200 * 2**20))
+    replies, _, _ = ask([response(200, bomb, content_encoding="gzip")])
+    assert "larger than" in (replies[0].error or "")
+
+
+def test_a_key_that_comes_back_is_not_kept() -> None:
+    with pytest.raises(TargetStoppedError) as caught:
+        ask([error(401, "invalid_api_key", f"Incorrect API key: {KEY}")])
+    kept = caught.value.reply
+    assert isinstance(kept, Reply)
+    assert KEY not in repr(kept) + str(caught.value)
+    assert "[key]" in str(caught.value)
+
+
+def test_a_redirect_is_not_followed() -> None:
+    replies, seen, _ = ask([response(302, "", location="http://127.0.0.1:9/steal")])
+    assert len(seen) == 1
+    assert replies[0].outcome is Outcome.ERROR_PERMANENT
+
+
+def test_nobody_listens() -> None:
+    async def main() -> Reply:
+        async with make_client(1) as client:
+            provider = OpenAICompatible(
+                identity="local/m",
+                model="m",
+                base_url="http://127.0.0.1:9/v1",
+                api_key=None,
+                client=client,
+                limiter=AccountLimiter(rpm=None, tpm=None, concurrency=1),
+                max_wait_s=0,
+            )
+            return await provider.ask(HELLO)
+
+    reply = anyio.run(main)
+    assert reply.outcome is Outcome.ERROR_TRANSIENT
+    assert "connection failed: Cannot connect" in (reply.error or "")

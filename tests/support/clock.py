@@ -1,0 +1,43 @@
+"""Virtual time: an event loop on which a sleep takes no time, and the clock jumps to the next timer."""
+
+import asyncio
+import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class _JumpingSelector(selectors.SelectSelector):
+    jump: Callable[[float], None]
+
+    def select(self, timeout: float | None = None) -> Any:
+        found = super().select(0)
+        if found:
+            return found
+        if timeout is None:
+            raise RuntimeError("nothing is left that could happen: a deadlock")
+        self.jump(timeout)
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop with a clock of its own, which begins at 0."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        selector = _JumpingSelector()
+        selector.jump = self._jump
+        super().__init__(selector)
+
+    def _jump(self, seconds: float) -> None:
+        self.now += seconds
+
+    def time(self) -> float:
+        return self.now
+
+
+def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine function in virtual time."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main())
