@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import base64
 import os
-import time
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 import anyio
 import orjson
 
-from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.endpoint import Endpoint
 from safemt_client.providers.outcomes import classify_response, one_line
-from safemt_client.providers.retry import with_retries
-from safemt_client.providers.types import Message, Observer, Outcome, Reply, Request
+from safemt_client.providers.types import Message, Outcome, Reply, Request
 
 __all__ = ["LiteLLM", "prices"]
 
@@ -51,54 +47,11 @@ def prices(identity: str) -> Mapping[str, float] | None:
     return price
 
 
-class LiteLLM:
+class LiteLLM(Endpoint):
     """Asks through `litellm.acompletion`, with litellm's own retries off."""
 
-    def __init__(
-        self,
-        *,
-        identity: str,
-        limiter: AccountLimiter,
-        max_wait_s: float = 3600,
-        attempt_timeout_s: float = 180,
-        turn_timeout_s: float = 7200,
-    ) -> None:
-        self._identity = identity
-        self._limiter = limiter
-        self._max_wait_s = max_wait_s
-        self._attempt_timeout_s = attempt_timeout_s
-        self._turn_timeout_s = turn_timeout_s
-
-    @property
-    def identity(self) -> str:
-        """Provider and model."""
-        return self._identity
-
-    async def aclose(self) -> None:
-        """Nothing: litellm keeps its own connections."""
-
-    async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
-        """Ask once, with retries. See `Provider.ask`."""
-        with anyio.move_on_after(self._turn_timeout_s):
-            return await with_retries(
-                lambda: self._attempt(request), max_wait_s=self._max_wait_s, on_retry=on_retry
-            )
-        return Reply(
-            Outcome.ERROR_TRANSIENT,
-            error=f"no answer within {self._turn_timeout_s:g} s, all attempts together",
-            started_at=datetime.now(UTC),
-        )
-
-    async def _attempt(self, request: Request) -> Reply:
+    async def _send(self, request: Request) -> Reply:
         litellm = await anyio.to_thread.run_sync(_litellm)
-        async with self._limiter.permit():
-            started_at, begin = datetime.now(UTC), time.perf_counter()
-            reply = await self._send(litellm, request)
-        if reply.retry_after_s:
-            self._limiter.pause(reply.retry_after_s)
-        return replace(reply, started_at=started_at, latency_s=time.perf_counter() - begin)
-
-    async def _send(self, litellm: Any, request: Request) -> Reply:
         options = request.sampling.as_dict()
         if request.response_schema is not None:
             options["response_format"] = {
@@ -106,17 +59,14 @@ class LiteLLM:
                 "json_schema": {"name": "answer", "strict": True, "schema": dict(request.response_schema)},
             }
         try:
-            with anyio.fail_after(self._attempt_timeout_s):
-                response = await litellm.acompletion(
-                    model=self._identity,
-                    messages=[await _message(message) for message in request.messages],
-                    num_retries=0,
-                    max_retries=0,
-                    drop_params=False,
-                    **options,
-                )
-        except TimeoutError:
-            return Reply(Outcome.ERROR_TRANSIENT, error=f"no answer within {self._attempt_timeout_s:g} s")
+            response = await litellm.acompletion(
+                model=self._identity,
+                messages=[await _message(message) for message in request.messages],
+                num_retries=0,
+                max_retries=0,
+                drop_params=False,
+                **options,
+            )
         except litellm.ContentPolicyViolationError as error:
             return Reply(Outcome.REFUSED_BY_PROVIDER, error=_said(error), status_code=400)
         except litellm.Timeout as error:

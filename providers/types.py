@@ -163,10 +163,6 @@ class Provider(Protocol):
         """
         ...
 
-    async def aclose(self) -> None:
-        """Close connections."""
-        ...
-
 
 def request_hash(identity: str, request: Request, *, moderator: str | None = None, sample: int = 0) -> str:
     """SHA-256 over all that decides the answer; base URL, keys and concurrency are left out.

@@ -115,12 +115,19 @@ def _parser() -> argparse.ArgumentParser:
     check = actions.add_parser("check", help="count, and name what is missing, broken, double or odd")
     check.add_argument("path", help="what --data takes")
     check.add_argument("--json", action="store_true", help="machine-readable")
+    _links(check)
     check.add_argument("--no-images", action="store_true", help="do not open the images")
     return parser
 
 
 def _db(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--db", type=Path, default=None, metavar="FILE", help="store (safemt.duckdb)")
+
+
+def _links(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--follow-links", action="store_true", default=None, help="let links lead out of the data's folder"
+    )
 
 
 def _judge(parser: argparse.ArgumentParser) -> None:
@@ -149,6 +156,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML with the same names; flags win")
     parser.add_argument("--data", metavar="PATH", help="SafeMT folder, .jsonl, hf:NAME, or sample")
+    _links(parser)
     parser.add_argument("--base-url", metavar="URL", help="endpoint of the targets")
     parser.add_argument("--turns", metavar="K,K", help="lengths to run (all)")
     parser.add_argument("--scenario", action="append", metavar="NAME", help="only this one; repeatable")

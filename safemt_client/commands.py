@@ -131,7 +131,10 @@ def data(arguments: argparse.Namespace) -> int:
     from safemt_client.datasets import open_dataset
     from safemt_client.datasets.check import check, render
 
-    found = check(open_dataset(arguments.path), check_images=not arguments.no_images)
+    found = check(
+        open_dataset(arguments.path, follow_links=bool(arguments.follow_links)),
+        check_images=not arguments.no_images,
+    )
     if arguments.json:
         print(json.dumps(found.as_dict(), indent=2, ensure_ascii=True))
     else:

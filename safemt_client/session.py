@@ -37,7 +37,7 @@ _LOCAL_MAX_TOKENS = 1024
 _NOT_RESULTS = {
     *("provider", "base_url", "data", "db", "dry_run", "fresh", "new_run", "quiet", "min_coverage"),
     *("rpm", "tpm", "max_concurrency", "max_wait", "attempt_timeout", "turn_timeout"),
-    *("judge", "judge_base_url"),
+    *("judge", "judge_base_url", "follow_links"),
 }
 
 
@@ -161,12 +161,9 @@ async def prepare_images(
     limiter = anyio.CapacityLimiter(os.cpu_count() or 2)
 
     def one(path: str, item: str) -> Image | str:
-        file = dataset.image_path(path)
-        if file is None or not file.is_file():
-            return f"image missing: {path}"
         try:
             image = images.prepare(
-                file,
+                dataset.image_path(path),
                 max_edge=settings.image_max_edge or images.DEFAULT_MAX_EDGE,
                 max_bytes=settings.image_max_bytes or images.DEFAULT_MAX_BYTES,
                 item=item,
@@ -186,7 +183,7 @@ async def prepare_images(
 
 async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> tuple[Plan, LLMJudge | None]:
     """Read the data, resolve every name and compare with the store. Nothing is sent."""
-    dataset = open_dataset(settings.dataset)
+    dataset = open_dataset(settings.dataset, follow_links=settings.follow_links)
     if dataset.live_only and settings.history != "live":
         raise InputError(f"{settings.data}: has no scripted assistant turns: add --history live")
     unknown = set(settings.scenario or ()) - {d.scenario for d in dataset.dialogues}

@@ -22,6 +22,7 @@ class RunSettings(BaseModel):
     provider: list[str] = Field(min_length=1)
     data: str | None = None
     base_url: str | None = None
+    follow_links: bool = False
     turns: list[int] | None = None
     scenario: list[str] | None = None
     limit: int | None = Field(None, ge=1)

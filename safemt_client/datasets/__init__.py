@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from safemt_client.datasets import mt_bench, open_jsonl, safemt
@@ -12,17 +13,23 @@ from safemt_client.providers.errors import InputError
 __all__ = ["open_dataset"]
 
 
-def open_dataset(spec: str) -> Dataset:
+def open_dataset(spec: str, *, follow_links: bool = False) -> Dataset:
     """The data set that `--data` names.
 
     `sample` is the bundled benign one; `hf:OWNER/NAME` comes from the Hugging Face hub; a folder is
-    SafeMT's; a `.jsonl` file is in the open form, or MT-Bench's questions.
+    SafeMT's; a `.jsonl` file is in the open form, or MT-Bench's questions. With `follow_links`
+    links in it may lead anywhere; otherwise an image behind such a link is not sent.
 
     Raises:
         InputError: nothing is there, or its shape is wrong.
     """
+    found = _open(spec)
+    return replace(found, links_to=(Path("/"),)) if follow_links else found
+
+
+def _open(spec: str) -> Dataset:
     if spec == "sample":
-        return safemt.read(Path(__file__).parent / "sample")
+        return safemt.read(Path(__file__).resolve().parent / "sample")
     if spec.startswith("hf:"):
         from safemt_client.datasets import hugging_face
 
@@ -32,7 +39,7 @@ def open_dataset(spec: str) -> Dataset:
         if safemt.find(path):
             return safemt.read(path)
         if (path / "question.jsonl").is_file():
-            return open_dataset(str(path / "question.jsonl"))
+            return _open(str(path / "question.jsonl"))
         raise InputError(f"{path}: no *_turn.json in it or in its Data folder: name SafeMT's folder")
     if not path.is_file():
         raise InputError(f"{path}: no such file or folder: name a SafeMT folder, a .jsonl file, or 'sample'")

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from safemt_client.datasets.model import Dataset
 from safemt_client.images import DEFAULT_MAX_BYTES, DEFAULT_MAX_EDGE, ImageError, prepare
+from safemt_client.providers.errors import InputError
 from safemt_client.results.text import plain
 
 __all__ = ["Report", "check", "render"]
@@ -59,9 +60,10 @@ def check(dataset: Dataset, check_images: bool = True) -> Report:
     everyone = set().union(*ids.values()) if ids else set()
     missing, broken = [], []
     for path, item in sorted(paths.items()) if check_images else ():
-        file = dataset.image_path(path)
-        if file is None or not file.is_file():
-            missing.append(f"{path} ({item})")
+        try:
+            file = dataset.image_path(path)
+        except InputError as error:
+            missing.append(f"{error} ({item})")
             continue
         try:
             prepare(file, max_edge=DEFAULT_MAX_EDGE, max_bytes=DEFAULT_MAX_BYTES, item=item)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from safemt_client.datasets import safemt
@@ -26,8 +27,10 @@ def read(name: str) -> Dataset:
         folder = Path(snapshot_download(name, repo_type="dataset"))
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise InputError(f"--data hf:{name}: {str(error).splitlines()[0]}") from None
+    # The hub's cache keeps the files elsewhere in the repository's folder, and links to them.
+    links = (folder.resolve().parents[1],)
     if safemt.find(folder):
-        return safemt.read(folder)
+        return replace(safemt.read(folder), links_to=links)
     import pyarrow.parquet
 
     rows = [
@@ -37,4 +40,4 @@ def read(name: str) -> Dataset:
     ]
     if not rows:
         raise InputError(f"--data hf:{name}: no *_turn.json and no .parquet in it")
-    return safemt.read_rows(name, folder, rows)
+    return replace(safemt.read_rows(name, folder, rows), links_to=links)

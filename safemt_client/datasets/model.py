@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+
+from safemt_client.providers.errors import InputError
 
 __all__ = ["Dataset", "Dialogue", "Oddity", "ScriptedMessage"]
 
@@ -60,6 +63,7 @@ class Dataset:
     warnings: tuple[Oddity, ...] = ()
     licence: str | None = None
     live_only: bool = False
+    links_to: tuple[Path, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -81,8 +85,21 @@ class Dataset:
         """The key of a dialogue in the store: data set digest, number of user turns, item id."""
         return f"{self.digest[:12]}:{dialogue.length}:{dialogue.item_id}"
 
-    def image_path(self, relative: str) -> Path | None:
-        """The file of an image path, None if it would leave the data set's folder."""
-        root = self.path.resolve()
-        file = (root / relative.replace("\\", "/").lstrip("/")).resolve()
-        return file if file.is_relative_to(root) else None
+    def image_path(self, relative: str) -> Path:
+        """The file of an image path.
+
+        Raises:
+            InputError: it is not there, or lies outside `path` and `links_to`, the folders
+                that links in the data set may lead to.
+        """
+        file = self.path / relative.replace("\\", "/").lstrip("/")
+        root, real = self.path.resolve(), file.resolve()
+        if not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(self.path)):
+            raise InputError(f"image {relative!r}: leads out of {self.path}: copy it there")
+        if not file.is_file():
+            raise InputError(f"image missing: {relative}")
+        if not any(real.is_relative_to(folder) for folder in (root, *self.links_to)):
+            raise InputError(
+                f"image {relative!r}: a link out of the folder: add --follow-links if you trust it"
+            )
+        return file

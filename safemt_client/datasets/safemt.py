@@ -43,8 +43,8 @@ def read(folder: Path) -> Dataset:
     root = files[0].parent
     if not (root / "images").is_dir() and (root.parent / "images").is_dir():
         root = root.parent
-    sample = Path(__file__).parent / "sample"
-    bundled = folder.resolve().is_relative_to(sample.resolve())
+    sample = Path(__file__).resolve().parent / "sample"
+    bundled = folder.resolve().is_relative_to(sample)
     return Dataset(
         "sample" if bundled else "SafeMT",
         root,

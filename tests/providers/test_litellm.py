@@ -18,7 +18,9 @@ from safemt_client.providers.types import Image, Message, Outcome, Reply, Reques
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def ask(monkeypatch: pytest.MonkeyPatch, result: Any, request: Request | None = None) -> tuple[Reply, dict[str, Any]]:
+def ask(
+    monkeypatch: pytest.MonkeyPatch, result: Any, request: Request | None = None
+) -> tuple[Reply, dict[str, Any]]:
     litellm = litellm_client._litellm()
     seen: dict[str, Any] = {}
 
@@ -66,7 +68,9 @@ def test_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         (completion(None), Outcome.EMPTY),
     ],
 )
-def test_forms_of_an_answer(monkeypatch: pytest.MonkeyPatch, result: dict[str, Any], outcome: Outcome) -> None:
+def test_forms_of_an_answer(
+    monkeypatch: pytest.MonkeyPatch, result: dict[str, Any], outcome: Outcome
+) -> None:
     assert ask(monkeypatch, result)[0].outcome is outcome
 
 

@@ -21,7 +21,9 @@ def attempt_all(replies: list[Reply], max_wait_s: float = 3600) -> tuple[Reply, 
         async def attempt() -> Reply:
             return left.pop(0)
 
-        reply = await with_retries(attempt, max_wait_s=max_wait_s, on_retry=lambda _, wait: waits.append(wait))
+        reply = await with_retries(
+            attempt, max_wait_s=max_wait_s, on_retry=lambda _, wait: waits.append(wait)
+        )
         return reply, waits, anyio.current_time()
 
     return run(main)
@@ -53,7 +55,13 @@ def test_given_up_when_the_next_wait_would_pass_the_limit() -> None:
 
 @pytest.mark.parametrize(
     "outcome",
-    [Outcome.ANSWERED, Outcome.REFUSED_BY_PROVIDER, Outcome.TRUNCATED, Outcome.EMPTY, Outcome.ERROR_PERMANENT],
+    [
+        Outcome.ANSWERED,
+        Outcome.REFUSED_BY_PROVIDER,
+        Outcome.TRUNCATED,
+        Outcome.EMPTY,
+        Outcome.ERROR_PERMANENT,
+    ],
 )
 def test_only_what_is_transient_is_repeated(outcome: Outcome) -> None:
     reply, waits, _ = attempt_all([Reply(outcome, status_code=400, error="x")])

@@ -10,7 +10,19 @@ from safemt_client.results.sql_output import print_result
 from safemt_client.results.store import Result
 from safemt_client.results.text import plain
 
-HOSTILE = ["=1+1", "+1", "-1", "@x", "\tx", "\x1b[31mred", "[bold]x[/]", "\u202eabc", "a\nb", "nul\x00", "<script>"]
+HOSTILE = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@x",
+    "\tx",
+    "\x1b[31mred",
+    "[bold]x[/]",
+    "\u202eabc",
+    "a\nb",
+    "nul\x00",
+    "<script>",
+]
 RESULT = Result(["text", "n"], [(text, None) for text in HOSTILE])
 
 

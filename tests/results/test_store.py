@@ -120,7 +120,10 @@ def test_migrations_run_once_in_order_and_are_recorded(
     with Store.open(tmp_path / "d.duckdb") as store:
         store.save_now(TURN)
         known = len(store.query("SELECT * FROM schema_migrations").rows)
-    added = (*migrations.MIGRATIONS, ("add a note", lambda c: c.execute("ALTER TABLE turns ADD COLUMN note VARCHAR")))
+    added = (
+        *migrations.MIGRATIONS,
+        ("add a note", lambda c: c.execute("ALTER TABLE turns ADD COLUMN note VARCHAR")),
+    )
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "MIGRATIONS", added)
         for _ in range(2):

@@ -21,7 +21,12 @@ def made(**options: Any) -> tuple[Progress, Clock, io.StringIO]:
     target = SimpleNamespace(key="t", name="[red]gpt\x1b")
     judge = SimpleNamespace(judge_key="j", name="mini")
     plan: Any = SimpleNamespace(
-        targets=[target], judge=judge, requests={"t": 10}, cached_turns={"t": 5}, verdicts=10, cached_verdicts=0
+        targets=[target],
+        judge=judge,
+        requests={"t": 10},
+        cached_turns={"t": 5},
+        verdicts=10,
+        cached_verdicts=0,
     )
     out, clock = io.StringIO(), Clock()
     return Progress(plan, Console(file=out, width=160), quiet=False, clock=clock, **options), clock, out

@@ -1,0 +1,94 @@
+"""What every client shares: permits, deadlines, retries, and stopping once nothing can succeed."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import anyio
+
+from safemt_client.providers.errors import TargetStoppedError
+from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.retry import with_retries
+from safemt_client.providers.types import Observer, Outcome, Reply, Request
+
+__all__ = ["Endpoint"]
+
+
+class Endpoint(ABC):
+    """A `Provider` whose subclasses only send: one request in, one reply out, no exception."""
+
+    def __init__(
+        self,
+        *,
+        identity: str,
+        limiter: AccountLimiter,
+        max_wait_s: float = 3600,
+        attempt_timeout_s: float = 180,
+        turn_timeout_s: float = 7200,
+    ) -> None:
+        self._identity = identity
+        self._limiter = limiter
+        self._max_wait_s = max_wait_s
+        self._attempt_timeout_s = attempt_timeout_s
+        self._turn_timeout_s = turn_timeout_s
+        self._stopped: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """Provider and model."""
+        return self._identity
+
+    async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
+        """Ask once, with retries, within the turn's deadline. See `Provider.ask`."""
+        last: Reply | None = None
+
+        def remember(reply: Reply, wait_s: float) -> None:
+            nonlocal last
+            last = reply
+            if on_retry is not None:
+                on_retry(reply, wait_s)
+
+        try:
+            with anyio.move_on_after(self._turn_timeout_s):
+                return await with_retries(
+                    lambda: self._attempt(request), max_wait_s=self._max_wait_s, on_retry=remember
+                )
+        except TargetStoppedError as error:
+            self._stopped = str(error)
+            raise
+        why = f"; last: {last.error}" if last is not None and last.error else ""
+        return Reply(
+            Outcome.ERROR_TRANSIENT,
+            error=f"no answer within {self._turn_timeout_s:g} s, all attempts together{why}",
+            started_at=datetime.now(UTC),
+        )
+
+    @abstractmethod
+    async def _send(self, request: Request) -> Reply:
+        """One attempt, under a permit. May run into the deadline of the attempt."""
+
+    async def _attempt(self, request: Request) -> Reply:
+        async with self._limiter.permit(_tokens(request)):
+            if self._stopped is not None:
+                # Another request has shown meanwhile that this one cannot succeed: it is not sent.
+                raise TargetStoppedError(self._stopped)
+            started_at, begin = datetime.now(UTC), time.perf_counter()
+            try:
+                with anyio.fail_after(self._attempt_timeout_s):
+                    reply = await self._send(request)
+            except TimeoutError:
+                text = f"no answer within {self._attempt_timeout_s:g} s"
+                reply = Reply(Outcome.ERROR_TRANSIENT, error=text)
+        if reply.retry_after_s:
+            self._limiter.pause(reply.retry_after_s)
+        return replace(reply, started_at=started_at, latency_s=time.perf_counter() - begin)
+
+
+def _tokens(request: Request) -> int:
+    """Estimated tokens of a request and its answer: four characters a token, 800 an image."""
+    text = sum(len(message.text) for message in request.messages) // 4
+    images = sum(len(message.images) for message in request.messages)
+    return text + 800 * images + (request.sampling.max_tokens or 350)

@@ -1,0 +1,172 @@
+"""Options of a run end to end: configuration file, another sample, a target that stops, memory."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from PIL import Image as Pillow
+from support.faults import Behaviour, Endpoint, answer, error, serve
+
+from safemt_client.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(sys, "argv", ["safemt"])
+
+
+def against(behaviours: list[Behaviour], then: Behaviour | None, *words: str) -> tuple[int, Endpoint]:
+    """Run the program in a thread against a scripted endpoint."""
+
+    async def both() -> tuple[int, Endpoint]:
+        async with serve(behaviours, then) as endpoint:
+            given = [word.replace("URL", endpoint.url) for word in words]
+            process = await anyio.run_process(
+                [sys.executable, "-m", "safemt_client", *given],
+                check=False,
+                env=os.environ | {"PYTHONPATH": str(ROOT), "SAFEMT_API_KEY": "sk-planted-42"},
+            )
+            Path("out").write_bytes(process.stdout + process.stderr)
+            return process.returncode, endpoint
+
+    return anyio.run(both)
+
+
+def sql(query: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    capsys.readouterr()
+    assert main(["sql", query, "--format", "json"]) == 0
+    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return rows
+
+
+def test_a_file_holds_the_settings_and_flags_win(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("night.toml").write_text('provider = "demo"\nturns = [1, 2]\nlimit = 3\nmax-concurrency = 4\n')
+    assert main(["--config", "night.toml", "--limit", "2", "--dry-run"]) == 0
+    assert "4 calls to make" in capsys.readouterr().out
+    Path("night.toml").write_text('provider = "demo"\nturn = [1]\n')
+    assert main(["--config", "night.toml"]) == 2
+    assert "night.toml: --turn: there is no such setting" in capsys.readouterr().err
+
+
+def test_fresh_asks_anew_and_then_resumes(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--provider", "demo", "--limit", "2", "--quiet"]
+    for again, turns in ((words, 10), ([*words, "--fresh"], 20), (words, 20), ([*words, "--fresh"], 30)):
+        assert main(again) == 0
+        assert sql("SELECT count(*) AS n FROM turns", capsys) == [{"n": turns}]
+    found = sql("SELECT DISTINCT sample FROM run_targets ORDER BY ALL", capsys)
+    assert found == [{"sample": 0}, {"sample": 1}, {"sample": 2}]
+
+
+def test_a_wrong_key_stops_the_target_at_once_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--provider", "m@URL", "--data", "sample", "--judge", "none", "--max-concurrency", "1"]
+    status, endpoint = against(
+        [answer()] * 3, error(401, "invalid_api_key", "Wrong key sk-planted-42"), *words
+    )
+    out = Path("out").read_text()
+    assert status == 1
+    assert len(endpoint.requests) == 4
+    assert out.count("authentication failed") == 1
+    assert "Traceback" not in out
+    assert "go on with" in out
+    outcomes = sql("SELECT outcome, count(*) AS n FROM turns GROUP BY ALL ORDER BY ALL", capsys)
+    assert outcomes[0] == {"outcome": "answered", "n": 3}
+    for file in Path().iterdir():
+        assert b"sk-planted-42" not in file.read_bytes(), file
+    # With a right key the same command goes on, and pays for nothing twice.
+    status, endpoint = against([], answer(), *words)
+    assert status == 0
+    assert len(endpoint.requests) == 75 - 3
+
+
+def test_errors_lower_the_coverage_and_are_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--provider", "m@URL", "--data", "sample", "--judge", "m@URL", "--turns", "1", "--max-wait", "0"]
+    judge_word = answer("safe")
+    status, _ = against([], error(500, message="oops"), *words)
+    assert status == 1
+    assert "coverage" in Path("out").read_text()
+    assert sql("SELECT DISTINCT state FROM conversations", capsys) == [{"state": "error_transient"}]
+    status, endpoint = against([], judge_word, *words)
+    assert status == 0
+    assert len(endpoint.requests) == 30
+    assert sql("SELECT DISTINCT state FROM conversations", capsys) == [{"state": "safe"}]
+
+
+def test_the_second_ctrl_c_stops_at_once_and_the_store_goes_on() -> None:
+    words = [sys.executable, "-m", "safemt_client", "--provider", "demo", "--rpm", "30"]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    run = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        while not Path("safemt.duckdb.server").exists():
+            assert run.poll() is None, run.communicate()
+        assert run.stdout is not None
+        for line in run.stdout:
+            if "calls to make" in line:
+                break
+        run.send_signal(signal.SIGINT)
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=20)
+    finally:
+        run.kill()
+    assert run.returncode == 1, err
+    assert "Traceback" not in err
+    assert main(["--provider", "demo", "--quiet"]) == 0
+
+
+def test_no_more_images_are_in_memory_than_in_flight(tmp_path: Path) -> None:
+    Path("images").mkdir()
+    lines = []
+    for number in range(400):
+        name = f"images/{number}.png"
+        Pillow.effect_noise((450, 450), 100 + number / 10).save(name)
+        dialogue = [{"role": "user", "content": f"kindly look at {number}"}]
+        lines.append(json.dumps({"id": f"a_{number}", "image_path": name, "dialogue": dialogue}))
+    Path("d.jsonl").write_text("\n".join(lines))
+    assert sum(path.stat().st_size for path in Path("images").iterdir()) > 60_000_000
+    code = (
+        "import resource, sys; from safemt_client.__main__ import main\n"
+        "status = main(sys.argv[1:])\n"
+        "print(status, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+
+    async def both() -> list[int]:
+        async with serve([], answer("no")) as endpoint:
+            peaks = []
+            for db, images in (("off.duckdb", "off"), ("on.duckdb", "on")):
+                process = await anyio.run_process(
+                    [
+                        *(sys.executable, "-c", code, "--provider", f"m@{endpoint.url}", "--data", "d.jsonl"),
+                        *(
+                            "--db",
+                            db,
+                            "--images",
+                            images,
+                            "--judge",
+                            "none",
+                            "--quiet",
+                            "--max-concurrency",
+                            "4",
+                        ),
+                    ],
+                    check=False,
+                    env=os.environ | {"PYTHONPATH": str(ROOT)},
+                )
+                status, megabytes = process.stdout.split()[-2:]
+                assert status == b"0", process.stdout + process.stderr
+                peaks.append(int(megabytes))
+                assert len(endpoint.requests[-1].body) > (100_000 if images == "on" else 0)
+                endpoint.requests.clear()
+            return peaks
+
+    off, on = anyio.run(both)
+    # All of them as base64 would take over 80 MB more.
+    assert on - off < 45, (off, on)
