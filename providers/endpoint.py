@@ -12,6 +12,7 @@ import anyio
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.retry import with_retries
+from safemt_client.providers.tokens import Charging, TokenEstimator
 from safemt_client.providers.types import Observer, Outcome, Reply, Request
 
 __all__ = ["Endpoint"]
@@ -28,13 +29,20 @@ class Endpoint(ABC):
         max_wait_s: float = 3600,
         attempt_timeout_s: float = 180,
         turn_timeout_s: float = 7200,
+        charging: Charging = "used",
     ) -> None:
         self._identity = identity
         self._limiter = limiter
         self._max_wait_s = max_wait_s
         self._attempt_timeout_s = attempt_timeout_s
         self._turn_timeout_s = turn_timeout_s
+        self._estimator = TokenEstimator(identity, charging)
         self._stopped: str | None = None
+
+    @property
+    def limiter(self) -> AccountLimiter:
+        """The limiter of the account."""
+        return self._limiter
 
     @property
     def identity(self) -> str:
@@ -71,7 +79,7 @@ class Endpoint(ABC):
         """One attempt, under a permit. May run into the deadline of the attempt."""
 
     async def _attempt(self, request: Request) -> Reply:
-        async with self._limiter.permit(_tokens(request)):
+        async with self._limiter.permit(self._estimator.need(request)) as permit:
             if self._stopped is not None:
                 # Another request has shown meanwhile that this one cannot succeed: it is not sent.
                 raise TargetStoppedError(self._stopped)
@@ -82,13 +90,5 @@ class Endpoint(ABC):
             except TimeoutError:
                 text = f"no answer within {self._attempt_timeout_s:g} s"
                 reply = Reply(Outcome.ERROR_TRANSIENT, error=text)
-        if reply.retry_after_s:
-            self._limiter.pause(reply.retry_after_s)
+            self._limiter.settle(permit, reply, self._estimator.learn(request, reply.usage))
         return replace(reply, started_at=started_at, latency_s=time.perf_counter() - begin)
-
-
-def _tokens(request: Request) -> int:
-    """Estimated tokens of a request and its answer: four characters a token, 800 an image."""
-    text = sum(len(message.text) for message in request.messages) // 4
-    images = sum(len(message.images) for message in request.messages)
-    return text + 800 * images + (request.sampling.max_tokens or 350)

@@ -1,114 +1,249 @@
-"""What an account may send: requests and tokens a minute, and calls in flight.
-
-The rate is a first-come first-served GCRA without burst: each permit is given at its own time, a
-fixed step after the one before, so that the first second is no burst.
-"""
+"""Permits of an account: calls in flight, requests and tokens a minute, pauses. First come, first served."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import anyio
 
+from safemt_client.providers.adaptive import Concurrency
 from safemt_client.providers.errors import PermitStoppedError
+from safemt_client.providers.rates import Rate, RateLimit
+from safemt_client.providers.types import Outcome, Reply
 
-__all__ = ["AccountLimiter", "Limits"]
+__all__ = ["AccountLimiter", "Change", "Limits", "Permit"]
 
-_SHARE = 0.97  # of the stated limit: servers' windows and ours do not line up
+_OVERLOAD = (429, 503, 529)
+_FAULT = (500, 502, 504, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The limits of an account have changed; `reason` says why: start, growth, overload, pause, learnt."""
+
+    account: str
+    reason: str
+    limit: int
+    in_flight: int
+    rpm: float | None
+    tpm: float | None
+    pause_s: float
+
+
+@dataclass(slots=True)
+class Permit:
+    """One call in flight: when it began, and the tokens that were reserved for it."""
+
+    started: float
+    tokens: float
 
 
 class AccountLimiter:
-    """Permits of one account. Rates are per minute; None is no limit."""
+    """Permits of one account. Rates are per minute; None is no limit that is known.
+
+    The rates are kept without any burst. The number in flight adapts between 1 and `most`, beginning
+    at `start` (by default at `most`). `on_change` is told of each change that matters.
+    """
 
     def __init__(
         self,
         *,
-        rpm: float | None,
-        tpm: float | None,
+        rpm: float | None = None,
+        tpm: float | None = None,
         concurrency: int,
+        start: int | None = None,
+        account: str = "",
+        on_change: Callable[[Change], None] | None = None,
         clock: Callable[[], float] = anyio.current_time,
-        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
-        self._step = 60 / (rpm * _SHARE) if rpm else 0.0
-        self._token_step = 60 / (tpm * _SHARE) if tpm else 0.0
-        self._slots = anyio.Semaphore(concurrency)
-        self._turnstile = anyio.Lock()
+        self._requests, self._tokens = Rate(rpm), Rate(tpm)
+        self._learn = (rpm is None, tpm is None)
+        self._concurrency = Concurrency(start=start or concurrency, most=concurrency)
+        self._account = account
+        self.on_change = on_change
         self._clock = clock
-        self._sleep = sleep
-        self._next = self._next_tokens = float("-inf")
+        self._turnstile = anyio.Lock()
+        self._changed = anyio.Event()
+        self._room = anyio.Event()
+        self._waiting = 0
+        self._in_flight = 0
         self._paused_until = float("-inf")
         self._stopped = False
-        self._waiting: set[anyio.CancelScope] = set()
+        self._told = self._concurrency.limit
+
+    @property
+    def limit(self) -> int:
+        """Calls that may be in flight at present."""
+        return self._concurrency.limit
 
     @asynccontextmanager
-    async def permit(self, tokens: int = 0) -> AsyncIterator[None]:
-        """Hold a place in flight once the rates allow `tokens` more. Cancelling gives it back.
+    async def permit(self, tokens: float = 0) -> AsyncIterator[Permit]:
+        """Hold a place in flight once the rates allow a request of so many tokens.
+
+        Cancelling gives the place back, and costs nothing while it is waited for.
 
         Raises:
             PermitStoppedError: `stop` was called before the permit was given.
         """
-        if self._stopped:
-            raise PermitStoppedError("the session is ending")
-        with anyio.CancelScope() as scope:
-            self._waiting.add(scope)
-            try:
-                await self._slots.acquire()
-                try:
-                    await self._admit(tokens)
-                except BaseException:
-                    self._slots.release()
-                    raise
-            finally:
-                self._waiting.discard(scope)
-        if scope.cancelled_caught:
-            raise PermitStoppedError("the session is ending")
+        if self._stopped or self._turnstile.locked() or self._wait_s() != 0:
+            await self._wait_for_turn(tokens)
+        else:
+            self._take(tokens)
+        permit = Permit(self._clock(), tokens)
         try:
-            yield
+            yield permit
         finally:
-            self._slots.release()
+            self._in_flight -= 1
+            self._changed.set()
+
+    async def room(self) -> bool:
+        """Wait until hardly anyone waits for a permit, so that more work is of use; False after `stop`."""
+        while not self._stopped and self._waiting > max(1, self.limit // 8):
+            # One event for all who look for room: each wake makes the next one new.
+            if self._room.is_set():
+                self._room = anyio.Event()
+            await self._room.wait()
+        return not self._stopped
+
+    def settle(self, permit: Permit, reply: Reply, tokens_used: float | None) -> None:
+        """Learn from what came back. `tokens_used` is None where the endpoint did not say."""
+        now = self._clock()
+        self._tokens.correct(_settled(permit.tokens, reply, tokens_used))
+        overloaded = not reply.outcome.observed and reply.status_code in _OVERLOAD
+        if reply.outcome.observed:
+            saturated = self._waiting > 0 or self._in_flight >= self.limit
+            self._concurrency.succeeded(now, saturated=saturated)
+            if abs(self.limit - self._told) > max(1, self._told // 4):
+                self._tell("growth")
+        elif overloaded:
+            if reply.status_code == 429:
+                self._requests.slow_down()
+                self._tokens.slow_down()
+            if self._concurrency.overloaded(now, started=permit.started):
+                self._tell("overload")
+        elif reply.status_code in _FAULT:
+            self._concurrency.faulted(now)
+        self._learn_from(*reply.rate_limits)
+        if reply.retry_after_s and (overloaded or not reply.outcome.observed):
+            self.pause(reply.retry_after_s)
+        self._changed.set()
+
+    def pause(self, seconds: float) -> None:
+        """Give no permit for so long: the endpoint asked the whole account to wait."""
+        until = self._clock() + seconds
+        if until > self._paused_until:
+            self._paused_until = until
+            self._tell("pause", seconds)
 
     def stop(self) -> None:
         """Give no permit any more; who waits for one is told."""
         self._stopped = True
-        for scope in self._waiting:
-            scope.cancel()
+        self._changed.set()
+        self._room.set()
 
-    def pause(self, seconds: float) -> None:
-        """Give no permit for so long: the endpoint asked the whole account to wait."""
-        self._paused_until = max(self._paused_until, self._clock() + seconds)
+    def _learn_from(self, requests: RateLimit | None, tokens: RateLimit | None) -> None:
+        pairs = ((self._requests, requests, self._learn[0]), (self._tokens, tokens, self._learn[1]))
+        for rate, stated, learn in pairs:
+            if stated is None:
+                continue
+            if stated.exhausted_s:
+                self.pause(stated.exhausted_s)
+            if learn and rate.per_minute != stated.per_minute:
+                first = rate.per_minute is None
+                rate.per_minute = stated.per_minute
+                if first:
+                    self._tell("learnt")
 
-    async def _admit(self, tokens: int) -> None:
-        if not (self._step or self._token_step) and self._paused_until <= self._clock():
-            return
-        # The lock keeps the order of arrival; who is cancelled while waiting has taken nothing.
-        async with self._turnstile:
-            while True:
-                now = self._clock()
-                at = max(self._next, self._next_tokens, self._paused_until)
-                if at <= now:
-                    break
-                await self._sleep(at - now)
-            if self._step:
-                self._next = max(self._next, now) + self._step
-            if self._token_step:
-                self._next_tokens = max(self._next_tokens, now) + tokens * self._token_step
+    async def _wait_for_turn(self, tokens: float) -> None:
+        self._waiting += 1
+        try:
+            # The lock keeps the order of arrival; who is cancelled while waiting has taken nothing.
+            async with self._turnstile:
+                while True:
+                    if self._stopped:
+                        raise PermitStoppedError("the session is ending")
+                    wait = self._wait_s()
+                    if wait == 0:
+                        self._take(tokens)
+                        return
+                    self._changed = anyio.Event()
+                    with anyio.move_on_after(wait):
+                        await self._changed.wait()
+        finally:
+            self._waiting -= 1
+            self._room.set()
+
+    def _wait_s(self) -> float | None:
+        """Seconds until a permit can be given; None if that depends on a call coming back."""
+        at = max(self._requests.ready_at(), self._tokens.ready_at(), self._paused_until)
+        wait = at - self._clock()
+        if wait > 0:
+            return wait
+        return 0 if self._in_flight < self.limit else None
+
+    def _take(self, tokens: float) -> None:
+        now = self._clock()
+        self._requests.take(now)
+        self._tokens.take(now, tokens)
+        self._in_flight += 1
+
+    def _tell(self, reason: str, pause_s: float = 0.0) -> None:
+        self._told = self.limit
+        if self.on_change is not None:
+            self.on_change(
+                Change(
+                    self._account,
+                    reason,
+                    self.limit,
+                    self._in_flight,
+                    self._requests.per_minute,
+                    self._tokens.per_minute,
+                    pause_s,
+                )
+            )
+
+
+def _settled(reserved: float, reply: Reply, used: float | None) -> float:
+    """Tokens used beyond those reserved; negative if fewer."""
+    if used is not None:
+        return used - reserved
+    # Refused before any work: no token was charged. Where that is not sure, the reservation stands.
+    refused = reply.outcome is Outcome.ERROR_TRANSIENT and reply.status_code in _OVERLOAD
+    return -reserved if refused else 0.0
 
 
 class Limits:
-    """One limiter an account: several targets and the judge may share one."""
+    """One limiter an account: several targets, the judge and a guard may share one."""
 
-    def __init__(self, *, rpm: float | None, tpm: float | None, concurrency: int) -> None:
-        self._rpm, self._tpm, self._concurrency = rpm, tpm, concurrency
+    def __init__(
+        self,
+        *,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        concurrency: int,
+        start: int | None = None,
+    ) -> None:
+        self._options = {"rpm": rpm, "tpm": tpm, "concurrency": concurrency, "start": start}
         self._accounts: dict[str, AccountLimiter] = {}
+        self._on_change: Callable[[Change], None] | None = None
 
     def for_account(self, account: str) -> AccountLimiter:
         """The limiter of an account."""
         if account not in self._accounts:
             self._accounts[account] = AccountLimiter(
-                rpm=self._rpm, tpm=self._tpm, concurrency=self._concurrency
+                account=account,
+                on_change=self._on_change,
+                **self._options,  # type: ignore[arg-type]
             )
         return self._accounts[account]
+
+    def observe(self, on_change: Callable[[Change], None]) -> None:
+        """Tell of every change on any account."""
+        self._on_change = on_change
+        for limiter in self._accounts.values():
+            limiter.on_change = on_change
 
     def stop(self) -> None:
         """Begin nothing more on any account."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -16,6 +17,7 @@ import orjson
 
 from safemt_client.providers.endpoint import Endpoint
 from safemt_client.providers.outcomes import classify_response, one_line
+from safemt_client.providers.rates import rate_limits
 from safemt_client.providers.types import Message, Outcome, Reply, Request
 
 __all__ = ["LiteLLM", "prices"]
@@ -75,7 +77,11 @@ class LiteLLM(Endpoint):
             return Reply(Outcome.ERROR_TRANSIENT, error=_said(error), status_code=_status(error))
         except tuple(litellm.exceptions.LITELLM_EXCEPTION_TYPES) as error:
             return _of_error(error)
-        return classify_response(200, {}, orjson.dumps(response.model_dump(), default=str))
+        hidden = getattr(response, "_hidden_params", {})
+        stated = hidden.get("additional_headers") or {} if isinstance(hidden, dict) else {}
+        headers = {str(n).lower().removeprefix("llm_provider-"): str(v) for n, v in stated.items()}
+        reply = classify_response(200, headers, orjson.dumps(response.model_dump(), default=str))
+        return replace(reply, rate_limits=rate_limits(headers))
 
 
 def _of_error(error: Any) -> Reply:

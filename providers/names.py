@@ -13,6 +13,7 @@ import httpx
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits import Limits
 from safemt_client.providers.openai_compatible import OpenAICompatible
+from safemt_client.providers.tokens import Charging
 from safemt_client.providers.types import Provider
 
 __all__ = ["ProviderSpec", "build", "resolve"]
@@ -28,6 +29,8 @@ _COMPATIBLE = {
     "mistral": ("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
     "xai": ("https://api.x.ai/v1", "XAI_API_KEY"),
 }
+# Vendors whose token limit counts `max_tokens`, whatever was used of it.
+_RESERVED = {"openai"}
 # Vendors that litellm translates for, and the variable whose absence can be told beforehand.
 _TRANSLATED = {
     "anthropic": "ANTHROPIC_API_KEY",
@@ -63,6 +66,7 @@ class ProviderSpec:
     account: str
     base_url: str | None = None
     api_key: str | None = field(default=None, repr=False)
+    charging: Charging = "used"
 
 
 def resolve(name: str, base_url: str | None, env: Mapping[str, str]) -> ProviderSpec:
@@ -87,9 +91,9 @@ def resolve(name: str, base_url: str | None, env: Mapping[str, str]) -> Provider
         vendor, model = next((v for prefix, v in _BARE if name.startswith(prefix)), ""), name
     if vendor in _COMPATIBLE:
         address, variable = _COMPATIBLE[vendor]
-        return ProviderSpec(
-            name, f"{vendor}/{model}", model, "openai", vendor, address, _key(name, variable, env)
-        )
+        key = _key(name, variable, env)
+        charging: Charging = "reserved" if vendor in _RESERVED else "used"
+        return ProviderSpec(name, f"{vendor}/{model}", model, "openai", vendor, address, key, charging)
     if vendor in _TRANSLATED:
         required = _TRANSLATED[vendor]
         if required is not None:
@@ -145,6 +149,7 @@ def build(
         )
     assert spec.base_url is not None
     return OpenAICompatible(
+        charging=spec.charging,
         identity=spec.identity,
         model=spec.model,
         base_url=spec.base_url,

@@ -15,12 +15,13 @@ import orjson
 
 from safemt_client.providers.endpoint import Endpoint
 from safemt_client.providers.outcomes import classify_response, one_line
+from safemt_client.providers.rates import rate_limits
 from safemt_client.providers.types import Image, Message, Outcome, Reply, Request
 
 __all__ = ["OpenAICompatible"]
 
 _MAX_BODY = 32 * 2**20
-_CACHED_IMAGES = 16
+_CACHED_CHARACTERS = 32 * 2**20
 _REASONING_MODEL = re.compile(r"^(o\d|gpt-5)")
 
 
@@ -39,13 +40,14 @@ class OpenAICompatible(Endpoint):
         """`options` are those of `Endpoint`."""
         super().__init__(**options)
         self._model = model
-        self._url = base_url.rstrip("/") + "/chat/completions"
+        self._url = httpx.URL(base_url.rstrip("/") + "/chat/completions")
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._key = api_key
         self._client = client
         self._urls: OrderedDict[str, str] = OrderedDict()
+        self._cached = 0
 
     async def _send(self, request: Request) -> Reply:
         body = orjson.dumps(await self._body(request))
@@ -66,7 +68,10 @@ class OpenAICompatible(Endpoint):
             # The transport's own class names mislead: a dropped connection comes as a time-out.
             text = one_line(f"connection failed: {str(error) or type(error).__name__}")
             return Reply(Outcome.ERROR_TRANSIENT, error=self._redact(text))
-        return self._without_key(classify_response(response.status_code, response.headers, bytes(received)))
+        # A plain mapping: httpx's own decodes at each look-up.
+        headers = {name.decode().lower(): value.decode("latin-1") for name, value in response.headers.raw}
+        reply = classify_response(response.status_code, headers, bytes(received))
+        return self._without_key(replace(reply, rate_limits=rate_limits(headers)))
 
     def _without_key(self, reply: Reply) -> Reply:
         if self._key and reply.raw and self._key in reply.raw:
@@ -111,8 +116,9 @@ class OpenAICompatible(Endpoint):
             data = await anyio.to_thread.run_sync(image.load)
             found = f"data:{image.media_type};base64,{base64.b64encode(data).decode()}"
             self._urls[image.sha256] = found
-            while len(self._urls) > _CACHED_IMAGES:
-                self._urls.popitem(last=False)
+            self._cached += len(found)
+            while self._cached > _CACHED_CHARACTERS and len(self._urls) > 1:
+                self._cached -= len(self._urls.popitem(last=False)[1])
         else:
             self._urls.move_to_end(image.sha256)
         return found

@@ -48,13 +48,24 @@ async def with_retries(
     Raises:
         TargetStoppedError: the reply shows that no further request can succeed.
     """
-    waiting = _Waiting(max_wait_s)
 
     async def checked() -> Reply:
         reply = await attempt()
         if reason := fatal(reply):
             raise TargetStoppedError(reason, reply)
         return reply
+
+    first: Reply | None = await checked()
+    assert first is not None
+    if first.outcome is not Outcome.ERROR_TRANSIENT:
+        return first
+    waiting = _Waiting(max_wait_s)
+
+    # Setting up a retry costs more than a whole call, and most calls need none: it begins here.
+    async def again() -> Reply:
+        nonlocal first
+        reply, first = first, None
+        return reply or await checked()
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
         assert state.outcome is not None
@@ -69,5 +80,5 @@ async def with_retries(
         before_sleep=before_sleep,
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )
-    result: Reply = await retrying(checked)
+    result: Reply = await retrying(again)
     return result

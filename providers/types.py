@@ -11,7 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from safemt_client.providers.rates import RateLimit
+
+if TYPE_CHECKING:
+    from safemt_client.providers.limits import AccountLimiter
 
 __all__ = [
     "Image",
@@ -123,6 +128,7 @@ class Reply:
     `error` is one clear line (never with a key in it) for every outcome but `answered`.
     `raw` is the response body as text; `retry_after_s` what the current error asked us to wait.
     `latency_s` is the wall time of this attempt, waiting for a permit left out.
+    `rate_limits` are those of requests and of tokens, where the response states them.
     """
 
     outcome: Outcome
@@ -138,6 +144,7 @@ class Reply:
     latency_s: float = 0.0
     retry_after_s: float | None = None
     raw: str | None = None
+    rate_limits: tuple[RateLimit | None, RateLimit | None] = (None, None)
 
 
 Observer = Callable[[Reply, float], None]
@@ -150,6 +157,11 @@ class Provider(Protocol):
     @property
     def identity(self) -> str:
         """Provider and model, such as `openai/gpt-4o`: goes into the request hash."""
+        ...
+
+    @property
+    def limiter(self) -> AccountLimiter:
+        """The limiter of the account that is asked."""
         ...
 
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:

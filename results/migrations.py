@@ -25,6 +25,7 @@ TABLES: dict[type, str] = {
     rows.JudgeRow: "run_judges",
     rows.RunDialogueRow: "run_dialogues",
     rows.EventRow: "run_events",
+    rows.LimitRow: "limit_changes",
     rows.DialogueRow: "dialogues",
     rows.ImageRow: "images",
     rows.StepRow: "steps",
@@ -64,12 +65,18 @@ _COLUMN_COMMENTS = {
     "created_at": "UTC",
     "recorded_at": "UTC",
     "started_at": "UTC",
+    "account": "what shares one limit: a vendor, or the host of an endpoint of one's own",
+    "concurrency": "calls that may be in flight from now on",
+    "rpm": "requests a minute; NULL is no limit that is known",
+    "tpm": "tokens a minute; NULL is no limit that is known",
+    "pause_s": "seconds without any call that the endpoint asked for",
     "sha256": "hash of the bytes that are sent",
 }
 
 
-def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    for kind, table in TABLES.items():
+def _create(connection: duckdb.DuckDBPyConnection, *kinds: type) -> None:
+    for kind in kinds:
+        table = TABLES[kind]
         hints = get_type_hints(kind)
         columns = []
         for field in fields(kind):
@@ -86,8 +93,26 @@ def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
             connection.execute(f"COMMENT ON COLUMN {table}.\"{field.name}\" IS '{_quoted(comment)}'")
 
 
+def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    _create(connection, *_FIRST)
+
+
+_FIRST = (
+    rows.RunRow,
+    rows.TargetRow,
+    rows.JudgeRow,
+    rows.RunDialogueRow,
+    rows.EventRow,
+    rows.DialogueRow,
+    rows.ImageRow,
+    rows.StepRow,
+    rows.TurnRow,
+    rows.VerdictRow,
+)
+
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("create tables", _create_tables),
+    ("add limit_changes", lambda connection: _create(connection, rows.LimitRow)),
 )
 
 
@@ -101,7 +126,8 @@ def schema_version(connection: duckdb.DuckDBPyConnection) -> int | None:
     }
     if not tables:
         return 0
-    if "schema_migrations" not in tables or not (set(TABLES.values()) <= tables):
+    first = {TABLES[kind] for kind in _FIRST}
+    if "schema_migrations" not in tables or not first <= tables:
         return None
     found = connection.execute("SELECT max(version) FROM schema_migrations").fetchone()
     return int(found[0]) if found and found[0] is not None else None

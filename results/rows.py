@@ -13,6 +13,7 @@ __all__ = [
     "EventRow",
     "ImageRow",
     "JudgeRow",
+    "LimitRow",
     "Row",
     "RunDialogueRow",
     "RunRow",
@@ -86,6 +87,22 @@ class EventRow:
     recorded_at: datetime
     event: str  # started | finished | stopped
     detail: str  # JSON
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRow:
+    """Table `limit_changes`: how many calls an account took at a time, and why that changed."""
+
+    run_id: str
+    session_id: str
+    recorded_at: datetime
+    account: str
+    reason: str  # growth | overload | pause | learnt
+    concurrency: int
+    in_flight: int
+    rpm: float | None
+    tpm: float | None
+    pause_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +203,7 @@ Row = (
     | JudgeRow
     | RunDialogueRow
     | EventRow
+    | LimitRow
     | DialogueRow
     | ImageRow
     | StepRow

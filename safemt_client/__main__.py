@@ -140,7 +140,9 @@ def _judge(parser: argparse.ArgumentParser) -> None:
 def _limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rpm", type=float, metavar="N", help="requests a minute, per account")
     parser.add_argument("--tpm", type=float, metavar="N", help="tokens a minute, per account")
-    parser.add_argument("--max-concurrency", type=int, metavar="N", help="calls in flight (16)")
+    parser.add_argument(
+        "--max-concurrency", type=int, metavar="N", help="calls in flight, per account (adapts)"
+    )
     parser.add_argument("--max-wait", type=float, metavar="S", help="seconds of waiting a turn (3600)")
     parser.add_argument("--attempt-timeout", type=float, metavar="S", help="seconds an attempt (180)")
     parser.add_argument("--turn-timeout", type=float, metavar="S", help="seconds a turn, all told (7200)")

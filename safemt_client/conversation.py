@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import orjson
+
 from safemt_client.datasets.model import Dialogue
 from safemt_client.providers.types import Image, Message, Outcome
 
@@ -67,11 +69,13 @@ def messages_at(
 
 def messages_json(messages: Sequence[Message]) -> str:
     """The messages as JSON for the store: images by the hash of the bytes that are sent."""
-    return json.dumps(
-        [
-            {"role": message.role, "content": message.text}
-            | ({"images": [image.sha256 for image in message.images]} if message.images else {})
-            for message in messages
-        ],
-        ensure_ascii=False,
-    )
+    content = [
+        {"role": message.role, "content": message.text}
+        | ({"images": [image.sha256 for image in message.images]} if message.images else {})
+        for message in messages
+    ]
+    try:
+        return orjson.dumps(content).decode()
+    except orjson.JSONEncodeError:
+        # A lone surrogate, which JSON may carry as an escape.
+        return json.dumps(content)

@@ -86,20 +86,21 @@ class Conversation:
     images: Mapping[str, Image]
     turn: int
     replies: list[str] = field(default_factory=list)
+    _next: tuple[int, Request, str] | None = None
 
     @property
     def turns_left(self) -> int:
         """Requests that are still to be made."""
         return self.dialogue.length - self.turn + 1
 
-    def request(self) -> Request:
-        """The request of the next turn."""
-        messages = messages_at(self.dialogue, self.turn, self.target.history, self.replies, self.images)
-        return Request(messages, self.target.sampling)
-
-    def hash(self, request: Request) -> str:
-        """The key under which the request's reply is stored."""
-        return request_hash(self.target.identity, request, sample=self.target.sample)
+    def next(self) -> tuple[Request, str]:
+        """The request of the next turn, and the key under which its reply is stored."""
+        if self._next is None or self._next[0] != self.turn:
+            messages = messages_at(self.dialogue, self.turn, self.target.history, self.replies, self.images)
+            request = Request(messages, self.target.sampling)
+            key = request_hash(self.target.identity, request, sample=self.target.sample)
+            self._next = (self.turn, request, key)
+        return self._next[1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,11 +255,24 @@ def make_plan(
         judge=None if judge is None else judge_row(judge, run.run_id, judge_name, judge_prices),
         dialogues=tuple(_dialogue_row(dataset, dialogue) for dialogue in chosen),
         not_attempted=not_attempted,
-        pending=tuple(sorted(pending, key=lambda c: -c.turns_left)),
+        pending=_in_order(pending),
         judgings=judgings,
         steps=steps,
         cached_turns=cached,
         cached_verdicts=cached_verdicts,
+    )
+
+
+def _in_order(pending: Sequence[Conversation]) -> tuple[Conversation, ...]:
+    """Most turns first, so that no long conversation is left for the end; else an item's lengths together.
+
+    Requests of one item begin with the same image, which then is in memory, and in the vendor's cache.
+    """
+    items: dict[str, int] = {}
+    for conversation in pending:
+        items.setdefault(conversation.dialogue.item_id, len(items))
+    return tuple(
+        sorted(pending, key=lambda c: (-c.turns_left, items[c.dialogue.item_id], -c.dialogue.length))
     )
 
 
@@ -272,7 +286,7 @@ def _walk(
     cached: Counter[str] = Counter()
     open_now = list(conversations)
     while open_now:
-        asked = [(c, request := c.request(), c.hash(request)) for c in open_now]
+        asked = [(c, *c.next()) for c in open_now]
         known = {} if store is None else store.observed([key for _, _, key in asked])
         open_now = []
         for conversation, request, key in asked:

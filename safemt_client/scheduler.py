@@ -1,19 +1,20 @@
 """Carry out a plan: conversations to their targets, replies to the judge, everything to the store.
 
-A turn counts as done only after its commit. Conversations are admitted a few at a time and finished,
-so that an interrupted night leaves whole dialogues; the judge runs beside the targets.
+A turn counts as done only after its commit. Conversations are admitted when their account has room, and
+finished, so that an interrupted night leaves whole dialogues; the judge runs beside the targets.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
@@ -21,11 +22,12 @@ from safemt_client.conversation import continues, messages_json
 from safemt_client.judges.llm import LLMJudge, Verdict
 from safemt_client.plan import Conversation, Judging, Plan, Target, judging
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
-from safemt_client.providers.limits import Limits
+from safemt_client.providers.limits import AccountLimiter, Change, Limits
 from safemt_client.providers.types import Provider, Reply, Request, Usage
 from safemt_client.results.rows import (
     EventRow,
     ImageRow,
+    LimitRow,
     RunDialogueRow,
     StepRow,
     TurnRow,
@@ -73,6 +75,45 @@ class _Asking:
     waits_until: float = -math.inf
 
 
+class _Admission:
+    """Starts tasks as their account has room for them: no more than it soon can send."""
+
+    def __init__(self, limiter: AccountLimiter) -> None:
+        self._limiter = limiter
+        self._group = anyio.create_task_group()
+        self._open = 0
+        self._ended = anyio.Event()
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> bool | None:
+        return await self._group.__aexit__(*error)
+
+    async def start(self, task: Callable[..., Awaitable[None]], *arguments: object) -> bool:
+        """Start a task once there is room; False if the session is ending."""
+        # What waits for a retry or a commit holds no permit: room alone would admit without end.
+        while self._open >= 2 * self._limiter.limit + 8:
+            self._ended = anyio.Event()
+            await self._ended.wait()
+        if not await self._limiter.room():
+            return False
+
+        async def run() -> None:
+            try:
+                await task(*arguments)
+            finally:
+                self._open -= 1
+                self._ended.set()
+
+        self._open += 1
+        self._group.start_soon(run)
+        # Let it come as far as its permit, so that the next look sees it wait there.
+        await anyio.lowlevel.checkpoint()
+        return True
+
+
 class Scheduler:
     """Runs one session of a plan. Use once."""
 
@@ -85,18 +126,16 @@ class Scheduler:
         listener: Listener,
         *,
         session_id: str,
-        concurrency: int,
         limits: Limits,
         clock: Callable[[], float] = anyio.current_time,
     ) -> None:
-        """`providers` maps each target's key to its provider; `concurrency` is per target."""
+        """`providers` maps each target's key to its provider; `limits` holds their accounts."""
         self._plan = plan
         self._store = store
         self._providers = providers
         self._judge = judge
         self._listener = listener
         self._session_id = session_id
-        self._concurrency = concurrency
         self._limits = limits
         self._clock = clock
         self._ending = Ending()
@@ -114,18 +153,17 @@ class Scheduler:
         await self._open_run()
         waiting, judged = anyio.create_memory_object_stream[Judging](math.inf)
         async with anyio.create_task_group() as everything:
+            self._limits.observe(lambda change: everything.start_soon(self._save_change, change))
             if self._judge is not None:
                 for task in self._plan.judgings:
                     waiting.send_nowait(task)
-                for _ in range(self._workers(len(self._plan.judgings) + len(self._plan.pending))):
-                    everything.start_soon(self._judge_replies, judged.clone(), everything)
-            judged.close()
+                everything.start_soon(self._judge_replies, self._judge, judged)
+            else:
+                judged.close()
             async with waiting, anyio.create_task_group() as conversations:
                 for target in self._plan.targets:
-                    queue = iter([c for c in self._plan.pending if c.target is target])
-                    count = sum(1 for c in self._plan.pending if c.target is target)
-                    for _ in range(self._workers(count)):
-                        conversations.start_soon(self._converse, target, queue, waiting, everything)
+                    if mine := [c for c in self._plan.pending if c.target is target]:
+                        conversations.start_soon(self._converse_with, target, mine, waiting, everything)
         await self._record("finished" if self._ending.complete else "stopped", asdict(self._ending))
         return self._ending
 
@@ -137,11 +175,6 @@ class Scheduler:
         for asking in self._under_way:
             if asking.waits_until > now:
                 asking.scope.cancel()
-
-    def _workers(self, tasks: int) -> int:
-        # The limiter of the account caps what is in flight; the extra half keeps its permits in use
-        # while other turns wait for their commit.
-        return min(tasks, self._concurrency + max(2, self._concurrency // 2))
 
     async def _open_run(self) -> None:
         run_id = self._plan.run.run_id
@@ -167,6 +200,22 @@ class Scheduler:
             await self._store.save(*missing)
         await self._record("started", {"pending": sum(self._plan.requests.values())})
 
+    async def _save_change(self, change: Change) -> None:
+        await self._store.save(
+            LimitRow(
+                self._plan.run.run_id,
+                self._session_id,
+                datetime.now(UTC),
+                change.account,
+                change.reason,
+                change.limit,
+                change.in_flight,
+                change.rpm,
+                change.tpm,
+                change.pause_s,
+            )
+        )
+
     async def _record(self, event: str, detail: Mapping[str, object]) -> None:
         await self._store.save(
             EventRow(
@@ -174,27 +223,29 @@ class Scheduler:
             )
         )
 
-    async def _converse(
+    async def _converse_with(
         self,
         target: Target,
-        queue: Iterator[Conversation],
+        conversations: Sequence[Conversation],
         waiting: MemoryObjectSendStream[Judging],
         group: TaskGroup,
     ) -> None:
-        for conversation in queue:
+        async def converse(conversation: Conversation) -> None:
             while conversation.turns_left and not self._halted(target.key):
                 task = await self._turn(target, conversation, group)
                 if task is None:
                     break
                 if conversation.turns_left == 0 and self._judge is not None:
                     waiting.send_nowait(task)
-            if self._halted(target.key):
-                return
+
+        async with _Admission(self._providers[target.key].limiter) as admission:
+            for conversation in conversations:
+                if self._halted(target.key) or not await admission.start(converse, conversation):
+                    return
 
     async def _turn(self, target: Target, conversation: Conversation, group: TaskGroup) -> Judging | None:
         """Ask one turn and store it; None when the conversation cannot go on."""
-        request = conversation.request()
-        key = conversation.hash(request)
+        request, key = conversation.next()
         self._listener.asking(target.key)
         attempts = 0
 
@@ -259,35 +310,33 @@ class Scheduler:
                 self._under_way.discard(asking)
         return None
 
-    async def _judge_replies(self, waiting: MemoryObjectReceiveStream[Judging], group: TaskGroup) -> None:
-        judge = self._judge
-        assert judge is not None
-        async with waiting:
+    async def _judge_replies(self, judge: LLMJudge, waiting: MemoryObjectReceiveStream[Judging]) -> None:
+        async with waiting, _Admission(judge.provider.limiter) as admission:
             async for task in waiting:
-                if self._halted(judge.key):
-                    continue
-                self._listener.asking(judge.key)
-                verdict: Verdict | None = None
-                with anyio.CancelScope() as scope:
-                    asking = _Asking(scope)
-                    self._under_way.add(asking)
-                    try:
-                        verdict = await judge.judge(
-                            task.subject, task.outcome, self._judge_retry(asking, judge.key)
-                        )
-                    except TargetStoppedError as error:
-                        self._halt(judge.key, str(error))
-                    except PermitStoppedError:
-                        pass  # not sent: its verdict is asked for on resume
-                    finally:
-                        self._under_way.discard(asking)
-                if verdict is None:
-                    self._listener.landed(judge.key, "abandoned", Usage(), None)
-                    continue
-                row = self._verdict_row(judge, task, verdict)
-                with anyio.CancelScope(shield=True):
-                    await self._store.save(row)
-                self._listener.landed(judge.key, verdict.label, verdict.usage, row.cost_usd)
+                if not self._halted(judge.key):
+                    await admission.start(self._judge_reply, judge, task)
+
+    async def _judge_reply(self, judge: LLMJudge, task: Judging) -> None:
+        self._listener.asking(judge.key)
+        verdict: Verdict | None = None
+        with anyio.CancelScope() as scope:
+            asking = _Asking(scope)
+            self._under_way.add(asking)
+            try:
+                verdict = await judge.judge(task.subject, task.outcome, self._judge_retry(asking, judge.key))
+            except TargetStoppedError as error:
+                self._halt(judge.key, str(error))
+            except PermitStoppedError:
+                pass  # not sent: its verdict is asked for on resume
+            finally:
+                self._under_way.discard(asking)
+        if verdict is None:
+            self._listener.landed(judge.key, "abandoned", Usage(), None)
+            return
+        row = self._verdict_row(judge, task, verdict)
+        with anyio.CancelScope(shield=True):
+            await self._store.save(row)
+        self._listener.landed(judge.key, verdict.label, verdict.usage, row.cost_usd)
 
     def _judge_retry(self, asking: _Asking, key: str) -> Callable[[Reply, float], None]:
         def on_retry(reply: Reply, wait_s: float) -> None:

@@ -33,6 +33,7 @@ from safemt_client.settings import RunSettings
 __all__ = ["Parts", "open_parts", "plan_run", "prices_of", "run_session", "targets_of"]
 
 _LOCAL_MAX_TOKENS = 1024
+_FIRST_IN_FLIGHT, _MOST_IN_FLIGHT = 8, 512
 # Everything that decides the replies or the labels is part of a run; these are not.
 _NOT_RESULTS = {
     *("provider", "base_url", "data", "db", "dry_run", "fresh", "new_run", "quiet", "min_coverage"),
@@ -48,7 +49,13 @@ class Parts:
         self._settings = settings
         self._client = client
         self._demo_url = demo_url
-        self.limits = Limits(rpm=settings.rpm, tpm=settings.tpm, concurrency=settings.max_concurrency)
+        # A figure of the user's own is where to begin; without one the way up is found by asking.
+        self.limits = Limits(
+            rpm=settings.rpm,
+            tpm=settings.tpm,
+            concurrency=settings.max_concurrency or _MOST_IN_FLIGHT,
+            start=settings.max_concurrency or _FIRST_IN_FLIGHT,
+        )
         self.providers: dict[str, Provider] = {}
 
     def spec(self, name: str, base_url: str | None) -> ProviderSpec:
@@ -89,7 +96,7 @@ async def open_parts(settings: RunSettings) -> AsyncIterator[Parts]:
             from safemt_client.demo.endpoint import serve_demo
 
             demo_url = await stack.enter_async_context(serve_demo())
-        client = await stack.enter_async_context(make_client(2 * settings.max_concurrency + 8))
+        client = await stack.enter_async_context(make_client())
         yield Parts(settings, client, demo_url)
 
 
@@ -253,7 +260,6 @@ async def run_session(
         judge,
         progress,
         session_id=uuid.uuid4().hex[:12],
-        concurrency=settings.max_concurrency,
         limits=parts.limits,
     )
     async with anyio.create_task_group() as group:

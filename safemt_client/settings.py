@@ -40,7 +40,7 @@ class RunSettings(BaseModel):
     judge_temperature: float = Field(0.6, ge=0, le=2)
     rpm: float | None = Field(None, gt=0)
     tpm: float | None = Field(None, gt=0)
-    max_concurrency: int = Field(16, ge=1, le=10_000)
+    max_concurrency: int | None = Field(None, ge=1, le=10_000)
     max_wait: float = Field(3600, ge=0)
     attempt_timeout: float = Field(180, gt=0)
     turn_timeout: float = Field(7200, gt=0)

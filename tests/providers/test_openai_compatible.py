@@ -27,7 +27,7 @@ def ask(
     retries: list[tuple[Reply, float]] = []
 
     async def main() -> tuple[list[Reply], list[Any], list[tuple[Reply, float]]]:
-        async with serve(behaviours) as endpoint, make_client(4) as client:
+        async with serve(behaviours) as endpoint, make_client() as client:
             given = {"identity": "local/m", "model": "m"} | options
             provider = OpenAICompatible(
                 base_url=endpoint.url,
@@ -161,7 +161,7 @@ def test_a_redirect_is_not_followed() -> None:
 
 def test_nobody_listens() -> None:
     async def main() -> Reply:
-        async with make_client(1) as client:
+        async with make_client() as client:
             provider = OpenAICompatible(
                 identity="local/m",
                 model="m",

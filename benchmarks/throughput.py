@@ -1,0 +1,156 @@
+"""Scripted four-turn dialogues against a loopback endpoint: this program beside its peers, in one run.
+
+    python benchmarks/throughput.py [--connections 200 1000] [--dialogues 2000] [--repeat 3] [--peers ...]
+
+Every entry is a program of its own, measured from its start to its end: CPU seconds (user and system) per
+1,000 turns, seconds of wall time, peak memory; and, as the endpoint sees it, the seconds from the first
+request to the last answer as a ratio to the ideal (turns x latency / connections). Medians over the repeats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import urlopen
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+US = "safemt_client"
+
+
+@dataclass(frozen=True)
+class Measured:
+    cpu_s: float
+    wall_s: float
+    peak_mb: float
+    sending_s: float
+    requests: int
+
+
+def write_dialogues(path: Path, count: int) -> None:
+    words = "tell me more about how you would plan a quiet afternoon in the garden "
+    with path.open("w") as file:
+        for number in range(count):
+            dialogue = []
+            for turn in range(4):
+                dialogue.append({"role": "user", "content": f"{number}.{turn} " + words * 3})
+                dialogue.append({"role": "assistant", "content": words * 8})
+            record = {"id": f"item_{number}", "scenario": "Satire", "dialogue": dialogue[:-1]}
+            file.write(json.dumps(record) + "\n")
+
+
+def command(name: str, url: str, data: Path, connections: int) -> list[str]:
+    if name != US:
+        return [sys.executable, str(HERE / "peers.py"), name, url, str(data), str(connections)]
+    return [
+        *(sys.executable, "-m", "safemt_client", "--provider", f"bench@{url}", "--data", str(data)),
+        *("--judge", "none", "--max-concurrency", str(connections), "--db", "bench.duckdb", "--quiet"),
+    ]
+
+
+def measure(name: str, url: str, data: Path, connections: int) -> Measured | None:
+    urlopen(f"{url.removesuffix('/v1')}/reset").read()
+    env = os.environ | {"PYTHONPATH": str(ROOT), "INSPECT_EVAL_LOG_FILE_PATTERN": "{task}_{id}"}
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.perf_counter()
+        process = subprocess.Popen(
+            command(name, url, data, connections),
+            cwd=folder,
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - begin
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
+    if process.returncode != 0:
+        print(f"{name}: failed: {said.strip().splitlines()[-1] if said.strip() else ''}")
+        return None
+    stats = json.load(urlopen(f"{url.removesuffix('/v1')}/stats"))
+    return Measured(
+        usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024, stats["s"], stats["requests"]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--connections", type=int, nargs="+", default=[200, 1000])
+    parser.add_argument("--dialogues", type=int, default=2000)
+    parser.add_argument("--latency", type=float, default=0.2)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--peers", nargs="*", default=None, help="names of peers.py; all by default")
+    arguments = parser.parse_args()
+    sys.path[:0] = [str(HERE), str(ROOT)]
+    from peers import PEERS
+
+    names = [US, *(PEERS if arguments.peers is None else arguments.peers)]
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(65536, hard), hard))
+    with tempfile.TemporaryDirectory() as folder:
+        data, port = Path(folder) / "dialogues.jsonl", Path(folder) / "port"
+        write_dialogues(data, arguments.dialogues)
+        server = subprocess.Popen(
+            [sys.executable, str(HERE / "endpoint.py"), str(port), "--latency", str(arguments.latency)]
+        )
+        try:
+            while not port.exists():
+                time.sleep(0.05)
+            url = f"http://127.0.0.1:{port.read_text()}/v1"
+            for connections in arguments.connections:
+                table(names, url, data, connections, arguments)
+        finally:
+            server.kill()
+
+
+def table(names: list[str], url: str, data: Path, connections: int, arguments: argparse.Namespace) -> None:
+    ideal = arguments.dialogues * arguments.latency / connections
+    runs: dict[str, list[Measured]] = {name: [] for name in names}
+    failed = set()
+    # Interleaved, so that a busy moment of the machine does not fall on one of them alone.
+    for _ in range(arguments.repeat):
+        for name in names:
+            if name not in failed:
+                found = measure(name, url, data, connections)
+                if found is None or found.requests != arguments.dialogues:
+                    failed.add(name)
+                else:
+                    runs[name].append(found)
+    print(
+        f"\n{arguments.dialogues} four-turn dialogues, {arguments.latency * 1000:.0f} ms, "
+        f"{connections} connections, ideal {ideal:.2f} s, medians of {arguments.repeat}\n"
+    )
+    print(
+        "| | CPU s / 1,000 turns | ratio to ours | turns/s | sending / ideal | whole program s | peak MB |\n"
+        "|---|---:|---:|---:|---:|---:|---:|"
+    )
+    ours = None
+    for name in names:
+        if name in failed:
+            print(f"| {name} | failed | | | | | |")
+            continue
+        cpu = statistics.median(m.cpu_s for m in runs[name]) * 1000 / arguments.dialogues
+        sending = statistics.median(m.sending_s for m in runs[name])
+        wall = statistics.median(m.wall_s for m in runs[name])
+        peak = statistics.median(m.peak_mb for m in runs[name])
+        ours = cpu if name == US else ours
+        ratio = f"{cpu / ours:.2f}" if ours else ""
+        print(
+            f"| {name} | {cpu:.2f} | {ratio} | {arguments.dialogues / sending:,.0f} | {sending / ideal:.2f} "
+            f"| {wall:.1f} | {peak:.0f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Tokens of a request before it is sent: a rule for the text and the images, corrected by what comes back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+from safemt_client.providers.types import Image, Request, Usage
+
+__all__ = ["Charging", "TokenEstimator", "image_tokens"]
+
+Charging = Literal["used", "reserved"]
+"""What counts against a limit of tokens: those used, or the prompt and all of `max_tokens`."""
+
+_CHARACTERS_A_TOKEN = 4
+_A_REPLY = 350
+_AN_IMAGE = 800
+_WEIGHT = 0.05
+
+
+def image_tokens(identity: str, image: Image) -> int:
+    """Tokens of an image by its vendor's published rule, else a middle figure.
+
+    Sources: OpenAI's guide to vision (tiles of 512 pixels after scaling to 2048 and to a shorter side of
+    768; gpt-4o 85 + 170 a tile, gpt-4o-mini 2833 + 5667), Anthropic's guide to vision (width x height
+    / 750, scaled to 1568), Google's guide to Gemini (258 up to 384 x 384, else 258 a tile of 768).
+    """
+    vendor, _, model = identity.partition("/")
+    width, height = image.width, image.height
+    if vendor == "openai":
+        base, tile = (2833, 5667) if "4o-mini" in model else (85, 170)
+        scale = min(1.0, 2048 / max(width, height))
+        scale = min(scale, 768 / (min(width, height) or 1))
+        tiles = math.ceil(width * scale / 512) * math.ceil(height * scale / 512)
+        return base + tile * tiles
+    if vendor in ("anthropic", "bedrock"):
+        scale = min(1.0, 1568 / max(width, height))
+        return math.ceil(width * scale * height * scale / 750)
+    if vendor in ("gemini", "vertex_ai"):
+        if max(width, height) <= 384:
+            return 258
+        return 258 * math.ceil(width / 768) * math.ceil(height / 768)
+    return _AN_IMAGE
+
+
+class TokenEstimator:
+    """What requests to one model need, by the rules above times what has been seen so far."""
+
+    def __init__(
+        self,
+        identity: str,
+        charging: Charging = "used",
+        image_rule: Callable[[str, Image], int] = image_tokens,
+    ) -> None:
+        self._identity = identity
+        self._charging = charging
+        self._image_rule = image_rule
+        self._ratio = 1.0
+        self._completion: float | None = None
+
+    def prompt(self, request: Request) -> float:
+        """Tokens of the messages, by rule."""
+        text = sum(len(message.text) for message in request.messages) / _CHARACTERS_A_TOKEN
+        images = sum(
+            self._image_rule(self._identity, image)
+            for message in request.messages
+            for image in message.images
+        )
+        return text + images
+
+    def need(self, request: Request) -> float:
+        """Tokens that the request will count for."""
+        most = request.sampling.max_tokens
+        if self._charging == "reserved" and most:
+            completion: float = most
+        elif self._completion is None:
+            completion = min(most or _A_REPLY, _A_REPLY)
+        else:
+            completion = self._completion
+        return self.prompt(request) * self._ratio + completion
+
+    def learn(self, request: Request, usage: Usage) -> float | None:
+        """Tokens that the request did count for, None where the endpoint does not say."""
+        if usage.prompt_tokens is None:
+            return None
+        ruled = self.prompt(request)
+        if ruled > 0:
+            self._ratio += _WEIGHT * (usage.prompt_tokens / ruled - self._ratio)
+        done = float(usage.completion_tokens or 0)
+        before = done if self._completion is None else self._completion
+        self._completion = before + _WEIGHT * (done - before)
+        if self._charging == "reserved" and request.sampling.max_tokens:
+            done = request.sampling.max_tokens
+        return usage.prompt_tokens + done
