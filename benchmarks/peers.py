@@ -33,11 +33,12 @@ async def _under_semaphore(send: Send, dialogues: list[Any], connections: int) -
 
 async def bare_aiohttp_transport(url: str, dialogues: list[Any], connections: int) -> None:
     """httpx over the aiohttp transport, bodies by orjson, nothing kept."""
+    import httpx
     import orjson
 
-    from safemt_client.providers.transport import make_client
+    from safemt_client.providers.transport import make_transport
 
-    async with make_client() as client:
+    async with httpx.AsyncClient(transport=make_transport(), timeout=600) as client:
 
         async def send(messages: list[dict[str, str]]) -> str:
             response = await client.post(f"{url}/chat/completions", content=orjson.dumps(_body(messages)))

@@ -79,7 +79,8 @@ class Endpoint(ABC):
         """One attempt, under a permit. May run into the deadline of the attempt."""
 
     async def _attempt(self, request: Request) -> Reply:
-        async with self._limiter.permit(self._estimator.need(request)) as permit:
+        prompt = self._estimator.prompt(request)
+        async with self._limiter.permit(self._estimator.need(request, prompt)) as permit:
             if self._stopped is not None:
                 # Another request has shown meanwhile that this one cannot succeed: it is not sent.
                 raise TargetStoppedError(self._stopped)
@@ -90,5 +91,6 @@ class Endpoint(ABC):
             except TimeoutError:
                 text = f"no answer within {self._attempt_timeout_s:g} s"
                 reply = Reply(Outcome.ERROR_TRANSIENT, error=text)
-            self._limiter.settle(permit, reply, self._estimator.learn(request, reply.usage))
+            used = self._estimator.learn(request, prompt, reply.usage)
+            self._limiter.settle(permit, reply, used)
         return replace(reply, started_at=started_at, latency_s=time.perf_counter() - begin)

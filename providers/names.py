@@ -129,7 +129,7 @@ def _key(name: str, variable: str, env: Mapping[str, str]) -> str:
 def build(
     spec: ProviderSpec,
     *,
-    client: httpx.AsyncClient,
+    transport: httpx.AsyncBaseTransport,
     limits: Limits,
     max_wait_s: float,
     attempt_timeout_s: float,
@@ -154,7 +154,7 @@ def build(
         model=spec.model,
         base_url=spec.base_url,
         api_key=spec.api_key,
-        client=client,
+        transport=transport,
         limiter=limiter,
         max_wait_s=max_wait_s,
         attempt_timeout_s=attempt_timeout_s,

@@ -13,6 +13,7 @@ import anyio
 import httpx
 import orjson
 
+from safemt_client import __version__
 from safemt_client.providers.endpoint import Endpoint
 from safemt_client.providers.outcomes import classify_response, one_line
 from safemt_client.providers.rates import rate_limits
@@ -21,6 +22,7 @@ from safemt_client.providers.types import Image, Message, Outcome, Reply, Reques
 __all__ = ["OpenAICompatible"]
 
 _MAX_BODY = 32 * 2**20
+_CONNECT_TIMEOUT = {"timeout": {"connect": 30.0}}
 _CACHED_CHARACTERS = 32 * 2**20
 _REASONING_MODEL = re.compile(r"^(o\d|gpt-5)")
 
@@ -34,27 +36,36 @@ class OpenAICompatible(Endpoint):
         model: str,
         base_url: str,
         api_key: str | None,
-        client: httpx.AsyncClient,
+        transport: httpx.AsyncBaseTransport,
         **options: Any,
     ) -> None:
         """`options` are those of `Endpoint`."""
         super().__init__(**options)
         self._model = model
         self._url = httpx.URL(base_url.rstrip("/") + "/chat/completions")
-        self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        self._headers = {
+            "Host": self._url.netloc.decode(),
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": f"safemt_client/{__version__}",
+        }
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._key = api_key
-        self._client = client
+        self._transport = transport
         self._urls: OrderedDict[str, str] = OrderedDict()
         self._cached = 0
 
     async def _send(self, request: Request) -> Reply:
         body = orjson.dumps(await self._body(request))
         try:
-            async with self._client.stream(
-                "POST", self._url, content=body, headers=self._headers
-            ) as response:
+            # Straight to the transport: a client's cookies, redirects and hooks double the cost of a call.
+            asked = httpx.Request(
+                "POST", self._url, headers=self._headers, content=body, extensions=_CONNECT_TIMEOUT
+            )
+            response = await self._transport.handle_async_request(asked)
+            try:
                 received = bytearray()
                 async for chunk in response.aiter_bytes():
                     received += chunk
@@ -64,6 +75,8 @@ class OpenAICompatible(Endpoint):
                             error=f"the response is larger than {_MAX_BODY} bytes",
                             status_code=response.status_code,
                         )
+            finally:
+                await response.aclose()
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
             # The transport's own class names mislead: a dropped connection comes as a time-out.
             text = one_line(f"connection failed: {str(error) or type(error).__name__}")

@@ -69,8 +69,8 @@ class TokenEstimator:
         )
         return text + images
 
-    def need(self, request: Request) -> float:
-        """Tokens that the request will count for."""
+    def need(self, request: Request, prompt: float) -> float:
+        """Tokens that the request will count for, with `prompt` tokens by rule."""
         most = request.sampling.max_tokens
         if self._charging == "reserved" and most:
             completion: float = most
@@ -78,15 +78,14 @@ class TokenEstimator:
             completion = min(most or _A_REPLY, _A_REPLY)
         else:
             completion = self._completion
-        return self.prompt(request) * self._ratio + completion
+        return prompt * self._ratio + completion
 
-    def learn(self, request: Request, usage: Usage) -> float | None:
+    def learn(self, request: Request, prompt: float, usage: Usage) -> float | None:
         """Tokens that the request did count for, None where the endpoint does not say."""
         if usage.prompt_tokens is None:
             return None
-        ruled = self.prompt(request)
-        if ruled > 0:
-            self._ratio += _WEIGHT * (usage.prompt_tokens / ruled - self._ratio)
+        if prompt > 0:
+            self._ratio += _WEIGHT * (usage.prompt_tokens / prompt - self._ratio)
         done = float(usage.completion_tokens or 0)
         before = done if self._completion is None else self._completion
         self._completion = before + _WEIGHT * (done - before)

@@ -6,6 +6,7 @@ Only the parser lives here; each command is imported when it is called, so that 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] not in _COMMANDS and words[0] not in ("-h", "--help", "--version"):
         words.insert(0, "run")
+    # Many small objects live long here: the collector's usual pace costs a tenth of a run.
+    gc.set_threshold(50_000, 20, 20)
     parser = _parser()
     if not words:
         parser.print_usage(sys.stderr)

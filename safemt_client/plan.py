@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from safemt_client import __version__
@@ -53,7 +54,7 @@ class Target:
     sample: int = 0
     prices: Mapping[str, float] | None = None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Hash of all that decides the replies; the name and the prices are left out."""
         return _digest(

@@ -24,7 +24,7 @@ from safemt_client.progress import Progress
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits import Limits
 from safemt_client.providers.names import ProviderSpec, build, resolve
-from safemt_client.providers.transport import make_client
+from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Image, Provider, Sampling
 from safemt_client.results.store import Store
 from safemt_client.scheduler import Ending, Scheduler
@@ -45,9 +45,9 @@ _NOT_RESULTS = {
 class Parts:
     """The providers of a session: one HTTP client, one set of limits, targets and the judge."""
 
-    def __init__(self, settings: RunSettings, client: httpx.AsyncClient, demo_url: str | None) -> None:
+    def __init__(self, settings: RunSettings, transport: httpx.AsyncBaseTransport, demo_url: str | None) -> None:
         self._settings = settings
-        self._client = client
+        self._transport = transport
         self._demo_url = demo_url
         # A figure of the user's own is where to begin; without one the way up is found by asking.
         self.limits = Limits(
@@ -70,7 +70,7 @@ class Parts:
         settings = self._settings
         return build(
             spec,
-            client=self._client,
+            transport=self._transport,
             limits=self.limits,
             max_wait_s=settings.max_wait,
             attempt_timeout_s=settings.attempt_timeout,
@@ -96,8 +96,8 @@ async def open_parts(settings: RunSettings) -> AsyncIterator[Parts]:
             from safemt_client.demo.endpoint import serve_demo
 
             demo_url = await stack.enter_async_context(serve_demo())
-        client = await stack.enter_async_context(make_client())
-        yield Parts(settings, client, demo_url)
+        transport = await stack.enter_async_context(make_transport())
+        yield Parts(settings, transport, demo_url)
 
 
 def prices_of(spec: ProviderSpec) -> Mapping[str, float] | None:

@@ -12,7 +12,7 @@ from support.faults import Behaviour, answer, error, raw, response, serve
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.openai_compatible import OpenAICompatible
-from safemt_client.providers.transport import make_client
+from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling
 
 KEY = "sk-planted-1234567890"
@@ -27,12 +27,12 @@ def ask(
     retries: list[tuple[Reply, float]] = []
 
     async def main() -> tuple[list[Reply], list[Any], list[tuple[Reply, float]]]:
-        async with serve(behaviours) as endpoint, make_client() as client:
+        async with serve(behaviours) as endpoint, make_transport() as transport:
             given = {"identity": "local/m", "model": "m"} | options
             provider = OpenAICompatible(
                 base_url=endpoint.url,
                 api_key=KEY,
-                client=client,
+                transport=transport,
                 limiter=AccountLimiter(rpm=None, tpm=None, concurrency=4),
                 **given,
             )
@@ -161,13 +161,13 @@ def test_a_redirect_is_not_followed() -> None:
 
 def test_nobody_listens() -> None:
     async def main() -> Reply:
-        async with make_client() as client:
+        async with make_transport() as transport:
             provider = OpenAICompatible(
                 identity="local/m",
                 model="m",
                 base_url="http://127.0.0.1:9/v1",
                 api_key=None,
-                client=client,
+                transport=transport,
                 limiter=AccountLimiter(rpm=None, tpm=None, concurrency=1),
                 max_wait_s=0,
             )
