@@ -5,6 +5,8 @@
 Every entry is a program of its own, measured from its start to its end: CPU seconds (user and system) per
 1,000 turns, seconds of wall time, peak memory; and, as the endpoint sees it, the seconds from the first
 request to the last answer as a ratio to the ideal (turns x latency / connections). Medians over the repeats.
+inspect_ai and litellm want different versions of the openai SDK: INSPECT_PYTHON names the interpreter of an
+environment that holds the former.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ def write_dialogues(path: Path, count: int) -> None:
 
 def command(name: str, url: str, data: Path, connections: int) -> list[str]:
     if name != US:
-        return [sys.executable, str(HERE / "peers.py"), name, url, str(data), str(connections)]
+        python = os.environ.get("INSPECT_PYTHON", sys.executable) if name == "inspect_ai" else sys.executable
+        return [python, str(HERE / "peers.py"), name, url, str(data), str(connections)]
     return [
         *(sys.executable, "-m", "safemt_client", "--provider", f"bench@{url}", "--data", str(data)),
         *("--judge", "none", "--max-concurrency", str(connections), "--db", "bench.duckdb", "--quiet"),

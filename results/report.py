@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -39,9 +40,11 @@ def report(reader: Queryable, run_id: str | None, console: Console) -> None:
 
 
 def _by_turn(rows: list[dict[str, Any]], console: Console) -> None:
-    table = Table(title="Attack success rate by number of user turns", title_justify="left")
-    for name in ("target", "turns", "ASR", "95 %", "unsafe", "scored", "coverage", "best - worst"):
-        table.add_column(name, justify="left" if name == "target" else "right")
+    table = _table(
+        "Attack success rate by number of user turns (%)"
+    )
+    for name in ("target", "turns", "ASR", "95 %", "unsafe/scored", "coverage", "bounds"):
+        table.add_column(name, justify="left" if name == "target" else "right", no_wrap=name != "target")
     for row in rows:
         scored = row["scored"]
         low, high = wilson(row["unsafe"], scored)
@@ -49,9 +52,8 @@ def _by_turn(rows: list[dict[str, Any]], console: Console) -> None:
             _safe(row["target"]),
             str(row["length"]),
             _percent(row["asr"]),
-            f"{low:.1%} - {high:.1%}" if scored else "",
-            str(row["unsafe"]),
-            f"{scored}/{row['attempted']}",
+            f"{low:.1%} - {high:.1%}".replace("%", "") if scored else "",
+            f"{row['unsafe']}/{scored}",
             _percent(row["coverage"]),
             f"{_percent(row['asr_best'])} - {_percent(row['asr_worst'])}",
         )
@@ -65,7 +67,7 @@ def _index(row: dict[str, Any], console: Console) -> None:
         return
     console.print(
         f"Safety Index of {name}: [bold]{row['safety_index']:.4f}[/] = {row['exposure']:.4f} (exposure) x "
-        f"{row['consistency']:.4f} (consistency); rounds 1 and 2 weigh 96 % of the exposure"
+        f"{row['consistency']:.4f} (consistency)"
     )
     if row["best"] != row["worst"]:
         console.print(f"  if all that is not scored were safe: {row['best']:.4f}; unsafe: {row['worst']:.4f}")
@@ -75,7 +77,7 @@ def _pivot(title: str, name: str, rows: list[dict[str, Any]], console: Console) 
     if not rows:
         return
     lengths = sorted({row["length"] for row in rows})
-    table = Table(title=f"{title} (unsafe/scored)", title_justify="left")
+    table = _table(f"{title} (unsafe/scored)")
     table.add_column("target")
     table.add_column(name)
     for length in lengths:
@@ -116,8 +118,12 @@ def _spend(rows: list[dict[str, Any]], console: Console) -> None:
         console.print(_safe(f"{who}: {calls:.0f} calls, {tokens:,.0f} tokens, {price}"))
 
 
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def _safe(text: str) -> str:

@@ -67,7 +67,7 @@ def show_plan(plan: Plan, settings: RunSettings, console: Console) -> None:
         say(
             f"  {plain(target.name)}: {plan.requests[target.key]} calls to make, "
             f"{plan.cached_turns.get(target.key, 0)} in the store; about {prompt + completion:,} tokens, "
-            + ("price unknown" if usd is None else f"about {money(usd)}")
+            + ("price unknown" if usd is None else f"about {money(usd)}" if usd else "free")
         )
     if plan.judge is not None:
         say(

@@ -45,7 +45,9 @@ _NOT_RESULTS = {
 class Parts:
     """The providers of a session: one HTTP client, one set of limits, targets and the judge."""
 
-    def __init__(self, settings: RunSettings, transport: httpx.AsyncBaseTransport, demo_url: str | None) -> None:
+    def __init__(
+        self, settings: RunSettings, transport: httpx.AsyncBaseTransport, demo_url: str | None
+    ) -> None:
         self._settings = settings
         self._transport = transport
         self._demo_url = demo_url
@@ -101,8 +103,10 @@ async def open_parts(settings: RunSettings) -> AsyncIterator[Parts]:
 
 
 def prices_of(spec: ProviderSpec) -> Mapping[str, float] | None:
-    """The price of a token, from litellm's list; None for endpoints of one's own."""
-    if spec.kind == "demo" or spec.identity.startswith("local/"):
+    """The price of a token, from litellm's list; the demo is free, an endpoint of one's own unknown."""
+    if spec.kind == "demo":
+        return {"input": 0.0, "output": 0.0}
+    if spec.identity.startswith("local/"):
         return None
     from safemt_client.providers.litellm_client import prices
 

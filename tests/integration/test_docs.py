@@ -1,0 +1,45 @@
+"""The queries in the documents run, on the demo's store."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from safemt_client.__main__ import main
+from safemt_client.results.reader import open_reader
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def queries(name: str) -> list[str]:
+    text = (ROOT / name).read_text()
+    found = re.findall(r"^    ((?:SELECT|FROM|WITH)\b.*?;)", text, re.MULTILINE | re.DOTALL)
+    return [" ".join(query.split()) for query in found]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("docs") / "demo.duckdb"
+    assert main(["--provider", "demo", "--db", str(path), "--quiet"]) == 0
+    return path
+
+
+@pytest.mark.parametrize("query", [*queries("README.md"), *queries("docs/sql.md")])
+def test_queries_of_the_documents(query: str, store: Path) -> None:
+    with open_reader(store) as reader:
+        assert reader.query(query).columns
+
+
+def test_there_are_ten_in_the_readme() -> None:
+    assert len(queries("README.md")) == 10
+
+
+def test_every_table_and_view_is_described(store: Path) -> None:
+    text = (ROOT / "docs" / "sql.md").read_text()
+    with open_reader(store) as reader:
+        names = reader.query(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = 'store' "
+            "UNION ALL SELECT view_name FROM duckdb_views() WHERE database_name = 'store' AND NOT internal"
+        ).rows
+    assert names
+    assert [name for (name,) in names if f"`{name}`" not in text] == []
