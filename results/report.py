@@ -40,9 +40,7 @@ def report(reader: Queryable, run_id: str | None, console: Console) -> None:
 
 
 def _by_turn(rows: list[dict[str, Any]], console: Console) -> None:
-    table = _table(
-        "Attack success rate by number of user turns (%)"
-    )
+    table = _table("Attack success rate by number of user turns (%)")
     for name in ("target", "turns", "ASR", "95 %", "unsafe/scored", "coverage", "bounds"):
         table.add_column(name, justify="left" if name == "target" else "right", no_wrap=name != "target")
     for row in rows:

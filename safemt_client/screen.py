@@ -36,7 +36,8 @@ def finish(plan: Plan, ending: Ending, store: Store, settings: RunSettings, cons
         )
         return 1
     console.print(
-        f'done; look closer with:  python -m safemt_client sql "SELECT * FROM asr_by_turn" --db {db}',
+        "done; look closer with:  python -m safemt_client sql "
+        f'"SELECT target, length, asr FROM asr_by_turn" --db {db}',
         markup=False,
         soft_wrap=True,
     )

@@ -39,6 +39,16 @@ def test_a_table_holds_no_control_character() -> None:
     assert "\\x1b[31mred" in text
 
 
+def test_a_table_wider_than_the_screen_becomes_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    out = io.StringIO()
+    print_result(
+        Result([f"column_{n}" for n in range(15)], [(f"value {n}",) * 15 for n in range(2)]), "table", out
+    )
+    assert "column_14  value 1" in out.getvalue()
+    assert all(len(line) <= 60 for line in out.getvalue().splitlines())
+
+
 def test_csv_holds_no_formula() -> None:
     rows = list(csv.reader(io.StringIO(printed("csv"))))[1:]
     assert len(rows) == len(HOSTILE)
