@@ -153,7 +153,11 @@ class Scheduler:
         await self._open_run()
         waiting, judged = anyio.create_memory_object_stream[Judging](math.inf)
         async with anyio.create_task_group() as everything:
-            self._limits.observe(lambda change: everything.start_soon(self._save_change, change))
+
+            def save(change: Change) -> None:
+                everything.start_soon(self._save_change, change)
+
+            self._limits.observe(save)
             if self._judge is not None:
                 for task in self._plan.judgings:
                     waiting.send_nowait(task)
