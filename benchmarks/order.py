@@ -2,9 +2,10 @@
 
     python benchmarks/order.py [--items 2000] [--connections 50 200 1000]
 
-Each item is run in live history at 1, 2, 4, 6 and 8 user turns; the latency of a turn is log-normal with a median of
-1 s. The figure is the makespan over max(total work / connections, longest chain), beside two other orders: first come,
-first served in the order of the data, and batches gathered one after the other as the reference's script does it.
+Each item is run in live history at 1, 2, 4, 6 and 8 user turns; the latency of a turn is log-normal with a
+median of 1 s. The figure is the makespan over max(total work / connections, longest chain), beside two other
+orders: first come, first served in the order of the data, and batches gathered one after the other as the
+reference's script does it.
 """
 
 from __future__ import annotations
