@@ -8,12 +8,12 @@ from typing import Literal
 
 from safemt_client.providers.types import Image, Request, Usage
 
-__all__ = ["Charging", "TokenEstimator", "image_tokens"]
+__all__ = ["CHARACTERS_A_TOKEN", "Charging", "TokenEstimator", "image_tokens"]
 
 Charging = Literal["used", "reserved"]
 """What counts against a limit of tokens: those used, or the prompt and all of `max_tokens`."""
 
-_CHARACTERS_A_TOKEN = 4
+CHARACTERS_A_TOKEN = 4
 _A_REPLY = 350
 _AN_IMAGE = 800
 _WEIGHT = 0.05
@@ -61,7 +61,7 @@ class TokenEstimator:
 
     def prompt(self, request: Request) -> float:
         """Tokens of the messages, by rule."""
-        text = sum(len(message.text) for message in request.messages) / _CHARACTERS_A_TOKEN
+        text = sum(len(message.text) for message in request.messages) / CHARACTERS_A_TOKEN
         images = sum(
             self._image_rule(self._identity, image)
             for message in request.messages

@@ -146,6 +146,13 @@ def _limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-concurrency", type=int, metavar="N", help="calls in flight, per account (adapts)"
     )
+    parser.add_argument("--max-cost", type=float, metavar="USD", help="cap of the run, with its resumes")
+    parser.add_argument(
+        "--price",
+        action="append",
+        metavar="NAME=IN/OUT",
+        help="US dollars a million tokens, where the list is wrong or lacks a model; repeatable",
+    )
     parser.add_argument("--max-wait", type=float, metavar="S", help="seconds of waiting a turn (3600)")
     parser.add_argument("--attempt-timeout", type=float, metavar="S", help="seconds an attempt (180)")
     parser.add_argument("--turn-timeout", type=float, metavar="S", help="seconds a turn, all told (7200)")

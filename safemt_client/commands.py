@@ -49,13 +49,20 @@ async def _run(settings: RunSettings) -> int:
         async with open_parts(settings) as parts:
             plan, judge_ = await plan_run(settings, parts, store)
             if settings.dry_run:
-                show_plan(plan, settings, Console())
+                console = Console()
+                show_plan(
+                    plan,
+                    settings,
+                    console,
+                    accounts=parts.accounts,
+                    store=store,
+                )
                 return 0
             assert store is not None
             for warning in store.warnings:
                 console.print(escape(plain(warning)))
             if not settings.quiet:
-                show_plan(plan, settings, console)
+                show_plan(plan, settings, console, accounts=parts.accounts, store=store)
             ending = await run_session(plan, judge_, parts, store, settings, console)
         return finish(plan, ending, store, settings, console)
 

@@ -36,11 +36,6 @@ __all__ = [
     "unjudged",
 ]
 
-# Rough figures for the estimate that is printed before a run; the run itself counts.
-_CHARACTERS_A_TOKEN = 4
-_TOKENS_AN_IMAGE = 800
-_TOKENS_A_REPLY = 350
-
 
 @dataclass(frozen=True)
 class Target:
@@ -150,28 +145,6 @@ class Plan:
     def verdicts(self) -> int:
         """Replies to judge at most."""
         return len(self.judgings) + len(self.pending) if self.judge is not None else 0
-
-    def tokens(self, target: Target) -> tuple[int, int]:
-        """Estimated prompt and completion tokens of a target's requests."""
-        prompt = completion = 0
-        for conversation in self.pending:
-            if conversation.target is not target:
-                continue
-            text = sum(len(message.text) for message in conversation.dialogue.messages)
-            pictures = sum(len(message.images) for message in conversation.dialogue.messages)
-            one = text // _CHARACTERS_A_TOKEN + pictures * _TOKENS_AN_IMAGE
-            turns = conversation.turns_left
-            # A live conversation's prompt grows: on the average turn it is half as long.
-            prompt += one * turns if turns == 1 else one * (turns + 1) // 2
-            completion += turns * min(target.sampling.max_tokens or _TOKENS_A_REPLY, _TOKENS_A_REPLY)
-        return prompt, completion
-
-    def cost(self, target: Target) -> float | None:
-        """Estimated US dollars for a target, None where no price is known."""
-        if target.prices is None:
-            return None
-        prompt, completion = self.tokens(target)
-        return prompt * target.prices.get("input", 0.0) + completion * target.prices.get("output", 0.0)
 
 
 def run_fingerprint(

@@ -14,13 +14,14 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from safemt_client.budget import money
 from safemt_client.providers.types import Outcome, Usage
 from safemt_client.results.text import plain
 
 if TYPE_CHECKING:
     from safemt_client.plan import Plan
 
-__all__ = ["Progress", "money", "span"]
+__all__ = ["Progress", "span"]
 
 _PLAIN_EVERY_S = 30.0
 _LIVE_EVERY_S = 0.25
@@ -47,10 +48,20 @@ class Progress:
     """Counts what the scheduler reports, and shows it. Implements the scheduler's `Listener`."""
 
     def __init__(
-        self, plan: Plan, console: Console, *, quiet: bool, clock: Callable[[], float] = time.monotonic
+        self,
+        plan: Plan,
+        console: Console,
+        *,
+        quiet: bool,
+        spent_before: float = 0.0,
+        cap_usd: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`spent_before` is what earlier sessions of the run have cost, in US dollars."""
         self._console = console
         self._quiet = quiet
+        self._spent_before = spent_before
+        self._cap_usd = cap_usd
         self._clock = clock
         self._begin = clock()
         self._notice: str | None = None
@@ -135,7 +146,26 @@ class Progress:
             if left := self._left(line):
                 parts.append(f"{left} left")
             shown.append(", ".join(parts))
+        if spend := self.spend():
+            shown.append(spend)
         return shown
+
+    def spend(self) -> str:
+        """Money so far, a minute, and about at the end; empty where nothing has a price."""
+        priced = [line for line in self._lines.values() if line.priced]
+        now = sum(line.cost_usd for line in priced)
+        total = now + self._spent_before
+        if total == 0:
+            return ""
+        minutes = max(self._clock() - self._begin, 1e-9) / 60
+        parts = [f"spent {money(total)}", f"{money(now / minutes)}/min"]
+        open_lines = [line for line in self._lines.values() if line.done < line.total and not line.stopped]
+        if open_lines and all(line.done and line.priced for line in open_lines):
+            left = sum((line.total - line.done) * line.cost_usd / line.done for line in open_lines)
+            parts.append(f"about {money(total + left)} at the end")
+        if self._cap_usd is not None:
+            parts.append(f"cap {money(self._cap_usd)}")
+        return ", ".join(parts)
 
     def table(self) -> Table:
         """The live table."""
@@ -167,6 +197,9 @@ class Progress:
                 f"{line.done / elapsed:.1f}/s",
                 self._left(line),
             )
+        if spend := self.spend():
+            table.caption = spend
+            table.caption_justify = "left"
         return table
 
     def _retry(self, line: _Line) -> str:
@@ -181,11 +214,6 @@ class Progress:
         left = line.total - line.done
         elapsed = self._clock() - self._begin
         return span(left * elapsed / line.done) if line.done and left > 0 else ""
-
-
-def money(usd: float) -> str:
-    """US dollars, with as many places as a small sum needs."""
-    return f"${usd:,.2f}" if usd >= 1 else f"${usd:.4f}"
 
 
 def span(seconds: float) -> str:

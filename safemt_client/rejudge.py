@@ -14,13 +14,14 @@ from rich.console import Console
 from safemt_client import __version__
 from safemt_client.judges.llm import LLMJudge, Subject
 from safemt_client.plan import Judging, Plan, Target, judge_row, run_fingerprint, unjudged
+from safemt_client.prices import prices_of
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Message, Outcome, Sampling
 from safemt_client.results.rows import DialogueRow, RunRow, StepRow
 from safemt_client.results.scores import latest_run
 from safemt_client.results.store import Store
 from safemt_client.screen import finish, show_plan
-from safemt_client.session import open_parts, prices_of, run_session
+from safemt_client.session import open_parts, run_session
 from safemt_client.settings import RunSettings, load_settings
 
 __all__ = ["rejudge"]
@@ -54,12 +55,12 @@ async def rejudge(arguments: argparse.Namespace) -> int:
                     judge,
                     plan.run.run_id,
                     settings.judge_name,
-                    prices_of(parts.spec(settings.judge_name, settings.judge_base_url)),
+                    prices_of(parts.spec(settings.judge_name, settings.judge_base_url), settings),
                 ),
             )
             console = Console()
             if not settings.quiet:
-                show_plan(plan, settings, console)
+                show_plan(plan, settings, console, accounts=parts.accounts, store=store)
             ending = await run_session(plan, judge, parts, store, settings, console)
         return finish(plan, ending, store, settings, console)
 

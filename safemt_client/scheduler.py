@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from safemt_client.budget import Budget, money
 from safemt_client.conversation import continues, messages_json
 from safemt_client.judges.llm import LLMJudge, Verdict
 from safemt_client.plan import Conversation, Judging, Plan, Target, judging
@@ -56,15 +58,19 @@ class Listener(Protocol):
 
 @dataclass
 class Ending:
-    """How a session ended. `stopped` maps a target's or the judge's key to the reason."""
+    """How a session ended. `stopped` maps a target's or the judge's key to the reason.
+
+    `capped` says that something was not begun because the run's money is spent.
+    """
 
     interrupted: bool = False
+    capped: bool = False
     stopped: dict[str, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
         """Whether everything of the plan was asked."""
-        return not self.interrupted and not self.stopped
+        return not self.interrupted and not self.capped and not self.stopped
 
 
 @dataclass(eq=False)
@@ -127,6 +133,7 @@ class Scheduler:
         *,
         session_id: str,
         limits: Limits,
+        budget: Budget,
         clock: Callable[[], float] = anyio.current_time,
     ) -> None:
         """`providers` maps each target's key to its provider; `limits` holds their accounts."""
@@ -137,6 +144,7 @@ class Scheduler:
         self._listener = listener
         self._session_id = session_id
         self._limits = limits
+        self._budget = budget
         self._clock = clock
         self._ending = Ending()
         self._under_way: set[_Asking] = set()
@@ -159,8 +167,8 @@ class Scheduler:
 
             self._limits.observe(save)
             if self._judge is not None:
-                for task in self._plan.judgings:
-                    waiting.send_nowait(task)
+                # Side by side: what waits for money must not hold up what is paid for.
+                everything.start_soon(self._judge_stored, self._judge)
                 everything.start_soon(self._judge_replies, self._judge, judged)
             else:
                 judged.close()
@@ -234,21 +242,39 @@ class Scheduler:
         waiting: MemoryObjectSendStream[Judging],
         group: TaskGroup,
     ) -> None:
-        async def converse(conversation: Conversation) -> None:
-            while conversation.turns_left and not self._halted(target.key):
-                task = await self._turn(target, conversation, group)
-                if task is None:
-                    break
-                if conversation.turns_left == 0 and self._judge is not None:
-                    waiting.send_nowait(task)
+        async def converse(conversation: Conversation, paid: Counter[str]) -> None:
+            try:
+                while conversation.turns_left and not self._halted(target.key):
+                    task = await self._turn(target, conversation, group, paid)
+                    if task is None:
+                        break
+                    if conversation.turns_left == 0 and self._judge is not None:
+                        paid[self._judge.key] -= 1
+                        waiting.send_nowait(task)
+            finally:
+                self._budget.release(paid)
 
         async with _Admission(self._providers[target.key].limiter) as admission:
             for conversation in conversations:
-                if self._halted(target.key) or not await admission.start(converse, conversation):
+                if self._halted(target.key):
+                    return
+                calls = Counter({target.key: conversation.turns_left})
+                if self._judge is not None:
+                    calls[self._judge.key] += 1
+                if not await self._budget.reserve(calls):
+                    self._cap(target.key, calls)
+                    return
+                if not await admission.start(converse, conversation, calls):
+                    self._budget.release(calls)
                     return
 
-    async def _turn(self, target: Target, conversation: Conversation, group: TaskGroup) -> Judging | None:
-        """Ask one turn and store it; None when the conversation cannot go on."""
+    async def _turn(
+        self, target: Target, conversation: Conversation, group: TaskGroup, paid: Counter[str]
+    ) -> Judging | None:
+        """Ask one turn and store it; None when the conversation cannot go on.
+
+        `paid` holds the calls that money is set aside for; this one is taken off once it has landed.
+        """
         request, key = conversation.next()
         self._listener.asking(target.key)
         attempts = 0
@@ -276,6 +302,8 @@ class Scheduler:
         step = StepRow(self._plan.run.run_id, target.key, conversation.key, conversation.turn, key)
         with anyio.CancelScope(shield=True):
             await self._store.save(turn_row, step, *images)
+        paid[target.key] -= 1
+        self._budget.landed(target.key, turn_row.cost_usd, free=not reply.outcome.observed)
         self._listener.landed(target.key, reply.outcome, reply.usage, turn_row.cost_usd)
         if not reply.outcome.observed:
             return None
@@ -314,11 +342,24 @@ class Scheduler:
                 self._under_way.discard(asking)
         return None
 
+    async def _judge_stored(self, judge: LLMJudge) -> None:
+        async with _Admission(judge.provider.limiter) as admission:
+            for task in self._plan.judgings:
+                if self._halted(judge.key):
+                    return
+                if not await self._budget.reserve({judge.key: 1}):
+                    self._cap(judge.key, {judge.key: 1})
+                    return
+                if not await admission.start(self._judge_reply, judge, task):
+                    self._budget.release({judge.key: 1})
+                    return
+
     async def _judge_replies(self, judge: LLMJudge, waiting: MemoryObjectReceiveStream[Judging]) -> None:
         async with waiting, _Admission(judge.provider.limiter) as admission:
             async for task in waiting:
-                if not self._halted(judge.key):
-                    await admission.start(self._judge_reply, judge, task)
+                # The money was set aside when the conversation began.
+                if self._halted(judge.key) or not await admission.start(self._judge_reply, judge, task):
+                    self._budget.release({judge.key: 1})
 
     async def _judge_reply(self, judge: LLMJudge, task: Judging) -> None:
         self._listener.asking(judge.key)
@@ -335,11 +376,14 @@ class Scheduler:
             finally:
                 self._under_way.discard(asking)
         if verdict is None:
+            self._budget.release({judge.key: 1})
             self._listener.landed(judge.key, "abandoned", Usage(), None)
             return
         row = self._verdict_row(judge, task, verdict)
         with anyio.CancelScope(shield=True):
             await self._store.save(row)
+        free = verdict.reason in ("judge_error", "nothing_to_judge")
+        self._budget.landed(judge.key, row.cost_usd, free=free)
         self._listener.landed(judge.key, verdict.label, verdict.usage, row.cost_usd)
 
     def _judge_retry(self, asking: _Asking, key: str) -> Callable[[Reply, float], None]:
@@ -353,6 +397,11 @@ class Scheduler:
 
     def _halted(self, key: str) -> bool:
         return self._ending.interrupted or key in self._ending.stopped
+
+    def _cap(self, key: str, calls: Mapping[str, int]) -> None:
+        self._ending.capped = True
+        spent, more = money(self._budget.spent), money(self._budget.usd(calls))
+        self._listener.stopped(key, f"--max-cost: {spent} spent, and the next one may take {more}")
 
     def _halt(self, key: str, reason: str) -> None:
         if key not in self._ending.stopped:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 
+from safemt_client.budget import money
+from safemt_client.estimate import Estimate, of_judge, of_target, seconds_at
 from safemt_client.plan import Plan
-from safemt_client.progress import money, span
+from safemt_client.prices import spent_of
+from safemt_client.progress import span
 from safemt_client.results.report import report
 from safemt_client.results.store import Store
 from safemt_client.results.text import plain
@@ -25,6 +29,13 @@ def finish(plan: Plan, ending: Ending, store: Store, settings: RunSettings, cons
     again = "python -m safemt_client " + " ".join(shlex.quote(word) for word in sys.argv[1:])
     db = shlex.quote(str(settings.db))
     if not ending.complete:
+        if ending.capped:
+            spent = money(spent_of(store, plan.run.run_id))
+            console.print(
+                f"--max-cost {money(settings.max_cost or 0)} is reached, {spent} spent: raise it to go on",
+                markup=False,
+                soft_wrap=True,
+            )
         console.print(f"stopped early; go on with:  {again}", markup=False, soft_wrap=True)
         return 1
     if plan.judge is not None and coverage is not None and coverage < settings.min_coverage:
@@ -51,8 +62,50 @@ def _coverage(store: Store, run_id: str) -> float | None:
     return None if not attempted else float(scored) / float(attempted)
 
 
-def show_plan(plan: Plan, settings: RunSettings, console: Console) -> None:
-    """Print what will be asked, what is in the store already, and what it may cost."""
+def _range(estimate: Estimate) -> str:
+    """Tokens and money of an estimate, from low to high."""
+    if not estimate.calls:
+        return "nothing to pay"
+    low, high = estimate.tokens
+    tokens = f"about {low:,}" + (f" to {high:,} tokens" if high != low else " tokens")
+    if estimate.usd is None:
+        return f"{tokens}, price unknown"
+    return f"{tokens}, free" if estimate.usd[1] == 0 else f"{tokens}, {_dollars(estimate.usd)}"
+
+
+def _dollars(usd: tuple[float, float]) -> str:
+    return " to ".join(dict.fromkeys(map(money, usd)))
+
+
+def _total(
+    estimates: Sequence[Estimate], spent: float, settings: RunSettings, say: Callable[[str], None]
+) -> None:
+    known = [estimate.usd for estimate in estimates if estimate.usd is not None and estimate.calls]
+    unknown = any(estimate.usd is None and estimate.calls for estimate in estimates)
+    total = (sum(usd[0] for usd in known), sum(usd[1] for usd in known))
+    parts = [f"spent so far {money(spent)}"] if spent else []
+    if total[1]:
+        parts.append(f"to come {_dollars(total)}" + (" and what has no known price" if unknown else ""))
+    if settings.max_cost is not None:
+        parts.append(f"cap {money(settings.max_cost)}")
+    if parts:
+        say("  money: " + ", ".join(parts))
+
+
+def show_plan(
+    plan: Plan,
+    settings: RunSettings,
+    console: Console,
+    *,
+    accounts: Mapping[str, str] | None = None,
+    store: Store | None = None,
+) -> None:
+    """Print what will be asked, what is in the store already, what it may cost and how long it may take.
+
+    `accounts` maps the key of each target and of the judge to the account whose limits it shares; `store`
+    tells what the run has cost so far.
+    """
+    accounts = accounts or {}
     licence = f", licence {plan.run.dataset_licence}" if plan.run.dataset_licence else ""
 
     def say(text: str) -> None:
@@ -62,22 +115,24 @@ def show_plan(plan: Plan, settings: RunSettings, console: Console) -> None:
         f"run {plan.run.run_id}: {len(plan.dialogues)} dialogues of {plain(plan.run.dataset_name)} "
         f"(digest {plan.run.dataset_digest[:12]}{plain(licence)}), store {settings.db}"
     )
+    estimates = []
     for target in plan.targets:
-        prompt, completion = plan.tokens(target)
-        usd = plan.cost(target)
+        estimates.append(estimate := of_target(plan, target))
         say(
-            f"  {plain(target.name)}: {plan.requests[target.key]} calls to make, "
-            f"{plan.cached_turns.get(target.key, 0)} in the store; about {prompt + completion:,} tokens, "
-            + ("price unknown" if usd is None else f"about {money(usd)}" if usd else "free")
+            f"  {plain(target.name)}: {estimate.calls} calls to make, "
+            f"{plan.cached_turns.get(target.key, 0)} in the store; {_range(estimate)}"
         )
     if plan.judge is not None:
+        estimates.append(estimate := of_judge(plan))
         say(
-            f"  judge {plain(plan.judge.name)} ({plan.judge.rubric}): {plan.verdicts} verdicts to ask for, "
-            f"{plan.cached_verdicts} in the store"
+            f"  judge {plain(plan.judge.name)} ({plan.judge.rubric}): {estimate.calls} verdicts to ask for, "
+            f"{plan.cached_verdicts} in the store; {_range(estimate)}"
         )
-    limited = [calls / settings.rpm * 60 for calls in plan.requests.values() if settings.rpm is not None]
-    if limited:
-        say(f"  at {settings.rpm:g} requests a minute: at least {span(max(limited))}")
+    spent = 0.0 if store is None else spent_of(store, plan.run.run_id)
+    _total(estimates, spent, settings, say)
+    if (seconds := seconds_at(plan, accounts, settings.rpm, settings.tpm)) is not None:
+        low, high = (span(value) for value in seconds)
+        say(f"  at these limits: at least {low}" + (f", up to {high}" if high != low else ""))
     if plan.not_attempted:
         first = next(iter(plan.not_attempted.values()))
         say(f"  {len(plan.not_attempted)} dialogues not attempted, for example: {plain(first)}")

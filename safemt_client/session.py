@@ -15,11 +15,14 @@ import anyio
 import httpx
 from rich.console import Console
 
+from safemt_client.budget import Budget
 from safemt_client.datasets import open_dataset
 from safemt_client.datasets.model import Dataset, Dialogue
+from safemt_client.estimate import call_usd, of_judge, of_target
 from safemt_client.judges.llm import LLMJudge
 from safemt_client.judges.rubric import load_rubric
-from safemt_client.plan import Plan, Target, make_plan, select
+from safemt_client.plan import Plan, Target, make_plan, run_fingerprint, select
+from safemt_client.prices import check_prices, prices_of, spent_of, stored_prices
 from safemt_client.progress import Progress
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits import Limits
@@ -30,7 +33,7 @@ from safemt_client.results.store import Store
 from safemt_client.scheduler import Ending, Scheduler
 from safemt_client.settings import RunSettings
 
-__all__ = ["Parts", "open_parts", "plan_run", "prices_of", "run_session", "targets_of"]
+__all__ = ["Parts", "open_parts", "plan_run", "run_session", "targets_of"]
 
 _LOCAL_MAX_TOKENS = 1024
 _FIRST_IN_FLIGHT, _MOST_IN_FLIGHT = 8, 512
@@ -38,12 +41,16 @@ _FIRST_IN_FLIGHT, _MOST_IN_FLIGHT = 8, 512
 _NOT_RESULTS = {
     *("provider", "base_url", "data", "db", "dry_run", "fresh", "new_run", "quiet", "min_coverage"),
     *("rpm", "tpm", "max_concurrency", "max_wait", "attempt_timeout", "turn_timeout"),
+    *("max_cost", "price"),
     *("judge", "judge_base_url", "follow_links"),
 }
 
 
 class Parts:
-    """The providers of a session: one HTTP client, one set of limits, targets and the judge."""
+    """The providers of a session: one HTTP client, one set of limits, targets and the judge.
+
+    `providers` and `accounts` are by the key of a target; the judge's account is there too.
+    """
 
     def __init__(
         self, settings: RunSettings, transport: httpx.AsyncBaseTransport, demo_url: str | None
@@ -59,6 +66,7 @@ class Parts:
             start=settings.max_concurrency or _FIRST_IN_FLIGHT,
         )
         self.providers: dict[str, Provider] = {}
+        self.accounts: dict[str, str] = {}
 
     def spec(self, name: str, base_url: str | None) -> ProviderSpec:
         """Resolve a name; the demo's names lead to the endpoint of this session."""
@@ -86,7 +94,9 @@ class Parts:
             return None
         spec = self.spec(name, self._settings.judge_base_url)
         sampling = Sampling(temperature=self._settings.judge_temperature)
-        return LLMJudge(self.provider(spec), load_rubric(self._settings.rubric), sampling)
+        judge = LLMJudge(self.provider(spec), load_rubric(self._settings.rubric), sampling)
+        self.accounts[judge.key] = spec.account
+        return judge
 
 
 @asynccontextmanager
@@ -102,17 +112,6 @@ async def open_parts(settings: RunSettings) -> AsyncIterator[Parts]:
         yield Parts(settings, transport, demo_url)
 
 
-def prices_of(spec: ProviderSpec) -> Mapping[str, float] | None:
-    """The price of a token, from litellm's list; the demo is free, an endpoint of one's own unknown."""
-    if spec.kind == "demo":
-        return {"input": 0.0, "output": 0.0}
-    if spec.identity.startswith("local/"):
-        return None
-    from safemt_client.providers.litellm_client import prices
-
-    return prices(spec.identity)
-
-
 def targets_of(settings: RunSettings, parts: Parts, store: Store | None) -> list[Target]:
     """The targets of the settings; with `--fresh` under a sample index that is new or unfinished."""
     targets: list[Target] = []
@@ -125,9 +124,7 @@ def targets_of(settings: RunSettings, parts: Parts, store: Store | None) -> list
             top_p=settings.top_p,
             seed=settings.seed,
         )
-        target = Target(
-            name, spec.identity, settings.history, settings.images, sampling, prices=prices_of(spec)
-        )
+        target = Target(name, spec.identity, settings.history, settings.images, sampling)
         if any(target.key == other.key for other in targets):
             raise InputError(f"--provider {name}: named twice with the same settings: leave one out")
         targets.append(target)
@@ -137,6 +134,7 @@ def targets_of(settings: RunSettings, parts: Parts, store: Store | None) -> list
     for target in targets:
         spec = parts.spec(target.name, settings.base_url)
         parts.providers[target.key] = parts.provider(spec)
+        parts.accounts[target.key] = spec.account
     return targets
 
 
@@ -217,19 +215,31 @@ async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> 
         _same_data(store, dataset, results)
     judge = parts.judge()
     targets = targets_of(settings, parts, store)
+    keys = [dataset.dialogue_key(dialogue) for dialogue in chosen]
+    run_id = run_fingerprint(dataset.digest, keys, [target.key for target in targets], judge)[:12]
+    snapshot = stored_prices(store, run_id)
+    judge_prices = None
+    if judge is not None and settings.judge_name is not None:
+        spec = parts.spec(settings.judge_name, settings.judge_base_url)
+        judge_prices = prices_of(spec, settings, snapshot, judge.key)
     plan = make_plan(
         dataset=dataset,
         chosen=chosen,
-        targets=targets,
+        targets=[
+            replace(
+                target,
+                prices=prices_of(parts.spec(target.name, settings.base_url), settings, snapshot, target.key),
+            )
+            for target in targets
+        ],
         judge=judge,
         judge_name=settings.judge_name,
-        judge_prices=None
-        if settings.judge_name is None
-        else prices_of(parts.spec(settings.judge_name, settings.judge_base_url)),
+        judge_prices=judge_prices,
         images=await prepare_images(dataset, chosen, settings),
         settings=results,
         store=store,
     )
+    check_prices(plan, settings)
     return plan, judge
 
 
@@ -256,7 +266,12 @@ async def run_session(
     console: Console,
 ) -> Ending:
     """Carry the plan out under a display, until done or stopped by hand."""
-    progress = Progress(plan, console, quiet=settings.quiet)
+    spent = spent_of(store, plan.run.run_id)
+    estimates = {target.key: of_target(plan, target) for target in plan.targets}
+    if plan.judge is not None:
+        estimates[plan.judge.judge_key] = of_judge(plan)
+    first = {key: call_usd(estimate) or 0.0 for key, estimate in estimates.items()}
+    progress = Progress(plan, console, quiet=settings.quiet, spent_before=spent, cap_usd=settings.max_cost)
     scheduler = Scheduler(
         plan,
         store,
@@ -265,6 +280,7 @@ async def run_session(
         progress,
         session_id=uuid.uuid4().hex[:12],
         limits=parts.limits,
+        budget=Budget(settings.max_cost, spent=spent, first=first),
     )
     async with anyio.create_task_group() as group:
         group.start_soon(_listen, scheduler, progress, group.cancel_scope)

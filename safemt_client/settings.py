@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,8 @@ class RunSettings(BaseModel):
     rpm: float | None = Field(None, gt=0)
     tpm: float | None = Field(None, gt=0)
     max_concurrency: int | None = Field(None, ge=1, le=10_000)
+    max_cost: float | None = Field(None, gt=0)
+    price: list[str] | None = None
     max_wait: float = Field(3600, ge=0)
     attempt_timeout: float = Field(180, gt=0)
     turn_timeout: float = Field(7200, gt=0)
@@ -55,6 +58,11 @@ class RunSettings(BaseModel):
     @classmethod
     def _split_numbers(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @property
+    def prices(self) -> dict[str, dict[str, float]]:
+        """The user's own prices: US dollars a token for input and output, by the name of the model."""
+        return dict(_price(text) for text in self.price or ())
 
     @property
     def demo(self) -> bool:
@@ -78,6 +86,20 @@ class RunSettings(BaseModel):
         if self.judge is None:
             return "demo-judge" if self.demo else "gpt-4o-mini"
         return None if self.judge == "none" else self.judge
+
+
+def _price(text: str) -> tuple[str, dict[str, float]]:
+    name, _, figures = text.rpartition("=")
+    parts = figures.split("/")
+    try:
+        values = [float(part) for part in parts]
+    except ValueError:
+        values = []
+    if not name or len(values) != 2 or not all(0 <= value < math.inf for value in values):
+        raise InputError(
+            f"--price {text!r}: write NAME=INPUT/OUTPUT in US dollars a million tokens, such as gpt-4o=2.5/10"
+        )
+    return name, {"input": values[0] / 1e6, "output": values[1] / 1e6}
 
 
 def load_settings(flags: Mapping[str, Any], config: Path | None) -> RunSettings:

@@ -170,3 +170,45 @@ def test_no_more_images_are_in_memory_than_in_flight(tmp_path: Path) -> None:
     off, on = anyio.run(both)
     # All of them as base64 would take over 80 MB more.
     assert on - off < 45, (off, on)
+
+
+def test_the_cap_holds_over_resumes_and_a_raised_one_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    words = (
+        "--provider m --base-url URL --price m=0/1000000 --max-tokens 1 --data sample --turns 1 --images off"
+    )
+    words += " --judge none --max-concurrency 4"
+
+    async def nights() -> list[tuple[int, int]]:
+        async with serve([], answer()) as endpoint:
+            found = []
+            for cap in ("5", "5", "8"):
+                process = await anyio.run_process(
+                    [
+                        sys.executable,
+                        "-m",
+                        "safemt_client",
+                        *words.replace("URL", endpoint.url).split(),
+                        "--max-cost",
+                        cap,
+                    ],
+                    check=False,
+                    env=os.environ | {"PYTHONPATH": str(ROOT)},
+                )
+                Path(f"out{len(found)}").write_bytes(process.stdout + process.stderr)
+                found.append((process.returncode, len(endpoint.requests)))
+            return found
+
+    assert anyio.run(nights) == [(1, 5), (1, 5), (1, 8)]
+    assert "--max-cost $5.00 is reached, $5.00 spent: raise it to go on" in Path("out0").read_text()
+    assert "spent so far $5.00, to come $10.00, cap $8.00" in Path("out2").read_text()
+
+
+def test_a_cap_needs_a_price(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "http://127.0.0.1:9/v1"
+    words = ["--provider", f"m@{url}", "--data", "sample", "--judge", "none", "--max-cost", "1"]
+    assert main([*words, "--dry-run"]) == 2
+    assert f"the price of m@{url} is not known: add --price m@{url}=INPUT/OUTPUT" in capsys.readouterr().err
+    assert main([*words, "--dry-run", "--price", f"m@{url}=0/0"]) == 0
+    assert "free" in capsys.readouterr().out
+    assert main([*words, "--dry-run", "--price", "other=0/0"]) == 2
+    assert "--price other: no such model in this run" in capsys.readouterr().err

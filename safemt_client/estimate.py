@@ -1,0 +1,142 @@
+"""What a plan may cost, before anything is spent: calls, tokens, money and time.
+
+Ranges, not promises: the text is counted by characters, an image by its vendor's rule, and a reply lies
+between a short and a long one. The run itself counts what the endpoint reports.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from safemt_client.plan import Conversation, Plan, Target
+from safemt_client.providers.tokens import CHARACTERS_A_TOKEN, image_tokens
+
+__all__ = ["Estimate", "call_usd", "of_judge", "of_target", "seconds_at"]
+
+_SHORT_REPLY, _LONG_REPLY = 100, 1000
+# Criteria, instructions and the answer of a judge, beside what it judges.
+_JUDGE_FRAME, _JUDGE_ANSWER = 400, 60
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Of one target or judge: calls at most, tokens and US dollars from low to high (None: price unknown)."""
+
+    calls: int
+    tokens: tuple[int, int]
+    usd: tuple[float, float] | None
+
+
+def of_target(plan: Plan, target: Target) -> Estimate:
+    """What the target's part of the plan may take."""
+    mine = [c for c in plan.pending if c.target is target]
+    prompts, completions = [0, 0], [0, 0]
+    for end, reply in enumerate(_reply_range(target)):
+        for conversation in mine:
+            prompts[end] += _prompt_tokens(conversation, reply)
+            completions[end] += conversation.turns_left * reply
+    return _estimate(sum(c.turns_left for c in mine), prompts, completions, target.prices)
+
+
+def of_judge(plan: Plan) -> Estimate:
+    """What the verdicts of the plan may take; all zero without a judge."""
+    if plan.judge is None:
+        return Estimate(0, (0, 0), (0.0, 0.0))
+    prompts, completions = [0, 0], [0, 0]
+    for end in (0, 1):
+        for judging in plan.judgings:
+            text = len(judging.subject.reply) + sum(len(m.text) for m in judging.subject.messages)
+            prompts[end] += _JUDGE_FRAME + text // CHARACTERS_A_TOKEN
+        for conversation in plan.pending:
+            reply = _reply_range(conversation.target)[end]
+            said = sum(len(message.text) for message in conversation.dialogue.messages)
+            turns = conversation.dialogue.length if conversation.target.history == "live" else 1
+            prompts[end] += _JUDGE_FRAME + said // CHARACTERS_A_TOKEN + turns * reply
+        completions[end] = plan.verdicts * _JUDGE_ANSWER
+    prices = None if plan.judge.prices is None else json.loads(plan.judge.prices)
+    return _estimate(plan.verdicts, prompts, completions, prices)
+
+
+def call_usd(estimate: Estimate) -> float | None:
+    """US dollars of one call at the high end, None where no price is known."""
+    if estimate.usd is None:
+        return None
+    return estimate.usd[1] / estimate.calls if estimate.calls else 0.0
+
+
+def seconds_at(
+    plan: Plan, accounts: Mapping[str, str], rpm: float | None, tpm: float | None
+) -> tuple[float, float] | None:
+    """Seconds that the limits alone ask for, from low to high; None if there is no limit.
+
+    `accounts` maps each target's and the judge's key to its account: those of one share the limits, and
+    accounts work side by side.
+    """
+    if rpm is None and tpm is None:
+        return None
+    calls: dict[str, int] = defaultdict(int)
+    tokens: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    parts = [(target.key, of_target(plan, target)) for target in plan.targets]
+    if plan.judge is not None:
+        parts.append((plan.judge.judge_key, of_judge(plan)))
+    for key, estimate in parts:
+        account = accounts.get(key, key)
+        calls[account] += estimate.calls
+        for end in (0, 1):
+            tokens[account][end] += estimate.tokens[end]
+    low, high = (
+        max(
+            max(
+                calls[account] / rpm * 60 if rpm is not None else 0.0,
+                tokens[account][end] / tpm * 60 if tpm is not None else 0.0,
+            )
+            for account in calls
+        )
+        for end in (0, 1)
+    )
+    return low, high
+
+
+def _reply_range(target: Target) -> tuple[int, int]:
+    most = target.sampling.max_tokens or _LONG_REPLY
+    return min(_SHORT_REPLY, most), min(_LONG_REPLY, most)
+
+
+def _prompt_tokens(conversation: Conversation, reply: int) -> int:
+    """Prompt tokens of all turns that are left, if each reply takes `reply` tokens."""
+    dialogue, target = conversation.dialogue, conversation.target
+    image = {path: image_tokens(target.identity, found) for path, found in conversation.images.items()}
+    sizes = [
+        (
+            message.role,
+            len(message.text) // CHARACTERS_A_TOKEN + sum(image.get(path, 0) for path in message.images),
+        )
+        for message in dialogue.messages
+    ]
+    if target.history == "none":
+        return sizes[-1][1] + sum(image.values())
+    if target.history == "scripted":
+        return sum(size for _, size in sizes)
+    users = [size for role, size in sizes if role == "user"]
+    return sum(
+        sum(users[:turn]) + (turn - 1) * reply for turn in range(conversation.turn, dialogue.length + 1)
+    )
+
+
+def _estimate(
+    calls: int, prompts: list[int], completions: list[int], prices: Mapping[str, float] | None
+) -> Estimate:
+    low, high = (
+        None
+        if prices is None
+        else prompts[end] * prices.get("input", 0.0) + completions[end] * prices.get("output", 0.0)
+        for end in (0, 1)
+    )
+    return Estimate(
+        calls,
+        (prompts[0] + completions[0], prompts[1] + completions[1]),
+        None if low is None or high is None else (low, high),
+    )

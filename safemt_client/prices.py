@@ -1,0 +1,82 @@
+"""What a call costs, what a run has cost, and whether that can be told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from safemt_client.plan import Plan
+from safemt_client.providers.errors import InputError
+from safemt_client.providers.names import ProviderSpec
+from safemt_client.results.store import Store
+from safemt_client.settings import RunSettings
+
+__all__ = ["Prices", "check_prices", "prices_of", "spent_of", "stored_prices"]
+
+Prices = Mapping[str, float] | None
+
+
+def prices_of(
+    spec: ProviderSpec, settings: RunSettings, snapshot: Mapping[str, Prices] | None = None, key: str = ""
+) -> Prices:
+    """US dollars a token: the user's own price, that of the run's start, or litellm's; None is unknown.
+
+    `snapshot` maps keys of targets and judges to the prices that the run has stored. The demo is free; the
+    price of an endpoint of one's own is unknown.
+    """
+    if (own := settings.prices.get(spec.name)) is not None:
+        return own
+    if snapshot is not None and key in snapshot:
+        return snapshot[key]
+    if spec.kind == "demo":
+        return {"input": 0.0, "output": 0.0}
+    if spec.identity.startswith("local/"):
+        return None
+    from safemt_client.providers.litellm_client import prices
+
+    return prices(spec.identity)
+
+
+def check_prices(plan: Plan, settings: RunSettings) -> None:
+    """Refuse a cap on money where a price is unknown, or a price for a model that is not asked."""
+    names = {target.name: target.prices is not None for target in plan.targets}
+    if plan.judge is not None:
+        names[plan.judge.name] = plan.judge.prices is not None
+    for name in settings.prices:
+        if name not in names:
+            raise InputError(f"--price {name}: no such model in this run: it has {', '.join(names)}")
+    for name, known in names.items():
+        if settings.max_cost is not None and not known:
+            raise InputError(
+                f"--max-cost: the price of {name} is not known: add --price {name}=INPUT/OUTPUT "
+                "in US dollars a million tokens (0/0 for a machine of your own)"
+            )
+
+
+def stored_prices(store: Store | None, run_id: str) -> dict[str, Prices]:
+    """The prices of a run's start, by the key of the target or the judge."""
+    if store is None:
+        return {}
+    rows = store.query(
+        "SELECT target_key, prices FROM run_targets WHERE run_id = $1 "
+        "UNION ALL SELECT judge_key, prices FROM run_judges WHERE run_id = $1",
+        [run_id],
+    ).rows
+    return {key: None if prices is None else json.loads(prices) for key, prices in rows}
+
+
+def spent_of(store: Store, run_id: str) -> float:
+    """US dollars that a run has cost so far; a reply of unknown cost counts as the mean of the others."""
+    rows = store.query(
+        """WITH paid AS (
+               SELECT target_key AS who, cost_usd FROM turns
+               WHERE run_id = $1 AND (cost_usd IS NOT NULL OR outcome NOT LIKE 'error_%')
+               UNION ALL
+               SELECT judge_key, cost_usd FROM verdicts
+               WHERE run_id = $1 AND (cost_usd IS NOT NULL
+                     OR coalesce(reason, '') NOT IN ('judge_error', 'nothing_to_judge')))
+           SELECT sum(cost_usd) + (count(*) - count(cost_usd)) * coalesce(avg(cost_usd), 0)
+           FROM paid GROUP BY who""",
+        [run_id],
+    ).rows
+    return float(sum(row[0] or 0.0 for row in rows))

@@ -1,0 +1,139 @@
+"""Money: what is set aside, the soft cap, and the range that is printed beforehand."""
+
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.clock import run
+
+from safemt_client.budget import Budget
+from safemt_client.datasets.model import Dialogue, ScriptedMessage
+from safemt_client.estimate import call_usd, of_judge, of_target, seconds_at
+from safemt_client.plan import Conversation, Target
+from safemt_client.providers.errors import InputError
+from safemt_client.providers.types import Image, Sampling
+from safemt_client.settings import load_settings
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 4), st.floats(0.5, 1.5), st.booleans(), st.floats(0.1, 5)), max_size=60
+    ),
+    st.floats(0.0, 40.0),
+    st.integers(1, 8),
+)
+def test_the_cap_is_passed_by_no_more_than_the_error_of_a_price_and_nothing_waits_for_ever(
+    conversations: list[tuple[int, float, bool, float]], cap: float, at_once: int
+) -> None:
+    """Each conversation: its calls, the price of each, whether it breaks off after one, and how long it takes."""
+
+    async def main() -> tuple[float, int, int]:
+        budget = Budget(cap, spent=0.0, first={"t": 1.0})
+        places = anyio.Semaphore(at_once)
+        begun = ended = 0
+
+        async def converse(calls: int, price: float, breaks: bool, seconds: float) -> None:
+            nonlocal ended
+            paid = Counter({"t": calls})
+            async with places:
+                for _ in range(1 if breaks else calls):
+                    await anyio.sleep(seconds)
+                    paid["t"] -= 1
+                    budget.landed("t", price)
+            budget.release(paid)
+            ended += 1
+
+        async with anyio.create_task_group() as group:
+            for calls, price, breaks, seconds in conversations:
+                if not await budget.reserve({"t": calls}):
+                    break
+                begun += 1
+                group.start_soon(converse, calls, price, breaks, seconds)
+        return budget.spent, begun, ended
+
+    spent, begun, ended = run(main)
+    assert begun == ended
+    # Every call was set aside at no less than 0.5 and cost no more than 1.5.
+    assert spent <= 3 * cap + 1e-6
+    if begun < len(conversations):
+        # It stopped because the next one did not fit, not for less.
+        assert spent + 1.5 * conversations[begun][0] > cap
+
+
+def test_a_price_that_falls_lets_more_begin() -> None:
+    async def main() -> int:
+        budget = Budget(10.0, spent=4.0, first={"t": 1.0})
+        begun = 0
+        while await budget.reserve({"t": 1}):
+            begun += 1
+            budget.landed("t", 0.1)
+        return begun
+
+    assert run(main) > 30
+
+
+def test_a_call_of_unknown_cost_counts_as_the_mean_and_an_error_as_nothing() -> None:
+    budget = Budget(None, spent=0.0, first={"t": 2.0})
+    budget.landed("t", None)
+    assert budget.spent == 2.0
+    budget.landed("t", None, free=True)
+    assert budget.spent == 2.0
+    budget.landed("t", 5.0)
+    assert budget.spent == 7.0
+
+
+def planned(history: Any, prices: Any, max_tokens: int | None = None) -> Any:
+    messages = (
+        ScriptedMessage("user", "a" * 400, ("i.png",)),
+        ScriptedMessage("assistant", "b" * 800),
+        ScriptedMessage("user", "c" * 200),
+    )
+    dialogue = Dialogue(item_id="1", messages=messages)
+    target = Target("m", "openai/gpt-4o", history, "on", Sampling(max_tokens=max_tokens), prices=prices)
+    image = Image("0" * 64, "image/png", 10, 512, 512, lambda: b"")
+    conversation = Conversation(target, dialogue, "k", {"i.png": image}, 1 if history == "live" else 2)
+    return SimpleNamespace(
+        targets=[target], pending=(conversation,), judgings=(), judge=None, verdicts=0
+    ), target
+
+
+def test_tokens_and_money_are_a_range_by_history() -> None:
+    prices = {"input": 1e-6, "output": 10e-6}
+    # Text at four characters a token, one image of 512 x 512 at gpt-4o's 255.
+    plan, target = planned("scripted", prices)
+    scripted = of_target(plan, target)
+    assert scripted.tokens == (100 + 200 + 50 + 255 + 100, 100 + 200 + 50 + 255 + 1000)
+    assert scripted.usd == pytest.approx((605e-6 + 1000e-6, 605e-6 + 10000e-6))
+    assert call_usd(scripted) == pytest.approx(10605e-6)
+    plan, target = planned("none", prices)
+    assert of_target(plan, target).tokens[0] == 50 + 255 + 100
+    plan, target = planned("live", None, max_tokens=200)
+    live = of_target(plan, target)
+    # The second prompt holds the first question and the target's own reply again.
+    assert live.tokens == (355 + (355 + 50 + 100) + 200, 355 + (355 + 50 + 200) + 400)
+    assert live.usd is None
+    assert live.calls == 2
+
+
+def test_hours_at_the_limits_count_an_account_once() -> None:
+    plan, target = planned("live", None)
+    plan.judge = SimpleNamespace(judge_key="j", prices=None)
+    plan.verdicts = 1
+    assert seconds_at(plan, {}, None, None) is None
+    assert seconds_at(plan, {target.key: "a", "j": "b"}, 1, None) == (120, 120)
+    assert seconds_at(plan, {target.key: "a", "j": "a"}, 1, None) == (180, 180)
+    low, high = seconds_at(plan, {}, None, 1000) or (0, 0)
+    assert low == pytest.approx(of_target(plan, target).tokens[0] * 60 / 1000)
+    assert high > low
+    assert of_judge(plan).calls == 1
+
+
+@pytest.mark.parametrize("text", ["", "gpt-4o", "gpt-4o=1", "gpt-4o=a/b", "gpt-4o=-1/2", "=1/2", "m=1/2/3"])
+def test_a_wrong_price_is_refused(text: str) -> None:
+    settings = load_settings({"provider": ["demo"], "price": [text]}, None)
+    with pytest.raises(InputError, match="US dollars a million tokens"):
+        settings.prices  # noqa: B018
