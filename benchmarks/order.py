@@ -25,6 +25,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from support.clock import run
 
+from safemt_client.budget import Budget
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
 from safemt_client.plan import Plan, Target, make_plan
 from safemt_client.providers.limits import Limits
@@ -97,7 +98,10 @@ def ours(plan: Plan, connections: int, spread: float) -> float:
         model: Any = SimulatedModel(limits, spread)
         store: Any = NoStore()
         providers = {target.key: model for target in plan.targets}
-        await Scheduler(plan, store, providers, None, Silent(), session_id="s", limits=limits).run()
+        budget = Budget(None, spent=0.0, first={})
+        await Scheduler(
+            plan, store, providers, None, Silent(), session_id="s", limits=limits, budget=budget
+        ).run()
         return anyio.current_time()
 
     return run(main)

@@ -220,8 +220,11 @@ def make_plan(
             Conversation(target, dialogue, key, ready, first_turn(dialogue, target.history))
             for target in targets
         ]
-    pending, done, steps, cached = _walk(conversations, run.run_id, store)
-    judgings, cached_verdicts = unjudged(done, judge, store)
+    pending, ended, steps, cached = _walk(conversations, run.run_id, store)
+    unscored = unjudged([(end.request_hash, end.conversation.key) for end in ended], judge, store)
+    judgings = _judgings(
+        [end for end in ended if (end.request_hash, end.conversation.key) in unscored], store
+    )
     return Plan(
         run=run,
         warnings=len(dataset.warnings),
@@ -233,7 +236,7 @@ def make_plan(
         judgings=judgings,
         steps=steps,
         cached_turns=cached,
-        cached_verdicts=cached_verdicts,
+        cached_verdicts=len(ended) - len(judgings) if judge is not None else 0,
     )
 
 
@@ -250,31 +253,45 @@ def _in_order(pending: Sequence[Conversation]) -> tuple[Conversation, ...]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A conversation whose last reply is in the store."""
+
+    conversation: Conversation
+    messages: tuple[Message, ...]
+    outcome: Outcome
+    request_hash: str
+
+
 def _walk(
     conversations: Iterable[Conversation], run_id: str, store: Store | None
-) -> tuple[list[Conversation], list[Judging], tuple[StepRow, ...], Counter[str]]:
+) -> tuple[list[Conversation], list[_Ended], tuple[StepRow, ...], Counter[str]]:
     """Follow each conversation through the store, one query a turn of all of them together."""
     pending: list[Conversation] = []
-    done: list[Judging] = []
+    done: list[_Ended] = []
     steps: list[StepRow] = []
     cached: Counter[str] = Counter()
     open_now = list(conversations)
     while open_now:
         asked = [(c, *c.next()) for c in open_now]
         known = {} if store is None else store.observed([key for _, _, key in asked])
+        said = (
+            {}
+            if store is None
+            else store.texts([key for c, _, key in asked if key in known and c.turns_left > 1])
+        )
         open_now = []
         for conversation, request, key in asked:
-            reply = known.get(key)
-            if reply is None:
+            if key not in known:
                 pending.append(conversation)
                 continue
-            outcome = Outcome(reply.outcome)
+            outcome = Outcome(known[key])
             steps.append(StepRow(run_id, conversation.target.key, conversation.key, conversation.turn, key))
             cached[conversation.target.key] += 1
             if conversation.turns_left == 1:
-                done.append(judging(conversation, request.messages, outcome, reply.text, key))
+                done.append(_Ended(conversation, request.messages, outcome, key))
             elif continues(outcome):
-                conversation.replies.append(reply.text)
+                conversation.replies.append(said[key])
                 conversation.turn += 1
                 open_now.append(conversation)
     return pending, done, tuple(steps), cached
@@ -291,16 +308,23 @@ def judging(
     return Judging(subject, outcome, key, conversation.key, conversation.target.key)
 
 
+def _judgings(ended: Sequence[_Ended], store: Store | None) -> tuple[Judging, ...]:
+    texts = {} if store is None else store.texts([end.request_hash for end in ended])
+    return tuple(
+        judging(end.conversation, end.messages, end.outcome, texts[end.request_hash], end.request_hash)
+        for end in ended
+    )
+
+
 def unjudged(
-    done: Sequence[Judging], judge: LLMJudge | None, store: Store | None
-) -> tuple[tuple[Judging, ...], int]:
-    """The replies without a verdict of this judge, and the number of those with one."""
+    replies: Sequence[tuple[str, str]], judge: LLMJudge | None, store: Store | None
+) -> set[tuple[str, str]]:
+    """Those of the replies, each a request's hash and a dialogue's key, that this judge has not labelled."""
     if judge is None or store is None:
-        return (tuple(done) if judge is not None else ()), 0
-    hashes = [judge.verdict_hash(j.subject, j.request_hash, j.dialogue_key) for j in done]
-    known = store.verdicts(hashes)
-    missing = tuple(j for j, key in zip(done, hashes, strict=True) if key not in known)
-    return missing, len(done) - len(missing)
+        return set()
+    hashes = {judge.verdict_hash(*reply): reply for reply in replies}
+    known = store.final(list(hashes))
+    return {reply for key, reply in hashes.items() if key not in known}
 
 
 def judge_row(judge: LLMJudge, run_id: str, name: str | None, prices: Mapping[str, float] | None) -> JudgeRow:

@@ -111,7 +111,8 @@ def _plan(store: Store, run_id: str, judge: LLMJudge, settings: RunSettings) -> 
         [run_id],
     ).rows
     done = [_judging(*row) for row in replies if Outcome(row[3]).observed]
-    judgings, cached = unjudged(done, judge, store)
+    missing = unjudged([(j.request_hash, j.dialogue_key) for j in done], judge, store)
+    judgings = tuple(j for j in done if (j.request_hash, j.dialogue_key) in missing)
     steps = tuple(
         StepRow(new_id, *row)
         for row in store.query(
@@ -136,7 +137,7 @@ def _plan(store: Store, run_id: str, judge: LLMJudge, settings: RunSettings) -> 
         judgings=judgings,
         steps=steps,
         cached_turns={t.key: sum(1 for step in steps if step.target_key == t.key) for t in targets},
-        cached_verdicts=cached,
+        cached_verdicts=len(done) - len(judgings),
     )
 
 

@@ -438,7 +438,7 @@ class Scheduler:
     def _verdict_row(self, judge: LLMJudge, task: Judging, verdict: Verdict) -> VerdictRow:
         prices = json.loads(self._plan.judge.prices) if self._plan.judge and self._plan.judge.prices else None
         return VerdictRow(
-            verdict_hash=judge.verdict_hash(task.subject, task.request_hash, task.dialogue_key),
+            verdict_hash=judge.verdict_hash(task.request_hash, task.dialogue_key),
             judge_key=judge.key,
             request_hash=task.request_hash,
             dialogue_key=task.dialogue_key,

@@ -65,17 +65,16 @@ def test_an_error_is_not_an_observation_and_the_first_observation_stays(tmp_path
             replace(TURN, text="second", started_at=datetime(2026, 1, 3, tzinfo=UTC)),
             replace(TURN, text="first", started_at=datetime(2026, 1, 2, tzinfo=UTC)),
         )
-        found = store.observed(["h0", "h1", "h2"])
-    assert set(found) == {"h0"}
-    assert found["h0"].text == "first"
+        assert store.observed(["h0", "h1", "h2"]) == {"h0": "answered"}
+        assert store.texts(["h0", "h1", "h2"]) == {"h0": "first"}
 
 
 def test_any_text_that_json_can_carry(tmp_path: Path) -> None:
     texts = ["\ud83d alone", "nul \x00 inside", "\u202ertl", "🎈" * 1000]
     with Store.open(tmp_path / "d.duckdb") as store:
         store.save_now(*(replace(TURN, request_hash=str(n), text=text) for n, text in enumerate(texts)))
-        found = store.observed([str(n) for n in range(len(texts))])
-    assert [found[str(n)].text for n in range(len(texts))] == ["\\ud83d alone", *texts[1:]]
+        found = store.texts([str(n) for n in range(len(texts))])
+    assert [found[str(n)] for n in range(len(texts))] == ["\\ud83d alone", *texts[1:]]
 
 
 def test_a_failed_commit_is_told_and_nothing_more_is_acknowledged(tmp_path: Path) -> None:
