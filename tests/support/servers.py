@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from safemt_client.providers.types import Outcome, Reply, Usage
+from safemt_client.providers.limits import AccountLimiter, Change
+from safemt_client.providers.tokens import TokenEstimator
+from safemt_client.providers.types import Message, Outcome, Reply, Request, Sampling, Usage
+
+from .clock import run
 
 OK = Reply(Outcome.ANSWERED, text="x", status_code=200)
 BUSY = Reply(Outcome.ERROR_TRANSIENT, error="busy", status_code=429)
@@ -125,3 +129,39 @@ class Endpoint:
     def _refuse(self, now: float) -> Reply:
         self.refused.append(now)
         return BUSY
+
+
+TEXT = Request((Message("user", "x" * 800),), Sampling(max_tokens=400))
+
+
+def drive(
+    endpoint: Endpoint,
+    seconds: float,
+    charging: str = "used",
+    on_change: Callable[[Change], None] | None = None,
+    **options: object,
+) -> AccountLimiter:
+    """As many callers as are of use, each asking again and again for so long."""
+
+    async def main() -> AccountLimiter:
+        limiter = AccountLimiter(on_change=on_change, **({"concurrency": 500} | options))  # type: ignore[arg-type]
+        estimator = TokenEstimator("local/m", charging)  # type: ignore[arg-type]
+
+        async def caller() -> None:
+            while anyio.current_time() < seconds:
+                prompt = estimator.prompt(TEXT)
+                async with limiter.permit(estimator.need(TEXT, prompt)) as permit:
+                    reply = await endpoint.ask()
+                    limiter.settle(permit, reply, estimator.learn(TEXT, prompt, reply.usage))
+                if not reply.outcome.observed:
+                    await anyio.sleep(random.Random(int(anyio.current_time() * 1e6)).uniform(0.2, 2.0))
+
+        async with anyio.create_task_group() as group:
+            with anyio.move_on_after(seconds):
+                while await limiter.room():
+                    group.start_soon(caller)
+                    await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+        return limiter
+
+    return run(main)
