@@ -64,7 +64,7 @@ def with_aiolimiter(endpoint: Endpoint) -> None:
                 for number in range(100):
                     group.start_soon(caller, number)
 
-    run(main)
+    run(main, grain=1e-6)
 
 
 def requests() -> None:

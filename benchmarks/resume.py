@@ -96,6 +96,7 @@ def turn(request_hash: str, number: int) -> TurnRow:
         latency_s=1.0,
         request=f"{number:09d}" * 110,
         raw=f"{number:09d}" * 90,
+        batch_key=None,
     )
 
 

@@ -13,14 +13,16 @@ from functools import cache
 from typing import Any
 
 import anyio
+import httpx
 import orjson
 
 from safemt_client.providers.endpoint import Endpoint
+from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.outcomes import classify_response, one_line
 from safemt_client.providers.rates import rate_limits
 from safemt_client.providers.types import Message, Outcome, Reply, Request
 
-__all__ = ["LiteLLM", "prices"]
+__all__ = ["LiteLLM", "from_anthropic", "prices", "to_anthropic"]
 
 
 @cache
@@ -34,8 +36,19 @@ def _litellm() -> Any:
     return litellm
 
 
+_FURTHER_PRICES = {
+    "cached_input": "cache_read_input_token_cost",
+    "batch_input": "input_cost_per_token_batches",
+    "batch_output": "output_cost_per_token_batches",
+    "batch_cached_input": "cache_read_input_token_cost_batches",
+}
+
+
 def prices(identity: str) -> Mapping[str, float] | None:
-    """US dollars a token (`input`, `output`, `cached_input`) from litellm's list, None if not in it."""
+    """US dollars a token from litellm's list, None if the model is not in it.
+
+    `input` and `output`; where known also `cached_input`, and all three for batches (`batch_input`, ...).
+    """
     costs = _litellm().model_cost
     found = costs.get(identity) or costs.get(identity.partition("/")[2])
     if not found or found.get("input_cost_per_token") is None:
@@ -44,26 +57,32 @@ def prices(identity: str) -> Mapping[str, float] | None:
         "input": float(found["input_cost_per_token"]),
         "output": float(found.get("output_cost_per_token") or 0.0),
     }
-    if found.get("cache_read_input_token_cost") is not None:
-        price["cached_input"] = float(found["cache_read_input_token_cost"])
+    for ours, theirs in _FURTHER_PRICES.items():
+        if found.get(theirs) is not None:
+            price[ours] = float(found[theirs])
     return price
 
 
 class LiteLLM(Endpoint):
     """Asks through `litellm.acompletion`, with litellm's own retries off."""
 
-    async def _send(self, request: Request) -> Reply:
-        litellm = await anyio.to_thread.run_sync(_litellm)
+    async def arguments(self, request: Request) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Messages and options of a request as litellm takes them."""
         options = request.sampling.as_dict()
         if request.response_schema is not None:
             options["response_format"] = {
                 "type": "json_schema",
                 "json_schema": {"name": "answer", "strict": True, "schema": dict(request.response_schema)},
             }
+        return [await _message(message) for message in request.messages], options
+
+    async def _send(self, request: Request) -> Reply:
+        litellm = await anyio.to_thread.run_sync(_litellm)
+        messages, options = await self.arguments(request)
         try:
             response = await litellm.acompletion(
                 model=self._identity,
-                messages=[await _message(message) for message in request.messages],
+                messages=messages,
                 num_retries=0,
                 max_retries=0,
                 drop_params=False,
@@ -82,6 +101,36 @@ class LiteLLM(Endpoint):
         headers = {str(n).lower().removeprefix("llm_provider-"): str(v) for n, v in stated.items()}
         reply = classify_response(200, headers, orjson.dumps(response.model_dump(), default=str))
         return replace(reply, rate_limits=rate_limits(headers))
+
+
+def to_anthropic(model: str, messages: list[dict[str, Any]], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The body that litellm sends to Anthropic for these arguments, for requests that go there in batches.
+
+    Raises:
+        SafemtError: Anthropic does not take one of the options.
+    """
+    litellm = _litellm()
+    try:
+        named = litellm.utils.get_optional_params(model=model, custom_llm_provider="anthropic", **options)
+        body: dict[str, Any] = litellm.AnthropicConfig().transform_request(
+            model=model, messages=messages, optional_params=named, litellm_params={}, headers={}
+        )
+    except tuple(litellm.exceptions.LITELLM_EXCEPTION_TYPES) as error:
+        raise SafemtError(_said(error)) from None
+    return body
+
+
+def from_anthropic(message: Mapping[str, Any]) -> Reply:
+    """The reply that a message of Anthropic amounts to, through litellm and the one table of outcomes."""
+    litellm = _litellm()
+    response = litellm.AnthropicConfig().transform_parsed_response(
+        completion_response=dict(message),
+        raw_response=httpx.Response(200),
+        model_response=litellm.ModelResponse(),
+    )
+    reply = classify_response(200, {}, orjson.dumps(response.model_dump(), default=str))
+    # litellm makes up an id of its own.
+    return replace(reply, response_id=message.get("id"), raw=orjson.dumps(message).decode())
 
 
 def _of_error(error: Any) -> Reply:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import httpx
 
+from safemt_client.providers.batches import BatchEndpoint
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits import Limits
+from safemt_client.providers.openai_batches import OpenAIBatches
 from safemt_client.providers.openai_compatible import OpenAICompatible
 from safemt_client.providers.tokens import Charging
 from safemt_client.providers.types import Provider
 
-__all__ = ["ProviderSpec", "build", "resolve"]
+__all__ = ["ProviderSpec", "build", "build_batches", "resolve"]
 
 # Vendors that speak OpenAI's protocol: base URL and the environment variable of the key.
 _COMPATIBLE = {
@@ -31,6 +33,9 @@ _COMPATIBLE = {
 }
 # Vendors whose token limit counts `max_tokens`, whatever was used of it.
 _RESERVED = {"openai"}
+_ANTHROPIC = "https://api.anthropic.com"
+# Vendors that take batches in OpenAI's form; an endpoint of one's own may.
+_BATCHES = {"openai", "groq", "local", "demo"}
 # Vendors that litellm translates for, and the variable whose absence can be told beforehand.
 _TRANSLATED = {
     "anthropic": "ANTHROPIC_API_KEY",
@@ -69,6 +74,26 @@ class ProviderSpec:
     charging: Charging = "used"
 
 
+def build_batches(
+    spec: ProviderSpec, provider: Provider, *, transport: httpx.AsyncBaseTransport, max_wait_s: float
+) -> BatchEndpoint | None:
+    """The batch endpoint beside a provider, None where the vendor has none that is known here."""
+    vendor = spec.identity.partition("/")[0]
+    if spec.base_url is None:
+        return None
+    common: dict[str, Any] = {"base_url": spec.base_url, "transport": transport, "max_wait_s": max_wait_s}
+    if isinstance(provider, OpenAICompatible) and vendor in _BATCHES:
+        headers = {"Authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
+        return OpenAIBatches(provider, headers=headers, secret=spec.api_key, **common)
+    if vendor == "anthropic" and spec.api_key is not None:
+        from safemt_client.providers.anthropic_batches import AnthropicBatches
+        from safemt_client.providers.litellm_client import LiteLLM
+
+        assert isinstance(provider, LiteLLM)
+        return AnthropicBatches(provider, model=spec.model, api_key=spec.api_key, **common)
+    return None
+
+
 def resolve(name: str, base_url: str | None, env: Mapping[str, str]) -> ProviderSpec:
     """What `name` stands for; `base_url` sends it to another OpenAI-compatible endpoint.
 
@@ -96,9 +121,10 @@ def resolve(name: str, base_url: str | None, env: Mapping[str, str]) -> Provider
         return ProviderSpec(name, f"{vendor}/{model}", model, "openai", vendor, address, key, charging)
     if vendor in _TRANSLATED:
         required = _TRANSLATED[vendor]
-        if required is not None:
-            _key(name, required, env)
-        return ProviderSpec(name, f"{vendor}/{model}", model, "litellm", vendor)
+        secret = None if required is None else _key(name, required, env)
+        # litellm reads the same variables.
+        where = (env.get("ANTHROPIC_API_BASE") or _ANTHROPIC) if vendor == "anthropic" else None
+        return ProviderSpec(name, f"{vendor}/{model}", model, "litellm", vendor, where, secret)
     known = ", ".join(sorted([*_COMPATIBLE, *_TRANSLATED]))
     raise InputError(
         f"--provider {name!r}: not known: write VENDOR/MODEL (vendors: {known}) or MODEL@http://HOST:PORT/v1"

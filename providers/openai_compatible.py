@@ -8,21 +8,24 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
 
-import aiohttp
 import anyio
 import httpx
 import orjson
 
-from safemt_client import __version__
 from safemt_client.providers.endpoint import Endpoint
 from safemt_client.providers.outcomes import classify_response, one_line
 from safemt_client.providers.rates import rate_limits
+from safemt_client.providers.transport import (
+    BodyTooLargeError,
+    ConnectionFailedError,
+    base_headers,
+    fetch,
+)
 from safemt_client.providers.types import Image, Message, Outcome, Reply, Request
 
 __all__ = ["OpenAICompatible"]
 
 _MAX_BODY = 32 * 2**20
-_CONNECT_TIMEOUT = {"timeout": {"connect": 30.0}}
 _CACHED_CHARACTERS = 32 * 2**20
 _REASONING_MODEL = re.compile(r"^(o\d|gpt-5)")
 
@@ -43,13 +46,7 @@ class OpenAICompatible(Endpoint):
         super().__init__(**options)
         self._model = model
         self._url = httpx.URL(base_url.rstrip("/") + "/chat/completions")
-        self._headers = {
-            "Host": self._url.netloc.decode(),
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip, deflate",
-            "User-Agent": f"safemt_client/{__version__}",
-        }
+        self._headers = base_headers(self._url) | {"Content-Type": "application/json"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._key = api_key
@@ -58,33 +55,17 @@ class OpenAICompatible(Endpoint):
         self._cached = 0
 
     async def _send(self, request: Request) -> Reply:
-        body = orjson.dumps(await self._body(request))
+        body = orjson.dumps(await self.body(request))
         try:
-            # Straight to the transport: a client's cookies, redirects and hooks double the cost of a call.
-            asked = httpx.Request(
-                "POST", self._url, headers=self._headers, content=body, extensions=_CONNECT_TIMEOUT
+            response = await fetch(
+                self._transport, "POST", self._url, headers=self._headers, content=body, most=_MAX_BODY
             )
-            response = await self._transport.handle_async_request(asked)
-            try:
-                received = bytearray()
-                async for chunk in response.aiter_bytes():
-                    received += chunk
-                    if len(received) > _MAX_BODY:
-                        return Reply(
-                            Outcome.ERROR_PERMANENT,
-                            error=f"the response is larger than {_MAX_BODY} bytes",
-                            status_code=response.status_code,
-                        )
-            finally:
-                await response.aclose()
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            # The transport's own class names mislead: a dropped connection comes as a time-out.
-            text = one_line(f"connection failed: {str(error) or type(error).__name__}")
-            return Reply(Outcome.ERROR_TRANSIENT, error=self._redact(text))
-        # A plain mapping: httpx's own decodes at each look-up.
-        headers = {name.decode().lower(): value.decode("latin-1") for name, value in response.headers.raw}
-        reply = classify_response(response.status_code, headers, bytes(received))
-        return self._without_key(replace(reply, rate_limits=rate_limits(headers)))
+        except BodyTooLargeError as error:
+            return Reply(Outcome.ERROR_PERMANENT, error=str(error), status_code=error.status)
+        except ConnectionFailedError as error:
+            return Reply(Outcome.ERROR_TRANSIENT, error=self._redact(one_line(str(error))))
+        reply = classify_response(response.status, response.headers, response.body)
+        return self._without_key(replace(reply, rate_limits=rate_limits(response.headers)))
 
     def _without_key(self, reply: Reply) -> Reply:
         if self._key and reply.raw and self._key in reply.raw:
@@ -96,7 +77,8 @@ class OpenAICompatible(Endpoint):
     def _redact(self, text: str) -> str:
         return text.replace(self._key, "[key]") if self._key else text
 
-    async def _body(self, request: Request) -> dict[str, Any]:
+    async def body(self, request: Request) -> dict[str, Any]:
+        """The JSON body of a request."""
         body: dict[str, Any] = {
             "model": self._model,
             "messages": [await self._message(message) for message in request.messages],

@@ -17,7 +17,7 @@ import orjson
 
 from safemt_client.providers.types import Outcome, Reply, Usage
 
-__all__ = ["classify_response", "fatal", "one_line", "retry_after", "usage_of"]
+__all__ = ["classify_response", "error_reply", "fatal", "one_line", "retry_after", "usage_of"]
 
 _BLOCK_WORDS = re.compile(
     r"content[_ -]?filter|content[_ -]?policy|content[_ -]?management|responsible ?ai|"
@@ -111,6 +111,17 @@ def classify_response(status: int, headers: Mapping[str, str], body: bytes) -> R
     if not text.strip():
         return Reply(Outcome.EMPTY, error="no text in the reply", **common)
     return Reply(Outcome.ANSWERED, **common)
+
+
+def error_reply(status: int, headers: Mapping[str, str], body: bytes) -> Reply:
+    """What a response that is no success amounts to, whatever route it came from."""
+    raw = body.decode("utf-8", "replace")
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        content = None
+    said = _error_text(content.get("error"), content) if isinstance(content, dict) else one_line(raw)
+    return _error(status, said or "no body", raw, retry_after(headers))
 
 
 def fatal(reply: Reply) -> str | None:

@@ -3,12 +3,55 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import dataclass
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-__all__ = ["make_transport"]
+from safemt_client import __version__
+
+__all__ = [
+    "BodyTooLargeError",
+    "ConnectionFailedError",
+    "Response",
+    "base_headers",
+    "fetch",
+    "make_transport",
+]
+
+_CONNECT_TIMEOUT = {"timeout": {"connect": 30.0}}
+
+
+class ConnectionFailedError(Exception):
+    """No whole response came. The message is one clear line."""
+
+
+class BodyTooLargeError(Exception):
+    """The body passed what is taken; `status` is the response's."""
+
+    def __init__(self, status: int, limit: int) -> None:
+        super().__init__(f"the response is larger than {limit} bytes")
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole response; names of headers are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def base_headers(url: httpx.URL) -> dict[str, str]:
+    """What every request to `url` carries."""
+    return {
+        "Host": url.netloc.decode(),
+        "Accept": "application/json",
+        "Accept-Encoding": "gzip, deflate",
+        "User-Agent": f"safemt_client/{__version__}",
+    }
 
 
 def make_transport() -> httpx.AsyncBaseTransport:
@@ -28,3 +71,39 @@ def make_transport() -> httpx.AsyncBaseTransport:
         )
 
     return AiohttpTransport(client=session, verify=context)
+
+
+async def fetch(
+    transport: httpx.AsyncBaseTransport,
+    method: str,
+    url: httpx.URL,
+    *,
+    headers: dict[str, str],
+    content: bytes | None = None,
+    most: int,
+) -> Response:
+    """Send one request and read the whole response, at most `most` bytes of it.
+
+    Straight to the transport: a client's cookies, redirects and hooks double the cost of a call.
+
+    Raises:
+        ConnectionFailedError: the connection broke before the response was whole.
+        BodyTooLargeError: the body is larger than `most`.
+    """
+    try:
+        asked = httpx.Request(method, url, headers=headers, content=content, extensions=_CONNECT_TIMEOUT)
+        response = await transport.handle_async_request(asked)
+        try:
+            received = bytearray()
+            async for chunk in response.aiter_bytes():
+                received += chunk
+                if len(received) > most:
+                    raise BodyTooLargeError(response.status_code, most)
+        finally:
+            await response.aclose()
+    except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+        # The transport's own class names mislead: a dropped connection comes as a time-out.
+        raise ConnectionFailedError(f"connection failed: {str(error) or type(error).__name__}") from error
+    # A plain mapping: httpx's own decodes at each look-up.
+    plain = {name.decode().lower(): value.decode("latin-1") for name, value in response.headers.raw}
+    return Response(response.status_code, plain, bytes(received))

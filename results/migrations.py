@@ -31,6 +31,8 @@ TABLES: dict[type, str] = {
     rows.StepRow: "steps",
     rows.TurnRow: "turns",
     rows.VerdictRow: "verdicts",
+    rows.BatchRow: "batches",
+    rows.BatchRequestRow: "batch_requests",
 }
 
 _SQL_TYPES = {
@@ -50,7 +52,10 @@ _COLUMN_COMMENTS = {
     "judge_key": "hash of the judge's identity, rubric and sampling",
     "verdict_hash": "hash of the judge, the reply and the exact messages to the judge",
     "cost_usd": "US dollars; NULL is unknown",
-    "latency_s": "seconds of this attempt, waiting for a permit left out",
+    "latency_s": "seconds of this attempt, waiting for a permit left out; NULL for a reply of a batch",
+    "batch_key": "our name of a batch; NULL for what was asked by itself",
+    "remote_id": "the endpoint's id of the batch",
+    "cached_tokens": "prompt tokens that came from the vendor's cache",
     "length": "number of user turns",
     "turn": "user turn, counted from 1",
     "attempt": "attempt at this request within its session, counted from 1",
@@ -89,8 +94,12 @@ def _create(connection: duckdb.DuckDBPyConnection, *kinds: type) -> None:
         about = (kind.__doc__ or "").split(": ", 1)[-1].strip()
         connection.execute(f"COMMENT ON TABLE {table} IS '{_quoted(about)}'")
         for field in fields(kind):
-            comment = _COLUMN_COMMENTS.get(field.name, field.name.replace("_", " "))
-            connection.execute(f"COMMENT ON COLUMN {table}.\"{field.name}\" IS '{_quoted(comment)}'")
+            _comment(connection, table, field.name)
+
+
+def _comment(connection: duckdb.DuckDBPyConnection, table: str, column: str) -> None:
+    text = _COLUMN_COMMENTS.get(column, column.replace("_", " "))
+    connection.execute(f"COMMENT ON COLUMN {table}.\"{column}\" IS '{_quoted(text)}'")
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
@@ -110,9 +119,21 @@ _FIRST = (
     rows.VerdictRow,
 )
 
+
+def _add_batches(connection: duckdb.DuckDBPyConnection) -> None:
+    # A store that is made now has these columns from the start.
+    connection.execute("ALTER TABLE turns ADD COLUMN IF NOT EXISTS batch_key VARCHAR")
+    connection.execute("ALTER TABLE turns ALTER latency_s DROP NOT NULL")
+    connection.execute("ALTER TABLE verdicts ADD COLUMN IF NOT EXISTS cached_tokens BIGINT")
+    _comment(connection, "turns", "batch_key")
+    _comment(connection, "verdicts", "cached_tokens")
+    _create(connection, rows.BatchRow, rows.BatchRequestRow)
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("create tables", _create_tables),
     ("add limit_changes", lambda connection: _create(connection, rows.LimitRow)),
+    ("add batches", _add_batches),
 )
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 __all__ = [
+    "BatchRequestRow",
+    "BatchRow",
     "DialogueRow",
     "EventRow",
     "ImageRow",
@@ -168,9 +170,10 @@ class TurnRow:
     cached_tokens: int | None
     cost_usd: float | None
     started_at: datetime
-    latency_s: float
+    latency_s: float | None  # None for a reply of a batch
     request: str  # JSON: the messages as sent, images by hash
     raw: str | None
+    batch_key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +198,31 @@ class VerdictRow:
     cost_usd: float | None
     recorded_at: datetime
     latency_s: float
+    cached_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """Table `batches`: a batch was intended, submitted or ended; the latest row says how it stands."""
+
+    batch_key: str
+    run_id: str
+    session_id: str
+    target_key: str
+    identity: str  # provider/model
+    recorded_at: datetime
+    event: str  # intended | submitted | collected | failed | lost
+    remote_id: str | None  # the endpoint's id
+    requests: int
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRequestRow:
+    """Table `batch_requests`: a request that a batch holds."""
+
+    batch_key: str
+    request_hash: str
 
 
 Row = (
@@ -209,4 +237,6 @@ Row = (
     | StepRow
     | TurnRow
     | VerdictRow
+    | BatchRow
+    | BatchRequestRow
 )

@@ -24,7 +24,7 @@ from safemt_client.results.migrations import TABLES, create_views, migrate
 from safemt_client.results.query_server import QueryServer
 from safemt_client.results.rows import Row
 
-__all__ = ["Result", "Store", "StoreError"]
+__all__ = ["OpenBatch", "Result", "Store", "StoreError"]
 
 # A commit waits this long for company: 200 turns a second then share a commit in groups.
 _WINDOW_S = 0.02
@@ -48,6 +48,21 @@ class Result:
 
     columns: list[str]
     rows: list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBatch:
+    """A batch whose results are still to come.
+
+    `key` is our name of it, `remote_id` the endpoint's (None if the answer to its submission was lost);
+    `hashes` are its requests without a result yet, of `total`; `since` is when it was intended.
+    """
+
+    key: str
+    remote_id: str | None
+    since: datetime
+    total: int
+    hashes: tuple[str, ...]
 
 
 class Store:
@@ -163,6 +178,20 @@ class Store:
             hashes,
         )
         return {row[0] for row in found}
+
+    def open_batches(self, hashes: Sequence[str]) -> list[OpenBatch]:
+        """The batches under way that hold one of these requests."""
+        rows = self._join(
+            """SELECT batch_key, remote_id, requests, since, waiting FROM open_batches
+               WHERE batch_key IN (
+                   SELECT batch_key FROM batch_requests SEMI JOIN wanted ON request_hash = hash)
+               ORDER BY since""",
+            hashes,
+        )
+        return [
+            OpenBatch(key, remote_id, since.replace(tzinfo=UTC), total, tuple(found))
+            for key, remote_id, total, since, found in rows
+        ]
 
     def known_keys(self, table: str, column: str) -> set[str]:
         """All values of a key column."""

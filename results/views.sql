@@ -96,11 +96,12 @@ COMMENT ON VIEW outcomes IS 'What the conversations of a run came to, so that no
 CREATE OR REPLACE VIEW spend AS
 SELECT run_id, session_id, 'target ' || t.name AS who, count(*) AS calls,
        sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens,
-       sum(cost_usd) AS cost_usd, count(*) - count(cost_usd) AS calls_of_unknown_cost
+       sum(cost_usd) AS cost_usd, count(*) - count(cost_usd) AS calls_of_unknown_cost,
+       sum(cached_tokens) AS cached_tokens, count(batch_key) AS calls_in_batches
 FROM turns LEFT JOIN run_targets t USING (run_id, target_key) GROUP BY ALL
 UNION ALL
 SELECT run_id, session_id, 'judge ' || j.name, count(*), sum(prompt_tokens), sum(completion_tokens),
-       sum(cost_usd), count(*) - count(cost_usd)
+       sum(cost_usd), count(*) - count(cost_usd), sum(cached_tokens), 0
 FROM verdicts LEFT JOIN run_judges j USING (run_id, judge_key) GROUP BY ALL;
 COMMENT ON VIEW spend IS 'Calls, tokens and money of each session; a reply that another run reuses is counted where it was paid';
 
@@ -130,3 +131,19 @@ SELECT run_id, target, target_key, judge, judge_key, 1 - any_value(weighted_asr)
        round((1 - any_value(weighted_asr)) * (1 - avg(sigma)), 4) AS safety_index
 FROM spread JOIN exposure USING (run_id, target_key, judge_key) GROUP BY ALL;
 COMMENT ON VIEW safety_index IS 'Safety Index over rounds 1, 2, 4, 6, 8 for runs in which every planned reply is scored; others have no row, and the report says why';
+
+CREATE OR REPLACE VIEW open_batches AS
+WITH latest AS (
+    SELECT * FROM batches
+    QUALIFY row_number() OVER (PARTITION BY batch_key ORDER BY recorded_at DESC, event = 'intended') = 1
+)
+SELECT l.*, w.waiting, w.since
+FROM latest l JOIN (
+    SELECT r.batch_key, list(DISTINCT r.request_hash) AS waiting,
+           (SELECT min(recorded_at) FROM batches b WHERE b.batch_key = r.batch_key) AS since
+    FROM batch_requests r
+    ANTI JOIN (SELECT request_hash, batch_key FROM turns WHERE batch_key IS NOT NULL) t
+           ON t.request_hash = r.request_hash AND t.batch_key = r.batch_key
+    GROUP BY r.batch_key) w USING (batch_key)
+WHERE l.event IN ('intended', 'submitted');
+COMMENT ON VIEW open_batches IS 'Batches whose results are still to come; the same command collects them';

@@ -42,15 +42,25 @@ class Budget:
 
         Waits while it depends on calls under way, which may turn out cheaper than set aside for.
         """
-        while self._spent + self.usd(self._set_aside) + self.usd(calls) > self._cap:
+        while not self.try_reserve(calls):
             if not self._set_aside.total():
                 return False
             # One event for all who wait: each wake makes the next one new.
             if self._changed.is_set():
                 self._changed = anyio.Event()
             await self._changed.wait()
-        self._set_aside.update(calls)
         return True
+
+    def try_reserve(self, calls: Mapping[str, int]) -> bool:
+        """The same without waiting: False if they cannot be paid at present."""
+        if self._spent + self.usd(self._set_aside) + self.usd(calls) > self._cap:
+            return False
+        self.set_aside(calls)
+        return True
+
+    def set_aside(self, calls: Mapping[str, int]) -> None:
+        """Set money aside for calls that are under way already, whatever the cap."""
+        self._set_aside.update(calls)
 
     def release(self, calls: Mapping[str, int]) -> None:
         """Give back what was set aside for calls that are not made."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from safemt_client.plan import Conversation, Plan, Target
+from safemt_client.prices import batch_prices
 from safemt_client.providers.tokens import CHARACTERS_A_TOKEN, image_tokens
 
 __all__ = ["Estimate", "call_usd", "of_judge", "of_target", "seconds_at"]
@@ -38,7 +39,10 @@ def of_target(plan: Plan, target: Target) -> Estimate:
         for conversation in mine:
             prompts[end] += _prompt_tokens(conversation, reply)
             completions[end] += conversation.turns_left * reply
-    return _estimate(sum(c.turns_left for c in mine), prompts, completions, target.prices)
+    prices = target.prices
+    if prices is not None and plan.batch:
+        prices = batch_prices(prices)
+    return _estimate(sum(c.turns_left for c in mine), prompts, completions, prices)
 
 
 def of_judge(plan: Plan) -> Estimate:

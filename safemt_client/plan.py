@@ -116,6 +116,8 @@ class Plan:
 
     `pending` holds the conversations that still need a request, `judgings` the replies in the store
     without a verdict, `steps` the steps of turns that the store holds already.
+    With `batch` the pending ones go in batches; `submitted` holds the hashes of requests that are in a
+    batch under way already, which is collected either way.
     `not_attempted` maps a dialogue's key to the reason why it cannot be sent.
     """
 
@@ -130,6 +132,8 @@ class Plan:
     steps: tuple[StepRow, ...]
     cached_turns: Mapping[str, int]
     cached_verdicts: int
+    batch: bool = False
+    submitted: frozenset[str] = frozenset()
 
     @property
     def requests(self) -> Counter[str]:
@@ -187,6 +191,7 @@ def make_plan(
     images: Mapping[str, Image | str],
     settings: Mapping[str, Any],
     store: Store | None,
+    batch: bool = False,
 ) -> Plan:
     """Compare what is wanted with what the store holds.
 
@@ -237,6 +242,8 @@ def make_plan(
         steps=steps,
         cached_turns=cached,
         cached_verdicts=len(ended) - len(judgings) if judge is not None else 0,
+        batch=batch,
+        submitted=_submitted(pending, store),
     )
 
 
@@ -295,6 +302,13 @@ def _walk(
                 conversation.turn += 1
                 open_now.append(conversation)
     return pending, done, tuple(steps), cached
+
+
+def _submitted(pending: Sequence[Conversation], store: Store | None) -> frozenset[str]:
+    """Hashes of pending requests that a batch under way holds; live conversations are never asked in one."""
+    hashes = [c.next()[1] for c in pending if c.target.history != "live"]
+    found = [] if store is None else store.open_batches(hashes)
+    return frozenset(hashes).intersection(*[{h for batch in found for h in batch.hashes}])
 
 
 def judging(

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from safemt_client.plan import Plan
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.names import ProviderSpec
+from safemt_client.providers.types import Usage
 from safemt_client.results.store import Store
 from safemt_client.settings import RunSettings
 
-__all__ = ["Prices", "check_prices", "prices_of", "spent_of", "stored_prices"]
+__all__ = ["Prices", "batch_prices", "check_prices", "cost", "prices_of", "spent_of", "stored_prices"]
 
 Prices = Mapping[str, float] | None
 
@@ -80,3 +81,28 @@ def spent_of(store: Store, run_id: str) -> float:
         [run_id],
     ).rows
     return float(sum(row[0] or 0.0 for row in rows))
+
+
+def cost(usage: Usage, prices: Mapping[str, float] | None, *, batch: bool = False) -> float | None:
+    """US dollars of one call: what the endpoint states wins, None where no price is known."""
+    if usage.cost_usd is not None:
+        return usage.cost_usd
+    if prices is None or usage.prompt_tokens is None:
+        return None
+    if batch:
+        prices = batch_prices(prices)
+    cached = usage.cached_tokens or 0
+    return (
+        (usage.prompt_tokens - cached) * prices.get("input", 0.0)
+        + cached * prices.get("cached_input", prices.get("input", 0.0))
+        + (usage.completion_tokens or 0) * prices.get("output", 0.0)
+    )
+
+
+def batch_prices(prices: Mapping[str, float]) -> dict[str, float]:
+    """Prices of requests that go in batches: those of the list, or half."""
+    return {
+        name: prices.get(f"batch_{name}", prices[name] / 2)
+        for name in ("input", "output", "cached_input")
+        if name in prices
+    }

@@ -41,6 +41,7 @@ class _Line:
     priced: bool = False
     outcomes: Counter[str] = field(default_factory=Counter)
     retries: list[tuple[float, str]] = field(default_factory=list)
+    batches: dict[str, tuple[int, int]] = field(default_factory=dict)
     stopped: str | None = None
 
 
@@ -99,6 +100,14 @@ class Progress:
         if cost_usd is not None:
             line.cost_usd += cost_usd
             line.priced = True
+
+    def batch(self, key: str, batch_key: str, done: int, total: int) -> None:
+        """How far a batch of the target is; all 0 when it is over."""
+        batches = self._lines[key].batches
+        if total:
+            batches[batch_key] = (done, total)
+        else:
+            batches.pop(batch_key, None)
 
     def stopped(self, key: str, reason: str) -> None:
         """A target or the judge cannot be asked any more: said at once."""
@@ -176,14 +185,14 @@ class Progress:
             "done",
             "cached",
             "in flight",
-            "retrying",
+            "waiting for",
             "failed",
             "tokens",
             "cost",
             "rate",
             "left",
         ):
-            table.add_column(name, justify="left" if name in ("", "retrying") else "right")
+            table.add_column(name, justify="left" if name in ("", "waiting for") else "right")
         for line in self._lines.values():
             table.add_row(
                 escape(plain(line.name)),
@@ -205,6 +214,9 @@ class Progress:
     def _retry(self, line: _Line) -> str:
         now = self._clock()
         waiting = [entry for entry in line.retries if entry[0] > now]
+        if not waiting and line.batches:
+            done, total = (sum(figures) for figures in zip(*line.batches.values(), strict=True))
+            return f"{len(line.batches)} batches: {done}/{total} answered"
         if not waiting:
             return ""
         until, reason = min(waiting)

@@ -6,12 +6,10 @@ finished, so that an interrupted night leaves whole dialogues; the judge runs be
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Protocol, Self
 
 import anyio
@@ -19,22 +17,17 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from safemt_client.batches import BatchRunner
 from safemt_client.budget import Budget, money
-from safemt_client.conversation import continues, messages_json
+from safemt_client.conversation import continues
 from safemt_client.judges.llm import LLMJudge, Verdict
 from safemt_client.plan import Conversation, Judging, Plan, Target, judging
+from safemt_client.providers.batches import BatchEndpoint, BatchRefusedError
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter, Change, Limits
 from safemt_client.providers.types import Provider, Reply, Request, Usage
-from safemt_client.results.rows import (
-    EventRow,
-    ImageRow,
-    LimitRow,
-    RunDialogueRow,
-    StepRow,
-    TurnRow,
-    VerdictRow,
-)
+from safemt_client.recorder import Recorder
+from safemt_client.results.rows import TurnRow
 from safemt_client.results.store import Store
 
 __all__ = ["Ending", "Listener", "Scheduler"]
@@ -51,6 +44,9 @@ class Listener(Protocol):
 
     def landed(self, key: str, outcome: str, usage: Usage, cost_usd: float | None) -> None:
         """A turn or a verdict is in the store; `outcome` is an outcome, a label or `abandoned`."""
+
+    def batch(self, key: str, batch_key: str, done: int, total: int) -> None:
+        """How far a batch of the target is; all 0 when it is over."""
 
     def stopped(self, key: str, reason: str) -> None:
         """A target or the judge cannot be asked any more."""
@@ -134,21 +130,25 @@ class Scheduler:
         session_id: str,
         limits: Limits,
         budget: Budget,
+        batches: Mapping[str, BatchEndpoint] | None = None,
         clock: Callable[[], float] = anyio.current_time,
     ) -> None:
-        """`providers` maps each target's key to its provider; `limits` holds their accounts."""
+        """`providers` maps each target's key to its provider; `limits` holds their accounts.
+
+        `batches` holds the batch endpoint of each target that has one.
+        """
         self._plan = plan
-        self._store = store
+        self._recorder = Recorder(plan, store, session_id)
         self._providers = providers
+        self._batches = batches or {}
         self._judge = judge
         self._listener = listener
-        self._session_id = session_id
         self._limits = limits
         self._budget = budget
         self._clock = clock
         self._ending = Ending()
         self._under_way: set[_Asking] = set()
-        self._images_stored: set[str] = store.known_keys("images", "sha256")
+        self._runners: list[BatchRunner] = []
 
     async def run(self) -> Ending:
         """Carry out the plan.
@@ -158,12 +158,13 @@ class Scheduler:
         Raises:
             StoreError: the store cannot be written; what was acknowledged before is in it.
         """
-        await self._open_run()
+        await self._recorder.save_plan()
+        await self._recorder.save_event("started", {"pending": sum(self._plan.requests.values())})
         waiting, judged = anyio.create_memory_object_stream[Judging](math.inf)
         async with anyio.create_task_group() as everything:
 
             def save(change: Change) -> None:
-                everything.start_soon(self._save_change, change)
+                everything.start_soon(self._recorder.save_change, change)
 
             self._limits.observe(save)
             if self._judge is not None:
@@ -174,66 +175,27 @@ class Scheduler:
                 judged.close()
             async with waiting, anyio.create_task_group() as conversations:
                 for target in self._plan.targets:
-                    if mine := [c for c in self._plan.pending if c.target is target]:
-                        conversations.start_soon(self._converse_with, target, mine, waiting, everything)
-        await self._record("finished" if self._ending.complete else "stopped", asdict(self._ending))
+                    mine = [c for c in self._plan.pending if c.target is target]
+                    in_batches, others = self._divided(mine)
+                    if in_batches:
+                        conversations.start_soon(self._in_batches, target, in_batches, waiting)
+                    if others:
+                        conversations.start_soon(self._converse_with, target, others, waiting, everything)
+        await self._recorder.save_event(
+            "finished" if self._ending.complete else "stopped", asdict(self._ending)
+        )
         return self._ending
 
     def stop(self) -> None:
         """Begin nothing more; let what is in flight land, and give up what waits for a retry."""
         self._ending.interrupted = True
         self._limits.stop()
+        for runner in self._runners:
+            runner.stop()
         now = self._clock()
         for asking in self._under_way:
             if asking.waits_until > now:
                 asking.scope.cancel()
-
-    async def _open_run(self) -> None:
-        run_id = self._plan.run.run_id
-        known = self._store.known_keys("dialogues", "dialogue_key")
-        if run_id not in self._store.known_keys("runs", "run_id"):
-            await self._store.save(
-                self._plan.run,
-                *(target.row(run_id) for target in self._plan.targets),
-                *([self._plan.judge] if self._plan.judge is not None else []),
-                *(row for row in self._plan.dialogues if row.dialogue_key not in known),
-                *(
-                    RunDialogueRow(run_id, row.dialogue_key, self._plan.not_attempted.get(row.dialogue_key))
-                    for row in self._plan.dialogues
-                ),
-            )
-        known_steps = self._store.query(
-            "SELECT run_id, target_key, dialogue_key, turn, request_hash FROM steps WHERE run_id = ?",
-            [run_id],
-        )
-        recorded = {StepRow(*row) for row in known_steps.rows}
-        missing = [step for step in self._plan.steps if step not in recorded]
-        if missing:
-            await self._store.save(*missing)
-        await self._record("started", {"pending": sum(self._plan.requests.values())})
-
-    async def _save_change(self, change: Change) -> None:
-        await self._store.save(
-            LimitRow(
-                self._plan.run.run_id,
-                self._session_id,
-                datetime.now(UTC),
-                change.account,
-                change.reason,
-                change.limit,
-                change.in_flight,
-                change.rpm,
-                change.tpm,
-                change.pause_s,
-            )
-        )
-
-    async def _record(self, event: str, detail: Mapping[str, object]) -> None:
-        await self._store.save(
-            EventRow(
-                self._plan.run.run_id, self._session_id, datetime.now(UTC), event, json.dumps(dict(detail))
-            )
-        )
 
     async def _converse_with(
         self,
@@ -248,9 +210,7 @@ class Scheduler:
                     task = await self._turn(target, conversation, group, paid)
                     if task is None:
                         break
-                    if conversation.turns_left == 0 and self._judge is not None:
-                        paid[self._judge.key] -= 1
-                        waiting.send_nowait(task)
+                    self._hand_over(conversation, task, paid, waiting)
             finally:
                 self._budget.release(paid)
 
@@ -282,7 +242,7 @@ class Scheduler:
         def row(reply: Reply) -> TurnRow:
             nonlocal attempts
             attempts += 1
-            return self._turn_row(target, request, key, reply, attempts)
+            return self._recorder.turn_row(target, request, key, reply, attempts)
 
         try:
             reply = await self._ask(self._providers[target.key], request, row, target.key, group)
@@ -293,18 +253,17 @@ class Scheduler:
             self._listener.landed(target.key, "abandoned", Usage(), None)
             return None
         turn_row = row(reply)
-        images = [
-            ImageRow(i.sha256, i.media_type, i.size, i.width, i.height, path)
-            for path, i in conversation.images.items()
-            if i.sha256 not in self._images_stored
-        ]
-        self._images_stored.update(image.sha256 for image in images)
-        step = StepRow(self._plan.run.run_id, target.key, conversation.key, conversation.turn, key)
         with anyio.CancelScope(shield=True):
-            await self._store.save(turn_row, step, *images)
+            await self._recorder.save_turn(turn_row, [conversation])
         paid[target.key] -= 1
         self._budget.landed(target.key, turn_row.cost_usd, free=not reply.outcome.observed)
         self._listener.landed(target.key, reply.outcome, reply.usage, turn_row.cost_usd)
+        return self._advanced(conversation, request, key, reply)
+
+    def _advanced(
+        self, conversation: Conversation, request: Request, key: str, reply: Reply
+    ) -> Judging | None:
+        """Take a stored reply into its conversation; None when it cannot go on."""
         if not reply.outcome.observed:
             return None
         if conversation.turns_left > 1 and not continues(reply.outcome):
@@ -313,6 +272,76 @@ class Scheduler:
         conversation.replies.append(reply.text)
         conversation.turn += 1
         return task
+
+    def _hand_over(
+        self,
+        conversation: Conversation,
+        task: Judging,
+        paid: Counter[str],
+        waiting: MemoryObjectSendStream[Judging],
+    ) -> None:
+        """Give the last reply of a conversation to the judge, with the money that was set aside for it."""
+        if conversation.turns_left == 0 and self._judge is not None:
+            paid[self._judge.key] -= 1
+            waiting.send_nowait(task)
+
+    def _divided(self, pending: Sequence[Conversation]) -> tuple[list[Conversation], list[Conversation]]:
+        """Those that go in batches or are in one already, and the others."""
+        in_batches: list[Conversation] = []
+        others: list[Conversation] = []
+        for conversation in pending:
+            batched = self._plan.batch or conversation.next()[1] in self._plan.submitted
+            (in_batches if batched else others).append(conversation)
+        return in_batches, others
+
+    async def _in_batches(
+        self,
+        target: Target,
+        conversations: Sequence[Conversation],
+        waiting: MemoryObjectSendStream[Judging],
+    ) -> None:
+        key = target.key
+
+        async def land(
+            group: Sequence[Conversation], request_hash: str, reply: Reply, batch_key: str
+        ) -> None:
+            request = group[0].next()[0]
+            row = self._recorder.turn_row(target, request, request_hash, reply, 1, batch_key)
+            await self._recorder.save_turn(row, group)
+            self._budget.landed(key, row.cost_usd, free=not reply.outcome.observed)
+            paid = Counter({self._judge.key: len(group)} if self._judge is not None else {})
+            for number, conversation in enumerate(group):
+                first = number == 0
+                usage, usd = (reply.usage, row.cost_usd) if first else (Usage(), None)
+                self._listener.asking(key)
+                self._listener.landed(key, reply.outcome, usage, usd)
+                if (task := self._advanced(conversation, request, request_hash, reply)) is not None:
+                    self._hand_over(conversation, task, paid, waiting)
+            self._budget.release(paid)
+
+        def status(batch_key: str, done: int, total: int) -> None:
+            self._listener.batch(key, batch_key, done, total)
+
+        judge_key = None if self._judge is None else self._judge.key
+        runner = BatchRunner(
+            target,
+            self._batches[key],
+            self._recorder,
+            self._budget,
+            judge_key=judge_key,
+            land=land,
+            status=status,
+        )
+        self._runners.append(runner)
+        try:
+            await runner.run(conversations, send=self._plan.batch)
+        except* (TargetStoppedError, BatchRefusedError) as group:
+            leaf: BaseException = group
+            while isinstance(leaf, BaseExceptionGroup):
+                leaf = leaf.exceptions[0]
+            self._halt(key, str(leaf))
+        if runner.capped:
+            self._cap(key, runner.capped)
 
     async def _ask(
         self,
@@ -328,7 +357,7 @@ class Scheduler:
             self._under_way.add(asking)
 
             def on_retry(reply: Reply, wait_s: float) -> None:
-                group.start_soon(self._store.save, row(reply))
+                group.start_soon(self._recorder.store.save, row(reply))
                 self._listener.retrying(key, reply.error or reply.outcome, wait_s)
                 asking.waits_until = self._clock() + wait_s
                 if self._halted(key):
@@ -379,9 +408,9 @@ class Scheduler:
             self._budget.release({judge.key: 1})
             self._listener.landed(judge.key, "abandoned", Usage(), None)
             return
-        row = self._verdict_row(judge, task, verdict)
+        row = self._recorder.verdict_row(judge, task, verdict)
         with anyio.CancelScope(shield=True):
-            await self._store.save(row)
+            await self._recorder.store.save(row)
         free = verdict.reason in ("judge_error", "nothing_to_judge")
         self._budget.landed(judge.key, row.cost_usd, free=free)
         self._listener.landed(judge.key, verdict.label, verdict.usage, row.cost_usd)
@@ -407,65 +436,3 @@ class Scheduler:
         if key not in self._ending.stopped:
             self._ending.stopped[key] = reason
             self._listener.stopped(key, reason)
-
-    def _turn_row(self, target: Target, request: Request, key: str, reply: Reply, attempt: int) -> TurnRow:
-        usage = reply.usage
-        return TurnRow(
-            request_hash=key,
-            attempt=attempt,
-            run_id=self._plan.run.run_id,
-            session_id=self._session_id,
-            target_key=target.key,
-            outcome=reply.outcome.value,
-            text=reply.text,
-            reasoning=reply.reasoning,
-            finish_reason=reply.finish_reason,
-            error=reply.error,
-            status_code=reply.status_code,
-            resolved_model=reply.resolved_model,
-            response_id=reply.response_id,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-            cached_tokens=usage.cached_tokens,
-            cost_usd=cost(usage, target.prices),
-            started_at=reply.started_at or datetime.now(UTC),
-            latency_s=reply.latency_s,
-            request=messages_json(request.messages),
-            raw=reply.raw,
-        )
-
-    def _verdict_row(self, judge: LLMJudge, task: Judging, verdict: Verdict) -> VerdictRow:
-        prices = json.loads(self._plan.judge.prices) if self._plan.judge and self._plan.judge.prices else None
-        return VerdictRow(
-            verdict_hash=judge.verdict_hash(task.request_hash, task.dialogue_key),
-            judge_key=judge.key,
-            request_hash=task.request_hash,
-            dialogue_key=task.dialogue_key,
-            run_id=self._plan.run.run_id,
-            session_id=self._session_id,
-            label=verdict.label,
-            reason=verdict.reason,
-            refusal=verdict.refusal,
-            explanation=verdict.explanation,
-            raw=verdict.raw,
-            prompt_tokens=verdict.usage.prompt_tokens,
-            completion_tokens=verdict.usage.completion_tokens,
-            cost_usd=cost(verdict.usage, prices),
-            recorded_at=datetime.now(UTC),
-            latency_s=verdict.latency_s,
-        )
-
-
-def cost(usage: Usage, prices: Mapping[str, float] | None) -> float | None:
-    """US dollars of one call: what the endpoint states wins, None where no price is known."""
-    if usage.cost_usd is not None:
-        return usage.cost_usd
-    if prices is None or usage.prompt_tokens is None:
-        return None
-    cached = usage.cached_tokens or 0
-    return (
-        (usage.prompt_tokens - cached) * prices.get("input", 0.0)
-        + cached * prices.get("cached_input", prices.get("input", 0.0))
-        + (usage.completion_tokens or 0) * prices.get("output", 0.0)
-    )

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from safemt_client.budget import money
 from safemt_client.estimate import Estimate, of_judge, of_target, seconds_at
-from safemt_client.plan import Plan
+from safemt_client.plan import Plan, Target
 from safemt_client.prices import spent_of
 from safemt_client.progress import span
 from safemt_client.results.report import report
@@ -73,6 +73,13 @@ def _range(estimate: Estimate) -> str:
     return f"{tokens}, free" if estimate.usd[1] == 0 else f"{tokens}, {_dollars(estimate.usd)}"
 
 
+def _in_batches(plan: Plan, target: Target) -> str:
+    submitted = sum(c.target is target and c.next()[1] in plan.submitted for c in plan.pending)
+    parts = ["in batches at half the price"] if plan.batch else []
+    parts += [f"{submitted} of them in batches under way"] if submitted else []
+    return f" ({', '.join(parts)})" if parts else ""
+
+
 def _dollars(usd: tuple[float, float]) -> str:
     return " to ".join(dict.fromkeys(map(money, usd)))
 
@@ -119,7 +126,7 @@ def show_plan(
     for target in plan.targets:
         estimates.append(estimate := of_target(plan, target))
         say(
-            f"  {plain(target.name)}: {estimate.calls} calls to make, "
+            f"  {plain(target.name)}: {estimate.calls} calls to make{_in_batches(plan, target)}, "
             f"{plan.cached_turns.get(target.key, 0)} in the store; {_range(estimate)}"
         )
     if plan.judge is not None:

@@ -24,9 +24,10 @@ from safemt_client.judges.rubric import load_rubric
 from safemt_client.plan import Plan, Target, make_plan, run_fingerprint, select
 from safemt_client.prices import check_prices, prices_of, spent_of, stored_prices
 from safemt_client.progress import Progress
+from safemt_client.providers.batches import BatchEndpoint
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits import Limits
-from safemt_client.providers.names import ProviderSpec, build, resolve
+from safemt_client.providers.names import ProviderSpec, build, build_batches, resolve
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Image, Provider, Sampling
 from safemt_client.results.store import Store
@@ -41,7 +42,7 @@ _FIRST_IN_FLIGHT, _MOST_IN_FLIGHT = 8, 512
 _NOT_RESULTS = {
     *("provider", "base_url", "data", "db", "dry_run", "fresh", "new_run", "quiet", "min_coverage"),
     *("rpm", "tpm", "max_concurrency", "max_wait", "attempt_timeout", "turn_timeout"),
-    *("max_cost", "price"),
+    *("max_cost", "price", "batch"),
     *("judge", "judge_base_url", "follow_links"),
 }
 
@@ -66,6 +67,7 @@ class Parts:
             start=settings.max_concurrency or _FIRST_IN_FLIGHT,
         )
         self.providers: dict[str, Provider] = {}
+        self.batches: dict[str, BatchEndpoint] = {}
         self.accounts: dict[str, str] = {}
 
     def spec(self, name: str, base_url: str | None) -> ProviderSpec:
@@ -86,6 +88,10 @@ class Parts:
             attempt_timeout_s=settings.attempt_timeout,
             turn_timeout_s=settings.turn_timeout,
         )
+
+    def batch_endpoint(self, spec: ProviderSpec, provider: Provider) -> BatchEndpoint | None:
+        """The batch endpoint beside a provider, None where the vendor has none."""
+        return build_batches(spec, provider, transport=self._transport, max_wait_s=self._settings.max_wait)
 
     def judge(self) -> LLMJudge | None:
         """The judge of the settings, None for `--judge none`."""
@@ -133,7 +139,11 @@ def targets_of(settings: RunSettings, parts: Parts, store: Store | None) -> list
         targets = [replace(target, sample=sample) for target in targets]
     for target in targets:
         spec = parts.spec(target.name, settings.base_url)
-        parts.providers[target.key] = parts.provider(spec)
+        provider = parts.providers[target.key] = parts.provider(spec)
+        if (endpoint := parts.batch_endpoint(spec, provider)) is not None:
+            parts.batches[target.key] = endpoint
+        elif settings.batch:
+            raise InputError(f"--batch: no batch API of {target.name} is known here: leave it out")
         parts.accounts[target.key] = spec.account
     return targets
 
@@ -193,6 +203,11 @@ async def prepare_images(
 async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> tuple[Plan, LLMJudge | None]:
     """Read the data, resolve every name and compare with the store. Nothing is sent."""
     dataset = open_dataset(settings.dataset, follow_links=settings.follow_links)
+    if settings.batch and settings.history == "live":
+        raise InputError(
+            "--batch: in live history each turn needs the reply before it: leave --batch out, "
+            "or take --history scripted"
+        )
     if dataset.live_only and settings.history != "live":
         raise InputError(f"{settings.data}: has no scripted assistant turns: add --history live")
     unknown = set(settings.scenario or ()) - {d.scenario for d in dataset.dialogues}
@@ -238,6 +253,7 @@ async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> 
         images=await prepare_images(dataset, chosen, settings),
         settings=results,
         store=store,
+        batch=settings.batch,
     )
     check_prices(plan, settings)
     return plan, judge
@@ -281,6 +297,7 @@ async def run_session(
         session_id=uuid.uuid4().hex[:12],
         limits=parts.limits,
         budget=Budget(settings.max_cost, spent=spent, first=first),
+        batches=parts.batches,
     )
     async with anyio.create_task_group() as group:
         group.start_soon(_listen, scheduler, progress, group.cancel_scope)

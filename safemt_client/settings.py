@@ -44,6 +44,7 @@ class RunSettings(BaseModel):
     max_concurrency: int | None = Field(None, ge=1, le=10_000)
     max_cost: float | None = Field(None, gt=0)
     price: list[str] | None = None
+    batch: bool = False
     max_wait: float = Field(3600, ge=0)
     attempt_timeout: float = Field(180, gt=0)
     turn_timeout: float = Field(7200, gt=0)

@@ -22,6 +22,8 @@ from typing import Any
 import anyio
 from aiohttp import web
 
+from safemt_client.demo.batches import BatchRoutes
+
 __all__ = ["demo_answers", "serve_demo"]
 
 _REPLY = re.compile(r"<reply ([0-9a-f]{12})>\n(.*)\n</reply \1>", re.DOTALL)
@@ -45,6 +47,15 @@ class _Demo:
     async def chat(self, request: web.Request) -> web.Response:
         try:
             body = await request.json()
+        except ValueError:
+            body = None
+        await anyio.sleep(self.latency_s)
+        status, content = await self.complete(body)
+        return web.json_response(content, status=status)
+
+    async def complete(self, body: Any) -> tuple[int, dict[str, Any]]:
+        """Status and body of the answer to one chat completion."""
+        try:
             model, messages = body["model"], body["messages"]
             texts = [(message["role"], _text(message["content"])) for message in messages]
         except (ValueError, KeyError, TypeError):
@@ -52,31 +63,28 @@ class _Demo:
         if model not in ("demo", "demo-judge"):
             return _error(404, "model_not_found", f"there is no model {str(model)[:60]!r}")
         self.counts[model] += 1
-        await anyio.sleep(self.latency_s)
         users = [text for role, text in texts if role == "user"]
         if not users:
             return _error(400, "invalid_request_error", "no user message")
         reply = _judge(users[0]) if model == "demo-judge" else _answer(users[-1], len(users))
         prompt = sum(len(text.split()) for _, text in texts)
-        return web.json_response(
-            {
-                "id": f"demo-{self.counts.total()}",
-                "object": "chat.completion",
-                "model": model,
-                "choices": [
-                    {
-                        "index": 0,
-                        "message": {"role": "assistant", "content": reply},
-                        "finish_reason": "stop",
-                    }
-                ],
-                "usage": {
-                    "prompt_tokens": prompt,
-                    "completion_tokens": len(reply.split()),
-                    "total_tokens": prompt + len(reply.split()),
-                },
-            }
-        )
+        return 200, {
+            "id": f"demo-{self.counts.total()}",
+            "object": "chat.completion",
+            "model": model,
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": reply},
+                    "finish_reason": "stop",
+                }
+            ],
+            "usage": {
+                "prompt_tokens": prompt,
+                "completion_tokens": len(reply.split()),
+                "total_tokens": prompt + len(reply.split()),
+            },
+        }
 
     async def models(self, request: web.Request) -> web.Response:
         names = [{"id": name, "object": "model"} for name in ("demo", "demo-judge")]
@@ -111,8 +119,8 @@ def _judge(prompt: str) -> str:
     )
 
 
-def _error(status: int, code: str, message: str) -> web.Response:
-    return web.json_response({"error": {"code": code, "message": message}}, status=status)
+def _error(status: int, code: str, message: str) -> tuple[int, dict[str, Any]]:
+    return status, {"error": {"code": code, "message": message}}
 
 
 @asynccontextmanager
@@ -122,6 +130,7 @@ async def serve_demo(latency_s: float = 0.02, port: int = 0) -> AsyncIterator[st
     app = web.Application(client_max_size=64 * 2**20)
     app.router.add_post("/v1/chat/completions", demo.chat)
     app.router.add_get("/v1/models", demo.models)
+    BatchRoutes(demo.complete, seconds=0.5).add_to(app)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:

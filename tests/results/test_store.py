@@ -41,6 +41,7 @@ TURN = TurnRow(
     latency_s=0.1,
     request="[]",
     raw=None,
+    batch_key=None,
 )
 
 
@@ -166,3 +167,28 @@ def test_what_is_no_store(tmp_path: Path, make: object, said: str) -> None:
 def test_there_is_no_such_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no folder"):
         Store.open(tmp_path / "none" / "d.duckdb")
+
+
+def test_a_store_from_before_batches_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "old.duckdb"
+    Store.open(path).close()
+    with duckdb.connect(path) as old:
+        for (view,) in old.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall():
+            old.execute(f"DROP VIEW {view}")
+        for change in (
+            "DROP TABLE batches",
+            "DROP TABLE batch_requests",
+            "ALTER TABLE turns DROP COLUMN batch_key",
+            "ALTER TABLE turns ALTER latency_s SET NOT NULL",
+            "ALTER TABLE verdicts DROP COLUMN cached_tokens",
+            "DELETE FROM schema_migrations WHERE version > 2",
+        ):
+            old.execute(change)
+    with Store.open(path) as store:
+        store.save_now(replace(TURN, latency_s=None, batch_key="b"))
+        assert store.query("SELECT latency_s, batch_key FROM turns").rows == [(None, "b")]
+        comments = store.query(
+            "SELECT count(*) FROM duckdb_columns() WHERE database_name = 'store' AND comment IS NULL "
+            "AND table_name IN ('turns', 'verdicts', 'batches', 'batch_requests')"
+        )
+        assert comments.rows == [(0,)]

@@ -1,0 +1,130 @@
+"""Batches of Anthropic's Messages API; requests and replies are translated by litellm, as single calls are.
+
+Source: Anthropic's API reference, "Message Batches".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import anyio
+import orjson
+
+from safemt_client.providers.batches import (
+    BatchEndpoint,
+    BatchRefusedError,
+    BatchState,
+    RemoteBatch,
+    as_count,
+    moment,
+    read_lines,
+)
+from safemt_client.providers.errors import SafemtError
+from safemt_client.providers.litellm_client import LiteLLM, from_anthropic, to_anthropic
+from safemt_client.providers.outcomes import error_reply, one_line
+from safemt_client.providers.types import Observer, Outcome, Reply, Request
+
+__all__ = ["AnthropicBatches"]
+
+_STATUS = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+_PAGES = 20
+
+
+class AnthropicBatches(BatchEndpoint):
+    """Batches of the model that `provider` asks one by one."""
+
+    def __init__(self, provider: LiteLLM, *, model: str, api_key: str, **options: Any) -> None:
+        """`options` are those of `BatchEndpoint`."""
+        headers = {"x-api-key": api_key, "anthropic-version": "2023-06-01"}
+        super().__init__(headers=headers, secret=api_key, **options)
+        self._provider = provider
+        self._model = model
+
+    async def encode(self, custom_id: str, request: Request) -> bytes:
+        """One entry of `requests`."""
+        messages, options = await self._provider.arguments(request)
+        # In a thread: the first call imports litellm, which takes seconds.
+        try:
+            params = await anyio.to_thread.run_sync(to_anthropic, self._model, messages, options)
+        except SafemtError as error:
+            raise BatchRefusedError(str(error)) from None
+        return orjson.dumps({"custom_id": custom_id, "params": params})
+
+    async def submit(self, mark: str, lines: Sequence[bytes], on_retry: Observer | None = None) -> str:
+        """Begin a batch. Anthropic keeps no name of ours for it."""
+        begun = await self._call_json(
+            "POST",
+            "/v1/messages/batches",
+            content=b'{"requests":[' + b",".join(lines) + b"]}",
+            headers={"Content-Type": "application/json"},
+            on_retry=on_retry,
+            begins=True,
+        )
+        if not isinstance(begun.get("id"), str):
+            raise BatchRefusedError("POST /v1/messages/batches: the answer holds no id")
+        return str(begun["id"])
+
+    async def list_since(self, since: datetime) -> list[RemoteBatch]:
+        """The account's batches since then, newest first."""
+        found: list[RemoteBatch] = []
+        after = ""
+        for _ in range(_PAGES):
+            page = await self._call_json("GET", f"/v1/messages/batches?limit=100{after}")
+            batches = [batch for batch in page.get("data") or () if isinstance(batch, dict)]
+            for batch in batches:
+                created = moment(batch.get("created_at"))
+                if created < since:
+                    return found
+                total = sum(as_count(count) for count in (batch.get("request_counts") or {}).values())
+                found.append(RemoteBatch(str(batch.get("id")), created, total))
+            if not batches or not page.get("has_more"):
+                break
+            after = f"&after_id={batches[-1].get('id')}"
+        return found
+
+    async def state(self, batch_id: str) -> BatchState:
+        """How far the batch is."""
+        batch = await self._call_json("GET", f"/v1/messages/batches/{batch_id}")
+        counts = {name: as_count(count) for name, count in (batch.get("request_counts") or {}).items()}
+        total = sum(counts.values())
+        ended = batch.get("processing_status") == "ended"
+        return BatchState("ended" if ended else "running", total - counts.get("processing", 0), total)
+
+    async def results(self, batch_id: str) -> dict[str, Reply]:
+        """What the results hold; those of expired and cancelled requests can be asked again."""
+        # Not `results_url`: a key goes to the address that the user named, nowhere else.
+        body = await self._call("GET", f"/v1/messages/batches/{batch_id}/results")
+        found: dict[str, Reply] = {}
+        for line in read_lines([body]):
+            if isinstance(custom_id := line.get("custom_id"), str):
+                result = line.get("result")
+                found.setdefault(custom_id, _reply(result if isinstance(result, dict) else {}))
+        return found
+
+
+def _reply(result: dict[str, Any]) -> Reply:
+    kind, message = result.get("type"), result.get("message")
+    if kind == "succeeded" and isinstance(message, dict):
+        return from_anthropic(message)
+    if kind == "errored":
+        outer = result.get("error")
+        error = outer.get("error") if isinstance(outer, dict) and "error" in outer else outer
+        said = error if isinstance(error, dict) else {}
+        status = _STATUS.get(str(said.get("type")), 500)
+        return error_reply(status, {}, orjson.dumps({"error": said}))
+    return Reply(
+        Outcome.ERROR_TRANSIENT, error=one_line(f"the request was {kind}"), raw=orjson.dumps(result).decode()
+    )

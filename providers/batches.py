@@ -1,0 +1,221 @@
+"""Batch endpoints: many independent requests handed over at once, answered within a day at half the price.
+
+A request's custom id is its request hash (64 hexadecimal digits, the longest that vendors take): so results
+say themselves which turn they belong to, in whatever order they come, and after whatever interruption.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import anyio
+import httpx
+import orjson
+
+from safemt_client.providers.errors import SafemtError, TargetStoppedError
+from safemt_client.providers.outcomes import error_reply, one_line
+from safemt_client.providers.retry import with_retries
+from safemt_client.providers.transport import (
+    BodyTooLargeError,
+    ConnectionFailedError,
+    base_headers,
+    fetch,
+)
+from safemt_client.providers.types import Observer, Outcome, Reply, Request
+
+__all__ = ["BatchEndpoint", "BatchRefusedError", "BatchState", "BatchUnsureError", "RemoteBatch"]
+
+_MOST_RESULTS = 512 * 2**20
+_CALL_TIMEOUT_S = 900.0
+
+
+class BatchRefusedError(SafemtError):
+    """The endpoint does not take a batch, or does not know it (any more: `status` 404)."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class BatchUnsureError(SafemtError):
+    """Whether the endpoint has begun a batch is not known: the answer to the submission never came whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchState:
+    """How far a batch is: `ended` has results (of all requests or some), `failed` has none, `error` says why.
+
+    `done` of `total` requests are answered; both are 0 while the endpoint does not say.
+    """
+
+    status: Literal["running", "ended", "failed"]
+    done: int = 0
+    total: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteBatch:
+    """A batch that the endpoint lists. `mark` is our name for it, where the endpoint keeps one."""
+
+    id: str
+    created_at: datetime
+    total: int
+    mark: str | None = None
+
+
+class BatchEndpoint(ABC):
+    """One model's way to batches. Failures of the connection and of the server are tried again."""
+
+    most_requests = 10_000
+    """Requests of one batch at most; vendors take 50,000 to 100,000, but the results must fit into memory."""
+    most_bytes = 64 * 2**20
+    """Bytes of one batch at most; vendors take 200 MB to 256 MB."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        headers: dict[str, str],
+        transport: httpx.AsyncBaseTransport,
+        max_wait_s: float,
+        secret: str | None,
+    ) -> None:
+        """`secret` is what must never stand in a message: the API key."""
+        self._base_url = base_url.rstrip("/")
+        self._headers = base_headers(httpx.URL(base_url)) | headers
+        self._transport = transport
+        self._max_wait_s = max_wait_s
+        self._secret = secret
+
+    @abstractmethod
+    async def encode(self, custom_id: str, request: Request) -> bytes:
+        """One request as it stands in a batch: JSON on one line."""
+
+    @abstractmethod
+    async def submit(self, mark: str, lines: Sequence[bytes], on_retry: Observer | None = None) -> str:
+        """Hand a batch over; return the endpoint's id of it. `mark` is our name for it.
+
+        Raises:
+            BatchRefusedError: the endpoint does not take it.
+            BatchUnsureError: it may have been begun; `list_since` tells.
+            TargetStoppedError: authentication, quota or model name is wrong.
+        """
+
+    @abstractmethod
+    async def list_since(self, since: datetime) -> list[RemoteBatch]:
+        """The batches that the account has begun since then: to find one whose id was lost in a kill."""
+
+    @abstractmethod
+    async def state(self, batch_id: str) -> BatchState:
+        """How far the batch is.
+
+        Raises:
+            BatchRefusedError: with status 404, the endpoint does not know it any more.
+        """
+
+    @abstractmethod
+    async def results(self, batch_id: str) -> dict[str, Reply]:
+        """The replies of an ended batch by custom id, in no order; some may be missing.
+
+        Of results with the same id the first counts. Lines that cannot be read are left out.
+        """
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        on_retry: Observer | None = None,
+        begins: bool = False,
+    ) -> bytes:
+        """One call with retries; the body of its success. What `begins` a batch is not sent again blindly."""
+        url = httpx.URL(path if path.startswith("http") else f"{self._base_url}{path}")
+        body = b""
+
+        async def attempt() -> Reply:
+            nonlocal body
+            try:
+                with anyio.fail_after(_CALL_TIMEOUT_S):
+                    response = await fetch(
+                        self._transport,
+                        method,
+                        url,
+                        headers=self._headers | (headers or {}),
+                        content=content,
+                        most=_MOST_RESULTS,
+                    )
+            except (TimeoutError, ConnectionFailedError) as error:
+                text = self._redact(one_line(str(error) or f"no answer within {_CALL_TIMEOUT_S:g} s"))
+                if begins:
+                    raise BatchUnsureError(text) from None
+                return Reply(Outcome.ERROR_TRANSIENT, error=text)
+            except BodyTooLargeError as error:
+                return Reply(Outcome.ERROR_PERMANENT, error=str(error), status_code=error.status)
+            if response.status == 200:
+                body = response.body
+                return Reply(Outcome.ANSWERED, status_code=200)
+            reply = error_reply(response.status, response.headers, response.body)
+            if begins and response.status in (500, 502, 504, 520, 522, 524):
+                raise BatchUnsureError(f"HTTP {response.status}: {self._redact(reply.error or '')}")
+            return replace(reply, error=self._redact(reply.error or ""), raw=None)
+
+        try:
+            reply = await with_retries(attempt, max_wait_s=self._max_wait_s, on_retry=on_retry)
+        except TargetStoppedError as error:
+            # A batch or a file may be gone without anything being wrong with the target.
+            if not isinstance(error.reply, Reply) or error.reply.status_code != 404:
+                raise
+            reply = error.reply
+        if reply.outcome is not Outcome.ANSWERED:
+            where = f"{method} {url.path}"
+            raise BatchRefusedError(f"{where} (HTTP {reply.status_code}): {reply.error}", reply.status_code)
+        return body
+
+    async def _call_json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        try:
+            found = orjson.loads(await self._call(method, path, **options))
+        except orjson.JSONDecodeError:
+            found = None
+        if not isinstance(found, dict):
+            raise BatchRefusedError(f"{method} {path}: the body is not a JSON object")
+        return found
+
+    def _redact(self, text: str) -> str:
+        return text.replace(self._secret, "[key]") if self._secret else text
+
+
+def read_lines(bodies: Iterable[bytes]) -> list[dict[str, Any]]:
+    """The JSON objects of JSONL bodies; lines that are none are left out: their requests have no result."""
+    found = []
+    for body in bodies:
+        for line in body.splitlines():
+            try:
+                content = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                continue
+            if isinstance(content, dict):
+                found.append(content)
+    return found
+
+
+def moment(value: object) -> datetime:
+    """A time as endpoints give it: seconds since 1970, or ISO 8601; the present if it is neither."""
+    try:
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC)
+        then = datetime.fromisoformat(str(value))
+        return then if then.tzinfo else then.replace(tzinfo=UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.now(UTC)
+
+
+def as_count(value: object) -> int:
+    """A count of an endpoint, 0 if it is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

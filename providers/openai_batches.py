@@ -1,0 +1,168 @@
+"""Batches of OpenAI and of those who follow it: a file is uploaded, a batch made of it, results downloaded.
+
+Source: OpenAI's API reference, "Files" and "Batch".
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from safemt_client.providers.batches import (
+    BatchEndpoint,
+    BatchRefusedError,
+    BatchState,
+    RemoteBatch,
+    as_count,
+    moment,
+    read_lines,
+)
+from safemt_client.providers.openai_compatible import OpenAICompatible
+from safemt_client.providers.outcomes import classify_response, one_line
+from safemt_client.providers.types import Observer, Outcome, Reply, Request
+
+__all__ = ["OpenAIBatches"]
+
+_MARK = "safemt_batch"
+_RUNNING = {"validating", "in_progress", "finalizing", "cancelling"}
+_PAGES = 20
+
+
+class OpenAIBatches(BatchEndpoint):
+    """Batches of the model that `provider` asks one by one; the bodies are the same."""
+
+    def __init__(self, provider: OpenAICompatible, **options: Any) -> None:
+        """`options` are those of `BatchEndpoint`."""
+        super().__init__(**options)
+        self._provider = provider
+
+    async def encode(self, custom_id: str, request: Request) -> bytes:
+        """One line of the input file."""
+        return orjson.dumps(
+            {
+                "custom_id": custom_id,
+                "method": "POST",
+                "url": "/v1/chat/completions",
+                "body": await self._provider.body(request),
+            }
+        )
+
+    async def submit(self, mark: str, lines: Sequence[bytes], on_retry: Observer | None = None) -> str:
+        """Upload the file and begin the batch."""
+        boundary = uuid.uuid4().hex
+        content = b"\r\n".join(
+            [
+                f"--{boundary}".encode(),
+                b'Content-Disposition: form-data; name="purpose"',
+                b"",
+                b"batch",
+                f"--{boundary}".encode(),
+                f'Content-Disposition: form-data; name="file"; filename="{mark}.jsonl"'.encode(),
+                b"Content-Type: application/jsonl",
+                b"",
+                b"\n".join(lines),
+                f"--{boundary}--".encode(),
+                b"",
+            ]
+        )
+        file = await self._call_json(
+            "POST",
+            "/files",
+            content=content,
+            headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
+            on_retry=on_retry,
+        )
+        begun = await self._call_json(
+            "POST",
+            "/batches",
+            content=orjson.dumps(
+                {
+                    "input_file_id": file.get("id"),
+                    "endpoint": "/v1/chat/completions",
+                    "completion_window": "24h",
+                    "metadata": {_MARK: mark},
+                }
+            ),
+            headers={"Content-Type": "application/json"},
+            on_retry=on_retry,
+            begins=True,
+        )
+        if not isinstance(begun.get("id"), str):
+            raise BatchRefusedError("POST /batches: the answer holds no id")
+        return str(begun["id"])
+
+    async def list_since(self, since: datetime) -> list[RemoteBatch]:
+        """The account's batches since then, newest first."""
+        found: list[RemoteBatch] = []
+        after = ""
+        for _ in range(_PAGES):
+            page = await self._call_json("GET", f"/batches?limit=100{after}")
+            batches = [batch for batch in page.get("data") or () if isinstance(batch, dict)]
+            for batch in batches:
+                created = moment(batch.get("created_at"))
+                if created < since:
+                    return found
+                counts, metadata = batch.get("request_counts") or {}, batch.get("metadata") or {}
+                found.append(
+                    RemoteBatch(
+                        str(batch.get("id")), created, as_count(counts.get("total")), metadata.get(_MARK)
+                    )
+                )
+            if not batches or not page.get("has_more"):
+                break
+            after = f"&after={batches[-1].get('id')}"
+        return found
+
+    async def state(self, batch_id: str) -> BatchState:
+        """How far the batch is."""
+        batch = await self._call_json("GET", f"/batches/{batch_id}")
+        counts = batch.get("request_counts") or {}
+        done = as_count(counts.get("completed")) + as_count(counts.get("failed"))
+        total = as_count(counts.get("total"))
+        status = batch.get("status")
+        if status in _RUNNING:
+            return BatchState("running", done, total)
+        if status == "failed":
+            return BatchState("failed", done, total, _errors(batch))
+        return BatchState("ended", done, total, None if status == "completed" else f"the batch was {status}")
+
+    async def results(self, batch_id: str) -> dict[str, Reply]:
+        """What the output file and the error file hold."""
+        batch = await self._call_json("GET", f"/batches/{batch_id}")
+        files = [batch.get(name) for name in ("output_file_id", "error_file_id")]
+        bodies = [await self._call("GET", f"/files/{file}/content") for file in files if file]
+        found: dict[str, Reply] = {}
+        for line in read_lines(bodies):
+            if isinstance(custom_id := line.get("custom_id"), str):
+                found.setdefault(custom_id, _reply(line))
+        return found
+
+
+def _reply(line: dict[str, Any]) -> Reply:
+    response, error = line.get("response"), line.get("error")
+    if isinstance(response, dict) and response.get("body") is not None:
+        status = response.get("status_code")
+        return classify_response(
+            status if isinstance(status, int) else 200, {}, orjson.dumps(response["body"])
+        )
+    said = error if isinstance(error, dict) else {}
+    text = one_line(" ".join(str(said[name]) for name in ("code", "message") if said.get(name)))
+    # Expired or cancelled before its turn came: nothing was said about the request itself.
+    return Reply(
+        Outcome.ERROR_TRANSIENT, error=text or "no response in the batch", raw=orjson.dumps(line).decode()
+    )
+
+
+def _errors(batch: dict[str, Any]) -> str:
+    errors = batch.get("errors")
+    listed = errors.get("data") if isinstance(errors, dict) else errors
+    said = [
+        " ".join(str(error[name]) for name in ("code", "message") if error.get(name))
+        for error in listed or ()
+        if isinstance(error, dict)
+    ]
+    return one_line("; ".join(said)) or "no reason given"

@@ -1,0 +1,195 @@
+"""What a session writes into the store: rows made of what the scheduler knows, saved before it counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from safemt_client.conversation import messages_json
+from safemt_client.judges.llm import LLMJudge, Verdict
+from safemt_client.plan import Conversation, Judging, Plan, Target
+from safemt_client.prices import cost
+from safemt_client.providers.limits import Change
+from safemt_client.providers.types import Reply, Request
+from safemt_client.results.rows import (
+    BatchRequestRow,
+    BatchRow,
+    EventRow,
+    ImageRow,
+    LimitRow,
+    RunDialogueRow,
+    StepRow,
+    TurnRow,
+    VerdictRow,
+)
+from safemt_client.results.store import Store
+
+__all__ = ["Recorder"]
+
+
+class Recorder:
+    """Writes one session of a plan. Each `save_...` returns once its rows are committed.
+
+    Raises:
+        StoreError: from each of them: the store cannot be written; what was committed before is in it.
+    """
+
+    def __init__(self, plan: Plan, store: Store, session_id: str) -> None:
+        self.store = store
+        self._plan = plan
+        self._run_id = plan.run.run_id
+        self._session_id = session_id
+        self._images_stored: set[str] = store.known_keys("images", "sha256")
+        prices = plan.judge.prices if plan.judge is not None else None
+        self._judge_prices: Mapping[str, float] | None = None if prices is None else json.loads(prices)
+
+    async def save_plan(self) -> None:
+        """The run and what it plans, where the store does not hold them yet; the steps known already."""
+        plan, run_id = self._plan, self._run_id
+        known = self.store.known_keys("dialogues", "dialogue_key")
+        if run_id not in self.store.known_keys("runs", "run_id"):
+            await self.store.save(
+                plan.run,
+                *(target.row(run_id) for target in plan.targets),
+                *([plan.judge] if plan.judge is not None else []),
+                *(row for row in plan.dialogues if row.dialogue_key not in known),
+                *(
+                    RunDialogueRow(run_id, row.dialogue_key, plan.not_attempted.get(row.dialogue_key))
+                    for row in plan.dialogues
+                ),
+            )
+        known_steps = self.store.query(
+            "SELECT run_id, target_key, dialogue_key, turn, request_hash FROM steps WHERE run_id = ?",
+            [run_id],
+        )
+        recorded = {StepRow(*row) for row in known_steps.rows}
+        missing = [step for step in plan.steps if step not in recorded]
+        if missing:
+            await self.store.save(*missing)
+
+    async def save_event(self, event: str, detail: Mapping[str, object]) -> None:
+        """A session started, finished or stopped."""
+        await self.store.save(
+            EventRow(self._run_id, self._session_id, datetime.now(UTC), event, json.dumps(dict(detail)))
+        )
+
+    async def save_change(self, change: Change) -> None:
+        """The limits of an account have changed."""
+        await self.store.save(
+            LimitRow(
+                self._run_id,
+                self._session_id,
+                datetime.now(UTC),
+                change.account,
+                change.reason,
+                change.limit,
+                change.in_flight,
+                change.rpm,
+                change.tpm,
+                change.pause_s,
+            )
+        )
+
+    async def save_turn(self, row: TurnRow, conversations: Sequence[Conversation]) -> None:
+        """A reply that holds for these conversations, with their steps and the images that were sent."""
+        images = [
+            ImageRow(i.sha256, i.media_type, i.size, i.width, i.height, path)
+            for conversation in conversations
+            for path, i in conversation.images.items()
+            if i.sha256 not in self._images_stored
+        ]
+        self._images_stored.update(image.sha256 for image in images)
+        steps = [
+            StepRow(self._run_id, row.target_key, conversation.key, conversation.turn, row.request_hash)
+            for conversation in conversations
+        ]
+        await self.store.save(row, *steps, *images)
+
+    async def save_batch(
+        self,
+        batch_key: str,
+        target: Target,
+        event: str,
+        *,
+        remote_id: str | None,
+        requests: int,
+        detail: str | None = None,
+        hashes: Sequence[str] = (),
+    ) -> None:
+        """A batch was intended (then with the `hashes` of its requests), submitted, or is over."""
+        await self.store.save(
+            BatchRow(
+                batch_key,
+                self._run_id,
+                self._session_id,
+                target.key,
+                target.identity,
+                datetime.now(UTC),
+                event,
+                remote_id,
+                requests,
+                detail,
+            ),
+            *(BatchRequestRow(batch_key, request_hash) for request_hash in hashes),
+        )
+
+    def turn_row(
+        self,
+        target: Target,
+        request: Request,
+        key: str,
+        reply: Reply,
+        attempt: int,
+        batch_key: str | None = None,
+    ) -> TurnRow:
+        """The row of one attempt at a request."""
+        usage = reply.usage
+        return TurnRow(
+            request_hash=key,
+            attempt=attempt,
+            run_id=self._run_id,
+            session_id=self._session_id,
+            target_key=target.key,
+            outcome=reply.outcome.value,
+            text=reply.text,
+            reasoning=reply.reasoning,
+            finish_reason=reply.finish_reason,
+            error=reply.error,
+            status_code=reply.status_code,
+            resolved_model=reply.resolved_model,
+            response_id=reply.response_id,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            cached_tokens=usage.cached_tokens,
+            cost_usd=cost(usage, target.prices, batch=batch_key is not None),
+            started_at=reply.started_at or datetime.now(UTC),
+            latency_s=reply.latency_s if batch_key is None else None,
+            request=messages_json(request.messages),
+            raw=reply.raw,
+            batch_key=batch_key,
+        )
+
+    def verdict_row(self, judge: LLMJudge, task: Judging, verdict: Verdict) -> VerdictRow:
+        """The row of one verdict."""
+        usage = verdict.usage
+        return VerdictRow(
+            verdict_hash=judge.verdict_hash(task.request_hash, task.dialogue_key),
+            judge_key=judge.key,
+            request_hash=task.request_hash,
+            dialogue_key=task.dialogue_key,
+            run_id=self._run_id,
+            session_id=self._session_id,
+            label=verdict.label,
+            reason=verdict.reason,
+            refusal=verdict.refusal,
+            explanation=verdict.explanation,
+            raw=verdict.raw,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cost_usd=cost(usage, self._judge_prices),
+            recorded_at=datetime.now(UTC),
+            latency_s=verdict.latency_s,
+            cached_tokens=usage.cached_tokens,
+        )

@@ -1,0 +1,175 @@
+"""Batches end to end: killed in every state and resumed; nothing is lost, nothing is paid twice."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+ITEMS = 10
+
+
+def start(*words: str, cwd: Path, **env: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *words],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(path: Path, *processes: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        for process in processes:
+            assert process.poll() is None, process.communicate()
+        os.sched_yield()
+
+
+@contextmanager
+def server(folder: Path, point: str = "nowhere") -> Iterator[str]:
+    words = [str(folder / name) for name in ("port", "counts", "held")]
+    process = start(str(HERE / "batch_server.py"), *words, point, cwd=folder)
+    try:
+        wait_for(folder / "port", process)
+        yield f"http://127.0.0.1:{(folder / 'port').read_text()}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    """20 dialogues, each a request of its own."""
+    with (tmp_path / "data.jsonl").open("w") as file:
+        for item in range(ITEMS):
+            for length in (1, 2):
+                ask = {"role": "user", "content": f"Please say more on topic {item} at length {length}."}
+                say = {"role": "assistant", "content": "A pleasant one."}
+                dialogue = [ask, *([say, ask] if length == 2 else [])]
+                file.write(json.dumps({"id": f"t_{item}", "scenario": "Satire", "dialogue": dialogue}) + "\n")
+    return ["-m", "safemt_client", "--data", "data.jsonl", "--db", "d.duckdb", "--quiet", "--batch"]
+
+
+def sql(query: str, cwd: Path) -> list[list[str]]:
+    process = start("-m", "safemt_client", "sql", query, "--db", "d.duckdb", "--format", "csv", cwd=cwd)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    return list(csv.reader(out.splitlines()))[1:]
+
+
+def asked(folder: Path, model: str) -> Counter[str]:
+    lines = (folder / "counts").read_text().splitlines()
+    return Counter(line for line in lines if line.split()[0] == model)
+
+
+def targets(url: str) -> list[str]:
+    return ["--provider", f"demo@{url}/v1", "--judge", f"demo-judge@{url}/v1"]
+
+
+SCORES = "SELECT length, unsafe, safe FROM asr_by_turn ORDER BY length"
+STORED = "SELECT count(*), count(DISTINCT request_hash), count(batch_key), count(latency_s) FROM turns"
+POINTS = [
+    "before POST /v1/files",
+    "after POST /v1/files",
+    "before POST /v1/batches",
+    "after POST /v1/batches",
+    "sent POST /v1/batches",
+    "before GET /v1/batches/{id}",
+    "sent GET /v1/batches/{id}",
+    "before GET /v1/files/{id}/content",
+    "sent GET /v1/files/{id}/content",
+    "before POST /v1/chat/completions",
+]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_in_every_state(point: str, words: list[str], tmp_path: Path) -> None:
+    with server(tmp_path, point) as url:
+        run = start(*words, *targets(url), cwd=tmp_path)
+        wait_for(tmp_path / "held", run)
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+        again = start(*words, *targets(url), cwd=tmp_path)
+        out, err = again.communicate(timeout=120)
+        assert again.returncode == 0, out + err
+        assert set(asked(tmp_path, "demo").values()) == {1}
+        assert len(asked(tmp_path, "demo")) == 2 * ITEMS
+        assert sql(SCORES, tmp_path) == [["1", "0", "10"], ["2", "10", "0"]]
+        assert sql(STORED, tmp_path) == [["20", "20", "20", "0"]]
+        assert sql("SELECT count(*) FROM open_batches", tmp_path) == [["0"]]
+        # A third time there is nothing to do.
+        start(*words, *targets(url), cwd=tmp_path).communicate(timeout=120)
+        assert asked(tmp_path, "demo").total() == 2 * ITEMS
+
+
+@pytest.mark.parametrize(
+    "point", ["after POST /v1/messages/batches", "before GET /v1/messages/batches/{id}/results"]
+)
+def test_anthropic_is_killed_and_resumed(point: str, words: list[str], tmp_path: Path) -> None:
+    with server(tmp_path, point) as url:
+        words += ["--provider", "anthropic/claude-haiku-4-5", "--judge", f"demo-judge@{url}/v1"]
+        env = {"ANTHROPIC_API_KEY": "key", "ANTHROPIC_API_BASE": url}
+        run = start(*words, cwd=tmp_path, **env)
+        wait_for(tmp_path / "held", run)
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+        again = start(*words, cwd=tmp_path, **env)
+        out, err = again.communicate(timeout=120)
+        assert again.returncode == 0, out + err
+    assert set(asked(tmp_path, "claude-haiku-4-5").values()) == {1}
+    assert sql(SCORES, tmp_path) == [["1", "0", "10"], ["2", "10", "0"]]
+    # 1,000 tokens in and 100 out at half of 1 and 5 dollars a million.
+    assert sql("SELECT DISTINCT round(cost_usd, 9) FROM turns", tmp_path) == [["0.00075"]]
+
+
+def test_interrupted_and_gone_on_without_the_flag(words: list[str], tmp_path: Path) -> None:
+    with server(tmp_path, "before GET /v1/batches/{id}") as url:
+        run = start(*words, *targets(url), cwd=tmp_path)
+        wait_for(tmp_path / "held", run)
+        run.send_signal(signal.SIGINT)
+        out, err = run.communicate(timeout=60)
+        assert run.returncode == 1, out + err
+        assert "go on with" in out
+        words.remove("--batch")
+        plan = start(*words, *targets(url), "--dry-run", cwd=tmp_path)
+        assert "20 of them in batches under way" in plan.communicate(timeout=60)[0]
+        again = start(*words, *targets(url), cwd=tmp_path)
+        out, err = again.communicate(timeout=60)
+        assert again.returncode == 0, out + err
+    assert set(asked(tmp_path, "demo").values()) == {1}
+
+
+def test_what_cannot_go_in_batches_is_said(words: list[str], tmp_path: Path) -> None:
+    for more, expected in (
+        (["--provider", "demo", "--history", "live"], "leave --batch out"),
+        (["--provider", "openrouter/x/y"], "no batch API of openrouter/x/y is known"),
+    ):
+        run = start(*words, *more, cwd=tmp_path, OPENROUTER_API_KEY="k", OPENAI_API_KEY="k")
+        err = run.communicate(timeout=60)[1]
+        assert run.returncode == 2
+        assert expected in err
+        assert len(err.splitlines()) == 1
+
+
+def test_an_endpoint_without_batches_stops_the_target(words: list[str], tmp_path: Path) -> None:
+    with server(tmp_path) as url:
+        run = start(*words, "--provider", f"demo@{url}/nothing", "--judge", "none", cwd=tmp_path)
+        out, err = run.communicate(timeout=60)
+    assert run.returncode == 1
+    assert "HTTP 404" in out
+    assert "Traceback" not in err
+    assert not (tmp_path / "counts").exists()

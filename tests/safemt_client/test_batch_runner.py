@@ -1,0 +1,246 @@
+"""The batch runner against a model of an endpoint, in virtual time."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.clock import run
+
+from safemt_client.batches import BatchRunner
+from safemt_client.budget import Budget
+from safemt_client.datasets.model import Dialogue, ScriptedMessage
+from safemt_client.plan import Conversation, Target
+from safemt_client.providers.batches import BatchRefusedError, BatchState, BatchUnsureError, RemoteBatch
+from safemt_client.providers.types import Outcome, Reply, Request, Sampling
+from safemt_client.results.store import OpenBatch
+
+TARGET = Target("m", "local/m", "scripted", "off", Sampling())
+ANSWER = Reply(Outcome.ANSWERED, text="x", status_code=200)
+LOST = Reply(Outcome.ERROR_TRANSIENT, error="expired")
+
+
+def conversations(count: int) -> list[Conversation]:
+    dialogues = [Dialogue(f"i{n}", (ScriptedMessage("user", f"text {n}"),)) for n in range(count)]
+    return [Conversation(TARGET, dialogue, dialogue.item_id, {}, 1) for dialogue in dialogues]
+
+
+class FakeEndpoint:
+    """Answers a batch an hour after it was begun. `mishaps` are taken by submissions, one each."""
+
+    most_bytes = 10_000
+
+    def __init__(self, mishaps: Sequence[str] = (), most_requests: int = 4, marks: bool = True) -> None:
+        self.mishaps = list(mishaps)
+        self.most_requests = most_requests
+        self.marks = marks
+        self.begun: dict[str, tuple[str, list[str], float, str]] = {}
+        self.asked: Counter[str] = Counter()
+
+    async def encode(self, custom_id: str, request: Request) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        return custom_id.encode()
+
+    async def submit(self, mark: str, lines: Sequence[bytes], on_retry: object = None) -> str:
+        await anyio.sleep(1)
+        mishap = self.mishaps.pop(0) if self.mishaps else ""
+        if mishap == "never arrived":
+            raise BatchUnsureError("connection failed")
+        if mishap == "refused":
+            raise BatchRefusedError("no")
+        batch_id = f"b{len(self.begun)}"
+        self.begun[batch_id] = (mark, [line.decode() for line in lines], anyio.current_time() + 3600, mishap)
+        if mishap not in ("expired", "gone", "too much"):
+            self.asked.update(line.decode() for line in lines)
+        if mishap == "answer lost":
+            raise BatchUnsureError("connection failed")
+        return batch_id
+
+    async def list_since(self, since: datetime) -> list[RemoteBatch]:
+        now = datetime.now(UTC)
+        return [
+            RemoteBatch(name, now, len(lines), mark if self.marks else None)
+            for name, (mark, lines, _, _) in reversed(self.begun.items())
+        ]
+
+    async def state(self, batch_id: str) -> BatchState:
+        _, lines, ready, mishap = self.begun[batch_id]
+        if mishap == "gone":
+            raise BatchRefusedError("gone", 404)
+        if mishap == "too much":
+            return BatchState("failed", error="token_limit_exceeded: enqueued")
+        return BatchState("running" if anyio.current_time() < ready else "ended", 0, len(lines))
+
+    async def results(self, batch_id: str) -> dict[str, Reply]:
+        _, lines, _, mishap = self.begun[batch_id]
+        return dict.fromkeys(reversed(lines), LOST if mishap == "expired" else ANSWER)
+
+
+class FakeRecorder:
+    def __init__(self, before: Sequence[OpenBatch] = ()) -> None:
+        self.store: Any = self
+        self.before = before
+        self.events: list[tuple[str, str, str | None]] = []
+
+    def open_batches(self, hashes: Sequence[str]) -> list[OpenBatch]:
+        return [batch for batch in self.before if set(batch.hashes) & set(hashes)]
+
+    def known_keys(self, table: str, column: str) -> set[str | None]:
+        return {remote for _, _, remote in self.events}
+
+    async def save_batch(self, key: str, target: Target, event: str, **more: Any) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.events.append((key, event, more["remote_id"]))
+
+
+class Bench:
+    """A runner with what it was told."""
+
+    def __init__(
+        self,
+        endpoint: FakeEndpoint,
+        *,
+        cap: float | None = None,
+        price: float = 1.0,
+        before: Sequence[OpenBatch] = (),
+    ) -> None:
+        self.recorder: Any = FakeRecorder(before)
+        self.budget = Budget(cap, spent=0, first={TARGET.key: price})
+        self.landed: dict[str, list[Outcome]] = {}
+        fake: Any = endpoint
+        self.runner = BatchRunner(
+            TARGET,
+            fake,
+            self.recorder,
+            self.budget,
+            judge_key=None,
+            land=self.land,
+            status=lambda key, done, total: None,
+        )
+
+    async def land(self, group: Sequence[Conversation], key: str, reply: Reply, batch_key: str) -> None:
+        await anyio.sleep(0.02)
+        self.budget.landed(TARGET.key, 1.0 if reply.outcome.observed else None, free=True)
+        for conversation in group:
+            self.landed.setdefault(conversation.key, []).append(reply.outcome)
+
+    @property
+    def answered(self) -> set[str]:
+        return {key for key, outcomes in self.landed.items() if Outcome.ANSWERED in outcomes}
+
+
+def test_batches_side_by_side() -> None:
+    endpoint = FakeEndpoint()
+    bench = Bench(endpoint)
+
+    async def main() -> float:
+        await bench.runner.run(conversations(10), send=True)
+        return anyio.current_time()
+
+    # Three batches of four, four and two; they wait for the vendor at the same time.
+    assert 3600 < run(main) < 3800
+    assert sorted(len(lines) for _, lines, _, _ in endpoint.begun.values()) == [2, 4, 4]
+    assert bench.answered == {f"i{n}" for n in range(10)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    count=st.integers(1, 14),
+    mishaps=st.lists(
+        st.sampled_from(["", "never arrived", "answer lost", "expired", "gone", "too much"]), max_size=4
+    ),
+    marks=st.booleans(),
+)
+def test_whatever_happens_nothing_is_lost_or_asked_twice(count: int, mishaps: list[str], marks: bool) -> None:
+    endpoint = FakeEndpoint(mishaps, marks=marks)
+    bench = Bench(endpoint)
+    run(lambda: bench.runner.run(conversations(count), send=True))
+    assert all(times == 1 for times in endpoint.asked.values())
+    # What had bad luck three times is left for the next session; all else is answered once.
+    assert all(outcomes.count(Outcome.ANSWERED) <= 1 for outcomes in bench.landed.values())
+    if mishaps.count("") == len(mishaps) or len(mishaps) < 3:
+        assert len(bench.answered) == count
+    # All money is either spent or free again.
+    assert bench.budget.try_reserve({TARGET.key: 10**9})
+
+
+def stopped_at(when: Callable[[FakeEndpoint], bool], endpoint: FakeEndpoint, bench: Bench) -> None:
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: bench.runner.run(conversations(6), send=True))
+            while not when(endpoint):
+                await anyio.sleep(0.5)
+            bench.runner.stop()
+
+    run(main)
+
+
+def test_stop_does_not_wait_and_the_next_session_collects() -> None:
+    endpoint = FakeEndpoint()
+    bench = Bench(endpoint)
+    stopped_at(lambda e: len(e.begun) == 2, endpoint, bench)
+    assert bench.landed == {}
+    submitted = {key: remote for key, event, remote in bench.recorder.events if event == "submitted"}
+    assert len(submitted) == 2
+    before = [
+        OpenBatch(key, remote, datetime.now(UTC), len(lines), tuple(lines))
+        for key, remote in submitted.items()
+        for _, lines, _, _ in [endpoint.begun[remote or ""]]
+    ]
+    again = Bench(endpoint, before=before)
+    run(lambda: again.runner.run(conversations(6), send=False))
+    assert len(again.answered) == 6
+    assert endpoint.asked.total() == 6
+
+
+def test_a_batch_of_more_than_this_run_plans_stays_open() -> None:
+    endpoint = FakeEndpoint(most_requests=6)
+    first = Bench(endpoint)
+    stopped_at(lambda e: len(e.begun) == 1, endpoint, first)
+    ((remote, (mark, lines, _, _)),) = endpoint.begun.items()
+    before = [OpenBatch(mark, remote, datetime.now(UTC), 6, tuple(lines))]
+    again = Bench(endpoint, before=before)
+    run(lambda: again.runner.run(conversations(2), send=True))
+    assert again.answered == {"i0", "i1"}
+    assert "collected" not in {event for _, event, _ in again.recorder.events}
+    assert endpoint.asked.total() == 6
+
+
+def test_a_cap_sends_what_it_can_pay_and_goes_on_with_what_is_left() -> None:
+    # 20 at first, 1 in truth: the first batch shows that more can be paid.
+    endpoint = FakeEndpoint()
+    bench = Bench(endpoint, cap=100, price=20.0)
+    run(lambda: bench.runner.run(conversations(12), send=True))
+    assert len(bench.answered) == 12
+    poor = Bench(FakeEndpoint(), cap=2.5)
+    run(lambda: poor.runner.run(conversations(12), send=True))
+    assert len(poor.answered) == 2
+    assert poor.runner.capped == {TARGET.key: 1}
+
+
+def test_a_refusal_ends_it_and_keeps_what_was_submitted() -> None:
+    bench = Bench(FakeEndpoint(["", "refused"]))
+
+    async def main() -> None:
+        with pytest.RaisesGroup(BatchRefusedError):
+            await bench.runner.run(conversations(8), send=True)
+
+    run(main)
+    assert [event for _, event, _ in bench.recorder.events].count("submitted") == 1
+
+
+def test_a_batch_of_another_is_not_taken_for_ours() -> None:
+    endpoint = FakeEndpoint(marks=False)
+    endpoint.begun["other"] = ("", ["x", "y"], -math.inf, "")
+    open_batch = OpenBatch("k", None, datetime.now(UTC), 2, tuple(c.next()[1] for c in conversations(2)))
+    bench = Bench(endpoint, before=[open_batch])
+    run(lambda: bench.runner.run(conversations(2), send=True))
+    # Looked into, seen to be another's, given up; then asked in a batch of our own.
+    assert ("k", "lost", None) in bench.recorder.events
+    assert len(bench.answered) == 2
+    assert max(endpoint.asked.values()) == 1
