@@ -79,11 +79,12 @@ def seconds_at(
     `accounts` maps each target's and the judge's key to its account: those of one share the limits, and
     accounts work side by side.
     """
-    if rpm is None and tpm is None:
+    if (rpm is None and tpm is None) or (plan.batch and plan.judge is None):
         return None
     calls: dict[str, int] = defaultdict(int)
     tokens: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    parts = [(target.key, of_target(plan, target)) for target in plan.targets]
+    # What goes in batches does not count against the limits of single calls.
+    parts = [] if plan.batch else [(target.key, of_target(plan, target)) for target in plan.targets]
     if plan.judge is not None:
         parts.append((plan.judge.judge_key, of_judge(plan)))
     for key, estimate in parts:

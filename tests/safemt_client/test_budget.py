@@ -97,7 +97,7 @@ def planned(history: Any, prices: Any, max_tokens: int | None = None) -> Any:
     image = Image("0" * 64, "image/png", 10, 512, 512, lambda: b"")
     conversation = Conversation(target, dialogue, "k", {"i.png": image}, 1 if history == "live" else 2)
     return SimpleNamespace(
-        targets=[target], pending=(conversation,), judgings=(), judge=None, verdicts=0
+        targets=[target], pending=(conversation,), judgings=(), judge=None, verdicts=0, batch=False
     ), target
 
 
@@ -109,6 +109,12 @@ def test_tokens_and_money_are_a_range_by_history() -> None:
     assert scripted.tokens == (100 + 200 + 50 + 255 + 100, 100 + 200 + 50 + 255 + 1000)
     assert scripted.usd == pytest.approx((605e-6 + 1000e-6, 605e-6 + 10000e-6))
     assert call_usd(scripted) == pytest.approx(10605e-6)
+    plan.batch = True
+    assert of_target(plan, target).usd == pytest.approx((605e-6 / 2 + 500e-6, 605e-6 / 2 + 5000e-6))
+    listed = {"input": 1e-6, "output": 10e-6, "batch_input": 0.0, "batch_output": 4e-6}
+    plan, target = planned("scripted", listed)
+    plan.batch = True
+    assert of_target(plan, target).usd == pytest.approx((400e-6, 4000e-6))
     plan, target = planned("none", prices)
     assert of_target(plan, target).tokens[0] == 50 + 255 + 100
     plan, target = planned("live", None, max_tokens=200)
@@ -130,6 +136,8 @@ def test_hours_at_the_limits_count_an_account_once() -> None:
     assert low == pytest.approx(of_target(plan, target).tokens[0] * 60 / 1000)
     assert high > low
     assert of_judge(plan).calls == 1
+    plan.batch = True
+    assert seconds_at(plan, {target.key: "a", "j": "a"}, 1, None) == (60, 60)
 
 
 @pytest.mark.parametrize("text", ["", "gpt-4o", "gpt-4o=1", "gpt-4o=a/b", "gpt-4o=-1/2", "=1/2", "m=1/2/3"])
