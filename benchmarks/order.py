@@ -28,7 +28,7 @@ from support.clock import run
 from safemt_client.budget import Budget
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
 from safemt_client.plan import Plan, Target, make_plan
-from safemt_client.providers.limits import Limits
+from safemt_client.providers.limits import Limits, Stated
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling, Usage
 from safemt_client.results.store import Result
 from safemt_client.scheduler import Scheduler
@@ -95,7 +95,7 @@ def dataset(items: int) -> Dataset:
 
 def ours(plan: Plan, connections: int, spread: float) -> float:
     async def main() -> float:
-        limits = Limits(concurrency=connections)
+        limits = Limits(Stated(max_concurrency=connections))
         model: Any = SimulatedModel(limits, spread)
         store: Any = NoStore()
         providers = {target.key: model for target in plan.targets}

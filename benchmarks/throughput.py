@@ -44,8 +44,8 @@ def write_dialogues(path: Path, count: int) -> None:
         for number in range(count):
             dialogue = []
             for turn in range(4):
-                dialogue.append({"role": "user", "content": f"{number}.{turn} " + words * 3})
-                dialogue.append({"role": "assistant", "content": words * 8})
+                dialogue.append({"role": "user", "content": f"{number}.{turn} {(words * 3).strip()}"})
+                dialogue.append({"role": "assistant", "content": (words * 8).strip()})
             record = {"id": f"item_{number}", "scenario": "Satire", "dialogue": dialogue[:-1]}
             file.write(json.dumps(record) + "\n")
 

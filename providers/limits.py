@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from safemt_client.providers.errors import PermitStoppedError
 from safemt_client.providers.rates import Rate, RateLimit
 from safemt_client.providers.types import Outcome, Reply
 
-__all__ = ["AccountLimiter", "Change", "Limits", "Permit"]
+__all__ = ["AccountLimiter", "Change", "Limits", "Permit", "Stated"]
 
 _OVERLOAD = (429, 503, 529)
 _FAULT = (500, 502, 504, None)
@@ -214,38 +214,78 @@ def _settled(reserved: float, reply: Reply, used: float | None) -> float:
     return -reserved if refused else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What the user says of an account: requests and tokens a minute, calls in flight; None is not stated."""
+
+    rpm: float | None = None
+    tpm: float | None = None
+    max_concurrency: int | None = None
+
+
 class Limits:
-    """One limiter an account: several targets, the judge and a guard may share one."""
+    """One limiter an account: several targets, the judge and a guard may share one.
+
+    `every` holds for each account; `accounts` for one by name, or, under a vendor's name, for all models
+    of the vendor together, which then share one limiter. Without a stated concurrency the number in flight
+    adapts from `start` up to `most`.
+    """
 
     def __init__(
         self,
+        every: Stated = Stated(),
+        accounts: Mapping[str, Stated] | None = None,
         *,
-        rpm: float | None = None,
-        tpm: float | None = None,
-        concurrency: int,
-        start: int | None = None,
+        start: int = 8,
+        most: int = 512,
     ) -> None:
-        self._options = {"rpm": rpm, "tpm": tpm, "concurrency": concurrency, "start": start}
-        self._accounts: dict[str, AccountLimiter] = {}
+        self._every = every
+        self._stated = dict(accounts or {})
+        self._start, self._most = start, most
+        self._limiters: dict[str, AccountLimiter] = {}
         self._on_change: Callable[[Change], None] | None = None
+
+    def account_of(self, account: str) -> str:
+        """The account that is meant: the vendor's where the user states limits for it as a whole."""
+        vendor = account.partition("/")[0]
+        return vendor if vendor in self._stated and account not in self._stated else account
+
+    def stated(self, account: str) -> Stated:
+        """What the user says of an account."""
+        own = self._stated.get(self.account_of(account), Stated())
+        return Stated(
+            self._every.rpm if own.rpm is None else own.rpm,
+            self._every.tpm if own.tpm is None else own.tpm,
+            self._every.max_concurrency if own.max_concurrency is None else own.max_concurrency,
+        )
+
+    def unused(self) -> list[str]:
+        """Accounts that the user states limits for and nothing asks."""
+        return sorted(self._stated.keys() - self._limiters.keys())
 
     def for_account(self, account: str) -> AccountLimiter:
         """The limiter of an account."""
-        if account not in self._accounts:
-            self._accounts[account] = AccountLimiter(
-                account=account,
+        name = self.account_of(account)
+        if name not in self._limiters:
+            stated = self.stated(account)
+            # A figure of the user's own is where to begin; without one the way up is found by asking.
+            self._limiters[name] = AccountLimiter(
+                rpm=stated.rpm,
+                tpm=stated.tpm,
+                concurrency=stated.max_concurrency or self._most,
+                start=stated.max_concurrency or min(self._start, self._most),
+                account=name,
                 on_change=self._on_change,
-                **self._options,  # type: ignore[arg-type]
             )
-        return self._accounts[account]
+        return self._limiters[name]
 
     def observe(self, on_change: Callable[[Change], None]) -> None:
         """Tell of every change on any account."""
         self._on_change = on_change
-        for limiter in self._accounts.values():
+        for limiter in self._limiters.values():
             limiter.on_change = on_change
 
     def stop(self) -> None:
         """Begin nothing more on any account."""
-        for limiter in self._accounts.values():
+        for limiter in self._limiters.values():
             limiter.stop()

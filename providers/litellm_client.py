@@ -5,7 +5,6 @@ litellm takes seconds to import, so it is imported when the first such model is 
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,11 +15,12 @@ import anyio
 import httpx
 import orjson
 
+from safemt_client.providers.chat_format import ChatFormat
 from safemt_client.providers.endpoint import Endpoint
 from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.outcomes import classify_response, one_line
 from safemt_client.providers.rates import rate_limits
-from safemt_client.providers.types import Message, Outcome, Reply, Request
+from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["LiteLLM", "from_anthropic", "prices", "to_anthropic"]
 
@@ -66,6 +66,11 @@ def prices(identity: str) -> Mapping[str, float] | None:
 class LiteLLM(Endpoint):
     """Asks through `litellm.acompletion`, with litellm's own retries off."""
 
+    def __init__(self, **options: Any) -> None:
+        """`options` are those of `Endpoint`."""
+        super().__init__(**options)
+        self._format = ChatFormat()
+
     async def arguments(self, request: Request) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Messages and options of a request as litellm takes them."""
         options = request.sampling.as_dict()
@@ -74,7 +79,7 @@ class LiteLLM(Endpoint):
                 "type": "json_schema",
                 "json_schema": {"name": "answer", "strict": True, "schema": dict(request.response_schema)},
             }
-        return [await _message(message) for message in request.messages], options
+        return await self._format.messages(request), options
 
     async def _send(self, request: Request) -> Reply:
         litellm = await anyio.to_thread.run_sync(_litellm)
@@ -149,14 +154,3 @@ def _status(error: Any) -> int | None:
 
 def _said(error: Any) -> str:
     return one_line(str(getattr(error, "message", error)))
-
-
-async def _message(message: Message) -> dict[str, Any]:
-    if not message.images:
-        return {"role": message.role, "content": message.text}
-    parts: list[dict[str, Any]] = []
-    for image in message.images:
-        data = base64.b64encode(await anyio.to_thread.run_sync(image.load)).decode()
-        parts.append({"type": "image_url", "image_url": {"url": f"data:{image.media_type};base64,{data}"}})
-    parts.append({"type": "text", "text": message.text})
-    return {"role": message.role, "content": parts}

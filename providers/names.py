@@ -36,6 +36,8 @@ _RESERVED = {"openai"}
 _ANTHROPIC = "https://api.anthropic.com"
 # Vendors that take batches in OpenAI's form; an endpoint of one's own may.
 _BATCHES = {"openai", "groq", "local", "demo"}
+# Vendors that limit each model by itself, so that a model is an account; by their guides to rate limits.
+_BY_MODEL = {"openai", "anthropic", "gemini", "groq", "mistral", "xai"}
 # Vendors that litellm translates for, and the variable whose absence can be told beforehand.
 _TRANSLATED = {
     "anthropic": "ANTHROPIC_API_KEY",
@@ -114,17 +116,18 @@ def resolve(name: str, base_url: str | None, env: Mapping[str, str]) -> Provider
     vendor, slash, model = name.partition("/")
     if not slash:
         vendor, model = next((v for prefix, v in _BARE if name.startswith(prefix)), ""), name
+    account = f"{vendor}/{model}" if vendor in _BY_MODEL else vendor
     if vendor in _COMPATIBLE:
         address, variable = _COMPATIBLE[vendor]
         key = _key(name, variable, env)
         charging: Charging = "reserved" if vendor in _RESERVED else "used"
-        return ProviderSpec(name, f"{vendor}/{model}", model, "openai", vendor, address, key, charging)
+        return ProviderSpec(name, f"{vendor}/{model}", model, "openai", account, address, key, charging)
     if vendor in _TRANSLATED:
         required = _TRANSLATED[vendor]
         secret = None if required is None else _key(name, required, env)
         # litellm reads the same variables.
         where = (env.get("ANTHROPIC_API_BASE") or _ANTHROPIC) if vendor == "anthropic" else None
-        return ProviderSpec(name, f"{vendor}/{model}", model, "litellm", vendor, where, secret)
+        return ProviderSpec(name, f"{vendor}/{model}", model, "litellm", account, where, secret)
     known = ", ".join(sorted([*_COMPATIBLE, *_TRANSLATED]))
     raise InputError(
         f"--provider {name!r}: not known: write VENDOR/MODEL (vendors: {known}) or MODEL@http://HOST:PORT/v1"

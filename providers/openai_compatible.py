@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import re
-from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
 
-import anyio
 import httpx
 import orjson
 
+from safemt_client.providers.chat_format import ChatFormat
 from safemt_client.providers.endpoint import Endpoint
 from safemt_client.providers.outcomes import classify_response, one_line
 from safemt_client.providers.rates import rate_limits
@@ -21,12 +19,11 @@ from safemt_client.providers.transport import (
     base_headers,
     fetch,
 )
-from safemt_client.providers.types import Image, Message, Outcome, Reply, Request
+from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["OpenAICompatible"]
 
 _MAX_BODY = 32 * 2**20
-_CACHED_CHARACTERS = 32 * 2**20
 _REASONING_MODEL = re.compile(r"^(o\d|gpt-5)")
 
 
@@ -51,8 +48,7 @@ class OpenAICompatible(Endpoint):
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._key = api_key
         self._transport = transport
-        self._urls: OrderedDict[str, str] = OrderedDict()
-        self._cached = 0
+        self._format = ChatFormat()
 
     async def _send(self, request: Request) -> Reply:
         body = orjson.dumps(await self.body(request))
@@ -81,7 +77,7 @@ class OpenAICompatible(Endpoint):
         """The JSON body of a request."""
         body: dict[str, Any] = {
             "model": self._model,
-            "messages": [await self._message(message) for message in request.messages],
+            "messages": await self._format.messages(request),
         } | request.sampling.as_dict()
         # OpenAI's reasoning models take another name for the limit and no temperature of ours.
         if self._identity.startswith("openai/") and _REASONING_MODEL.match(self._model):
@@ -94,26 +90,3 @@ class OpenAICompatible(Endpoint):
                 "json_schema": {"name": "answer", "strict": True, "schema": request.response_schema},
             }
         return body
-
-    async def _message(self, message: Message) -> dict[str, Any]:
-        if not message.images:
-            return {"role": message.role, "content": message.text}
-        parts: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": await self._data_url(image)}}
-            for image in message.images
-        ]
-        parts.append({"type": "text", "text": message.text})
-        return {"role": message.role, "content": parts}
-
-    async def _data_url(self, image: Image) -> str:
-        found = self._urls.get(image.sha256)
-        if found is None:
-            data = await anyio.to_thread.run_sync(image.load)
-            found = f"data:{image.media_type};base64,{base64.b64encode(data).decode()}"
-            self._urls[image.sha256] = found
-            self._cached += len(found)
-            while self._cached > _CACHED_CHARACTERS and len(self._urls) > 1:
-                self._cached -= len(self._urls.popitem(last=False)[1])
-        else:
-            self._urls.move_to_end(image.sha256)
-        return found

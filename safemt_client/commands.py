@@ -54,7 +54,7 @@ async def _run(settings: RunSettings) -> int:
                     plan,
                     settings,
                     console,
-                    accounts=parts.accounts,
+                    parts=parts,
                     store=store,
                 )
                 return 0
@@ -62,7 +62,7 @@ async def _run(settings: RunSettings) -> int:
             for warning in store.warnings:
                 console.print(escape(plain(warning)))
             if not settings.quiet:
-                show_plan(plan, settings, console, accounts=parts.accounts, store=store)
+                show_plan(plan, settings, console, parts=parts, store=store)
             ending = await run_session(plan, judge_, parts, store, settings, console)
         return finish(plan, ending, store, settings, console)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from safemt_client.plan import Conversation, Plan, Target
 from safemt_client.prices import batch_prices
+from safemt_client.providers.limits import Stated
 from safemt_client.providers.tokens import CHARACTERS_A_TOKEN, image_tokens
 
 __all__ = ["Estimate", "call_usd", "of_judge", "of_target", "seconds_at"]
@@ -72,15 +73,13 @@ def call_usd(estimate: Estimate) -> float | None:
 
 
 def seconds_at(
-    plan: Plan, accounts: Mapping[str, str], rpm: float | None, tpm: float | None
+    plan: Plan, accounts: Mapping[str, str], stated: Callable[[str], Stated]
 ) -> tuple[float, float] | None:
-    """Seconds that the limits alone ask for, from low to high; None if there is no limit.
+    """Seconds that the stated limits alone ask for, from low to high; None if no limit is stated.
 
-    `accounts` maps each target's and the judge's key to its account: those of one share the limits, and
-    accounts work side by side.
+    `accounts` maps each target's and the judge's key to its account, `stated` an account to its limits:
+    those of one account share them, and accounts work side by side.
     """
-    if (rpm is None and tpm is None) or (plan.batch and plan.judge is None):
-        return None
     calls: dict[str, int] = defaultdict(int)
     tokens: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     # What goes in batches does not count against the limits of single calls.
@@ -92,13 +91,16 @@ def seconds_at(
         calls[account] += estimate.calls
         for end in (0, 1):
             tokens[account][end] += estimate.tokens[end]
+    limits = {account: stated(account) for account in calls}
+    if all(limit.rpm is None and limit.tpm is None for limit in limits.values()):
+        return None
     low, high = (
         max(
             max(
-                calls[account] / rpm * 60 if rpm is not None else 0.0,
-                tokens[account][end] / tpm * 60 if tpm is not None else 0.0,
+                calls[account] / limit.rpm * 60 if limit.rpm is not None else 0.0,
+                tokens[account][end] / limit.tpm * 60 if limit.tpm is not None else 0.0,
             )
-            for account in calls
+            for account, limit in limits.items()
         )
         for end in (0, 1)
     )

@@ -60,7 +60,7 @@ async def rejudge(arguments: argparse.Namespace) -> int:
             )
             console = Console()
             if not settings.quiet:
-                show_plan(plan, settings, console, accounts=parts.accounts, store=store)
+                show_plan(plan, settings, console, parts=parts, store=store)
             ending = await run_session(plan, judge, parts, store, settings, console)
         return finish(plan, ending, store, settings, console)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
@@ -17,6 +17,7 @@ from safemt_client.results.report import report
 from safemt_client.results.store import Store
 from safemt_client.results.text import plain
 from safemt_client.scheduler import Ending
+from safemt_client.session import Parts
 from safemt_client.settings import RunSettings
 
 __all__ = ["finish", "show_plan"]
@@ -104,15 +105,13 @@ def show_plan(
     settings: RunSettings,
     console: Console,
     *,
-    accounts: Mapping[str, str] | None = None,
+    parts: Parts,
     store: Store | None = None,
 ) -> None:
     """Print what will be asked, what is in the store already, what it may cost and how long it may take.
 
-    `accounts` maps the key of each target and of the judge to the account whose limits it shares; `store`
-    tells what the run has cost so far.
+    `parts` knows the accounts and their limits; `store` tells what the run has cost so far.
     """
-    accounts = accounts or {}
     licence = f", licence {plan.run.dataset_licence}" if plan.run.dataset_licence else ""
 
     def say(text: str) -> None:
@@ -137,7 +136,7 @@ def show_plan(
         )
     spent = 0.0 if store is None else spent_of(store, plan.run.run_id)
     _total(estimates, spent, settings, say)
-    if (seconds := seconds_at(plan, accounts, settings.rpm, settings.tpm)) is not None:
+    if (seconds := seconds_at(plan, parts.accounts, parts.limits.stated)) is not None:
         low, high = (span(value) for value in seconds)
         say(f"  at these limits: at least {low}" + (f", up to {high}" if high != low else ""))
     if plan.not_attempted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -26,7 +27,7 @@ from safemt_client.prices import check_prices, prices_of, spent_of, stored_price
 from safemt_client.progress import Progress
 from safemt_client.providers.batches import BatchEndpoint
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.limits import Limits
+from safemt_client.providers.limits import Limits, Stated
 from safemt_client.providers.names import ProviderSpec, build, build_batches, resolve
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Image, Provider, Sampling
@@ -37,11 +38,10 @@ from safemt_client.settings import RunSettings
 __all__ = ["Parts", "open_parts", "plan_run", "run_session", "targets_of"]
 
 _LOCAL_MAX_TOKENS = 1024
-_FIRST_IN_FLIGHT, _MOST_IN_FLIGHT = 8, 512
 # Everything that decides the replies or the labels is part of a run; these are not.
 _NOT_RESULTS = {
     *("provider", "base_url", "data", "db", "dry_run", "fresh", "new_run", "quiet", "min_coverage"),
-    *("rpm", "tpm", "max_concurrency", "max_wait", "attempt_timeout", "turn_timeout"),
+    *("rpm", "tpm", "max_concurrency", "accounts", "max_wait", "attempt_timeout", "turn_timeout"),
     *("max_cost", "price", "batch"),
     *("judge", "judge_base_url", "follow_links"),
 }
@@ -59,12 +59,12 @@ class Parts:
         self._settings = settings
         self._transport = transport
         self._demo_url = demo_url
-        # A figure of the user's own is where to begin; without one the way up is found by asking.
         self.limits = Limits(
-            rpm=settings.rpm,
-            tpm=settings.tpm,
-            concurrency=settings.max_concurrency or _MOST_IN_FLIGHT,
-            start=settings.max_concurrency or _FIRST_IN_FLIGHT,
+            Stated(settings.rpm, settings.tpm, settings.max_concurrency),
+            {
+                name: Stated(account.rpm, account.tpm, account.max_concurrency)
+                for name, account in settings.accounts.items()
+            },
         )
         self.providers: dict[str, Provider] = {}
         self.batches: dict[str, BatchEndpoint] = {}
@@ -101,7 +101,7 @@ class Parts:
         spec = self.spec(name, self._settings.judge_base_url)
         sampling = Sampling(temperature=self._settings.judge_temperature)
         judge = LLMJudge(self.provider(spec), load_rubric(self._settings.rubric), sampling)
-        self.accounts[judge.key] = spec.account
+        self.accounts[judge.key] = self.limits.account_of(spec.account)
         return judge
 
 
@@ -144,7 +144,7 @@ def targets_of(settings: RunSettings, parts: Parts, store: Store | None) -> list
             parts.batches[target.key] = endpoint
         elif settings.batch:
             raise InputError(f"--batch: no batch API of {target.name} is known here: leave it out")
-        parts.accounts[target.key] = spec.account
+        parts.accounts[target.key] = parts.limits.account_of(spec.account)
     return targets
 
 
@@ -230,6 +230,11 @@ async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> 
         _same_data(store, dataset, results)
     judge = parts.judge()
     targets = targets_of(settings, parts, store)
+    if unused := parts.limits.unused():
+        raise InputError(
+            f"[accounts.{unused[0]}]: nothing of this run asks it; "
+            f"it asks {', '.join(sorted(set(parts.accounts.values())))}"
+        )
     keys = [dataset.dialogue_key(dialogue) for dialogue in chosen]
     run_id = run_fingerprint(dataset.digest, keys, [target.key for target in targets], judge)[:12]
     snapshot = stored_prices(store, run_id)
@@ -299,11 +304,16 @@ async def run_session(
         budget=Budget(settings.max_cost, spent=spent, first=first),
         batches=parts.batches,
     )
-    async with anyio.create_task_group() as group:
-        group.start_soon(_listen, scheduler, progress, group.cancel_scope)
-        group.start_soon(progress.show)
-        ending = await scheduler.run()
-        group.cancel_scope.cancel()
+    # The plan lives to the end: the collector need not walk through it again and again.
+    gc.freeze()
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_listen, scheduler, progress, group.cancel_scope)
+            group.start_soon(progress.show)
+            ending = await scheduler.run()
+            group.cancel_scope.cancel()
+    finally:
+        gc.unfreeze()
     return ending
 
 

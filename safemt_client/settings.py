@@ -15,8 +15,18 @@ from safemt_client.providers.errors import InputError
 __all__ = ["RunSettings", "load_settings"]
 
 
+class AccountSettings(BaseModel):
+    """Limits of one account: a table `[accounts.NAME]` of the settings file, which has no flag."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rpm: float | None = Field(None, gt=0)
+    tpm: float | None = Field(None, gt=0)
+    max_concurrency: int | None = Field(None, ge=1, le=10_000)
+
+
 class RunSettings(BaseModel):
-    """All that a run needs to know. Every field is a flag of the same name."""
+    """All that a run needs to know. Every field but `accounts` is a flag of the same name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,6 +52,7 @@ class RunSettings(BaseModel):
     rpm: float | None = Field(None, gt=0)
     tpm: float | None = Field(None, gt=0)
     max_concurrency: int | None = Field(None, ge=1, le=10_000)
+    accounts: dict[str, AccountSettings] = Field(default_factory=dict)
     max_cost: float | None = Field(None, gt=0)
     price: list[str] | None = None
     batch: bool = False
@@ -103,6 +114,10 @@ def _price(text: str) -> tuple[str, dict[str, float]]:
     return name, {"input": values[0] / 1e6, "output": values[1] / 1e6}
 
 
+def _underscored(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.replace("-", "_"): value for name, value in table.items()}
+
+
 def load_settings(flags: Mapping[str, Any], config: Path | None) -> RunSettings:
     """Settings from the flags that were given and from a TOML file.
 
@@ -117,7 +132,12 @@ def load_settings(flags: Mapping[str, Any], config: Path | None) -> RunSettings:
             raise InputError(f"{config}: {error.strerror}: name an existing TOML file") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{config}: not TOML: {error}") from error
-        given = {name.replace("-", "_"): value for name, value in given.items()}
+        given = _underscored(given)
+        if isinstance(accounts := given.get("accounts"), dict):
+            given["accounts"] = {
+                name: _underscored(table) if isinstance(table, dict) else table
+                for name, table in accounts.items()
+            }
     if isinstance(given.get("provider"), str):
         given["provider"] = [given["provider"]]
     given |= {name: value for name, value in flags.items() if value is not None}
@@ -126,6 +146,8 @@ def load_settings(flags: Mapping[str, Any], config: Path | None) -> RunSettings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "settings"
+        if first["loc"][:1] == ("accounts",):
+            field = ".".join(str(part).replace("_", "-") for part in first["loc"])
         where = f"{config}: " if config is not None else ""
         if first["type"] == "missing":
             raise InputError(f"{where}{field} is missing: for example --provider gpt-4o") from None

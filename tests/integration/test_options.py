@@ -58,6 +58,24 @@ def test_a_file_holds_the_settings_and_flags_win(tmp_path: Path, capsys: pytest.
     assert "night.toml: --turn: there is no such setting" in capsys.readouterr().err
 
 
+def test_limits_of_one_account_come_from_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    table = "[accounts.demo]\nrpm = 60\nmax-concurrency = 2\n"
+    Path("night.toml").write_text(f'provider = "demo"\nturns = [1]\nlimit = 3\n{table}')
+    assert main(["--config", "night.toml", "--dry-run"]) == 0
+    # Three calls and three verdicts at one a second.
+    assert "at these limits: at least 6 s" in capsys.readouterr().out
+    for name, value, said in (
+        ("elsewhere", "rpm = 60", "[accounts.elsewhere]: nothing of this run asks it; it asks demo"),
+        ("demo", "rpm = 0", "accounts.demo.rpm 0"),
+        ("demo", "rps = 1", "accounts.demo.rps: there is no such setting"),
+    ):
+        Path("night.toml").write_text(f'provider = "demo"\n[accounts.{name}]\n{value}\n')
+        assert main(["--config", "night.toml", "--dry-run"]) == 2
+        err = capsys.readouterr().err
+        assert said in err
+        assert len(err.splitlines()) == 1
+
+
 def test_fresh_asks_anew_and_then_resumes(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--provider", "demo", "--limit", "2", "--quiet"]
     for again, turns in ((words, 10), ([*words, "--fresh"], 20), (words, 20), ([*words, "--fresh"], 30)):

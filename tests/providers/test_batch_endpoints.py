@@ -46,7 +46,7 @@ def use(
             provider = build(
                 spec,
                 transport=transport,
-                limits=Limits(concurrency=4),
+                limits=Limits(),
                 max_wait_s=10,
                 attempt_timeout_s=10,
                 turn_timeout_s=10,

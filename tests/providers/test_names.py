@@ -11,10 +11,10 @@ ENV = {"OPENAI_API_KEY": "sk-openai", "ANTHROPIC_API_KEY": "sk-ant", "SAFEMT_API
 @pytest.mark.parametrize(
     ("name", "identity", "kind", "account"),
     [
-        ("gpt-4o", "openai/gpt-4o", "openai", "openai"),
-        ("openai/gpt-4o", "openai/gpt-4o", "openai", "openai"),
-        ("o3-mini", "openai/o3-mini", "openai", "openai"),
-        ("claude-3-5-haiku", "anthropic/claude-3-5-haiku", "litellm", "anthropic"),
+        ("gpt-4o", "openai/gpt-4o", "openai", "openai/gpt-4o"),
+        ("openai/gpt-4o", "openai/gpt-4o", "openai", "openai/gpt-4o"),
+        ("o3-mini", "openai/o3-mini", "openai", "openai/o3-mini"),
+        ("claude-3-5-haiku", "anthropic/claude-3-5-haiku", "litellm", "anthropic/claude-3-5-haiku"),
         ("bedrock/some.model", "bedrock/some.model", "litellm", "bedrock"),
         ("qwen@http://127.0.0.1:8000/v1", "local/qwen", "openai", "127.0.0.1:8000"),
         ("org/qwen@http://127.0.0.1:8000/v1", "local/org/qwen", "openai", "127.0.0.1:8000"),

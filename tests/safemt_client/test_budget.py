@@ -15,6 +15,7 @@ from safemt_client.datasets.model import Dialogue, ScriptedMessage
 from safemt_client.estimate import call_usd, of_judge, of_target, seconds_at
 from safemt_client.plan import Conversation, Target
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.limits import Stated
 from safemt_client.providers.types import Image, Sampling
 from safemt_client.settings import load_settings
 
@@ -129,15 +130,18 @@ def test_hours_at_the_limits_count_an_account_once() -> None:
     plan, target = planned("live", None)
     plan.judge = SimpleNamespace(judge_key="j", prices=None)
     plan.verdicts = 1
-    assert seconds_at(plan, {}, None, None) is None
-    assert seconds_at(plan, {target.key: "a", "j": "b"}, 1, None) == (120, 120)
-    assert seconds_at(plan, {target.key: "a", "j": "a"}, 1, None) == (180, 180)
-    low, high = seconds_at(plan, {}, None, 1000) or (0, 0)
+    assert seconds_at(plan, {}, lambda account: Stated()) is None
+    assert seconds_at(plan, {target.key: "a", "j": "b"}, lambda account: Stated(rpm=1)) == (120, 120)
+    assert seconds_at(plan, {target.key: "a", "j": "a"}, lambda account: Stated(rpm=1)) == (180, 180)
+    own = {"a": Stated(rpm=1), "b": Stated(rpm=4)}
+    assert seconds_at(plan, {target.key: "a", "j": "b"}, own.__getitem__) == (120, 120)
+    assert seconds_at(plan, {target.key: "b", "j": "a"}, own.__getitem__) == (60, 60)
+    low, high = seconds_at(plan, {}, lambda account: Stated(tpm=1000)) or (0, 0)
     assert low == pytest.approx(of_target(plan, target).tokens[0] * 60 / 1000)
     assert high > low
     assert of_judge(plan).calls == 1
     plan.batch = True
-    assert seconds_at(plan, {target.key: "a", "j": "a"}, 1, None) == (60, 60)
+    assert seconds_at(plan, {target.key: "a", "j": "a"}, lambda account: Stated(rpm=1)) == (60, 60)
 
 
 @pytest.mark.parametrize("text", ["", "gpt-4o", "gpt-4o=1", "gpt-4o=a/b", "gpt-4o=-1/2", "=1/2", "m=1/2/3"])

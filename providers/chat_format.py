@@ -1,0 +1,56 @@
+"""Messages in the form of OpenAI's chat endpoint: an image is a data URL, before the text.
+
+A data URL is built once for the lengths of its item, which run near each other.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import OrderedDict
+from typing import Any
+
+import anyio
+
+from safemt_client.providers.types import Image, Message, Request
+
+__all__ = ["ChatFormat"]
+
+
+class ChatFormat:
+    """Formats requests; keeps the data URLs that were used last, `most` characters of them."""
+
+    def __init__(self, most: int = 64 * 2**20) -> None:
+        self._most = most
+        self._kept: OrderedDict[str, str] = OrderedDict()
+        self._size = 0
+
+    async def messages(self, request: Request) -> list[dict[str, Any]]:
+        """The messages of a request."""
+        return [await self._message(message) for message in request.messages]
+
+    async def _message(self, message: Message) -> dict[str, Any]:
+        if not message.images:
+            return {"role": message.role, "content": message.text}
+        parts: list[dict[str, Any]] = [
+            {"type": "image_url", "image_url": {"url": await self._data_url(image)}}
+            for image in message.images
+        ]
+        parts.append({"type": "text", "text": message.text})
+        return {"role": message.role, "content": parts}
+
+    async def _data_url(self, image: Image) -> str:
+        if (kept := self._kept.get(image.sha256)) is not None:
+            self._kept.move_to_end(image.sha256)
+            return kept
+        # In a thread: reading may mean decoding and scaling.
+        url = await anyio.to_thread.run_sync(_build, image)
+        if image.sha256 not in self._kept:
+            self._kept[image.sha256] = url
+            self._size += len(url)
+        while self._size > self._most and len(self._kept) > 1:
+            self._size -= len(self._kept.popitem(last=False)[1])
+        return url
+
+
+def _build(image: Image) -> str:
+    return f"data:{image.media_type};base64,{base64.b64encode(image.load()).decode()}"

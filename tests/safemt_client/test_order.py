@@ -1,0 +1,59 @@
+"""The order in which conversations begin."""
+
+from itertools import pairwise
+from pathlib import Path
+
+from safemt_client.conversation import History
+from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
+from safemt_client.plan import Plan, Target, make_plan
+from safemt_client.providers.types import Sampling
+
+LENGTHS = (1, 2, 4, 6, 8)
+
+
+def dialogue(item: int, length: int) -> Dialogue:
+    messages = [ScriptedMessage("user", f"opening of {item}")]
+    for turn in range(1, length):
+        messages += [ScriptedMessage("assistant", "yes"), ScriptedMessage("user", f"{item} {turn}")]
+    return Dialogue(f"item_{item}", tuple(messages))
+
+
+def plan(*histories: History, items: int = 200) -> Plan:
+    data = Dataset("d", Path(), tuple(dialogue(item, k) for k in LENGTHS for item in range(items)))
+    return make_plan(
+        dataset=data,
+        chosen=data.dialogues,
+        targets=[Target(name, "local/m", name, "off", Sampling()) for name in histories],
+        judge=None,
+        judge_name=None,
+        judge_prices=None,
+        images={},
+        settings={},
+        store=None,
+    )
+
+
+def test_most_turns_first_and_live_before_scripted() -> None:
+    left = [(c.turns_left, c.target.history) for c in plan("scripted", "live").pending]
+    assert [turns for turns, _ in left] == sorted((turns for turns, _ in left), reverse=True)
+    assert {history for turns, history in left if turns > 1} == {"live"}
+
+
+def test_the_lengths_of_an_item_run_near_each_other_but_not_at_once() -> None:
+    places: dict[str, list[int]] = {}
+    for place, conversation in enumerate(plan("scripted", items=256).pending):
+        places.setdefault(conversation.dialogue.item_id, []).append(place)
+    for found in places.values():
+        steps = [after - before for before, after in pairwise(found)]
+        assert steps == [64] * 4
+
+
+def test_requests_of_a_live_conversation_keep_their_prefix() -> None:
+    conversation = plan("live", items=1).pending[0]
+    before = conversation.next()[0].messages
+    while conversation.turns_left > 1:
+        conversation.replies.append("said")
+        conversation.turn += 1
+        now = conversation.next()[0].messages
+        assert now[: len(before)] == before
+        before = now
