@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types check clean
+.PHONY: demo test bench lint types check clean
 
 # A virtual environment with the pinned versions, made again when they change.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -23,6 +23,23 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed $(VENV)/.llama
 	$(BIN)/python -m pytest
 
+# Side by side with peers, as ratios; about ten minutes.
+bench: $(VENV)/.bench .venv-inspect/.installed
+	$(BIN)/python benchmarks/limits.py
+	$(BIN)/python benchmarks/order.py
+	$(BIN)/python benchmarks/resume.py
+	INSPECT_PYTHON=$(CURDIR)/.venv-inspect/bin/python $(BIN)/python benchmarks/throughput.py
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]' --config-settings editable_mode=strict
+	touch $@
+
+# inspect_ai and litellm want different versions of the openai SDK.
+.venv-inspect/.installed: benchmarks/inspect-requirements.txt
+	$(PYTHON) -m venv .venv-inspect
+	.venv-inspect/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/inspect-requirements.txt
+	touch $@
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,4 +50,4 @@ types: $(VENV)/.installed
 check: test lint types
 
 clean:
-	rm -rf $(VENV) build demo-results
+	rm -rf $(VENV) .venv-inspect build demo-results

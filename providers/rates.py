@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 __all__ = ["Rate", "RateLimit", "rate_limits"]
 
-_SHARE = 0.985  # of the stated limit: servers' windows and ours do not line up
+_SHARE = 0.99  # of the stated limit: servers' windows and ours do not line up
 _SMALLEST_SHARE = 0.9
 
 
