@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 
 import anyio
-import orjson
 
 from safemt_client.providers.batches import (
     BatchEndpoint,
@@ -18,10 +17,12 @@ from safemt_client.providers.batches import (
     BatchState,
     RemoteBatch,
     as_count,
+    as_list,
     moment,
     read_lines,
 )
 from safemt_client.providers.errors import SafemtError
+from safemt_client.providers.json_codec import as_dict, dumps
 from safemt_client.providers.litellm_client import LiteLLM, from_anthropic, to_anthropic
 from safemt_client.providers.outcomes import error_reply, one_line
 from safemt_client.providers.types import Observer, Outcome, Reply, Request
@@ -61,36 +62,26 @@ class AnthropicBatches(BatchEndpoint):
             params = await anyio.to_thread.run_sync(to_anthropic, self._model, messages, options)
         except SafemtError as error:
             raise BatchRefusedError(str(error)) from None
-        return orjson.dumps({"custom_id": custom_id, "params": params})
+        return dumps({"custom_id": custom_id, "params": params})
 
     async def submit(self, mark: str, lines: Sequence[bytes], on_retry: Observer | None = None) -> str:
         """Begin a batch. Anthropic keeps no name of ours for it."""
-        begun = await self._call_json(
-            "POST",
-            "/v1/messages/batches",
-            content=b'{"requests":[' + b",".join(lines) + b"]}",
-            headers={"Content-Type": "application/json"},
-            on_retry=on_retry,
-            begins=True,
-        )
-        if not isinstance(begun.get("id"), str):
-            raise BatchRefusedError("POST /v1/messages/batches: the answer holds no id")
-        return str(begun["id"])
+        content = b'{"requests":[' + b",".join(lines) + b"]}"
+        return await self._begin("/v1/messages/batches", content, on_retry)
 
     async def list_since(self, since: datetime) -> list[RemoteBatch]:
-        """The account's batches since then, newest first."""
+        """The account's batches since then."""
         found: list[RemoteBatch] = []
         after = ""
         for _ in range(_PAGES):
             page = await self._call_json("GET", f"/v1/messages/batches?limit=100{after}")
-            batches = [batch for batch in page.get("data") or () if isinstance(batch, dict)]
-            for batch in batches:
-                created = moment(batch.get("created_at"))
-                if created < since:
-                    return found
-                total = sum(as_count(count) for count in (batch.get("request_counts") or {}).values())
-                found.append(RemoteBatch(str(batch.get("id")), created, total))
-            if not batches or not page.get("has_more"):
+            batches = as_list(page.get("data"))
+            younger = [batch for batch in batches if moment(batch.get("created_at")) >= since]
+            for batch in younger:
+                total = sum(as_count(count) for count in as_dict(batch.get("request_counts")).values())
+                if isinstance(batch.get("id"), str):
+                    found.append(RemoteBatch(batch["id"], moment(batch.get("created_at")), total))
+            if not younger or not page.get("has_more"):
                 break
             after = f"&after_id={batches[-1].get('id')}"
         return found
@@ -98,7 +89,7 @@ class AnthropicBatches(BatchEndpoint):
     async def state(self, batch_id: str) -> BatchState:
         """How far the batch is."""
         batch = await self._call_json("GET", f"/v1/messages/batches/{batch_id}")
-        counts = {name: as_count(count) for name, count in (batch.get("request_counts") or {}).items()}
+        counts = {name: as_count(count) for name, count in as_dict(batch.get("request_counts")).items()}
         total = sum(counts.values())
         ended = batch.get("processing_status") == "ended"
         return BatchState("ended" if ended else "running", total - counts.get("processing", 0), total)
@@ -111,7 +102,7 @@ class AnthropicBatches(BatchEndpoint):
         for line in read_lines([body]):
             if isinstance(custom_id := line.get("custom_id"), str):
                 result = line.get("result")
-                found.setdefault(custom_id, _reply(result if isinstance(result, dict) else {}))
+                found.setdefault(custom_id, self._cleaned(_reply(as_dict(result))))
         return found
 
 
@@ -120,11 +111,10 @@ def _reply(result: dict[str, Any]) -> Reply:
     if kind == "succeeded" and isinstance(message, dict):
         return from_anthropic(message)
     if kind == "errored":
-        outer = result.get("error")
-        error = outer.get("error") if isinstance(outer, dict) and "error" in outer else outer
-        said = error if isinstance(error, dict) else {}
+        outer = as_dict(result.get("error"))
+        said = as_dict(outer.get("error", outer))
         status = _STATUS.get(str(said.get("type")), 500)
-        return error_reply(status, {}, orjson.dumps({"error": said}))
+        return error_reply(status, {}, dumps({"error": said}))
     return Reply(
-        Outcome.ERROR_TRANSIENT, error=one_line(f"the request was {kind}"), raw=orjson.dumps(result).decode()
+        Outcome.ERROR_TRANSIENT, error=one_line(f"the request was {kind}"), raw=dumps(result).decode()
     )

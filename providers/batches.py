@@ -14,16 +14,16 @@ from typing import Any, Literal
 
 import anyio
 import httpx
-import orjson
 
 from safemt_client.providers.errors import SafemtError, TargetStoppedError
+from safemt_client.providers.json_codec import as_dict, loads
 from safemt_client.providers.outcomes import error_reply, one_line
 from safemt_client.providers.retry import with_retries
 from safemt_client.providers.transport import (
     BodyTooLargeError,
     ConnectionFailedError,
-    base_headers,
     fetch,
+    make_headers,
 )
 from safemt_client.providers.types import Observer, Outcome, Reply, Request
 
@@ -75,6 +75,8 @@ class BatchEndpoint(ABC):
     """Requests of one batch at most; vendors take 50,000 to 100,000, but the results must fit into memory."""
     most_bytes = 64 * 2**20
     """Bytes of one batch at most; vendors take 200 MB to 256 MB."""
+    keeps_marks = False
+    """Whether a batch surely carries our name for it, so that one without it is another's."""
 
     def __init__(
         self,
@@ -87,7 +89,7 @@ class BatchEndpoint(ABC):
     ) -> None:
         """`secret` is what must never stand in a message: the API key."""
         self._base_url = base_url.rstrip("/")
-        self._headers = base_headers(httpx.URL(base_url)) | headers
+        self._headers = make_headers(httpx.URL(base_url), **headers)
         self._transport = transport
         self._max_wait_s = max_wait_s
         self._secret = secret
@@ -147,7 +149,7 @@ class BatchEndpoint(ABC):
                         self._transport,
                         method,
                         url,
-                        headers=self._headers | (headers or {}),
+                        headers=httpx.Headers([*self._headers.items(), *(headers or {}).items()]),
                         content=content,
                         most=_MOST_RESULTS,
                     )
@@ -157,10 +159,12 @@ class BatchEndpoint(ABC):
                     raise BatchUnsureError(text) from None
                 return Reply(Outcome.ERROR_TRANSIENT, error=text)
             except BodyTooLargeError as error:
+                if begins:
+                    raise BatchUnsureError(str(error)) from None
                 return Reply(Outcome.ERROR_PERMANENT, error=str(error), status_code=error.status)
-            if response.status == 200:
+            if 200 <= response.status < 300:
                 body = response.body
-                return Reply(Outcome.ANSWERED, status_code=200)
+                return Reply(Outcome.ANSWERED, status_code=response.status)
             reply = error_reply(response.status, response.headers, response.body)
             if begins and response.status in (500, 502, 504, 520, 522, 524):
                 raise BatchUnsureError(f"HTTP {response.status}: {self._redact(reply.error or '')}")
@@ -180,12 +184,42 @@ class BatchEndpoint(ABC):
 
     async def _call_json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:
-            found = orjson.loads(await self._call(method, path, **options))
-        except orjson.JSONDecodeError:
+            found = loads(await self._call(method, path, **options))
+        except ValueError:
             found = None
         if not isinstance(found, dict):
             raise BatchRefusedError(f"{method} {path}: the body is not a JSON object")
         return found
+
+    async def _begin(self, path: str, content: bytes, on_retry: Observer | None) -> str:
+        """Begin a batch; the endpoint's id of it."""
+        body = await self._call(
+            "POST",
+            path,
+            content=content,
+            headers={"Content-Type": "application/json"},
+            on_retry=on_retry,
+            begins=True,
+        )
+        try:
+            begun = as_dict(loads(body))
+        except ValueError:
+            begun = {}
+        if isinstance(begun.get("id"), str):
+            return str(begun["id"])
+        if begun.get("error"):
+            raise BatchRefusedError(
+                f"POST {path}: {self._redact(error_reply(200, {}, body).error or 'an error')}"
+            )
+        raise BatchUnsureError(f"POST {path}: the answer holds no id")
+
+    def _cleaned(self, reply: Reply) -> Reply:
+        """The reply without the key, should the endpoint repeat it."""
+        if self._secret and reply.raw and self._secret in reply.raw:
+            return replace(
+                reply, error=reply.error and self._redact(reply.error), raw=self._redact(reply.raw)
+            )
+        return reply
 
     def _redact(self, text: str) -> str:
         return text.replace(self._secret, "[key]") if self._secret else text
@@ -197,8 +231,8 @@ def read_lines(bodies: Iterable[bytes]) -> list[dict[str, Any]]:
     for body in bodies:
         for line in body.splitlines():
             try:
-                content = orjson.loads(line)
-            except orjson.JSONDecodeError:
+                content = loads(line)
+            except ValueError:
                 continue
             if isinstance(content, dict):
                 found.append(content)
@@ -214,6 +248,11 @@ def moment(value: object) -> datetime:
         return then if then.tzinfo else then.replace(tzinfo=UTC)
     except (ValueError, OverflowError, OSError):
         return datetime.now(UTC)
+
+
+def as_list(value: object) -> list[dict[str, Any]]:
+    """The objects of a list of an endpoint, none if it is no list."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def as_count(value: object) -> int:

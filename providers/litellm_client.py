@@ -18,6 +18,7 @@ import orjson
 from safemt_client.providers.chat_format import ChatFormat
 from safemt_client.providers.endpoint import Endpoint
 from safemt_client.providers.errors import SafemtError
+from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.outcomes import classify_response, one_line
 from safemt_client.providers.rates import rate_limits
 from safemt_client.providers.types import Outcome, Reply, Request
@@ -120,7 +121,7 @@ def to_anthropic(model: str, messages: list[dict[str, Any]], options: Mapping[st
         body: dict[str, Any] = litellm.AnthropicConfig().transform_request(
             model=model, messages=messages, optional_params=named, litellm_params={}, headers={}
         )
-    except tuple(litellm.exceptions.LITELLM_EXCEPTION_TYPES) as error:
+    except (_base_error(), *litellm.exceptions.LITELLM_EXCEPTION_TYPES) as error:
         raise SafemtError(_said(error)) from None
     return body
 
@@ -128,14 +129,27 @@ def to_anthropic(model: str, messages: list[dict[str, Any]], options: Mapping[st
 def from_anthropic(message: Mapping[str, Any]) -> Reply:
     """The reply that a message of Anthropic amounts to, through litellm and the one table of outcomes."""
     litellm = _litellm()
-    response = litellm.AnthropicConfig().transform_parsed_response(
-        completion_response=dict(message),
-        raw_response=httpx.Response(200),
-        model_response=litellm.ModelResponse(),
-    )
+    raw = dumps(message).decode()
+    try:
+        response = litellm.AnthropicConfig().transform_parsed_response(
+            completion_response=dict(message),
+            raw_response=httpx.Response(200),
+            model_response=litellm.ModelResponse(),
+        )
+    except (_base_error(), LookupError, TypeError, ValueError, AttributeError) as error:
+        # Paid for, and no message: asking again would bring the same.
+        text = one_line(f"not a message of Anthropic's form: {type(error).__name__}: {error}")
+        return Reply(Outcome.ERROR_PERMANENT, error=text, status_code=200, raw=raw)
     reply = classify_response(200, {}, orjson.dumps(response.model_dump(), default=str))
     # litellm makes up an id of its own.
-    return replace(reply, response_id=message.get("id"), raw=orjson.dumps(message).decode())
+    return replace(reply, response_id=message.get("id"), raw=raw)
+
+
+def _base_error() -> type[Exception]:
+    from litellm.llms.base_llm.chat.transformation import BaseLLMException
+
+    found: type[Exception] = BaseLLMException
+    return found
 
 
 def _of_error(error: Any) -> Reply:

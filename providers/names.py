@@ -33,7 +33,6 @@ _COMPATIBLE = {
 }
 # Vendors whose token limit counts `max_tokens`, whatever was used of it.
 _RESERVED = {"openai"}
-_ANTHROPIC = "https://api.anthropic.com"
 # Vendors that take batches in OpenAI's form; an endpoint of one's own may.
 _BATCHES = {"openai", "groq", "local", "demo"}
 # Vendors that limit each model by itself, so that a model is an account; by their guides to rate limits.
@@ -86,7 +85,11 @@ def build_batches(
     common: dict[str, Any] = {"base_url": spec.base_url, "transport": transport, "max_wait_s": max_wait_s}
     if isinstance(provider, OpenAICompatible) and vendor in _BATCHES:
         headers = {"Authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
-        return OpenAIBatches(provider, headers=headers, secret=spec.api_key, **common)
+        # An endpoint of one's own may or may not keep metadata.
+        keeps_marks = vendor in _COMPATIBLE
+        return OpenAIBatches(
+            provider, keeps_marks=keeps_marks, headers=headers, secret=spec.api_key, **common
+        )
     if vendor == "anthropic" and spec.api_key is not None:
         from safemt_client.providers.anthropic_batches import AnthropicBatches
         from safemt_client.providers.litellm_client import LiteLLM
@@ -125,13 +128,18 @@ def resolve(name: str, base_url: str | None, env: Mapping[str, str]) -> Provider
     if vendor in _TRANSLATED:
         required = _TRANSLATED[vendor]
         secret = None if required is None else _key(name, required, env)
-        # litellm reads the same variables.
-        where = (env.get("ANTHROPIC_API_BASE") or _ANTHROPIC) if vendor == "anthropic" else None
+        where = _anthropic(env) if vendor == "anthropic" else None
         return ProviderSpec(name, f"{vendor}/{model}", model, "litellm", account, where, secret)
     known = ", ".join(sorted([*_COMPATIBLE, *_TRANSLATED]))
     raise InputError(
         f"--provider {name!r}: not known: write VENDOR/MODEL (vendors: {known}) or MODEL@http://HOST:PORT/v1"
     )
+
+
+def _anthropic(env: Mapping[str, str]) -> str:
+    """Where litellm sends what is for Anthropic: batches go nowhere else."""
+    base = env.get("ANTHROPIC_API_BASE") or env.get("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"
+    return base.rstrip("/").removesuffix("/v1/messages")
 
 
 def _own(name: str, model: str, url: str, env: Mapping[str, str]) -> ProviderSpec:

@@ -10,17 +10,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import orjson
-
 from safemt_client.providers.batches import (
     BatchEndpoint,
-    BatchRefusedError,
     BatchState,
     RemoteBatch,
     as_count,
+    as_list,
     moment,
     read_lines,
 )
+from safemt_client.providers.json_codec import as_dict, dumps
 from safemt_client.providers.openai_compatible import OpenAICompatible
 from safemt_client.providers.outcomes import classify_response, one_line
 from safemt_client.providers.types import Observer, Outcome, Reply, Request
@@ -28,21 +27,22 @@ from safemt_client.providers.types import Observer, Outcome, Reply, Request
 __all__ = ["OpenAIBatches"]
 
 _MARK = "safemt_batch"
-_RUNNING = {"validating", "in_progress", "finalizing", "cancelling"}
+_ENDED = {"completed", "expired", "cancelled"}
 _PAGES = 20
 
 
 class OpenAIBatches(BatchEndpoint):
     """Batches of the model that `provider` asks one by one; the bodies are the same."""
 
-    def __init__(self, provider: OpenAICompatible, **options: Any) -> None:
+    def __init__(self, provider: OpenAICompatible, *, keeps_marks: bool, **options: Any) -> None:
         """`options` are those of `BatchEndpoint`."""
         super().__init__(**options)
+        self.keeps_marks = keeps_marks
         self._provider = provider
 
     async def encode(self, custom_id: str, request: Request) -> bytes:
         """One line of the input file."""
-        return orjson.dumps(
+        return dumps(
             {
                 "custom_id": custom_id,
                 "method": "POST",
@@ -76,10 +76,9 @@ class OpenAIBatches(BatchEndpoint):
             headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
             on_retry=on_retry,
         )
-        begun = await self._call_json(
-            "POST",
+        return await self._begin(
             "/batches",
-            content=orjson.dumps(
+            dumps(
                 {
                     "input_file_id": file.get("id"),
                     "endpoint": "/v1/chat/completions",
@@ -87,32 +86,24 @@ class OpenAIBatches(BatchEndpoint):
                     "metadata": {_MARK: mark},
                 }
             ),
-            headers={"Content-Type": "application/json"},
-            on_retry=on_retry,
-            begins=True,
+            on_retry,
         )
-        if not isinstance(begun.get("id"), str):
-            raise BatchRefusedError("POST /batches: the answer holds no id")
-        return str(begun["id"])
 
     async def list_since(self, since: datetime) -> list[RemoteBatch]:
-        """The account's batches since then, newest first."""
+        """The account's batches since then."""
         found: list[RemoteBatch] = []
         after = ""
         for _ in range(_PAGES):
             page = await self._call_json("GET", f"/batches?limit=100{after}")
-            batches = [batch for batch in page.get("data") or () if isinstance(batch, dict)]
-            for batch in batches:
-                created = moment(batch.get("created_at"))
-                if created < since:
-                    return found
-                counts, metadata = batch.get("request_counts") or {}, batch.get("metadata") or {}
-                found.append(
-                    RemoteBatch(
-                        str(batch.get("id")), created, as_count(counts.get("total")), metadata.get(_MARK)
-                    )
-                )
-            if not batches or not page.get("has_more"):
+            batches = as_list(page.get("data"))
+            # Not all endpoints list the newest first: a page ends the search only if all of it is older.
+            younger = [batch for batch in batches if moment(batch.get("created_at")) >= since]
+            for batch in younger:
+                total = as_count(as_dict(batch.get("request_counts")).get("total"))
+                mark = as_dict(batch.get("metadata")).get(_MARK)
+                if isinstance(batch.get("id"), str):
+                    found.append(RemoteBatch(batch["id"], moment(batch.get("created_at")), total, mark))
+            if not younger or not page.get("has_more"):
                 break
             after = f"&after={batches[-1].get('id')}"
         return found
@@ -120,15 +111,17 @@ class OpenAIBatches(BatchEndpoint):
     async def state(self, batch_id: str) -> BatchState:
         """How far the batch is."""
         batch = await self._call_json("GET", f"/batches/{batch_id}")
-        counts = batch.get("request_counts") or {}
+        counts = as_dict(batch.get("request_counts"))
         done = as_count(counts.get("completed")) + as_count(counts.get("failed"))
         total = as_count(counts.get("total"))
         status = batch.get("status")
-        if status in _RUNNING:
-            return BatchState("running", done, total)
         if status == "failed":
-            return BatchState("failed", done, total, _errors(batch))
-        return BatchState("ended", done, total, None if status == "completed" else f"the batch was {status}")
+            return BatchState("failed", done, total, self._redact(_errors(batch)))
+        if status in _ENDED:
+            error = None if status == "completed" else f"the batch was {status}"
+            return BatchState("ended", done, total, error)
+        # Whatever else a router may call it: what is taken for ended too early is paid again.
+        return BatchState("running", done, total)
 
     async def results(self, batch_id: str) -> dict[str, Reply]:
         """What the output file and the error file hold."""
@@ -138,7 +131,7 @@ class OpenAIBatches(BatchEndpoint):
         found: dict[str, Reply] = {}
         for line in read_lines(bodies):
             if isinstance(custom_id := line.get("custom_id"), str):
-                found.setdefault(custom_id, _reply(line))
+                found.setdefault(custom_id, self._cleaned(_reply(line)))
         return found
 
 
@@ -146,15 +139,11 @@ def _reply(line: dict[str, Any]) -> Reply:
     response, error = line.get("response"), line.get("error")
     if isinstance(response, dict) and response.get("body") is not None:
         status = response.get("status_code")
-        return classify_response(
-            status if isinstance(status, int) else 200, {}, orjson.dumps(response["body"])
-        )
-    said = error if isinstance(error, dict) else {}
+        return classify_response(status if isinstance(status, int) else 200, {}, dumps(response["body"]))
+    said = as_dict(error)
     text = one_line(" ".join(str(said[name]) for name in ("code", "message") if said.get(name)))
     # Expired or cancelled before its turn came: nothing was said about the request itself.
-    return Reply(
-        Outcome.ERROR_TRANSIENT, error=text or "no response in the batch", raw=orjson.dumps(line).decode()
-    )
+    return Reply(Outcome.ERROR_TRANSIENT, error=text or "no response in the batch", raw=dumps(line).decode())
 
 
 def _errors(batch: dict[str, Any]) -> str:
@@ -162,7 +151,6 @@ def _errors(batch: dict[str, Any]) -> str:
     listed = errors.get("data") if isinstance(errors, dict) else errors
     said = [
         " ".join(str(error[name]) for name in ("code", "message") if error.get(name))
-        for error in listed or ()
-        if isinstance(error, dict)
+        for error in as_list(listed)
     ]
     return one_line("; ".join(said)) or "no reason given"

@@ -7,17 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
-import orjson
 
 from safemt_client.providers.chat_format import ChatFormat
 from safemt_client.providers.endpoint import Endpoint
+from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.outcomes import classify_response, one_line
 from safemt_client.providers.rates import rate_limits
 from safemt_client.providers.transport import (
     BodyTooLargeError,
     ConnectionFailedError,
-    base_headers,
     fetch,
+    make_headers,
 )
 from safemt_client.providers.types import Outcome, Reply, Request
 
@@ -43,7 +43,7 @@ class OpenAICompatible(Endpoint):
         super().__init__(**options)
         self._model = model
         self._url = httpx.URL(base_url.rstrip("/") + "/chat/completions")
-        self._headers = base_headers(self._url) | {"Content-Type": "application/json"}
+        self._headers = make_headers(self._url, content_type="application/json")
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._key = api_key
@@ -51,7 +51,7 @@ class OpenAICompatible(Endpoint):
         self._format = ChatFormat()
 
     async def _send(self, request: Request) -> Reply:
-        body = orjson.dumps(await self.body(request))
+        body = dumps(await self.body(request))
         try:
             response = await fetch(
                 self._transport, "POST", self._url, headers=self._headers, content=body, most=_MAX_BODY

@@ -13,8 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import orjson
-
+from safemt_client.providers.json_codec import loads
 from safemt_client.providers.types import Outcome, Reply, Usage
 
 __all__ = ["classify_response", "error_reply", "fatal", "one_line", "retry_after", "usage_of"]
@@ -57,8 +56,8 @@ def classify_response(status: int, headers: Mapping[str, str], body: bytes) -> R
     """The reply that a chat completion response amounts to; latency and start are the caller's."""
     raw = body.decode("utf-8", "replace")
     try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        content = loads(body)
+    except ValueError:
         content = None
     wait = retry_after(headers)
     if not isinstance(content, dict):
@@ -117,8 +116,8 @@ def error_reply(status: int, headers: Mapping[str, str], body: bytes) -> Reply:
     """What a response that is no success amounts to, whatever route it came from."""
     raw = body.decode("utf-8", "replace")
     try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        content = loads(body)
+    except ValueError:
         content = None
     said = _error_text(content.get("error"), content) if isinstance(content, dict) else one_line(raw)
     return _error(status, said or "no body", raw, retry_after(headers))

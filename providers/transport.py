@@ -15,8 +15,8 @@ __all__ = [
     "BodyTooLargeError",
     "ConnectionFailedError",
     "Response",
-    "base_headers",
     "fetch",
+    "make_headers",
     "make_transport",
 ]
 
@@ -44,14 +44,17 @@ class Response:
     body: bytes
 
 
-def base_headers(url: httpx.URL) -> dict[str, str]:
-    """What every request to `url` carries."""
-    return {
-        "Host": url.netloc.decode(),
-        "Accept": "application/json",
-        "Accept-Encoding": "gzip, deflate",
-        "User-Agent": f"safemt_client/{__version__}",
-    }
+def make_headers(url: httpx.URL, **more: str) -> httpx.Headers:
+    """What every request to `url` carries, and more of its own: an underscore in a name is a hyphen."""
+    return httpx.Headers(
+        {
+            "Host": url.netloc.decode(),
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": f"safemt_client/{__version__}",
+        }
+        | {name.replace("_", "-"): value for name, value in more.items()}
+    )
 
 
 def make_transport() -> httpx.AsyncBaseTransport:
@@ -78,7 +81,7 @@ async def fetch(
     method: str,
     url: httpx.URL,
     *,
-    headers: dict[str, str],
+    headers: httpx.Headers,
     content: bytes | None = None,
     most: int,
 ) -> Response:

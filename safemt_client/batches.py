@@ -10,32 +10,48 @@ from __future__ import annotations
 import math
 import uuid
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import anyio
+from anyio.abc import TaskGroup
 
 from safemt_client.budget import Budget
 from safemt_client.plan import Conversation, Target
-from safemt_client.providers.batches import BatchEndpoint, BatchRefusedError, BatchUnsureError
+from safemt_client.providers.batches import (
+    BatchEndpoint,
+    BatchRefusedError,
+    BatchState,
+    BatchUnsureError,
+    RemoteBatch,
+)
 from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.types import Outcome, Reply
 from safemt_client.recorder import Recorder
 
 __all__ = ["BatchRunner", "Landing"]
 
-Landing = Callable[[Sequence[Conversation], str, Reply, str], Awaitable[None]]
-"""Stores the reply to a request of a batch, for the conversations that wait for it, and goes on."""
+Landing = Callable[[Sequence[Conversation], str, Reply, str, bool], Awaitable[None]]
+"""Stores the reply to a request of a batch, for the conversations that wait for it, and goes on.
+
+The last argument says that the request will be asked again.
+"""
 
 _FIRST_POLL_S, _POLL_GROWTH, _LONGEST_POLL_S = 1.0, 1.5, 60.0
 _ROUNDS = 3
 _AT_A_TIME = 256
-# How long after a submission of unknown end it is looked for, in seconds.
-_LOOKS = (0.0, 1.0, 4.0)
+# Pauses before each look for a batch that may have been begun: soon after a submission of unknown end a slow
+# gateway may still be at it; after a kill the connection is long gone.
+_LOOKS_AFTER_KILL = (0.0, 1.0, 4.0)
+_LOOKS = (*_LOOKS_AFTER_KILL, 15.0, 40.0, 60.0)
+# Ended with answers, but none to be fetched yet.
+_EMPTY_LOOKS = 20
 _CLOCK_SKEW = timedelta(minutes=10)
 # A batch failed as a whole because too much is queued at the vendor: smaller and later it may pass.
 _TOO_MUCH = ("token_limit", "enqueued", "rate_limit", "too many", "quota of batch")
+_NO_LIST = (404, 405, 501)
 
 
 @dataclass(eq=False)
@@ -45,6 +61,10 @@ class _Batch:
     total: int
     since: datetime
     remote_id: str | None = None
+    looks: tuple[float, ...] = _LOOKS_AFTER_KILL
+    empty_looks: int = 0
+    postponed: bool = False
+    over: anyio.Event = field(default_factory=anyio.Event)
     not_ours: set[str] = field(default_factory=set)
 
 
@@ -75,11 +95,13 @@ class BatchRunner:
         self._status = status
         self._groups: dict[str, list[Conversation]] = {}
         self._todo: deque[str] = deque()
+        self._reserved: set[str] = set()
         self._rounds: Counter[str] = Counter()
         self._under_way: list[_Batch] = []
         self._most = endpoint.most_requests
         self._changed = anyio.Event()
-        self._waiting: set[anyio.CancelScope] = set()
+        # Scopes to cancel on `stop`, each with the time until which it does nothing but wait.
+        self._waiting: dict[anyio.CancelScope, float] = {}
         self._stopped = False
         self._send = False
         self.capped: dict[str, int] = {}
@@ -101,28 +123,35 @@ class BatchRunner:
             self._todo.extend(request_hash for request_hash in self._groups if request_hash not in submitted)
         for request_hash in submitted & set(self._groups):
             self._budget.set_aside(self._calls(request_hash))
-        async with anyio.create_task_group() as group:
-            for batch in before:
-                self._under_way.append(batch)
-                group.start_soon(self._follow, batch)
-            while not self._stopped:
-                chunk = await self._next_chunk()
-                if chunk:
-                    batch = await self._submit(chunk)
+            self._reserved.add(request_hash)
+        try:
+            async with anyio.create_task_group() as group:
+                for batch in before:
                     self._under_way.append(batch)
                     group.start_soon(self._follow, batch)
-                elif self._under_way:
-                    await self._changed.wait()
-                    self._changed = anyio.Event()
-                else:
-                    break
+                while not self._stopped:
+                    chunk = await self._next_chunk()
+                    if self._stopped:
+                        break
+                    if chunk:
+                        await self._submit(chunk, group)
+                    elif self._under_way:
+                        await self._changed.wait()
+                        self._changed = anyio.Event()
+                    else:
+                        break
+        finally:
+            for request_hash in tuple(self._reserved):
+                self._release(request_hash)
 
     def stop(self) -> None:
         """Wait for no batch any more; what is submitted is collected by the next session."""
         self._stopped = True
         self._changed.set()
-        for scope in self._waiting:
-            scope.cancel()
+        now = anyio.current_time()
+        for scope, until in self._waiting.items():
+            if until > now:
+                scope.cancel()
 
     def _submitted_before(self) -> list[_Batch]:
         return [
@@ -137,6 +166,10 @@ class BatchRunner:
             calls[self._judge_key] = calls.get(self._judge_key, 0) + len(self._groups[request_hash])
         return calls
 
+    def _release(self, request_hash: str) -> None:
+        self._reserved.discard(request_hash)
+        self._budget.release(self._calls(request_hash))
+
     async def _next_chunk(self) -> dict[str, bytes]:
         """As many requests as a batch holds and the money allows, by hash, as they are sent."""
         chunk: dict[str, bytes] = {}
@@ -145,81 +178,108 @@ class BatchRunner:
             request_hash = self._todo[0]
             calls = self._calls(request_hash)
             if not self._budget.try_reserve(calls):
-                if not chunk and not self._under_way:
-                    self.capped = calls
-                    self._todo.clear()
-                break
+                if chunk or self._under_way:
+                    break
+                # What others have set aside may turn out cheaper.
+                paid = False
+                with anyio.CancelScope() as scope, self._waits(scope):
+                    paid = await self._budget.reserve(calls)
+                if not paid:
+                    if not self._stopped:
+                        self.capped = calls
+                        self._todo.clear()
+                    break
+            self._reserved.add(request_hash)
             line = await self._endpoint.encode(request_hash, self._groups[request_hash][0].next()[0])
             if chunk and size + len(line) > self._endpoint.most_bytes:
-                self._budget.release(calls)
+                self._release(request_hash)
                 break
             self._todo.popleft()
             chunk[request_hash] = line
             size += len(line)
         return chunk
 
-    async def _submit(self, chunk: dict[str, bytes]) -> _Batch:
+    async def _submit(self, chunk: dict[str, bytes], group: TaskGroup) -> None:
         batch = _Batch(f"safemt-{uuid.uuid4().hex[:16]}", tuple(chunk), len(chunk), datetime.now(UTC))
         await self._record(batch, "intended", hashes=batch.hashes)
         try:
-            # Not to be cut short: whether a batch was begun would not be known.
-            with anyio.CancelScope(shield=True):
-                batch.remote_id = await self._endpoint.submit(batch.key, list(chunk.values()))
+            # Not to be cut short, since whether a batch was begun would not be known; but while it only waits
+            # for another attempt, nothing has been begun.
+            with anyio.CancelScope(shield=True) as scope, self._waits(scope, 0.0):
+
+                def on_retry(reply: Reply, wait_s: float) -> None:
+                    self._waiting[scope] = anyio.current_time() + wait_s
+                    if self._stopped:
+                        scope.cancel()
+
+                batch.remote_id = await self._endpoint.submit(batch.key, list(chunk.values()), on_retry)
                 await self._record(batch, "submitted")
+            if scope.cancelled_caught:
+                await self._record(batch, "failed", "stopped before it was begun")
+                return
         except BatchUnsureError:
-            pass  # followed without an id: it is looked for
+            # Followed without an id: it is looked for.
+            batch.looks = _LOOKS
+        except BatchRefusedError as error:
+            await self._record(batch, "failed", str(error))
+            if error.status != 429:
+                raise
+            self._under_way.append(batch)
+            group.start_soon(self._follow, batch, str(error))
+            return
         except SafemtError as error:
             await self._record(batch, "failed", str(error))
             raise
-        self._status(batch.key, 0, len(batch.hashes))
-        return batch
+        self._under_way.append(batch)
+        self._status(batch.key, 0, batch.total)
+        group.start_soon(self._follow, batch)
 
-    async def _follow(self, batch: _Batch) -> None:
+    async def _follow(self, batch: _Batch, too_much: str | None = None) -> None:
         try:
-            await self._follow_to_its_end(batch)
+            with anyio.CancelScope() as scope, self._waits(scope):
+                # Whatever waits is given up on `stop`; what is being stored is shielded.
+                if too_much is None:
+                    await self._follow_to_its_end(batch)
+                else:
+                    await self._later(batch, too_much)
         finally:
             self._under_way.remove(batch)
+            batch.over.set()
             self._status(batch.key, 0, 0)
             self._changed.set()
 
     async def _follow_to_its_end(self, batch: _Batch) -> None:
         pause = _FIRST_POLL_S
-        with anyio.CancelScope() as scope:
-            # Whatever waits is given up on `stop`; what is being stored is shielded.
-            self._waiting.add(scope)
+        while not self._stopped:
+            if batch.remote_id is None and not await self._find(batch):
+                await self._give_up(batch, "lost", "the endpoint has no such batch")
+                return
+            assert batch.remote_id is not None
             try:
-                while not self._stopped:
-                    if batch.remote_id is None and not await self._find(batch):
-                        await self._give_up(batch, "lost", "the endpoint has no such batch")
-                        return
-                    assert batch.remote_id is not None
-                    try:
-                        state = await self._endpoint.state(batch.remote_id)
-                        if state.status == "failed":
-                            await self._failed(batch, state.error or "no reason given")
-                            return
-                        if state.status == "ended" and await self._collect(batch, state.error):
-                            return
-                    except BatchRefusedError as error:
-                        if error.status != 404:
-                            raise
-                        await self._give_up(batch, "lost", str(error))
-                        return
-                    self._status(batch.key, state.done, state.total or batch.total)
-                    await anyio.sleep(pause)
-                    pause = min(pause * _POLL_GROWTH, _LONGEST_POLL_S)
-            finally:
-                self._waiting.discard(scope)
+                state = await self._endpoint.state(batch.remote_id)
+                if state.status == "failed":
+                    await self._failed(batch, state.error or "no reason given")
+                    return
+                if state.status == "ended" and await self._collect(batch, state):
+                    return
+            except BatchRefusedError as error:
+                if error.status != 404 or not await self._is_gone(batch):
+                    raise
+                await self._give_up(batch, "lost", str(error))
+                return
+            self._status(batch.key, state.done, state.total or batch.total)
+            await anyio.sleep(pause)
+            pause = min(pause * _POLL_GROWTH, _LONGEST_POLL_S)
 
     async def _find(self, batch: _Batch) -> bool:
         """Look for a batch whose submission had no known end: by our mark, or else by its size."""
-        for wait in _LOOKS:
+        for wait in batch.looks:
             await anyio.sleep(wait)
             taken = self._recorder.store.known_keys("batches", "remote_id") | batch.not_ours
-            listed = await self._endpoint.list_since(batch.since - _CLOCK_SKEW)
-            found = [remote for remote in listed if remote.id not in taken]
+            found = [remote for remote in await self._listed(batch) if remote.id not in taken]
             ours = [remote for remote in found if remote.mark == batch.key]
-            ours += [r for r in found if r.mark is None and r.total in (0, batch.total)]
+            if not self._endpoint.keeps_marks:
+                ours += [r for r in found if r.mark is None and r.total in (0, batch.total)]
             if ours:
                 batch.remote_id = ours[0].id
                 if ours[0].mark is not None:
@@ -227,25 +287,51 @@ class BatchRunner:
                 return True
         return False
 
-    async def _collect(self, batch: _Batch, error: str | None) -> bool:
-        """Store the results; False if they show that the batch is another's."""
+    async def _listed(self, batch: _Batch) -> list[RemoteBatch]:
+        """The account's batches since a little before this one; none where the endpoint cannot tell."""
+        try:
+            return await self._endpoint.list_since(batch.since - _CLOCK_SKEW)
+        except BatchRefusedError as error:
+            if error.status not in _NO_LIST:
+                raise
+            return []
+
+    async def _is_gone(self, batch: _Batch) -> bool:
+        """Whether a batch that was not found is not there, and not only asked for at a wrong address."""
+        listed = await self._endpoint.list_since(batch.since - _CLOCK_SKEW)
+        return all(remote.id != batch.remote_id for remote in listed)
+
+    async def _collect(self, batch: _Batch, state: BatchState) -> bool:
+        """Store the results; False if there are none yet, or they show that the batch is another's."""
         assert batch.remote_id is not None
         replies = await self._endpoint.results(batch.remote_id)
+        if not replies and state.done and batch.empty_looks < _EMPTY_LOOKS:
+            batch.empty_looks += 1
+            return False
         if replies and not replies.keys() & set(batch.hashes):
             batch.not_ours.add(batch.remote_id)
             batch.remote_id = None
             return False
-        missing = Reply(Outcome.ERROR_TRANSIENT, error=error or "no result in the batch")
+        missing = Reply(Outcome.ERROR_TRANSIENT, error=state.error or "no result in the batch")
+        await self._settle(batch, lambda request_hash: replies.get(request_hash, missing))
+        return True
+
+    async def _settle(self, batch: _Batch, reply_of: Callable[[str], Reply]) -> None:
+        """Land a reply for each request that this run waits for, and ask again what may be."""
         wanted = [request_hash for request_hash in batch.hashes if request_hash in self._groups]
         limiter = anyio.CapacityLimiter(_AT_A_TIME)
-        again: list[str] = []
+        answered = 0
 
         async def one(request_hash: str) -> None:
+            nonlocal answered
+            reply = reply_of(request_hash)
+            again = reply.outcome is Outcome.ERROR_TRANSIENT and self._may_ask_again(request_hash)
             async with limiter:
-                reply = replies.get(request_hash, missing)
-                await self._land(self._groups[request_hash], request_hash, reply, batch.key)
-                if reply.outcome is Outcome.ERROR_TRANSIENT:
-                    again.append(request_hash)
+                self._reserved.discard(request_hash)
+                await self._land(self._groups[request_hash], request_hash, reply, batch.key, again)
+            answered += reply.outcome.observed
+            if again:
+                self._todo.append(request_hash)
 
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as group:
@@ -253,32 +339,62 @@ class BatchRunner:
                     group.start_soon(one, request_hash)
             # What this run does not plan stays with the batch, for the run that does.
             if len(wanted) == len(batch.hashes):
-                await self._record(
-                    batch, "collected", f"{len(wanted) - len(again)} of {len(wanted)} answered"
-                )
-        self._again(again)
-        return True
+                await self._record(batch, "collected", f"{answered} of {len(wanted)} answered")
+
+    def _may_ask_again(self, request_hash: str) -> bool:
+        self._rounds[request_hash] += 1
+        return self._send and self._rounds[request_hash] < _ROUNDS
 
     async def _failed(self, batch: _Batch, reason: str) -> None:
-        await self._give_up(batch, "failed", reason, again=False)
+        await self._record(batch, "failed", reason)
         if not any(word in reason.lower() for word in _TOO_MUCH):
             raise BatchRefusedError(f"the batch {batch.remote_id} failed: {reason}")
+        await self._later(batch, reason)
+
+    async def _later(self, batch: _Batch, reason: str) -> None:
+        """Too much is queued at the vendor: once another batch has ended, or smaller after a pause."""
+        batch.postponed = True
+        others = [other for other in self._under_way if not other.postponed]
+        if others:
+            await others[0].over.wait()
+            for request_hash in batch.hashes:
+                if request_hash in self._groups:
+                    self._release(request_hash)
+                    if self._send:
+                        self._todo.append(request_hash)
+            return
         self._most = max(1, math.ceil(len(batch.hashes) / 2))
         await anyio.sleep(_LONGEST_POLL_S)
-        self._again(batch.hashes)
+        await self._ask_again_or_fail(batch, reason)
 
-    async def _give_up(self, batch: _Batch, event: str, detail: str, *, again: bool = True) -> None:
+    async def _give_up(self, batch: _Batch, event: str, detail: str) -> None:
         await self._record(batch, event, detail)
-        for request_hash in set(batch.hashes) & set(self._groups):
-            self._budget.release(self._calls(request_hash))
-        if again:
-            self._again(batch.hashes)
+        await self._ask_again_or_fail(batch, detail)
 
-    def _again(self, hashes: Sequence[str]) -> None:
-        for request_hash in hashes if self._send else ():
-            self._rounds[request_hash] += 1
-            if request_hash in self._groups and self._rounds[request_hash] < _ROUNDS:
+    async def _ask_again_or_fail(self, batch: _Batch, reason: str) -> None:
+        """Ask again what no answer was paid for; what had bad luck too often lands as an error."""
+        error = Reply(Outcome.ERROR_TRANSIENT, error=reason)
+        for request_hash in batch.hashes:
+            if request_hash not in self._groups:
+                continue
+            if self._may_ask_again(request_hash):
+                self._release(request_hash)
                 self._todo.append(request_hash)
+            else:
+                self._reserved.discard(request_hash)
+                with anyio.CancelScope(shield=True):
+                    await self._land(self._groups[request_hash], request_hash, error, batch.key, False)
+
+    @contextmanager
+    def _waits(self, scope: anyio.CancelScope, until: float = math.inf) -> Iterator[None]:
+        """Let `stop` cancel the scope, if it is called before `until`."""
+        self._waiting[scope] = until
+        if self._stopped and until > anyio.current_time():
+            scope.cancel()
+        try:
+            yield
+        finally:
+            del self._waiting[scope]
 
     async def _record(
         self, batch: _Batch, event: str, detail: str | None = None, hashes: Sequence[str] = ()

@@ -5,13 +5,11 @@ Pure functions: the history is what the dialogue and the target said, never mend
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import orjson
-
 from safemt_client.datasets.model import Dialogue
+from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.types import Image, Message, Outcome
 
 __all__ = ["History", "continues", "first_turn", "messages_at", "messages_json"]
@@ -74,8 +72,4 @@ def messages_json(messages: Sequence[Message]) -> str:
         | ({"images": [image.sha256 for image in message.images]} if message.images else {})
         for message in messages
     ]
-    try:
-        return orjson.dumps(content).decode()
-    except orjson.JSONEncodeError:
-        # A lone surrogate, which JSON may carry as an escape.
-        return json.dumps(content)
+    return dumps(content).decode()

@@ -58,6 +58,12 @@ async def rejudge(arguments: argparse.Namespace) -> int:
                     prices_of(parts.spec(settings.judge_name, settings.judge_base_url), settings),
                 ),
             )
+            if settings.max_cost is not None and plan.judge is not None and plan.judge.prices is None:
+                name = settings.judge_name
+                raise InputError(
+                    f"--max-cost: the price of {name} is not known: add --price {name}=INPUT/OUTPUT "
+                    "in US dollars a million tokens (0/0 for a machine of your own)"
+                )
             console = Console()
             if not settings.quiet:
                 show_plan(plan, settings, console, parts=parts, store=store)
@@ -107,7 +113,7 @@ def _plan(store: Store, run_id: str, judge: LLMJudge, settings: RunSettings) -> 
            FROM final_replies f JOIN dialogues d USING (dialogue_key)
            JOIN (SELECT request_hash, any_value(request) AS request FROM turns GROUP BY ALL) t
              USING (request_hash)
-           WHERE f.run_id = ?""",
+           WHERE f.run_id = ? AND f.turn = d.length""",
         [run_id],
     ).rows
     done = [_judging(*row) for row in replies if Outcome(row[3]).observed]

@@ -303,13 +303,17 @@ class Scheduler:
         key = target.key
 
         async def land(
-            group: Sequence[Conversation], request_hash: str, reply: Reply, batch_key: str
+            group: Sequence[Conversation], request_hash: str, reply: Reply, batch_key: str, again: bool
         ) -> None:
             request = group[0].next()[0]
             row = self._recorder.turn_row(target, request, request_hash, reply, 1, batch_key)
             await self._recorder.save_turn(row, group)
             self._budget.landed(key, row.cost_usd, free=not reply.outcome.observed)
             paid = Counter({self._judge.key: len(group)} if self._judge is not None else {})
+            if again:
+                self._listener.retrying(key, reply.error or reply.outcome, 0.0)
+                self._budget.release(paid)
+                return
             for number, conversation in enumerate(group):
                 first = number == 0
                 usage, usd = (reply.usage, row.cost_usd) if first else (Usage(), None)
@@ -333,6 +337,8 @@ class Scheduler:
             status=status,
         )
         self._runners.append(runner)
+        if self._halted(key):
+            return
         try:
             await runner.run(conversations, send=self._plan.batch)
         except* (TargetStoppedError, BatchRefusedError) as group:

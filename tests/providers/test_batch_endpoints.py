@@ -68,7 +68,8 @@ def line(custom_id: str, text: str) -> str:
 
 def test_a_batch_is_a_file_and_its_mark() -> None:
     async def main(batches: BatchEndpoint) -> str:
-        lines = [await batches.encode("h1", REQUEST), await batches.encode("h2", REQUEST)]
+        half = Request((Message("user", "half a pair \ud83d"),))
+        lines = [await batches.encode("h1", REQUEST), await batches.encode("h2", half)]
         return await batches.submit("safemt-1", lines)
 
     batch_id, seen = use([response(200, {"id": "file-7"}), response(200, {"id": "batch-7"})], main)
@@ -83,6 +84,7 @@ def test_a_batch_is_a_file_and_its_mark() -> None:
         ("h2", "POST", "/v1/chat/completions"),
     ]
     assert sent[0]["body"]["max_tokens"] == 9
+    assert b"\\ud83d" in upload.body
     assert sent[0]["body"]["messages"][0]["content"][0]["image_url"]["url"] == "data:image/png;base64,cG5n"
     assert create.json == {
         "input_file_id": "file-7",
@@ -101,6 +103,7 @@ def test_results_in_any_order_doubled_broken_and_failed() -> None:
             '{"custom_id": "broken", "resp',
             '"a string"',
             '{"custom_id": 7}',
+            line("half", "\ud83d"),
         ]
     )
     blocked = {"status_code": 400, "body": {"error": {"code": "content_filter", "message": "flagged"}}}
@@ -118,6 +121,7 @@ def test_results_in_any_order_doubled_broken_and_failed() -> None:
     assert {name: (reply.outcome, reply.text) for name, reply in found.items()} == {
         "c": (Outcome.ANSWERED, "third"),
         "a": (Outcome.ANSWERED, "first"),
+        "half": (Outcome.ANSWERED, "\ud83d"),
         "b": (Outcome.REFUSED_BY_PROVIDER, ""),
         "e": (Outcome.ERROR_TRANSIENT, ""),
     }
@@ -139,6 +143,10 @@ def test_results_in_any_order_doubled_broken_and_failed() -> None:
         ),
         ({"status": "cancelling", "request_counts": None}, BatchState("running")),
         ({"status": "completed", "request_counts": {"total": 1, "completed": 1}}, BatchState("ended", 1, 1)),
+        # What is not surely ended is running: results of none would be paid for again.
+        ({"status": "queued", "request_counts": "many"}, BatchState("running")),
+        ({"status": None, "request_counts": [1]}, BatchState("running")),
+        ({"status": "failed", "errors": {"data": 7}}, BatchState("failed", error="no reason given")),
         ({"status": "expired"}, BatchState("ended", error="the batch was expired")),
         (
             {"status": "failed", "errors": {"data": [{"code": "token_limit_exceeded", "message": "full"}]}},
@@ -153,7 +161,14 @@ def test_states(batch: dict[str, Any], expected: BatchState) -> None:
 
 @pytest.mark.parametrize(
     "lost",
-    [error(500), error(504), raw(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"), raw(b"", reset=True)],
+    [
+        error(500),
+        error(504),
+        raw(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"),
+        raw(b"", reset=True),
+        response(201, {}),
+        response(200, "{"),
+    ],
 )
 def test_a_submission_of_unknown_end_is_not_repeated(lost: Behaviour) -> None:
     async def main(batches: BatchEndpoint) -> None:
@@ -200,7 +215,8 @@ def test_a_list_is_read_to_the_time_that_was_asked_for() -> None:
     counts = {"request_counts": {"total": 3}}
     pages = [
         {"data": [batch(1, 0, metadata={"safemt_batch": "x"}), batch(2, 1, **counts)], "has_more": True},
-        {"data": [batch(3, 2), batch(4, 30)], "has_more": True},
+        {"data": [batch(4, 30), batch(3, 2)], "has_more": True},
+        {"data": [batch(5, 31)], "has_more": True},
     ]
     found, seen = use(
         [response(200, page) for page in pages],
@@ -211,7 +227,7 @@ def test_a_list_is_read_to_the_time_that_was_asked_for() -> None:
         ("b2", 3, None),
         ("b3", 0, None),
     ]
-    assert seen[1].target.endswith("after=b2")
+    assert [request.target.partition("after=")[2] for request in seen] == ["", "b2", "b3"]
 
 
 def test_anthropic_takes_and_gives_its_own_form() -> None:
@@ -245,6 +261,8 @@ def test_anthropic_takes_and_gives_its_own_form() -> None:
             result("busy", "errored", error=failed("overloaded_error")),
             result("late", "expired"),
             result("gone", "canceled"),
+            result("odd", "succeeded", message={"id": "msg_2"}),
+            result("odder", "succeeded", message={"id": "m", "content": ["x"], "usage": None}),
         ]
     )
     state = {
@@ -268,6 +286,8 @@ def test_anthropic_takes_and_gives_its_own_form() -> None:
         "busy": "error_transient",
         "late": "error_transient",
         "gone": "error_transient",
+        "odd": "error_permanent",
+        "odder": "error_permanent",
     }
     usage = replies["said"].usage
     assert (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens) == (14, 4, 2)

@@ -34,6 +34,7 @@ class FakeEndpoint:
     """Answers a batch an hour after it was begun. `mishaps` are taken by submissions, one each."""
 
     most_bytes = 10_000
+    keeps_marks = False
 
     def __init__(self, mishaps: Sequence[str] = (), most_requests: int = 4, marks: bool = True) -> None:
         self.mishaps = list(mishaps)
@@ -65,7 +66,8 @@ class FakeEndpoint:
         now = datetime.now(UTC)
         return [
             RemoteBatch(name, now, len(lines), mark if self.marks else None)
-            for name, (mark, lines, _, _) in reversed(self.begun.items())
+            for name, (mark, lines, _, mishap) in reversed(self.begun.items())
+            if mishap != "gone"
         ]
 
     async def state(self, batch_id: str) -> BatchState:
@@ -123,7 +125,9 @@ class Bench:
             status=lambda key, done, total: None,
         )
 
-    async def land(self, group: Sequence[Conversation], key: str, reply: Reply, batch_key: str) -> None:
+    async def land(
+        self, group: Sequence[Conversation], key: str, reply: Reply, batch_key: str, again: bool
+    ) -> None:
         await anyio.sleep(0.02)
         self.budget.landed(TARGET.key, 1.0 if reply.outcome.observed else None, free=True)
         for conversation in group:
@@ -232,6 +236,76 @@ def test_a_refusal_ends_it_and_keeps_what_was_submitted() -> None:
 
     run(main)
     assert [event for _, event, _ in bench.recorder.events].count("submitted") == 1
+
+
+def test_stop_while_it_is_put_together_submits_nothing_and_frees_the_money() -> None:
+    endpoint = FakeEndpoint()
+    bench = Bench(endpoint, cap=6.5)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: bench.runner.run(conversations(12), send=True))
+            await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
+            bench.runner.stop()
+
+    run(main)
+    assert endpoint.begun == {}
+    assert bench.budget.try_reserve({TARGET.key: 6})
+
+
+@pytest.mark.parametrize("end", ["stop", "refused"])
+def test_money_is_free_again_however_it_ends(end: str) -> None:
+    endpoint = FakeEndpoint(["", "refused"] if end == "refused" else [])
+    bench = Bench(endpoint, cap=1e9)
+
+    async def main() -> None:
+        if end == "refused":
+            with pytest.RaisesGroup(BatchRefusedError):
+                await bench.runner.run(conversations(12), send=True)
+        else:
+            async with anyio.create_task_group() as group:
+                group.start_soon(lambda: bench.runner.run(conversations(12), send=True))
+                await anyio.sleep(100)
+                bench.runner.stop()
+
+    run(main)
+    assert bench.budget.try_reserve({TARGET.key: 10**9})
+
+
+def test_a_full_queue_is_waited_for_while_other_batches_run() -> None:
+    endpoint = FakeEndpoint(["", "too much", "too much", "too much", "too much"])
+    bench = Bench(endpoint)
+    run(lambda: bench.runner.run(conversations(12), send=True))
+    assert len(bench.answered) == 12
+    assert max(endpoint.asked.values()) == 1
+
+
+def test_what_has_bad_luck_to_the_end_lands_as_an_error() -> None:
+    endpoint = FakeEndpoint(["gone"] * 9)
+    bench = Bench(endpoint)
+    run(lambda: bench.runner.run(conversations(3), send=True))
+    assert bench.landed == {f"i{n}": [Outcome.ERROR_TRANSIENT] for n in range(3)}
+
+
+def test_an_endpoint_that_cannot_list_does_not_block_a_run() -> None:
+    class Listless(FakeEndpoint):
+        async def list_since(self, since: datetime) -> list[RemoteBatch]:
+            raise BatchRefusedError("no such route", 404)
+
+    open_batch = OpenBatch("k", None, datetime.now(UTC), 2, tuple(c.next()[1] for c in conversations(2)))
+    bench = Bench(Listless(), before=[open_batch])
+    run(lambda: bench.runner.run(conversations(2), send=True))
+    assert len(bench.answered) == 2
+
+
+def test_an_unmarked_batch_is_anothers_where_marks_are_kept() -> None:
+    endpoint = FakeEndpoint(["never arrived"], marks=False)
+    endpoint.keeps_marks = True
+    endpoint.begun["other"] = ("", ["x", "y"], math.inf, "")
+    bench = Bench(endpoint)
+    run(lambda: bench.runner.run(conversations(2), send=True))
+    assert len(bench.answered) == 2
 
 
 def test_a_batch_of_another_is_not_taken_for_ours() -> None:

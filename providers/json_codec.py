@@ -1,0 +1,41 @@
+"""JSON by orjson, and by the slower standard library where a text holds half a surrogate pair.
+
+UTF-8 cannot hold one, so orjson refuses it; JSON may carry it as an escape, and data sets and models do.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+__all__ = ["as_dict", "dumps", "loads"]
+
+
+def dumps(content: Any) -> bytes:
+    """The content as JSON on one line."""
+    try:
+        return orjson.dumps(content)
+    except orjson.JSONEncodeError:
+        return json.dumps(content).encode()
+
+
+def loads(data: bytes) -> Any:
+    """What the JSON holds.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        try:
+            return json.loads(data)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+
+def as_dict(value: object) -> dict[str, Any]:
+    """The value if it is an object, else an empty one: parts of an endpoint's answer may be anything."""
+    return value if isinstance(value, dict) else {}
