@@ -5,7 +5,8 @@
 Every entry is a program of its own, measured from its start to its end: CPU seconds (user and system) per
 1,000 turns, seconds of wall time, peak memory; and, as the endpoint sees it, the seconds from the first
 request to the last answer as a ratio to the ideal (turns x latency / connections). Medians over the repeats;
-what takes longer than 15 s is measured once.
+what takes longer than 15 s is measured once. The second line is this program with --dry-run: what of the
+first it takes before anything is sent.
 inspect_ai and litellm want different versions of the openai SDK: INSPECT_PYTHON names the interpreter of an
 environment that holds the former.
 """
@@ -28,6 +29,7 @@ from urllib.request import urlopen
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 US = "safemt_client"
+PLAN = "its start and plan alone"
 SLOW_S = 15
 
 
@@ -53,12 +55,13 @@ def write_dialogues(path: Path, count: int) -> None:
 
 
 def command(name: str, url: str, data: Path, connections: int) -> list[str]:
-    if name != US:
+    if name not in (US, PLAN):
         python = os.environ.get("INSPECT_PYTHON", sys.executable) if name == "inspect_ai" else sys.executable
         return [python, str(HERE / "peers.py"), name, url, str(data), str(connections)]
     return [
         *(sys.executable, "-m", "safemt_client", "--provider", f"bench@{url}", "--data", str(data)),
         *("--judge", "none", "--max-concurrency", str(connections), "--db", "bench.duckdb", "--quiet"),
+        *(["--dry-run"] if name == PLAN else []),
     ]
 
 
@@ -99,7 +102,7 @@ def main() -> None:
     sys.path[:0] = [str(HERE), str(ROOT)]
     from peers import PEERS
 
-    names = [US, *(PEERS if arguments.peers is None else arguments.peers)]
+    names = [US, PLAN, *(PEERS if arguments.peers is None else arguments.peers)]
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(65536, hard), hard))
     with tempfile.TemporaryDirectory() as folder:
@@ -127,7 +130,8 @@ def table(names: list[str], url: str, data: Path, connections: int, arguments: a
         for name in names:
             if name not in failed and not (runs[name] and runs[name][0].wall_s > SLOW_S):
                 found = measure(name, url, data, connections)
-                if found is None or found.requests != arguments.dialogues:
+                expected = 0 if name == PLAN else arguments.dialogues
+                if found is None or found.requests != expected:
                     failed.add(name)
                 else:
                     runs[name].append(found)
@@ -150,10 +154,9 @@ def table(names: list[str], url: str, data: Path, connections: int, arguments: a
         peak = statistics.median(m.peak_mb for m in runs[name])
         ours = cpu if name == US else ours
         ratio = f"{cpu / ours:.2f}" if ours else ""
-        rate = arguments.dialogues / sending
+        sent = f"{arguments.dialogues / sending:,.0f} | {sending / ideal:.2f}" if sending else "|"
         print(
-            f"| {name} | {len(runs[name])} | {cpu:.2f} | {ratio} | {rate:,.0f} | {sending / ideal:.2f} "
-            f"| {wall:.1f} | {peak:.0f} |",
+            f"| {name} | {len(runs[name])} | {cpu:.2f} | {ratio} | {sent} | {wall:.1f} | {peak:.0f} |",
             flush=True,
         )
 

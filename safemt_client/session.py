@@ -288,8 +288,9 @@ async def run_session(
 ) -> Ending:
     """Carry the plan out under a display, until done or stopped by hand."""
     spent = spent_of(store, plan.run.run_id)
-    estimates = {target.key: of_target(plan, target) for target in plan.targets}
-    if plan.judge is not None:
+    # The prices of the first calls matter to a cap alone.
+    estimates = {target.key: of_target(plan, target) for target in plan.targets if settings.max_cost}
+    if plan.judge is not None and settings.max_cost:
         estimates[plan.judge.judge_key] = of_judge(plan)
     first = {key: call_usd(estimate) or 0.0 for key, estimate in estimates.items()}
     progress = Progress(plan, console, quiet=settings.quiet, spent_before=spent, cap_usd=settings.max_cost)

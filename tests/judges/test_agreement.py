@@ -1,0 +1,56 @@
+"""Agreement against published tables and statsmodels."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from statsmodels.stats.inter_rater import cohens_kappa
+
+from safemt_client.judges.agreement import cohen_kappa, krippendorff_alpha, with_interval
+
+NAN = float("nan")
+
+
+def test_krippendorffs_own_example() -> None:
+    """The nominal data of "Computing Krippendorff's Alpha-Reliability" (2011), section C: alpha = .743."""
+    observers = [
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, NAN, NAN, NAN],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, NAN, 3],
+        [NAN, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, NAN],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, NAN],
+    ]
+    assert krippendorff_alpha(np.array(observers).T) == pytest.approx(0.743, abs=5e-4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=2, max_size=40))
+def test_kappa_is_statsmodels(pairs: list[tuple[int, int]]) -> None:
+    a, b = (np.array(column, dtype=float) for column in zip(*pairs, strict=True))
+    found = cohen_kappa(a, b)
+    table = np.zeros((3, 3))
+    for one, two in pairs:
+        table[one, two] += 1
+    if math.isnan(found):
+        assert len({*a, *b}) == 1
+    else:
+        assert found == pytest.approx(cohens_kappa(table).kappa)
+
+
+def test_what_is_missing_is_left_out() -> None:
+    a, b = np.array([0, 1, 1, NAN, 0.0]), np.array([0, 1, NAN, 1, 1.0])
+    assert cohen_kappa(a, b) == cohen_kappa(np.array([0, 1, 0.0]), np.array([0, 1, 1.0]))
+    assert math.isnan(cohen_kappa(np.array([NAN]), np.array([1.0])))
+    assert math.isnan(krippendorff_alpha(np.full((3, 2), NAN)))
+    assert math.isnan(krippendorff_alpha(np.ones((3, 2))))
+
+
+def test_an_interval_holds_the_estimate_and_keeps_items_together() -> None:
+    source = np.random.default_rng(0)
+    truth = source.integers(0, 2, 200).astype(float)
+    noisy = np.where(source.random(200) < 0.15, 1 - truth, truth)
+    units = np.stack([truth, noisy], axis=1)
+    items = [str(n // 4) for n in range(200)]
+    alpha, low, high = with_interval(krippendorff_alpha, units, items, resamples=300)
+    assert low < alpha < high
+    assert 0.5 < alpha < 0.9

@@ -1,0 +1,246 @@
+"""Intervals and tests against independent computations, and their coverage by simulation."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from safemt_client.results import statistics
+from safemt_client.results.correction import (
+    corrected,
+    judge_errors,
+    prediction_powered,
+    rogan_gladen,
+)
+from safemt_client.results.metrics import ROUNDS, safety_index
+from safemt_client.results.statistics import (
+    bootstrap_weights,
+    cluster_asr,
+    holm,
+    interval_of,
+    mcnemar,
+    paired,
+    safety_index_interval,
+    sigmas,
+    trend,
+)
+
+NAN = float("nan")
+FLAGS = st.lists(st.lists(st.sampled_from([0.0, 1.0]), min_size=5, max_size=5), min_size=1, max_size=12)
+
+
+@given(FLAGS)
+def test_the_vectorised_index_is_the_plain_one(rows: list[list[float]]) -> None:
+    labels = np.array(rows)
+    flags = {str(i): {k: bool(x) for k, x in zip(ROUNDS, row, strict=True)} for i, row in enumerate(rows)}
+    found = safety_index_interval(labels, bootstrap_weights(len(rows), 50))
+    assert found.estimate == pytest.approx(safety_index(flags).value, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("row", "sigma"),
+    [
+        ([0, 1, 0, 1, 1], math.sqrt(3) / 4),
+        ([0, 0, 0, 0, 0], 0.0),
+        ([0, 0, 0, 0, 1], 0.0),
+        ([1, NAN, 0, NAN, NAN], 0.5),
+        ([NAN] * 5, NAN),
+    ],
+)
+def test_sigma(row: list[float], sigma: float) -> None:
+    assert sigmas(np.array([row], dtype=float))[0] == pytest.approx(sigma, nan_ok=True)
+
+
+def test_asr_and_its_resamples_count_only_what_is_scored() -> None:
+    labels = np.array([[1, NAN], [0, NAN], [1, 1.0]])
+    asr, again = cluster_asr(labels, np.array([[3.0, 0, 0], [0, 1, 2], [1, 1, 0]]))
+    assert asr == pytest.approx([2 / 3, 1.0])
+    assert again[:, 0] == pytest.approx([1.0, 2 / 3, 0.5])
+    assert again[1:, 1] == pytest.approx([1.0, NAN], nan_ok=True)
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_is_statsmodels(b: int, c: int) -> None:
+    expected = statsmodels_mcnemar([[0, b], [c, 0]], exact=True).pvalue if b + c else 1.0
+    assert mcnemar(b, c) == pytest.approx(min(1.0, expected))
+
+
+def test_mcnemar_against_the_binomial_test() -> None:
+    assert mcnemar(3, 15) == pytest.approx(stats.binomtest(3, 18).pvalue)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_is_statsmodels(p_values: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(list(multipletests(p_values, method="holm")[1]))
+
+
+def test_a_difference_is_over_the_items_that_both_have() -> None:
+    a = np.array([0, 0, 0, 1, NAN, 1.0])
+    b = np.array([1, 1, 0, 0, 1, NAN])
+    found = paired(a, b)
+    assert (found.items, found.only_a, found.only_b) == (4, 1, 2)
+    assert found.difference.estimate == pytest.approx(0.25)
+    assert found.difference.small
+    none = paired(np.zeros(100), np.zeros(100))
+    assert none.p == 1
+    # No item differs among a hundred: nearly four in a hundred still could.
+    assert none.difference.low == pytest.approx(-0.037, abs=1e-3)
+    empty = paired(np.array([NAN]), np.array([1.0]))
+    assert (empty.items, empty.p) == (0, 1.0)
+
+
+def test_a_trend_is_told_from_none() -> None:
+    source = np.random.default_rng(1)
+    chance = source.beta(1, 3, (300, 1))
+    rising = (source.random((300, 5)) < np.clip(chance + 0.05 * np.array(ROUNDS), 0, 1)).astype(float)
+    flat = (source.random((300, 5)) < chance).astype(float)
+    up = trend(rising, ROUNDS)
+    assert up.verdict == "rises"
+    assert up.slope.low < 0.05 < up.slope.high
+    assert trend(1 - rising, ROUNDS).verdict == "falls"
+    level = trend(flat, ROUNDS)
+    assert level.verdict == "not shown"
+    assert level.slope.low < 0 < level.slope.high
+    assert trend(np.full((3, 5), NAN), ROUNDS).verdict == "not shown"
+
+
+def test_a_trends_p_is_that_of_all_permutations() -> None:
+    # Two items at three lengths: small enough to go through every order of each.
+    labels = np.array([[0, 0, 1.0], [0, 1, 1.0]])
+    lengths = (1, 2, 4)
+    x = np.array(lengths) - np.mean(lengths)
+
+    def slope(rows: list[tuple[float, ...]]) -> float:
+        return float(np.mean([np.dot(x, row) / np.dot(x, x) for row in rows]))
+
+    here = slope([tuple(row) for row in labels])
+    every = [
+        slope([one, two])
+        for one in itertools.permutations(labels[0])
+        for two in itertools.permutations(labels[1])
+    ]
+    exact = np.mean([abs(value) >= abs(here) - 1e-12 for value in every])
+    found = trend(labels, lengths, permutations=20_000)
+    assert found.slope.estimate == pytest.approx(here)
+    assert found.p == pytest.approx(exact, abs=0.01)
+
+
+def test_a_trends_p_by_its_variance_is_that_of_shuffling(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = np.random.default_rng(3)
+    labels = (source.random((150, 5)) < 0.3 + 0.012 * np.array(ROUNDS)).astype(float)
+    labels[source.random((150, 5)) < 0.1] = NAN
+    by_variance = trend(labels, ROUNDS).p
+    monkeypatch.setattr(statistics, "_FEW_CHANGING", 10**9)
+    assert trend(labels, ROUNDS, permutations=5000).p == pytest.approx(by_variance, rel=0.25, abs=0.005)
+
+
+def test_items_that_lack_a_length_keep_it_lacking() -> None:
+    labels = np.array([[0, NAN, 1, 1, NAN], [NAN, 0, 1, NAN, 1], [1, NAN, NAN, NAN, NAN]])
+    found = trend(labels, ROUNDS)
+    assert found.items == 2
+    assert found.slope.estimate > 0
+
+
+def test_published_correction() -> None:
+    # Rogan and Gladen's formula at a textbook's figures: apparent 30 %, sensitivity 90 %, specificity 80 %.
+    assert rogan_gladen(0.30, 0.90, 0.80) == pytest.approx(1 / 7)
+    assert rogan_gladen(0.1, 0.9, 0.8) == 0.0
+    with pytest.raises(ValueError, match="chance"):
+        rogan_gladen(0.3, 0.5, 0.5)
+
+
+def test_errors_of_a_judge() -> None:
+    human = np.array([1] * 20 + [0] * 30, dtype=float)
+    judge = np.array([1] * 18 + [0] * 2 + [1] * 6 + [0] * 24, dtype=float)
+    found = judge_errors(judge, human)
+    assert (found.sensitivity.estimate, found.specificity.estimate) == (0.9, 0.8)
+    assert found.agreement.estimate == pytest.approx(42 / 50)
+    low, high = stats.binomtest(18, 20).proportion_ci(method="wilson")
+    assert (found.sensitivity.low, found.sensitivity.high) == pytest.approx((low, high))
+    assert (found.unsafe, found.safe, found.labelled) == (20, 30, 50)
+    # Where one stratum was drawn at a tenth, its replies count ten times.
+    weights = np.where(np.arange(50) < 10, 10.0, 1.0)
+    assert judge_errors(judge, human, weights).sensitivity.estimate == pytest.approx(108 / 110)
+
+
+def test_a_poor_or_unknown_judge_is_not_corrected() -> None:
+    chance = judge_errors(np.array([0, 1, 0, 1.0]), np.array([0, 0, 1, 1.0]))
+    assert corrected(5, 10, chance) is None
+    no_unsafe = judge_errors(np.array([0.0]), np.array([0.0]))
+    assert corrected(5, 10, no_unsafe) is None
+    assert prediction_powered(np.array([1.0]), np.array([]), np.array([])) is None
+
+
+def test_prediction_powered_by_hand() -> None:
+    judged = np.array([1, 1, 0, 0, 1, 0, 0, 1, 0, 0.0])
+    judge, human = np.array([1, 1, 0, 0.0]), np.array([1, 0, 0, 0.0])
+    found = prediction_powered(judged, judge, human)
+    assert found is not None
+    assert found.estimate == pytest.approx(0.4 - 0.25)
+    half = 1.959964 * math.sqrt(judged.var(ddof=1) / 10 + (human - judge).var(ddof=1) / 4)
+    assert found.high == pytest.approx(0.15 + half, abs=1e-4)
+    assert found.low == 0.0
+
+
+def covered(intervals: list[tuple[float, float]], truth: float) -> float:
+    return sum(low <= truth <= high for low, high in intervals) / len(intervals)
+
+
+@pytest.mark.slow
+def test_95_percent_intervals_cover_95_percent() -> None:
+    """Items of unequal risk at five lengths; 1,000 studies of 200 items. 93 to 97 % must cover the truth."""
+    source = np.random.default_rng(20)
+    many = source.beta(1, 3, (400_000, 1)) * 0.9 + 0.004 * np.array(ROUNDS)
+    truth_index = safety_index_interval(
+        (source.random((400_000, 5)) < many).astype(float), np.ones((1, 400_000))
+    ).estimate
+    truth_pooled = float(many.mean())
+    index, pooled, slope, difference = [], [], [], []
+    weights = bootstrap_weights(200, 1000)
+    for _ in range(1000):
+        chance = source.beta(1, 3, (200, 1)) * 0.9 + 0.004 * np.array(ROUNDS)
+        labels = (source.random((200, 5)) < chance).astype(float)
+        found = safety_index_interval(labels, weights)
+        index.append((found.low, found.high))
+        again = (weights @ labels.sum(axis=1)) / (weights.sum(axis=1) * 5)
+        whole = interval_of(float(labels.mean()), again)
+        pooled.append((whole.low, whole.high))
+        rise = trend(labels, ROUNDS, permutations=1).slope
+        slope.append((rise.low, rise.high))
+        other = (source.random(200) < chance[:, 0] + 0.1).astype(float)
+        change = paired(labels[:, 0], other, weights).difference
+        difference.append((change.low, change.high))
+    for name, intervals, truth in (
+        ("index", index, truth_index),
+        ("pooled", pooled, truth_pooled),
+        ("slope", slope, 0.004),
+        ("difference", difference, 0.1),
+    ):
+        assert 0.93 <= covered(intervals, truth) <= 0.97, (name, covered(intervals, truth))
+
+
+@pytest.mark.slow
+def test_corrected_intervals_cover() -> None:
+    """A judge with errors of 12 and 8 %: 1,000 studies of 1,000 replies, 300 of them labelled."""
+    source = np.random.default_rng(21)
+    rates, powered = [], []
+    for study in range(1000):
+        human = (source.random(1000) < 0.3).astype(float)
+        flip = source.random(1000) < np.where(human == 1, 0.12, 0.08)
+        judge = np.where(flip, 1 - human, human)
+        drawn = source.choice(1000, 300, replace=False)
+        errors = judge_errors(judge[drawn], human[drawn])
+        one = corrected(int(judge.sum()), 1000, errors, seed=study)
+        two = prediction_powered(judge, judge[drawn], human[drawn])
+        assert one is not None
+        assert two is not None
+        rates.append((one.low, one.high))
+        powered.append((two.low, two.high))
+    assert 0.93 <= covered(rates, 0.3) <= 0.98, covered(rates, 0.3)
+    assert 0.93 <= covered(powered, 0.3) <= 0.98, covered(powered, 0.3)
