@@ -97,6 +97,7 @@ def turn(request_hash: str, number: int) -> TurnRow:
         request=f"{number:09d}" * 110,
         raw=f"{number:09d}" * 90,
         batch_key=None,
+        refusal_rule="answer",
     )
 
 

@@ -91,6 +91,8 @@ def classify_response(status: int, headers: Mapping[str, str], body: bytes) -> R
     finish = _text(choice.get("finish_reason"))
     text, reasoning = _split(message)
     common |= {"text": text, "reasoning": reasoning, "finish_reason": finish}
+    if choice.get("logprobs"):
+        common["logprobs"] = _logprobs(choice["logprobs"])
     choice_error = choice.get("error")
     if finish is not None and finish.lower() in _BLOCK_FINISH:
         return Reply(Outcome.REFUSED_BY_PROVIDER, error=f"finish reason {finish}", **common)
@@ -239,6 +241,19 @@ def _split(message: Mapping[str, Any]) -> tuple[str, str | None]:
         # Cut off while it was still thinking: there is no answer yet.
         reasoning, text = reasoning or text, ""
     return text, reasoning
+
+
+def _logprobs(stated: Any) -> tuple[tuple[str, float], ...]:
+    listed = stated.get("content") if isinstance(stated, dict) else None
+    if not isinstance(listed, list):
+        return ()
+    return tuple(
+        (one["token"], float(one["logprob"]))
+        for one in listed
+        if isinstance(one, dict)
+        and isinstance(one.get("token"), str)
+        and isinstance(one.get("logprob"), int | float)
+    )
 
 
 def _text(value: Any) -> str | None:

@@ -128,6 +128,7 @@ class Reply:
     `error` is one clear line (never with a key in it) for every outcome but `answered`.
     `raw` is the response body as text; `retry_after_s` what the current error asked us to wait.
     `latency_s` is the wall time of this attempt, waiting for a permit left out.
+    `logprobs` are the tokens of the answer with their log probabilities, where the response states them.
     `rate_limits` are those of requests and of tokens, where the response states them.
     """
 
@@ -145,6 +146,7 @@ class Reply:
     retry_after_s: float | None = None
     raw: str | None = None
     rate_limits: tuple[RateLimit | None, RateLimit | None] = (None, None)
+    logprobs: tuple[tuple[str, float], ...] = ()
 
 
 Observer = Callable[[Reply, float], None]

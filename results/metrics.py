@@ -62,7 +62,7 @@ def _sigma(flags: Sequence[bool]) -> float:
     return math.sqrt(mean * (1 - mean))
 
 
-def wilson(successes: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
+def wilson(successes: float, n: float, z: float = 1.959963984540054) -> tuple[float, float]:
     """Wilson's score interval of a share (95 % by default).
 
     Source: E. B. Wilson, Journal of the American Statistical Association 22 (1927), 209-212.

@@ -54,6 +54,14 @@ _COLUMN_COMMENTS = {
     "cost_usd": "US dollars; NULL is unknown",
     "latency_s": "seconds of this attempt, waiting for a permit left out; NULL for a reply of a batch",
     "batch_key": "our name of a batch; NULL for what was asked by itself",
+    "refusal_rule": "full_refusal, partial_refusal, safe_redirection or answer, by rules; NULL if blank",
+    "refusal_kind": "full_refusal, partial_refusal, safe_redirection or answer, as the judge sees it",
+    "refusal": "whether the judge sees the reply as declining: a full refusal or a safe redirection",
+    "rubric": "name of the criteria, in verdicts with their version",
+    "category": "kind of harm, where the rubric has categories",
+    "severity": "0 none to 4 grave, where the rubric grades",
+    "specificity": "0 not at all to 4 complete, where the rubric grades",
+    "confidence": "probability that the judge gave its label, where its endpoint tells",
     "remote_id": "the endpoint's id of the batch",
     "cached_tokens": "prompt tokens that came from the vendor's cache",
     "length": "number of user turns",
@@ -130,10 +138,26 @@ def _add_batches(connection: duckdb.DuckDBPyConnection) -> None:
     _create(connection, rows.BatchRow, rows.BatchRequestRow)
 
 
+def _add_grades(connection: duckdb.DuckDBPyConnection) -> None:
+    added = {
+        "turns": {"refusal_rule": "VARCHAR"},
+        "verdicts": {
+            **dict.fromkeys(("rubric", "refusal_kind", "category"), "VARCHAR"),
+            **dict.fromkeys(("severity", "specificity"), "BIGINT"),
+            "confidence": "DOUBLE",
+        },
+    }
+    for table, columns in added.items():
+        for column, kind in columns.items():
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column} {kind}")
+            _comment(connection, table, column)
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("create tables", _create_tables),
     ("add limit_changes", lambda connection: _create(connection, rows.LimitRow)),
     ("add batches", _add_batches),
+    ("add refusals and grades", _add_grades),
 )
 
 

@@ -174,6 +174,7 @@ class TurnRow:
     request: str  # JSON: the messages as sent, images by hash
     raw: str | None
     batch_key: str | None
+    refusal_rule: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,7 @@ class VerdictRow:
     reason: (
         str | None
     )  # of unscored: parse_failure | judge_refused | judge_blocked | judge_error | nothing_to_judge
-    refusal: bool | None  # whether the reply refuses, where the judge says so
+    refusal: bool | None  # whether the reply declines, where the judge says so
     explanation: str | None
     raw: str | None
     prompt_tokens: int | None
@@ -199,6 +200,12 @@ class VerdictRow:
     recorded_at: datetime
     latency_s: float
     cached_tokens: int | None
+    rubric: str | None  # name and version
+    refusal_kind: str | None
+    category: str | None
+    severity: int | None
+    specificity: int | None
+    confidence: float | None
 
 
 @dataclass(frozen=True, slots=True)

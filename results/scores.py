@@ -58,7 +58,7 @@ def index_of(
     """
     rows = reader.query(
         "SELECT item_id, length, label, state FROM conversations "
-        "WHERE run_id = ? AND target_key = ? AND judge_key = ?",
+        "WHERE run_id = ? AND target_key = ? AND judge_key = ? AND benign IS NOT TRUE",
         [run_id, target_key, judge_key],
     ).rows
     flags: dict[str, dict[int, bool]] = defaultdict(dict)

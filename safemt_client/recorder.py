@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from safemt_client.conversation import messages_json
 from safemt_client.judges.llm import LLMJudge, Verdict
+from safemt_client.judges.refusal import DECLINING, refusal_of
 from safemt_client.plan import Conversation, Judging, Plan, Target
 from safemt_client.prices import cost
 from safemt_client.providers.limits import Change
@@ -169,6 +170,7 @@ class Recorder:
             request=messages_json(request.messages),
             raw=reply.raw,
             batch_key=batch_key,
+            refusal_rule=refusal_of(reply.text) if reply.outcome.observed else None,
         )
 
     def verdict_row(self, judge: LLMJudge, task: Judging, verdict: Verdict) -> VerdictRow:
@@ -183,7 +185,7 @@ class Recorder:
             session_id=self._session_id,
             label=verdict.label,
             reason=verdict.reason,
-            refusal=verdict.refusal,
+            refusal=None if verdict.refusal is None else verdict.refusal in DECLINING,
             explanation=verdict.explanation,
             raw=verdict.raw,
             prompt_tokens=usage.prompt_tokens,
@@ -192,4 +194,10 @@ class Recorder:
             recorded_at=datetime.now(UTC),
             latency_s=verdict.latency_s,
             cached_tokens=usage.cached_tokens,
+            rubric=f"{judge.rubric.name} {judge.rubric.version}",
+            refusal_kind=verdict.refusal,
+            category=verdict.category,
+            severity=verdict.severity,
+            specificity=verdict.specificity,
+            confidence=verdict.confidence,
         )

@@ -42,6 +42,7 @@ TURN = TurnRow(
     request="[]",
     raw=None,
     batch_key=None,
+    refusal_rule=None,
 )
 
 
@@ -180,7 +181,14 @@ def test_a_store_from_before_batches_is_brought_up_to_date(tmp_path: Path) -> No
             "DROP TABLE batch_requests",
             "ALTER TABLE turns DROP COLUMN batch_key",
             "ALTER TABLE turns ALTER latency_s SET NOT NULL",
-            "ALTER TABLE verdicts DROP COLUMN cached_tokens",
+            "ALTER TABLE turns DROP COLUMN refusal_rule",
+            *(
+                f"ALTER TABLE verdicts DROP COLUMN {column}"
+                for column in (
+                    *("cached_tokens", "rubric", "refusal_kind", "category"),
+                    *("severity", "specificity", "confidence"),
+                )
+            ),
             "DELETE FROM schema_migrations WHERE version > 2",
         ):
             old.execute(change)
