@@ -33,6 +33,7 @@ TABLES: dict[type, str] = {
     rows.VerdictRow: "verdicts",
     rows.BatchRow: "batches",
     rows.BatchRequestRow: "batch_requests",
+    rows.HumanLabelRow: "human_labels",
 }
 
 _SQL_TYPES = {
@@ -62,6 +63,8 @@ _COLUMN_COMMENTS = {
     "severity": "0 none to 4 grave, where the rubric grades",
     "specificity": "0 not at all to 4 complete, where the rubric grades",
     "confidence": "probability that the judge gave its label, where its endpoint tells",
+    "stratum": "of the sample that the reply was drawn from",
+    "annotator": "who labelled it",
     "remote_id": "the endpoint's id of the batch",
     "cached_tokens": "prompt tokens that came from the vendor's cache",
     "length": "number of user turns",
@@ -158,6 +161,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
     ("add limit_changes", lambda connection: _create(connection, rows.LimitRow)),
     ("add batches", _add_batches),
     ("add refusals and grades", _add_grades),
+    ("add human_labels", lambda connection: _create(connection, rows.HumanLabelRow)),
 )
 
 

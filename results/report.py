@@ -33,9 +33,15 @@ def report(reader: Queryable, run_id: str | None, console: Console) -> None:
     _by_turn(found["asr_by_turn"], console)
     for index in found["safety_index"]:
         _index(index, console)
+    _trends(found["trends"], console)
+    _reached(found, console)
     _pivot("ASR by scenario", "scenario", found["asr_by_scenario"], console)
     _pivot("ASR by method", "method", found["asr_by_method"], console)
+    _refusals(found["refusals"], console)
+    _judges(found, console)
     _outcomes(found, console)
+    for warning in found["warnings"]:
+        console.print(f"[yellow]careful:[/] {_safe(warning)}")
     _spend(found["spend"], console)
 
 
@@ -65,10 +71,118 @@ def _index(row: dict[str, Any], console: Console) -> None:
         return
     console.print(
         f"Safety Index of {name}: [bold]{row['safety_index']:.4f}[/] = {row['exposure']:.4f} (exposure) x "
-        f"{row['consistency']:.4f} (consistency)"
+        f"{row['consistency']:.4f} (consistency), 95 %: {row['low']:.4f} - {row['high']:.4f}"
     )
     if row["best"] != row["worst"]:
         console.print(f"  if all that is not scored were safe: {row['best']:.4f}; unsafe: {row['worst']:.4f}")
+
+
+def _trends(rows: list[dict[str, Any]], console: Console) -> None:
+    for row in rows:
+        slope, verdict = row["slope"], row["verdict"]
+        says = (
+            "a change with the turns is not shown"
+            if verdict == "not shown"
+            else f"ASR {verdict} with the turns"
+        )
+        console.print(
+            f"{_safe(row['target'])}: {says}: {100 * slope['estimate']:+.1f} points a turn, 95 %: "
+            f"{100 * slope['low']:+.1f} to {100 * slope['high']:+.1f}, p = {row['p']:.2g}"
+            + (" (rests on little)" if slope["small"] else ""),
+            soft_wrap=True,
+        )
+
+
+def _reached(found: dict[str, Any], console: Console) -> None:
+    """Live history: what happens at each turn, when it turns unsafe, and whether that passes."""
+    if not found["asr_by_turn_reached"]:
+        return
+    table = _table("Live: attack success rate at each turn reached (%)")
+    for name in ("target", "turn", "ASR", "95 %", "unsafe/scored", "reached"):
+        table.add_column(name, justify="left" if name == "target" else "right", no_wrap=name != "target")
+    for row in found["asr_by_turn_reached"]:
+        table.add_row(
+            _safe(row["target"]),
+            str(row["turn"]),
+            _percent(row["asr"]),
+            "" if row["low"] is None else f"{100 * row['low']:.1f} - {100 * row['high']:.1f}",
+            f"{row['unsafe']}/{row['scored']}",
+            str(row["reached"]),
+        )
+    console.print(table)
+    for row in found["first_unsafe"]:
+        if row["unsafe"]:
+            console.print(
+                f"{_safe(row['target'])}: {row['unsafe']} of {row['conversations']} conversations turn "
+                f"unsafe, half of them by turn {row['median_turn']:g}; "
+                f"{row['recovered']} are safe again later",
+                soft_wrap=True,
+            )
+
+
+def _refusals(rows: list[dict[str, Any]], console: Console) -> None:
+    sums: dict[tuple[str, bool], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    judges = Counter((row["target"], row["benign"], row["length"]) for row in rows)
+    for row in rows:
+        # Rules do not depend on the judge: where there are several, each reply stands there once a judge.
+        share = judges[row["target"], row["benign"], row["length"]]
+        total = sums[row["target"], row["benign"]]
+        total[0] += row["declined_by_rule"] / share
+        total[1] += row["replies"] / share
+        total[2] += row["declined_by_judge"]
+        total[3] += row["judged"]
+    for (target, benign), (ruled, replies, judged, seen) in sums.items():
+        if not replies:
+            continue
+        what = "over-refusal on benign items" if benign else "refusals"
+        parts = [f"{ruled:.0f}/{replies:.0f} by rules"]
+        if seen:
+            parts.append(f"{judged:.0f}/{seen:.0f} by judge")
+        console.print(f"{what} of {_safe(target)}: {', '.join(parts)}")
+
+
+def _judges(found: dict[str, Any], console: Console) -> None:
+    """How good the judges are: against each other, against people, and what follows for the rates."""
+    for row in found["agreement"]:
+        if row["value"] is None:
+            continue
+        names = " and ".join(map(_safe, row["judges"]))
+        interval = "" if row["low"] is None else f", 95 %: {row['low']:.2f} - {row['high']:.2f}"
+        console.print(f"{row['measure']} of {names}: {row['value']:.2f}{interval}", soft_wrap=True)
+    for row in found["corrections"]:
+        sensitivity, specificity = row["sensitivity"], row["specificity"]
+        console.print(
+            f"{_safe(row['judge'])} against {row['labelled']} labels of people: sensitivity "
+            f"{_of(sensitivity)}, specificity {_of(specificity)}, agreement {_of(row['agreement'])}",
+            soft_wrap=True,
+        )
+        table = _table("ASR corrected for the judge's errors (%)")
+        for name in ("target", "turns", "as judged", "corrected", "95 %"):
+            table.add_column(name, justify="left" if name == "target" else "right", no_wrap=name != "target")
+        for rate in row["by_turn"]:
+            interval = rate["corrected"]
+            table.add_row(
+                _safe(rate["target"]),
+                str(rate["length"]),
+                _percent(rate["asr"]),
+                "-" if interval is None else _percent(interval["estimate"]),
+                "" if interval is None else f"{100 * interval['low']:.1f} - {100 * interval['high']:.1f}",
+            )
+        for rate in row["prediction_powered"]:
+            interval = rate["corrected"]
+            if interval is not None:
+                table.add_row(
+                    _safe(rate["target"]),
+                    "all",
+                    _percent(rate["asr"]),
+                    _percent(interval["estimate"]),
+                    f"{100 * interval['low']:.1f} - {100 * interval['high']:.1f}",
+                )
+        console.print(table)
+
+
+def _of(interval: dict[str, Any]) -> str:
+    return f"{100 * interval['estimate']:.0f} % ({100 * interval['low']:.0f} - {100 * interval['high']:.0f})"
 
 
 def _pivot(title: str, name: str, rows: list[dict[str, Any]], console: Console) -> None:

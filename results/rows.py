@@ -13,6 +13,7 @@ __all__ = [
     "BatchRow",
     "DialogueRow",
     "EventRow",
+    "HumanLabelRow",
     "ImageRow",
     "JudgeRow",
     "LimitRow",
@@ -232,6 +233,18 @@ class BatchRequestRow:
     request_hash: str
 
 
+@dataclass(frozen=True, slots=True)
+class HumanLabelRow:
+    """Table `human_labels`: a person's label of one reply; the latest of each person counts."""
+
+    request_hash: str
+    dialogue_key: str
+    stratum: str  # of the sample it was drawn from; empty if it was not
+    annotator: str
+    label: str  # safe | unsafe
+    recorded_at: datetime
+
+
 Row = (
     RunRow
     | TargetRow
@@ -246,4 +259,5 @@ Row = (
     | VerdictRow
     | BatchRow
     | BatchRequestRow
+    | HumanLabelRow
 )

@@ -17,13 +17,14 @@ from safemt_client.providers.errors import InputError, SafemtError
 
 __all__ = ["main"]
 
-_COMMANDS = ("run", "report", "sql", "runs", "judge", "export", "data")
+_COMMANDS = ("run", "report", "sql", "runs", "judge", "label", "export", "data")
 _EPILOG = """commands (run is the default one):
   run      ask targets, judge and score; the same command resumes
   report   print the scores of a run
   sql      ask the store a question, also while a run goes on
   runs     list the runs of a store
   judge    judge a stored run again, without asking the target
+  label    label a sample of replies yourself: how good is the judge?
   export   write results in another layout
   data     data check PATH: look at a data set before spending anything
 'COMMAND --help' tells more. exit status: 0 done, 1 stopped early or coverage too low (resumable), 2 bad input
@@ -69,6 +70,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         "sql": commands.sql,
         "runs": commands.runs,
         "judge": commands.judge,
+        "label": commands.label,
         "export": commands.export,
         "data": commands.data,
     }[arguments.command](arguments)
@@ -107,6 +109,16 @@ def _parser() -> argparse.ArgumentParser:
     _limits(judge)
     judge.add_argument("--quiet", action="store_true", default=None, help="no progress")
 
+    label = commands.add_parser("label", help="label a sample of replies yourself: how good is the judge?")
+    _db(label)
+    label.add_argument("--run", metavar="ID", help="run id (default: the latest)")
+    label.add_argument("--judge", metavar="NAME", help="judge of the run by whose labels the sample is drawn")
+    label.add_argument("--n", type=int, default=100, metavar="N", help="size of the sample (100)")
+    label.add_argument("--annotator", metavar="NAME", help="who labels (the user's name)")
+    files = label.add_mutually_exclusive_group()
+    files.add_argument("--export", type=Path, metavar="CSV", help="write the sample to be filled in")
+    files.add_argument("--import", dest="import_file", type=Path, metavar="CSV", help="read a filled one")
+
     export = commands.add_parser("export", help="write results in another layout")
     _db(export)
     export.add_argument("--run", metavar="ID", help="run id (default: the latest)")
@@ -136,7 +148,13 @@ def _links(parser: argparse.ArgumentParser) -> None:
 def _judge(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--judge", metavar="NAME", help="judge's provider, or none (gpt-4o-mini)")
     parser.add_argument("--judge-base-url", metavar="URL", help="endpoint of the judge")
-    parser.add_argument("--rubric", metavar="NAME", help="paper, by-scenario, or a TOML file (paper)")
+    parser.add_argument("--rubric", metavar="NAME", help="paper, by-scenario, graded, or a TOML file (paper)")
+    parser.add_argument(
+        "--judge-sees", choices=("reply", "question", "dialogue", "image"), help="(what the rubric says)"
+    )
+    parser.add_argument(
+        "--judge-logprobs", action="store_true", default=None, help="ask for probabilities: confidence"
+    )
     parser.add_argument("--judge-temperature", type=float, metavar="T", help="(0.6, as published)")
 
 

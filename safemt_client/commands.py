@@ -19,7 +19,7 @@ from safemt_client.results.text import plain
 if TYPE_CHECKING:
     from safemt_client.settings import RunSettings
 
-__all__ = ["data", "export", "judge", "report", "run", "runs", "sql"]
+__all__ = ["data", "export", "judge", "label", "report", "run", "runs", "sql"]
 
 _DEFAULT_DB = Path("safemt.duckdb")
 _NOT_SETTINGS = ("command", "config")
@@ -120,6 +120,13 @@ def judge(arguments: argparse.Namespace) -> int:
     from safemt_client.rejudge import rejudge
 
     return _in_loop(lambda: rejudge(arguments))
+
+
+def label(arguments: argparse.Namespace) -> int:
+    """Label a sample of replies by hand."""
+    from safemt_client import label as labels
+
+    return labels.label(arguments)
 
 
 def export(arguments: argparse.Namespace) -> int:

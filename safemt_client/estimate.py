@@ -58,8 +58,10 @@ def of_judge(plan: Plan) -> Estimate:
         for conversation in plan.pending:
             reply = _reply_range(conversation.target)[end]
             said = sum(len(message.text) for message in conversation.dialogue.messages)
-            turns = conversation.dialogue.length if conversation.target.history == "live" else 1
-            prompts[end] += _JUDGE_FRAME + said // CHARACTERS_A_TOKEN + turns * reply
+            length = conversation.dialogue.length
+            for turn in range(conversation.turn, length + 1):
+                replies = turn if conversation.target.history == "live" else 1
+                prompts[end] += _JUDGE_FRAME + said * turn // length // CHARACTERS_A_TOKEN + replies * reply
         completions[end] = plan.verdicts * _JUDGE_ANSWER
     prices = None if plan.judge.prices is None else json.loads(plan.judge.prices)
     return _estimate(plan.verdicts, prompts, completions, prices)

@@ -147,8 +147,10 @@ class Plan:
 
     @property
     def verdicts(self) -> int:
-        """Replies to judge at most."""
-        return len(self.judgings) + len(self.pending) if self.judge is not None else 0
+        """Replies to judge at most: of live history every turn."""
+        if self.judge is None:
+            return 0
+        return len(self.judgings) + sum(conversation.turns_left for conversation in self.pending)
 
 
 def run_fingerprint(
@@ -270,7 +272,7 @@ def _in_order(pending: Sequence[Conversation]) -> tuple[Conversation, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """A conversation whose last reply is in the store."""
+    """A conversation one of whose replies is in the store."""
 
     conversation: Conversation
     messages: tuple[Message, ...]
@@ -303,9 +305,10 @@ def _walk(
             outcome = Outcome(known[key])
             steps.append(StepRow(run_id, conversation.target.key, conversation.key, conversation.turn, key))
             cached[conversation.target.key] += 1
-            if conversation.turns_left == 1:
+            last = conversation.turns_left == 1
+            if last or continues(outcome):
                 done.append(_Ended(conversation, request.messages, outcome, key))
-            elif continues(outcome):
+            if not last and continues(outcome):
                 conversation.replies.append(said[key])
                 conversation.turn += 1
                 open_now.append(conversation)
@@ -322,7 +325,7 @@ def _submitted(pending: Sequence[Conversation], store: Store | None) -> frozense
 def judging(
     conversation: Conversation, messages: tuple[Message, ...], outcome: Outcome, text: str, key: str
 ) -> Judging:
-    """What the judge is to see of a conversation's last reply."""
+    """What the judge is to see of a conversation's reply to these messages."""
     question = conversation.dialogue.question or messages[-1].text
     subject = Subject(
         question=question, messages=messages, reply=text, scenario=conversation.dialogue.scenario

@@ -28,7 +28,7 @@ __all__ = ["rejudge"]
 
 
 async def rejudge(arguments: argparse.Namespace) -> int:
-    """Judge the final replies of a run; the verdicts make a run of their own over the same turns."""
+    """Judge the replies of a run; the verdicts make a run of their own over the same turns."""
     path = arguments.db or Path("safemt.duckdb")
     if not path.exists():
         raise InputError(f"{path}: no such store: name one with --db")
@@ -97,6 +97,8 @@ def _plan(store: Store, run_id: str, judge: LLMJudge, settings: RunSettings) -> 
     settings_now = json.loads(old.settings) | {
         "judge": settings.judge_name,
         "rubric": settings.rubric,
+        "judge_sees": settings.judge_sees,
+        "judge_logprobs": settings.judge_logprobs,
         "judge_temperature": settings.judge_temperature,
     }
     run = replace(
@@ -110,10 +112,10 @@ def _plan(store: Store, run_id: str, judge: LLMJudge, settings: RunSettings) -> 
     replies = store.query(
         """SELECT f.target_key, f.dialogue_key, f.request_hash, f.outcome, f.text, t.request,
                   d.question, d.scenario
-           FROM final_replies f JOIN dialogues d USING (dialogue_key)
+           FROM replies f JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) d USING (dialogue_key)
            JOIN (SELECT request_hash, any_value(request) AS request FROM turns GROUP BY ALL) t
              USING (request_hash)
-           WHERE f.run_id = ? AND f.turn = d.length""",
+           WHERE f.run_id = ?""",
         [run_id],
     ).rows
     done = [_judging(*row) for row in replies if Outcome(row[3]).observed]

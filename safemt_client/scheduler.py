@@ -210,7 +210,7 @@ class Scheduler:
                     task = await self._turn(target, conversation, group, paid)
                     if task is None:
                         break
-                    self._hand_over(conversation, task, paid, waiting)
+                    self._hand_over(task, paid, waiting)
             finally:
                 self._budget.release(paid)
 
@@ -220,7 +220,7 @@ class Scheduler:
                     return
                 calls = Counter({target.key: conversation.turns_left})
                 if self._judge is not None:
-                    calls[self._judge.key] += 1
+                    calls[self._judge.key] += conversation.turns_left
                 if not await self._budget.reserve(calls):
                     self._cap(target.key, calls)
                     return
@@ -273,15 +273,9 @@ class Scheduler:
         conversation.turn += 1
         return task
 
-    def _hand_over(
-        self,
-        conversation: Conversation,
-        task: Judging,
-        paid: Counter[str],
-        waiting: MemoryObjectSendStream[Judging],
-    ) -> None:
-        """Give the last reply of a conversation to the judge, with the money that was set aside for it."""
-        if conversation.turns_left == 0 and self._judge is not None:
+    def _hand_over(self, task: Judging, paid: Counter[str], waiting: MemoryObjectSendStream[Judging]) -> None:
+        """Give a reply to the judge, with the money that was set aside for its verdict."""
+        if self._judge is not None:
             paid[self._judge.key] -= 1
             waiting.send_nowait(task)
 
@@ -320,7 +314,7 @@ class Scheduler:
                 self._listener.asking(key)
                 self._listener.landed(key, reply.outcome, usage, usd)
                 if (task := self._advanced(conversation, request, request_hash, reply)) is not None:
-                    self._hand_over(conversation, task, paid, waiting)
+                    self._hand_over(task, paid, waiting)
             self._budget.release(paid)
 
         def status(batch_key: str, done: int, total: int) -> None:

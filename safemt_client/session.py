@@ -37,6 +37,7 @@ from safemt_client.settings import RunSettings
 
 __all__ = ["Parts", "open_parts", "plan_run", "run_session", "targets_of"]
 
+_DEMO = ("demo", "demo-judge", "demo-judge-hasty")
 _LOCAL_MAX_TOKENS = 1024
 # Everything that decides the replies or the labels is part of a run; these are not.
 _NOT_RESULTS = {
@@ -72,7 +73,7 @@ class Parts:
 
     def spec(self, name: str, base_url: str | None) -> ProviderSpec:
         """Resolve a name; the demo's names lead to the endpoint of this session."""
-        if name in ("demo", "demo-judge"):
+        if name in _DEMO:
             spec = replace(resolve("demo", None, os.environ), name=name, model=name, identity=f"demo/{name}")
             return replace(spec, base_url=self._demo_url)
         return resolve(name, base_url, os.environ)
@@ -100,7 +101,13 @@ class Parts:
             return None
         spec = self.spec(name, self._settings.judge_base_url)
         sampling = Sampling(temperature=self._settings.judge_temperature)
-        judge = LLMJudge(self.provider(spec), load_rubric(self._settings.rubric), sampling)
+        judge = LLMJudge(
+            self.provider(spec),
+            load_rubric(self._settings.rubric),
+            sampling,
+            sees=self._settings.judge_sees,
+            logprobs=self._settings.judge_logprobs,
+        )
         self.accounts[judge.key] = self.limits.account_of(spec.account)
         return judge
 
@@ -110,7 +117,7 @@ async def open_parts(settings: RunSettings) -> AsyncIterator[Parts]:
     """The parts of a session, with the demo endpoint running if one of the names is the demo's."""
     async with AsyncExitStack() as stack:
         demo_url = None
-        if {"demo", "demo-judge"} & {*settings.provider, settings.judge_name}:
+        if {*_DEMO} & {*settings.provider, settings.judge_name}:
             from safemt_client.demo.endpoint import serve_demo
 
             demo_url = await stack.enter_async_context(serve_demo())

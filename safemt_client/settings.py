@@ -48,6 +48,8 @@ class RunSettings(BaseModel):
     judge: str | None = None
     judge_base_url: str | None = None
     rubric: str = "paper"
+    judge_sees: Literal["reply", "question", "dialogue", "image"] | None = None
+    judge_logprobs: bool = False
     judge_temperature: float = Field(0.6, ge=0, le=2)
     rpm: float | None = Field(None, gt=0)
     tpm: float | None = Field(None, gt=0)

@@ -1,0 +1,139 @@
+"""Labels by people: one reply after the other in the terminal, or through a CSV file."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+
+from safemt_client.providers.errors import InputError
+from safemt_client.results.human import Candidate, draw, known_replies, read_csv, write_csv
+from safemt_client.results.reader import open_reader
+from safemt_client.results.rows import HumanLabelRow
+from safemt_client.results.scores import latest_run
+from safemt_client.results.store import Store
+from safemt_client.results.text import plain
+
+__all__ = ["label"]
+
+_KEYS = {"s": "safe", "u": "unsafe"}
+_HELP = "s safe, u unsafe, n next (skip), b back, q quit: what is labelled is kept"
+
+
+def label(arguments: argparse.Namespace) -> int:
+    """Label a sample of a run's replies; the same command goes on."""
+    path = arguments.db or Path("safemt.duckdb")
+    annotator = arguments.annotator or getpass.getuser()
+    console = Console()
+    if arguments.import_file is not None:
+        return _import(path, arguments.import_file, annotator, console)
+    if arguments.n < 1:
+        raise InputError(f"--n {arguments.n}: give a number above 0")
+    with open_reader(path) as reader:
+        run_id = latest_run(reader, arguments.run)
+        judge_key = _judge_key(
+            reader.query("SELECT judge_key, name FROM run_judges WHERE run_id = ?", [run_id]).rows,
+            arguments.judge,
+        )
+        candidates = draw(reader, run_id, judge_key, arguments.n, annotator)
+    if arguments.export is not None:
+        count = write_csv(arguments.export, candidates)
+        console.print(
+            f"{arguments.export}: {count} replies; fill the column label with safe or unsafe, then: "
+            f"python -m safemt_client label --import {arguments.export}",
+            markup=False,
+            soft_wrap=True,
+        )
+        return 0
+    if not candidates:
+        console.print(f"nothing left to label of {arguments.n} replies; --n draws more")
+        return 0
+    if not sys.stdin.isatty():
+        raise InputError("label: needs a terminal: use --export FILE and --import FILE instead")
+    with Store.open(path) as store:
+
+        def keep(candidate: Candidate, found: str) -> None:
+            store.save_now(
+                _row(candidate.request_hash, candidate.dialogue_key, candidate.stratum, annotator, found)
+            )
+
+        done = ask(candidates, keep, lambda: console.input("[bold]label[/] "), console)
+    console.print(f"{done} labelled, {len(candidates) - done} to go; see: python -m safemt_client report")
+    return 0
+
+
+def ask(
+    candidates: Sequence[Candidate],
+    keep: Callable[[Candidate, str], None],
+    read: Callable[[], str],
+    console: Console,
+) -> int:
+    """Show each reply, blind to what a judge said, and keep the answer; return how many were labelled."""
+    labelled: dict[int, str] = {}
+    place = 0
+    console.print(_HELP)
+    while place < len(candidates):
+        candidate = candidates[place]
+        console.rule(f"{place + 1} of {len(candidates)}")
+        for message in json.loads(candidate.messages):
+            pictures = f" ({len(message['images'])} picture)" if message.get("images") else ""
+            console.print(f"[dim]{message['role']}{pictures}:[/] {escape(plain(message['content']))}")
+        console.print(Panel(escape(plain(candidate.reply)), title="reply", title_align="left"))
+        try:
+            key = read().strip().lower()[:1]
+        except (EOFError, KeyboardInterrupt):
+            break
+        if key in _KEYS:
+            keep(candidate, _KEYS[key])
+            labelled[place] = _KEYS[key]
+            place += 1
+        elif key == "n":
+            place += 1
+        elif key == "b":
+            place = max(0, place - 1)
+        elif key == "q":
+            break
+        else:
+            console.print(_HELP)
+    return len(labelled)
+
+
+def _import(path: Path, file: Path, annotator: str, console: Console) -> int:
+    rows = list(read_csv(file))
+    if not path.is_file():
+        raise InputError(f"{path}: no such store: name one with --db")
+    with Store.open(path) as store:
+        known = known_replies(store)
+        unknown = [row for row in rows if (row[0], row[1]) not in known]
+        if unknown:
+            raise InputError(
+                f"{file}: reply {unknown[0][0][:12]} of {unknown[0][1]} is not in {path}: "
+                "name its store with --db"
+            )
+        if rows:
+            store.save_now(*(_row(*row[:3], annotator, row[3]) for row in rows))
+    console.print(f"{len(rows)} labels of {annotator} imported", markup=False)
+    return 0
+
+
+def _judge_key(judges: Sequence[tuple[str, str]], wanted: str | None) -> str:
+    if not judges:
+        raise InputError(
+            "label: this run has no judge: judge it first, since the sample is drawn by its labels"
+        )
+    for key, name in judges:
+        if wanted in (None, name, key):
+            return key
+    raise InputError(f"--judge {wanted}: not in this run; it has {', '.join(name for _, name in judges)}")
+
+
+def _row(request_hash: str, dialogue_key: str, stratum: str, annotator: str, found: str) -> HumanLabelRow:
+    return HumanLabelRow(request_hash, dialogue_key, stratum, annotator, found, datetime.now(UTC))

@@ -1,0 +1,156 @@
+"""People's labels: drawn blind, kept, imported; a judge with known errors is corrected to within its interval."""
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from safemt_client.__main__ import main
+from safemt_client.label import ask
+from safemt_client.results.human import Candidate, draw, labelled
+from safemt_client.results.reader import open_reader
+
+
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo in live history under the hasty judge."""
+    path = tmp_path_factory.mktemp("label") / "d.duckdb"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["safemt"])
+        words = ["--provider", "demo", "--judge", "demo-judge-hasty", "--db", str(path), "--quiet"]
+        assert main(words) == 0
+    return path
+
+
+def truth(reply: str) -> str:
+    """What people would say of a reply of the demo."""
+    return "unsafe" if reply.startswith("Sure") else "safe"
+
+
+def fill(source: Path, out: Path, answer: Any) -> int:
+    with source.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row["label"] = answer(row)
+    with out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return len(rows)
+
+
+def test_the_sample_is_blind_stratified_and_goes_on(db: Path, tmp_path: Path) -> None:
+    assert (
+        main(["label", "--db", str(db), "--n", "20", "--annotator", "a", "--export", str(tmp_path / "s.csv")])
+        == 0
+    )
+    text = (tmp_path / "s.csv").read_text()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == 20
+    assert {row["label"] for row in rows} == {""}
+    assert "hasty" not in text
+    # All of the ten strata that hold a reply occur, though some are far smaller than others.
+    with open_reader(db) as reader:
+        strata = reader.query("SELECT count(*) FROM (SELECT DISTINCT length, label FROM labels)").rows[0][0]
+        assert len({row["stratum"] for row in rows}) == strata
+        run = reader.query("SELECT run_id, judge_key FROM run_judges").rows[0]
+        assert [c.request_hash for c in draw(reader, *run, 20, "a")] == [row["request_hash"] for row in rows]
+        # A larger sample holds the smaller one.
+        larger = {c.dialogue_key for c in draw(reader, *run, 40, "a")}
+        assert {row["dialogue_key"] for row in rows} <= larger
+
+
+def test_known_errors_are_corrected_to_within_the_interval(
+    db: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, filled = tmp_path / "s.csv", tmp_path / "f.csv"
+    assert main(["label", "--db", str(db), "--n", "60", "--annotator", "b", "--export", str(out)]) == 0
+    assert fill(out, filled, lambda row: truth(row["reply"])) == 60
+    assert main(["label", "--db", str(db), "--annotator", "b", "--import", str(filled)]) == 0
+    with open_reader(db) as reader:
+        run = reader.query("SELECT run_id, judge_key FROM run_judges").rows[0]
+        sample = labelled(reader, *run)
+        assert len(sample) == 60
+        # The weights make the sample as large as what it was drawn from.
+        assert sum(row.weight for row in sample) == pytest.approx(75)
+        assert draw(reader, *run, 60, "b") == []
+    capsys.readouterr()
+    assert main(["report", "--db", str(db), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["corrections"][0]
+    assert found["labelled"] == 60
+    true = {1: 0.0, 2: 1 / 3, 4: 0.0, 6: 2 / 3, 8: 2 / 3}
+    judged = {row["length"]: row["asr"] for row in found["by_turn"]}
+    assert any(abs(judged[k] - true[k]) > 0.05 for k in true), "the judge has errors to correct"
+    for row in found["by_turn"]:
+        assert row["corrected"]["low"] - 1e-9 <= true[row["length"]] <= row["corrected"]["high"] + 1e-9
+    powered = found["prediction_powered"][0]["corrected"]
+    assert powered["low"] <= 25 / 75 <= powered["high"]
+    # The errors that the judge made on these very replies.
+    with open_reader(db) as reader:
+        every = reader.query("SELECT text, label FROM labels").rows
+    for name, kind in (("sensitivity", "unsafe"), ("specificity", "safe")):
+        right = [label == kind for text, label in every if truth(text) == kind]
+        assert 0 < sum(right) < len(right), "the judge errs both ways"
+        assert found[name]["low"] <= sum(right) / len(right) <= found[name]["high"]
+    assert main(["report", "--db", str(db)]) == 0
+    assert "against 60 labels of people" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a,b\n1,2\n", "lacks the column"),
+        ("request_hash,dialogue_key,label\nx,y,maybe\n", "line 2: label 'maybe'"),
+        ("request_hash,dialogue_key,label\nx,y,safe\n", "is not in"),
+        (b"\xff\xfe\x00", "cannot be read"),
+    ],
+)
+def test_a_bad_file_is_one_line(
+    content: str | bytes, said: str, db: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "bad.csv"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert main(["label", "--db", str(db), "--import", str(file)]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_without_a_terminal_it_says_what_to_do(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["label", "--db", str(db), "--annotator", "c"]) == 2
+    assert "--export" in capsys.readouterr().err
+
+
+def candidate(number: int) -> Candidate:
+    said = json.dumps([{"role": "user", "content": f"[bold]{number}", "images": ["x"]}])
+    return Candidate(f"h{number}", "d", "s", "i", "q", said, f"reply [red]{number}\x1b[2J")
+
+
+def test_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    kept: list[tuple[str, str]] = []
+    keys = iter(["s", "?", "u", "b", "s", "n", "q"])
+    console = Console(file=io.StringIO(), width=80)
+    done = ask(
+        [candidate(n) for n in range(4)],
+        lambda c, label: kept.append((c.request_hash, label)),
+        lambda: next(keys),
+        console,
+    )
+    assert kept == [("h0", "safe"), ("h1", "unsafe"), ("h1", "safe")]
+    assert done == 2
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "reply [red]0" in shown
+    assert "\x1b[2J" not in shown
+
+
+def test_a_spreadsheet_sees_no_formula(tmp_path: Path) -> None:
+    from safemt_client.results.human import write_csv
+
+    write_csv(tmp_path / "s.csv", [Candidate("h", "d", "s", "i", "=1+1", "[]", "@cmd")])
+    row = next(csv.DictReader((tmp_path / "s.csv").open()))
+    assert (row["question"], row["reply"]) == ("'=1+1", "'@cmd")
