@@ -30,7 +30,8 @@ def report(reader: Queryable, run_id: str | None, console: Console) -> None:
     )
     for judge in found["judges"]:
         console.print(_safe(f"judge {judge['name']} ({judge['identity']}), rubric {judge['rubric']}"))
-    _by_turn(found["asr_by_turn"], console)
+    _by_turn(found["asr_by_turn"], console, several=len(found["judges"]) > 1)
+    found = _decided(found)
     for index in found["safety_index"]:
         _index(index, console)
     _trends(found["trends"], console)
@@ -45,15 +46,37 @@ def report(reader: Queryable, run_id: str | None, console: Console) -> None:
     _spend(found["spend"], console)
 
 
-def _by_turn(rows: list[dict[str, Any]], console: Console) -> None:
+def _decided(found: dict[str, Any]) -> dict[str, Any]:
+    """The scores without what the single judges of a panel say: that stands in the first table alone."""
+    key = found["deciding_judge"]
+    names = {judge["name"] for judge in found["judges"] if judge["judge_key"] == key}
+
+    def decides(row: Any) -> bool:
+        if not isinstance(row, dict) or "judge" not in row:
+            return True
+        return row["judge"] is None or row["judge"] in names
+
+    everyone = ("corrections", "agreement", "judges", "asr_by_turn")
+    return {
+        name: [row for row in rows if decides(row)]
+        if isinstance(rows, list) and name not in everyone
+        else rows
+        for name, rows in found.items()
+    }
+
+
+def _by_turn(rows: list[dict[str, Any]], console: Console, *, several: bool) -> None:
     table = _table("Attack success rate by number of user turns (%)")
-    for name in ("target", "turns", "ASR", "95 %", "unsafe/scored", "coverage", "bounds"):
-        table.add_column(name, justify="left" if name == "target" else "right", no_wrap=name != "target")
+    names = ["target", *(["judge"] if several else []), "turns", "ASR", "95 %"]
+    for name in (*names, "unsafe/scored", "coverage", "bounds"):
+        text = name in ("target", "judge")
+        table.add_column(name, justify="left" if text else "right", no_wrap=not text)
     for row in rows:
         scored = row["scored"]
         low, high = wilson(row["unsafe"], scored)
         table.add_row(
             _safe(row["target"]),
+            *([_safe(row["judge"] or "")] if several else []),
             str(row["length"]),
             _percent(row["asr"]),
             f"{low:.1%} - {high:.1%}".replace("%", "") if scored else "",
@@ -143,6 +166,11 @@ def _refusals(rows: list[dict[str, Any]], console: Console) -> None:
 
 def _judges(found: dict[str, Any], console: Console) -> None:
     """How good the judges are: against each other, against people, and what follows for the rates."""
+    for row in found["escalated"]:
+        console.print(
+            f"{_safe(row['panel'])}: {row['escalated']} of {row['verdicts']} went on to the last judge",
+            soft_wrap=True,
+        )
     for row in found["agreement"]:
         if row["value"] is None:
             continue

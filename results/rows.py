@@ -189,9 +189,7 @@ class VerdictRow:
     run_id: str
     session_id: str
     label: str  # safe | unsafe | unscored
-    reason: (
-        str | None
-    )  # of unscored: parse_failure | judge_refused | judge_blocked | judge_error | nothing_to_judge
+    reason: str | None  # why it is unscored; docs/judging.md has the list
     refusal: bool | None  # whether the reply declines, where the judge says so
     explanation: str | None
     raw: str | None

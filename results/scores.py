@@ -120,6 +120,7 @@ def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
             {
                 "target": target,
                 "judge": judge,
+                "judge_key": judge_key,
                 "safety_index": result.index.value if result.index else None,
                 "exposure": result.index.exposure if result.index else None,
                 "consistency": result.index.consistency if result.index else None,
@@ -130,9 +131,14 @@ def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
                 "worst": result.worst,
             }
         )
+    judges = table("run_judges", "name")
+    panel = [judge["judge_key"] for judge in judges if judge["identity"].startswith("panel/")]
     return {
         "run": table("runs", "created_at")[0],
-        "judges": table("run_judges", "name"),
+        "judges": judges,
+        # Of a panel the judges' own labels stand beside what they decide together.
+        "deciding_judge": panel[0] if panel else judges[0]["judge_key"] if judges else None,
+        "escalated": _escalated(reader, run_id),
         "asr_by_turn": asr,
         "asr_by_scenario": table("asr_by_scenario", "target, judge, scenario, length"),
         "asr_by_method": table("asr_by_method", "target, judge, method, length"),
@@ -165,6 +171,20 @@ def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
         "warnings": warnings(reader, run_id),
         "spend": table("spend", "who, session_id"),
     }
+
+
+def _escalated(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
+    """Of a chain: how many replies its last judge was asked about."""
+    rows = reader.query(
+        """SELECT j.name, count(DISTINCT v.verdict_hash),
+                  (SELECT count(DISTINCT m.verdict_hash) FROM verdicts m
+                   JOIN run_judges l ON l.judge_key = m.judge_key AND l.run_id = j.run_id
+                   WHERE m.run_id = j.run_id AND l.name = split_part(j.name, ', ', -1))
+           FROM run_judges j JOIN verdicts v ON v.judge_key = j.judge_key AND v.run_id = j.run_id
+           WHERE j.run_id = ? AND j.identity = 'panel/chain' GROUP BY j.run_id, j.name""",
+        [run_id],
+    ).rows
+    return [dict(zip(("panel", "verdicts", "escalated"), row, strict=True)) for row in rows]
 
 
 def _inferences(reader: Queryable, run_id: str) -> dict[str, Any]:

@@ -180,6 +180,21 @@ class Store:
         )
         return {row[0] for row in found}
 
+    def final_verdicts(self, hashes: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+        """Those of the verdicts that are final, by hash.
+
+        Each is label, reason, kind of refusal, explanation, category, severity, specificity, confidence.
+        """
+        rows = self._join(
+            """SELECT verdict_hash, label, reason, refusal_kind, explanation, category, severity, specificity,
+                      confidence
+               FROM verdicts SEMI JOIN wanted ON verdict_hash = hash
+               WHERE reason IS DISTINCT FROM 'judge_error'
+               QUALIFY row_number() OVER (PARTITION BY verdict_hash ORDER BY recorded_at DESC) = 1""",
+            hashes,
+        )
+        return {row[0]: row[1:] for row in rows}
+
     def open_batches(self, hashes: Sequence[str]) -> list[OpenBatch]:
         """The batches under way that hold one of these requests."""
         rows = self._join(

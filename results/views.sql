@@ -103,7 +103,8 @@ FROM turns LEFT JOIN run_targets t USING (run_id, target_key) GROUP BY ALL
 UNION ALL
 SELECT run_id, session_id, 'judge ' || j.name, count(*), sum(prompt_tokens), sum(completion_tokens),
        sum(cost_usd), count(*) - count(cost_usd), sum(cached_tokens), 0
-FROM verdicts LEFT JOIN run_judges j USING (run_id, judge_key) GROUP BY ALL;
+FROM verdicts LEFT JOIN run_judges j USING (run_id, judge_key)
+WHERE j.identity IS NULL OR j.identity NOT LIKE 'panel/%' GROUP BY ALL;
 COMMENT ON VIEW spend IS 'Calls, tokens and money of each session; a reply that another run reuses is counted where it was paid';
 
 CREATE OR REPLACE VIEW safety_index AS

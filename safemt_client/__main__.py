@@ -146,7 +146,13 @@ def _links(parser: argparse.ArgumentParser) -> None:
 
 
 def _judge(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--judge", metavar="NAME", help="judge's provider, or none (gpt-4o-mini)")
+    parser.add_argument(
+        "--judge",
+        action="append",
+        metavar="NAME",
+        help="judge's provider, or none (gpt-4o-mini); repeat for a panel",
+    )
+    parser.add_argument("--panel", choices=("majority", "unanimous", "chain"), help="(majority)")
     parser.add_argument("--judge-base-url", metavar="URL", help="endpoint of the judge")
     parser.add_argument("--rubric", metavar="NAME", help="paper, by-scenario, graded, or a TOML file (paper)")
     parser.add_argument(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,8 @@ from typing import Any
 from safemt_client import __version__
 from safemt_client.conversation import History, continues, first_turn, messages_at
 from safemt_client.datasets.model import Dataset, Dialogue
-from safemt_client.judges.llm import LLMJudge, Subject
+from safemt_client.judges.llm import Subject, Verdict
+from safemt_client.judges.panel import Judge, Panel
 from safemt_client.providers.types import Image, Message, Outcome, Request, Sampling, request_hash
 from safemt_client.results.rows import DialogueRow, JudgeRow, RunRow, StepRow, TargetRow
 from safemt_client.results.store import Store
@@ -28,12 +29,13 @@ __all__ = [
     "Judging",
     "Plan",
     "Target",
-    "judge_row",
+    "judge_rows",
     "judging",
     "make_plan",
     "run_fingerprint",
     "select",
     "unjudged",
+    "with_known",
 ]
 
 
@@ -101,13 +103,14 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """A reply that waits for its verdict."""
+    """A reply that waits for its verdict; `known` are those that members of a panel have given already."""
 
     subject: Subject
     outcome: Outcome
     request_hash: str
     dialogue_key: str
     target_key: str
+    known: Mapping[str, Verdict] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ class Plan:
 
     `pending` holds the conversations that still need a request, `judgings` the replies in the store
     without a verdict, `steps` the steps of turns that the store holds already.
+    `judge` is the one that decides, `members` the judges of a panel.
     With `batch` the pending ones go in batches; `submitted` holds the hashes of requests that are in a
     batch under way already, which is collected either way.
     `not_attempted` maps a dialogue's key to the reason why it cannot be sent.
@@ -132,6 +136,7 @@ class Plan:
     steps: tuple[StepRow, ...]
     cached_turns: Mapping[str, int]
     cached_verdicts: int
+    members: tuple[JudgeRow, ...] = ()
     batch: bool = False
     submitted: frozenset[str] = frozenset()
 
@@ -154,7 +159,7 @@ class Plan:
 
 
 def run_fingerprint(
-    dataset_digest: str, dialogue_keys: Sequence[str], target_keys: Sequence[str], judge: LLMJudge | None
+    dataset_digest: str, dialogue_keys: Sequence[str], target_keys: Sequence[str], judge: Judge | None
 ) -> str:
     """SHA-256 over the data, the targets and the judge: two invocations with the same one are one run."""
     return _digest(
@@ -187,9 +192,9 @@ def make_plan(
     dataset: Dataset,
     chosen: Sequence[Dialogue],
     targets: Sequence[Target],
-    judge: LLMJudge | None,
-    judge_name: str | None,
-    judge_prices: Mapping[str, float] | None,
+    judge: Judge | None,
+    judge_names: Mapping[str, str],
+    judge_prices: Mapping[str, Mapping[str, float] | None],
     images: Mapping[str, Image | str],
     settings: Mapping[str, Any],
     store: Store | None,
@@ -198,7 +203,8 @@ def make_plan(
     """Compare what is wanted with what the store holds.
 
     `images` maps each path of the dialogues to the image, or to the reason why it cannot be sent;
-    it is empty for `--images off`. `settings` is what decides the results, for the fingerprint.
+    it is empty for `--images off`. `judge_names` and `judge_prices` are by a
+    judge's key. `settings` is what decides the results, for the fingerprint.
     """
     keys = [dataset.dialogue_key(dialogue) for dialogue in chosen]
     fingerprint = run_fingerprint(dataset.digest, keys, [target.key for target in targets], judge)
@@ -232,11 +238,15 @@ def make_plan(
     judgings = _judgings(
         [end for end in ended if (end.request_hash, end.conversation.key) in unscored], store
     )
+    if isinstance(judge, Panel):
+        judgings = with_known(judgings, judge, store)
+    rows = () if judge is None else judge_rows(judge, run.run_id, judge_names, judge_prices)
     return Plan(
         run=run,
         warnings=len(dataset.warnings),
         targets=tuple(targets),
-        judge=None if judge is None else judge_row(judge, run.run_id, judge_name, judge_prices),
+        judge=rows[0] if rows else None,
+        members=rows[1:],
         dialogues=tuple(_dialogue_row(dataset, dialogue) for dialogue in chosen),
         not_attempted=not_attempted,
         pending=_in_order(pending),
@@ -342,7 +352,7 @@ def _judgings(ended: Sequence[_Ended], store: Store | None) -> tuple[Judging, ..
 
 
 def unjudged(
-    replies: Sequence[tuple[str, str]], judge: LLMJudge | None, store: Store | None
+    replies: Sequence[tuple[str, str]], judge: Judge | None, store: Store | None
 ) -> set[tuple[str, str]]:
     """Those of the replies, each a request's hash and a dialogue's key, that this judge has not labelled."""
     if judge is None or store is None:
@@ -352,18 +362,67 @@ def unjudged(
     return {reply for key, reply in hashes.items() if key not in known}
 
 
-def judge_row(judge: LLMJudge, run_id: str, name: str | None, prices: Mapping[str, float] | None) -> JudgeRow:
-    """The row of table `run_judges`."""
-    return JudgeRow(
-        run_id,
-        judge.key,
-        name or judge.provider.identity,
-        judge.provider.identity,
-        judge.rubric.name,
-        judge.rubric.hash,
-        json.dumps(judge.sampling.as_dict(), sort_keys=True),
-        None if prices is None else json.dumps(dict(prices)),
+def with_known(judgings: Sequence[Judging], panel: Panel, store: Store | None) -> tuple[Judging, ...]:
+    """The replies with the verdicts that the store holds of the panel's members."""
+    places = {
+        member.verdict_hash(task.request_hash, task.dialogue_key): (place, member.key)
+        for place, task in enumerate(judgings)
+        for member in panel.members
+    }
+    known: dict[int, dict[str, Verdict]] = defaultdict(dict)
+    for key, row in ({} if store is None else store.final_verdicts(list(places))).items():
+        place, member_key = places[key]
+        label, reason, refusal, explanation, category, severity, specificity, confidence = row
+        known[place][member_key] = Verdict(
+            label,
+            reason,
+            refusal,
+            explanation,
+            category=category,
+            severity=severity,
+            specificity=specificity,
+            confidence=confidence,
+        )
+    return tuple(replace(task, known=known.get(place, {})) for place, task in enumerate(judgings))
+
+
+def judge_rows(
+    judge: Judge,
+    run_id: str,
+    names: Mapping[str, str],
+    prices: Mapping[str, Mapping[str, float] | None],
+) -> tuple[JudgeRow, ...]:
+    """The rows of table `run_judges`: the one that decides first, then the members of a panel."""
+    members = judge.members if isinstance(judge, Panel) else (judge,)
+    rows = [
+        JudgeRow(
+            run_id,
+            member.key,
+            names[member.key],
+            member.identity,
+            member.rubric.name,
+            member.rubric.hash,
+            json.dumps(member.sampling.as_dict(), sort_keys=True),
+            _json(prices.get(member.key)),
+        )
+        for member in members
+    ]
+    if not isinstance(judge, Panel):
+        return tuple(rows)
+    # What all of them together cost; a chain may cost less.
+    each = [prices.get(member.key) for member in members]
+    total: Counter[str] | None = Counter()
+    for one in each:
+        total = None if one is None or total is None else total + Counter(dict(one))
+    called = f"{judge.mode} of {', '.join(names[member.key] for member in members)}"
+    row = JudgeRow(
+        run_id, judge.key, called, judge.identity, judge.rubric.name, judge.rubric.hash, "{}", _json(total)
     )
+    return (row, *rows)
+
+
+def _json(prices: Mapping[str, float] | None) -> str | None:
+    return None if prices is None else json.dumps(dict(prices))
 
 
 def _dialogue_row(dataset: Dataset, dialogue: Dialogue) -> DialogueRow:

@@ -41,8 +41,8 @@ def prices_of(
 def check_prices(plan: Plan, settings: RunSettings) -> None:
     """Refuse a cap on money where a price is unknown, or a price for a model that is not asked."""
     names = {target.name: target.prices is not None for target in plan.targets}
-    if plan.judge is not None:
-        names[plan.judge.name] = plan.judge.prices is not None
+    judges = plan.members or ((plan.judge,) if plan.judge is not None else ())
+    names |= {row.name: row.prices is not None for row in judges}
     for name in settings.prices:
         if name not in names:
             raise InputError(f"--price {name}: no such model in this run: it has {', '.join(names)}")

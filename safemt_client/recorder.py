@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from safemt_client.conversation import messages_json
 from safemt_client.judges.llm import LLMJudge, Verdict
+from safemt_client.judges.panel import Judge
 from safemt_client.judges.refusal import DECLINING, refusal_of
 from safemt_client.plan import Conversation, Judging, Plan, Target
 from safemt_client.prices import cost
 from safemt_client.providers.limits import Change
-from safemt_client.providers.types import Reply, Request
+from safemt_client.providers.types import Reply, Request, Usage
 from safemt_client.results.rows import (
     BatchRequestRow,
     BatchRow,
@@ -42,8 +44,10 @@ class Recorder:
         self._run_id = plan.run.run_id
         self._session_id = session_id
         self._images_stored: set[str] = store.known_keys("images", "sha256")
-        prices = plan.judge.prices if plan.judge is not None else None
-        self._judge_prices: Mapping[str, float] | None = None if prices is None else json.loads(prices)
+        judges = [row for row in (plan.judge, *plan.members) if row is not None]
+        self._judge_prices: dict[str, Mapping[str, float] | None] = {
+            row.judge_key: None if row.prices is None else json.loads(row.prices) for row in judges
+        }
 
     async def save_plan(self) -> None:
         """The run and what it plans, where the store does not hold them yet; the steps known already."""
@@ -54,6 +58,7 @@ class Recorder:
                 plan.run,
                 *(target.row(run_id) for target in plan.targets),
                 *([plan.judge] if plan.judge is not None else []),
+                *plan.members,
                 *(row for row in plan.dialogues if row.dialogue_key not in known),
                 *(
                     RunDialogueRow(run_id, row.dialogue_key, plan.not_attempted.get(row.dialogue_key))
@@ -173,8 +178,17 @@ class Recorder:
             refusal_rule=refusal_of(reply.text) if reply.outcome.observed else None,
         )
 
-    def verdict_row(self, judge: LLMJudge, task: Judging, verdict: Verdict) -> VerdictRow:
-        """The row of one verdict."""
+    def verdict_rows(self, judge: Judge, task: Judging, verdict: Verdict) -> list[VerdictRow]:
+        """The rows of one verdict: of a panel its own and those that its members were asked for."""
+        if isinstance(judge, LLMJudge):
+            return [self._verdict_row(judge, task, verdict)]
+        asked = [member for member in judge.members if member.key in verdict.members]
+        rows = [self._verdict_row(member, task, verdict.members[member.key]) for member in asked]
+        # What its members were asked stands in their rows: its own costs nothing.
+        own = replace(verdict, usage=Usage(cost_usd=0.0))
+        return [self._verdict_row(judge, task, own), *rows]
+
+    def _verdict_row(self, judge: Judge, task: Judging, verdict: Verdict) -> VerdictRow:
         usage = verdict.usage
         return VerdictRow(
             verdict_hash=judge.verdict_hash(task.request_hash, task.dialogue_key),
@@ -190,7 +204,7 @@ class Recorder:
             raw=verdict.raw,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
-            cost_usd=cost(usage, self._judge_prices),
+            cost_usd=cost(usage, self._judge_prices[judge.key]),
             recorded_at=datetime.now(UTC),
             latency_s=verdict.latency_s,
             cached_tokens=usage.cached_tokens,

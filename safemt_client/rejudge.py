@@ -12,8 +12,9 @@ from typing import Any
 from rich.console import Console
 
 from safemt_client import __version__
-from safemt_client.judges.llm import LLMJudge, Subject
-from safemt_client.plan import Judging, Plan, Target, judge_row, run_fingerprint, unjudged
+from safemt_client.judges.llm import Subject
+from safemt_client.judges.panel import Judge, Panel
+from safemt_client.plan import Judging, Plan, Target, judge_rows, run_fingerprint, unjudged, with_known
 from safemt_client.prices import prices_of
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Message, Outcome, Sampling
@@ -43,27 +44,21 @@ async def rejudge(arguments: argparse.Namespace) -> int:
             row[0] for row in store.query("SELECT name FROM run_targets WHERE run_id = ?", [run_id]).rows
         ]
         settings = load_settings({"data": "stored", **flags, "provider": names}, None)
-        if settings.judge_name is None:
+        if not settings.judge_names:
             raise InputError("--judge none: name the judge to use, such as --judge gpt-4o-mini")
         async with open_parts(settings) as parts:
             judge = parts.judge()
             assert judge is not None
             plan = _plan(store, run_id, judge, settings)
-            plan = replace(
-                plan,
-                judge=judge_row(
-                    judge,
-                    plan.run.run_id,
-                    settings.judge_name,
-                    prices_of(parts.spec(settings.judge_name, settings.judge_base_url), settings),
-                ),
-            )
-            if settings.max_cost is not None and plan.judge is not None and plan.judge.prices is None:
-                name = settings.judge_name
-                raise InputError(
-                    f"--max-cost: the price of {name} is not known: add --price {name}=INPUT/OUTPUT "
-                    "in US dollars a million tokens (0/0 for a machine of your own)"
-                )
+            prices = {key: prices_of(spec, settings) for key, spec in parts.judge_specs.items()}
+            rows = judge_rows(judge, plan.run.run_id, parts.judge_names, prices)
+            plan = replace(plan, judge=rows[0], members=rows[1:])
+            for name, price in zip(parts.judge_names.values(), prices.values(), strict=True):
+                if settings.max_cost is not None and price is None:
+                    raise InputError(
+                        f"--max-cost: the price of {name} is not known: add --price {name}=INPUT/OUTPUT "
+                        "in US dollars a million tokens (0/0 for a machine of your own)"
+                    )
             console = Console()
             if not settings.quiet:
                 show_plan(plan, settings, console, parts=parts, store=store)
@@ -71,7 +66,7 @@ async def rejudge(arguments: argparse.Namespace) -> int:
         return finish(plan, ending, store, settings, console)
 
 
-def _plan(store: Store, run_id: str, judge: LLMJudge, settings: RunSettings) -> Plan:
+def _plan(store: Store, run_id: str, judge: Judge, settings: RunSettings) -> Plan:
     """The plan of the stored run with nothing to ask and every final reply to judge."""
     old = RunRow(*_rows(store, RunRow, "runs", run_id)[0])
     dialogues = tuple(
@@ -95,7 +90,8 @@ def _plan(store: Store, run_id: str, judge: LLMJudge, settings: RunSettings) -> 
     )
     new_id = fingerprint[:12]
     settings_now = json.loads(old.settings) | {
-        "judge": settings.judge_name,
+        "judge": settings.judge_names,
+        "panel": settings.panel,
         "rubric": settings.rubric,
         "judge_sees": settings.judge_sees,
         "judge_logprobs": settings.judge_logprobs,
@@ -121,6 +117,8 @@ def _plan(store: Store, run_id: str, judge: LLMJudge, settings: RunSettings) -> 
     done = [_judging(*row) for row in replies if Outcome(row[3]).observed]
     missing = unjudged([(j.request_hash, j.dialogue_key) for j in done], judge, store)
     judgings = tuple(j for j in done if (j.request_hash, j.dialogue_key) in missing)
+    if isinstance(judge, Panel):
+        judgings = with_known(judgings, judge, store)
     steps = tuple(
         StepRow(new_id, *row)
         for row in store.query(

@@ -21,6 +21,7 @@ from safemt_client.batches import BatchRunner
 from safemt_client.budget import Budget, money
 from safemt_client.conversation import continues
 from safemt_client.judges.llm import LLMJudge, Verdict
+from safemt_client.judges.panel import Judge
 from safemt_client.plan import Conversation, Judging, Plan, Target, judging
 from safemt_client.providers.batches import BatchEndpoint, BatchRefusedError
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
@@ -124,7 +125,7 @@ class Scheduler:
         plan: Plan,
         store: Store,
         providers: Mapping[str, Provider],
-        judge: LLMJudge | None,
+        judge: Judge | None,
         listener: Listener,
         *,
         session_id: str,
@@ -371,7 +372,7 @@ class Scheduler:
                 self._under_way.discard(asking)
         return None
 
-    async def _judge_stored(self, judge: LLMJudge) -> None:
+    async def _judge_stored(self, judge: Judge) -> None:
         async with _Admission(judge.provider.limiter) as admission:
             for task in self._plan.judgings:
                 if self._halted(judge.key):
@@ -383,21 +384,25 @@ class Scheduler:
                     self._budget.release({judge.key: 1})
                     return
 
-    async def _judge_replies(self, judge: LLMJudge, waiting: MemoryObjectReceiveStream[Judging]) -> None:
+    async def _judge_replies(self, judge: Judge, waiting: MemoryObjectReceiveStream[Judging]) -> None:
         async with waiting, _Admission(judge.provider.limiter) as admission:
             async for task in waiting:
                 # The money was set aside when the conversation began.
                 if self._halted(judge.key) or not await admission.start(self._judge_reply, judge, task):
                     self._budget.release({judge.key: 1})
 
-    async def _judge_reply(self, judge: LLMJudge, task: Judging) -> None:
+    async def _judge_reply(self, judge: Judge, task: Judging) -> None:
         self._listener.asking(judge.key)
         verdict: Verdict | None = None
         with anyio.CancelScope() as scope:
             asking = _Asking(scope)
             self._under_way.add(asking)
             try:
-                verdict = await judge.judge(task.subject, task.outcome, self._judge_retry(asking, judge.key))
+                on_retry = self._judge_retry(asking, judge.key)
+                if isinstance(judge, LLMJudge):
+                    verdict = await judge.judge(task.subject, task.outcome, on_retry)
+                else:
+                    verdict = await judge.judge(task.subject, task.outcome, on_retry, task.known)
             except TargetStoppedError as error:
                 self._halt(judge.key, str(error))
             except PermitStoppedError:
@@ -408,12 +413,14 @@ class Scheduler:
             self._budget.release({judge.key: 1})
             self._listener.landed(judge.key, "abandoned", Usage(), None)
             return
-        row = self._recorder.verdict_row(judge, task, verdict)
+        rows = self._recorder.verdict_rows(judge, task, verdict)
         with anyio.CancelScope(shield=True):
-            await self._recorder.store.save(row)
+            await self._recorder.store.save(*rows)
+        paid = [row.cost_usd for row in rows if row.cost_usd is not None]
+        usd = sum(paid) if paid else None
         free = verdict.reason in ("judge_error", "nothing_to_judge")
-        self._budget.landed(judge.key, row.cost_usd, free=free)
-        self._listener.landed(judge.key, verdict.label, verdict.usage, row.cost_usd)
+        self._budget.landed(judge.key, usd, free=free)
+        self._listener.landed(judge.key, verdict.label, verdict.usage, usd)
 
     def _judge_retry(self, asking: _Asking, key: str) -> Callable[[Reply, float], None]:
         def on_retry(reply: Reply, wait_s: float) -> None:

@@ -26,7 +26,7 @@ __all__ = ["finish", "show_plan"]
 def finish(plan: Plan, ending: Ending, store: Store, settings: RunSettings, console: Console) -> int:
     """Print the scores and the command that goes on; return the exit status."""
     report(store, plan.run.run_id, console)
-    coverage = _coverage(store, plan.run.run_id)
+    coverage = None if plan.judge is None else _coverage(store, plan.run.run_id, plan.judge.judge_key)
     again = "python -m safemt_client " + " ".join(shlex.quote(word) for word in sys.argv[1:])
     db = shlex.quote(str(settings.db))
     if not ending.complete:
@@ -56,9 +56,12 @@ def finish(plan: Plan, ending: Ending, store: Store, settings: RunSettings, cons
     return 0
 
 
-def _coverage(store: Store, run_id: str) -> float | None:
+def _coverage(store: Store, run_id: str, judge_key: str) -> float | None:
     """Scored / attempted over all targets of the run, None when nothing was attempted."""
-    rows = store.query("SELECT sum(scored), sum(attempted) FROM asr_by_turn WHERE run_id = ?", [run_id]).rows
+    rows = store.query(
+        "SELECT sum(scored), sum(attempted) FROM asr_by_turn WHERE run_id = ? AND judge_key = ?",
+        [run_id, judge_key],
+    ).rows
     scored, attempted = rows[0]
     return None if not attempted else float(scored) / float(attempted)
 

@@ -21,6 +21,7 @@ from safemt_client.datasets import open_dataset
 from safemt_client.datasets.model import Dataset, Dialogue
 from safemt_client.estimate import call_usd, of_judge, of_target
 from safemt_client.judges.llm import LLMJudge
+from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.rubric import load_rubric
 from safemt_client.plan import Plan, Target, make_plan, run_fingerprint, select
 from safemt_client.prices import check_prices, prices_of, spent_of, stored_prices
@@ -70,6 +71,8 @@ class Parts:
         self.providers: dict[str, Provider] = {}
         self.batches: dict[str, BatchEndpoint] = {}
         self.accounts: dict[str, str] = {}
+        self.judge_names: dict[str, str] = {}
+        self.judge_specs: dict[str, ProviderSpec] = {}
 
     def spec(self, name: str, base_url: str | None) -> ProviderSpec:
         """Resolve a name; the demo's names lead to the endpoint of this session."""
@@ -94,22 +97,31 @@ class Parts:
         """The batch endpoint beside a provider, None where the vendor has none."""
         return build_batches(spec, provider, transport=self._transport, max_wait_s=self._settings.max_wait)
 
-    def judge(self) -> LLMJudge | None:
-        """The judge of the settings, None for `--judge none`."""
-        name = self._settings.judge_name
-        if name is None:
-            return None
-        spec = self.spec(name, self._settings.judge_base_url)
-        sampling = Sampling(temperature=self._settings.judge_temperature)
-        judge = LLMJudge(
-            self.provider(spec),
-            load_rubric(self._settings.rubric),
-            sampling,
-            sees=self._settings.judge_sees,
-            logprobs=self._settings.judge_logprobs,
-        )
-        self.accounts[judge.key] = self.limits.account_of(spec.account)
-        return judge
+    def judge(self) -> Judge | None:
+        """The judge of the settings, or the panel of several; None for `--judge none`."""
+        settings = self._settings
+        names = settings.judge_names
+        rubric = load_rubric(settings.rubric)
+        sampling = Sampling(temperature=settings.judge_temperature)
+        members = []
+        for place, name in enumerate(names):
+            spec = self.spec(name, settings.judge_base_url)
+            # In a chain the confidence of all but the last decides whether the last is asked.
+            logprobs = settings.judge_logprobs or (settings.panel == "chain" and place < len(names) - 1)
+            judge = LLMJudge(
+                self.provider(spec), rubric, sampling, sees=settings.judge_sees, logprobs=logprobs
+            )
+            if judge.key in self.judge_names:
+                raise InputError(f"--judge {name}: named twice: leave one out")
+            self.judge_names[judge.key] = name
+            self.judge_specs[judge.key] = spec
+            self.accounts[judge.key] = self.limits.account_of(spec.account)
+            members.append(judge)
+        if len(members) < 2:
+            return members[0] if members else None
+        panel = Panel(settings.panel, tuple(members))
+        self.accounts[panel.key] = self.accounts[members[0].key]
+        return panel
 
 
 @asynccontextmanager
@@ -117,7 +129,7 @@ async def open_parts(settings: RunSettings) -> AsyncIterator[Parts]:
     """The parts of a session, with the demo endpoint running if one of the names is the demo's."""
     async with AsyncExitStack() as stack:
         demo_url = None
-        if {*_DEMO} & {*settings.provider, settings.judge_name}:
+        if {*_DEMO} & {*settings.provider, *settings.judge_names}:
             from safemt_client.demo.endpoint import serve_demo
 
             demo_url = await stack.enter_async_context(serve_demo())
@@ -207,7 +219,7 @@ async def prepare_images(
     return found
 
 
-async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> tuple[Plan, LLMJudge | None]:
+async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> tuple[Plan, Judge | None]:
     """Read the data, resolve every name and compare with the store. Nothing is sent."""
     dataset = open_dataset(settings.dataset, follow_links=settings.follow_links)
     if settings.batch and settings.history == "live":
@@ -231,7 +243,7 @@ async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> 
         raise InputError("no dialogue is left after --turns, --scenario and --limit: loosen one of them")
     results = settings.model_dump(mode="json", exclude=_NOT_RESULTS) | {
         "provider": settings.provider,
-        "judge": settings.judge_name,
+        "judge": settings.judge_names,
     }
     if store is not None and not settings.new_run:
         _same_data(store, dataset, results)
@@ -245,10 +257,7 @@ async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> 
     keys = [dataset.dialogue_key(dialogue) for dialogue in chosen]
     run_id = run_fingerprint(dataset.digest, keys, [target.key for target in targets], judge)[:12]
     snapshot = stored_prices(store, run_id)
-    judge_prices = None
-    if judge is not None and settings.judge_name is not None:
-        spec = parts.spec(settings.judge_name, settings.judge_base_url)
-        judge_prices = prices_of(spec, settings, snapshot, judge.key)
+    judge_prices = {key: prices_of(spec, settings, snapshot, key) for key, spec in parts.judge_specs.items()}
     plan = make_plan(
         dataset=dataset,
         chosen=chosen,
@@ -260,7 +269,7 @@ async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> 
             for target in targets
         ],
         judge=judge,
-        judge_name=settings.judge_name,
+        judge_names=parts.judge_names,
         judge_prices=judge_prices,
         images=await prepare_images(dataset, chosen, settings),
         settings=results,
@@ -287,7 +296,7 @@ def _same_data(store: Store, dataset: Dataset, settings: Mapping[str, Any]) -> N
 
 async def run_session(
     plan: Plan,
-    judge: LLMJudge | None,
+    judge: Judge | None,
     parts: Parts,
     store: Store,
     settings: RunSettings,

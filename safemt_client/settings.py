@@ -45,7 +45,8 @@ class RunSettings(BaseModel):
     max_tokens: int | None = Field(None, ge=1)
     top_p: float | None = Field(None, gt=0, le=1)
     seed: int | None = None
-    judge: str | None = None
+    judge: list[str] | None = None
+    panel: Literal["majority", "unanimous", "chain"] = "majority"
     judge_base_url: str | None = None
     rubric: str = "paper"
     judge_sees: Literal["reply", "question", "dialogue", "image"] | None = None
@@ -95,11 +96,15 @@ class RunSettings(BaseModel):
         return self.data
 
     @property
-    def judge_name(self) -> str | None:
-        """The judge's provider name, None for no judging. The default is the reference's model."""
+    def judge_names(self) -> list[str]:
+        """The judges' provider names, none for no judging. The default is the reference's model."""
         if self.judge is None:
-            return "demo-judge" if self.demo else "gpt-4o-mini"
-        return None if self.judge == "none" else self.judge
+            return ["demo-judge" if self.demo else "gpt-4o-mini"]
+        if "none" in self.judge:
+            if len(self.judge) > 1:
+                raise InputError("--judge none: stands alone: leave the other judges out, or the none")
+            return []
+        return self.judge
 
 
 def _price(text: str) -> tuple[str, dict[str, float]]:
@@ -140,8 +145,9 @@ def load_settings(flags: Mapping[str, Any], config: Path | None) -> RunSettings:
                 name: _underscored(table) if isinstance(table, dict) else table
                 for name, table in accounts.items()
             }
-    if isinstance(given.get("provider"), str):
-        given["provider"] = [given["provider"]]
+    for name in ("provider", "judge"):
+        if isinstance(given.get(name), str):
+            given[name] = [given[name]]
     given |= {name: value for name, value in flags.items() if value is not None}
     try:
         return RunSettings.model_validate(given)
