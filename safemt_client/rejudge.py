@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any
 
 from rich.console import Console
 
-from safemt_client import __version__
+from safemt_client import __version__, images
+from safemt_client.datasets import open_dataset
 from safemt_client.judges.llm import Subject
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.plan import Judging, Plan, Target, judge_rows, run_fingerprint, unjudged, with_known
 from safemt_client.prices import prices_of
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.types import Message, Outcome, Sampling
+from safemt_client.providers.types import Image, Message, Outcome, Sampling
 from safemt_client.results.rows import DialogueRow, RunRow, StepRow
 from safemt_client.results.scores import latest_run
 from safemt_client.results.store import Store
@@ -114,7 +116,8 @@ def _plan(store: Store, run_id: str, judge: Judge, settings: RunSettings) -> Pla
            WHERE f.run_id = ?""",
         [run_id],
     ).rows
-    done = [_judging(*row) for row in replies if Outcome(row[3]).observed]
+    pictures = _pictures(store, old, targets, judge)
+    done = [_judging(*row, pictures=pictures) for row in replies if Outcome(row[3]).observed]
     missing = unjudged([(j.request_hash, j.dialogue_key) for j in done], judge, store)
     judgings = tuple(j for j in done if (j.request_hash, j.dialogue_key) in missing)
     if isinstance(judge, Panel):
@@ -156,12 +159,63 @@ def _judging(
     request: str,
     question: str | None,
     scenario: str | None,
+    *,
+    pictures: Mapping[str, Image],
 ) -> Judging:
-    messages = tuple(Message(message["role"], message["content"]) for message in json.loads(request))
+    messages = tuple(
+        Message(
+            message["role"],
+            message["content"],
+            tuple(pictures[sha] for sha in message.get("images", ()) if sha in pictures),
+        )
+        for message in json.loads(request)
+    )
     subject = Subject(
         question=question or messages[-1].text, messages=messages, reply=text, scenario=scenario
     )
     return Judging(subject, Outcome(outcome), request_hash, dialogue_key, target_key)
+
+
+def _pictures(store: Store, run: RunRow, targets: Sequence[Target], judge: Judge) -> dict[str, Image]:
+    """The run's images as they were sent, by hash, for a judge that sees them; the store does not keep them.
+
+    Raises:
+        InputError: one is not where it was, or has changed.
+    """
+    members = judge.members if isinstance(judge, Panel) else (judge,)
+    if all(member.sees != "image" for member in members) or all(t.images == "off" for t in targets):
+        return {}
+    dataset = open_dataset(run.dataset_path, follow_links=True)
+    given = json.loads(run.settings)
+    blank = any(target.images == "blank" for target in targets)
+    found: dict[str, Image] = {}
+    for sha, path in store.query("SELECT DISTINCT sha256, path FROM images").rows:
+        try:
+            image = images.prepare(
+                dataset.image_path(path),
+                max_edge=given.get("image_max_edge") or images.DEFAULT_MAX_EDGE,
+                max_bytes=given.get("image_max_bytes") or images.DEFAULT_MAX_BYTES,
+                item=path,
+            )
+        except InputError:
+            continue  # of another data set in this store, or gone: told below if this run needs it
+        image = images.blank(image) if blank else image
+        if image.sha256 == sha:
+            found[sha] = image
+    needed = store.query(
+        "SELECT request FROM turns SEMI JOIN (SELECT request_hash FROM steps WHERE run_id = ?) s "
+        "USING (request_hash)",
+        [run.run_id],
+    ).rows
+    for (request,) in needed:
+        for message in json.loads(request):
+            for sha in message.get("images", ()):
+                if sha not in found:
+                    raise InputError(
+                        f"{run.dataset_path}: the picture {sha[:12]} is gone or has changed since run "
+                        f"{run.run_id}: restore it, or take --judge-sees dialogue"
+                    )
+    return found
 
 
 def _rows(store: Store, kind: type, table: str, run_id: str) -> list[tuple[Any, ...]]:

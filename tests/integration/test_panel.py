@@ -1,6 +1,7 @@
 """A panel end to end: its judges' own verdicts are kept, reused, paid once and compared."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from safemt_client.__main__ import main
 
+SAMPLE = Path(__file__).resolve().parents[2] / "safemt_client" / "datasets" / "sample"
 PANEL = ["--provider", "demo", "--judge", "demo-judge", "--judge", "demo-judge-hasty", "--quiet"]
 
 
@@ -50,7 +52,7 @@ def test_what_a_judge_said_before_is_not_asked_again(capsys: pytest.CaptureFixtu
     assert main(["--provider", "demo", "--quiet"]) == 0
     assert main([*PANEL, "--panel", "chain"]) == 0
     assert "0 of 75 went on to the last judge" in capsys.readouterr().out
-    # The first judge's verdicts, and without probabilities nobody's doubt: the last one has nothing to do.
+    # The chain asks its first judge for probabilities, so it is another judge than before; it has no doubts.
     calls = sql("SELECT who, sum(calls)::INT AS calls FROM spend GROUP BY who ORDER BY who", capsys)
     assert {row["who"]: row["calls"] for row in calls}["target demo"] == 75
     assert main([*PANEL, "--panel", "majority", "--min-coverage", "0"]) == 0
@@ -92,3 +94,30 @@ def test_bad_panels(words: list[str], said: str, capsys: pytest.CaptureFixture[s
     err = capsys.readouterr().err
     assert said in err
     assert len(err.splitlines()) == 1
+
+
+def test_a_judge_that_sees_pictures_sees_those_that_were_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    data = Path("data")
+    shutil.copytree(SAMPLE, data)
+    assert main(["--provider", "demo", "--data", "data", "--turns", "1", "--judge", "none", "--quiet"]) == 0
+    assert main(["judge", "--judge", "demo-judge", "--rubric", "graded", "--quiet"]) == 0
+    assert sql("SELECT DISTINCT rubric FROM verdicts", capsys) == [{"rubric": "graded 1"}]
+    picture = next(path for path in data.rglob("*") if path.suffix in (".png", ".jpg", ".jpeg"))
+    picture.write_bytes(b"")
+    capsys.readouterr()
+    assert main(["judge", "--judge", "demo-judge-hasty", "--rubric", "graded", "--quiet"]) == 2
+    err = capsys.readouterr().err
+    assert "is gone or has changed" in err
+    assert len(err.splitlines()) == 1
+    words = [
+        "judge",
+        "--judge",
+        "demo-judge-hasty",
+        "--rubric",
+        "graded",
+        "--judge-sees",
+        "dialogue",
+        "--quiet",
+    ]
+    assert main(words) in (0, 1)
+    assert "Traceback" not in capsys.readouterr().err
