@@ -156,12 +156,19 @@ def _add_grades(connection: duckdb.DuckDBPyConnection) -> None:
             _comment(connection, table, column)
 
 
+def _add_verdict_batches(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("ALTER TABLE verdicts ADD COLUMN IF NOT EXISTS batch_key VARCHAR")
+    connection.execute("ALTER TABLE verdicts ALTER latency_s DROP NOT NULL")
+    _comment(connection, "verdicts", "batch_key")
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("create tables", _create_tables),
     ("add limit_changes", lambda connection: _create(connection, rows.LimitRow)),
     ("add batches", _add_batches),
     ("add refusals and grades", _add_grades),
     ("add human_labels", lambda connection: _create(connection, rows.HumanLabelRow)),
+    ("add batches of verdicts", _add_verdict_batches),
 )
 
 

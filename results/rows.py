@@ -197,7 +197,7 @@ class VerdictRow:
     completion_tokens: int | None
     cost_usd: float | None
     recorded_at: datetime
-    latency_s: float
+    latency_s: float | None
     cached_tokens: int | None
     rubric: str | None  # name and version
     refusal_kind: str | None
@@ -205,6 +205,7 @@ class VerdictRow:
     severity: int | None
     specificity: int | None
     confidence: float | None
+    batch_key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +215,7 @@ class BatchRow:
     batch_key: str
     run_id: str
     session_id: str
-    target_key: str
+    target_key: str  # or a judge's
     identity: str  # provider/model
     recorded_at: datetime
     event: str  # intended | submitted | collected | failed | lost

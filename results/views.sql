@@ -102,7 +102,7 @@ SELECT run_id, session_id, 'target ' || t.name AS who, count(*) AS calls,
 FROM turns LEFT JOIN run_targets t USING (run_id, target_key) GROUP BY ALL
 UNION ALL
 SELECT run_id, session_id, 'judge ' || j.name, count(*), sum(prompt_tokens), sum(completion_tokens),
-       sum(cost_usd), count(*) - count(cost_usd), sum(cached_tokens), 0
+       sum(cost_usd), count(*) - count(cost_usd), sum(cached_tokens), count(batch_key)
 FROM verdicts LEFT JOIN run_judges j USING (run_id, judge_key)
 WHERE j.identity IS NULL OR j.identity NOT LIKE 'panel/%' GROUP BY ALL;
 COMMENT ON VIEW spend IS 'Calls, tokens and money of each session; a reply that another run reuses is counted where it was paid';
@@ -144,7 +144,8 @@ FROM latest l JOIN (
     SELECT r.batch_key, list(DISTINCT r.request_hash) AS waiting,
            (SELECT min(recorded_at) FROM batches b WHERE b.batch_key = r.batch_key) AS since
     FROM batch_requests r
-    ANTI JOIN (SELECT request_hash, batch_key FROM turns WHERE batch_key IS NOT NULL) t
+    ANTI JOIN (SELECT request_hash, batch_key FROM turns WHERE batch_key IS NOT NULL
+               UNION ALL SELECT verdict_hash, batch_key FROM verdicts WHERE batch_key IS NOT NULL) t
            ON t.request_hash = r.request_hash AND t.batch_key = r.batch_key
     GROUP BY r.batch_key) w USING (batch_key)
 WHERE l.event IN ('intended', 'submitted');

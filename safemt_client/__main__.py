@@ -170,6 +170,9 @@ def _limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-concurrency", type=int, metavar="N", help="calls in flight, per account (adapts)"
     )
+    parser.add_argument(
+        "--batch", action="store_true", default=None, help="ask in batches: within a day, at half the price"
+    )
     parser.add_argument("--max-cost", type=float, metavar="USD", help="cap of the run, with its resumes")
     parser.add_argument(
         "--price",
@@ -207,9 +210,6 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N")
     _judge(parser)
     _limits(parser)
-    parser.add_argument(
-        "--batch", action="store_true", default=None, help="ask in batches: within a day, at half the price"
-    )
     parser.add_argument("--min-coverage", type=float, metavar="X", help="below it the status is 1 (0.98)")
     _db(parser)
     parser.add_argument("--dry-run", action="store_true", default=None, help="print the plan and stop")

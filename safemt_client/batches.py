@@ -1,4 +1,4 @@
-"""A target's conversations through its batch endpoint: submit, remember, poll, collect.
+"""Requests to one model through its batch endpoint: submit, remember, poll, collect.
 
 Every step is in the store before the next one: a batch is written down with its requests before it is
 submitted, and its id right after. So a kill at any moment loses nothing: what may have been submitted
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,6 @@ import anyio
 from anyio.abc import TaskGroup
 
 from safemt_client.budget import Budget
-from safemt_client.plan import Conversation, Target
 from safemt_client.providers.batches import (
     BatchEndpoint,
     BatchRefusedError,
@@ -28,16 +27,10 @@ from safemt_client.providers.batches import (
     RemoteBatch,
 )
 from safemt_client.providers.errors import SafemtError
-from safemt_client.providers.types import Outcome, Reply
+from safemt_client.providers.types import Outcome, Reply, Request
 from safemt_client.recorder import Recorder
 
-__all__ = ["BatchRunner", "Landing"]
-
-Landing = Callable[[Sequence[Conversation], str, Reply, str, bool], Awaitable[None]]
-"""Stores the reply to a request of a batch, for the conversations that wait for it, and goes on.
-
-The last argument says that the request will be asked again.
-"""
+__all__ = ["BatchRunner", "Job"]
 
 _FIRST_POLL_S, _POLL_GROWTH, _LONGEST_POLL_S = 1.0, 1.5, 60.0
 _ROUNDS = 3
@@ -52,6 +45,20 @@ _CLOCK_SKEW = timedelta(minutes=10)
 # A batch failed as a whole because too much is queued at the vendor: smaller and later it may pass.
 _TOO_MUCH = ("token_limit", "enqueued", "rate_limit", "too many", "quota of batch")
 _NO_LIST = (404, 405, 501)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request that may go in a batch.
+
+    `key` (64 hexadecimal digits) is the name of its result; `calls` is what is paid for, by key of the
+    budget; `land` stores the reply and goes on: it is told of the batch, and whether it is asked again.
+    """
+
+    key: str
+    request: Request
+    calls: Mapping[str, int]
+    land: Callable[[Reply, str, bool], Awaitable[None]]
 
 
 @dataclass(eq=False)
@@ -69,31 +76,28 @@ class _Batch:
 
 
 class BatchRunner:
-    """Runs one target's conversations in batches. Use once.
+    """Runs jobs of one target or judge, `owner_key`, in batches. Use once.
 
-    `land` stores a reply and hands the conversations on; `status` is told how far a batch is (key, done,
-    total; all 0 when it is over).
+    `status` is told how far a batch is (key, done, total; all 0 when it is over).
     """
 
     def __init__(
         self,
-        target: Target,
+        owner_key: str,
+        identity: str,
         endpoint: BatchEndpoint,
         recorder: Recorder,
         budget: Budget,
         *,
-        judge_key: str | None,
-        land: Landing,
         status: Callable[[str, int, int], None],
     ) -> None:
-        self._target = target
+        self._owner_key = owner_key
+        self._identity = identity
         self._endpoint = endpoint
         self._recorder = recorder
         self._budget = budget
-        self._judge_key = judge_key
-        self._land = land
         self._status = status
-        self._groups: dict[str, list[Conversation]] = {}
+        self._jobs: dict[str, Job] = {}
         self._todo: deque[str] = deque()
         self._reserved: set[str] = set()
         self._rounds: Counter[str] = Counter()
@@ -107,7 +111,7 @@ class BatchRunner:
         self.capped: dict[str, int] = {}
         """The calls that could not be paid any more, empty if all could."""
 
-    async def run(self, conversations: Sequence[Conversation], *, send: bool) -> None:
+    async def run(self, jobs: Sequence[Job], *, send: bool) -> None:
         """Collect what earlier sessions have submitted of these and, with `send`, submit the others.
 
         Raises:
@@ -115,14 +119,13 @@ class BatchRunner:
             StoreError: the store cannot be written.
         """
         self._send = send
-        for conversation in conversations:
-            self._groups.setdefault(conversation.next()[1], []).append(conversation)
+        self._jobs = {job.key: job for job in jobs}
         before = self._submitted_before()
         submitted = {request_hash for batch in before for request_hash in batch.hashes}
         if send:
-            self._todo.extend(request_hash for request_hash in self._groups if request_hash not in submitted)
-        for request_hash in submitted & set(self._groups):
-            self._budget.set_aside(self._calls(request_hash))
+            self._todo.extend(key for key in self._jobs if key not in submitted)
+        for request_hash in submitted & set(self._jobs):
+            self._budget.set_aside(self._jobs[request_hash].calls)
             self._reserved.add(request_hash)
         try:
             async with anyio.create_task_group() as group:
@@ -156,19 +159,12 @@ class BatchRunner:
     def _submitted_before(self) -> list[_Batch]:
         return [
             _Batch(found.key, found.hashes, found.total, found.since, found.remote_id)
-            for found in self._recorder.store.open_batches(list(self._groups))
+            for found in self._recorder.store.open_batches(list(self._jobs))
         ]
-
-    def _calls(self, request_hash: str) -> dict[str, int]:
-        """What is paid for a request: one call, and a verdict for each conversation that waits for it."""
-        calls = {self._target.key: 1}
-        if self._judge_key is not None:
-            calls[self._judge_key] = calls.get(self._judge_key, 0) + len(self._groups[request_hash])
-        return calls
 
     def _release(self, request_hash: str) -> None:
         self._reserved.discard(request_hash)
-        self._budget.release(self._calls(request_hash))
+        self._budget.release(self._jobs[request_hash].calls)
 
     async def _next_chunk(self) -> dict[str, bytes]:
         """As many requests as a batch holds and the money allows, by hash, as they are sent."""
@@ -176,7 +172,7 @@ class BatchRunner:
         size = 0
         while self._todo and len(chunk) < self._most and not self._stopped:
             request_hash = self._todo[0]
-            calls = self._calls(request_hash)
+            calls = dict(self._jobs[request_hash].calls)
             if not self._budget.try_reserve(calls):
                 if chunk or self._under_way:
                     break
@@ -190,7 +186,7 @@ class BatchRunner:
                         self._todo.clear()
                     break
             self._reserved.add(request_hash)
-            line = await self._endpoint.encode(request_hash, self._groups[request_hash][0].next()[0])
+            line = await self._endpoint.encode(request_hash, self._jobs[request_hash].request)
             if chunk and size + len(line) > self._endpoint.most_bytes:
                 self._release(request_hash)
                 break
@@ -318,7 +314,7 @@ class BatchRunner:
 
     async def _settle(self, batch: _Batch, reply_of: Callable[[str], Reply]) -> None:
         """Land a reply for each request that this run waits for, and ask again what may be."""
-        wanted = [request_hash for request_hash in batch.hashes if request_hash in self._groups]
+        wanted = [request_hash for request_hash in batch.hashes if request_hash in self._jobs]
         limiter = anyio.CapacityLimiter(_AT_A_TIME)
         answered = 0
 
@@ -328,7 +324,7 @@ class BatchRunner:
             again = reply.outcome is Outcome.ERROR_TRANSIENT and self._may_ask_again(request_hash)
             async with limiter:
                 self._reserved.discard(request_hash)
-                await self._land(self._groups[request_hash], request_hash, reply, batch.key, again)
+                await self._jobs[request_hash].land(reply, batch.key, again)
             answered += reply.outcome.observed
             if again:
                 self._todo.append(request_hash)
@@ -358,7 +354,7 @@ class BatchRunner:
         if others:
             await others[0].over.wait()
             for request_hash in batch.hashes:
-                if request_hash in self._groups:
+                if request_hash in self._jobs:
                     self._release(request_hash)
                     if self._send:
                         self._todo.append(request_hash)
@@ -375,7 +371,7 @@ class BatchRunner:
         """Ask again what no answer was paid for; what had bad luck too often lands as an error."""
         error = Reply(Outcome.ERROR_TRANSIENT, error=reason)
         for request_hash in batch.hashes:
-            if request_hash not in self._groups:
+            if request_hash not in self._jobs:
                 continue
             if self._may_ask_again(request_hash):
                 self._release(request_hash)
@@ -383,7 +379,7 @@ class BatchRunner:
             else:
                 self._reserved.discard(request_hash)
                 with anyio.CancelScope(shield=True):
-                    await self._land(self._groups[request_hash], request_hash, error, batch.key, False)
+                    await self._jobs[request_hash].land(error, batch.key, False)
 
     @contextmanager
     def _waits(self, scope: anyio.CancelScope, until: float = math.inf) -> Iterator[None]:
@@ -402,7 +398,8 @@ class BatchRunner:
         with anyio.CancelScope(shield=True):
             await self._recorder.save_batch(
                 batch.key,
-                self._target,
+                self._owner_key,
+                self._identity,
                 event,
                 remote_id=batch.remote_id,
                 requests=batch.total,

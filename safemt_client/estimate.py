@@ -64,6 +64,8 @@ def of_judge(plan: Plan) -> Estimate:
                 prompts[end] += _JUDGE_FRAME + said * turn // length // CHARACTERS_A_TOKEN + replies * reply
         completions[end] = plan.verdicts * _JUDGE_ANSWER
     prices = None if plan.judge.prices is None else json.loads(plan.judge.prices)
+    if prices is not None and plan.judge_batch:
+        prices = batch_prices(prices)
     return _estimate(plan.verdicts, prompts, completions, prices)
 
 
@@ -86,7 +88,7 @@ def seconds_at(
     tokens: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     # What goes in batches does not count against the limits of single calls.
     parts = [] if plan.batch else [(target.key, of_target(plan, target)) for target in plan.targets]
-    if plan.judge is not None:
+    if plan.judge is not None and not plan.judge_batch:
         parts.append((plan.judge.judge_key, of_judge(plan)))
     for key, estimate in parts:
         account = accounts.get(key, key)

@@ -34,6 +34,7 @@ __all__ = [
     "make_plan",
     "run_fingerprint",
     "select",
+    "submitted",
     "unjudged",
     "with_known",
 ]
@@ -121,7 +122,7 @@ class Plan:
     without a verdict, `steps` the steps of turns that the store holds already.
     `judge` is the one that decides, `members` the judges of a panel.
     With `batch` the pending ones go in batches; `submitted` holds the hashes of requests that are in a
-    batch under way already, which is collected either way.
+    batch under way already, which is collected either way; with `judge_batch` the verdicts go in batches too.
     `not_attempted` maps a dialogue's key to the reason why it cannot be sent.
     """
 
@@ -139,6 +140,7 @@ class Plan:
     members: tuple[JudgeRow, ...] = ()
     batch: bool = False
     submitted: frozenset[str] = frozenset()
+    judge_batch: bool = False
 
     @property
     def requests(self) -> Counter[str]:
@@ -199,6 +201,7 @@ def make_plan(
     settings: Mapping[str, Any],
     store: Store | None,
     batch: bool = False,
+    judge_batch: bool = False,
 ) -> Plan:
     """Compare what is wanted with what the store holds.
 
@@ -255,7 +258,8 @@ def make_plan(
         cached_turns=cached,
         cached_verdicts=len(ended) - len(judgings) if judge is not None else 0,
         batch=batch,
-        submitted=_submitted(pending, store),
+        submitted=submitted(pending, judgings, judge, store),
+        judge_batch=judge_batch,
     )
 
 
@@ -325,9 +329,13 @@ def _walk(
     return pending, done, tuple(steps), cached
 
 
-def _submitted(pending: Sequence[Conversation], store: Store | None) -> frozenset[str]:
-    """Hashes of pending requests that a batch under way holds; live conversations are never asked in one."""
+def submitted(
+    pending: Sequence[Conversation], judgings: Sequence[Judging], judge: Judge | None, store: Store | None
+) -> frozenset[str]:
+    """Hashes of requests and verdicts that a batch under way holds; live turns are never asked in one."""
     hashes = [c.next()[1] for c in pending if c.target.history != "live"]
+    if judge is not None:
+        hashes += [judge.verdict_hash(task.request_hash, task.dialogue_key) for task in judgings]
     found = [] if store is None else store.open_batches(hashes)
     return frozenset(hashes).intersection(*[{h for batch in found for h in batch.hashes}])
 

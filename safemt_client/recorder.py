@@ -115,7 +115,8 @@ class Recorder:
     async def save_batch(
         self,
         batch_key: str,
-        target: Target,
+        owner_key: str,
+        identity: str,
         event: str,
         *,
         remote_id: str | None,
@@ -129,8 +130,8 @@ class Recorder:
                 batch_key,
                 self._run_id,
                 self._session_id,
-                target.key,
-                target.identity,
+                owner_key,
+                identity,
                 datetime.now(UTC),
                 event,
                 remote_id,
@@ -178,17 +179,21 @@ class Recorder:
             refusal_rule=refusal_of(reply.text) if reply.outcome.observed else None,
         )
 
-    def verdict_rows(self, judge: Judge, task: Judging, verdict: Verdict) -> list[VerdictRow]:
+    def verdict_rows(
+        self, judge: Judge, task: Judging, verdict: Verdict, batch_key: str | None = None
+    ) -> list[VerdictRow]:
         """The rows of one verdict: of a panel its own and those that its members were asked for."""
         if isinstance(judge, LLMJudge):
-            return [self._verdict_row(judge, task, verdict)]
+            return [self._verdict_row(judge, task, verdict, batch_key)]
         asked = [member for member in judge.members if member.key in verdict.members]
         rows = [self._verdict_row(member, task, verdict.members[member.key]) for member in asked]
         # What its members were asked stands in their rows: its own costs nothing.
         own = replace(verdict, usage=Usage(cost_usd=0.0))
         return [self._verdict_row(judge, task, own), *rows]
 
-    def _verdict_row(self, judge: Judge, task: Judging, verdict: Verdict) -> VerdictRow:
+    def _verdict_row(
+        self, judge: Judge, task: Judging, verdict: Verdict, batch_key: str | None = None
+    ) -> VerdictRow:
         usage = verdict.usage
         return VerdictRow(
             verdict_hash=judge.verdict_hash(task.request_hash, task.dialogue_key),
@@ -204,9 +209,9 @@ class Recorder:
             raw=verdict.raw,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
-            cost_usd=cost(usage, self._judge_prices[judge.key]),
+            cost_usd=cost(usage, self._judge_prices[judge.key], batch=batch_key is not None),
             recorded_at=datetime.now(UTC),
-            latency_s=verdict.latency_s,
+            latency_s=verdict.latency_s if batch_key is None else None,
             cached_tokens=usage.cached_tokens,
             rubric=f"{judge.rubric.name} {judge.rubric.version}",
             refusal_kind=verdict.refusal,
@@ -214,4 +219,5 @@ class Recorder:
             severity=verdict.severity,
             specificity=verdict.specificity,
             confidence=verdict.confidence,
+            batch_key=batch_key,
         )

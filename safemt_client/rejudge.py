@@ -16,7 +16,16 @@ from safemt_client import __version__, images
 from safemt_client.datasets import open_dataset
 from safemt_client.judges.llm import Subject
 from safemt_client.judges.panel import Judge, Panel
-from safemt_client.plan import Judging, Plan, Target, judge_rows, run_fingerprint, unjudged, with_known
+from safemt_client.plan import (
+    Judging,
+    Plan,
+    Target,
+    judge_rows,
+    run_fingerprint,
+    submitted,
+    unjudged,
+    with_known,
+)
 from safemt_client.prices import prices_of
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image, Message, Outcome, Sampling
@@ -54,7 +63,18 @@ async def rejudge(arguments: argparse.Namespace) -> int:
             plan = _plan(store, run_id, judge, settings)
             prices = {key: prices_of(spec, settings) for key, spec in parts.judge_specs.items()}
             rows = judge_rows(judge, plan.run.run_id, parts.judge_names, prices)
-            plan = replace(plan, judge=rows[0], members=rows[1:])
+            if settings.batch and judge.key not in parts.batches:
+                names = ", ".join(settings.judge_names)
+                raise InputError(
+                    f"--batch: no batch API of {names} is known here, or it is a panel: leave it out"
+                )
+            plan = replace(
+                plan,
+                judge=rows[0],
+                members=rows[1:],
+                judge_batch=settings.batch,
+                submitted=submitted((), plan.judgings, judge, store),
+            )
             for name, price in zip(parts.judge_names.values(), prices.values(), strict=True):
                 if settings.max_cost is not None and price is None:
                     raise InputError(

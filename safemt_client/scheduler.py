@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Protocol, Self
 
 import anyio
@@ -17,10 +18,10 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from safemt_client.batches import BatchRunner
+from safemt_client.batches import BatchRunner, Job
 from safemt_client.budget import Budget, money
 from safemt_client.conversation import continues
-from safemt_client.judges.llm import LLMJudge, Verdict
+from safemt_client.judges.llm import LLMJudge, Verdict, not_taken, to_be_judged, verdict_of
 from safemt_client.judges.panel import Judge
 from safemt_client.plan import Conversation, Judging, Plan, Target, judging
 from safemt_client.providers.batches import BatchEndpoint, BatchRefusedError
@@ -32,6 +33,10 @@ from safemt_client.results.rows import TurnRow
 from safemt_client.results.store import Store
 
 __all__ = ["Ending", "Listener", "Scheduler"]
+
+
+# Replies come from batches in bulk: once none has come for so long, their verdicts make a batch of their own.
+_GATHER_S = 2.0
 
 
 class Listener(Protocol):
@@ -169,9 +174,7 @@ class Scheduler:
 
             self._limits.observe(save)
             if self._judge is not None:
-                # Side by side: what waits for money must not hold up what is paid for.
-                everything.start_soon(self._judge_stored, self._judge)
-                everything.start_soon(self._judge_replies, self._judge, judged)
+                self._start_judging(self._judge, judged, everything)
             else:
                 judged.close()
             async with waiting, anyio.create_task_group() as conversations:
@@ -318,24 +321,28 @@ class Scheduler:
                     self._hand_over(task, paid, waiting)
             self._budget.release(paid)
 
+        # One call for all that ask the same, and a verdict for each.
+        groups: dict[str, list[Conversation]] = {}
+        for conversation in conversations:
+            groups.setdefault(conversation.next()[1], []).append(conversation)
+        jobs = []
+        for request_hash, group in groups.items():
+            calls = {key: 1} | ({} if self._judge is None else {self._judge.key: len(group)})
+            jobs.append(Job(request_hash, group[0].next()[0], calls, partial(land, group, request_hash)))
+        await self._run_batches(key, target.identity, jobs, send=self._plan.batch)
+
+    async def _run_batches(self, key: str, identity: str, jobs: Sequence[Job], *, send: bool) -> None:
+        """Carry out jobs of a target or the judge; halt it where its endpoint does not take batches."""
+
         def status(batch_key: str, done: int, total: int) -> None:
             self._listener.batch(key, batch_key, done, total)
 
-        judge_key = None if self._judge is None else self._judge.key
-        runner = BatchRunner(
-            target,
-            self._batches[key],
-            self._recorder,
-            self._budget,
-            judge_key=judge_key,
-            land=land,
-            status=status,
-        )
+        runner = BatchRunner(key, identity, self._batches[key], self._recorder, self._budget, status=status)
         self._runners.append(runner)
         if self._halted(key):
             return
         try:
-            await runner.run(conversations, send=self._plan.batch)
+            await runner.run(jobs, send=send)
         except* (TargetStoppedError, BatchRefusedError) as group:
             leaf: BaseException = group
             while isinstance(leaf, BaseExceptionGroup):
@@ -372,9 +379,27 @@ class Scheduler:
                 self._under_way.discard(asking)
         return None
 
-    async def _judge_stored(self, judge: Judge) -> None:
+    def _start_judging(
+        self, judge: Judge, judged: MemoryObjectReceiveStream[Judging], group: TaskGroup
+    ) -> None:
+        """Begin to judge what is stored and what comes, side by side: one may wait for money."""
+        in_batches: list[Judging] = []
+        others: list[Judging] = []
+        for task in self._plan.judgings:
+            known = judge.verdict_hash(task.request_hash, task.dialogue_key) in self._plan.submitted
+            batched = known or (self._plan.judge_batch and to_be_judged(task.subject, task.outcome))
+            (in_batches if batched else others).append(task)
+        group.start_soon(self._judge_stored, judge, others)
+        if self._plan.judge_batch and isinstance(judge, LLMJudge):
+            group.start_soon(self._judge_in_batches, judge, in_batches, judged)
+            return
+        group.start_soon(self._judge_replies, judge, judged)
+        if in_batches and isinstance(judge, LLMJudge):
+            group.start_soon(self._verdict_batches, judge, in_batches)
+
+    async def _judge_stored(self, judge: Judge, tasks: Sequence[Judging]) -> None:
         async with _Admission(judge.provider.limiter) as admission:
-            for task in self._plan.judgings:
+            for task in tasks:
                 if self._halted(judge.key):
                     return
                 if not await self._budget.reserve({judge.key: 1}):
@@ -383,6 +408,66 @@ class Scheduler:
                 if not await admission.start(self._judge_reply, judge, task):
                     self._budget.release({judge.key: 1})
                     return
+
+    async def _judge_in_batches(
+        self, judge: LLMJudge, tasks: Sequence[Judging], waiting: MemoryObjectReceiveStream[Judging]
+    ) -> None:
+        """Judge in batches: what is stored, then what has come whenever no more comes for a while."""
+        gathered = list(tasks)
+        async with waiting, anyio.create_task_group() as rounds:
+            more = True
+            while more:
+                with anyio.move_on_after(_GATHER_S):
+                    try:
+                        while len(gathered) < self._batches[judge.key].most_requests:
+                            task = await waiting.receive()
+                            # The batch sets the money aside again that the conversation has.
+                            self._budget.release({judge.key: 1})
+                            if to_be_judged(task.subject, task.outcome):
+                                gathered.append(task)
+                            else:
+                                rounds.start_soon(self._judge_reply, judge, task)
+                    except anyio.EndOfStream:
+                        more = False
+                if gathered:
+                    rounds.start_soon(self._verdict_batches, judge, tuple(gathered))
+                    gathered.clear()
+
+    async def _verdict_batches(self, judge: LLMJudge, tasks: Sequence[Judging]) -> None:
+        key = judge.key
+
+        async def land(task: Judging, reply: Reply, batch_key: str, again: bool) -> None:
+            verdict = verdict_of(reply)
+            rows = self._recorder.verdict_rows(judge, task, verdict, batch_key)
+            if not again and (not_taken(reply) or verdict.reason == "parse_failure"):
+                # Asked by itself: without what the endpoint does not take, and with a second chance.
+                try:
+                    verdict = await judge.judge(task.subject, task.outcome)
+                    rows += self._recorder.verdict_rows(judge, task, verdict)
+                except TargetStoppedError as error:
+                    self._halt(key, str(error))
+                except PermitStoppedError:
+                    pass  # the session is ending: what the batch said stands
+            await self._recorder.store.save(*rows)
+            paid = [row.cost_usd for row in rows if row.cost_usd is not None]
+            usd = sum(paid) if paid else None
+            self._budget.landed(key, usd, free=verdict.reason == "judge_error")
+            if again:
+                self._listener.retrying(key, reply.error or reply.outcome, 0.0)
+            else:
+                self._listener.asking(key)
+                self._listener.landed(key, verdict.label, verdict.usage, usd)
+
+        jobs = {
+            judge.verdict_hash(task.request_hash, task.dialogue_key): Job(
+                judge.verdict_hash(task.request_hash, task.dialogue_key),
+                judge.judge_request(task.subject),
+                {key: 1},
+                partial(land, task),
+            )
+            for task in tasks
+        }
+        await self._run_batches(key, judge.identity, list(jobs.values()), send=self._plan.judge_batch)
 
     async def _judge_replies(self, judge: Judge, waiting: MemoryObjectReceiveStream[Judging]) -> None:
         async with waiting, _Admission(judge.provider.limiter) as admission:

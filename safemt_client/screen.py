@@ -134,7 +134,8 @@ def show_plan(
     if plan.judge is not None:
         estimates.append(estimate := of_judge(plan))
         say(
-            f"  judge {plain(plan.judge.name)} ({plan.judge.rubric}): {estimate.calls} verdicts to ask for, "
+            f"  judge {plain(plan.judge.name)} ({plan.judge.rubric}): {estimate.calls} verdicts to ask for"
+            f"{' (in batches at half the price)' if plan.judge_batch else ''}, "
             f"{plan.cached_verdicts} in the store; {_range(estimate)}"
         )
     spent = 0.0 if store is None else spent_of(store, plan.run.run_id)

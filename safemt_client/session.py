@@ -113,6 +113,8 @@ class Parts:
             )
             if judge.key in self.judge_names:
                 raise InputError(f"--judge {name}: named twice: leave one out")
+            if (endpoint := self.batch_endpoint(spec, judge.provider)) is not None:
+                self.batches[judge.key] = endpoint
             self.judge_names[judge.key] = name
             self.judge_specs[judge.key] = spec
             self.accounts[judge.key] = self.limits.account_of(spec.account)
@@ -275,6 +277,8 @@ async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> 
         settings=results,
         store=store,
         batch=settings.batch,
+        # The judges of a panel are asked one after the other.
+        judge_batch=settings.batch and judge is not None and judge.key in parts.batches,
     )
     check_prices(plan, settings)
     return plan, judge

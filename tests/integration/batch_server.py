@@ -3,7 +3,8 @@
     python batch_server.py PORTFILE COUNTFILE HELDFILE POINT
 
 Each completion is a line of COUNTFILE. The first request that comes to POINT ("before POST /v1/batches", "after ...":
-done, but not answered; "sent ...": answered) writes HELDFILE and is never let go; those after it are served.
+done, but not answered; "sent ...": answered; "... #2": the second one) writes HELDFILE and is never let go; those
+after it are served.
 """
 
 from __future__ import annotations
@@ -107,8 +108,13 @@ async def main(port_file: Path, count_file: Path, held_file: Path, point: str) -
             file.write(f"{model} {hashlib.sha256(json.dumps(body['messages']).encode()).hexdigest()}\n")
         return await demo.complete(body | {"model": "demo-judge" if "judge" in model else "demo"})
 
+    place, _, nth = point.partition(" #")
+    seen = 0
+
     async def hold(here: str) -> None:
-        if here == point and not held_file.exists():
+        nonlocal seen
+        seen += here == place
+        if here == place and seen == int(nth or 1) and not held_file.exists():
             held_file.touch()
             await anyio.sleep_forever()
 

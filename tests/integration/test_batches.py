@@ -92,7 +92,10 @@ POINTS = [
     "sent GET /v1/batches/{id}",
     "before GET /v1/files/{id}/content",
     "sent GET /v1/files/{id}/content",
-    "before POST /v1/chat/completions",
+    # The verdicts go in a batch of their own.
+    "before POST /v1/files #2",
+    "after POST /v1/batches #2",
+    "sent GET /v1/files/{id}/content #2",
 ]
 
 
@@ -106,10 +109,12 @@ def test_killed_in_every_state(point: str, words: list[str], tmp_path: Path) -> 
         again = start(*words, *targets(url), cwd=tmp_path)
         out, err = again.communicate(timeout=120)
         assert again.returncode == 0, out + err
-        assert set(asked(tmp_path, "demo").values()) == {1}
-        assert len(asked(tmp_path, "demo")) == 2 * ITEMS
+        for model in ("demo", "demo-judge"):
+            assert set(asked(tmp_path, model).values()) == {1}
+            assert len(asked(tmp_path, model)) == 2 * ITEMS
         assert sql(SCORES, tmp_path) == [["1", "0", "10"], ["2", "10", "0"]]
         assert sql(STORED, tmp_path) == [["20", "20", "20", "0"]]
+        assert sql("SELECT count(*), count(batch_key) FROM verdicts", tmp_path) == [["20", "20"]]
         assert sql("SELECT count(*) FROM open_batches", tmp_path) == [["0"]]
         # A third time there is nothing to do.
         start(*words, *targets(url), cwd=tmp_path).communicate(timeout=120)
@@ -173,3 +178,32 @@ def test_an_endpoint_without_batches_stops_the_target(words: list[str], tmp_path
     assert "HTTP 404" in out
     assert "Traceback" not in err
     assert not (tmp_path / "counts").exists()
+
+
+def test_a_judge_in_batches_has_its_second_chance(words: list[str], tmp_path: Path) -> None:
+    with server(tmp_path) as url:
+        # The demo's target as a judge: it never answers in the form.
+        words += ["--provider", f"demo@{url}/v1", "--judge", f"demo@{url}/v1", "--min-coverage", "0"]
+        run = start(*words, cwd=tmp_path)
+        out, err = run.communicate(timeout=120)
+        assert run.returncode == 0, out + err
+    assert sql("SELECT reason, count(*) FROM conversations GROUP BY ALL", tmp_path) == [
+        ["judge_refused", "20"]
+    ]
+
+
+def test_a_stored_run_is_judged_in_a_batch(words: list[str], tmp_path: Path) -> None:
+    with server(tmp_path) as url:
+        words.remove("--batch")
+        run = start(*words, "--provider", f"demo@{url}/v1", "--judge", "none", cwd=tmp_path)
+        run.communicate(timeout=60)
+        again = start(
+            *("-m", "safemt_client", "judge", "--db", "d.duckdb", "--quiet", "--batch"),
+            *("--judge", f"demo-judge@{url}/v1"),
+            cwd=tmp_path,
+        )
+        out, err = again.communicate(timeout=60)
+        assert again.returncode == 0, out + err
+    judged = SCORES.replace("ORDER", "WHERE judge IS NOT NULL ORDER")
+    assert sql(judged, tmp_path) == [["1", "0", "10"], ["2", "10", "0"]]
+    assert sql("SELECT count(*), count(batch_key) FROM verdicts", tmp_path) == [["20", "20"]]

@@ -178,6 +178,7 @@ def test_a_store_from_before_batches_is_brought_up_to_date(tmp_path: Path) -> No
             old.execute(f"DROP VIEW {view}")
         for change in (
             "DROP TABLE batches",
+            "DROP TABLE human_labels",
             "DROP TABLE batch_requests",
             "ALTER TABLE turns DROP COLUMN batch_key",
             "ALTER TABLE turns ALTER latency_s SET NOT NULL",
@@ -186,7 +187,7 @@ def test_a_store_from_before_batches_is_brought_up_to_date(tmp_path: Path) -> No
                 f"ALTER TABLE verdicts DROP COLUMN {column}"
                 for column in (
                     *("cached_tokens", "rubric", "refusal_kind", "category"),
-                    *("severity", "specificity", "confidence"),
+                    *("severity", "specificity", "confidence", "batch_key"),
                 )
             ),
             "DELETE FROM schema_migrations WHERE version > 2",

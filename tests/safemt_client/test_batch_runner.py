@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import anyio
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.clock import run
 
-from safemt_client.batches import BatchRunner
+from safemt_client.batches import BatchRunner, Job
 from safemt_client.budget import Budget
 from safemt_client.datasets.model import Dialogue, ScriptedMessage
 from safemt_client.plan import Conversation, Target
@@ -95,7 +96,7 @@ class FakeRecorder:
     def known_keys(self, table: str, column: str) -> set[str | None]:
         return {remote for _, _, remote in self.events}
 
-    async def save_batch(self, key: str, target: Target, event: str, **more: Any) -> None:
+    async def save_batch(self, key: str, owner: str, identity: str, event: str, **more: Any) -> None:
         await anyio.lowlevel.checkpoint()
         self.events.append((key, event, more["remote_id"]))
 
@@ -116,22 +117,25 @@ class Bench:
         self.landed: dict[str, list[Outcome]] = {}
         fake: Any = endpoint
         self.runner = BatchRunner(
-            TARGET,
+            TARGET.key,
+            TARGET.identity,
             fake,
             self.recorder,
             self.budget,
-            judge_key=None,
-            land=self.land,
             status=lambda key, done, total: None,
         )
 
-    async def land(
-        self, group: Sequence[Conversation], key: str, reply: Reply, batch_key: str, again: bool
-    ) -> None:
+    async def run(self, conversations: Sequence[Conversation], *, send: bool) -> None:
+        jobs = [
+            Job(*reversed(one.next()), {TARGET.key: 1}, partial(self.land, one))  # type: ignore[misc]
+            for one in conversations
+        ]
+        await self.runner.run(jobs, send=send)
+
+    async def land(self, conversation: Conversation, reply: Reply, batch_key: str, again: bool) -> None:
         await anyio.sleep(0.02)
         self.budget.landed(TARGET.key, 1.0 if reply.outcome.observed else None, free=True)
-        for conversation in group:
-            self.landed.setdefault(conversation.key, []).append(reply.outcome)
+        self.landed.setdefault(conversation.key, []).append(reply.outcome)
 
     @property
     def answered(self) -> set[str]:
@@ -143,7 +147,7 @@ def test_batches_side_by_side() -> None:
     bench = Bench(endpoint)
 
     async def main() -> float:
-        await bench.runner.run(conversations(10), send=True)
+        await bench.run(conversations(10), send=True)
         return anyio.current_time()
 
     # Three batches of four, four and two; they wait for the vendor at the same time.
@@ -163,7 +167,7 @@ def test_batches_side_by_side() -> None:
 def test_whatever_happens_nothing_is_lost_or_asked_twice(count: int, mishaps: list[str], marks: bool) -> None:
     endpoint = FakeEndpoint(mishaps, marks=marks)
     bench = Bench(endpoint)
-    run(lambda: bench.runner.run(conversations(count), send=True))
+    run(lambda: bench.run(conversations(count), send=True))
     assert all(times == 1 for times in endpoint.asked.values())
     # What had bad luck three times is left for the next session; all else is answered once.
     assert all(outcomes.count(Outcome.ANSWERED) <= 1 for outcomes in bench.landed.values())
@@ -176,7 +180,7 @@ def test_whatever_happens_nothing_is_lost_or_asked_twice(count: int, mishaps: li
 def stopped_at(when: Callable[[FakeEndpoint], bool], endpoint: FakeEndpoint, bench: Bench) -> None:
     async def main() -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(lambda: bench.runner.run(conversations(6), send=True))
+            group.start_soon(lambda: bench.run(conversations(6), send=True))
             while not when(endpoint):
                 await anyio.sleep(0.5)
             bench.runner.stop()
@@ -197,7 +201,7 @@ def test_stop_does_not_wait_and_the_next_session_collects() -> None:
         for _, lines, _, _ in [endpoint.begun[remote or ""]]
     ]
     again = Bench(endpoint, before=before)
-    run(lambda: again.runner.run(conversations(6), send=False))
+    run(lambda: again.run(conversations(6), send=False))
     assert len(again.answered) == 6
     assert endpoint.asked.total() == 6
 
@@ -209,7 +213,7 @@ def test_a_batch_of_more_than_this_run_plans_stays_open() -> None:
     ((remote, (mark, lines, _, _)),) = endpoint.begun.items()
     before = [OpenBatch(mark, remote, datetime.now(UTC), 6, tuple(lines))]
     again = Bench(endpoint, before=before)
-    run(lambda: again.runner.run(conversations(2), send=True))
+    run(lambda: again.run(conversations(2), send=True))
     assert again.answered == {"i0", "i1"}
     assert "collected" not in {event for _, event, _ in again.recorder.events}
     assert endpoint.asked.total() == 6
@@ -219,10 +223,10 @@ def test_a_cap_sends_what_it_can_pay_and_goes_on_with_what_is_left() -> None:
     # 20 at first, 1 in truth: the first batch shows that more can be paid.
     endpoint = FakeEndpoint()
     bench = Bench(endpoint, cap=100, price=20.0)
-    run(lambda: bench.runner.run(conversations(12), send=True))
+    run(lambda: bench.run(conversations(12), send=True))
     assert len(bench.answered) == 12
     poor = Bench(FakeEndpoint(), cap=2.5)
-    run(lambda: poor.runner.run(conversations(12), send=True))
+    run(lambda: poor.run(conversations(12), send=True))
     assert len(poor.answered) == 2
     assert poor.runner.capped == {TARGET.key: 1}
 
@@ -232,7 +236,7 @@ def test_a_refusal_ends_it_and_keeps_what_was_submitted() -> None:
 
     async def main() -> None:
         with pytest.RaisesGroup(BatchRefusedError):
-            await bench.runner.run(conversations(8), send=True)
+            await bench.run(conversations(8), send=True)
 
     run(main)
     assert [event for _, event, _ in bench.recorder.events].count("submitted") == 1
@@ -244,7 +248,7 @@ def test_stop_while_it_is_put_together_submits_nothing_and_frees_the_money() -> 
 
     async def main() -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(lambda: bench.runner.run(conversations(12), send=True))
+            group.start_soon(lambda: bench.run(conversations(12), send=True))
             await anyio.lowlevel.checkpoint()
             await anyio.lowlevel.checkpoint()
             bench.runner.stop()
@@ -262,10 +266,10 @@ def test_money_is_free_again_however_it_ends(end: str) -> None:
     async def main() -> None:
         if end == "refused":
             with pytest.RaisesGroup(BatchRefusedError):
-                await bench.runner.run(conversations(12), send=True)
+                await bench.run(conversations(12), send=True)
         else:
             async with anyio.create_task_group() as group:
-                group.start_soon(lambda: bench.runner.run(conversations(12), send=True))
+                group.start_soon(lambda: bench.run(conversations(12), send=True))
                 await anyio.sleep(100)
                 bench.runner.stop()
 
@@ -276,7 +280,7 @@ def test_money_is_free_again_however_it_ends(end: str) -> None:
 def test_a_full_queue_is_waited_for_while_other_batches_run() -> None:
     endpoint = FakeEndpoint(["", "too much", "too much", "too much", "too much"])
     bench = Bench(endpoint)
-    run(lambda: bench.runner.run(conversations(12), send=True))
+    run(lambda: bench.run(conversations(12), send=True))
     assert len(bench.answered) == 12
     assert max(endpoint.asked.values()) == 1
 
@@ -284,7 +288,7 @@ def test_a_full_queue_is_waited_for_while_other_batches_run() -> None:
 def test_what_has_bad_luck_to_the_end_lands_as_an_error() -> None:
     endpoint = FakeEndpoint(["gone"] * 9)
     bench = Bench(endpoint)
-    run(lambda: bench.runner.run(conversations(3), send=True))
+    run(lambda: bench.run(conversations(3), send=True))
     assert bench.landed == {f"i{n}": [Outcome.ERROR_TRANSIENT] for n in range(3)}
 
 
@@ -295,7 +299,7 @@ def test_an_endpoint_that_cannot_list_does_not_block_a_run() -> None:
 
     open_batch = OpenBatch("k", None, datetime.now(UTC), 2, tuple(c.next()[1] for c in conversations(2)))
     bench = Bench(Listless(), before=[open_batch])
-    run(lambda: bench.runner.run(conversations(2), send=True))
+    run(lambda: bench.run(conversations(2), send=True))
     assert len(bench.answered) == 2
 
 
@@ -304,7 +308,7 @@ def test_an_unmarked_batch_is_anothers_where_marks_are_kept() -> None:
     endpoint.keeps_marks = True
     endpoint.begun["other"] = ("", ["x", "y"], math.inf, "")
     bench = Bench(endpoint)
-    run(lambda: bench.runner.run(conversations(2), send=True))
+    run(lambda: bench.run(conversations(2), send=True))
     assert len(bench.answered) == 2
 
 
@@ -313,7 +317,7 @@ def test_a_batch_of_another_is_not_taken_for_ours() -> None:
     endpoint.begun["other"] = ("", ["x", "y"], -math.inf, "")
     open_batch = OpenBatch("k", None, datetime.now(UTC), 2, tuple(c.next()[1] for c in conversations(2)))
     bench = Bench(endpoint, before=[open_batch])
-    run(lambda: bench.runner.run(conversations(2), send=True))
+    run(lambda: bench.run(conversations(2), send=True))
     # Looked into, seen to be another's, given up; then asked in a batch of our own.
     assert ("k", "lost", None) in bench.recorder.events
     assert len(bench.answered) == 2
