@@ -64,10 +64,8 @@ async def rejudge(arguments: argparse.Namespace) -> int:
             prices = {key: prices_of(spec, settings) for key, spec in parts.judge_specs.items()}
             rows = judge_rows(judge, plan.run.run_id, parts.judge_names, prices)
             if settings.batch and judge.key not in parts.batches:
-                names = ", ".join(settings.judge_names)
-                raise InputError(
-                    f"--batch: no batch API of {names} is known here, or it is a panel: leave it out"
-                )
+                asked = ", ".join(settings.judge_names)
+                raise InputError(f"--batch: no batch API of {asked} is known, or it is a panel: leave it out")
             plan = replace(
                 plan,
                 judge=rows[0],
