@@ -17,7 +17,6 @@ from safemt_client.providers.batches import (
     BatchState,
     RemoteBatch,
     as_count,
-    as_list,
     moment,
     read_lines,
 )
@@ -41,7 +40,6 @@ _STATUS = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-_PAGES = 20
 
 
 class AnthropicBatches(BatchEndpoint):
@@ -71,20 +69,12 @@ class AnthropicBatches(BatchEndpoint):
 
     async def list_since(self, since: datetime) -> list[RemoteBatch]:
         """The account's batches since then."""
-        found: list[RemoteBatch] = []
-        after = ""
-        for _ in range(_PAGES):
-            page = await self._call_json("GET", f"/v1/messages/batches?limit=100{after}")
-            batches = as_list(page.get("data"))
-            younger = [batch for batch in batches if moment(batch.get("created_at")) >= since]
-            for batch in younger:
-                total = sum(as_count(count) for count in as_dict(batch.get("request_counts")).values())
-                if isinstance(batch.get("id"), str):
-                    found.append(RemoteBatch(batch["id"], moment(batch.get("created_at")), total))
-            if not younger or not page.get("has_more"):
-                break
-            after = f"&after_id={batches[-1].get('id')}"
-        return found
+
+        def read(batch: dict[str, Any]) -> RemoteBatch:
+            total = sum(as_count(count) for count in as_dict(batch.get("request_counts")).values())
+            return RemoteBatch(batch["id"], moment(batch.get("created_at")), total)
+
+        return await self._list("/v1/messages/batches", "after_id", since, read)
 
     async def state(self, batch_id: str) -> BatchState:
         """How far the batch is."""

@@ -7,7 +7,7 @@ say themselves which turn they belong to, in whatever order they come, and after
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -31,6 +31,7 @@ __all__ = ["BatchEndpoint", "BatchRefusedError", "BatchState", "BatchUnsureError
 
 _MOST_RESULTS = 512 * 2**20
 _CALL_TIMEOUT_S = 900.0
+_PAGES = 20
 
 
 class BatchRefusedError(SafemtError):
@@ -212,6 +213,23 @@ class BatchEndpoint(ABC):
                 f"POST {path}: {self._redact(error_reply(200, {}, body).error or 'an error')}"
             )
         raise BatchUnsureError(f"POST {path}: the answer holds no id")
+
+    async def _list(
+        self, path: str, cursor: str, since: datetime, read: Callable[[dict[str, Any]], RemoteBatch]
+    ) -> list[RemoteBatch]:
+        """The batches that `path` lists, page after page, `cursor` naming the last one of the page before."""
+        found: list[RemoteBatch] = []
+        after = ""
+        for _ in range(_PAGES):
+            page = await self._call_json("GET", f"{path}?limit=100{after}")
+            batches = [one for one in as_list(page.get("data")) if isinstance(one.get("id"), str)]
+            # Not all endpoints list the newest first: a page ends the search only if all of it is older.
+            younger = [one for one in map(read, batches) if one.created_at >= since]
+            found += younger
+            if not younger or not page.get("has_more"):
+                break
+            after = f"&{cursor}={batches[-1]['id']}"
+        return found
 
     def _cleaned(self, reply: Reply) -> Reply:
         """The reply without the key, should the endpoint repeat it."""

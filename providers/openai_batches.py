@@ -28,7 +28,6 @@ __all__ = ["OpenAIBatches"]
 
 _MARK = "safemt_batch"
 _ENDED = {"completed", "expired", "cancelled"}
-_PAGES = 20
 
 
 class OpenAIBatches(BatchEndpoint):
@@ -91,22 +90,13 @@ class OpenAIBatches(BatchEndpoint):
 
     async def list_since(self, since: datetime) -> list[RemoteBatch]:
         """The account's batches since then."""
-        found: list[RemoteBatch] = []
-        after = ""
-        for _ in range(_PAGES):
-            page = await self._call_json("GET", f"/batches?limit=100{after}")
-            batches = as_list(page.get("data"))
-            # Not all endpoints list the newest first: a page ends the search only if all of it is older.
-            younger = [batch for batch in batches if moment(batch.get("created_at")) >= since]
-            for batch in younger:
-                total = as_count(as_dict(batch.get("request_counts")).get("total"))
-                mark = as_dict(batch.get("metadata")).get(_MARK)
-                if isinstance(batch.get("id"), str):
-                    found.append(RemoteBatch(batch["id"], moment(batch.get("created_at")), total, mark))
-            if not younger or not page.get("has_more"):
-                break
-            after = f"&after={batches[-1].get('id')}"
-        return found
+
+        def read(batch: dict[str, Any]) -> RemoteBatch:
+            total = as_count(as_dict(batch.get("request_counts")).get("total"))
+            mark = as_dict(batch.get("metadata")).get(_MARK)
+            return RemoteBatch(batch["id"], moment(batch.get("created_at")), total, mark)
+
+        return await self._list("/batches", "after", since, read)
 
     async def state(self, batch_id: str) -> BatchState:
         """How far the batch is."""

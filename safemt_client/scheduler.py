@@ -8,71 +8,35 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Protocol, Self
 
 import anyio
-import anyio.lowlevel
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from safemt_client.admission import Admission
 from safemt_client.batches import BatchRunner, Job
 from safemt_client.budget import Budget, money
 from safemt_client.conversation import continues
+from safemt_client.ending import Ending, Listener
 from safemt_client.judges.llm import LLMJudge, Verdict, not_taken, to_be_judged, verdict_of
 from safemt_client.judges.panel import Judge
 from safemt_client.plan import Conversation, Judging, Plan, Target, judging
 from safemt_client.providers.batches import BatchEndpoint, BatchRefusedError
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
-from safemt_client.providers.limits import AccountLimiter, Change, Limits
+from safemt_client.providers.limits import Change, Limits
 from safemt_client.providers.types import Provider, Reply, Request, Usage
 from safemt_client.recorder import Recorder
 from safemt_client.results.rows import TurnRow
 from safemt_client.results.store import Store
 
-__all__ = ["Ending", "Listener", "Scheduler"]
+__all__ = ["Scheduler"]
 
 
 # Replies come from batches in bulk: once none has come for so long, their verdicts make a batch of their own.
 _GATHER_S = 2.0
-
-
-class Listener(Protocol):
-    """Told of what happens, for the display; `key` is a target's or the judge's key."""
-
-    def asking(self, key: str) -> None:
-        """A turn or a verdict was begun."""
-
-    def retrying(self, key: str, reason: str, wait_s: float) -> None:
-        """An attempt failed and will be repeated after `wait_s` seconds."""
-
-    def landed(self, key: str, outcome: str, usage: Usage, cost_usd: float | None) -> None:
-        """A turn or a verdict is in the store; `outcome` is an outcome, a label or `abandoned`."""
-
-    def batch(self, key: str, batch_key: str, done: int, total: int) -> None:
-        """How far a batch of the target is; all 0 when it is over."""
-
-    def stopped(self, key: str, reason: str) -> None:
-        """A target or the judge cannot be asked any more."""
-
-
-@dataclass
-class Ending:
-    """How a session ended. `stopped` maps a target's or the judge's key to the reason.
-
-    `capped` says that something was not begun because the run's money is spent.
-    """
-
-    interrupted: bool = False
-    capped: bool = False
-    stopped: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def complete(self) -> bool:
-        """Whether everything of the plan was asked."""
-        return not self.interrupted and not self.capped and not self.stopped
 
 
 @dataclass(eq=False)
@@ -81,45 +45,6 @@ class _Asking:
 
     scope: anyio.CancelScope
     waits_until: float = -math.inf
-
-
-class _Admission:
-    """Starts tasks as their account has room for them: no more than it soon can send."""
-
-    def __init__(self, limiter: AccountLimiter) -> None:
-        self._limiter = limiter
-        self._group = anyio.create_task_group()
-        self._open = 0
-        self._ended = anyio.Event()
-
-    async def __aenter__(self) -> Self:
-        await self._group.__aenter__()
-        return self
-
-    async def __aexit__(self, *error: Any) -> bool | None:
-        return await self._group.__aexit__(*error)
-
-    async def start(self, task: Callable[..., Awaitable[None]], *arguments: object) -> bool:
-        """Start a task once there is room; False if the session is ending."""
-        # What waits for a retry or a commit holds no permit: room alone would admit without end.
-        while self._open >= 2 * self._limiter.limit + 8:
-            self._ended = anyio.Event()
-            await self._ended.wait()
-        if not await self._limiter.room():
-            return False
-
-        async def run() -> None:
-            try:
-                await task(*arguments)
-            finally:
-                self._open -= 1
-                self._ended.set()
-
-        self._open += 1
-        self._group.start_soon(run)
-        # Let it come as far as its permit, so that the next look sees it wait there.
-        await anyio.lowlevel.checkpoint()
-        return True
 
 
 class Scheduler:
@@ -218,7 +143,7 @@ class Scheduler:
             finally:
                 self._budget.release(paid)
 
-        async with _Admission(self._providers[target.key].limiter) as admission:
+        async with Admission(self._providers[target.key].limiter) as admission:
             for conversation in conversations:
                 if self._halted(target.key):
                     return
@@ -398,7 +323,7 @@ class Scheduler:
             group.start_soon(self._verdict_batches, judge, in_batches)
 
     async def _judge_stored(self, judge: Judge, tasks: Sequence[Judging]) -> None:
-        async with _Admission(judge.provider.limiter) as admission:
+        async with Admission(judge.provider.limiter) as admission:
             for task in tasks:
                 if self._halted(judge.key):
                     return
@@ -470,7 +395,7 @@ class Scheduler:
         await self._run_batches(key, judge.identity, list(jobs.values()), send=self._plan.judge_batch)
 
     async def _judge_replies(self, judge: Judge, waiting: MemoryObjectReceiveStream[Judging]) -> None:
-        async with waiting, _Admission(judge.provider.limiter) as admission:
+        async with waiting, Admission(judge.provider.limiter) as admission:
             async for task in waiting:
                 # The money was set aside when the conversation began.
                 if self._halted(judge.key) or not await admission.start(self._judge_reply, judge, task):

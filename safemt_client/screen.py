@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from safemt_client.budget import money
+from safemt_client.ending import Ending
 from safemt_client.estimate import Estimate, of_judge, of_target, seconds_at
 from safemt_client.plan import Plan, Target
 from safemt_client.prices import spent_of
@@ -16,7 +17,6 @@ from safemt_client.progress import span
 from safemt_client.results.report import report
 from safemt_client.results.store import Store
 from safemt_client.results.text import plain
-from safemt_client.scheduler import Ending
 from safemt_client.session import Parts
 from safemt_client.settings import RunSettings
 

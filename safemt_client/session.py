@@ -19,6 +19,7 @@ from rich.console import Console
 from safemt_client.budget import Budget
 from safemt_client.datasets import open_dataset
 from safemt_client.datasets.model import Dataset, Dialogue
+from safemt_client.ending import Ending
 from safemt_client.estimate import call_usd, of_judge, of_target
 from safemt_client.judges.llm import LLMJudge
 from safemt_client.judges.panel import Judge, Panel
@@ -33,7 +34,7 @@ from safemt_client.providers.names import ProviderSpec, build, build_batches, re
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Image, Provider, Sampling
 from safemt_client.results.store import Store
-from safemt_client.scheduler import Ending, Scheduler
+from safemt_client.scheduler import Scheduler
 from safemt_client.settings import RunSettings
 
 __all__ = ["Parts", "open_parts", "plan_run", "run_session", "targets_of"]

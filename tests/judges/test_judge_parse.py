@@ -6,28 +6,13 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.scripted import Scripted
 
 from safemt_client.judges.llm import LLMJudge, Subject
 from safemt_client.judges.parse import parse
 from safemt_client.judges.rubric import load_rubric
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.types import Message, Observer, Outcome, Reply, Request, Sampling
-
-
-class Scripted:
-    """A provider that gives prepared replies and remembers the requests."""
-
-    identity = "test/judge"
-
-    def __init__(self, *replies: Reply) -> None:
-        self.replies = list(replies)
-        self.asked: list[Request] = []
-
-    async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
-        self.asked.append(request)
-        return self.replies.pop(0)
-
-    async def aclose(self) -> None: ...
+from safemt_client.providers.types import Message, Outcome, Reply, Sampling
 
 
 def subject(reply: str, scenario: str | None = None) -> Subject:

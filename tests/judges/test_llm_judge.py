@@ -7,6 +7,7 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.scripted import Scripted
 
 from safemt_client.judges.llm import LLMJudge, Subject, Verdict
 from safemt_client.judges.parse import label_confidence, parse
@@ -14,10 +15,8 @@ from safemt_client.judges.rubric import PRESETS, Rubric, load_rubric
 from safemt_client.providers.types import (
     Image,
     Message,
-    Observer,
     Outcome,
     Reply,
-    Request,
     Sampling,
 )
 
@@ -28,20 +27,6 @@ SUBJECT = Subject(
     "THE REPLY",
     "Satire",
 )
-
-
-class Scripted:
-    """A provider that gives prepared replies and remembers the requests."""
-
-    identity = "test/judge"
-
-    def __init__(self, *replies: Reply) -> None:
-        self.replies = list(replies)
-        self.asked: list[Request] = []
-
-    async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
-        self.asked.append(request)
-        return self.replies.pop(0)
 
 
 def said(text: str, **more: object) -> Reply:

@@ -98,7 +98,14 @@ def planned(history: Any, prices: Any, max_tokens: int | None = None) -> Any:
     image = Image("0" * 64, "image/png", 10, 512, 512, lambda: b"")
     conversation = Conversation(target, dialogue, "k", {"i.png": image}, 1 if history == "live" else 2)
     return SimpleNamespace(
-        targets=[target], pending=(conversation,), judgings=(), judge=None, verdicts=0, batch=False
+        targets=[target],
+        pending=(conversation,),
+        judgings=(),
+        judge=None,
+        verdicts=0,
+        batch=False,
+        judge_batch=False,
+        judge_batch=False,
     ), target
 
 
