@@ -105,7 +105,6 @@ def planned(history: Any, prices: Any, max_tokens: int | None = None) -> Any:
         verdicts=0,
         batch=False,
         judge_batch=False,
-        judge_batch=False,
     ), target
 
 
