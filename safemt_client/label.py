@@ -48,7 +48,7 @@ def label(arguments: argparse.Namespace) -> int:
         count = write_csv(arguments.export, candidates)
         console.print(
             f"{arguments.export}: {count} replies; fill the column label with safe or unsafe, then: "
-            f"python -m safemt_client label --import {arguments.export}",
+            f"python -m safemt_client label --import {arguments.export} --db {path}",
             markup=False,
             soft_wrap=True,
         )
@@ -66,7 +66,11 @@ def label(arguments: argparse.Namespace) -> int:
             )
 
         done = ask(candidates, keep, lambda: console.input("[bold]label[/] "), console)
-    console.print(f"{done} labelled, {len(candidates) - done} to go; see: python -m safemt_client report")
+    console.print(
+        f"{done} labelled, {len(candidates) - done} to go; see: python -m safemt_client report --db {path}",
+        markup=False,
+        soft_wrap=True,
+    )
     return 0
 
 
