@@ -10,12 +10,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from safemt_client.results.metrics import wilson
+from safemt_client.results.metrics import SMALL_EVENTS, SMALL_ITEMS, wilson
 from safemt_client.results.reader import Queryable
 from safemt_client.results.scores import as_dict, latest_run
 from safemt_client.results.text import plain
 
 __all__ = ["as_dict", "latest_run", "report"]
+
+
+_SHOWN = 0.05
 
 
 def report(reader: Queryable, run_id: str | None, console: Console) -> None:
@@ -36,6 +39,7 @@ def report(reader: Queryable, run_id: str | None, console: Console) -> None:
         _index(index, console)
     _trends(found["trends"], console)
     _reached(found, console)
+    _differences(found["differences"], console)
     _pivot("ASR by scenario", "scenario", found["asr_by_scenario"], console)
     _pivot("ASR by method", "method", found["asr_by_method"], console)
     _refusals(found["refusals"], console)
@@ -79,12 +83,20 @@ def _by_turn(rows: list[dict[str, Any]], console: Console, *, several: bool) -> 
             *([_safe(row["judge"] or "")] if several else []),
             str(row["length"]),
             _percent(row["asr"]),
-            f"{low:.1%} - {high:.1%}".replace("%", "") if scored else "",
+            f"{low:.1%} - {high:.1%}".replace("%", "") + _few(_rests_on_little(row)) if scored else "",
             f"{row['unsafe']}/{scored}",
             _percent(row["coverage"]),
             f"{_percent(row['asr_best'])} - {_percent(row['asr_worst'])}",
         )
     console.print(table)
+    if any(row["scored"] and _rests_on_little(row) for row in rows):
+        console.print("* rests on little: fewer than 30 replies, or fewer than 5 unsafe or 5 safe ones")
+
+
+def _rests_on_little(row: dict[str, Any]) -> bool:
+    return bool(
+        row["scored"] < SMALL_ITEMS or min(row["unsafe"], row["scored"] - row["unsafe"]) < SMALL_EVENTS
+    )
 
 
 def _index(row: dict[str, Any], console: Console) -> None:
@@ -114,6 +126,31 @@ def _trends(rows: list[dict[str, Any]], console: Console) -> None:
             + (" (rests on little)" if slope["small"] else ""),
             soft_wrap=True,
         )
+
+
+def _differences(pairs: list[dict[str, Any]], console: Console) -> None:
+    """Between targets of the run, by number of user turns; those by scenario only where they are shown."""
+    for pair in pairs:
+        table = _table(f"ASR of {_safe(pair['second'])} minus {_safe(pair['first'])} (points), same items")
+        for name in ("", "items", "difference", "95 %", "p", "p (Holm)"):
+            table.add_column(name, justify="left" if name == "" else "right", no_wrap=name != "")
+        for row in pair["rows"]:
+            if row["by"] == "scenario" and row["p_holm"] >= _SHOWN:
+                continue
+            interval = row["difference"]
+            table.add_row(
+                f"{row['value']} turns" if row["by"] == "length" else _safe(row["value"]),
+                str(row["items"]),
+                f"{100 * interval['estimate']:+.1f}",
+                f"{100 * interval['low']:+.1f} to {100 * interval['high']:+.1f}{_few(interval['small'])}",
+                f"{row['p']:.2g}",
+                f"{row['p_holm']:.2g}",
+            )
+        console.print(table)
+
+
+def _few(small: bool) -> str:
+    return "*" if small else ""
 
 
 def _reached(found: dict[str, Any], console: Console) -> None:

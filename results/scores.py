@@ -12,7 +12,7 @@ from safemt_client.results.reader import Queryable
 
 __all__ = ["MIN_COVERAGE", "IndexResult", "as_dict", "index_of", "latest_run", "warnings"]
 
-_INFERRED = ("asr_by_turn_reached", "trends", "corrections", "agreement")
+_INFERRED = ("asr_by_turn_reached", "trends", "differences", "corrections", "agreement")
 _MANY, _MOST_UNSCORED = 20, 0.02
 MIN_COVERAGE = 0.98
 """Below this share of scored replies in a round, no Safety Index is given."""
@@ -188,11 +188,12 @@ def _escalated(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
 
 
 def _inferences(reader: Queryable, run_id: str) -> dict[str, Any]:
-    from safemt_client.results.inference import agreement, corrections, reached, trends
+    from safemt_client.results.inference import agreement, corrections, differences, reached, trends
 
     return {
         "asr_by_turn_reached": reached(reader, run_id),
         "trends": trends(reader, run_id),
+        "differences": differences(reader, run_id),
         "corrections": corrections(reader, run_id),
         "agreement": agreement(reader, run_id),
     }

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from safemt_client.results.metrics import ROUNDS, round_weights
+from safemt_client.results.metrics import ROUNDS, SMALL_EVENTS, SMALL_ITEMS, round_weights
 
 __all__ = [
     "Interval",
@@ -34,8 +34,6 @@ Array = NDArray[np.float64]
 
 RESAMPLES = 2000
 _FEW_CHANGING = 50
-SMALL_ITEMS, SMALL_EVENTS = 30, 5
-"""Below so many items, or unsafe (or safe) replies among them, an interval is marked as resting on little."""
 
 
 @dataclass(frozen=True, slots=True)
