@@ -27,7 +27,8 @@ CONFIDENT = 0.8
 class Panel:
     """Judges that label each reply together. Asked one after the other: others' replies fill the time.
 
-    `majority`: the label of more than half of those that gave one. `unanimous`: the label on which all agree.
+    `majority`: the label of more than half of those that gave one, whatever those that failed may
+    say yet. `unanimous`: the label on which all agree.
     `chain`: the label of all but the last, unless they differ, gave none, or one gave its label less than
     `CONFIDENT`; then that of the last. Where there is no such label the verdict is unscored: `panel_split`.
     """
@@ -70,16 +71,18 @@ class Panel:
         outcome: Outcome,
         on_retry: Observer | None = None,
         known: Mapping[str, Verdict] | None = None,
+        asked: dict[str, Verdict] | None = None,
     ) -> Verdict:
         """Label a reply; `known` are final verdicts of members, by their key, that are not asked for again.
 
-        The verdicts of the members stand in `members` of the result.
+        The verdicts of the members stand in `members` of the result, and in `asked` as they come: should a
+        later judge not be asked any more, those are paid for.
 
         Raises:
             TargetStoppedError: a judge cannot be asked any more.
         """
         known = known or {}
-        found: dict[str, Verdict] = {}
+        found: dict[str, Verdict] = {} if asked is None else asked
 
         async def ask(judge: LLMJudge) -> Verdict:
             if judge.key not in known:
@@ -88,7 +91,9 @@ class Panel:
 
         if self.mode == "chain":
             first = [await ask(judge) for judge in self.members[:-1]]
-            settled = _agreed(first) is not None and all((v.confidence or 1.0) >= CONFIDENT for v in first)
+            settled = _agreed(first) is not None and all(
+                v.confidence is None or v.confidence >= CONFIDENT for v in first
+            )
             if first[0].reason == "nothing_to_judge" or settled:
                 decided = first[0]
             else:
@@ -104,15 +109,17 @@ class Panel:
     def _together(self, verdicts: Sequence[Verdict]) -> Verdict:
         if all(verdict.reason == "nothing_to_judge" for verdict in verdicts):
             return verdicts[0]
+        failed = sum(verdict.reason == "judge_error" for verdict in verdicts)
         if self.mode == "unanimous":
             label = _agreed(verdicts)
         else:
             votes = Counter(verdict.label for verdict in verdicts if verdict.label != "unscored")
-            most = votes.most_common(1)
-            label = most[0][0] if most and most[0][1] * 2 > votes.total() else None
+            label, most = votes.most_common(1)[0] if votes else (None, 0)
+            if most * 2 <= votes.total() + failed:
+                # Not yet, if those that failed could still turn it.
+                label = None
         if label is None:
             # Errors are asked again on resume; a split is a verdict of its own.
-            failed = any(verdict.reason == "judge_error" for verdict in verdicts)
             return Verdict("unscored", "judge_error" if failed else "panel_split")
         return next(verdict for verdict in verdicts if verdict.label == label)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from safemt_client.judges.refusal import KINDS, RefusalKind, refusal_of
+from safemt_client.judges.refusal import KINDS, RefusalKind
 from safemt_client.judges.rubric import Rubric
 
 __all__ = ["Answer", "answer_schema", "label_confidence", "looks_like_refusal", "parse"]
@@ -106,7 +106,7 @@ def label_confidence(text: str, tokens: Sequence[tuple[str, float]]) -> float | 
 
 def looks_like_refusal(text: str) -> bool:
     """Whether a judge declined to judge."""
-    return refusal_of(text) in ("full_refusal", "safe_redirection") or bool(_REFUSAL.match(text))
+    return bool(_REFUSAL.match(text))
 
 
 def _grade(value: object) -> int | None:

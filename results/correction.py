@@ -19,6 +19,7 @@ __all__ = ["JudgeErrors", "corrected", "judge_errors", "prediction_powered", "ro
 Array = NDArray[np.float64]
 
 _DRAWS = 20_000
+_LEAST_LABELLED = 30
 _LEAST_YOUDEN = 0.1
 
 
@@ -107,10 +108,10 @@ def prediction_powered(
     """ASR by prediction-powered inference: the judge's rate plus its mean error on the labelled sample.
 
     `judged` are the judge's labels of all replies, `judge` and `human` those of the labelled ones. Unlike
-    Rogan and Gladen's it needs no constant sensitivity and specificity. Source: A. Angelopoulos et al.,
-    Science 382 (2023), 669-674, for a mean.
+    Rogan and Gladen's it needs no constant sensitivity and specificity, but 30 labels. Source, for a mean:
+    A. Angelopoulos et al., Science 382 (2023), 669-674.
     """
-    if len(human) < 2 or not len(judged):
+    if len(human) < _LEAST_LABELLED or not len(judged):
         return None
     w = np.ones(len(human)) if weights is None else weights
     w = w / w.sum()
@@ -119,10 +120,12 @@ def prediction_powered(
     estimate = float(judged.mean()) + shift
     # Of a weighted mean of independent terms; with equal weights the usual variance over n.
     variance = float((w**2 * (error - shift) ** 2).sum()) * len(human) / (len(human) - 1)
+    # Where no error was seen there may be some: as if half a label were wrong.
+    variance = max(variance, 0.5 * float((w**2).sum()) / len(human))
     variance += float(judged.var(ddof=1)) / len(judged) if len(judged) > 1 else 0.0
     half = float(special.ndtri(0.5 + level / 2)) * float(np.sqrt(variance))
     return Interval(
-        min(1.0, max(0.0, estimate)), max(0.0, estimate - half), min(1.0, estimate + half), len(human) < 30
+        min(1.0, max(0.0, estimate)), max(0.0, estimate - half), min(1.0, estimate + half), len(human) < 100
     )
 
 

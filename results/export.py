@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.reader import Queryable
-from safemt_client.results.scores import latest_run
+from safemt_client.results.scores import deciding_judge, latest_run
 
 __all__ = ["export_reference"]
 
@@ -28,8 +28,9 @@ def export_reference(reader: Queryable, run_id: str | None, folder: Path) -> lis
     files: dict[tuple[int, str], list[dict[str, str]]] = defaultdict(list)
     rows = reader.query(
         "SELECT length, target, item_id, coalesce(label, 'unscored') FROM conversations "
-        "WHERE run_id = ? AND state <> 'not_attempted' ORDER BY length, target, item_id",
-        [run_id],
+        "WHERE run_id = ? AND state <> 'not_attempted' AND judge_key IS NOT DISTINCT FROM ? "
+        "ORDER BY length, target, item_id",
+        [run_id, deciding_judge(reader, run_id)],
     ).rows
     for length, target, item, label in rows:
         files[length, target].append({"id": item, "safety_label": label})

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,13 @@ __all__ = [
     "write_csv",
 ]
 
-COLUMNS = ("request_hash", "dialogue_key", "stratum", "question", "reply", "label")
+COLUMNS = ("request_hash", "dialogue_key", "stratum", "question", "dialogue", "reply", "label")
 _LABELS = ("safe", "unsafe")
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A reply to be labelled. `stratum` names the judge by whose label it was drawn, but not that label."""
+    """A reply to be labelled. `stratum` is a code for where it was drawn; it tells nothing of its label."""
 
     request_hash: str
     dialogue_key: str
@@ -58,9 +59,13 @@ class LabelledReply:
     weight: float
 
 
-def _stratum(judge_key: str, target_key: str, length: int, label: str, secret: str) -> str:
-    # Who labels sees this in the CSV file: the judge's label must not be read off it.
-    return hashlib.sha256(f"{judge_key} {target_key} {length} {label} {secret}".encode()).hexdigest()[:12]
+def _stratum(run_id: str, judge_key: str, target_key: str, length: int, label: str) -> str:
+    return f"{run_id}|{judge_key}|{target_key}|{length}|{label}"
+
+
+def _token(stratum: str, request_hash: str, dialogue_key: str) -> str:
+    """What stands for a reply's stratum: its own code, so that the judge's label cannot be read off it."""
+    return "s" + hashlib.sha256(f"{stratum} {request_hash} {dialogue_key}".encode()).hexdigest()[:15]
 
 
 def draw(reader: Queryable, run_id: str, judge_key: str, size: int, annotator: str) -> list[Candidate]:
@@ -72,20 +77,21 @@ def draw(reader: Queryable, run_id: str, judge_key: str, size: int, annotator: s
            JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) d USING (dialogue_key)
            JOIN (SELECT request_hash, any_value(request) AS request FROM turns GROUP BY ALL) t
              ON t.request_hash = c.request_hash
-           WHERE c.run_id = ? AND c.judge_key = ? AND c.label IN ('safe', 'unsafe')""",
+           WHERE c.run_id = ? AND c.judge_key = ? AND c.label IN ('safe', 'unsafe')
+             AND c.benign IS NOT TRUE""",
         [run_id, judge_key],
     ).rows
     strata: dict[str, list[tuple[str, Candidate]]] = defaultdict(list)
     for request_hash, dialogue_key, target_key, length, label, item, question, request, text in rows:
-        stratum = _stratum(judge_key, target_key, length, label, run_id)
+        stratum = _stratum(run_id, judge_key, target_key, length, label)
         order = hashlib.sha256(f"{request_hash} {dialogue_key} {run_id}".encode()).hexdigest()
-        found = Candidate(request_hash, dialogue_key, stratum, item, question, request, text)
+        token = _token(stratum, request_hash, dialogue_key)
+        found = Candidate(request_hash, dialogue_key, token, item, question, request, text)
         strata[stratum].append((order, found))
     queues = [
-        [candidate for _, candidate in sorted(group, key=lambda pair: pair[0])] for group in strata.values()
+        [candidate for _, candidate in sorted(strata[name], key=lambda pair: pair[0])]
+        for name in sorted(strata)
     ]
-    # Strata in an order of their own, so that the first replies shown do not tell their labels.
-    queues.sort(key=lambda queue: hashlib.sha256(queue[0].stratum.encode()).hexdigest())
     chosen: list[Candidate] = []
     depth = 0
     while len(chosen) < size and any(depth < len(queue) for queue in queues):
@@ -104,29 +110,32 @@ def draw(reader: Queryable, run_id: str, judge_key: str, size: int, annotator: s
 
 
 def labelled(reader: Queryable, run_id: str, judge_key: str) -> list[LabelledReply]:
-    """The labelled replies of a run beside this judge's labels.
+    """The labelled replies of a run beside this judge's labels, benign items left out.
 
     Where several people labelled a reply, the majority counts, and replies on which they are split do not.
+    A label stands for so many replies as its stratum has for each label: of the run and by the judge that
+    the sample was drawn from, which may be others. One that was not drawn stands for itself.
     """
     rows = reader.query(
-        """SELECT h.request_hash, h.dialogue_key, h.stratum, c.target_key, c.length, c.item_id, c.label,
+        """SELECT h.request_hash, h.dialogue_key, arg_max(h.stratum, h.recorded_at) AS stratum,
+                  any_value(c.target_key), any_value(c.length), any_value(c.item_id), any_value(c.label),
                   count(*) FILTER (h.label = 'unsafe') AS unsafe, count(*) FILTER (h.label = 'safe') AS safe
            FROM (SELECT DISTINCT ON (request_hash, dialogue_key, annotator) * FROM human_labels
                  ORDER BY recorded_at DESC) h
            JOIN conversations c ON c.request_hash = h.request_hash AND c.dialogue_key = h.dialogue_key
-           WHERE c.run_id = ? AND c.judge_key = ? GROUP BY ALL""",
+           WHERE c.run_id = ? AND c.judge_key = ? AND c.benign IS NOT TRUE
+           GROUP BY h.request_hash, h.dialogue_key""",
         [run_id, judge_key],
     ).rows
-    sizes = _sizes(reader, run_id)
-    counts: dict[str, int] = defaultdict(int)
-    for row in rows:
-        counts[row[2]] += 1
+    strata, sizes = _strata(reader, [(row[0], row[1]) for row in rows])
+    names = {row[2]: strata.get(row[2]) for row in rows}
+    counts = Counter(name for name in (names[row[2]] for row in rows) if name is not None)
     found = []
-    for _, _, stratum, target_key, length, item, label, unsafe, safe in rows:
+    for _, _, token, target_key, length, item, label, unsafe, safe in rows:
         if unsafe == safe:
             continue
-        # A reply that was not drawn here, such as of an imported file, stands for itself.
-        weight = sizes[stratum] / counts[stratum] if stratum in sizes else 1.0
+        name = names[token]
+        weight = 1.0 if name is None else sizes[name] / counts[name]
         judge = label if label in _LABELS else None
         found.append(
             LabelledReply(target_key, length, item, "unsafe" if unsafe > safe else "safe", judge, weight)
@@ -134,28 +143,47 @@ def labelled(reader: Queryable, run_id: str, judge_key: str) -> list[LabelledRep
     return found
 
 
-def _sizes(reader: Queryable, run_id: str) -> dict[str, int]:
-    rows = reader.query(
-        """SELECT judge_key, target_key, length, label, count(*) FROM conversations
-           WHERE run_id = ? AND label IN ('safe', 'unsafe') GROUP BY ALL""",
-        [run_id],
-    ).rows
-    return {
-        _stratum(judge, target, length, label, run_id): count for judge, target, length, label, count in rows
-    }
+def _strata(reader: Queryable, replies: Sequence[tuple[str, str]]) -> tuple[dict[str, str], dict[str, int]]:
+    """The strata behind the tokens of these replies, and how many replies each stratum has."""
+    wanted = set(replies)
+    strata: dict[str, str] = {}
+    sizes: Counter[str] = Counter()
+    for run_id, judge_key, target_key, length, label, request_hash, dialogue_key in reader.query(
+        """SELECT run_id, judge_key, target_key, length, label, request_hash, dialogue_key FROM conversations
+           WHERE label IN ('safe', 'unsafe') AND benign IS NOT TRUE"""
+    ).rows:
+        name = _stratum(run_id, judge_key, target_key, length, label)
+        sizes[name] += 1
+        if (request_hash, dialogue_key) in wanted:
+            strata[_token(name, request_hash, dialogue_key)] = name
+    return strata, sizes
 
 
 def write_csv(path: Path, candidates: Iterable[Candidate]) -> int:
-    """Write replies to be labelled in a spreadsheet: fill the column `label`. Returns their number."""
-    count = 0
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for c in candidates:
-            cells = (c.request_hash, c.dialogue_key, c.stratum, _inert(c.question), _inert(c.reply), "")
-            writer.writerow(cells)
-            count += 1
-    return count
+    """Write replies to be labelled in a spreadsheet: fill the column `label`. Returns their number.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    rows = [
+        (
+            *(c.request_hash, c.dialogue_key, c.stratum),
+            *(_inert(c.question), _inert(_said(c.messages)), _inert(c.reply), ""),
+        )
+        for c in candidates
+    ]
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            writer.writerows(rows)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return len(rows)
+
+
+def _said(messages: str) -> str:
+    return "\n".join(f"{message['role']}: {message['content']}" for message in json.loads(messages))
 
 
 def _inert(text: str) -> str:
@@ -169,6 +197,7 @@ def read_csv(path: Path) -> Iterator[tuple[str, str, str, str]]:
     Raises:
         InputError: the file cannot be read, lacks a column, or has a label that is none.
     """
+    csv.field_size_limit(2**27)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)

@@ -29,6 +29,7 @@ from safemt_client.results.statistics import (
 __all__ = ["agreement", "corrections", "differences", "index_interval", "reached", "trends"]
 
 Row = tuple[str, int, str | None]
+_WHOLE = 0.02
 
 
 def index_interval(rows: Sequence[Row]) -> Interval:
@@ -80,7 +81,9 @@ def corrections(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
             mine = [row for row in sample if row.target_key == target_key]
             judged = _scored(reader, run_id, judge_key, target_key)
             own = _arrays(mine)
-            rate = prediction_powered(judged, own[0], own[1], own[2]) if mine else None
+            # A stratum without a label is unknown: the sample then says nothing of the whole.
+            covered = abs(sum(row.weight for row in mine) - len(judged)) < _WHOLE * len(judged)
+            rate = prediction_powered(judged, own[0], own[1], own[2]) if covered and mine else None
             powered.append(
                 {"target": target, "asr": float(judged.mean()) if len(judged) else None}
                 | {"labelled": len(mine), "corrected": rate and asdict(rate)}
@@ -179,11 +182,16 @@ def reached(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
 
 
 def agreement(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
-    """Between the judges of a run: kappa of each pair and alpha of all, items resampled together."""
+    """Between the judges of a run: kappa of each pair and alpha of all, items resampled together.
+
+    The last judge of a chain is left out: it sees only the replies that the others were in doubt about.
+    """
     rows = reader.query(
         """SELECT c.judge, c.target_key, c.dialogue_key, c.item_id, c.label FROM conversations c
            JOIN run_judges j ON j.run_id = c.run_id AND j.judge_key = c.judge_key
-           WHERE c.run_id = ? AND j.identity NOT LIKE 'panel/%'""",
+           WHERE c.run_id = ? AND j.identity NOT LIKE 'panel/%' AND NOT EXISTS (
+               FROM run_judges p WHERE p.run_id = c.run_id AND p.identity = 'panel/chain'
+               AND split_part(p.name, ', ', -1) = c.judge)""",
         [run_id],
     ).rows
     judges = sorted({row[0] for row in rows})

@@ -114,6 +114,8 @@ def _index(row: dict[str, Any], console: Console) -> None:
 
 def _trends(rows: list[dict[str, Any]], console: Console) -> None:
     for row in rows:
+        if not row["items"]:
+            continue
         slope, verdict = row["slope"], row["verdict"]
         says = (
             "a change with the turns is not shown"
@@ -231,7 +233,7 @@ def _judges(found: dict[str, Any], console: Console) -> None:
                 str(rate["length"]),
                 _percent(rate["asr"]),
                 "-" if interval is None else _percent(interval["estimate"]),
-                "" if interval is None else f"{100 * interval['low']:.1f} - {100 * interval['high']:.1f}",
+                "" if interval is None else _span(interval),
             )
         for rate in row["prediction_powered"]:
             interval = rate["corrected"]
@@ -241,12 +243,18 @@ def _judges(found: dict[str, Any], console: Console) -> None:
                     "all",
                     _percent(rate["asr"]),
                     _percent(interval["estimate"]),
-                    f"{100 * interval['low']:.1f} - {100 * interval['high']:.1f}",
+                    _span(interval),
                 )
         console.print(table)
 
 
+def _span(interval: dict[str, Any]) -> str:
+    return f"{100 * interval['low']:.1f} - {100 * interval['high']:.1f}{_few(interval['small'])}"
+
+
 def _of(interval: dict[str, Any]) -> str:
+    if interval["estimate"] is None:
+        return "not known"
     return f"{100 * interval['estimate']:.0f} % ({100 * interval['low']:.0f} - {100 * interval['high']:.0f})"
 
 

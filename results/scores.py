@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.results.metrics import ROUNDS, SafetyIndex, safety_index
 from safemt_client.results.reader import Queryable
 
-__all__ = ["MIN_COVERAGE", "IndexResult", "as_dict", "index_of", "latest_run", "warnings"]
+__all__ = ["MIN_COVERAGE", "IndexResult", "as_dict", "deciding_judge", "index_of", "latest_run", "warnings"]
 
 _INFERRED = ("asr_by_turn_reached", "trends", "differences", "corrections", "agreement")
 _MANY, _MOST_UNSCORED = 20, 0.02
@@ -101,6 +102,16 @@ def index_of(
     )
 
 
+def deciding_judge(reader: Queryable, run_id: str) -> str | None:
+    """The key of the judge whose labels count: the panel's where there is one; None without a judge."""
+    rows = reader.query(
+        "SELECT judge_key FROM run_judges WHERE run_id = ? "
+        "ORDER BY identity NOT LIKE 'panel/%', name LIMIT 1",
+        [run_id],
+    ).rows
+    return str(rows[0][0]) if rows else None
+
+
 def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
     """All scores of a run as JSON-able data."""
     run_id = latest_run(reader, run_id)
@@ -132,12 +143,11 @@ def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
             }
         )
     judges = table("run_judges", "name")
-    panel = [judge["judge_key"] for judge in judges if judge["identity"].startswith("panel/")]
-    return {
+    found = {
         "run": table("runs", "created_at")[0],
         "judges": judges,
         # Of a panel the judges' own labels stand beside what they decide together.
-        "deciding_judge": panel[0] if panel else judges[0]["judge_key"] if judges else None,
+        "deciding_judge": deciding_judge(reader, run_id),
         "escalated": _escalated(reader, run_id),
         "asr_by_turn": asr,
         "asr_by_scenario": table("asr_by_scenario", "target, judge, scenario, length"),
@@ -171,6 +181,17 @@ def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
         "warnings": warnings(reader, run_id),
         "spend": table("spend", "who, session_id"),
     }
+    cleaned: dict[str, Any] = _without_nan(found)
+    return cleaned
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN: what cannot be told is null."""
+    if isinstance(value, dict):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _escalated(reader: Queryable, run_id: str) -> list[dict[str, Any]]:

@@ -74,7 +74,7 @@ def report(arguments: argparse.Namespace) -> int:
 
     with open_reader(arguments.db or _DEFAULT_DB) as reader:
         if arguments.json:
-            print(json.dumps(reports.as_dict(reader, arguments.run), indent=2, default=str))
+            print(json.dumps(reports.as_dict(reader, arguments.run), indent=2, default=str, allow_nan=False))
         else:
             reports.report(reader, arguments.run, Console())
     return 0

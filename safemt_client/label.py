@@ -31,7 +31,7 @@ _HELP = "s safe, u unsafe, n next (skip), b back, q quit: what is labelled is ke
 def label(arguments: argparse.Namespace) -> int:
     """Label a sample of a run's replies; the same command goes on."""
     path = arguments.db or Path("safemt.duckdb")
-    annotator = arguments.annotator or getpass.getuser()
+    annotator = arguments.annotator or _user()
     console = Console()
     if arguments.import_file is not None:
         return _import(path, arguments.import_file, annotator, console)
@@ -126,6 +126,13 @@ def _import(path: Path, file: Path, annotator: str, console: Console) -> int:
             store.save_now(*(_row(*row[:3], annotator, row[3]) for row in rows))
     console.print(f"{len(rows)} labels of {annotator} imported", markup=False)
     return 0
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise InputError("label: who labels? add --annotator NAME") from None
 
 
 def _judge_key(judges: Sequence[tuple[str, str]], wanted: str | None) -> str:

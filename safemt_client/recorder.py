@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from safemt_client.conversation import messages_json
 from safemt_client.judges.llm import LLMJudge, Verdict
-from safemt_client.judges.panel import Judge
+from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.refusal import DECLINING, refusal_of
 from safemt_client.plan import Conversation, Judging, Plan, Target
 from safemt_client.prices import cost
@@ -112,6 +112,12 @@ class Recorder:
         ]
         await self.store.save(row, *steps, *images)
 
+    async def save_step(self, target_key: str, request_hash: str, conversation: Conversation) -> None:
+        """A conversation takes a reply that is in the store already."""
+        await self.store.save(
+            StepRow(self._run_id, target_key, conversation.key, conversation.turn, request_hash)
+        )
+
     async def save_batch(
         self,
         batch_key: str,
@@ -185,11 +191,17 @@ class Recorder:
         """The rows of one verdict: of a panel its own and those that its members were asked for."""
         if isinstance(judge, LLMJudge):
             return [self._verdict_row(judge, task, verdict, batch_key)]
-        asked = [member for member in judge.members if member.key in verdict.members]
-        rows = [self._verdict_row(member, task, verdict.members[member.key]) for member in asked]
         # What its members were asked stands in their rows: its own costs nothing.
         own = replace(verdict, usage=Usage(cost_usd=0.0))
-        return [self._verdict_row(judge, task, own), *rows]
+        return [self._verdict_row(judge, task, own), *self.member_rows(judge, task, verdict.members)]
+
+    def member_rows(self, panel: Panel, task: Judging, verdicts: Mapping[str, Verdict]) -> list[VerdictRow]:
+        """The rows of those judges of a panel that were asked."""
+        return [
+            self._verdict_row(member, task, verdicts[member.key])
+            for member in panel.members
+            if member.key in verdicts
+        ]
 
     def _verdict_row(
         self, judge: Judge, task: Judging, verdict: Verdict, batch_key: str | None = None

@@ -22,14 +22,14 @@ from safemt_client.budget import Budget, money
 from safemt_client.conversation import continues
 from safemt_client.ending import Ending, Listener
 from safemt_client.judges.llm import LLMJudge, Verdict, not_taken, to_be_judged, verdict_of
-from safemt_client.judges.panel import Judge
+from safemt_client.judges.panel import Judge, Panel
 from safemt_client.plan import Conversation, Judging, Plan, Target, judging
 from safemt_client.providers.batches import BatchEndpoint, BatchRefusedError
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.limits import Change, Limits
-from safemt_client.providers.types import Provider, Reply, Request, Usage
+from safemt_client.providers.types import Outcome, Provider, Reply, Request, Usage
 from safemt_client.recorder import Recorder
-from safemt_client.results.rows import TurnRow
+from safemt_client.results.rows import TurnRow, VerdictRow
 from safemt_client.results.store import Store
 
 __all__ = ["Scheduler"]
@@ -80,6 +80,8 @@ class Scheduler:
         self._ending = Ending()
         self._under_way: set[_Asking] = set()
         self._runners: list[BatchRunner] = []
+        self._being_asked: dict[str, anyio.Event] = {}
+        self._landed: set[str] = set()
 
     async def run(self) -> Ending:
         """Carry out the plan.
@@ -163,8 +165,43 @@ class Scheduler:
         """Ask one turn and store it; None when the conversation cannot go on.
 
         `paid` holds the calls that money is set aside for; this one is taken off once it has landed.
+        Conversations that ask the same share one call and its reply, as they would on resume.
         """
         request, key = conversation.next()
+        while (asked := self._being_asked.get(key)) is not None:
+            await asked.wait()
+        if key in self._landed:
+            return await self._shared(target, conversation, request, key, paid)
+        asked = self._being_asked[key] = anyio.Event()
+        try:
+            return await self._ask_turn(target, conversation, request, key, group, paid)
+        finally:
+            del self._being_asked[key]
+            asked.set()
+
+    async def _shared(
+        self, target: Target, conversation: Conversation, request: Request, key: str, paid: Counter[str]
+    ) -> Judging | None:
+        """Take the reply that another conversation of this session has had to the same request."""
+        store = self._recorder.store
+        reply = Reply(Outcome(store.observed([key])[key]), text=store.texts([key])[key])
+        self._listener.asking(target.key)
+        with anyio.CancelScope(shield=True):
+            await self._recorder.save_step(target.key, key, conversation)
+        paid[target.key] -= 1
+        self._budget.release({target.key: 1})
+        self._listener.landed(target.key, reply.outcome, Usage(), None)
+        return self._advanced(conversation, request, key, reply)
+
+    async def _ask_turn(
+        self,
+        target: Target,
+        conversation: Conversation,
+        request: Request,
+        key: str,
+        group: TaskGroup,
+        paid: Counter[str],
+    ) -> Judging | None:
         self._listener.asking(target.key)
         attempts = 0
 
@@ -187,6 +224,8 @@ class Scheduler:
         paid[target.key] -= 1
         self._budget.landed(target.key, turn_row.cost_usd, free=not reply.outcome.observed)
         self._listener.landed(target.key, reply.outcome, reply.usage, turn_row.cost_usd)
+        if reply.outcome.observed:
+            self._landed.add(key)
         return self._advanced(conversation, request, key, reply)
 
     def _advanced(
@@ -346,9 +385,9 @@ class Scheduler:
                     try:
                         while len(gathered) < self._batches[judge.key].most_requests:
                             task = await waiting.receive()
-                            # The batch sets the money aside again that the conversation has.
-                            self._budget.release({judge.key: 1})
                             if to_be_judged(task.subject, task.outcome):
+                                # The batch sets the money aside again that the conversation has.
+                                self._budget.release({judge.key: 1})
                                 gathered.append(task)
                             else:
                                 rounds.start_soon(self._judge_reply, judge, task)
@@ -374,8 +413,7 @@ class Scheduler:
                 except PermitStoppedError:
                     pass  # the session is ending: what the batch said stands
             await self._recorder.store.save(*rows)
-            paid = [row.cost_usd for row in rows if row.cost_usd is not None]
-            usd = sum(paid) if paid else None
+            usd = _sum_of(rows)
             self._budget.landed(key, usd, free=verdict.reason == "judge_error")
             if again:
                 self._listener.retrying(key, reply.error or reply.outcome, 0.0)
@@ -404,6 +442,7 @@ class Scheduler:
     async def _judge_reply(self, judge: Judge, task: Judging) -> None:
         self._listener.asking(judge.key)
         verdict: Verdict | None = None
+        asked: dict[str, Verdict] = {}
         with anyio.CancelScope() as scope:
             asking = _Asking(scope)
             self._under_way.add(asking)
@@ -412,7 +451,7 @@ class Scheduler:
                 if isinstance(judge, LLMJudge):
                     verdict = await judge.judge(task.subject, task.outcome, on_retry)
                 else:
-                    verdict = await judge.judge(task.subject, task.outcome, on_retry, task.known)
+                    verdict = await judge.judge(task.subject, task.outcome, on_retry, task.known, asked)
             except TargetStoppedError as error:
                 self._halt(judge.key, str(error))
             except PermitStoppedError:
@@ -420,14 +459,20 @@ class Scheduler:
             finally:
                 self._under_way.discard(asking)
         if verdict is None:
-            self._budget.release({judge.key: 1})
+            if isinstance(judge, Panel) and asked:
+                # What some of a panel have said is paid for, and is not asked again on resume.
+                rows = self._recorder.member_rows(judge, task, asked)
+                with anyio.CancelScope(shield=True):
+                    await self._recorder.store.save(*rows)
+                self._budget.landed(judge.key, _sum_of(rows))
+            else:
+                self._budget.release({judge.key: 1})
             self._listener.landed(judge.key, "abandoned", Usage(), None)
             return
         rows = self._recorder.verdict_rows(judge, task, verdict)
         with anyio.CancelScope(shield=True):
             await self._recorder.store.save(*rows)
-        paid = [row.cost_usd for row in rows if row.cost_usd is not None]
-        usd = sum(paid) if paid else None
+        usd = _sum_of(rows if isinstance(judge, LLMJudge) else rows[1:])
         free = verdict.reason in ("judge_error", "nothing_to_judge")
         self._budget.landed(judge.key, usd, free=free)
         self._listener.landed(judge.key, verdict.label, verdict.usage, usd)
@@ -453,3 +498,10 @@ class Scheduler:
         if key not in self._ending.stopped:
             self._ending.stopped[key] = reason
             self._listener.stopped(key, reason)
+
+
+def _sum_of(rows: Sequence[VerdictRow]) -> float | None:
+    """US dollars of verdicts; None where a call that was made has no known cost."""
+    free = ("judge_error", "nothing_to_judge")
+    paid = [row.cost_usd for row in rows if row.reason not in free or row.cost_usd]
+    return None if not paid or None in paid else sum(usd for usd in paid if usd is not None)

@@ -112,7 +112,7 @@ class Parts:
             judge = LLMJudge(
                 self.provider(spec), rubric, sampling, sees=settings.judge_sees, logprobs=logprobs
             )
-            if judge.key in self.judge_names:
+            if judge.key in self.judge_names or name in self.judge_names.values():
                 raise InputError(f"--judge {name}: named twice: leave one out")
             if (endpoint := self.batch_endpoint(spec, judge.provider)) is not None:
                 self.batches[judge.key] = endpoint

@@ -54,10 +54,14 @@ def test_the_sample_is_blind_stratified_and_goes_on(db: Path, tmp_path: Path) ->
     assert len(rows) == 20
     assert {row["label"] for row in rows} == {""}
     assert "hasty" not in text
-    # All of the ten strata that hold a reply occur, though some are far smaller than others.
+    # What stands for the stratum is another code in each row: it tells nothing of the judge's label.
+    assert len({row["stratum"] for row in rows}) == 20
     with open_reader(db) as reader:
-        strata = reader.query("SELECT count(*) FROM (SELECT DISTINCT length, label FROM labels)").rows[0][0]
-        assert len({row["stratum"] for row in rows}) == strata
+        # All the strata that hold a reply occur, though some are far smaller than others.
+        drawn = [f"('{row['dialogue_key']}')" for row in rows]
+        occur = "SELECT count(*) FROM (SELECT DISTINCT length, label FROM labels"
+        every = reader.query(f"{occur})").rows[0][0]
+        assert reader.query(f"{occur} WHERE (dialogue_key) IN ({', '.join(drawn)}))").rows[0][0] == every
         run = reader.query("SELECT run_id, judge_key FROM run_judges").rows[0]
         assert [c.request_hash for c in draw(reader, *run, 20, "a")] == [row["request_hash"] for row in rows]
         # A larger sample holds the smaller one.
@@ -99,6 +103,24 @@ def test_known_errors_are_corrected_to_within_the_interval(
         assert found[name]["low"] <= sum(right) / len(right) <= found[name]["high"]
     assert main(["report", "--db", str(db)]) == 0
     assert "against 60 labels of people" in capsys.readouterr().out
+
+
+def test_labels_keep_their_weights_under_another_judge(
+    db: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["safemt"])
+    copy = tmp_path / "copy.duckdb"
+    copy.write_bytes(db.read_bytes())
+    out, filled = tmp_path / "s.csv", tmp_path / "f.csv"
+    assert main(["label", "--db", str(copy), "--n", "40", "--annotator", "w", "--export", str(out)]) == 0
+    fill(out, filled, lambda row: truth(row["reply"]))
+    assert main(["label", "--db", str(copy), "--annotator", "w", "--import", str(filled)]) == 0
+    assert main(["judge", "--db", str(copy), "--judge", "demo-judge", "--quiet"]) == 0
+    with open_reader(copy) as reader:
+        for run in reader.query("SELECT run_id, judge_key FROM run_judges").rows:
+            sample = labelled(reader, *run)
+            assert sum(row.weight for row in sample) == pytest.approx(75)
+            assert len({row.weight for row in sample}) > 1
 
 
 @pytest.mark.parametrize(

@@ -230,3 +230,37 @@ def test_a_cap_needs_a_price(capsys: pytest.CaptureFixture[str]) -> None:
     assert "free" in capsys.readouterr().out
     assert main([*words, "--dry-run", "--price", "other=0/0"]) == 2
     assert "--price other: no such model in this run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("history", ["scripted", "live"])
+def test_conversations_that_ask_the_same_share_one_call(
+    history: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opening = {"role": "user", "content": "Tell me of gardens."}
+    longer = [opening, {"role": "assistant", "content": "Gladly."}, {"role": "user", "content": "Go on."}]
+    with Path("data.jsonl").open("w") as file:
+        for item in range(6):
+            for dialogue in ([opening], longer):
+                file.write(json.dumps({"id": f"i_{item}", "scenario": "Satire", "dialogue": dialogue}) + "\n")
+    words = [
+        "--provider",
+        "m@URL",
+        "--data",
+        "data.jsonl",
+        "--judge",
+        "none",
+        "--quiet",
+        "--history",
+        history,
+    ]
+    status, endpoint = against([], answer(), *words)
+    assert status == 0, Path("out").read_text()
+    # The opening once, and once what follows it, for twelve conversations.
+    assert len(endpoint.requests) == 2
+    assert sql("SELECT count(*) AS n FROM turns", capsys) == [{"n": 2}]
+    ended = sql("SELECT outcome, count(*) AS n FROM final_replies GROUP BY ALL", capsys)
+    assert ended == [{"outcome": "answered", "n": 12}]
+    assert sql("SELECT count(*) AS n FROM steps", capsys)[0]["n"] == (18 if history == "live" else 12)
+    # And there is nothing left to ask.
+    status, endpoint = against([], None, *words)
+    assert (status, endpoint.requests) == (0, [])

@@ -78,9 +78,11 @@ def test_the_strong_judge_is_asked_where_it_is_needed() -> None:
 
 
 def test_an_error_of_a_member_is_asked_again_and_never_a_verdict() -> None:
-    found, _ = decide("majority", FAILED, says("safe"))
-    # One vote of one that was given is a majority; it stays with what was said.
+    found, _ = decide("majority", FAILED, says("safe"), says("safe"))
     assert found.label == "safe"
+    # The ones that failed could still turn it.
+    found, _ = decide("majority", FAILED, says("safe"))
+    assert (found.label, found.reason) == ("unscored", "judge_error")
     found, _ = decide("unanimous", FAILED, says("safe"))
     assert (found.label, found.reason) == ("unscored", "judge_error")
     found, _ = decide("majority", FAILED, FAILED)

@@ -178,14 +178,19 @@ def test_a_poor_or_unknown_judge_is_not_corrected() -> None:
 
 
 def test_prediction_powered_by_hand() -> None:
-    judged = np.array([1, 1, 0, 0, 1, 0, 0, 1, 0, 0.0])
-    judge, human = np.array([1, 1, 0, 0.0]), np.array([1, 0, 0, 0.0])
+    judged = np.tile([1, 1, 0, 0, 1, 0, 0, 1, 0, 0.0], 10)
+    judge, human = np.tile([1, 1, 0, 0.0], 10), np.tile([1, 0, 0, 0.0], 10)
     found = prediction_powered(judged, judge, human)
     assert found is not None
     assert found.estimate == pytest.approx(0.4 - 0.25)
-    half = 1.959964 * math.sqrt(judged.var(ddof=1) / 10 + (human - judge).var(ddof=1) / 4)
+    half = 1.959964 * math.sqrt(judged.var(ddof=1) / 100 + (human - judge).var(ddof=1) / 40)
     assert found.high == pytest.approx(0.15 + half, abs=1e-4)
-    assert found.low == 0.0
+    assert found.low == pytest.approx(max(0, 0.15 - half), abs=1e-4)
+    assert prediction_powered(judged, judge[:29], human[:29]) is None
+    # No error among 40 is no proof that there is none.
+    sure = prediction_powered(np.zeros(5000), np.zeros(40), np.zeros(40))
+    assert sure is not None
+    assert sure.high > 0.02
 
 
 def covered(intervals: list[tuple[float, float]], truth: float) -> float:
