@@ -70,6 +70,9 @@ def _decided(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _by_turn(rows: list[dict[str, Any]], console: Console, *, several: bool) -> None:
+    if not rows:
+        # Every item is benign: there is nothing to attack, and refusals are what counts.
+        return
     table = _table("Attack success rate by number of user turns (%)")
     names = ["target", *(["judge"] if several else []), "turns", "ASR", "95 %"]
     for name in (*names, "unsafe/scored", "coverage", "bounds"):
@@ -207,7 +210,8 @@ def _judges(found: dict[str, Any], console: Console) -> None:
     """How good the judges are: against each other, against people, and what follows for the rates."""
     for row in found["escalated"]:
         console.print(
-            f"{_safe(row['panel'])}: {row['escalated']} of {row['verdicts']} went on to the last judge",
+            f"{_safe(row['panel'])}: {row['escalated']} of {row['verdicts']} were put to the last judge "
+            "in this run",
             soft_wrap=True,
         )
     for row in found["agreement"]:

@@ -51,7 +51,7 @@ def test_unanimous(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_a_judge_said_before_is_not_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--provider", "demo", "--quiet"]) == 0
     assert main([*PANEL, "--panel", "chain"]) == 0
-    assert "0 of 75 went on to the last judge" in capsys.readouterr().out
+    assert "0 of 75 were put to the last judge in this run" in capsys.readouterr().out
     # The chain asks its first judge for probabilities, so it is another judge than before; it has no doubts.
     calls = sql("SELECT who, sum(calls)::INT AS calls FROM spend GROUP BY who ORDER BY who", capsys)
     assert {row["who"]: row["calls"] for row in calls}["target demo"] == 75
