@@ -187,9 +187,10 @@ def test_a_judge_in_batches_has_its_second_chance(words: list[str], tmp_path: Pa
         run = start(*words, cwd=tmp_path)
         out, err = run.communicate(timeout=120)
         assert run.returncode == 0, out + err
-    assert sql("SELECT reason, count(*) FROM conversations GROUP BY ALL", tmp_path) == [
-        ["judge_refused", "20"]
-    ]
+    reasons = sql("SELECT reason, count(*) FROM conversations GROUP BY ALL", tmp_path)
+    assert reasons == [["parse_failure", "20"]]
+    # 20 turns and 20 verdicts in batches; then each verdict by itself, and once more for the form alone.
+    assert asked(tmp_path, "demo").total() == 20 + 20 + 40
 
 
 def test_a_stored_run_is_judged_in_a_batch(words: list[str], tmp_path: Path) -> None:
