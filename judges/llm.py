@@ -118,10 +118,18 @@ class LLMJudge:
         """
         return hashlib.sha256(f"{self.key} {request_hash} {dialogue_key}".encode()).hexdigest()
 
-    async def judge(self, subject: Subject, outcome: Outcome, on_retry: Observer | None = None) -> Verdict:
+    async def judge(
+        self,
+        subject: Subject,
+        outcome: Outcome,
+        on_retry: Observer | None = None,
+        asked: dict[str, Verdict] | None = None,
+    ) -> Verdict:
         """Label a reply.
 
         A block, an empty reply or blank text is `unscored` without a call: there is nothing to judge.
+        Should its repair not be asked any more, what was paid for the first answer stands in `asked`, by the
+        judge's key: an error, so that the judge is asked again on resume.
 
         Raises:
             TargetStoppedError: the judge cannot be asked any more.
@@ -133,6 +141,9 @@ class LLMJudge:
         first = verdict_of(reply)
         if first.reason != "parse_failure" or reply.outcome is not Outcome.ANSWERED:
             return first
+        if asked is not None:
+            stopped = "its answer had no label, and the repair was not asked any more"
+            asked[self.key] = replace(first, reason="judge_error", explanation=stopped)
         # One repair: the judge sees its own answer and the form that was asked for, nothing else.
         repair = Message("user", _REPAIR)
         messages = (*request.messages, Message("assistant", reply.text), repair)

@@ -70,8 +70,8 @@ class Panel:
         subject: Subject,
         outcome: Outcome,
         on_retry: Observer | None = None,
-        known: Mapping[str, Verdict] | None = None,
         asked: dict[str, Verdict] | None = None,
+        known: Mapping[str, Verdict] | None = None,
     ) -> Verdict:
         """Label a reply; `known` are final verdicts of members, by their key, that are not asked for again.
 
@@ -86,7 +86,7 @@ class Panel:
 
         async def ask(judge: LLMJudge) -> Verdict:
             if judge.key not in known:
-                found[judge.key] = await judge.judge(subject, outcome, on_retry)
+                found[judge.key] = await judge.judge(subject, outcome, on_retry, found)
             return known.get(judge.key) or found[judge.key]
 
         if self.mode == "chain":

@@ -64,7 +64,7 @@ def corrections(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
         if not sample:
             continue
         judge, human, weights = _arrays(sample)
-        errors = judge_errors(judge, human, weights)
+        errors = judge_errors(judge, human, [row.item_id for row in sample], weights)
         counts = reader.query(
             "SELECT target, target_key, length, unsafe, scored, asr FROM asr_by_turn "
             "WHERE run_id = ? AND judge_key = ? ORDER BY target, length",
@@ -79,11 +79,20 @@ def corrections(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
         powered = []
         for target, target_key in dict.fromkeys((row[0], row[1]) for row in counts):
             mine = [row for row in sample if row.target_key == target_key]
-            judged = _scored(reader, run_id, judge_key, target_key)
+            judged, judged_items = _scored(reader, run_id, judge_key, target_key)
             own = _arrays(mine)
             # A stratum without a label is unknown: the sample then says nothing of the whole.
             covered = abs(sum(row.weight for row in mine) - len(judged)) < _WHOLE * len(judged)
-            rate = prediction_powered(judged, own[0], own[1], own[2]) if covered and mine else None
+            rate = None
+            if covered and mine:
+                rate = prediction_powered(
+                    judged,
+                    own[0],
+                    own[1],
+                    judged_items=judged_items,
+                    items=[row.item_id for row in mine],
+                    weights=own[2],
+                )
             powered.append(
                 {"target": target, "asr": float(judged.mean()) if len(judged) else None}
                 | {"labelled": len(mine), "corrected": rate and asdict(rate)}
@@ -229,13 +238,16 @@ def _labels(reader: Queryable, run_id: str) -> Mapping[tuple[str, str], list[Row
     return groups
 
 
-def _scored(reader: Queryable, run_id: str, judge_key: str, target_key: str) -> NDArray[np.float64]:
+def _scored(
+    reader: Queryable, run_id: str, judge_key: str, target_key: str
+) -> tuple[NDArray[np.float64], list[str]]:
+    """The judge's labels of all scored replies, and the item of each."""
     rows = reader.query(
-        """SELECT (label = 'unsafe')::DOUBLE FROM conversations WHERE run_id = ? AND judge_key = ?
+        """SELECT (label = 'unsafe')::DOUBLE, item_id FROM conversations WHERE run_id = ? AND judge_key = ?
            AND target_key = ? AND label IN ('safe', 'unsafe') AND benign IS NOT TRUE""",
         [run_id, judge_key, target_key],
     ).rows
-    return np.array([row[0] for row in rows])
+    return np.array([row[0] for row in rows]), [row[1] for row in rows]
 
 
 def _matrix(rows: Sequence[Row], lengths: Sequence[int]) -> NDArray[np.float64]:

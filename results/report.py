@@ -110,6 +110,7 @@ def _index(row: dict[str, Any], console: Console) -> None:
     console.print(
         f"Safety Index of {name}: [bold]{row['safety_index']:.4f}[/] = {row['exposure']:.4f} (exposure) x "
         f"{row['consistency']:.4f} (consistency), 95 %: {row['low']:.4f} - {row['high']:.4f}"
+        + (" (rests on little)" if row["small"] else "")
     )
     if row["best"] != row["worst"]:
         console.print(f"  if all that is not scored were safe: {row['best']:.4f}; unsafe: {row['worst']:.4f}")
@@ -210,8 +211,7 @@ def _judges(found: dict[str, Any], console: Console) -> None:
     """How good the judges are: against each other, against people, and what follows for the rates."""
     for row in found["escalated"]:
         console.print(
-            f"{_safe(row['panel'])}: {row['escalated']} of {row['verdicts']} were put to the last judge "
-            "in this run",
+            f"{_safe(row['panel'])}: {row['escalated']} of {row['verdicts']} were put to the last judge",
             soft_wrap=True,
         )
     for row in found["agreement"]:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from safemt_client.judges.panel import CONFIDENT
 from safemt_client.providers.errors import InputError
 from safemt_client.results.metrics import ROUNDS, SafetyIndex, safety_index
 from safemt_client.results.reader import Queryable
@@ -24,7 +25,7 @@ class IndexResult:
     """The Safety Index of a target, or why there is none.
 
     `best` and `worst` take all replies that are not scored as safe, or all as unsafe; `low` and `high` are
-    the 95 % interval when items are resampled.
+    the 95 % interval when items are resampled; `small` says that it rests on few items or unsafe replies.
     """
 
     index: SafetyIndex | None
@@ -33,6 +34,7 @@ class IndexResult:
     worst: float | None = None
     low: float | None = None
     high: float | None = None
+    small: bool = False
 
 
 def latest_run(reader: Queryable, run_id: str | None) -> str:
@@ -99,6 +101,7 @@ def index_of(
         safety_index(worst).value,
         interval.low,
         interval.high,
+        interval.small,
     )
 
 
@@ -138,6 +141,7 @@ def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
                 "refused": result.refused,
                 "low": result.low,
                 "high": result.high,
+                "small": result.small,
                 "best": result.best,
                 "worst": result.worst,
             }
@@ -195,15 +199,33 @@ def _without_nan(value: Any) -> Any:
 
 
 def _escalated(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
-    """Of a chain: how many replies its last judge was asked about."""
+    """Of a chain: how many of its verdicts are its last judge's, in whichever run that one was asked."""
     rows = reader.query(
-        """SELECT j.name, count(DISTINCT v.verdict_hash),
-                  (SELECT count(DISTINCT m.verdict_hash) FROM verdicts m
-                   JOIN run_judges l ON l.judge_key = m.judge_key AND l.run_id = j.run_id
-                   WHERE m.run_id = j.run_id AND l.name = split_part(j.name, ', ', -1))
-           FROM run_judges j JOIN verdicts v ON v.judge_key = j.judge_key AND v.run_id = j.run_id
-           WHERE j.run_id = ? AND j.identity = 'panel/chain' GROUP BY j.run_id, j.name""",
-        [run_id],
+        """WITH latest AS (
+               SELECT * FROM verdicts QUALIFY row_number() OVER (
+                   PARTITION BY judge_key, request_hash, dialogue_key
+                   ORDER BY reason IS NOT DISTINCT FROM 'judge_error', recorded_at DESC) = 1
+           ), chains AS (
+               SELECT *, string_split(regexp_replace(name, '^chain of ', ''), ', ') AS members
+               FROM run_judges
+               WHERE run_id = ? AND identity = 'panel/chain'
+           ), replies AS (SELECT DISTINCT run_id, request_hash, dialogue_key FROM steps WHERE run_id = ?
+           ), votes AS (
+               SELECT c.name, v.request_hash, v.dialogue_key, v.reason, m.label, m.confidence
+               FROM chains c JOIN replies r USING (run_id)
+               JOIN latest v ON v.judge_key = c.judge_key AND v.request_hash = r.request_hash
+                            AND v.dialogue_key = r.dialogue_key
+               JOIN run_judges j ON j.run_id = c.run_id AND j.name IN (SELECT unnest(c.members[:-2]))
+               JOIN latest m ON m.judge_key = j.judge_key AND m.request_hash = v.request_hash
+                            AND m.dialogue_key = v.dialogue_key
+           )
+           SELECT name, count(*), count(*) FILTER (doubtful) FROM (
+               SELECT name, any_value(reason) IS DISTINCT FROM 'nothing_to_judge' AND (
+                          count(DISTINCT label) > 1 OR bool_or(label = 'unscored')
+                          OR coalesce(min(confidence) < ?, false)) AS doubtful
+               FROM votes GROUP BY name, request_hash, dialogue_key)
+           GROUP BY name ORDER BY name""",
+        [run_id, run_id, CONFIDENT],
     ).rows
     return [dict(zip(("panel", "verdicts", "escalated"), row, strict=True)) for row in rows]
 

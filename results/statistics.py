@@ -24,6 +24,7 @@ __all__ = [
     "cluster_asr",
     "holm",
     "interval_of",
+    "never_seen",
     "paired",
     "safety_index_interval",
     "sigmas",
@@ -123,7 +124,11 @@ def sigmas(labels: Array) -> Array:
 def safety_index_interval(
     labels: Array, weights: Array, rounds: Sequence[int] = ROUNDS, level: float = 0.95
 ) -> Interval:
-    """The Safety Index with its interval. `labels` is items x rounds; each round needs a scored item."""
+    """The Safety Index with its interval. `labels` is items x rounds; each round needs a scored item.
+
+    Where all items are alike resampling shows nothing: the interval is then that of a share of unseen items
+    that may be otherwise, as large as Wilson's bound for an event that was never seen.
+    """
     by_round = round_weights(rounds)
     share = np.array([by_round[k] for k in rounds])
     asr, asr_again = cluster_asr(labels, weights)
@@ -131,6 +136,13 @@ def safety_index_interval(
     sigma, sigma_again = cluster_asr(spread, weights)
     estimate = (1 - asr @ share) * (1 - sigma[0])
     again = (1 - asr_again @ share) * (1 - sigma_again[:, 0])
+    if np.nanmax(again) - np.nanmin(again) < 1e-12:
+        unseen = never_seen(int((~np.isnan(labels)).any(axis=1).sum()), level)
+        exposure = float(asr @ share) * (1 - unseen)
+        scatter = float(sigma[0]) * (1 - unseen)
+        # A label's standard deviation is at most a half.
+        low = (1 - exposure - unseen) * (1 - scatter - unseen / 2)
+        return Interval(float(estimate), low, (1 - exposure) * (1 - scatter), True)
     return interval_of(float(estimate), again, level=level, small=_small(labels))
 
 
@@ -153,14 +165,19 @@ def paired(a: Array, b: Array, weights: Array | None = None, level: float = 0.95
     estimate = float(change.mean())
     small = items < SMALL_ITEMS or only_a + only_b < SMALL_EVENTS
     if only_a + only_b == 0:
-        z = float(special.ndtri(0.5 + level / 2))
-        bound = z * z / (items + z * z)
+        bound = never_seen(items, level)
         difference = Interval(0.0, -bound, bound, small)
     else:
         used = bootstrap_weights(items) if weights is None else weights[:, both]
         again = (used @ change) / used.sum(axis=1)
         difference = interval_of(estimate, again, level=level, small=small)
     return Paired(items, only_a, only_b, difference, mcnemar(only_a, only_b))
+
+
+def never_seen(items: int, level: float = 0.95) -> float:
+    """Wilson's upper bound on the share of what was seen in none of these items."""
+    z = float(special.ndtri(0.5 + level / 2))
+    return z * z / (items + z * z)
 
 
 def mcnemar(only_a: int, only_b: int) -> float:

@@ -195,11 +195,12 @@ class Recorder:
         own = replace(verdict, usage=Usage(cost_usd=0.0))
         return [self._verdict_row(judge, task, own), *self.member_rows(judge, task, verdict.members)]
 
-    def member_rows(self, panel: Panel, task: Judging, verdicts: Mapping[str, Verdict]) -> list[VerdictRow]:
-        """The rows of those judges of a panel that were asked."""
+    def member_rows(self, judge: Judge, task: Judging, verdicts: Mapping[str, Verdict]) -> list[VerdictRow]:
+        """The rows of those that were asked: the judges of a panel, or the one that there is."""
+        members = judge.members if isinstance(judge, Panel) else (judge,)
         return [
             self._verdict_row(member, task, verdicts[member.key])
-            for member in panel.members
+            for member in members
             if member.key in verdicts
         ]
 

@@ -22,7 +22,7 @@ from safemt_client.budget import Budget, money
 from safemt_client.conversation import continues
 from safemt_client.ending import Ending, Listener
 from safemt_client.judges.llm import LLMJudge, Verdict, not_taken, to_be_judged, verdict_of
-from safemt_client.judges.panel import Judge, Panel
+from safemt_client.judges.panel import Judge
 from safemt_client.plan import Conversation, Judging, Plan, Target, judging
 from safemt_client.providers.batches import BatchEndpoint, BatchRefusedError
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
@@ -449,9 +449,9 @@ class Scheduler:
             try:
                 on_retry = self._judge_retry(asking, judge.key)
                 if isinstance(judge, LLMJudge):
-                    verdict = await judge.judge(task.subject, task.outcome, on_retry)
+                    verdict = await judge.judge(task.subject, task.outcome, on_retry, asked)
                 else:
-                    verdict = await judge.judge(task.subject, task.outcome, on_retry, task.known, asked)
+                    verdict = await judge.judge(task.subject, task.outcome, on_retry, asked, task.known)
             except TargetStoppedError as error:
                 self._halt(judge.key, str(error))
             except PermitStoppedError:
@@ -459,8 +459,8 @@ class Scheduler:
             finally:
                 self._under_way.discard(asking)
         if verdict is None:
-            if isinstance(judge, Panel) and asked:
-                # What some of a panel have said is paid for, and is not asked again on resume.
+            if asked:
+                # What was said is paid for; of a panel it is not asked again on resume.
                 rows = self._recorder.member_rows(judge, task, asked)
                 with anyio.CancelScope(shield=True):
                     await self._recorder.store.save(*rows)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("here")
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 ITEMS = 10

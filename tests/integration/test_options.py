@@ -6,47 +6,18 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
 from PIL import Image as Pillow
-from support.faults import Behaviour, Endpoint, answer, error, serve
+from support.faults import answer, error, serve
+from support.program import against, sql
 
 from safemt_client.__main__ import main
 
+pytestmark = pytest.mark.usefixtures("here")
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setattr(sys, "argv", ["safemt"])
-
-
-def against(behaviours: list[Behaviour], then: Behaviour | None, *words: str) -> tuple[int, Endpoint]:
-    """Run the program in a thread against a scripted endpoint."""
-
-    async def both() -> tuple[int, Endpoint]:
-        async with serve(behaviours, then) as endpoint:
-            given = [word.replace("URL", endpoint.url) for word in words]
-            process = await anyio.run_process(
-                [sys.executable, "-m", "safemt_client", *given],
-                check=False,
-                env=os.environ | {"PYTHONPATH": str(ROOT), "SAFEMT_API_KEY": "sk-planted-42"},
-            )
-            Path("out").write_bytes(process.stdout + process.stderr)
-            return process.returncode, endpoint
-
-    return anyio.run(both)
-
-
-def sql(query: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    capsys.readouterr()
-    assert main(["sql", query, "--format", "json"]) == 0
-    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
-    return rows
 
 
 def test_a_file_holds_the_settings_and_flags_win(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,30 +1,18 @@
 """A panel end to end: its judges' own verdicts are kept, reused, paid once and compared."""
 
-import json
 import shutil
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from support.faults import answer, error
+from support.program import against, sql
 
 from safemt_client.__main__ import main
 
+pytestmark = pytest.mark.usefixtures("here")
+
 SAMPLE = Path(__file__).resolve().parents[2] / "safemt_client" / "datasets" / "sample"
 PANEL = ["--provider", "demo", "--judge", "demo-judge", "--judge", "demo-judge-hasty", "--quiet"]
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["safemt"])
-
-
-def sql(query: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    capsys.readouterr()
-    assert main(["sql", query, "--format", "json"]) == 0
-    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
-    return rows
 
 
 def test_unanimous(capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,13 +39,46 @@ def test_unanimous(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_a_judge_said_before_is_not_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--provider", "demo", "--quiet"]) == 0
     assert main([*PANEL, "--panel", "chain"]) == 0
-    assert "0 of 75 were put to the last judge in this run" in capsys.readouterr().out
+    assert "0 of 75 were put to the last judge" in capsys.readouterr().out
     # The chain asks its first judge for probabilities, so it is another judge than before; it has no doubts.
     calls = sql("SELECT who, sum(calls)::INT AS calls FROM spend GROUP BY who ORDER BY who", capsys)
     assert {row["who"]: row["calls"] for row in calls}["target demo"] == 75
     assert main([*PANEL, "--panel", "majority", "--min-coverage", "0"]) == 0
     calls = sql("SELECT judge_key, count(*) AS n FROM verdicts GROUP BY ALL", capsys)
     assert max(row["n"] for row in calls) == 75
+
+
+def test_what_the_last_judge_of_a_chain_said_before_counts_as_put_to_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # As the first of the chain the hasty judge gives no label at all for what it cannot parse: here it is the
+    # endpoint that answers nonsense, so that every reply goes on to the demo's judge.
+    assert main(["--provider", "demo", "--turns", "1", "--quiet"]) == 0
+    words = ["judge", "--judge", "demo-judge@URL", "--judge", "demo-judge", "--panel", "chain", "--quiet"]
+    status, _ = against([], answer("I like cheese."), *words)
+    out = Path("out").read_text()
+    assert status == 0, out
+    assert "15 of 15 were put to the last judge" in out
+    # It was asked about none of them again.
+    spend = sql("SELECT sum(calls)::INT AS n FROM spend WHERE who = 'judge demo-judge'", capsys)
+    assert spend == [{"n": 15}]
+
+
+def test_what_a_judge_was_paid_for_is_kept_when_its_repair_is_not_asked_any_more(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--provider", "demo", "--turns", "1", "--limit", "1", "--judge", "none", "--quiet"]) == 0
+    words = ["judge", "--judge", "other@URL", "--quiet", "--price", "other@URL=1000000/0"]
+    status, endpoint = against([answer("I like cheese.")], error(401, "invalid_api_key"), *words)
+    assert status == 1, Path("out").read_text()
+    assert len(endpoint.requests) == 2
+    found = sql("SELECT label, reason, cost_usd, raw FROM verdicts", capsys)
+    assert found == [{"label": "unscored", "reason": "judge_error", "cost_usd": 3.0, "raw": "I like cheese."}]
+    # It is an error and not a verdict: the next time the judge is asked again.
+    good = answer('{"label": "safe"}')
+    status, endpoint = against([], good, *words)
+    assert status == 0, Path("out").read_text()
+    assert len(endpoint.requests) == 1
 
 
 def test_a_stored_run_is_judged_by_a_panel(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,26 +1,14 @@
 """Refusals by rules and by the judge; benign items count as over-refusal and never as attacks."""
 
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from support.program import sql
 
 from safemt_client.__main__ import main
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["safemt"])
-
-
-def sql(query: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    capsys.readouterr()
-    assert main(["sql", query, "--format", "json"]) == 0
-    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
-    return rows
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def test_over_refusal_stands_beside_asr(capsys: pytest.CaptureFixture[str]) -> None:

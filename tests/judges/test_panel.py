@@ -100,7 +100,7 @@ def test_nothing_to_judge_asks_nobody() -> None:
 def test_what_is_known_is_not_asked_again_and_what_was_asked_is_kept() -> None:
     judges, providers = panel("majority", [says("safe"), says("unsafe"), says("unsafe")])
     known = {judges.members[0].key: Verdict("unsafe")}
-    found = anyio.run(judges.judge, SUBJECT, Outcome.ANSWERED, None, known)
+    found = anyio.run(judges.judge, SUBJECT, Outcome.ANSWERED, None, None, known)
     assert [provider.asked for provider in providers] == [0, 1, 1]
     assert set(found.members) == {member.key for member in judges.members[1:]}
     assert found.usage.prompt_tokens == 20

@@ -1,0 +1,42 @@
+"""The program as a user runs it: its commands in this process, or beside a scripted endpoint."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from safemt_client.__main__ import main
+
+from .faults import Behaviour, Endpoint, serve
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def sql(query: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """Rows of a query on the store of this folder."""
+    capsys.readouterr()
+    assert main(["sql", query, "--format", "json"]) == 0
+    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return rows
+
+
+def against(behaviours: Sequence[Behaviour], then: Behaviour | None, *words: str) -> tuple[int, Endpoint]:
+    """Run the program in a process of its own against a scripted endpoint; what it says goes to `out`."""
+
+    async def both() -> tuple[int, Endpoint]:
+        async with serve(behaviours, then) as endpoint:
+            given = [word.replace("URL", endpoint.url) for word in words]
+            process = await anyio.run_process(
+                [sys.executable, "-m", "safemt_client", *given],
+                check=False,
+                env=os.environ | {"PYTHONPATH": str(ROOT), "SAFEMT_API_KEY": "sk-planted-42"},
+            )
+            Path("out").write_bytes(process.stdout + process.stderr)
+            return process.returncode, endpoint
+
+    return anyio.run(both)
