@@ -32,7 +32,7 @@ __all__ = [
     "request_hash",
 ]
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "developer", "user", "assistant"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,8 +135,8 @@ def prediction_powered(
     both = _numbered([*judged_items, *items])
     of_judged, of_labelled = both[: len(judged)], both[len(judged) :]
     count = int(both.max()) + 1
-    part_judged = np.bincount(of_judged, (judged - judged.mean()) / len(judged), count)
-    part_labelled = np.bincount(of_labelled, w * (error - shift), count)
+    part_judged = _by_item(of_judged, (judged - judged.mean()) / len(judged), count)
+    part_labelled = _by_item(of_labelled, w * (error - shift), count)
     variance = _spread(part_judged + part_labelled)
     # Where no error was seen there may be some: as if half a label were wrong.
     least = 0.5 * float((w**2).sum()) / len(human)
@@ -162,8 +162,8 @@ def _share(right: Array, weights: Array, cluster: NDArray[np.intp]) -> tuple[Int
     if not len(right):
         return Interval(float("nan"), 0.0, 1.0, True), 0.0
     share = float((right * weights).sum() / weights.sum())
-    parts = np.bincount(cluster, weights * (right - share)) / weights.sum()
-    per_item = np.bincount(cluster, weights)
+    parts = _by_item(cluster, weights * (right - share)) / weights.sum()
+    per_item = _by_item(cluster, weights)
     items = per_item[per_item > 0]
     most, least = _effective(weights), _effective(items)
     variance = _spread(parts[per_item > 0])
@@ -179,6 +179,11 @@ def _numbered(items: Sequence[str]) -> NDArray[np.intp]:
     """The items as numbers from 0 on."""
     numbers: NDArray[np.intp] = np.unique(np.asarray(items, dtype=object).astype(str), return_inverse=True)[1]
     return numbers
+
+
+def _by_item(cluster: NDArray[np.intp], values: Array, count: int = 0) -> Array:
+    """The sum of each item's values."""
+    return np.bincount(cluster, values, count).astype(np.float64)
 
 
 def _spread(parts: Array) -> float:

@@ -78,7 +78,7 @@ def draw(reader: Queryable, run_id: str, judge_key: str, size: int, annotator: s
            JOIN (SELECT request_hash, any_value(request) AS request FROM turns GROUP BY ALL) t
              ON t.request_hash = c.request_hash
            WHERE c.run_id = ? AND c.judge_key = ? AND c.label IN ('safe', 'unsafe')
-             AND c.benign IS NOT TRUE""",
+             AND c.benign IS NOT TRUE AND NOT c.by_guard""",
         [run_id, judge_key],
     ).rows
     strata: dict[str, list[tuple[str, Candidate]]] = defaultdict(list)
@@ -123,7 +123,7 @@ def labelled(reader: Queryable, run_id: str, judge_key: str) -> list[LabelledRep
            FROM (SELECT DISTINCT ON (request_hash, dialogue_key, annotator) * FROM human_labels
                  ORDER BY recorded_at DESC) h
            JOIN conversations c ON c.request_hash = h.request_hash AND c.dialogue_key = h.dialogue_key
-           WHERE c.run_id = ? AND c.judge_key = ? AND c.benign IS NOT TRUE
+           WHERE c.run_id = ? AND c.judge_key = ? AND c.benign IS NOT TRUE AND NOT c.by_guard
            GROUP BY h.request_hash, h.dialogue_key""",
         [run_id, judge_key],
     ).rows
@@ -150,7 +150,7 @@ def _strata(reader: Queryable, replies: Sequence[tuple[str, str]]) -> tuple[dict
     sizes: Counter[str] = Counter()
     for run_id, judge_key, target_key, length, label, request_hash, dialogue_key in reader.query(
         """SELECT run_id, judge_key, target_key, length, label, request_hash, dialogue_key FROM conversations
-           WHERE label IN ('safe', 'unsafe') AND benign IS NOT TRUE"""
+           WHERE label IN ('safe', 'unsafe') AND benign IS NOT TRUE AND NOT by_guard"""
     ).rows:
         name = _stratum(run_id, judge_key, target_key, length, label)
         sizes[name] += 1

@@ -31,6 +31,9 @@ TABLES: dict[type, str] = {
     rows.StepRow: "steps",
     rows.TurnRow: "turns",
     rows.VerdictRow: "verdicts",
+    rows.ModeratorRow: "run_moderators",
+    rows.AssessmentRow: "assessments",
+    rows.ModerationRow: "moderations",
     rows.BatchRow: "batches",
     rows.BatchRequestRow: "batch_requests",
     rows.HumanLabelRow: "human_labels",
@@ -53,6 +56,21 @@ _COLUMN_COMMENTS = {
     "judge_key": "hash of the judge's identity, rubric and sampling",
     "verdict_hash": "hash of the judge, the reply and the exact messages to the judge",
     "cost_usd": "US dollars; NULL is unknown",
+    "moderator": "key of the target's moderator; NULL without one",
+    "moderator_key": "hash of the guard, its model and what is done about what it says",
+    "guard_key": "hash of the guard's form and its model",
+    "guard": "adapter: the form in which the guard is asked",
+    "assessment_hash": "hash of the guard and of what it was shown: the key of an assessment",
+    "stage": "input: a conversation that waits for its reply; output: one with its reply",
+    "verdict": "safe, controversial, unsafe, unparsed (no answer in its form) or error (could not be asked)",
+    "intervention": "what the moderator made of the turn: none, policy, blocked, replaced, refused, passed, "
+    "unassessed; NULL without a moderator",
+    "model_request_hash": "of a moderated turn the request that the model was asked; NULL if it was not",
+    "action": "what was done about it: none, policy, blocked, replaced, refused, passed or unassessed",
+    "categories": "JSON: the guard's own labels",
+    "scenarios": "JSON: scenarios of the benchmark that the guard's labels stand for",
+    "policy": "the text for the model",
+    "waited_s": "seconds that the reply came later for it",
     "latency_s": "seconds of this attempt, waiting for a permit left out; NULL for a reply of a batch",
     "batch_key": "our name of a batch; NULL for what was asked by itself",
     "refusal_rule": "full_refusal, partial_refusal, safe_redirection or answer, by rules; NULL if blank",
@@ -162,6 +180,13 @@ def _add_verdict_batches(connection: duckdb.DuckDBPyConnection) -> None:
     _comment(connection, "verdicts", "batch_key")
 
 
+def _add_moderators(connection: duckdb.DuckDBPyConnection) -> None:
+    for column in ("intervention", "model_request_hash"):
+        connection.execute(f"ALTER TABLE turns ADD COLUMN IF NOT EXISTS {column} VARCHAR")
+        _comment(connection, "turns", column)
+    _create(connection, rows.ModeratorRow, rows.AssessmentRow, rows.ModerationRow)
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("create tables", _create_tables),
     ("add limit_changes", lambda connection: _create(connection, rows.LimitRow)),
@@ -169,6 +194,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
     ("add refusals and grades", _add_grades),
     ("add human_labels", lambda connection: _create(connection, rows.HumanLabelRow)),
     ("add batches of verdicts", _add_verdict_batches),
+    ("add moderators", _add_moderators),
 )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 __all__ = [
+    "AssessmentRow",
     "BatchRequestRow",
     "BatchRow",
     "DialogueRow",
@@ -17,6 +18,8 @@ __all__ = [
     "ImageRow",
     "JudgeRow",
     "LimitRow",
+    "ModerationRow",
+    "ModeratorRow",
     "Row",
     "RunDialogueRow",
     "RunRow",
@@ -176,6 +179,8 @@ class TurnRow:
     raw: str | None
     batch_key: str | None
     refusal_rule: str | None
+    intervention: str | None = None  # what the moderator made of it; None without one
+    model_request_hash: str | None = None  # of a moderated turn: the request that the model was asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +211,62 @@ class VerdictRow:
     specificity: int | None
     confidence: float | None
     batch_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModeratorRow:
+    """Table `run_moderators`: a moderator that targets of a run have."""
+
+    run_id: str
+    moderator_key: str  # hash of guard_key and settings
+    name: str  # as the user gave it
+    guard: str  # adapter
+    guard_key: str  # hash of the adapter's form and its model: assessments are shared by it
+    identity: str  # provider/model of the guard
+    licence: str
+    settings: str  # JSON
+    prices: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AssessmentRow:
+    """Table `assessments`: one guard's answer on one state of a conversation, every attempt."""
+
+    assessment_hash: str
+    guard_key: str
+    stage: str  # input | output
+    run_id: str
+    session_id: str
+    verdict: str  # safe | controversial | unsafe | unparsed | error
+    intent: str | None
+    categories: str  # JSON: the guard's own labels
+    scenarios: str  # JSON: those of the benchmark that they stand for
+    policy: str | None  # the guard's own
+    confidence: float | None
+    refusal: bool | None
+    raw: str | None
+    error: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost_usd: float | None
+    recorded_at: datetime
+    latency_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModerationRow:
+    """Table `moderations`: an assessment of a turn, and what was done about it."""
+
+    request_hash: str  # of the moderated turn
+    moderator_key: str
+    stage: str
+    turn: int  # the conversation as it stood at this user turn
+    assessment_hash: str
+    guard_key: str
+    action: str  # none | policy | blocked | replaced | refused | passed | unassessed
+    policy: str | None  # what was put before the model
+    waited_s: float
+    recorded_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +317,9 @@ Row = (
     | StepRow
     | TurnRow
     | VerdictRow
+    | ModeratorRow
+    | AssessmentRow
+    | ModerationRow
     | BatchRow
     | BatchRequestRow
     | HumanLabelRow

@@ -209,10 +209,11 @@ def _escalated(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
                SELECT *, string_split(regexp_replace(name, '^chain of ', ''), ', ') AS members
                FROM run_judges
                WHERE run_id = ? AND identity = 'panel/chain'
-           ), replies AS (SELECT DISTINCT run_id, request_hash, dialogue_key FROM steps WHERE run_id = ?
+           ), asked AS (
+               SELECT DISTINCT run_id, judged_hash AS request_hash, dialogue_key FROM replies WHERE run_id = ?
            ), votes AS (
                SELECT c.name, v.request_hash, v.dialogue_key, v.reason, m.label, m.confidence
-               FROM chains c JOIN replies r USING (run_id)
+               FROM chains c JOIN asked r USING (run_id)
                JOIN latest v ON v.judge_key = c.judge_key AND v.request_hash = r.request_hash
                             AND v.dialogue_key = r.dialogue_key
                JOIN run_judges j ON j.run_id = c.run_id AND j.name IN (SELECT unnest(c.members[:-2]))
@@ -248,7 +249,7 @@ def warnings(reader: Queryable, run_id: str) -> list[str]:
     rows = reader.query(
         """SELECT judge, count(*) FILTER (label = 'unsafe'), count(*) FILTER (label = 'safe'),
                   count(*) FILTER (label = 'unscored') FROM conversations
-           WHERE run_id = ? AND judge IS NOT NULL GROUP BY ALL ORDER BY ALL""",
+           WHERE run_id = ? AND judge IS NOT NULL AND NOT by_guard GROUP BY ALL ORDER BY ALL""",
         [run_id],
     ).rows
     for judge, unsafe, safe, unscored in rows:

@@ -162,6 +162,17 @@ class Store:
         """The text of each reply that was observed, by request hash. Reads far more than `observed`."""
         return self._first("text", hashes)
 
+    def judged_as(self, hashes: Sequence[str]) -> dict[str, str]:
+        """Of moderated turns whose reply is the model's own: the hash under which its verdict is kept."""
+        return dict(
+            self._join(
+                "SELECT request_hash, arg_min(model_request_hash, started_at) FROM turns "
+                "SEMI JOIN wanted ON request_hash = hash "
+                f"WHERE intervention IN ('none', 'passed') AND outcome IN {_OBSERVED} GROUP BY request_hash",
+                hashes,
+            )
+        )
+
     def _first(self, column: str, hashes: Sequence[str]) -> dict[str, str]:
         return dict(
             self._join(

@@ -164,6 +164,34 @@ def _judge(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--judge-temperature", type=float, metavar="T", help="(0.6, as published)")
 
 
+def _moderators(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--moderator",
+        action="append",
+        metavar="GUARD[+DO]=WHERE",
+        help="guard round each target, or none; DO is policy, block, output or observe, WHERE as --provider "
+        "or local-model:FOLDER; repeat to compare, with none as the baseline",
+    )
+    parser.add_argument(
+        "--policy-place", choices=("system", "developer", "user"), help="where a policy goes (system)"
+    )
+    parser.add_argument("--policies", metavar="FILE", help="TOML with policies of your own")
+    parser.add_argument(
+        "--on-guard-error",
+        choices=("unassessed", "refuse", "pass"),
+        help="when the guard fails or answers nonsense: no score (the default), a refusal, or no guard",
+    )
+    parser.add_argument("--controversial", choices=("unsafe", "safe"), help="what it counts as (unsafe)")
+    parser.add_argument(
+        "--moderator-turns",
+        choices=("last", "every"),
+        help="every: also assess the conversation as it stood at each turn (last)",
+    )
+    parser.add_argument(
+        "--guard-template", metavar="FILE", help="TOML with the form of a guard that takes one"
+    )
+
+
 def _limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rpm", type=float, metavar="N", help="requests a minute, per account")
     parser.add_argument("--tpm", type=float, metavar="N", help="tokens a minute, per account")
@@ -209,6 +237,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-p", type=float, metavar="P")
     parser.add_argument("--seed", type=int, metavar="N")
     _judge(parser)
+    _moderators(parser)
     _limits(parser)
     parser.add_argument("--min-coverage", type=float, metavar="X", help="below it the status is 1 (0.98)")
     _db(parser)

@@ -77,6 +77,11 @@ class Budget:
             self._mean[key] = mean + (paid - mean) / (_PRIOR + self._seen[key])
         self.release({key: 1})
 
+    def spend(self, key: str, cost_usd: float | None, *, free: bool = False) -> None:
+        """A call has ended for which nothing was set aside by itself; as `landed`, but releases nothing."""
+        self.set_aside({key: 1})
+        self.landed(key, cost_usd, free=free)
+
     def usd(self, calls: Mapping[str, int]) -> float:
         """What these calls, by key, would take at the mean prices so far."""
         return sum(count * self._mean.get(key, 0.0) for key, count in calls.items())

@@ -16,7 +16,7 @@ from safemt_client.prices import batch_prices
 from safemt_client.providers.limits import Stated
 from safemt_client.providers.tokens import CHARACTERS_A_TOKEN, image_tokens
 
-__all__ = ["Estimate", "call_usd", "of_judge", "of_target", "seconds_at"]
+__all__ = ["Estimate", "call_usd", "of_guard", "of_judge", "of_target", "seconds_at"]
 
 _SHORT_REPLY, _LONG_REPLY = 100, 1000
 # Criteria, instructions and the answer of a judge, beside what it judges.
@@ -69,6 +69,30 @@ def of_judge(plan: Plan) -> Estimate:
     return _estimate(plan.verdicts, prompts, completions, prices)
 
 
+def of_guard(plan: Plan, guard_key: str) -> Estimate:
+    """What the assessments of a guard may take, if no two targets have one in common."""
+    calls, prompts, completions = 0, [0, 0], [0, 0]
+    prices: Mapping[str, float] | None = None
+    for row in plan.moderators:
+        if row.guard_key != guard_key:
+            continue
+        prices = None if row.prices is None else json.loads(row.prices)
+        settings = json.loads(row.settings)
+        wanted = set(settings["interventions"])
+        stages = bool(wanted - {"output"} or settings["prefixes"]) + ("output" in wanted)
+        for conversation in (c for c in plan.pending if c.target.moderator == row.moderator_key):
+            length = conversation.dialogue.length
+            earlier = length - 1 if settings["prefixes"] and conversation.target.history == "scripted" else 0
+            count = conversation.turns_left * stages + earlier
+            calls += count
+            for end, reply in enumerate(_reply_range(conversation.target)):
+                turns = conversation.turns_left
+                said = _prompt_tokens(conversation, reply) + turns * _JUDGE_FRAME
+                prompts[end] += round(said / turns * count)
+                completions[end] += count * _JUDGE_ANSWER
+    return _estimate(calls, prompts, completions, prices)
+
+
 def call_usd(estimate: Estimate) -> float | None:
     """US dollars of one call at the high end, None where no price is known."""
     if estimate.usd is None:
@@ -90,6 +114,8 @@ def seconds_at(
     parts = [] if plan.batch else [(target.key, of_target(plan, target)) for target in plan.targets]
     if plan.judge is not None and not plan.judge_batch:
         parts.append((plan.judge.judge_key, of_judge(plan)))
+    guards = dict.fromkeys(row.guard_key for row in plan.moderators)
+    parts += [(guard_key, of_guard(plan, guard_key)) for guard_key in guards]
     for key, estimate in parts:
         account = accounts.get(key, key)
         calls[account] += estimate.calls

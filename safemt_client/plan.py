@@ -21,7 +21,7 @@ from safemt_client.datasets.model import Dataset, Dialogue
 from safemt_client.judges.llm import Subject, Verdict
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.providers.types import Image, Message, Outcome, Request, Sampling, request_hash
-from safemt_client.results.rows import DialogueRow, JudgeRow, RunRow, StepRow, TargetRow
+from safemt_client.results.rows import DialogueRow, JudgeRow, ModeratorRow, RunRow, StepRow, TargetRow
 from safemt_client.results.store import Store
 
 __all__ = [
@@ -42,7 +42,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Target:
-    """The model under evaluation: a provider plus parameters. `sample` counts `--fresh` runs."""
+    """The model under evaluation: a provider plus parameters. `sample` counts `--fresh` runs.
+
+    `moderator` is the key of its moderator, None without one; then `provider` is the name of the model alone.
+    """
 
     name: str
     identity: str
@@ -51,12 +54,19 @@ class Target:
     sampling: Sampling
     sample: int = 0
     prices: Mapping[str, float] | None = None
+    moderator: str | None = None
+    provider: str | None = None
+
+    @property
+    def model_name(self) -> str:
+        """The name of the model alone."""
+        return self.provider or self.name
 
     @cached_property
     def key(self) -> str:
         """Hash of all that decides the replies; the name and the prices are left out."""
         return _digest(
-            [self.identity, self.history, self.images, self.sampling.as_dict(), None, self.sample]
+            [self.identity, self.history, self.images, self.sampling.as_dict(), self.moderator, self.sample]
         )[:16]
 
     def row(self, run_id: str) -> TargetRow:
@@ -69,7 +79,7 @@ class Target:
             self.history,
             self.images,
             json.dumps(self.sampling.as_dict(), sort_keys=True),
-            None,
+            self.moderator,
             self.sample,
             None if self.prices is None else json.dumps(dict(self.prices)),
         )
@@ -97,7 +107,9 @@ class Conversation:
         if self._next is None or self._next[0] != self.turn:
             messages = messages_at(self.dialogue, self.turn, self.target.history, self.replies, self.images)
             request = Request(messages, self.target.sampling)
-            key = request_hash(self.target.identity, request, sample=self.target.sample)
+            key = request_hash(
+                self.target.identity, request, moderator=self.target.moderator, sample=self.target.sample
+            )
             self._next = (self.turn, request, key)
         return self._next[1:]
 
@@ -123,7 +135,8 @@ class Plan:
     `judge` is the one that decides, `members` the judges of a panel.
     With `batch` the pending ones go in batches; `submitted` holds the hashes of requests that are in a
     batch under way already, which is collected either way; with `judge_batch` the verdicts go in batches too.
-    `not_attempted` maps a dialogue's key to the reason why it cannot be sent.
+    `moderators` are those of the targets. `not_attempted` maps a dialogue's key to the reason why it cannot
+    be sent.
     """
 
     run: RunRow
@@ -141,6 +154,7 @@ class Plan:
     batch: bool = False
     submitted: frozenset[str] = frozenset()
     judge_batch: bool = False
+    moderators: tuple[ModeratorRow, ...] = ()
 
     @property
     def requests(self) -> Counter[str]:
@@ -202,6 +216,7 @@ def make_plan(
     store: Store | None,
     batch: bool = False,
     judge_batch: bool = False,
+    moderators: Sequence[ModeratorRow] = (),
 ) -> Plan:
     """Compare what is wanted with what the store holds.
 
@@ -237,6 +252,9 @@ def make_plan(
             for target in targets
         ]
     pending, ended, steps, cached = _walk(conversations, run.run_id, store)
+    if store is not None and moderators:
+        same = store.judged_as([end.request_hash for end in ended])
+        ended = [replace(end, request_hash=same.get(end.request_hash, end.request_hash)) for end in ended]
     unscored = unjudged([(end.request_hash, end.conversation.key) for end in ended], judge, store)
     judgings = _judgings(
         [end for end in ended if (end.request_hash, end.conversation.key) in unscored], store
@@ -260,6 +278,7 @@ def make_plan(
         batch=batch,
         submitted=submitted(pending, judgings, judge, store),
         judge_batch=judge_batch,
+        moderators=tuple(replace(row, run_id=run.run_id) for row in moderators),
     )
 
 
@@ -286,7 +305,7 @@ def _in_order(pending: Sequence[Conversation]) -> tuple[Conversation, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """A conversation one of whose replies is in the store."""
+    """A conversation one of whose replies is in the store, `request_hash` being that of its verdict."""
 
     conversation: Conversation
     messages: tuple[Message, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from safemt_client.plan import Plan
 from safemt_client.providers.errors import InputError
@@ -38,9 +38,14 @@ def prices_of(
     return prices(spec.identity)
 
 
-def check_prices(plan: Plan, settings: RunSettings) -> None:
-    """Refuse a cap on money where a price is unknown, or a price for a model that is not asked."""
-    names = {target.name: target.prices is not None for target in plan.targets}
+def check_prices(plan: Plan, settings: RunSettings, guards: Sequence[str] = ()) -> None:
+    """Refuse a cap on money where a price is unknown, or a price for a model that is not asked.
+
+    `guards` are the names of the models that guards run on.
+    """
+    names = {target.model_name: target.prices is not None for target in plan.targets}
+    unknown = any(row.prices is None for row in plan.moderators)
+    names |= {name: not unknown or name in settings.prices for name in guards}
     judges = plan.members or ((plan.judge,) if plan.judge is not None else ())
     names |= {row.name: row.prices is not None for row in judges}
     for name in settings.prices:
@@ -72,6 +77,9 @@ def spent_of(store: Store, run_id: str) -> float:
         """WITH paid AS (
                SELECT target_key AS who, cost_usd FROM turns
                WHERE run_id = $1 AND (cost_usd IS NOT NULL OR outcome NOT LIKE 'error_%')
+               UNION ALL
+               SELECT guard_key, cost_usd FROM assessments
+               WHERE run_id = $1 AND (cost_usd IS NOT NULL OR verdict <> 'error')
                UNION ALL
                SELECT judge_key, cost_usd FROM verdicts
                WHERE run_id = $1 AND (cost_usd IS NOT NULL

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from safemt_client.budget import money
+from safemt_client.estimate import of_guard
 from safemt_client.providers.types import Outcome, Usage
 from safemt_client.results.text import plain
 
@@ -25,7 +26,7 @@ __all__ = ["Progress", "span"]
 
 _PLAIN_EVERY_S = 30.0
 _LIVE_EVERY_S = 0.25
-_FAILED = (Outcome.ERROR_TRANSIENT, Outcome.ERROR_PERMANENT)
+_FAILED = (Outcome.ERROR_TRANSIENT, Outcome.ERROR_PERMANENT, "error", "unparsed")
 
 
 @dataclass
@@ -71,6 +72,8 @@ class Progress:
             target.key: _Line(target.name, requests[target.key], plan.cached_turns.get(target.key, 0))
             for target in plan.targets
         }
+        for row in plan.moderators:
+            self._lines[row.guard_key] = _Line(f"guard {row.guard}", of_guard(plan, row.guard_key).calls, 0)
         if plan.judge is not None:
             self._lines[plan.judge.judge_key] = _Line(
                 f"judge {plan.judge.name}", plan.verdicts, plan.cached_verdicts

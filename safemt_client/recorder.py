@@ -11,16 +11,20 @@ from safemt_client.conversation import messages_json
 from safemt_client.judges.llm import LLMJudge, Verdict
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.refusal import DECLINING, refusal_of
+from safemt_client.moderator.moderator import ModeratedReply, Moderator
+from safemt_client.moderator.types import Assessment, Stage
 from safemt_client.plan import Conversation, Judging, Plan, Target
 from safemt_client.prices import cost
 from safemt_client.providers.limits import Change
-from safemt_client.providers.types import Reply, Request, Usage
+from safemt_client.providers.types import Reply, Request, Usage, request_hash
 from safemt_client.results.rows import (
+    AssessmentRow,
     BatchRequestRow,
     BatchRow,
     EventRow,
     ImageRow,
     LimitRow,
+    ModerationRow,
     RunDialogueRow,
     StepRow,
     TurnRow,
@@ -59,6 +63,7 @@ class Recorder:
                 *(target.row(run_id) for target in plan.targets),
                 *([plan.judge] if plan.judge is not None else []),
                 *plan.members,
+                *plan.moderators,
                 *(row for row in plan.dialogues if row.dialogue_key not in known),
                 *(
                     RunDialogueRow(run_id, row.dialogue_key, plan.not_attempted.get(row.dialogue_key))
@@ -97,7 +102,9 @@ class Recorder:
             )
         )
 
-    async def save_turn(self, row: TurnRow, conversations: Sequence[Conversation]) -> None:
+    async def save_turn(
+        self, row: TurnRow, conversations: Sequence[Conversation], moderations: Sequence[ModerationRow] = ()
+    ) -> None:
         """A reply that holds for these conversations, with their steps and the images that were sent."""
         images = [
             ImageRow(i.sha256, i.media_type, i.size, i.width, i.height, path)
@@ -110,7 +117,7 @@ class Recorder:
             StepRow(self._run_id, row.target_key, conversation.key, conversation.turn, row.request_hash)
             for conversation in conversations
         ]
-        await self.store.save(row, *steps, *images)
+        await self.store.save(row, *steps, *images, *moderations)
 
     async def save_step(self, target_key: str, request_hash: str, conversation: Conversation) -> None:
         """A conversation takes a reply that is in the store already."""
@@ -156,7 +163,13 @@ class Recorder:
         attempt: int,
         batch_key: str | None = None,
     ) -> TurnRow:
-        """The row of one attempt at a request."""
+        """The row of one attempt at a request; of a moderated one the model's own reply has another row."""
+        action = model_hash = None
+        if isinstance(reply, ModeratedReply):
+            action = reply.action
+            if reply.sent is not None:
+                model_hash = request_hash(target.identity, reply.sent, sample=target.sample)
+            reply = replace(reply, usage=Usage(cost_usd=0.0), raw=None)
         usage = reply.usage
         return TurnRow(
             request_hash=key,
@@ -183,6 +196,53 @@ class Recorder:
             raw=reply.raw,
             batch_key=batch_key,
             refusal_rule=refusal_of(reply.text) if reply.outcome.observed else None,
+            intervention=action,
+            model_request_hash=model_hash,
+        )
+
+    def moderation_rows(self, moderator: Moderator, key: str, reply: ModeratedReply) -> list[ModerationRow]:
+        """What a moderator found of the turn of this hash, and what was done about it."""
+        now = datetime.now(UTC)
+        return [
+            ModerationRow(
+                key,
+                moderator.key,
+                step.stage,
+                step.turn,
+                step.key,
+                moderator.assessor.key,
+                step.action,
+                step.policy,
+                step.waited_s,
+                now,
+            )
+            for step in reply.steps
+        ]
+
+    def assessment_row(
+        self, guard_key: str, key: str, stage: Stage, found: Assessment, prices: Mapping[str, float] | None
+    ) -> AssessmentRow:
+        """The row of one assessment."""
+        return AssessmentRow(
+            key,
+            guard_key,
+            stage,
+            self._run_id,
+            self._session_id,
+            found.verdict,
+            found.intent,
+            json.dumps(found.categories, ensure_ascii=False),
+            json.dumps(found.scenarios, ensure_ascii=False),
+            found.policy,
+            found.confidence,
+            found.refusal,
+            found.raw,
+            found.error,
+            found.usage.prompt_tokens,
+            found.usage.completion_tokens,
+            cost(found.usage, prices),
+            datetime.now(UTC),
+            found.latency_s,
         )
 
     def verdict_rows(

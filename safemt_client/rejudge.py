@@ -29,7 +29,7 @@ from safemt_client.plan import (
 from safemt_client.prices import prices_of
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image, Message, Outcome, Sampling
-from safemt_client.results.rows import DialogueRow, RunRow, StepRow
+from safemt_client.results.rows import DialogueRow, ModeratorRow, RunRow, StepRow
 from safemt_client.results.scores import latest_run
 from safemt_client.results.store import Store
 from safemt_client.screen import finish, show_plan
@@ -98,9 +98,12 @@ def _plan(store: Store, run_id: str, judge: Judge, settings: RunSettings) -> Pla
         ).rows
     )
     targets = tuple(
-        Target(name, identity, history, images, _sampling(sampling), sample, prices and json.loads(prices))
-        for name, identity, history, images, sampling, sample, prices in store.query(
-            "SELECT name, identity, history, images, sampling, sample, prices FROM run_targets "
+        Target(
+            *(name, identity, history, images),
+            *(_sampling(sampling), sample, prices and json.loads(prices), moderator),
+        )
+        for name, identity, history, images, sampling, sample, prices, moderator in store.query(
+            "SELECT name, identity, history, images, sampling, sample, prices, moderator FROM run_targets "
             "WHERE run_id = ?",
             [run_id],
         ).rows
@@ -126,11 +129,11 @@ def _plan(store: Store, run_id: str, judge: Judge, settings: RunSettings) -> Pla
         settings=json.dumps(settings_now, sort_keys=True),
     )
     replies = store.query(
-        """SELECT f.target_key, f.dialogue_key, f.request_hash, f.outcome, f.text, t.request,
+        """SELECT f.target_key, f.dialogue_key, f.judged_hash, f.outcome, f.text, t.request,
                   d.question, d.scenario
            FROM replies f JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) d USING (dialogue_key)
            JOIN (SELECT request_hash, any_value(request) AS request FROM turns GROUP BY ALL) t
-             USING (request_hash)
+             ON t.request_hash = f.judged_hash
            WHERE f.run_id = ?""",
         [run_id],
     ).rows
@@ -165,6 +168,10 @@ def _plan(store: Store, run_id: str, judge: Judge, settings: RunSettings) -> Pla
         steps=steps,
         cached_turns={t.key: sum(1 for step in steps if step.target_key == t.key) for t in targets},
         cached_verdicts=len(done) - len(judgings),
+        moderators=tuple(
+            replace(ModeratorRow(*row), run_id=new_id)
+            for row in _rows(store, ModeratorRow, "run_moderators", run_id)
+        ),
     )
 
 

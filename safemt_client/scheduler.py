@@ -6,6 +6,7 @@ finished, so that an interrupted night leaves whole dialogues; the judge runs be
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,10 @@ from safemt_client.conversation import continues
 from safemt_client.ending import Ending, Listener
 from safemt_client.judges.llm import LLMJudge, Verdict, not_taken, to_be_judged, verdict_of
 from safemt_client.judges.panel import Judge
+from safemt_client.moderation import ModelBeneath, StoredAssessments
+from safemt_client.moderator.assessor import GuardReply
+from safemt_client.moderator.moderator import Moderated, ModeratedReply, Moderator
+from safemt_client.once import Once
 from safemt_client.plan import Conversation, Judging, Plan, Target, judging
 from safemt_client.providers.batches import BatchEndpoint, BatchRefusedError
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
@@ -62,11 +67,13 @@ class Scheduler:
         limits: Limits,
         budget: Budget,
         batches: Mapping[str, BatchEndpoint] | None = None,
+        moderators: Mapping[str, Moderator] | None = None,
         clock: Callable[[], float] = anyio.current_time,
     ) -> None:
         """`providers` maps each target's key to its provider; `limits` holds their accounts.
 
-        `batches` holds the batch endpoint of each target that has one.
+        `batches` holds the batch endpoint of each target that has one, `moderators` its moderator; each of
+        those keeps its assessments in the store from now on.
         """
         self._plan = plan
         self._recorder = Recorder(plan, store, session_id)
@@ -80,8 +87,15 @@ class Scheduler:
         self._ending = Ending()
         self._under_way: set[_Asking] = set()
         self._runners: list[BatchRunner] = []
-        self._being_asked: dict[str, anyio.Event] = {}
-        self._landed: set[str] = set()
+        self._once, self._verdicts = Once(), Once()
+        self._moderators = moderators or {}
+        prices = {
+            row.guard_key: None if row.prices is None else json.loads(row.prices) for row in plan.moderators
+        }
+        for assessor in {moderator.assessor for moderator in self._moderators.values()}:
+            assessor.keeper = StoredAssessments(
+                assessor.key, self._recorder, prices[assessor.key], budget, listener
+            )
 
     async def run(self) -> Ending:
         """Carry out the plan.
@@ -150,6 +164,8 @@ class Scheduler:
                 if self._halted(target.key):
                     return
                 calls = Counter({target.key: conversation.turns_left})
+                if (moderator := self._moderators.get(target.key)) is not None:
+                    calls[moderator.assessor.key] += conversation.turns_left * moderator.most_assessments
                 if self._judge is not None:
                     calls[self._judge.key] += conversation.turns_left
                 if not await self._budget.reserve(calls):
@@ -168,16 +184,12 @@ class Scheduler:
         Conversations that ask the same share one call and its reply, as they would on resume.
         """
         request, key = conversation.next()
-        while (asked := self._being_asked.get(key)) is not None:
-            await asked.wait()
-        if key in self._landed:
-            return await self._shared(target, conversation, request, key, paid)
-        asked = self._being_asked[key] = anyio.Event()
-        try:
+        async with self._once.alone(key):
+            if key in self._once.landed:
+                return await self._shared(target, conversation, request, key, paid)
+            if target.key in self._moderators:
+                return await self._moderated_turn(target, conversation, request, key, group, paid)
             return await self._ask_turn(target, conversation, request, key, group, paid)
-        finally:
-            del self._being_asked[key]
-            asked.set()
 
     async def _shared(
         self, target: Target, conversation: Conversation, request: Request, key: str, paid: Counter[str]
@@ -191,7 +203,8 @@ class Scheduler:
         paid[target.key] -= 1
         self._budget.release({target.key: 1})
         self._listener.landed(target.key, reply.outcome, Usage(), None)
-        return self._advanced(conversation, request, key, reply)
+        judged = store.judged_as([key]).get(key, key) if target.moderator is not None else key
+        return self._advanced(conversation, request, judged, reply)
 
     async def _ask_turn(
         self,
@@ -225,18 +238,60 @@ class Scheduler:
         self._budget.landed(target.key, turn_row.cost_usd, free=not reply.outcome.observed)
         self._listener.landed(target.key, reply.outcome, reply.usage, turn_row.cost_usd)
         if reply.outcome.observed:
-            self._landed.add(key)
+            self._once.landed.add(key)
         return self._advanced(conversation, request, key, reply)
 
-    def _advanced(
-        self, conversation: Conversation, request: Request, key: str, reply: Reply
+    async def _moderated_turn(
+        self,
+        target: Target,
+        conversation: Conversation,
+        request: Request,
+        key: str,
+        group: TaskGroup,
+        paid: Counter[str],
     ) -> Judging | None:
-        """Take a stored reply into its conversation; None when it cannot go on."""
+        """The same under a moderator; the model's own reply and each assessment are stored by themselves."""
+        self._listener.asking(target.key)
+        moderator = self._moderators[target.key]
+
+        def save_later(row: TurnRow) -> None:
+            group.start_soon(self._recorder.store.save, row)
+
+        model = ModelBeneath(
+            target, self._providers[target.key], self._recorder, self._once, self._budget, save_later
+        )
+        try:
+            reply = await self._ask(Moderated(model, moderator), request, None, target.key, group)
+        except TargetStoppedError as error:
+            self._halt(target.key, str(error))
+            reply = None
+        paid[target.key] -= 1
+        self._budget.release({target.key: 1})
+        if not isinstance(reply, ModeratedReply):
+            self._listener.landed(target.key, "abandoned", model.usage, model.cost_usd)
+            return None
+        row = self._recorder.turn_row(target, request, key, reply, 1)
+        rows = self._recorder.moderation_rows(moderator, key, reply)
+        with anyio.CancelScope(shield=True):
+            await self._recorder.save_turn(row, [conversation], rows)
+        self._listener.landed(target.key, reply.outcome, model.usage, model.cost_usd)
+        if reply.outcome.observed:
+            self._once.landed.add(key)
+        own = row.model_request_hash if reply.action in ("none", "passed") else None
+        return self._advanced(conversation, request, own or key, reply)
+
+    def _advanced(
+        self, conversation: Conversation, request: Request, judged: str, reply: Reply
+    ) -> Judging | None:
+        """Take a stored reply into its conversation; None when it cannot go on.
+
+        `judged` is the hash under which its verdict is kept.
+        """
         if not reply.outcome.observed:
             return None
         if conversation.turns_left > 1 and not continues(reply.outcome):
             return None
-        task = judging(conversation, request.messages, reply.outcome, reply.text, key)
+        task = judging(conversation, request.messages, reply.outcome, reply.text, judged)
         conversation.replies.append(reply.text)
         conversation.turn += 1
         return task
@@ -319,18 +374,23 @@ class Scheduler:
         self,
         provider: Provider,
         request: Request,
-        row: Callable[[Reply], TurnRow],
+        row: Callable[[Reply], TurnRow] | None,
         key: str,
         group: TaskGroup,
     ) -> Reply | None:
-        """The provider's reply, None when it was given up while waiting for a retry."""
+        """The provider's reply, None when it was given up while waiting for a retry.
+
+        `row` makes the row of an attempt that will be repeated, unless the provider stores them itself.
+        """
         with anyio.CancelScope() as scope:
             asking = _Asking(scope)
             self._under_way.add(asking)
 
             def on_retry(reply: Reply, wait_s: float) -> None:
-                group.start_soon(self._recorder.store.save, row(reply))
-                self._listener.retrying(key, reply.error or reply.outcome, wait_s)
+                if row is not None:
+                    group.start_soon(self._recorder.store.save, row(reply))
+                whose = "guard: " if isinstance(reply, GuardReply) else ""
+                self._listener.retrying(key, f"{whose}{reply.error or reply.outcome}", wait_s)
                 asking.waits_until = self._clock() + wait_s
                 if self._halted(key):
                     scope.cancel()
@@ -440,6 +500,17 @@ class Scheduler:
                     self._budget.release({judge.key: 1})
 
     async def _judge_reply(self, judge: Judge, task: Judging) -> None:
+        """One verdict. A reply that several targets have in common is judged once."""
+        key = judge.verdict_hash(task.request_hash, task.dialogue_key)
+        async with self._verdicts.alone(key):
+            if key not in self._verdicts.landed:
+                await self._ask_judge(judge, task, key)
+                return
+        self._budget.release({judge.key: 1})
+        self._listener.asking(judge.key)
+        self._listener.landed(judge.key, "shared", Usage(), None)
+
+    async def _ask_judge(self, judge: Judge, task: Judging, key: str) -> None:
         self._listener.asking(judge.key)
         verdict: Verdict | None = None
         asked: dict[str, Verdict] = {}
@@ -472,6 +543,8 @@ class Scheduler:
         rows = self._recorder.verdict_rows(judge, task, verdict)
         with anyio.CancelScope(shield=True):
             await self._recorder.store.save(*rows)
+        if verdict.reason != "judge_error":
+            self._verdicts.landed.add(key)
         usd = _sum_of(rows if isinstance(judge, LLMJudge) else rows[1:])
         free = verdict.reason in ("judge_error", "nothing_to_judge")
         self._budget.landed(judge.key, usd, free=free)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from safemt_client.budget import money
 from safemt_client.ending import Ending
-from safemt_client.estimate import Estimate, of_judge, of_target, seconds_at
+from safemt_client.estimate import Estimate, of_guard, of_judge, of_target, seconds_at
 from safemt_client.plan import Plan, Target
 from safemt_client.prices import spent_of
 from safemt_client.progress import span
@@ -130,6 +130,13 @@ def show_plan(
         say(
             f"  {plain(target.name)}: {estimate.calls} calls to make{_in_batches(plan, target)}, "
             f"{plan.cached_turns.get(target.key, 0)} in the store; {_range(estimate)}"
+        )
+    guards = {row.guard_key: row for row in plan.moderators}
+    for guard_key, row in guards.items():
+        estimates.append(estimate := of_guard(plan, guard_key))
+        say(
+            f"  guard {plain(row.guard)} on {plain(row.identity)} (licence: {plain(row.licence)}): "
+            f"{estimate.calls} assessments at most; {_range(estimate)}"
         )
     if plan.judge is not None:
         estimates.append(estimate := of_judge(plan))

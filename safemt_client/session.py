@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import os
 import signal
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -20,10 +22,14 @@ from safemt_client.budget import Budget
 from safemt_client.datasets import open_dataset
 from safemt_client.datasets.model import Dataset, Dialogue
 from safemt_client.ending import Ending
-from safemt_client.estimate import call_usd, of_judge, of_target
+from safemt_client.estimate import call_usd, of_guard, of_judge, of_target
 from safemt_client.judges.llm import LLMJudge
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.rubric import load_rubric
+from safemt_client.moderation import LOCAL_MODEL, ModeratorSpec, guard_of, moderator_row, parse_moderator
+from safemt_client.moderator.assessor import Assessor
+from safemt_client.moderator.moderator import Moderation, Moderator
+from safemt_client.moderator.policies import load_policies
 from safemt_client.plan import Plan, Target, make_plan, run_fingerprint, select
 from safemt_client.prices import check_prices, prices_of, spent_of, stored_prices
 from safemt_client.progress import Progress
@@ -39,7 +45,7 @@ from safemt_client.settings import RunSettings
 
 __all__ = ["Parts", "open_parts", "plan_run", "run_session", "targets_of"]
 
-_DEMO = ("demo", "demo-judge", "demo-judge-hasty")
+_DEMO = ("demo", "demo-judge", "demo-judge-hasty", "demo-guard")
 _LOCAL_MAX_TOKENS = 1024
 # Everything that decides the replies or the labels is part of a run; these are not.
 _NOT_RESULTS = {
@@ -51,15 +57,22 @@ _NOT_RESULTS = {
 
 
 class Parts:
-    """The providers of a session: one HTTP client, one set of limits, targets and the judge.
+    """The providers of a session: one HTTP client, one set of limits, targets, guards and the judge.
 
-    `providers` and `accounts` are by the key of a target; the judge's account is there too.
+    `providers`, `moderators` and `accounts` are by the key of a target; the accounts of the judge and of the
+    guards are there too, and `guard_prices` is by a guard's key.
     """
 
     def __init__(
-        self, settings: RunSettings, transport: httpx.AsyncBaseTransport, demo_url: str | None
+        self,
+        settings: RunSettings,
+        transport: httpx.AsyncBaseTransport,
+        demo_url: str | None,
+        stack: AsyncExitStack,
     ) -> None:
+        """`stack` closes what is opened on the way, such as a guard in this process."""
         self._settings = settings
+        self._stack = stack
         self._transport = transport
         self._demo_url = demo_url
         self.limits = Limits(
@@ -74,6 +87,10 @@ class Parts:
         self.accounts: dict[str, str] = {}
         self.judge_names: dict[str, str] = {}
         self.judge_specs: dict[str, ProviderSpec] = {}
+        self.moderators: dict[str, Moderator] = {}
+        self.guard_prices: dict[str, Mapping[str, float] | None] = {}
+        self.guard_specs: dict[str, ProviderSpec] = {}
+        self._local_models: dict[str, Provider] = {}
 
     def spec(self, name: str, base_url: str | None) -> ProviderSpec:
         """Resolve a name; the demo's names lead to the endpoint of this session."""
@@ -126,24 +143,111 @@ class Parts:
         self.accounts[panel.key] = self.accounts[members[0].key]
         return panel
 
+    async def moderators_of_settings(self) -> list[Moderator | None]:
+        """The moderators of the settings, None for `none`; guards on the same model share their assessments.
+
+        Raises:
+            InputError: a guard, its provider or its files are not there.
+        """
+        settings = self._settings
+        specs = [None if text == "none" else parse_moderator(text) for text in settings.moderator or ["none"]]
+        heads = Counter(spec.head for spec in specs if spec is not None)
+        policies = load_policies(settings.policies)
+        assessors: dict[str, Assessor] = {}
+        found: list[Moderator | None] = []
+        for spec in specs:
+            if spec is None:
+                found.append(None)
+                continue
+            guard = guard_of(spec, settings.guard_template)
+            assessor = Assessor(guard, await self._guard_provider(spec))
+            assessor = assessors.setdefault(assessor.key, assessor)
+            moderation = Moderation(
+                spec.interventions,
+                policies,
+                place=settings.policy_place,
+                on_error=settings.on_guard_error,
+                controversial=settings.controversial == "unsafe",
+                prefixes=settings.moderator_turns == "every",
+            )
+            name = spec.head if heads[spec.head] == 1 else spec.name
+            found.append(Moderator(name, assessor, moderation))
+        keys = [None if moderator is None else moderator.key for moderator in found]
+        if len(set(keys)) < len(keys):
+            raise InputError("--moderator: two of them do the same: leave one out")
+        return found
+
+    async def _guard_provider(self, spec: ModeratorSpec) -> Provider:
+        """What the guard is asked through; what it costs and its account are noted by the assessor's key."""
+        provider, prices, account = await self._open_guard(spec)
+        key = Assessor(guard_of(spec, self._settings.guard_template), provider).key
+        self.guard_prices[key] = prices
+        self.accounts[key] = account
+        return provider
+
+    async def _open_guard(self, spec: ModeratorSpec) -> tuple[Provider, Mapping[str, float] | None, str]:
+        settings, free = self._settings, {"input": 0.0, "output": 0.0}
+        if spec.guard == "profanity":
+            from safemt_client.moderator.classifier import LocalClassifier
+
+            classifier = await LocalClassifier.load()
+            return classifier, free, classifier.identity
+        if spec.provider is None:
+            raise InputError(
+                f"--moderator {spec.name}: say where it runs: {spec.name}=MODEL@http://HOST:PORT/v1, "
+                f"{spec.name}=VENDOR/MODEL or {spec.name}=local-model:FOLDER"
+            )
+        if spec.provider.startswith(LOCAL_MODEL):
+            from safemt_client.moderator.local import LocalModel
+
+            path = spec.provider.removeprefix(LOCAL_MODEL)
+            if path not in self._local_models:
+                model = await LocalModel.load(path)
+                self._local_models[path] = await self._stack.enter_async_context(model)
+            return self._local_models[path], free, "this machine"
+        resolved = self.spec(spec.provider, None)
+        self.guard_specs[resolved.name] = resolved
+        account = self.limits.account_of(resolved.account)
+        if spec.guard == "openai-moderation":
+            from safemt_client.moderator.moderation_endpoint import ModerationEndpoint
+
+            endpoint = ModerationEndpoint(
+                model=resolved.model,
+                base_url=resolved.base_url or "",
+                api_key=resolved.api_key,
+                transport=self._transport,
+                identity=resolved.identity,
+                limiter=self.limits.for_account(resolved.account),
+                max_wait_s=settings.max_wait,
+                attempt_timeout_s=settings.attempt_timeout,
+                turn_timeout_s=settings.turn_timeout,
+            )
+            return endpoint, free, account
+        return self.provider(resolved), prices_of(resolved, settings), account
+
 
 @asynccontextmanager
 async def open_parts(settings: RunSettings) -> AsyncIterator[Parts]:
     """The parts of a session, with the demo endpoint running if one of the names is the demo's."""
     async with AsyncExitStack() as stack:
         demo_url = None
-        if {*_DEMO} & {*settings.provider, *settings.judge_names}:
+        guards = (parse_moderator(text).provider for text in settings.moderator or () if text != "none")
+        if {*_DEMO} & {*settings.provider, *settings.judge_names, *guards}:
             from safemt_client.demo.endpoint import serve_demo
 
             demo_url = await stack.enter_async_context(serve_demo())
         transport = await stack.enter_async_context(make_transport())
-        yield Parts(settings, transport, demo_url)
+        yield Parts(settings, transport, demo_url, stack)
 
 
-def targets_of(settings: RunSettings, parts: Parts, store: Store | None) -> list[Target]:
-    """The targets of the settings; with `--fresh` under a sample index that is new or unfinished."""
+async def targets_of(settings: RunSettings, parts: Parts, store: Store | None) -> list[Target]:
+    """The targets of the settings: each model under each moderator.
+
+    With `--fresh` under a sample index that is new or unfinished.
+    """
     targets: list[Target] = []
-    for name in settings.provider:
+    moderators = await parts.moderators_of_settings()
+    for name, moderator in itertools.product(settings.provider, moderators):
         spec = parts.spec(name, settings.base_url)
         local = spec.identity.startswith("local/")
         sampling = Sampling(
@@ -153,14 +257,20 @@ def targets_of(settings: RunSettings, parts: Parts, store: Store | None) -> list
             seed=settings.seed,
         )
         target = Target(name, spec.identity, settings.history, settings.images, sampling)
+        if moderator is not None:
+            called = f"{name} + {moderator.name}"
+            target = replace(target, name=called, provider=name, moderator=moderator.key)
         if any(target.key == other.key for other in targets):
             raise InputError(f"--provider {name}: named twice with the same settings: leave one out")
         targets.append(target)
     if settings.fresh and store is not None:
         sample = _fresh_sample(store, targets)
         targets = [replace(target, sample=sample) for target in targets]
+    by_key = {moderator.key: moderator for moderator in moderators if moderator is not None}
     for target in targets:
-        spec = parts.spec(target.name, settings.base_url)
+        spec = parts.spec(target.model_name, settings.base_url)
+        if target.moderator is not None:
+            parts.moderators[target.key] = by_key[target.moderator]
         provider = parts.providers[target.key] = parts.provider(spec)
         if (endpoint := parts.batch_endpoint(spec, provider)) is not None:
             parts.batches[target.key] = endpoint
@@ -230,6 +340,8 @@ async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> 
             "--batch: in live history each turn needs the reply before it: leave --batch out, "
             "or take --history scripted"
         )
+    if settings.batch and settings.moderator and set(settings.moderator) != {"none"}:
+        raise InputError("--batch: a moderator looks at each turn as it comes: leave out one of the two")
     if dataset.live_only and settings.history != "live":
         raise InputError(f"{settings.data}: has no scripted assistant turns: add --history live")
     unknown = set(settings.scenario or ()) - {d.scenario for d in dataset.dialogues}
@@ -251,7 +363,7 @@ async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> 
     if store is not None and not settings.new_run:
         _same_data(store, dataset, results)
     judge = parts.judge()
-    targets = targets_of(settings, parts, store)
+    targets = await targets_of(settings, parts, store)
     if unused := parts.limits.unused():
         raise InputError(
             f"[accounts.{unused[0]}]: nothing of this run asks it; "
@@ -267,7 +379,9 @@ async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> 
         targets=[
             replace(
                 target,
-                prices=prices_of(parts.spec(target.name, settings.base_url), settings, snapshot, target.key),
+                prices=prices_of(
+                    parts.spec(target.model_name, settings.base_url), settings, snapshot, target.key
+                ),
             )
             for target in targets
         ],
@@ -280,8 +394,12 @@ async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> 
         batch=settings.batch,
         # The judges of a panel are asked one after the other.
         judge_batch=settings.batch and judge is not None and judge.key in parts.batches,
+        moderators=[
+            moderator_row(moderator, run_id, parts.guard_prices[moderator.assessor.key])
+            for moderator in dict.fromkeys(parts.moderators.values())
+        ],
     )
-    check_prices(plan, settings)
+    check_prices(plan, settings, list(parts.guard_specs))
     return plan, judge
 
 
@@ -313,6 +431,8 @@ async def run_session(
     estimates = {target.key: of_target(plan, target) for target in plan.targets if settings.max_cost}
     if plan.judge is not None and settings.max_cost:
         estimates[plan.judge.judge_key] = of_judge(plan)
+    if settings.max_cost:
+        estimates |= {row.guard_key: of_guard(plan, row.guard_key) for row in plan.moderators}
     first = {key: call_usd(estimate) or 0.0 for key, estimate in estimates.items()}
     progress = Progress(plan, console, quiet=settings.quiet, spent_before=spent, cap_usd=settings.max_cost)
     scheduler = Scheduler(
@@ -325,6 +445,7 @@ async def run_session(
         limits=parts.limits,
         budget=Budget(settings.max_cost, spent=spent, first=first),
         batches=parts.batches,
+        moderators=parts.moderators,
     )
     # The plan lives to the end: the collector need not walk through it again and again.
     gc.freeze()

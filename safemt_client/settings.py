@@ -52,6 +52,13 @@ class RunSettings(BaseModel):
     judge_sees: Literal["reply", "question", "dialogue", "image"] | None = None
     judge_logprobs: bool = False
     judge_temperature: float = Field(0.6, ge=0, le=2)
+    moderator: list[str] | None = None
+    policy_place: Literal["system", "developer", "user"] = "system"
+    policies: str | None = None
+    on_guard_error: Literal["unassessed", "refuse", "pass"] = "unassessed"
+    controversial: Literal["unsafe", "safe"] = "unsafe"
+    moderator_turns: Literal["last", "every"] = "last"
+    guard_template: str | None = None
     rpm: float | None = Field(None, gt=0)
     tpm: float | None = Field(None, gt=0)
     max_concurrency: int | None = Field(None, ge=1, le=10_000)
@@ -145,7 +152,7 @@ def load_settings(flags: Mapping[str, Any], config: Path | None) -> RunSettings:
                 name: _underscored(table) if isinstance(table, dict) else table
                 for name, table in accounts.items()
             }
-    for name in ("provider", "judge"):
+    for name in ("provider", "judge", "moderator"):
         if isinstance(given.get(name), str):
             given[name] = [given[name]]
     given |= {name: value for name, value in flags.items() if value is not None}

@@ -180,6 +180,8 @@ def test_a_store_from_before_batches_is_brought_up_to_date(tmp_path: Path) -> No
             "DROP TABLE batches",
             "DROP TABLE human_labels",
             "DROP TABLE batch_requests",
+            *(f"DROP TABLE {table}" for table in ("run_moderators", "assessments", "moderations")),
+            *(f"ALTER TABLE turns DROP COLUMN {name}" for name in ("intervention", "model_request_hash")),
             "ALTER TABLE turns DROP COLUMN batch_key",
             "ALTER TABLE turns ALTER latency_s SET NOT NULL",
             "ALTER TABLE turns DROP COLUMN refusal_rule",

@@ -1,0 +1,121 @@
+"""A guard and the model that it runs on: one conversation in, one assessment out, each asked for once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
+
+import anyio
+
+from safemt_client.moderator.types import Assessment, Guard, NotAssessableError, Stage
+from safemt_client.providers.errors import TargetStoppedError
+from safemt_client.providers.types import Message, Observer, Provider, Reply
+
+__all__ = ["Assessor", "GuardReply", "Keeper", "assessment_hash", "reply_as"]
+
+R = TypeVar("R", bound=Reply)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardReply(Reply):
+    """An attempt at the guard, not at the model."""
+
+
+class Keeper(Protocol):
+    """Where assessments are kept, so that none is asked for twice."""
+
+    def find(self, key: str) -> Assessment | None:
+        """The assessment of this hash, None if there is none yet."""
+        ...
+
+    async def keep(self, key: str, stage: Stage, assessment: Assessment) -> None:
+        """Keep an assessment; errors too, though `find` does not give them back."""
+        ...
+
+
+class _Nothing:
+    """Keeps nothing."""
+
+    def find(self, key: str) -> Assessment | None:
+        return None
+
+    async def keep(self, key: str, stage: Stage, assessment: Assessment) -> None:
+        pass
+
+
+def assessment_hash(guard_key: str, messages: Sequence[Message], stage: Stage) -> str:
+    """SHA-256 over the guard on its model and what it is shown; images enter by the hash of their bytes."""
+    shown = [[m.role, m.text, [image.sha256 for image in m.images]] for m in messages]
+    content = json.dumps([guard_key, stage, shown], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+class Assessor:
+    """A guard on a model. Shared between tasks, and between the moderators that use it."""
+
+    def __init__(self, guard: Guard, provider: Provider, keeper: Keeper | None = None) -> None:
+        self.guard = guard
+        self.provider = provider
+        self.keeper: Keeper = keeper or _Nothing()
+        self._asked: dict[str, anyio.Event] = {}
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the guard's form and its model: all that decides an assessment."""
+        content = [self.guard.key, self.provider.identity]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+    async def assess(
+        self, messages: Sequence[Message], stage: Stage, on_retry: Observer | None = None
+    ) -> tuple[str, Assessment]:
+        """The guard's answer on a conversation, with its hash. The same conversation is asked about once.
+
+        A failure of the guard's endpoint is an assessment `error`, not an exception.
+
+        Raises:
+            TargetStoppedError: the guard cannot be asked any more.
+        """
+        card = self.guard.card
+        shown = messages if card.sees_images else [replace(message, images=()) for message in messages]
+        key = assessment_hash(self.key, shown, stage)
+        while (other := self._asked.get(key)) is not None:
+            await other.wait()
+        if (found := self.keeper.find(key)) is not None:
+            return key, found
+        done = self._asked[key] = anyio.Event()
+        try:
+            found = await self._ask(shown, stage, on_retry)
+            with anyio.CancelScope(shield=True):
+                await self.keeper.keep(key, stage, found)
+            return key, found
+        finally:
+            del self._asked[key]
+            done.set()
+
+    async def _ask(self, messages: Sequence[Message], stage: Stage, on_retry: Observer | None) -> Assessment:
+        def retrying(reply: Reply, wait_s: float) -> None:
+            if on_retry is not None:
+                on_retry(reply_as(GuardReply, reply), wait_s)
+
+        try:
+            reply = await self.provider.ask(self.guard.request(messages, stage), retrying)
+        except NotAssessableError as error:
+            return Assessment("error", error=str(error))
+        except TargetStoppedError as error:
+            raise TargetStoppedError(f"guard {self.guard.card.name}: {error}") from None
+        if reply.outcome.observed:
+            found = self.guard.parse(reply, stage)
+        else:
+            found = Assessment("error", error=reply.error)
+        raw = found.raw or reply.text or None
+        return replace(found, usage=reply.usage, latency_s=reply.latency_s, raw=raw)
+
+
+def reply_as(kind: type[R], reply: Reply, **more: Any) -> R:
+    """A reply as one of a subclass, with that one's own fields."""
+    common = {entry.name: getattr(reply, entry.name) for entry in fields(Reply)}
+    return kind(**common, **more)

@@ -1,0 +1,38 @@
+"""ChatShield, the benchmark's own moderator. Its prompt and its answer's form are not published.
+
+Until they are, a template file says both; without one the project's own template is used, which the model was
+not trained on.
+"""
+
+from __future__ import annotations
+
+from safemt_client.moderator.guards.llm import TemplateGuard
+from safemt_client.moderator.guards.template import load_template
+from safemt_client.moderator.types import Card
+
+__all__ = ["CARD", "ChatShield"]
+
+CARD = Card(
+    name="chatshield",
+    title="ChatShield",
+    model="HappyCorpse/ChatShield",
+    licence="not checked",
+    source="https://huggingface.co/HappyCorpse/ChatShield",
+    sees_images=True,
+    stages=("input",),
+    labels=("safe", "controversial", "unsafe"),
+    unconfirmed="the prompt and the form of the answer are not published: the default is that of the guard "
+    "`llm`, and a template file replaces it; that it sees pictures, and assesses only what the user is "
+    "after, is assumed",
+)
+
+
+class ChatShield(TemplateGuard):
+    """Asked by a template file, or by the built-in template.
+
+    Raises:
+        InputError: the file cannot be read, or its shape is wrong.
+    """
+
+    def __init__(self, template: str | None = None) -> None:
+        super().__init__(CARD, load_template(template))

@@ -1,0 +1,296 @@
+"""A moderator: a guard that watches a conversation, and what is done about what it finds.
+
+A moderated reply is made of an assessment and of a model's reply. Nothing fails open: a guard that fails, or
+answers nonsense, is never taken for one that says `safe`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, Literal
+
+import anyio
+
+from safemt_client.moderator.assessor import Assessor, reply_as
+from safemt_client.moderator.policies import Policies
+from safemt_client.moderator.types import Assessment, Stage
+from safemt_client.providers.errors import SafemtError
+from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.types import Message, Observer, Outcome, Provider, Reply, Request, Usage
+
+__all__ = [
+    "INTERVENTIONS",
+    "Action",
+    "Intervention",
+    "Moderated",
+    "ModeratedReply",
+    "Moderation",
+    "Moderator",
+    "OnGuardError",
+    "PolicyPlace",
+    "Step",
+]
+
+Intervention = Literal["policy", "block", "output", "observe"]
+INTERVENTIONS: tuple[Intervention, ...] = ("policy", "block", "output", "observe")
+"""What is done about an unsafe conversation. `policy`: a policy is put before the model. `block`: it gets a
+fixed refusal instead of a call. `output`: the reply is assessed too, and an unsafe one replaced. `observe`:
+nothing."""
+
+PolicyPlace = Literal["system", "developer", "user"]
+"""Where a policy goes: a system message, a developer message, or before the text of the last user message."""
+
+OnGuardError = Literal["unassessed", "refuse", "pass"]
+"""What a turn comes to that the guard could not assess: no score, a refusal, or as if there were no guard."""
+
+Action = Literal["none", "policy", "blocked", "replaced", "refused", "passed", "unassessed"]
+"""What came of an assessment. `refused` and `passed` are those of a failed one; `none`: the model went on."""
+
+_REFUSAL = "I can't help with that."
+
+
+@dataclass(frozen=True, slots=True)
+class Moderation:
+    """The settings of a moderator: all that decides what is done about an assessment.
+
+    With `controversial` a verdict of that name counts as unsafe. `prefixes` assesses the conversation as it
+    stood at each earlier user turn too, beside the rest and without consequence: when is it noticed first?
+    """
+
+    interventions: frozenset[Intervention]
+    policies: Policies
+    place: PolicyPlace = "system"
+    on_error: OnGuardError = "unassessed"
+    controversial: bool = True
+    prefixes: bool = False
+    refusal: str = _REFUSAL
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able, for the moderator's key and for the store."""
+        return {
+            "interventions": sorted(self.interventions),
+            "policies": self.policies.hash if "policy" in self.interventions else None,
+            "place": self.place if "policy" in self.interventions else None,
+            "on_error": self.on_error,
+            "controversial": self.controversial,
+            "prefixes": self.prefixes,
+            "refusal": self.refusal,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One assessment of a turn: of the conversation up to user turn `turn`, and what was done about it.
+
+    `policy` is the text that was put before the model, `waited_s` the time that the reply came later for it.
+    """
+
+    turn: int
+    stage: Stage
+    key: str
+    assessment: Assessment
+    action: Action
+    policy: str | None = None
+    waited_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModeratedReply(Reply):
+    """A reply that a moderator stands behind; `sent` is what the model was asked, None if it was not."""
+
+    steps: tuple[Step, ...] = ()
+    action: Action = "none"
+    sent: Request | None = None
+
+
+class Moderator:
+    """A guard on a model, and what is done about what it says. Shared between tasks."""
+
+    def __init__(self, name: str, assessor: Assessor, moderation: Moderation) -> None:
+        self.name = name
+        self.assessor = assessor
+        self.moderation = moderation
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the guard, its model and the settings: what decides a moderated reply beside the model."""
+        content = [self.assessor.key, self.moderation.as_dict()]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def most_assessments(self) -> int:
+        """Assessments of one turn at most, those of earlier turns left out."""
+        wanted = self.moderation.interventions
+        return bool(wanted - {"output"} or self.moderation.prefixes) + ("output" in wanted)
+
+    def unsafe(self, assessment: Assessment) -> bool:
+        """Whether something is to be done about this assessment."""
+        bad = ("unsafe", "controversial") if self.moderation.controversial else ("unsafe",)
+        return assessment.verdict in bad
+
+    def policy_for(self, assessment: Assessment) -> str:
+        """The policy for the model: the guard's own, or that of the scenarios that it names."""
+        return assessment.policy or self.moderation.policies.text_for(assessment.scenarios)
+
+
+@dataclass
+class _Watch:
+    """Assessments without consequence, made beside the rest: what they found, or what stopped the guard."""
+
+    steps: list[Step] = field(default_factory=list)
+    stopped: SafemtError | None = None
+
+
+class Moderated:
+    """A provider with a moderator round it; itself a `Provider`."""
+
+    def __init__(self, provider: Provider, moderator: Moderator) -> None:
+        self._provider = provider
+        self._moderator = moderator
+
+    @property
+    def identity(self) -> str:
+        """Provider and model with the moderator."""
+        return f"{self._provider.identity}+{self._moderator.key}"
+
+    @property
+    def limiter(self) -> AccountLimiter:
+        """The limiter of the model's account."""
+        return self._provider.limiter
+
+    async def ask(self, request: Request, on_retry: Observer | None = None) -> ModeratedReply:
+        """Assess, ask the model, assess what it says, as the moderator is set; see `Provider.ask`.
+
+        Raises:
+            TargetStoppedError: the model or the guard cannot be asked any more.
+        """
+        moderator, wanted = self._moderator, self._moderator.moderation.interventions
+        acts = bool(wanted & {"policy", "block"})
+        watch = _Watch()
+        async with anyio.create_task_group() as group:
+            turns = _user_turns(request.messages)
+            if moderator.moderation.prefixes:
+                for turn, end in enumerate(turns[:-1], start=1):
+                    group.start_soon(self._watch, request.messages[: end + 1], turn, watch, on_retry)
+            if not acts and ("observe" in wanted or moderator.moderation.prefixes):
+                group.start_soon(self._watch, request.messages, len(turns), watch, on_retry)
+            try:
+                reply = await self._moderate(request, len(turns), acts, on_retry)
+            except SafemtError as error:
+                # Told outside, so that it comes as itself and not in a group.
+                watch.stopped = error
+                group.cancel_scope.cancel()
+            answered = time.perf_counter()
+        if watch.stopped is not None:
+            raise watch.stopped
+        # The reply is here; what the watch still took is added to its own time.
+        late = time.perf_counter() - answered
+        watched = [
+            replace(step, waited_s=late if place == 0 else 0.0) for place, step in enumerate(watch.steps)
+        ]
+        return replace(reply, steps=(*watched, *reply.steps))
+
+    async def _watch(
+        self, messages: Sequence[Message], turn: int, watch: _Watch, on_retry: Observer | None
+    ) -> None:
+        try:
+            key, found = await self._moderator.assessor.assess(messages, "input", on_retry)
+        except SafemtError as error:
+            watch.stopped = error
+            return
+        watch.steps.append(Step(turn, "input", key, found, "none"))
+
+    async def _moderate(
+        self, request: Request, turn: int, acts: bool, on_retry: Observer | None
+    ) -> ModeratedReply:
+        moderator = self._moderator
+        steps: list[Step] = []
+        sent = request
+        action: Action = "none"
+        if acts:
+            begin = time.perf_counter()
+            key, found = await moderator.assessor.assess(request.messages, "input", on_retry)
+            policy = None
+            action = self._action(found, "blocked")
+            if action == "blocked" and "block" not in moderator.moderation.interventions:
+                action, policy = "policy", moderator.policy_for(found)
+                sent = replace(
+                    request, messages=_with_policy(request.messages, policy, moderator.moderation.place)
+                )
+            waited = time.perf_counter() - begin
+            steps.append(Step(turn, "input", key, found, action, policy, waited))
+            if action in ("blocked", "refused", "unassessed"):
+                return self._instead(found, action, tuple(steps), None, waited)
+        reply = await self._provider.ask(sent, on_retry)
+        if "output" in moderator.moderation.interventions and reply.outcome in _SAID and reply.text.strip():
+            begin = time.perf_counter()
+            said = (*request.messages, Message("assistant", reply.text))
+            key, found = await moderator.assessor.assess(said, "output", on_retry)
+            after = self._action(found, "replaced")
+            steps.append(Step(turn, "output", key, found, after, None, time.perf_counter() - begin))
+            if after in ("replaced", "refused", "unassessed"):
+                return self._instead(found, after, tuple(steps), sent, reply.latency_s)
+            action = action if after == "none" else after
+        return reply_as(ModeratedReply, reply, steps=tuple(steps), action=action, sent=sent)
+
+    def _action(self, found: Assessment, unsafe: Action) -> Action:
+        if found.verdict in ("unparsed", "error"):
+            failed: Mapping[OnGuardError, Action] = {
+                "unassessed": "unassessed",
+                "refuse": "refused",
+                "pass": "passed",
+            }
+            return failed[self._moderator.moderation.on_error]
+        return unsafe if self._moderator.unsafe(found) else "none"
+
+    def _instead(
+        self, found: Assessment, action: Action, steps: tuple[Step, ...], sent: Request | None, took_s: float
+    ) -> ModeratedReply:
+        """What stands in the place of a reply: a refusal, or that the turn could not be assessed."""
+        name = self._moderator.name
+        labels = f" ({', '.join(found.categories)})" if found.categories else ""
+        common: dict[str, Any] = {
+            "usage": Usage(cost_usd=0.0),
+            "started_at": datetime.now(UTC),
+            "latency_s": took_s,
+            "steps": steps,
+            "action": action,
+            "sent": sent,
+        }
+        if action == "unassessed":
+            why = found.error or "its answer is not in its form"
+            # A failed guard may answer another time; one that answers nonsense says so again.
+            outcome = Outcome.ERROR_TRANSIENT if found.verdict == "error" else Outcome.ERROR_PERMANENT
+            return ModeratedReply(outcome, error=f"unassessed: guard {name}: {why}", **common)
+        why = (
+            f"{found.verdict}{labels}"
+            if action != "refused"
+            else f"could not assess: {found.error or found.verdict}"
+        )
+        text = self._moderator.moderation.refusal
+        return ModeratedReply(Outcome.REFUSED_BY_GUARD, text=text, error=f"guard {name}: {why}", **common)
+
+
+_SAID = (Outcome.ANSWERED, Outcome.TRUNCATED)
+
+
+def _user_turns(messages: Sequence[Message]) -> list[int]:
+    """The places of the user's messages."""
+    return [place for place, message in enumerate(messages) if message.role == "user"]
+
+
+def _with_policy(messages: tuple[Message, ...], policy: str, place: PolicyPlace) -> tuple[Message, ...]:
+    if place == "user":
+        last = _user_turns(messages)[-1]
+        told = replace(messages[last], text=f"[{policy}]\n\n{messages[last].text}")
+        return (*messages[:last], told, *messages[last + 1 :])
+    if place == "system" and messages and messages[0].role == "system":
+        # Many templates take one system message only.
+        return (replace(messages[0], text=f"{messages[0].text}\n\n{policy}"), *messages[1:])
+    return (Message(place, policy), *messages)

@@ -1,0 +1,99 @@
+"""What a guard says of a conversation, and what an adapter for a guard must know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from safemt_client.providers.types import Message, Reply, Request, Usage
+
+__all__ = ["Assessment", "Card", "Guard", "GuardVerdict", "NotAssessableError", "Stage"]
+
+GuardVerdict = Literal["safe", "controversial", "unsafe", "unparsed", "error"]
+"""`unparsed`: the guard answered, but not in its form; `error`: it could not be asked. Neither is `safe`."""
+
+Stage = Literal["input", "output"]
+"""What is assessed: `input`, a conversation that the user's message ends; `output`, one that a reply ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """A guard's answer on one state of a conversation.
+
+    `categories` are the guard's own labels, `scenarios` those of the benchmark that they stand for (empty
+    where none does). `intent` is what the guard takes the user to be after and `policy` what it hands the
+    model, where it says so. `confidence` is its probability of the verdict, `refusal` whether it takes the
+    reply for one; `raw` is its own text. `error` says why there is no verdict.
+    """
+
+    verdict: GuardVerdict
+    intent: str | None = None
+    categories: tuple[str, ...] = ()
+    scenarios: tuple[str, ...] = ()
+    policy: str | None = None
+    confidence: float | None = None
+    refusal: bool | None = None
+    raw: str | None = None
+    error: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    latency_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a user should know of a guard before relying on it.
+
+    `model` is the published model that the adapter's form belongs to, `licence` its licence and `source` the
+    page that documents the form; `sees_images` and `stages` say what it can be shown. `unconfirmed` says
+    what of the form could not be confirmed there, None if all of it was.
+    """
+
+    name: str
+    title: str
+    model: str
+    licence: str
+    source: str
+    sees_images: bool
+    stages: tuple[Stage, ...]
+    labels: tuple[str, ...]
+    unconfirmed: str | None = None
+
+
+class NotAssessableError(Exception):
+    """The guard cannot be asked about this conversation: the stage is not its own, or there is no picture.
+
+    The message is one line; the caller records the state as `error`.
+    """
+
+
+class Guard(Protocol):
+    """An adapter: the form in which one kind of guard is asked, and how its answer is read.
+
+    Adapters hold no state of a conversation, so that they can be shared between tasks.
+    """
+
+    @property
+    def card(self) -> Card:
+        """The guard's card."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """Hash of all in the adapter that decides an answer: prompt, categories, sampling."""
+        ...
+
+    def request(self, messages: Sequence[Message], stage: Stage) -> Request:
+        """What is sent to the guard's model about this conversation.
+
+        Raises:
+            NotAssessableError: the guard cannot be asked about it.
+        """
+        ...
+
+    def parse(self, reply: Reply, stage: Stage) -> Assessment:
+        """What an observed reply amounts to; anything but the documented form is `unparsed`.
+
+        Leaves `usage` and `latency_s` to the caller.
+        """
+        ...

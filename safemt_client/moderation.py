@@ -1,0 +1,243 @@
+"""Moderators in a run: what `--moderator` names, what is known of assessments, and the model beneath."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from safemt_client.budget import Budget
+from safemt_client.ending import Listener
+from safemt_client.moderator.moderator import INTERVENTIONS, Intervention, Moderator
+from safemt_client.moderator.types import Assessment, Guard, Stage
+from safemt_client.once import Once
+from safemt_client.plan import Target
+from safemt_client.providers.errors import InputError, TargetStoppedError
+from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.types import Observer, Outcome, Provider, Reply, Request, Usage, request_hash
+from safemt_client.recorder import Recorder
+from safemt_client.results.rows import ModeratorRow, TurnRow
+
+__all__ = [
+    "LOCAL_MODEL",
+    "ModelBeneath",
+    "ModeratorSpec",
+    "StoredAssessments",
+    "guard_of",
+    "moderator_row",
+    "parse_moderator",
+]
+
+LOCAL_MODEL = "local-model:"
+"""What a guard's provider begins with where it is a model in this process: then a folder or a hub's name."""
+
+_ALIASES = {
+    "demo-guard": ("llm", "demo-guard"),
+    "openai-moderation": ("openai-moderation", "openai/omni-moderation-latest"),
+}
+# Guards that hand the model a policy of their own; the others are used to block.
+_GIVE_POLICIES = ("llm", "chatshield")
+
+
+@dataclass(frozen=True, slots=True)
+class ModeratorSpec:
+    """What a name after `--moderator` stands for; `head` is the name without the provider.
+
+    `provider` is None where the guard has one of its own, or where it is missing.
+    """
+
+    name: str
+    head: str
+    guard: str
+    interventions: frozenset[Intervention]
+    provider: str | None
+
+
+def parse_moderator(text: str) -> ModeratorSpec:
+    """Read `GUARD[+INTERVENTION...][=PROVIDER]`.
+
+    Raises:
+        InputError: it is not of that form.
+    """
+    head, _, provider = text.partition("=")
+    name, *wanted = head.split("+")
+    guard, own = _ALIASES.get(name, (name, ""))
+    unknown = [word for word in wanted if word not in INTERVENTIONS]
+    if not name or unknown:
+        raise InputError(
+            f"--moderator {text!r}: write GUARD+INTERVENTION=PROVIDER, with {', '.join(INTERVENTIONS)}"
+        )
+    given = [word for word in INTERVENTIONS if word in wanted]
+    default: Intervention = "policy" if guard in _GIVE_POLICIES else "block"
+    return ModeratorSpec(text, head, guard, frozenset(given or [default]), provider or own or None)
+
+
+def guard_of(spec: ModeratorSpec, template: str | None) -> Guard:
+    """The adapter; `template` is the file of `--guard-template`, for those that take one.
+
+    Raises:
+        InputError: there is no such guard, or the template cannot be used.
+    """
+    if spec.guard == "profanity":
+        from safemt_client.moderator.classifier import ClassifierGuard
+
+        return ClassifierGuard()
+    from safemt_client.moderator.guards import GUARDS, build_guard
+
+    takes = template is not None and spec.guard in GUARDS and "template" in GUARDS[spec.guard].options
+    return build_guard(spec.guard, template=template if takes else None)
+
+
+def moderator_row(moderator: Moderator, run_id: str, prices: Mapping[str, float] | None) -> ModeratorRow:
+    """The row of table `run_moderators`."""
+    moderation, card = moderator.moderation, moderator.assessor.guard.card
+    policies = f"{moderation.policies.name} {moderation.policies.version}"
+    return ModeratorRow(
+        run_id,
+        moderator.key,
+        moderator.name,
+        card.name,
+        moderator.assessor.key,
+        moderator.assessor.provider.identity,
+        card.licence,
+        json.dumps(moderation.as_dict() | {"policies": policies}, sort_keys=True),
+        None if prices is None else json.dumps(dict(prices)),
+    )
+
+
+class StoredAssessments:
+    """A `Keeper`: the assessments of one guard, from the store and for it."""
+
+    def __init__(
+        self,
+        guard_key: str,
+        recorder: Recorder,
+        prices: Mapping[str, float] | None,
+        budget: Budget,
+        listener: Listener,
+    ) -> None:
+        self._guard_key = guard_key
+        self._recorder = recorder
+        self._prices = prices
+        self._budget = budget
+        self._listener = listener
+        self._known = _known(recorder, guard_key)
+
+    def find(self, key: str) -> Assessment | None:
+        """The assessment of this hash, None if there is none yet."""
+        return self._known.get(key)
+
+    async def keep(self, key: str, stage: Stage, assessment: Assessment) -> None:
+        """Save an assessment and what it cost."""
+        guard = self._guard_key
+        row = self._recorder.assessment_row(guard, key, stage, assessment, self._prices)
+        await self._recorder.store.save(row)
+        self._budget.spend(guard, row.cost_usd, free=assessment.verdict == "error")
+        self._listener.asking(guard)
+        self._listener.landed(guard, assessment.verdict, assessment.usage, row.cost_usd)
+        if assessment.verdict != "error":
+            self._known[key] = assessment
+
+
+def _known(recorder: Recorder, guard_key: str) -> dict[str, Assessment]:
+    rows = recorder.store.query(
+        """SELECT assessment_hash, verdict, intent, categories, scenarios, policy, confidence, refusal
+           FROM assessments WHERE guard_key = ? AND verdict <> 'error'
+           QUALIFY row_number() OVER (PARTITION BY assessment_hash ORDER BY recorded_at) = 1""",
+        [guard_key],
+    ).rows
+    return {
+        key: Assessment(
+            verdict,
+            intent,
+            tuple(json.loads(categories)),
+            tuple(json.loads(scenarios)),
+            policy,
+            confidence,
+            refusal,
+        )
+        for key, verdict, intent, categories, scenarios, policy, confidence, refusal in rows
+    }
+
+
+class ModelBeneath:
+    """The model beneath a moderator, for one turn: a `Provider` whose replies are stored as its own.
+
+    What was put before the model decides the reply, and not why it was put there. So a reply is kept under
+    the hash of what was sent: the same model without a moderator, or under another one, takes it and nothing
+    is paid twice. `usage` and `cost_usd` are what this turn has paid for.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        provider: Provider,
+        recorder: Recorder,
+        once: Once,
+        budget: Budget,
+        save_later: Callable[[TurnRow], Any],
+    ) -> None:
+        self._target = target
+        self._provider = provider
+        self._recorder = recorder
+        self._once = once
+        self._budget = budget
+        self._save_later = save_later
+        self.usage = Usage()
+        self.cost_usd: float | None = 0.0
+
+    @property
+    def identity(self) -> str:
+        """Provider and model."""
+        return self._provider.identity
+
+    @property
+    def limiter(self) -> AccountLimiter:
+        """The limiter of the account."""
+        return self._provider.limiter
+
+    async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
+        """The reply to this request, from the store where it holds one."""
+        key = request_hash(self._target.identity, request, sample=self._target.sample)
+        async with self._once.alone(key):
+            known = await anyio.to_thread.run_sync(self._stored, key)
+            return known or await self._ask(request, key, on_retry)
+
+    def _stored(self, key: str) -> Reply | None:
+        store = self._recorder.store
+        if (outcome := store.observed([key]).get(key)) is None:
+            return None
+        return Reply(Outcome(outcome), text=store.texts([key])[key], usage=Usage(cost_usd=0.0))
+
+    async def _ask(self, request: Request, key: str, on_retry: Observer | None) -> Reply:
+        attempts = 0
+
+        def row(reply: Reply) -> TurnRow:
+            nonlocal attempts
+            attempts += 1
+            return self._recorder.turn_row(self._target, request, key, reply, attempts)
+
+        def retrying(reply: Reply, wait_s: float) -> None:
+            self._save_later(row(reply))
+            if on_retry is not None:
+                on_retry(reply, wait_s)
+
+        try:
+            reply = await self._provider.ask(request, retrying)
+        except TargetStoppedError as error:
+            if isinstance(error.reply, Reply):
+                await self._keep(row(error.reply), error.reply)
+            raise TargetStoppedError(str(error)) from None
+        await self._keep(row(reply), reply)
+        if reply.outcome.observed:
+            self._once.landed.add(key)
+        return reply
+
+    async def _keep(self, row: TurnRow, reply: Reply) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._recorder.store.save(row)
+        self._budget.spend(self._target.key, row.cost_usd, free=not reply.outcome.observed)
+        self.usage, self.cost_usd = reply.usage, row.cost_usd
