@@ -17,7 +17,14 @@ from scipy import special
 from safemt_client.results.metrics import wilson
 from safemt_client.results.statistics import Interval
 
-__all__ = ["JudgeErrors", "corrected", "judge_errors", "prediction_powered", "rogan_gladen"]
+__all__ = [
+    "JudgeErrors",
+    "clustered_share",
+    "corrected",
+    "judge_errors",
+    "prediction_powered",
+    "rogan_gladen",
+]
 
 Array = NDArray[np.float64]
 
@@ -52,10 +59,10 @@ def judge_errors(
     """
     w = np.ones(len(judge)) if weights is None else weights
     right = (judge == human).astype(np.float64)
-    cluster = _numbered(items)
+    names = np.asarray(items, dtype=str)
 
     def share(chosen: NDArray[np.bool_]) -> tuple[Interval, float]:
-        return _share(right[chosen], w[chosen], cluster[chosen])
+        return clustered_share(right[chosen], w[chosen], names[chosen])
 
     sensitivity, unsafe = share(human == 1)
     specificity, safe = share(human == 0)
@@ -151,33 +158,36 @@ def prediction_powered(
     )
 
 
-def _share(right: Array, weights: Array, cluster: NDArray[np.intp]) -> tuple[Interval, float]:
+def clustered_share(
+    right: Array, weights: Array, items: Sequence[str] | NDArray[np.str_]
+) -> tuple[Interval, float]:
     """A weighted share with its interval, and how many independent labels it is worth.
 
-    The effective number is that of which a plain share would have the variance between items, with the
-    correction for few of them. Source: E. Korn and B. Graubard, Survey Methodology 24 (1998), 193-201. It is
-    at most that of the weights alone, and at least that of items whose replies are all judged alike, which
-    also stands where nothing varies.
+    `right` is 1 or 0 for each reply, `items` its item. The effective number is that of which a plain share
+    would have the variance between items, with the correction for few of them. Source: E. Korn and
+    B. Graubard, Survey Methodology 24 (1998), 193-201. It is at most that of the weights alone, and at least
+    that of items whose replies are all judged alike, which also stands where nothing varies.
     """
     if not len(right):
         return Interval(float("nan"), 0.0, 1.0, True), 0.0
+    cluster = _numbered(items)
     share = float((right * weights).sum() / weights.sum())
     parts = _by_item(cluster, weights * (right - share)) / weights.sum()
     per_item = _by_item(cluster, weights)
-    items = per_item[per_item > 0]
-    most, least = _effective(weights), _effective(items)
+    seen = per_item[per_item > 0]
+    most, least = _effective(weights), _effective(seen)
     variance = _spread(parts[per_item > 0])
     count = least
-    if variance > 0 and len(items) > 1:
-        factor = (_quantile(len(right), 0.95) / _quantile(len(items), 0.95)) ** 2
+    if variance > 0 and len(seen) > 1:
+        factor = (_quantile(len(right), 0.95) / _quantile(len(seen), 0.95)) ** 2
         count = min(most, max(least, share * (1 - share) / variance * factor))
     low, high = wilson(share * count, count)
     return Interval(share, low, high, count < 10), count
 
 
-def _numbered(items: Sequence[str]) -> NDArray[np.intp]:
+def _numbered(items: Sequence[str] | NDArray[np.str_]) -> NDArray[np.intp]:
     """The items as numbers from 0 on."""
-    numbers: NDArray[np.intp] = np.unique(np.asarray(items, dtype=object).astype(str), return_inverse=True)[1]
+    numbers: NDArray[np.intp] = np.unique(np.asarray(items, dtype=str), return_inverse=True)[1]
     return numbers
 
 

@@ -15,13 +15,12 @@ from safemt_client.judges.agreement import cohen_kappa, krippendorff_alpha, with
 from safemt_client.results.correction import corrected, judge_errors, prediction_powered
 from safemt_client.results.human import LabelledReply, labelled
 from safemt_client.results.metrics import ROUNDS, wilson
+from safemt_client.results.pairs import compared
 from safemt_client.results.reader import Queryable
 from safemt_client.results.statistics import (
     Interval,
     bootstrap_weights,
-    holm,
     interval_of,
-    paired,
     safety_index_interval,
     trend,
 )
@@ -104,70 +103,25 @@ def corrections(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
 
 
 def differences(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
-    """Of each two targets under each judge: ASR of the second minus the first, on the items that both have.
+    """Of each two targets under each judge, on the items that both have: see `pairs.compared`.
 
-    By number of user turns, and by scenario over all lengths with items resampled; p by McNemar's exact test
-    for a length, corrected by Holm's method over the lengths of the pair. A scenario holds an item once for
-    each length, so its p is that of items whose number of unsafe replies differs, by the sign test, corrected
-    over the scenarios.
+    Under moderators there are many pairs: those that differ in the moderator alone are in `effects`.
     """
     tables: dict[str, dict[str, dict[tuple[str, int], float]]] = defaultdict(lambda: defaultdict(dict))
     scenario_of: dict[str, str] = {}
     for judge, target, item, length, scenario, label in reader.query(
         """SELECT judge, target, item_id, length, scenario, label FROM conversations
-           WHERE run_id = ? AND label IN ('safe', 'unsafe') AND benign IS NOT TRUE
+           WHERE run_id = ? AND label IN ('safe', 'unsafe') AND benign IS NOT TRUE AND moderator IS NULL
            ORDER BY judge, target, item_id, length""",
         [run_id],
     ).rows:
         tables[judge][target][item, length] = _value(label)
         scenario_of[item] = scenario or "unknown"
-    moderated = {
-        row[0]
-        for row in reader.query(
-            "SELECT name FROM run_targets WHERE run_id = ? AND moderator IS NOT NULL", [run_id]
-        ).rows
-    }
-    found = []
-    for judge, targets in tables.items():
-        for (first, a), (second, b) in itertools.combinations(targets.items(), 2):
-            # Moderators make many pairs: `compare` has those that differ in the moderator alone.
-            if first in moderated or second in moderated:
-                continue
-            both = [key for key in a if key in b]
-            groups: dict[tuple[str, str | int], list[tuple[str, int]]] = defaultdict(list)
-            for item, length in both:
-                groups["length", length].append((item, length))
-                groups["scenario", scenario_of[item]].append((item, length))
-            rows = [
-                {"by": by, "value": value} | _difference(keys, a, b) for (by, value), keys in groups.items()
-            ]
-            for by in ("length", "scenario"):
-                mine = [row for row in rows if row["by"] == by]
-                for row, p in zip(mine, holm([row["p"] for row in mine]), strict=True):
-                    row["p_holm"] = p
-            rows.sort(key=lambda row: (row["by"], row["value"]))
-            found.append({"judge": judge, "first": first, "second": second, "rows": rows})
-    return found
-
-
-def _difference(
-    keys: Sequence[tuple[str, int]], a: Mapping[tuple[str, int], float], b: Mapping[tuple[str, int], float]
-) -> dict[str, Any]:
-    """Paired by item: each item's mean over the lengths that both have."""
-    items: dict[str, list[float]] = defaultdict(list)
-    for key in keys:
-        items[key[0]].append(b[key] - a[key])
-    change = np.array([sum(values) / len(values) for values in items.values()])
-    worse, better = int((change > 0).sum()), int((change < 0).sum())
-    result = paired(np.where(change < 0, 1.0, 0.0), np.where(change > 0, 1.0, 0.0))
-    if worse + better:
-        again = bootstrap_weights(len(change)) @ change / len(change)
-        interval = interval_of(float(change.mean()), again, small=result.difference.small)
-    else:
-        interval = result.difference
-    return {"items": len(change), "only_first": better, "only_second": worse, "p": result.p} | {
-        "difference": asdict(interval)
-    }
+    return [
+        {"judge": judge, "first": first, "second": second, "rows": compared(a, b, scenario_of)}
+        for judge, targets in tables.items()
+        for (first, a), (second, b) in itertools.combinations(targets.items(), 2)
+    ]
 
 
 def reached(reader: Queryable, run_id: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from safemt_client.results.effects_report import print_effects
 from safemt_client.results.metrics import SMALL_EVENTS, SMALL_ITEMS, wilson
 from safemt_client.results.reader import Queryable
 from safemt_client.results.scores import as_dict, latest_run
@@ -40,6 +41,7 @@ def report(reader: Queryable, run_id: str | None, console: Console) -> None:
     _trends(found["trends"], console)
     _reached(found, console)
     _differences(found["differences"], console)
+    print_effects(found["effects"], console, full=False)
     _pivot("ASR by scenario", "scenario", found["asr_by_scenario"], console)
     _pivot("ASR by method", "method", found["asr_by_method"], console)
     _refusals(found["refusals"], console)

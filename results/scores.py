@@ -12,9 +12,18 @@ from safemt_client.providers.errors import InputError
 from safemt_client.results.metrics import ROUNDS, SafetyIndex, safety_index
 from safemt_client.results.reader import Queryable
 
-__all__ = ["MIN_COVERAGE", "IndexResult", "as_dict", "deciding_judge", "index_of", "latest_run", "warnings"]
+__all__ = [
+    "MIN_COVERAGE",
+    "IndexResult",
+    "as_dict",
+    "deciding_judge",
+    "index_of",
+    "latest_run",
+    "warnings",
+    "without_nan",
+]
 
-_INFERRED = ("asr_by_turn_reached", "trends", "differences", "corrections", "agreement")
+_INFERRED = ("asr_by_turn_reached", "trends", "differences", "effects", "corrections", "agreement")
 _MANY, _MOST_UNSCORED = 20, 0.02
 MIN_COVERAGE = 0.98
 """Below this share of scored replies in a round, no Safety Index is given."""
@@ -185,16 +194,16 @@ def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
         "warnings": warnings(reader, run_id),
         "spend": table("spend", "who, session_id"),
     }
-    cleaned: dict[str, Any] = _without_nan(found)
+    cleaned: dict[str, Any] = without_nan(found)
     return cleaned
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """JSON has no NaN: what cannot be told is null."""
     if isinstance(value, dict):
-        return {name: _without_nan(inner) for name, inner in value.items()}
+        return {name: without_nan(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_without_nan(inner) for inner in value]
+        return [without_nan(inner) for inner in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
@@ -232,12 +241,14 @@ def _escalated(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
 
 
 def _inferences(reader: Queryable, run_id: str) -> dict[str, Any]:
+    from safemt_client.results.effects import effects
     from safemt_client.results.inference import agreement, corrections, differences, reached, trends
 
     return {
         "asr_by_turn_reached": reached(reader, run_id),
         "trends": trends(reader, run_id),
         "differences": differences(reader, run_id),
+        "effects": effects(reader, run_id),
         "corrections": corrections(reader, run_id),
         "agreement": agreement(reader, run_id),
     }

@@ -21,6 +21,7 @@ __all__ = [
     "Paired",
     "Trend",
     "bootstrap_weights",
+    "change_interval",
     "cluster_asr",
     "holm",
     "interval_of",
@@ -151,8 +152,7 @@ def paired(a: Array, b: Array, weights: Array | None = None, level: float = 0.95
 
     The test is McNemar's, exact: under no difference each item that is unsafe under one condition alone is
     as likely to be so under the other. Sources: Q. McNemar, Psychometrika 12 (1947), 153-157, exact by the
-    binomial distribution; the interval resamples items, or, where no item differs, is that of Wilson's
-    upper bound on how many could.
+    binomial distribution; the interval is that of `change_interval`.
     """
     both = ~np.isnan(a) & ~np.isnan(b)
     first, second = a[both], b[both]
@@ -162,16 +162,28 @@ def paired(a: Array, b: Array, weights: Array | None = None, level: float = 0.95
     if not items:
         return Paired(0, 0, 0, Interval(float("nan"), float("nan"), float("nan"), True), 1.0)
     change = second - first
-    estimate = float(change.mean())
     small = items < SMALL_ITEMS or only_a + only_b < SMALL_EVENTS
-    if only_a + only_b == 0:
-        bound = never_seen(items, level)
-        difference = Interval(0.0, -bound, bound, small)
-    else:
-        used = bootstrap_weights(items) if weights is None else weights[:, both]
-        again = (used @ change) / used.sum(axis=1)
-        difference = interval_of(estimate, again, level=level, small=small)
+    if weights is not None:
+        weights = weights[:, both]
+    difference = change_interval(change, weights, level=level, small=small)
     return Paired(items, only_a, only_b, difference, mcnemar(only_a, only_b))
+
+
+def change_interval(
+    change: Array, weights: Array | None = None, *, level: float = 0.95, small: bool = False
+) -> Interval:
+    """The mean of the items' changes (each between -1 and 1), items resampled.
+
+    Where all items change alike resampling shows nothing: then it is that of a share of items that may do
+    anything else, as large as Wilson's bound for what was never seen.
+    """
+    estimate = float(change.mean())
+    if np.ptp(change) < 1e-12:
+        unseen = never_seen(len(change), level)
+        alike = (1 - unseen) * estimate
+        return Interval(estimate, max(-1.0, alike - unseen), min(1.0, alike + unseen), small)
+    used = bootstrap_weights(len(change)) if weights is None else weights
+    return interval_of(estimate, (used @ change) / used.sum(axis=1), level=level, small=small)
 
 
 def never_seen(items: int, level: float = 0.95) -> float:

@@ -17,10 +17,11 @@ from safemt_client.providers.errors import InputError, SafemtError
 
 __all__ = ["main"]
 
-_COMMANDS = ("run", "report", "sql", "runs", "judge", "label", "export", "data")
+_COMMANDS = ("run", "report", "compare", "sql", "runs", "judge", "label", "export", "data")
 _EPILOG = """commands (run is the default one):
   run      ask targets, judge and score; the same command resumes
   report   print the scores of a run
+  compare  what each moderator does: the same dialogues with and without it
   sql      ask the store a question, also while a run goes on
   runs     list the runs of a store
   judge    judge a stored run again, without asking the target
@@ -67,6 +68,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
     return {
         "run": commands.run,
         "report": commands.report,
+        "compare": commands.compare,
         "sql": commands.sql,
         "runs": commands.runs,
         "judge": commands.judge,
@@ -92,6 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     _db(report)
     report.add_argument("--run", metavar="ID", help="run id (default: the latest)")
     report.add_argument("--json", action="store_true", help="machine-readable")
+
+    compare = commands.add_parser("compare", help="what each moderator of a run does, pair by pair")
+    _db(compare)
+    compare.add_argument("--run", metavar="ID", help="run id (default: the latest)")
+    compare.add_argument("--json", action="store_true", help="machine-readable")
 
     sql = commands.add_parser("sql", help="ask the store a question")
     sql.add_argument("query", help="one read-only SQL statement; docs/sql.md lists the views")

@@ -19,7 +19,7 @@ from safemt_client.results.text import plain
 if TYPE_CHECKING:
     from safemt_client.settings import RunSettings
 
-__all__ = ["data", "export", "judge", "label", "report", "run", "runs", "sql"]
+__all__ = ["compare", "data", "export", "judge", "label", "report", "run", "runs", "sql"]
 
 _DEFAULT_DB = Path("safemt.duckdb")
 _NOT_SETTINGS = ("command", "config")
@@ -77,6 +77,30 @@ def report(arguments: argparse.Namespace) -> int:
             print(json.dumps(reports.as_dict(reader, arguments.run), indent=2, default=str, allow_nan=False))
         else:
             reports.report(reader, arguments.run, Console())
+    return 0
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Print what each moderator of a run does, pair by pair."""
+    from safemt_client.providers.errors import InputError
+    from safemt_client.results.effects import effects
+    from safemt_client.results.effects_report import print_effects
+    from safemt_client.results.reader import open_reader
+    from safemt_client.results.scores import deciding_judge, latest_run, without_nan
+
+    with open_reader(arguments.db or _DEFAULT_DB) as reader:
+        run_id = latest_run(reader, arguments.run)
+        found = effects(reader, run_id)
+        decides = deciding_judge(reader, run_id)
+    if not found:
+        raise InputError(
+            f"run {run_id}: has no model both with a moderator and without: "
+            "run it with --moderator none beside the others"
+        )
+    if arguments.json:
+        print(json.dumps(without_nan(found), indent=2, default=str, allow_nan=False))
+    else:
+        print_effects([row for row in found if row["judge_key"] == decides], Console(), full=True)
     return 0
 
 

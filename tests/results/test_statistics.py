@@ -91,6 +91,10 @@ def test_a_difference_is_over_the_items_that_both_have() -> None:
     assert none.p == 1
     # No item differs among a hundred: nearly four in a hundred still could.
     assert none.difference.low == pytest.approx(-0.037, abs=1e-3)
+    # All of twenty got worse: that none of them could have stayed is not shown.
+    every = paired(np.zeros(20), np.ones(20)).difference
+    assert every.estimate == every.high == 1.0
+    assert every.low == pytest.approx(1 - 2 * 1.96**2 / (20 + 1.96**2), abs=1e-3)
     empty = paired(np.array([NAN]), np.array([1.0]))
     assert (empty.items, empty.p) == (0, 1.0)
 
