@@ -100,7 +100,9 @@ def _added(effect: dict[str, Any]) -> list[str]:
 
 def _table(effect: dict[str, Any]) -> Table:
     title = f"ASR without and with the moderator of {escape(plain(effect['target']))} (%), same items"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
     table.add_column("", min_width=10)
     for name in ("items", "without", "with", "difference (95 %)", "better/\nworse", "p\n(Holm)"):
         table.add_column(name, justify="right", no_wrap=True)
