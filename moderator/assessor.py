@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
@@ -13,7 +13,7 @@ import anyio
 
 from safemt_client.moderator.types import Assessment, Guard, NotAssessableError, Stage
 from safemt_client.providers.errors import TargetStoppedError
-from safemt_client.providers.types import Message, Observer, Provider, Reply
+from safemt_client.providers.types import Message, Observer, Provider, Reply, Usage
 
 __all__ = ["Assessor", "GuardReply", "Keeper", "assessment_hash", "reply_as"]
 
@@ -54,6 +54,14 @@ def assessment_hash(guard_key: str, messages: Sequence[Message], stage: Stage) -
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+@dataclass(eq=False)
+class _Asked:
+    """An assessment under way; `found` stays None where its asker gave up."""
+
+    done: anyio.Event = field(default_factory=anyio.Event)
+    found: Assessment | None = None
+
+
 class Assessor:
     """A guard on a model. Shared between tasks, and between the moderators that use it."""
 
@@ -61,7 +69,7 @@ class Assessor:
         self.guard = guard
         self.provider = provider
         self.keeper: Keeper = keeper or _Nothing()
-        self._asked: dict[str, anyio.Event] = {}
+        self._asked: dict[str, _Asked] = {}
 
     @cached_property
     def key(self) -> str:
@@ -74,7 +82,8 @@ class Assessor:
     ) -> tuple[str, Assessment]:
         """The guard's answer on a conversation, with its hash. The same conversation is asked about once.
 
-        A failure of the guard's endpoint is an assessment `error`, not an exception.
+        A failure of the guard's endpoint is an assessment `error`, not an exception; who waited for the same
+        answer takes it too, instead of waiting for another failure.
 
         Raises:
             TargetStoppedError: the guard cannot be asked any more.
@@ -83,18 +92,21 @@ class Assessor:
         shown = messages if card.sees_images else [replace(message, images=()) for message in messages]
         key = assessment_hash(self.key, shown, stage)
         while (other := self._asked.get(key)) is not None:
-            await other.wait()
-        if (found := self.keeper.find(key)) is not None:
-            return key, found
-        done = self._asked[key] = anyio.Event()
+            await other.done.wait()
+            if other.found is not None:
+                return key, other.found
+        if (known := self.keeper.find(key)) is not None:
+            return key, known
+        asked = self._asked[key] = _Asked()
         try:
             found = await self._ask(shown, stage, on_retry)
             with anyio.CancelScope(shield=True):
                 await self.keeper.keep(key, stage, found)
+            asked.found = found
             return key, found
         finally:
             del self._asked[key]
-            done.set()
+            asked.done.set()
 
     async def _ask(self, messages: Sequence[Message], stage: Stage, on_retry: Observer | None) -> Assessment:
         def retrying(reply: Reply, wait_s: float) -> None:
@@ -104,7 +116,7 @@ class Assessor:
         try:
             reply = await self.provider.ask(self.guard.request(messages, stage), retrying)
         except NotAssessableError as error:
-            return Assessment("error", error=str(error))
+            return Assessment("error", error=str(error), usage=Usage(cost_usd=0.0))
         except TargetStoppedError as error:
             raise TargetStoppedError(f"guard {self.guard.card.name}: {error}") from None
         if reply.outcome.observed:

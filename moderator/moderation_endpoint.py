@@ -73,7 +73,7 @@ class ModerationEndpoint(Endpoint):
                 error=reply.error and self._redact(reply.error),
                 raw=reply.raw and self._redact(reply.raw),
             )
-        text = response.body.decode("utf-8", "replace")
+        text = self._redact(response.body.decode("utf-8", "replace"))
         return Reply(
             Outcome.ANSWERED,
             text=text,

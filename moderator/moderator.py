@@ -20,7 +20,7 @@ import anyio
 from safemt_client.moderator.assessor import Assessor, reply_as
 from safemt_client.moderator.policies import Policies
 from safemt_client.moderator.types import Assessment, Stage
-from safemt_client.providers.errors import SafemtError
+from safemt_client.providers.errors import PermitStoppedError, SafemtError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.types import Message, Observer, Outcome, Provider, Reply, Request, Usage
 
@@ -35,6 +35,10 @@ __all__ = [
     "OnGuardError",
     "PolicyPlace",
     "Step",
+    "policy_after",
+    "policy_before",
+    "user_turns",
+    "with_policy",
 ]
 
 Intervention = Literal["policy", "block", "output", "observe"]
@@ -138,6 +142,49 @@ class Moderator:
         """The policy for the model: the guard's own, or that of the scenarios that it names."""
         return assessment.policy or self.moderation.policies.text_for(assessment.scenarios)
 
+    def action_for(self, assessment: Assessment, unsafe: Action) -> Action:
+        """What comes of an assessment; `unsafe` is what is done about an unsafe one."""
+        if assessment.verdict in ("unparsed", "error"):
+            return _FAILED[self.moderation.on_error]
+        return unsafe if self.unsafe(assessment) else "none"
+
+    async def on_input(
+        self, messages: Sequence[Message], turn: int, on_retry: Observer | None = None
+    ) -> Step:
+        """Assess a conversation before the model is asked, and say what is done: a block, or a policy.
+
+        Raises:
+            TargetStoppedError: the guard cannot be asked any more.
+        """
+        begin = time.perf_counter()
+        key, found = await self.assessor.assess(messages, "input", on_retry)
+        policy = None
+        action = self.action_for(found, "blocked")
+        if action == "blocked" and "block" not in self.moderation.interventions:
+            action, policy = "policy", self.policy_for(found)
+        return Step(turn, "input", key, found, action, policy, _waited(begin, found))
+
+    async def on_output(
+        self, messages: Sequence[Message], turn: int, on_retry: Observer | None = None
+    ) -> Step:
+        """Assess a conversation that the model's reply ends, and say whether the reply is replaced.
+
+        Raises:
+            TargetStoppedError: the guard cannot be asked any more.
+        """
+        begin = time.perf_counter()
+        key, found = await self.assessor.assess(messages, "output", on_retry)
+        return Step(
+            turn, "output", key, found, self.action_for(found, "replaced"), None, _waited(begin, found)
+        )
+
+
+_FAILED: Mapping[OnGuardError, Action] = {
+    "unassessed": "unassessed",
+    "refuse": "refused",
+    "pass": "passed",
+}
+
 
 @dataclass
 class _Watch:
@@ -174,7 +221,7 @@ class Moderated:
         acts = bool(wanted & {"policy", "block"})
         watch = _Watch()
         async with anyio.create_task_group() as group:
-            turns = _user_turns(request.messages)
+            turns = user_turns(request.messages)
             if moderator.moderation.prefixes:
                 for turn, end in enumerate(turns[:-1], start=1):
                     group.start_soon(self._watch, request.messages[: end + 1], turn, watch, on_retry)
@@ -185,7 +232,9 @@ class Moderated:
             except SafemtError as error:
                 # Told outside, so that it comes as itself and not in a group.
                 watch.stopped = error
-                group.cancel_scope.cancel()
+                # When the session ends, what is in flight lands.
+                if not isinstance(error, PermitStoppedError):
+                    group.cancel_scope.cancel()
             answered = time.perf_counter()
         if watch.stopped is not None:
             raise watch.stopped
@@ -214,40 +263,25 @@ class Moderated:
         sent = request
         action: Action = "none"
         if acts:
-            begin = time.perf_counter()
-            key, found = await moderator.assessor.assess(request.messages, "input", on_retry)
-            policy = None
-            action = self._action(found, "blocked")
-            if action == "blocked" and "block" not in moderator.moderation.interventions:
-                action, policy = "policy", moderator.policy_for(found)
-                sent = replace(
-                    request, messages=_with_policy(request.messages, policy, moderator.moderation.place)
-                )
-            waited = time.perf_counter() - begin
-            steps.append(Step(turn, "input", key, found, action, policy, waited))
+            step = await moderator.on_input(request.messages, turn, on_retry)
+            steps.append(step)
+            action = step.action
+            if step.policy is not None:
+                place = moderator.moderation.place
+                sent = replace(request, messages=with_policy(request.messages, step.policy, place))
             if action in ("blocked", "refused", "unassessed"):
-                return self._instead(found, action, tuple(steps), None, waited)
+                return self._instead(step.assessment, action, tuple(steps), None, step.waited_s)
         reply = await self._provider.ask(sent, on_retry)
         if "output" in moderator.moderation.interventions and reply.outcome in _SAID and reply.text.strip():
-            begin = time.perf_counter()
             said = (*request.messages, Message("assistant", reply.text))
-            key, found = await moderator.assessor.assess(said, "output", on_retry)
-            after = self._action(found, "replaced")
-            steps.append(Step(turn, "output", key, found, after, None, time.perf_counter() - begin))
+            step = await moderator.on_output(said, turn, on_retry)
+            steps.append(step)
+            after = step.action
             if after in ("replaced", "refused", "unassessed"):
-                return self._instead(found, after, tuple(steps), sent, reply.latency_s)
-            action = action if after == "none" else after
+                return self._instead(step.assessment, after, tuple(steps), sent, reply.latency_s)
+            # A reply under a policy is not the model's own, even where the guard then failed.
+            action = action if after == "none" or action == "policy" else after
         return reply_as(ModeratedReply, reply, steps=tuple(steps), action=action, sent=sent)
-
-    def _action(self, found: Assessment, unsafe: Action) -> Action:
-        if found.verdict in ("unparsed", "error"):
-            failed: Mapping[OnGuardError, Action] = {
-                "unassessed": "unassessed",
-                "refuse": "refused",
-                "pass": "passed",
-            }
-            return failed[self._moderator.moderation.on_error]
-        return unsafe if self._moderator.unsafe(found) else "none"
 
     def _instead(
         self, found: Assessment, action: Action, steps: tuple[Step, ...], sent: Request | None, took_s: float
@@ -280,17 +314,33 @@ class Moderated:
 _SAID = (Outcome.ANSWERED, Outcome.TRUNCATED)
 
 
-def _user_turns(messages: Sequence[Message]) -> list[int]:
+def _waited(begin: float, found: Assessment) -> float:
+    """Seconds since `begin`, or what the guard once took for an assessment that was there already."""
+    return max(time.perf_counter() - begin, found.latency_s)
+
+
+def user_turns(messages: Sequence[Message]) -> list[int]:
     """The places of the user's messages."""
     return [place for place, message in enumerate(messages) if message.role == "user"]
 
 
-def _with_policy(messages: tuple[Message, ...], policy: str, place: PolicyPlace) -> tuple[Message, ...]:
+def policy_before(text: str, policy: str) -> str:
+    """The text of a user's message with a policy before it."""
+    return f"[{policy}]\n\n{text}"
+
+
+def policy_after(text: str, policy: str) -> str:
+    """The text of a system message with a policy after it."""
+    return f"{text}\n\n{policy}"
+
+
+def with_policy(messages: tuple[Message, ...], policy: str, place: PolicyPlace) -> tuple[Message, ...]:
+    """The conversation with a policy in its place; nothing else of it changes."""
     if place == "user":
-        last = _user_turns(messages)[-1]
-        told = replace(messages[last], text=f"[{policy}]\n\n{messages[last].text}")
+        last = user_turns(messages)[-1]
+        told = replace(messages[last], text=policy_before(messages[last].text, policy))
         return (*messages[:last], told, *messages[last + 1 :])
     if place == "system" and messages and messages[0].role == "system":
         # Many templates take one system message only.
-        return (replace(messages[0], text=f"{messages[0].text}\n\n{policy}"), *messages[1:])
+        return (replace(messages[0], text=policy_after(messages[0].text, policy)), *messages[1:])
     return (Message(place, policy), *messages)

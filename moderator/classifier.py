@@ -1,0 +1,155 @@
+"""A small text classifier with its own weights, for runs without network or GPU, and its guard adapter.
+
+`alt-profanity-check` (MIT) is a linear model over the words of a text. Its weights come with the package
+(the `classifiers` extra) as pickles that joblib reads. It tells rude from civil wording, and is here to try
+and test the way through a moderator with real weights: it cannot see what a polite conversation is after.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import anyio
+import anyio.to_thread
+
+from safemt_client.moderator.types import Assessment, Card, Stage
+from safemt_client.providers.errors import InputError
+from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.types import Message, Observer, Outcome, Reply, Request
+
+__all__ = ["ClassifierGuard", "LocalClassifier"]
+
+_PACKAGE = "alt-profanity-check"
+
+
+class LocalClassifier:
+    """A `Provider` that answers with the label of all the text that it is sent, as JSON.
+
+    The reply is `{"label": "safe" or "unsafe", "score": ...}`, the score being the probability of the label.
+    `unsafe` gives the probability that a text is unsafe; it is called on a thread, one text at a time.
+    """
+
+    def __init__(
+        self, unsafe: Callable[[str], float], *, name: str, limiter: AccountLimiter | None = None
+    ) -> None:
+        self._unsafe = unsafe
+        self._identity = f"local-classifier/{name}"
+        self._limiter = limiter or AccountLimiter(concurrency=256, account=self._identity)
+        self._one = anyio.CapacityLimiter(1)
+
+    @classmethod
+    async def load(cls, limiter: AccountLimiter | None = None) -> LocalClassifier:
+        """Load the profanity classifier, off the event loop.
+
+        Raises:
+            InputError: the `classifiers` extra is missing or its weights cannot be read.
+        """
+
+        def load() -> LocalClassifier:
+            try:
+                package: Any = importlib.import_module("profanity_check")
+                version = importlib.metadata.version(_PACKAGE)
+            except Exception as error:  # a pickle may raise anything
+                why = next(iter(str(error).splitlines()), type(error).__name__)
+                raise InputError(
+                    f"the classifier needs: pip install 'safemt-client[classifiers]' ({why})"
+                ) from error
+            return cls(
+                lambda text: float(package.predict_prob([text])[0]),
+                name=f"{_PACKAGE}-{version}",
+                limiter=limiter,
+            )
+
+        return await anyio.to_thread.run_sync(load)
+
+    @property
+    def identity(self) -> str:
+        """Package and version, which decide the weights."""
+        return self._identity
+
+    @property
+    def limiter(self) -> AccountLimiter:
+        """The limiter of the classifier."""
+        return self._limiter
+
+    async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
+        """Classify the texts of all messages together. Sampling does not apply. See `Provider.ask`."""
+        async with self._limiter.permit() as permit:
+            started_at, begin = datetime.now(UTC), time.perf_counter()
+            reply = await self._classify(request)
+            self._limiter.settle(permit, reply, 0)
+        return Reply(
+            reply.outcome,
+            text=reply.text,
+            error=reply.error,
+            resolved_model=self._identity,
+            started_at=started_at,
+            latency_s=time.perf_counter() - begin,
+        )
+
+    async def _classify(self, request: Request) -> Reply:
+        if any(message.images for message in request.messages):
+            return Reply(Outcome.ERROR_PERMANENT, error="the classifier takes no images")
+        text = "\n".join(message.text for message in request.messages)
+        try:
+            unsafe = await anyio.to_thread.run_sync(self._unsafe, text, limiter=self._one)
+        except Exception as error:  # noqa: BLE001 - a failed classification is an outcome
+            why = next(iter(str(error).splitlines()), "")
+            return Reply(Outcome.ERROR_PERMANENT, error=f"{type(error).__name__}: {why}")
+        label, score = ("unsafe", unsafe) if unsafe > 0.5 else ("safe", 1 - unsafe)
+        return Reply(Outcome.ANSWERED, text=json.dumps({"label": label, "score": round(score, 6)}))
+
+
+class ClassifierGuard:
+    """The adapter of `LocalClassifier`, or of any provider that answers in its form.
+
+    `sees`: `last`, the last message alone, or `conversation`, the texts of all.
+    """
+
+    def __init__(self, sees: Literal["last", "conversation"] = "last") -> None:
+        self._sees = sees
+
+    @property
+    def card(self) -> Card:
+        """What it is: a look at the wording, no guard against hidden intent."""
+        return Card(
+            name="profanity",
+            title="Profanity classifier: rude or civil wording only, no guard against hidden intent",
+            model=_PACKAGE,
+            licence="MIT",
+            source="https://github.com/dimitrismistriotis/alt-profanity-check",
+            sees_images=False,
+            stages=("input", "output"),
+            labels=("safe", "unsafe"),
+            unconfirmed="what it is worth on safety data: it is for trials and tests, not for measurements",
+        )
+
+    @property
+    def key(self) -> str:
+        """Hash of what in the adapter decides an answer."""
+        return hashlib.sha256(f"classifier 1 {self._sees}".encode()).hexdigest()
+
+    def request(self, messages: Sequence[Message], stage: Stage) -> Request:
+        """The text to be classified as one message; images are left out."""
+        seen = messages if self._sees == "conversation" else messages[-1:]
+        return Request((Message("user", "\n".join(message.text for message in seen)),))
+
+    def parse(self, reply: Reply, stage: Stage) -> Assessment:
+        """The label; anything but an object of a label and its probability is `unparsed`."""
+        try:
+            answer = json.loads(reply.text)
+        except (ValueError, RecursionError):
+            answer = None
+        match answer:
+            case {"label": "safe" | "unsafe" as label, "score": float() | int() as score, **rest} if (
+                not rest and not isinstance(score, bool) and 0 <= score <= 1
+            ):
+                return Assessment(label, confidence=float(score), raw=reply.text)
+        return Assessment("unparsed", raw=reply.text, error="not a label with its probability")
