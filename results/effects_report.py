@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from safemt_client.results.comparison_report import difference_table
 from safemt_client.results.text import plain
 
 __all__ = ["print_effects", "summary"]
@@ -37,7 +36,8 @@ def print_effects(effects: list[dict[str, Any]], console: Console, *, full: bool
         for line in _added(effect):
             console.print(escape(f"  {line}"), soft_wrap=True, highlight=False)
         if full:
-            console.print(_table(effect))
+            title = f"ASR without and with the moderator of {effect['target']} (%), same items"
+            console.print(difference_table(title, effect["rows"], ("without", "with")))
             if any(row["difference"]["small"] for row in effect["rows"]):
                 console.print(
                     "better, worse: items with fewer, more unsafe replies; "
@@ -96,30 +96,6 @@ def _added(effect: dict[str, Any]) -> list[str]:
         f"{1000 * waited['median']:.0f} ms, 95 %: {1000 * waited['p95']:.0f} ms{model}; "
         f"{asked['calls']} assessments, {asked['tokens']:,} tokens{money}"
     ]
-
-
-def _table(effect: dict[str, Any]) -> Table:
-    title = f"ASR without and with the moderator of {escape(plain(effect['target']))} (%), same items"
-    table = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
-    )
-    table.add_column("", min_width=10)
-    for name in ("items", "without", "with", "difference (95 %)", "better/\nworse", "p\n(Holm)"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in effect["rows"]:
-        change = row["difference"]
-        label = f"{row['value']} turns" if row["by"] == "length" else escape(plain(str(row["value"])))
-        table.add_row(
-            label,
-            str(row["items"]),
-            f"{100 * row['asr_first']:.1f}",
-            f"{100 * row['asr_second']:.1f}",
-            f"{100 * change['estimate']:+.1f} ({100 * change['low']:+.1f} to {100 * change['high']:+.1f})"
-            + ("*" if change["small"] else ""),
-            f"{row['only_first']}/{row['only_second']}",
-            f"{row['p_holm']:.2g}",
-        )
-    return table
 
 
 def _points(change: dict[str, Any]) -> str:

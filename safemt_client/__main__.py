@@ -9,7 +9,7 @@ import argparse
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from safemt_client import __version__
@@ -17,17 +17,22 @@ from safemt_client.providers.errors import InputError, SafemtError
 
 __all__ = ["main"]
 
-_COMMANDS = ("run", "report", "compare", "sql", "runs", "judge", "label", "export", "data")
+_COMMANDS = (
+    *("run", "report", "compare", "leaderboard", "sql", "runs", "judge", "label", "export", "data"),
+    "moderate",
+)
 _EPILOG = """commands (run is the default one):
   run      ask targets, judge and score; the same command resumes
   report   print the scores of a run
-  compare  what each moderator does: the same dialogues with and without it
+  compare  runs, targets or moderators, pair by pair on the same items
+  leaderboard  targets in order, and which places can be told apart
   sql      ask the store a question, also while a run goes on
   runs     list the runs of a store
   judge    judge a stored run again, without asking the target
   label    label a sample of replies yourself: how good is the judge?
   export   write results in another layout
   data     data check PATH: look at a data set before spending anything
+  moderate serve the OpenAI chat API with a moderator in between
 'COMMAND --help' tells more. exit status: 0 done, 1 stopped early or coverage too low (resumable), 2 bad input
 """
 
@@ -65,17 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(arguments: argparse.Namespace) -> int:
     from safemt_client import commands
 
-    return {
-        "run": commands.run,
-        "report": commands.report,
-        "compare": commands.compare,
-        "sql": commands.sql,
-        "runs": commands.runs,
-        "judge": commands.judge,
-        "label": commands.label,
-        "export": commands.export,
-        "data": commands.data,
-    }[arguments.command](arguments)
+    # Each command is a function of its name.
+    command: Callable[[argparse.Namespace], int] = getattr(commands, arguments.command)
+    return command(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,11 +91,32 @@ def _parser() -> argparse.ArgumentParser:
     _db(report)
     report.add_argument("--run", metavar="ID", help="run id (default: the latest)")
     report.add_argument("--json", action="store_true", help="machine-readable")
+    report.add_argument(
+        "--analysis",
+        action="append",
+        choices=("turns", "images", "history", "scenarios", "moderator", "methods"),
+        help="say in a sentence what the data show; repeatable",
+    )
 
-    compare = commands.add_parser("compare", help="what each moderator of a run does, pair by pair")
+    compare = commands.add_parser("compare", help="runs, targets or moderators, pair by pair")
+    compare.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="RUN, RUN:TARGET, or TARGET of the latest run; the first is the baseline (none: the moderators)",
+    )
     _db(compare)
-    compare.add_argument("--run", metavar="ID", help="run id (default: the latest)")
+    compare.add_argument(
+        "--run", metavar="ID", help="run whose moderators are compared (default: the latest)"
+    )
     compare.add_argument("--json", action="store_true", help="machine-readable")
+
+    leaderboard = commands.add_parser("leaderboard", help="targets in order, with the places left open")
+    leaderboard.add_argument(
+        "names", nargs="*", metavar="NAME", help="RUN, RUN:TARGET or TARGET (latest run)"
+    )
+    _db(leaderboard)
+    leaderboard.add_argument("--json", action="store_true", help="machine-readable")
 
     sql = commands.add_parser("sql", help="ask the store a question")
     sql.add_argument("query", help="one read-only SQL statement; docs/sql.md lists the views")
@@ -139,7 +157,34 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="machine-readable")
     _links(check)
     check.add_argument("--no-images", action="store_true", help="do not open the images")
+
+    _moderate(commands.add_parser("moderate", help="serve the OpenAI chat API with a moderator in between"))
     return parser
+
+
+def _moderate(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Serve the OpenAI chat API; docs/moderate.md tells what is assessed and what is not."
+    parser.add_argument("--upstream", required=True, metavar="URL", help="where requests go, with its /v1")
+    parser.add_argument(
+        "--moderator",
+        required=True,
+        metavar="GUARD[+DO]=WHERE",
+        help="DO is policy, block, output or observe; WHERE as --provider of a run, or local-model:FOLDER",
+    )
+    parser.add_argument("--port", type=int, default=8088, metavar="N", help="0: any that is free (8088)")
+    parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to serve on (127.0.0.1)")
+    parser.add_argument("--allow-remote", action="store_true", help="let --host be one that others can reach")
+    _moderation(parser)
+    parser.add_argument(
+        "--guard-timeout", type=float, default=60.0, metavar="S", help="seconds for the guard, in all (60)"
+    )
+    parser.add_argument("--log", type=Path, metavar="FILE", help="where decisions are written (stderr)")
+    parser.add_argument("--log-texts", action="store_true", help="write the conversations too")
+    parser.add_argument("--rpm", type=float, metavar="N", help="requests a minute to the guard")
+    parser.add_argument("--tpm", type=float, metavar="N", help="tokens a minute to the guard")
+    parser.add_argument(
+        "--max-concurrency", type=int, metavar="N", help="calls to the guard at a time (adapts)"
+    )
 
 
 def _db(parser: argparse.ArgumentParser) -> None:
@@ -180,6 +225,15 @@ def _moderators(parser: argparse.ArgumentParser) -> None:
         "or local-model:FOLDER; repeat to compare, with none as the baseline",
     )
     parser.add_argument(
+        "--moderator-turns",
+        choices=("last", "every"),
+        help="every: also assess the conversation as it stood at each turn (last)",
+    )
+    _moderation(parser)
+
+
+def _moderation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--policy-place", choices=("system", "developer", "user"), help="where a policy goes (system)"
     )
     parser.add_argument("--policies", metavar="FILE", help="TOML with policies of your own")
@@ -189,11 +243,6 @@ def _moderators(parser: argparse.ArgumentParser) -> None:
         help="when the guard fails or answers nonsense: no score (the default), a refusal, or no guard",
     )
     parser.add_argument("--controversial", choices=("unsafe", "safe"), help="what it counts as (unsafe)")
-    parser.add_argument(
-        "--moderator-turns",
-        choices=("last", "every"),
-        help="every: also assess the conversation as it stood at each turn (last)",
-    )
     parser.add_argument(
         "--guard-template", metavar="FILE", help="TOML with the form of a guard that takes one"
     )

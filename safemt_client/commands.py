@@ -19,7 +19,7 @@ from safemt_client.results.text import plain
 if TYPE_CHECKING:
     from safemt_client.settings import RunSettings
 
-__all__ = ["compare", "data", "export", "judge", "label", "report", "run", "runs", "sql"]
+__all__ = ["compare", "data", "export", "judge", "label", "leaderboard", "moderate", "report", "run", "runs", "sql"]
 
 _DEFAULT_DB = Path("safemt.duckdb")
 _NOT_SETTINGS = ("command", "config")
@@ -73,6 +73,20 @@ def report(arguments: argparse.Namespace) -> int:
     from safemt_client.results.reader import open_reader
 
     with open_reader(arguments.db or _DEFAULT_DB) as reader:
+        if arguments.analysis:
+            from dataclasses import asdict
+
+            from safemt_client.results.analyses import analyse
+
+            run_id = reports.latest_run(reader, arguments.run)
+            names = dict.fromkeys(arguments.analysis)
+            findings = [finding for name in names for finding in analyse(reader, run_id, name)]
+            if arguments.json:
+                _print_json([asdict(finding) for finding in findings])
+            else:
+                for finding in findings:
+                    print(f"{finding.analysis}: {finding.sentence}")
+            return 0
         if arguments.json:
             print(json.dumps(reports.as_dict(reader, arguments.run), indent=2, default=str, allow_nan=False))
         else:
@@ -81,27 +95,62 @@ def report(arguments: argparse.Namespace) -> int:
 
 
 def compare(arguments: argparse.Namespace) -> int:
-    """Print what each moderator of a run does, pair by pair."""
+    """Compare runs or targets, pair by pair; without names, what each moderator of a run does."""
     from safemt_client.providers.errors import InputError
+    from safemt_client.results.comparison import comparison, conditions
+    from safemt_client.results.comparison_report import print_comparisons
     from safemt_client.results.effects import effects
     from safemt_client.results.effects_report import print_effects
     from safemt_client.results.reader import open_reader
-    from safemt_client.results.scores import deciding_judge, latest_run, without_nan
+    from safemt_client.results.scores import deciding_judge, latest_run
 
     with open_reader(arguments.db or _DEFAULT_DB) as reader:
+        if arguments.names:
+            if arguments.run:
+                raise InputError("--run: write RUN:TARGET to compare targets of a run")
+            pairs = comparison(reader, conditions(reader, arguments.names))
+            if arguments.json:
+                _print_json(pairs)
+            else:
+                print_comparisons(pairs, Console())
+            return 0
         run_id = latest_run(reader, arguments.run)
         found = effects(reader, run_id)
         decides = deciding_judge(reader, run_id)
     if not found:
         raise InputError(
-            f"run {run_id}: has no model both with a moderator and without: "
-            "run it with --moderator none beside the others"
+            f"run {run_id}: has no model both with a moderator and without: name what to compare "
+            "(RUN, RUN:TARGET or TARGET), or run it with --moderator none beside the others"
         )
     if arguments.json:
-        print(json.dumps(without_nan(found), indent=2, default=str, allow_nan=False))
+        _print_json(found)
     else:
         print_effects([row for row in found if row["judge_key"] == decides], Console(), full=True)
     return 0
+
+
+def leaderboard(arguments: argparse.Namespace) -> int:
+    """Print the targets of one run or several in order, with the places that the data leave open."""
+    from safemt_client.results.comparison import conditions
+    from safemt_client.results.comparison_report import print_leaderboard
+    from safemt_client.results.leaderboard import leaderboard as ranked
+    from safemt_client.results.reader import open_reader
+    from safemt_client.results.scores import latest_run
+
+    with open_reader(arguments.db or _DEFAULT_DB) as reader:
+        names = arguments.names or [latest_run(reader, None)]
+        rows = ranked(reader, conditions(reader, names))
+    if arguments.json:
+        _print_json(rows)
+    else:
+        print_leaderboard(rows, Console())
+    return 0
+
+
+def _print_json(found: object) -> None:
+    from safemt_client.results.scores import without_nan
+
+    print(json.dumps(without_nan(found), indent=2, default=str, allow_nan=False))
 
 
 def sql(arguments: argparse.Namespace) -> int:
@@ -178,6 +227,13 @@ def data(arguments: argparse.Namespace) -> int:
     else:
         Console().print(render(found))
     return 0
+
+
+def moderate(arguments: argparse.Namespace) -> int:
+    """Serve the OpenAI chat API with a moderator in between."""
+    from safemt_client.proxy import command
+
+    return _in_loop(lambda: command.moderate(arguments))
 
 
 def _in_loop(main: Callable[[], Awaitable[T]]) -> T:
