@@ -1,0 +1,156 @@
+"""Look before a night is spent: does a store keep its promises, and what can an endpoint do?"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from safemt_client.providers.errors import TargetStoppedError
+from safemt_client.providers.types import Image, Message, Outcome, Provider, Reply, Request, Sampling
+from safemt_client.results.health import check_store
+from safemt_client.results.reader import open_reader
+from safemt_client.results.salvage import salvage
+from safemt_client.results.text import plain
+from safemt_client.session import open_parts
+from safemt_client.settings import RunSettings, load_settings
+
+__all__ = ["doctor"]
+
+_DEFAULT_DB = Path("safemt.duckdb")
+# A white square of 8 x 8 pixels.
+_PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGP8//8/A27AhEduxEoDAHE8Aw2DU3sAAAAAAElFTkSuQmCC"
+)
+_SCHEMA = {
+    "type": "object",
+    "properties": {"word": {"type": "string"}},
+    "required": ["word"],
+    "additionalProperties": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    what: str
+    good: bool | None
+    detail: str
+
+
+async def doctor(arguments: argparse.Namespace) -> int:
+    """Check the store and each endpoint, or save what can be read of a damaged store: the exit status."""
+    console = Console()
+    path: Path = arguments.db or _DEFAULT_DB
+    if arguments.salvage is not None:
+        return _salvage(path, arguments.salvage, console)
+    bad = False
+    if arguments.db is not None or not arguments.provider:
+        bad = not _store(path, console)
+    if arguments.provider:
+        flags = {"provider": arguments.provider, "base_url": arguments.base_url, "data": "sample"}
+        settings = load_settings(
+            flags | {"judge": ["none"], "max_wait": 0.0, "attempt_timeout": arguments.attempt_timeout}, None
+        )
+        bad = not await _endpoints(settings, console) or bad
+    return 1 if bad else 0
+
+
+def _store(path: Path, console: Console) -> bool:
+    with open_reader(path) as reader:
+        checks = check_store(reader)
+    console.print(escape(f"store {path}"), highlight=False)
+    for check in checks:
+        detail = f"{check.looked_at:,} looked at"
+        if check.broken:
+            detail = f"{check.broken:,} of {check.looked_at:,}, for example {plain(str(check.example))}"
+        _say(console, _Finding(check.name, not check.broken, detail))
+    return not any(check.broken for check in checks)
+
+
+def _salvage(path: Path, into: Path, console: Console) -> int:
+    lost = False
+    for table in salvage(path, into):
+        if table.rows == table.saved == 0:
+            continue
+        whole = table.rows == table.saved
+        lost = lost or not whole
+        known = "an unknown number" if table.rows is None else f"{table.rows:,}"
+        _say(console, _Finding(table.table, whole, f"{table.saved:,} of {known} rows saved"))
+    console.print(escape(f"{path} is as it was; what could be read is in {into}"), soft_wrap=True)
+    return 1 if lost else 0
+
+
+async def _endpoints(settings: RunSettings, console: Console) -> bool:
+    good = True
+    async with open_parts(settings) as parts:
+        for name in settings.provider:
+            spec = parts.spec(name, settings.base_url)
+            console.print(escape(f"endpoint {plain(name)} ({plain(spec.identity)})"), highlight=False)
+            async for finding in _probe(parts.provider(spec)):
+                _say(console, finding)
+                good = good and finding.good is not False
+    return good
+
+
+async def _probe(provider: Provider) -> AsyncIterator[_Finding]:
+    """Four short calls: text, a picture, a schema, probabilities; only one if that fails."""
+    base = Request((Message("user", "Answer with the word yes."),), Sampling(0.0, 16))
+    reply = await _ask(provider, base)
+    works = reply.outcome in (Outcome.ANSWERED, Outcome.TRUNCATED, Outcome.EMPTY)
+    if not works:
+        yield _Finding("answers", False, _why(reply))
+        return
+    model = f" as {reply.resolved_model}" if reply.resolved_model else ""
+    yield _Finding("answers", True, f"in {reply.latency_s:.1f} s{model}")
+    usage = reply.usage
+    counted = usage.prompt_tokens is not None and usage.completion_tokens is not None
+    yield _Finding("counts tokens", counted or None, "" if counted else "costs cannot be told")
+    picture = Image(sha256(_PICTURE).hexdigest(), "image/png", len(_PICTURE), 8, 8, lambda: _PICTURE)
+    shown = replace(base, messages=(Message("user", "Answer with the word yes.", (picture,)),))
+    seen = await _ask(provider, shown)
+    yield _Finding(
+        "takes pictures",
+        seen.outcome.observed,
+        "" if seen.outcome.observed else f"--images off: {_why(seen)}",
+    )
+    asked = Message("user", 'Answer with the JSON object {"word": "yes"} and nothing else.')
+    schema = await _ask(provider, replace(base, messages=(asked,), response_schema=_SCHEMA))
+    yield _Finding(
+        "takes a JSON schema", schema.outcome.observed or None, _unless(schema, "a judge does without")
+    )
+    chances = replace(base, sampling=replace(base.sampling, extra={"logprobs": True}))
+    told = await _ask(provider, chances)
+    has = told.outcome.observed and bool(told.logprobs)
+    yield _Finding(
+        "tells probabilities", has or None, "" if has else "no confidence of its labels as a judge"
+    )
+    stated = [limit for limit in reply.rate_limits if limit is not None]
+    text = ", ".join(str(limit) for limit in stated) if stated else "learnt from 429s, or set --rpm and --tpm"
+    yield _Finding("states its limits", bool(stated) or None, text)
+
+
+async def _ask(provider: Provider, request: Request) -> Reply:
+    try:
+        return await provider.ask(request)
+    except TargetStoppedError as error:
+        return Reply(Outcome.ERROR_PERMANENT, error=str(error))
+
+
+def _unless(reply: Reply, otherwise: str) -> str:
+    return "" if reply.outcome.observed else otherwise
+
+
+def _why(reply: Reply) -> str:
+    return reply.error or reply.outcome.value
+
+
+def _say(console: Console, finding: _Finding) -> None:
+    mark = {True: "[green]ok[/]", False: "[red]no[/]", None: "[yellow]--[/]"}[finding.good]
+    detail = f": {plain(finding.detail)}" if finding.detail else ""
+    console.print(f"  {mark} {escape(plain(finding.what) + detail)}", soft_wrap=True, highlight=False)

@@ -1,0 +1,78 @@
+"""`safemt moderate`: from the command line to a running server."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import signal
+import sys
+
+import anyio
+
+from safemt_client.providers.errors import InputError
+from safemt_client.proxy.decisions import Recent, open_log
+from safemt_client.proxy.server import serve_proxy
+from safemt_client.proxy.upstream import is_loopback, parse_upstream
+from safemt_client.session import open_parts
+from safemt_client.settings import RunSettings, load_settings
+
+__all__ = ["moderate"]
+
+_SETTINGS = (
+    *("policy_place", "policies", "on_guard_error", "controversial", "guard_template"),
+    *("rpm", "tpm", "max_concurrency"),
+)
+
+
+async def moderate(arguments: argparse.Namespace) -> int:
+    """Serve until Ctrl-C; return the exit status.
+
+    Raises:
+        InputError: an option is wrong, or the address cannot be had.
+    """
+    upstream = parse_upstream(arguments.upstream)
+    settings = _settings(arguments)
+    _check_address(arguments.host, arguments.port, allow_remote=arguments.allow_remote)
+    if upstream.scheme == "http" and not is_loopback(upstream.host):
+        print(
+            f"safemt: {upstream.host} is asked over http: keys and texts travel in the clear", file=sys.stderr
+        )
+    async with open_parts(settings) as parts, open_log(arguments.log, texts=arguments.log_texts) as log:
+        (moderator,) = await parts.moderators_of_settings()
+        assert moderator is not None
+        moderator.assessor.keeper = Recent()
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with serve_proxy(
+                moderator, upstream, log, host=arguments.host, port=arguments.port
+            ) as address:
+                print(f"{address} (guard {arguments.moderator}, upstream {upstream})", flush=True)
+                async for _ in signals:
+                    break
+    print("safemt: stopped", file=sys.stderr)
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> RunSettings:
+    if arguments.moderator == "none":
+        raise InputError("--moderator none: name a guard, such as llama-guard-4=MODEL@http://HOST:PORT/v1")
+    given = {name: getattr(arguments, name) for name in _SETTINGS}
+    # A guard that is waited for is waited for by a user: all its attempts together have this long.
+    limit = arguments.guard_timeout
+    if not 0 < limit < math.inf:
+        raise InputError(f"--guard-timeout {limit}: write seconds, such as 60")
+    times = {"max_wait": limit, "attempt_timeout": limit, "turn_timeout": limit}
+    target = {"provider": [arguments.upstream], "judge": ["none"], "moderator": [arguments.moderator]}
+    return load_settings(given | times | target, None)
+
+
+def _check_address(host: str, port: int, *, allow_remote: bool) -> None:
+    if not 0 <= port <= 65_535:
+        raise InputError(f"--port {port}: choose one from 1 to 65535, or 0 for any that is free")
+    if is_loopback(host):
+        return
+    if not allow_remote:
+        raise InputError(
+            f"--host {host}: others could reach it there: add --allow-remote if that is meant, "
+            "or leave --host out"
+        )
+    print(f"safemt: others can reach {host}: whoever does may use this guard and upstream", file=sys.stderr)

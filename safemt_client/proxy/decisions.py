@@ -1,0 +1,142 @@
+"""What was decided: a line of JSON for each assessment, and a bounded memory of assessments."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from safemt_client.moderator.moderator import Action, Step
+from safemt_client.moderator.types import Assessment, Stage
+from safemt_client.providers.errors import InputError
+from safemt_client.providers.types import Message
+from safemt_client.proxy.chat import Conversation
+
+__all__ = ["DecisionLog", "Recent", "decisive", "open_log", "own_words"]
+
+# From the least to the most: a reply is told by the strongest of what was done to it.
+_RANK: Sequence[Action] = ("none", "passed", "policy", "replaced", "blocked", "refused", "unassessed")
+# Errors in this program's own words. Those of an endpoint may repeat what it was sent.
+_OWN_WORDS = re.compile(
+    r"connection failed|the guard failed: \w+|no answer within [\d.]+ s|at the stage \w+ the last message|"
+    r"\S+ does not assess the stage|the upstream's answer is not|the answer is not in|"
+    r"guard [\w.-]+: [a-z ]+ \(HTTP \d+\)"
+)
+
+
+def decisive(steps: Sequence[Step]) -> Step:
+    """The step that decided what came of a request; the last of several alike."""
+    return max(enumerate(steps), key=lambda one: (_RANK.index(one[1].action), one[0]))[1]
+
+
+def own_words(error: str) -> str:
+    """An error without what an endpoint said."""
+    found = _OWN_WORDS.match(error)
+    return found[0] if found else "the guard's endpoint gave an error"
+
+
+class Recent:
+    """A `Keeper` in memory: the assessments of late, so that a request that is sent again costs nothing."""
+
+    def __init__(self, most: int = 4096) -> None:
+        self._most = most
+        self._kept: OrderedDict[str, Assessment] = OrderedDict()
+
+    def find(self, key: str) -> Assessment | None:
+        """The assessment of this hash, None if there is none any more."""
+        if (found := self._kept.get(key)) is not None:
+            self._kept.move_to_end(key)
+        return found
+
+    async def keep(self, key: str, stage: Stage, assessment: Assessment) -> None:
+        """Keep an assessment, unless the guard failed: it may not fail another time."""
+        if assessment.verdict in ("error", "unparsed"):
+            return
+        self._kept[key] = assessment
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+
+
+class DecisionLog:
+    """Writes decisions as lines of JSON: without texts unless `texts`, and never a header of a request."""
+
+    def __init__(self, write: Callable[[str], object], *, texts: bool = False) -> None:
+        self._write = write
+        self._texts = texts
+        self._failed = False
+
+    def decided(
+        self,
+        request_id: str,
+        model: object,
+        step: Step,
+        conversation: Conversation,
+        *,
+        choice: int | None = None,
+    ) -> None:
+        """One assessment and what came of it."""
+        found = step.assessment
+        line: dict[str, Any] = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "request": request_id,
+            "model": str(model)[:200],
+            "turn": step.turn,
+            "stage": step.stage,
+            "verdict": found.verdict,
+            # Some guards are free in what they write here.
+            "categories": [name[:100] for name in found.categories[:50]],
+            "action": step.action,
+            "latency_ms": round(found.latency_s * 1000, 1),
+            "waited_ms": round(step.waited_s * 1000, 1),
+            "parts_not_shown": conversation.hidden,
+        }
+        if choice is not None:
+            line["choice"] = choice
+        if found.error is not None:
+            line["error"] = found.error if self._texts else own_words(found.error)
+        if self._texts:
+            line["messages"] = [_text(message) for message in conversation.messages]
+            line |= {"policy": step.policy, "intent": found.intent, "guard_said": found.raw}
+        self._line(json.dumps(line))
+
+    def _line(self, text: str) -> None:
+        try:
+            self._write(text + "\n")
+        except OSError as error:
+            if not self._failed:
+                print(f"safemt: the log cannot be written: {error.strerror}", file=sys.stderr)
+            self._failed = True
+
+
+def _text(message: Message) -> dict[str, Any]:
+    return {"role": message.role, "text": message.text, "pictures": [i.sha256 for i in message.images]}
+
+
+@asynccontextmanager
+async def open_log(path: Path | None, *, texts: bool) -> AsyncIterator[DecisionLog]:
+    """A log to the end of a file that only its owner can read, or to stderr.
+
+    Raises:
+        InputError: the file cannot be opened.
+    """
+    if path is None:
+
+        def write(line: str) -> None:
+            sys.stderr.write(line)
+            sys.stderr.flush()
+
+        yield DecisionLog(write, texts=texts)
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise InputError(f"--log {path}: {error.strerror}: name a file that can be written") from None
+    with os.fdopen(descriptor, "w", buffering=1, encoding="utf-8") as file:
+        yield DecisionLog(file.write, texts=texts)

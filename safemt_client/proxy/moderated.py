@@ -1,0 +1,242 @@
+"""A chat request on its way: assessed, acted upon, handed on, and its answer assessed."""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+import httpx
+from aiohttp import web
+from anyio.abc import TaskGroup
+
+from safemt_client.moderator.moderator import Moderator, Step, user_turns
+from safemt_client.moderator.types import Assessment, Stage
+from safemt_client.providers.errors import SafemtError, TargetStoppedError
+from safemt_client.providers.json_codec import dumps, loads
+from safemt_client.providers.types import Message
+from safemt_client.proxy.chat import Conversation, NoChatError, place_policy, read_conversation
+from safemt_client.proxy.decisions import DecisionLog, decisive, own_words
+from safemt_client.proxy.upstream import Upstream, passed_back, pipe, read_whole
+from safemt_client.proxy.wire import ApiError, hold, refusal, refusal_stream, wants_stream
+
+__all__ = ["Proxy"]
+
+T = TypeVar("T")
+
+_ACTION, _VERDICT = "x-safemt-moderation", "x-safemt-verdict"
+# Larger bodies are read and written in a thread, so that they hold up nobody else.
+_SMALL = 256 * 1024
+_MOST_WATCHED = 256
+
+
+@dataclass
+class _Exchange:
+    """One request: its body, what the guard is shown of it, and what was decided so far."""
+
+    request: web.Request
+    size: int
+    body: dict[str, Any]
+    conversation: Conversation
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def turn(self) -> int:
+        """The number of the user's last message."""
+        return len(user_turns(self.conversation.messages))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the client is told of the decisions."""
+        if not self.steps:
+            return {_ACTION: "none"}
+        step = decisive(self.steps)
+        return {_ACTION: step.action, _VERDICT: step.assessment.verdict}
+
+
+class Proxy:
+    """The two paths that are served. Shared between requests; holds nothing of a conversation."""
+
+    def __init__(self, moderator: Moderator, upstream: Upstream, log: DecisionLog, group: TaskGroup) -> None:
+        """`group` runs what is assessed beside a request."""
+        self._moderator = moderator
+        self._upstream = upstream
+        self._log = log
+        self._group = group
+        self._watched = anyio.Semaphore(_MOST_WATCHED)
+        self._told: set[str] = set()
+
+    async def models(self, request: web.Request) -> web.StreamResponse:
+        """The list of the upstream's models."""
+        path = _with_query("/models", request)
+        async with self._upstream.open("GET", path, request.headers.items(), None) as response:
+            return await pipe(request, response, {})
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        """A chat completion."""
+        exchange = await _read(request)
+        wanted = self._moderator.moderation.interventions
+        sent = exchange.body
+        if wanted & {"policy", "block"}:
+            step = await self._assess(exchange, exchange.conversation, "input")
+            if step.action in ("blocked", "refused", "unassessed"):
+                return self._instead(exchange)
+            if step.policy is not None:
+                place = self._moderator.moderation.place
+                sent = sent | {"messages": place_policy(sent["messages"], step.policy, place)}
+        elif "observe" in wanted:
+            # Bounded, so that a guard that is slower than the model piles up nothing.
+            await self._watched.acquire()
+            self._group.start_soon(self._watch, exchange)
+        # What was read is sent, not the client's bytes, which another reader might read otherwise.
+        content = await _in_thread_if(exchange.size > _SMALL, lambda: dumps(sent))
+        path = _with_query("/chat/completions", request)
+        async with self._upstream.open("POST", path, request.headers.items(), content) as response:
+            if "output" in wanted and response.is_success:
+                return await self._hold(exchange, response)
+            return await pipe(request, response, exchange.headers)
+
+    async def _watch(self, exchange: _Exchange) -> None:
+        """Assess without consequence; the request does not wait, so its headers do not tell the verdict."""
+        try:
+            _, found = await self._moderator.assessor.assess(exchange.conversation.messages, "input")
+        except SafemtError as error:
+            found = self._failed(error)
+        except Exception as error:  # noqa: BLE001 - one conversation must not end the server
+            found = Assessment("error", error=f"the guard failed: {type(error).__name__}")
+        finally:
+            self._watched.release()
+        step = Step(exchange.turn, "input", "", found, "none")
+        self._log.decided(exchange.id, exchange.body.get("model"), step, exchange.conversation)
+
+    async def _hold(self, exchange: _Exchange, response: httpx.Response) -> web.Response:
+        """The upstream's answer once it is assessed: as it was, or with refusals in it."""
+        raw = await read_whole(response)
+        kind = response.headers.get("content-type", "").lower()
+        body = raw
+        try:
+            held = await _in_thread_if(
+                len(raw) > _SMALL, lambda: hold(raw, stream=kind.startswith("text/event-stream"))
+            )
+        except ValueError:
+            found = Assessment("error", error="the upstream's answer is not a chat completion")
+            action = self._moderator.action_for(found, "replaced")
+            self._note(exchange, Step(exchange.turn, "output", "", found, action), exchange.conversation)
+            if action != "passed":
+                return self._instead(exchange)
+        else:
+            steps = await self._assess_choices(exchange, held.said)
+            if any(step.action == "unassessed" for step in steps.values()):
+                return self._instead(exchange)
+            away = [index for index, step in steps.items() if step.action in ("replaced", "refused")]
+            body = held.with_refusals(self._moderator.moderation.refusal, away) if away else held.raw
+        headers = passed_back(response)
+        headers.update(exchange.headers)
+        return web.Response(status=response.status_code, body=body, headers=headers)
+
+    async def _assess_choices(self, exchange: _Exchange, said: dict[int, str]) -> dict[int, Step]:
+        steps: dict[int, Step] = {}
+
+        async def one(choice: int, text: str) -> None:
+            ended = (*exchange.conversation.messages, Message("assistant", text))
+            conversation = replace(exchange.conversation, messages=ended)
+            steps[choice] = await self._assess(exchange, conversation, "output", choice)
+
+        async with anyio.create_task_group() as group:
+            for choice, text in said.items():
+                if text.strip():
+                    group.start_soon(one, choice, text)
+        return steps
+
+    async def _assess(
+        self, exchange: _Exchange, conversation: Conversation, stage: Stage, choice: int | None = None
+    ) -> Step:
+        moderator = self._moderator
+        ask = moderator.on_input if stage == "input" else moderator.on_output
+        begin = time.perf_counter()
+        try:
+            step = await ask(conversation.messages, exchange.turn)
+        except SafemtError as error:
+            found = self._failed(error)
+            step = Step(exchange.turn, stage, "", found, moderator.action_for(found, "blocked"))
+        step = replace(step, waited_s=time.perf_counter() - begin)
+        self._note(exchange, step, conversation, choice)
+        return step
+
+    def _note(
+        self, exchange: _Exchange, step: Step, conversation: Conversation, choice: int | None = None
+    ) -> None:
+        exchange.steps.append(step)
+        self._log.decided(exchange.id, exchange.body.get("model"), step, conversation, choice=choice)
+
+    def _failed(self, error: SafemtError) -> Assessment:
+        """A guard that cannot be asked any more, as an assessment; told on stderr once."""
+        why = own_words(str(error))
+        if isinstance(error, TargetStoppedError) and why not in self._told:
+            self._told.add(why)
+            print(f"safemt: {why}: it is not asked again until this is started again", file=sys.stderr)
+        return Assessment("error", error=str(error))
+
+    def _instead(self, exchange: _Exchange) -> web.Response:
+        """What is answered in the place of the model: a refusal, or that nothing could be assessed.
+
+        Raises:
+            ApiError: it could not be assessed, and the moderator is not set to refuse then.
+        """
+        step = decisive(exchange.steps)
+        headers = exchange.headers
+        if step.action == "unassessed":
+            if step.assessment.verdict == "unparsed":
+                # The same question brings the same nonsense: OpenAI's clients heed this.
+                headers |= {"x-should-retry": "false"}
+            why = (
+                f"the guard {self._moderator.name} could not assess the conversation: nothing is let through"
+            )
+            raise ApiError(503, "moderation_unavailable", why, headers)
+        text = self._moderator.moderation.refusal
+        if wants_stream(exchange.body):
+            body, kind = refusal_stream(exchange.body, text), "text/event-stream"
+        else:
+            body, kind = refusal(exchange.body, text), "application/json"
+        return web.Response(body=body, headers=headers | {"content-type": kind})
+
+
+async def _read(request: web.Request) -> _Exchange:
+    """The request and its conversation.
+
+    Raises:
+        ApiError: it is not a chat request.
+    """
+    if request.content_type != "application/json":
+        # A page of another site cannot send this type unasked.
+        raise ApiError(415, "invalid_request_error", "send the body as application/json")
+    raw = await request.read()
+
+    def read() -> tuple[dict[str, Any], Conversation]:
+        body = loads(raw)
+        if not isinstance(body, dict):
+            raise NoChatError("the body must be a JSON object")
+        return body, read_conversation(body.get("messages"))
+
+    try:
+        body, conversation = await _in_thread_if(len(raw) > _SMALL, read)
+    except NoChatError as error:
+        raise ApiError(400, "invalid_request_error", str(error)) from None
+    except (ValueError, RecursionError):
+        raise ApiError(400, "invalid_request_error", "the body is not JSON") from None
+    return _Exchange(request, len(raw), body, conversation)
+
+
+async def _in_thread_if(large: bool, work: Callable[[], T]) -> T:
+    return await anyio.to_thread.run_sync(work) if large else work()
+
+
+def _with_query(path: str, request: web.Request) -> str:
+    query = request.rel_url.raw_query_string
+    return f"{path}?{query}" if query else path

@@ -1,0 +1,97 @@
+"""The server: which paths are open, who may ask, and errors in OpenAI's form."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from safemt_client.moderator.moderator import Moderator
+from safemt_client.providers.errors import InputError
+from safemt_client.providers.transport import make_transport
+from safemt_client.proxy.decisions import DecisionLog
+from safemt_client.proxy.moderated import Proxy
+from safemt_client.proxy.upstream import MOST, Upstream, is_loopback
+from safemt_client.proxy.wire import ApiError
+
+__all__ = ["serve_proxy"]
+
+
+@asynccontextmanager
+async def serve_proxy(
+    moderator: Moderator, upstream: httpx.URL, log: DecisionLog, *, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[str]:
+    """Serve while the context lasts; gives the base URL for clients.
+
+    Raises:
+        InputError: the address cannot be had.
+    """
+    async with make_transport() as transport, anyio.create_task_group() as group:
+        proxy = Proxy(moderator, Upstream(upstream, transport), log, group)
+        app = web.Application(client_max_size=MOST, middlewares=[_checks(is_loopback(host))])
+        app.router.add_post("/v1/chat/completions", proxy.chat)
+        app.router.add_get("/v1/models", proxy.models, allow_head=False)
+        app.router.add_route("*", "/{path:.*}", _closed)
+        # Without cancellation a client that has gone would still be answered, and paid for.
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, handler_cancellation=True)
+        await runner.setup()
+        try:
+            try:
+                await web.TCPSite(runner, host, port).start()
+            except OSError as error:
+                why = error.strerror or str(error)
+                raise InputError(f"--host {host} --port {port}: {why}: choose another") from None
+            shown = f"[{host}]" if ":" in host else host
+            yield f"http://{shown}:{runner.addresses[0][1]}/v1"
+        finally:
+            with anyio.CancelScope(shield=True):
+                await runner.cleanup()
+            group.cancel_scope.cancel()
+
+
+async def _closed(request: web.Request) -> web.StreamResponse:
+    raise ApiError(
+        404,
+        "not_found",
+        f"{request.method} {request.path[:200]} is not served here: only POST /v1/chat/completions, which is "
+        "moderated, and GET /v1/models are; any other path would lead round the guard",
+    )
+
+
+def _checks(loopback: bool) -> Middleware:
+    @web.middleware
+    async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            # A page whose name was pointed to this machine sends its own name.
+            if loopback and not _is_here(request.headers.get("Host", "")):
+                raise ApiError(403, "forbidden", "ask by 127.0.0.1 or localhost: this serves its own machine")
+            return await handler(request)
+        except ApiError as error:
+            return _answer(error)
+        except web.HTTPException as error:
+            return _answer(ApiError(error.status, "invalid_request_error", error.reason))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an error and no answer
+            print(f"safemt: internal error: {type(error).__name__}", file=sys.stderr)
+            return _answer(ApiError(500, "internal_error", "the moderator failed: nothing is let through"))
+
+    return checked
+
+
+def _is_here(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        return False
+    return name is not None and is_loopback(name)
+
+
+def _answer(error: ApiError) -> web.Response:
+    return web.Response(
+        status=error.status, body=error.body, headers=error.headers | {"content-type": "application/json"}
+    )

@@ -1,0 +1,147 @@
+"""doctor: what it finds of a store and of an endpoint, and what it saves of a damaged file."""
+
+import shutil
+from pathlib import Path
+
+import duckdb
+import pytest
+from support.faults import answer, error, response
+from support.program import against
+
+from safemt_client.__main__ import main
+from safemt_client.providers.errors import InputError
+from safemt_client.results.salvage import salvage
+
+pytestmark = pytest.mark.usefixtures("here")
+STORE = Path("safemt.duckdb")
+
+
+def run_demo() -> None:
+    assert main(["--provider", "demo", "--moderator", "none", "--moderator", "demo-guard", "--quiet"]) == 0
+
+
+def test_a_sound_store(capsys: pytest.CaptureFixture[str]) -> None:
+    run_demo()
+    capsys.readouterr()
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "every turn's hash fits what was sent" in out
+    assert "\n  no " not in out
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            "DELETE FROM turns WHERE request_hash = (SELECT min(request_hash) FROM steps)",
+            "every step has its turn",
+        ),
+        ("UPDATE turns SET request = replace(request, 'the', 'a')", "every turn's hash fits what was sent"),
+        ("UPDATE turns SET attempt = 2", "attempts are counted without a gap"),
+        ("DELETE FROM assessments", "every moderation has its assessment"),
+        ("INSERT INTO turns SELECT * FROM turns LIMIT 1", "no request was answered twice"),
+    ],
+)
+def test_a_broken_promise_is_named(change: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run_demo()
+    with duckdb.connect(STORE) as connection:
+        connection.execute(change)
+    capsys.readouterr()
+    assert main(["doctor"]) == 1
+    assert f"no {said}" in capsys.readouterr().out
+
+
+def test_an_endpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--provider", "demo"]) == 0
+    assert "ok takes pictures" in capsys.readouterr().out
+    # The first call answers, a picture is refused, so is a schema, and there are no probabilities.
+    script = [answer("yes"), error(400, "no_images"), error(400, "no_schema"), answer("yes")]
+    status, endpoint = against(script, None, "doctor", "--provider", "m@URL")
+    out = Path("out").read_text()
+    assert status == 1, out
+    assert len(endpoint.requests) == 4
+    assert "ok answers" in out
+    assert "no takes pictures: --images off" in out
+    assert "-- takes a JSON schema: a judge does without" in out
+    assert "sk-planted-42" not in out
+
+
+def test_a_wrong_key_needs_one_call_only() -> None:
+    status, endpoint = against([error(401, "invalid_api_key")], None, "doctor", "--provider", "m@URL")
+    out = Path("out").read_text()
+    assert status == 1
+    assert len(endpoint.requests) == 1
+    assert "no answers" in out
+    assert "Traceback" not in out
+
+
+def test_stated_limits_are_shown() -> None:
+    body = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}
+    limited = response(200, body, x_ratelimit_limit_requests="500", x_ratelimit_remaining_requests="499")
+    status, _ = against([], limited, "doctor", "--provider", "m@URL")
+    out = Path("out").read_text()
+    assert status == 0, out
+    assert "ok states its limits" in out
+    assert "500" in out
+
+
+def rows(path: Path) -> dict[str, int]:
+    with duckdb.connect(path, read_only=True) as connection:
+        return {
+            table: connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
+            for table in ("turns", "verdicts", "steps", "dialogues")
+        }
+
+
+def test_what_can_be_read_of_a_damaged_store_is_saved(tmp_path: Path) -> None:
+    run_demo()
+    whole = rows(STORE)
+    size = STORE.stat().st_size
+    partly, refused = 0, []
+    for number, begin in enumerate(range(3 * 4096, size, 262144)):
+        damaged, saved = tmp_path / "damaged.duckdb", tmp_path / f"saved-{number}.duckdb"
+        shutil.copy(STORE, damaged)
+        with damaged.open("r+b") as file:
+            file.seek(begin + 1000)
+            file.write(b"\x55" * 3000)
+        before = damaged.read_bytes()
+        try:
+            found = salvage(damaged, saved)
+        except InputError as error:
+            refused.append(str(error))
+            assert not saved.exists()
+        else:
+            kept = rows(saved)
+            assert all(kept[table] <= whole[table] for table in whole)
+            lost = [table for table in found if table.saved != table.rows]
+            partly += bool(lost) and sum(kept.values()) > 0
+        assert damaged.read_bytes() == before, "the damaged file was written"
+    assert all(len(line.splitlines()) == 1 for line in refused)
+    assert partly, "no damage was partial: the test shows nothing"
+
+
+def test_salvage_goes_on_without_a_log_that_cannot_be_replayed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_demo()
+    whole = rows(STORE)
+    Path("safemt.duckdb.wal").write_bytes(b"not a log" * 1000)
+    saved = tmp_path / "saved.duckdb"
+    capsys.readouterr()
+    assert main(["doctor", "--salvage", str(saved)]) == 0
+    assert rows(saved) == whole
+    assert Path("safemt.duckdb.wal").exists()
+    assert main(["report", "--db", str(saved)]) == 0
+
+
+def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.duckdb").write_text("hello")
+    for words in (
+        ["doctor", "--db", "none.duckdb"],
+        ["doctor", "--db", "none.duckdb", "--salvage", "x.duckdb"],
+        ["doctor", "--db", "text.duckdb", "--salvage", "x.duckdb"],
+        ["doctor", "--db", "text.duckdb", "--salvage", "text.duckdb"],
+    ):
+        assert main(words) == 2, words
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not Path("x.duckdb").exists()
