@@ -79,8 +79,16 @@ def guard_of(spec: ModeratorSpec, template: str | None) -> Guard:
     """The adapter; `template` is the file of `--guard-template`, for those that take one.
 
     Raises:
-        InputError: there is no such guard, or the template cannot be used.
+        InputError: there is no such guard, the template cannot be used, or the guard does not assess what the
+            interventions need.
     """
+    guard = _adapter(spec, template)
+    if "output" in spec.interventions and "output" not in guard.card.stages:
+        raise InputError(f"--moderator {spec.name}: {spec.guard} assesses no replies: leave +output out")
+    return guard
+
+
+def _adapter(spec: ModeratorSpec, template: str | None) -> Guard:
     if spec.guard == "profanity":
         from safemt_client.moderator.classifier import ClassifierGuard
 
@@ -144,7 +152,8 @@ class StoredAssessments:
 
 def _known(recorder: Recorder, guard_key: str) -> dict[str, Assessment]:
     rows = recorder.store.query(
-        """SELECT assessment_hash, verdict, intent, categories, scenarios, policy, confidence, refusal
+        """SELECT assessment_hash, verdict, intent, categories, scenarios, policy, confidence, refusal,
+                  latency_s
            FROM assessments WHERE guard_key = ? AND verdict <> 'error'
            QUALIFY row_number() OVER (PARTITION BY assessment_hash ORDER BY recorded_at) = 1""",
         [guard_key],
@@ -158,8 +167,9 @@ def _known(recorder: Recorder, guard_key: str) -> dict[str, Assessment]:
             policy,
             confidence,
             refusal,
+            latency_s=latency_s or 0.0,
         )
-        for key, verdict, intent, categories, scenarios, policy, confidence, refusal in rows
+        for key, verdict, intent, categories, scenarios, policy, confidence, refusal, latency_s in rows
     }
 
 

@@ -23,16 +23,16 @@ from safemt_client.budget import Budget, money
 from safemt_client.conversation import continues
 from safemt_client.ending import Ending, Listener
 from safemt_client.judges.llm import LLMJudge, Verdict, not_taken, to_be_judged, verdict_of
-from safemt_client.judges.panel import Judge
+from safemt_client.judges.panel import Judge, Panel
 from safemt_client.moderation import ModelBeneath, StoredAssessments
 from safemt_client.moderator.assessor import GuardReply
 from safemt_client.moderator.moderator import Moderated, ModeratedReply, Moderator
 from safemt_client.once import Once
-from safemt_client.plan import Conversation, Judging, Plan, Target, judging
+from safemt_client.plan import Conversation, Judging, Plan, Target, judging, unjudged, with_known
 from safemt_client.providers.batches import BatchEndpoint, BatchRefusedError
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
-from safemt_client.providers.limits import Change, Limits
-from safemt_client.providers.types import Outcome, Provider, Reply, Request, Usage
+from safemt_client.providers.limits import AccountLimiter, Change, Limits
+from safemt_client.providers.types import Observer, Outcome, Provider, Reply, Request, Usage
 from safemt_client.recorder import Recorder
 from safemt_client.results.rows import TurnRow, VerdictRow
 from safemt_client.results.store import Store
@@ -50,6 +50,45 @@ class _Asking:
 
     scope: anyio.CancelScope
     waits_until: float = -math.inf
+
+
+class _Apart:
+    """A provider whose calls are given up one by one, by `PermitStoppedError`, while they wait for a retry.
+
+    A moderated turn may have several under way: those in flight land.
+    """
+
+    def __init__(self, provider: Provider, under_way: set[_Asking], clock: Callable[[], float]) -> None:
+        self._provider = provider
+        self._under_way = under_way
+        self._clock = clock
+
+    @property
+    def identity(self) -> str:
+        """Provider and model."""
+        return self._provider.identity
+
+    @property
+    def limiter(self) -> AccountLimiter:
+        """The limiter of the account."""
+        return self._provider.limiter
+
+    async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
+        """See `Provider.ask`."""
+        with anyio.CancelScope() as scope:
+            asking = _Asking(scope)
+
+            def retrying(reply: Reply, wait_s: float) -> None:
+                if on_retry is not None:
+                    on_retry(reply, wait_s)
+                asking.waits_until = self._clock() + wait_s
+
+            self._under_way.add(asking)
+            try:
+                return await self._provider.ask(request, retrying)
+            finally:
+                self._under_way.discard(asking)
+        raise PermitStoppedError("the session is ending")
 
 
 class Scheduler:
@@ -96,6 +135,7 @@ class Scheduler:
             assessor.keeper = StoredAssessments(
                 assessor.key, self._recorder, prices[assessor.key], budget, listener
             )
+            assessor.provider = _Apart(assessor.provider, self._under_way, clock)
 
     async def run(self) -> Ending:
         """Carry out the plan.
@@ -165,7 +205,11 @@ class Scheduler:
                     return
                 calls = Counter({target.key: conversation.turns_left})
                 if (moderator := self._moderators.get(target.key)) is not None:
-                    calls[moderator.assessor.key] += conversation.turns_left * moderator.most_assessments
+                    every = moderator.moderation.prefixes and target.history == "scripted"
+                    calls[moderator.assessor.key] += (
+                        conversation.turns_left * moderator.most_assessments
+                        + every * (conversation.dialogue.length - 1)
+                    )
                 if self._judge is not None:
                     calls[self._judge.key] += conversation.turns_left
                 if not await self._budget.reserve(calls):
@@ -257,17 +301,24 @@ class Scheduler:
         def save_later(row: TurnRow) -> None:
             group.start_soon(self._recorder.store.save, row)
 
-        model = ModelBeneath(
-            target, self._providers[target.key], self._recorder, self._once, self._budget, save_later
-        )
+        def on_retry(reply: Reply, wait_s: float) -> None:
+            whose = "guard: " if isinstance(reply, GuardReply) else ""
+            self._listener.retrying(target.key, f"{whose}{reply.error or reply.outcome}", wait_s)
+            if self._halted(target.key):
+                raise PermitStoppedError("the session is ending")
+
+        provider = _Apart(self._providers[target.key], self._under_way, self._clock)
+        model = ModelBeneath(target, provider, self._recorder, self._once, self._budget, save_later)
+        reply: ModeratedReply | None = None
         try:
-            reply = await self._ask(Moderated(model, moderator), request, None, target.key, group)
+            reply = await Moderated(model, moderator).ask(request, on_retry)
         except TargetStoppedError as error:
             self._halt(target.key, str(error))
-            reply = None
+        except PermitStoppedError:
+            pass  # given up: what has landed of it is in the store
         paid[target.key] -= 1
         self._budget.release({target.key: 1})
-        if not isinstance(reply, ModeratedReply):
+        if reply is None:
             self._listener.landed(target.key, "abandoned", model.usage, model.cost_usd)
             return None
         row = self._recorder.turn_row(target, request, key, reply, 1)
@@ -374,23 +425,21 @@ class Scheduler:
         self,
         provider: Provider,
         request: Request,
-        row: Callable[[Reply], TurnRow] | None,
+        row: Callable[[Reply], TurnRow],
         key: str,
         group: TaskGroup,
     ) -> Reply | None:
         """The provider's reply, None when it was given up while waiting for a retry.
 
-        `row` makes the row of an attempt that will be repeated, unless the provider stores them itself.
+        `row` makes the row of an attempt that will be repeated.
         """
         with anyio.CancelScope() as scope:
             asking = _Asking(scope)
             self._under_way.add(asking)
 
             def on_retry(reply: Reply, wait_s: float) -> None:
-                if row is not None:
-                    group.start_soon(self._recorder.store.save, row(reply))
-                whose = "guard: " if isinstance(reply, GuardReply) else ""
-                self._listener.retrying(key, f"{whose}{reply.error or reply.outcome}", wait_s)
+                group.start_soon(self._recorder.store.save, row(reply))
+                self._listener.retrying(key, reply.error or reply.outcome, wait_s)
                 asking.waits_until = self._clock() + wait_s
                 if self._halted(key):
                     scope.cancel()
@@ -504,11 +553,25 @@ class Scheduler:
         key = judge.verdict_hash(task.request_hash, task.dialogue_key)
         async with self._verdicts.alone(key):
             if key not in self._verdicts.landed:
-                await self._ask_judge(judge, task, key)
-                return
+                # Under a moderator it may be the reply of an earlier run, with its verdict.
+                wanted = await self._unjudged(judge, task) if self._moderators else task
+                if wanted is not None:
+                    await self._ask_judge(judge, wanted, key)
+                    return
         self._budget.release({judge.key: 1})
         self._listener.asking(judge.key)
         self._listener.landed(judge.key, "shared", Usage(), None)
+
+    async def _unjudged(self, judge: Judge, task: Judging) -> Judging | None:
+        """The reply with what the store holds of a panel's members; None if it holds the verdict."""
+
+        def look_up() -> Judging | None:
+            store = self._recorder.store
+            if not unjudged([(task.request_hash, task.dialogue_key)], judge, store):
+                return None
+            return with_known([task], judge, store)[0] if isinstance(judge, Panel) else task
+
+        return await anyio.to_thread.run_sync(look_up)
 
     async def _ask_judge(self, judge: Judge, task: Judging, key: str) -> None:
         self._listener.asking(judge.key)
