@@ -47,9 +47,14 @@ class _Nothing:
         pass
 
 
-def assessment_hash(guard_key: str, messages: Sequence[Message], stage: Stage) -> str:
-    """SHA-256 over the guard on its model and what it is shown; images enter by the hash of their bytes."""
-    shown = [[m.role, m.text, [image.sha256 for image in m.images]] for m in messages]
+def assessment_hash(guard_key: str, messages: Sequence[Message], stage: Stage, *, images: bool = True) -> str:
+    """SHA-256 over the guard on its model and what it is shown.
+
+    Images enter by the hash of their bytes; for a guard that sees none (`images` false) by their number.
+    """
+    shown = [
+        [m.role, m.text, [image.sha256 for image in m.images] if images else len(m.images)] for m in messages
+    ]
     content = json.dumps([guard_key, stage, shown], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -88,9 +93,9 @@ class Assessor:
         Raises:
             TargetStoppedError: the guard cannot be asked any more.
         """
-        card = self.guard.card
-        shown = messages if card.sees_images else [replace(message, images=()) for message in messages]
-        key = assessment_hash(self.key, shown, stage)
+        if not self.guard.card.sees_images:
+            messages = [_without_images(message) for message in messages]
+        key = assessment_hash(self.key, messages, stage)
         while (other := self._asked.get(key)) is not None:
             await other.done.wait()
             if other.found is not None:
@@ -99,7 +104,7 @@ class Assessor:
             return key, known
         asked = self._asked[key] = _Asked()
         try:
-            found = await self._ask(shown, stage, on_retry)
+            found = await self._ask(messages, stage, on_retry)
             with anyio.CancelScope(shield=True):
                 await self.keeper.keep(key, stage, found)
             asked.found = found
@@ -125,6 +130,12 @@ class Assessor:
             found = Assessment("error", error=reply.error)
         raw = found.raw or reply.text or None
         return replace(found, usage=reply.usage, latency_s=reply.latency_s, raw=raw)
+
+
+def _without_images(message: Message) -> Message:
+    """What a guard without eyes is shown; a message that is only a picture still says that there was one."""
+    text = message.text if message.text.strip() or not message.images else "[a picture that is not shown]"
+    return replace(message, text=text, images=())
 
 
 def reply_as(kind: type[R], reply: Reply, **more: Any) -> R:

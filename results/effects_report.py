@@ -54,6 +54,16 @@ def _counts(effect: dict[str, Any]) -> list[str]:
         f"{effect['newly_declined']} newly declined"
         + (f"; {effect['not_paired']} not scored in both" if effect["not_paired"] else "")
     ]
+    failed = {
+        "refused": "refused since the guard could not assess them",
+        "passed": "let pass although the guard could not assess them",
+        "unassessed": "not assessed and not scored",
+    }
+    lines += [
+        f"careful: {effect['actions'][action]} turns were {text}"
+        for action, text in failed.items()
+        if effect["actions"].get(action)
+    ]
     if benign["pairs"]:
         lines.append(
             f"over-refusal on {benign['pairs']} benign dialogues: {benign['without']} without, "

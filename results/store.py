@@ -162,6 +162,19 @@ class Store:
         """The text of each reply that was observed, by request hash. Reads far more than `observed`."""
         return self._first("text", hashes)
 
+    def replies(self, hashes: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+        """The replies to those requests, by hash, that were observed.
+
+        Each is outcome, text, reasoning, finish reason, error, resolved model and latency in seconds.
+        """
+        rows = self._join(
+            f"""SELECT request_hash, outcome, text, reasoning, finish_reason, error, resolved_model, latency_s
+                FROM turns SEMI JOIN wanted ON request_hash = hash WHERE outcome IN {_OBSERVED}
+                QUALIFY row_number() OVER (PARTITION BY request_hash ORDER BY started_at) = 1""",
+            hashes,
+        )
+        return {row[0]: row[1:] for row in rows}
+
     def judged_as(self, hashes: Sequence[str]) -> dict[str, str]:
         """Of moderated turns whose reply is the model's own: the hash under which its verdict is kept."""
         return dict(

@@ -70,19 +70,25 @@ def of_judge(plan: Plan) -> Estimate:
 
 
 def of_guard(plan: Plan, guard_key: str) -> Estimate:
-    """What the assessments of a guard may take, if no two targets have one in common."""
+    """What the assessments of a guard may take at most."""
     calls, prompts, completions = 0, [0, 0], [0, 0]
     prices: Mapping[str, float] | None = None
+    counted: set[str] = set()
     for row in plan.moderators:
         if row.guard_key != guard_key:
             continue
         prices = None if row.prices is None else json.loads(row.prices)
         settings = json.loads(row.settings)
         wanted = set(settings["interventions"])
-        stages = bool(wanted - {"output"} or settings["prefixes"]) + ("output" in wanted)
+        before, after = bool(wanted - {"output"} or settings["prefixes"]), "output" in wanted
         for conversation in (c for c in plan.pending if c.target.moderator == row.moderator_key):
+            # Before the reply a scripted dialogue is the same under every target: it is assessed once.
+            shared = conversation.target.history != "live" and conversation.key in counted
+            counted.add(conversation.key)
+            stages = (before and not shared) + after
             length = conversation.dialogue.length
-            earlier = length - 1 if settings["prefixes"] and conversation.target.history == "scripted" else 0
+            scripted = conversation.target.history == "scripted" and not shared
+            earlier = length - 1 if settings["prefixes"] and scripted else 0
             count = conversation.turns_left * stages + earlier
             calls += count
             for end, reply in enumerate(_reply_range(conversation.target)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,18 +14,20 @@ from safemt_client.ending import Listener
 from safemt_client.moderator.moderator import INTERVENTIONS, Intervention, Moderator
 from safemt_client.moderator.types import Assessment, Guard, Stage
 from safemt_client.once import Once
-from safemt_client.plan import Target
+from safemt_client.plan import Conversation, Target
 from safemt_client.providers.errors import InputError, TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.types import Observer, Outcome, Provider, Reply, Request, Usage, request_hash
 from safemt_client.recorder import Recorder
 from safemt_client.results.rows import ModeratorRow, TurnRow
+from safemt_client.results.store import Store
 
 __all__ = [
     "LOCAL_MODEL",
     "ModelBeneath",
     "ModeratorSpec",
     "StoredAssessments",
+    "StoredReplies",
     "guard_of",
     "moderator_row",
     "parse_moderator",
@@ -173,6 +175,56 @@ def _known(recorder: Recorder, guard_key: str) -> dict[str, Assessment]:
     }
 
 
+class StoredReplies:
+    """Replies of models that the store held when the session began, for targets with a moderator.
+
+    Those to what is asked first and unchanged are read at once, in one pass over the store; the hashes of all
+    others are known, so that only what is there is looked for.
+    """
+
+    def __init__(self, store: Store, pending: Sequence[Conversation]) -> None:
+        self._store = store
+        self._known: set[str] = set()
+        self._read: dict[str, Reply] = {}
+        moderated = [c for c in pending if c.target.moderator is not None]
+        if not moderated:
+            return
+        self._known = {
+            row[0]
+            for row in store.query(
+                "SELECT DISTINCT request_hash FROM turns WHERE outcome NOT LIKE 'error_%'"
+            ).rows
+        }
+        plain = (request_hash(c.target.identity, c.next()[0], sample=c.target.sample) for c in moderated)
+        self._read = self._replies([key for key in dict.fromkeys(plain) if key in self._known])
+
+    async def find(self, key: str, *, landed: bool) -> Reply | None:
+        """The reply of this hash; `landed` says that it came in this session."""
+        if (read := self._read.get(key)) is not None:
+            return read
+        if not landed and key not in self._known:
+            return None
+        # A look into the store takes milliseconds.
+        return (await anyio.to_thread.run_sync(self._replies, [key])).get(key)
+
+    def _replies(self, keys: Sequence[str]) -> dict[str, Reply]:
+        return {
+            key: Reply(
+                Outcome(outcome),
+                text=text,
+                reasoning=reasoning,
+                finish_reason=finish,
+                error=error,
+                resolved_model=model,
+                latency_s=latency or 0.0,
+                usage=Usage(cost_usd=0.0),
+            )
+            for key, (outcome, text, reasoning, finish, error, model, latency) in self._store.replies(
+                keys
+            ).items()
+        }
+
+
 class ModelBeneath:
     """The model beneath a moderator, for one turn: a `Provider` whose replies are stored as its own.
 
@@ -186,6 +238,7 @@ class ModelBeneath:
         target: Target,
         provider: Provider,
         recorder: Recorder,
+        stored: StoredReplies,
         once: Once,
         budget: Budget,
         save_later: Callable[[TurnRow], Any],
@@ -193,6 +246,7 @@ class ModelBeneath:
         self._target = target
         self._provider = provider
         self._recorder = recorder
+        self._stored = stored
         self._once = once
         self._budget = budget
         self._save_later = save_later
@@ -213,14 +267,8 @@ class ModelBeneath:
         """The reply to this request, from the store where it holds one."""
         key = request_hash(self._target.identity, request, sample=self._target.sample)
         async with self._once.alone(key):
-            known = await anyio.to_thread.run_sync(self._stored, key)
+            known = await self._stored.find(key, landed=key in self._once.landed)
             return known or await self._ask(request, key, on_retry)
-
-    def _stored(self, key: str) -> Reply | None:
-        store = self._recorder.store
-        if (outcome := store.observed([key]).get(key)) is None:
-            return None
-        return Reply(Outcome(outcome), text=store.texts([key])[key], usage=Usage(cost_usd=0.0))
 
     async def _ask(self, request: Request, key: str, on_retry: Observer | None) -> Reply:
         attempts = 0

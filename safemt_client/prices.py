@@ -60,12 +60,13 @@ def check_prices(plan: Plan, settings: RunSettings, guards: Sequence[str] = ()) 
 
 
 def stored_prices(store: Store | None, run_id: str) -> dict[str, Prices]:
-    """The prices of a run's start, by the key of the target or the judge."""
+    """The prices of a run's start, by the key of the target, the judge or the guard."""
     if store is None:
         return {}
     rows = store.query(
         "SELECT target_key, prices FROM run_targets WHERE run_id = $1 "
-        "UNION ALL SELECT judge_key, prices FROM run_judges WHERE run_id = $1",
+        "UNION ALL SELECT judge_key, prices FROM run_judges WHERE run_id = $1 "
+        "UNION ALL SELECT guard_key, prices FROM run_moderators WHERE run_id = $1",
         [run_id],
     ).rows
     return {key: None if prices is None else json.loads(prices) for key, prices in rows}
@@ -77,6 +78,7 @@ def spent_of(store: Store, run_id: str) -> float:
         """WITH paid AS (
                SELECT target_key AS who, cost_usd FROM turns
                WHERE run_id = $1 AND (cost_usd IS NOT NULL OR outcome NOT LIKE 'error_%')
+                 AND intervention IS NULL
                UNION ALL
                SELECT guard_key, cost_usd FROM assessments
                WHERE run_id = $1 AND (cost_usd IS NOT NULL OR verdict <> 'error')

@@ -24,7 +24,7 @@ from safemt_client.conversation import continues
 from safemt_client.ending import Ending, Listener
 from safemt_client.judges.llm import LLMJudge, Verdict, not_taken, to_be_judged, verdict_of
 from safemt_client.judges.panel import Judge, Panel
-from safemt_client.moderation import ModelBeneath, StoredAssessments
+from safemt_client.moderation import ModelBeneath, StoredAssessments, StoredReplies
 from safemt_client.moderator.assessor import GuardReply
 from safemt_client.moderator.moderator import Moderated, ModeratedReply, Moderator
 from safemt_client.once import Once
@@ -127,6 +127,7 @@ class Scheduler:
         self._under_way: set[_Asking] = set()
         self._runners: list[BatchRunner] = []
         self._once, self._verdicts = Once(), Once()
+        self._stored_replies = StoredReplies(store, plan.pending)
         self._moderators = moderators or {}
         prices = {
             row.guard_key: None if row.prices is None else json.loads(row.prices) for row in plan.moderators
@@ -308,7 +309,9 @@ class Scheduler:
                 raise PermitStoppedError("the session is ending")
 
         provider = _Apart(self._providers[target.key], self._under_way, self._clock)
-        model = ModelBeneath(target, provider, self._recorder, self._once, self._budget, save_later)
+        model = ModelBeneath(
+            target, provider, self._recorder, self._stored_replies, self._once, self._budget, save_later
+        )
         reply: ModeratedReply | None = None
         try:
             reply = await Moderated(model, moderator).ask(request, on_retry)

@@ -395,7 +395,14 @@ async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> 
         # The judges of a panel are asked one after the other.
         judge_batch=settings.batch and judge is not None and judge.key in parts.batches,
         moderators=[
-            moderator_row(moderator, run_id, parts.guard_prices[moderator.assessor.key])
+            moderator_row(
+                moderator,
+                run_id,
+                # Prices are those of the run's start, unless the user gives others.
+                snapshot.get(moderator.assessor.key, parts.guard_prices[moderator.assessor.key])
+                if not settings.price
+                else parts.guard_prices[moderator.assessor.key],
+            )
             for moderator in dict.fromkeys(parts.moderators.values())
         ],
     )

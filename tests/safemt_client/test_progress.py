@@ -22,6 +22,7 @@ def made(**options: Any) -> tuple[Progress, Clock, io.StringIO]:
     target = SimpleNamespace(key="t", name="[red]gpt\x1b")
     judge = SimpleNamespace(judge_key="j", name="mini")
     plan: Any = SimpleNamespace(
+        moderators=(),
         targets=[target],
         judge=judge,
         requests={"t": 10},
