@@ -47,14 +47,9 @@ class _Nothing:
         pass
 
 
-def assessment_hash(guard_key: str, messages: Sequence[Message], stage: Stage, *, images: bool = True) -> str:
-    """SHA-256 over the guard on its model and what it is shown.
-
-    Images enter by the hash of their bytes; for a guard that sees none (`images` false) by their number.
-    """
-    shown = [
-        [m.role, m.text, [image.sha256 for image in m.images] if images else len(m.images)] for m in messages
-    ]
+def assessment_hash(guard_key: str, messages: Sequence[Message], stage: Stage) -> str:
+    """SHA-256 over the guard on its model and what it is shown; images enter by the hash of their bytes."""
+    shown = [[m.role, m.text, [image.sha256 for image in m.images]] for m in messages]
     content = json.dumps([guard_key, stage, shown], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
 

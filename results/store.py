@@ -204,6 +204,13 @@ class Store:
         )
         return {row[0] for row in found}
 
+    def final_hashes(self) -> frozenset[str]:
+        """The hashes of all verdicts that are final."""
+        rows = self.query(
+            "SELECT DISTINCT verdict_hash FROM verdicts WHERE reason IS DISTINCT FROM 'judge_error'"
+        ).rows
+        return frozenset(row[0] for row in rows)
+
     def final_verdicts(self, hashes: Sequence[str]) -> dict[str, tuple[Any, ...]]:
         """Those of the verdicts that are final, by hash.
 

@@ -1,0 +1,137 @@
+"""What the parts of a running session share: the store, the money, the display, and what stops it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import anyio
+
+from safemt_client.batches import BatchRunner, Job
+from safemt_client.budget import Budget, money
+from safemt_client.ending import Ending, Listener
+from safemt_client.plan import Plan
+from safemt_client.providers.batches import BatchEndpoint, BatchRefusedError
+from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
+from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.types import Observer, Provider, Reply, Request
+from safemt_client.recorder import Recorder
+
+__all__ = ["Apart", "Asking", "Course"]
+
+
+@dataclass(eq=False)
+class Asking:
+    """A request under way: cancelled on the first Ctrl-C while it only waits for its next attempt."""
+
+    scope: anyio.CancelScope
+    waits_until: float = -math.inf
+
+
+class Apart:
+    """A provider whose calls are given up one by one, by `PermitStoppedError`, while they wait for a retry.
+
+    A moderated turn may have several under way: those in flight land.
+    """
+
+    def __init__(self, provider: Provider, under_way: set[Asking], clock: Callable[[], float]) -> None:
+        self._provider = provider
+        self._under_way = under_way
+        self._clock = clock
+
+    @property
+    def identity(self) -> str:
+        """Provider and model."""
+        return self._provider.identity
+
+    @property
+    def limiter(self) -> AccountLimiter:
+        """The limiter of the account."""
+        return self._provider.limiter
+
+    async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
+        """See `Provider.ask`."""
+        with anyio.CancelScope() as scope:
+            asking = Asking(scope)
+
+            def retrying(reply: Reply, wait_s: float) -> None:
+                if on_retry is not None:
+                    on_retry(reply, wait_s)
+                asking.waits_until = self._clock() + wait_s
+
+            self._under_way.add(asking)
+            try:
+                return await self._provider.ask(request, retrying)
+            finally:
+                self._under_way.discard(asking)
+        raise PermitStoppedError("the session is ending")
+
+
+class Course:
+    """One session under way. `under_way` holds what may be given up while it waits for a retry."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        recorder: Recorder,
+        listener: Listener,
+        budget: Budget,
+        batches: Mapping[str, BatchEndpoint],
+        clock: Callable[[], float],
+    ) -> None:
+        self.plan = plan
+        self.recorder = recorder
+        self.listener = listener
+        self.budget = budget
+        self.batches = batches
+        self.clock = clock
+        self.ending = Ending()
+        self.under_way: set[Asking] = set()
+        self._runners: list[BatchRunner] = []
+
+    def interrupt(self) -> None:
+        """Begin nothing more; give up what waits for a retry."""
+        self.ending.interrupted = True
+        for runner in self._runners:
+            runner.stop()
+        now = self.clock()
+        for asking in self.under_way:
+            if asking.waits_until > now:
+                asking.scope.cancel()
+
+    def halted(self, key: str) -> bool:
+        """Whether nothing more is begun for a target or judge."""
+        return self.ending.interrupted or key in self.ending.stopped
+
+    def cap(self, key: str, calls: Mapping[str, int]) -> None:
+        """Something is not begun, since the money is spent."""
+        self.ending.capped = True
+        spent, more = money(self.budget.spent), money(self.budget.usd(calls))
+        self.listener.stopped(key, f"--max-cost: {spent} spent, and the next one may take {more}")
+
+    def halt(self, key: str, reason: str) -> None:
+        """A target or judge cannot be asked any more."""
+        if key not in self.ending.stopped:
+            self.ending.stopped[key] = reason
+            self.listener.stopped(key, reason)
+
+    async def run_batches(self, key: str, identity: str, jobs: Sequence[Job], *, send: bool) -> None:
+        """Carry out jobs of a target or the judge; halt it where its endpoint does not take batches."""
+
+        def status(batch_key: str, done: int, total: int) -> None:
+            self.listener.batch(key, batch_key, done, total)
+
+        runner = BatchRunner(key, identity, self.batches[key], self.recorder, self.budget, status=status)
+        self._runners.append(runner)
+        if self.halted(key):
+            return
+        try:
+            await runner.run(jobs, send=send)
+        except* (TargetStoppedError, BatchRefusedError) as group:
+            leaf: BaseException = group
+            while isinstance(leaf, BaseExceptionGroup):
+                leaf = leaf.exceptions[0]
+            self.halt(key, str(leaf))
+        if runner.capped:
+            self.cap(key, runner.capped)
