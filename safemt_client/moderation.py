@@ -28,7 +28,9 @@ __all__ = [
     "ModeratorSpec",
     "StoredAssessments",
     "StoredReplies",
+    "check_guard_options",
     "guard_of",
+    "guard_options",
     "moderator_row",
     "parse_moderator",
 ]
@@ -77,28 +79,54 @@ def parse_moderator(text: str) -> ModeratorSpec:
     return ModeratorSpec(text, head, guard, frozenset(given or [default]), provider or own or None)
 
 
-def guard_of(spec: ModeratorSpec, template: str | None) -> Guard:
-    """The adapter; `template` is the file of `--guard-template`, for those that take one.
+def guard_options(template: str | None, given: Sequence[str] | None) -> dict[str, str]:
+    """The options of `--guard-template` and `--guard-option NAME=VALUE`, by name.
 
     Raises:
-        InputError: there is no such guard, the template cannot be used, or the guard does not assess what the
+        InputError: one is not of that form.
+    """
+    options = {} if template is None else {"template": template}
+    for text in given or ():
+        name, mark, value = text.partition("=")
+        if not name or not mark:
+            raise InputError(f"--guard-option {text!r}: write NAME=VALUE, such as generation=4.1")
+        options[name] = value
+    return options
+
+
+def check_guard_options(options: Mapping[str, str], guards: Sequence[str]) -> None:
+    """Refuse an option that none of these guards takes."""
+    from safemt_client.moderator.guards import GUARDS
+
+    taken = {name for guard in guards if guard in GUARDS for name in GUARDS[guard].options}
+    for name in options:
+        if name not in taken:
+            known = ", ".join(sorted(taken)) or "none"
+            raise InputError(f"--guard-option {name}: no guard of this run takes it; they take {known}")
+
+
+def guard_of(spec: ModeratorSpec, options: Mapping[str, str]) -> Guard:
+    """The adapter; of the options those count that its kind takes.
+
+    Raises:
+        InputError: there is no such guard, an option cannot be used, or the guard does not assess what the
             interventions need.
     """
-    guard = _adapter(spec, template)
+    guard = _adapter(spec, options)
     if "output" in spec.interventions and "output" not in guard.card.stages:
         raise InputError(f"--moderator {spec.name}: {spec.guard} assesses no replies: leave +output out")
     return guard
 
 
-def _adapter(spec: ModeratorSpec, template: str | None) -> Guard:
+def _adapter(spec: ModeratorSpec, options: Mapping[str, str]) -> Guard:
     if spec.guard == "profanity":
         from safemt_client.moderator.classifier import ClassifierGuard
 
         return ClassifierGuard()
     from safemt_client.moderator.guards import GUARDS, build_guard
 
-    takes = template is not None and spec.guard in GUARDS and "template" in GUARDS[spec.guard].options
-    return build_guard(spec.guard, template=template if takes else None)
+    takes = GUARDS[spec.guard].options if spec.guard in GUARDS else ()
+    return build_guard(spec.guard, options={name: options[name] for name in takes if name in options})
 
 
 def moderator_row(moderator: Moderator, run_id: str, prices: Mapping[str, float] | None) -> ModeratorRow:

@@ -26,10 +26,19 @@ from safemt_client.estimate import call_usd, of_guard, of_judge, of_target
 from safemt_client.judges.llm import LLMJudge
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.rubric import load_rubric
-from safemt_client.moderation import LOCAL_MODEL, ModeratorSpec, guard_of, moderator_row, parse_moderator
+from safemt_client.moderation import (
+    LOCAL_MODEL,
+    ModeratorSpec,
+    check_guard_options,
+    guard_of,
+    guard_options,
+    moderator_row,
+    parse_moderator,
+)
 from safemt_client.moderator.assessor import Assessor
 from safemt_client.moderator.moderator import Moderation, Moderator
 from safemt_client.moderator.policies import load_policies
+from safemt_client.moderator.types import Guard
 from safemt_client.plan import Plan, Target, make_plan, run_fingerprint, select
 from safemt_client.prices import check_prices, prices_of, spent_of, stored_prices
 from safemt_client.progress import Progress
@@ -153,14 +162,16 @@ class Parts:
         specs = [None if text == "none" else parse_moderator(text) for text in settings.moderator or ["none"]]
         heads = Counter(spec.head for spec in specs if spec is not None)
         policies = load_policies(settings.policies)
+        options = guard_options(settings.guard_template, settings.guard_option)
+        check_guard_options(options, [spec.guard for spec in specs if spec is not None])
         assessors: dict[str, Assessor] = {}
         found: list[Moderator | None] = []
         for spec in specs:
             if spec is None:
                 found.append(None)
                 continue
-            guard = guard_of(spec, settings.guard_template)
-            assessor = Assessor(guard, await self._guard_provider(spec))
+            guard = guard_of(spec, options)
+            assessor = Assessor(guard, await self._guard_provider(spec, guard))
             assessor = assessors.setdefault(assessor.key, assessor)
             moderation = Moderation(
                 spec.interventions,
@@ -177,10 +188,10 @@ class Parts:
             raise InputError("--moderator: two of them do the same: leave one out")
         return found
 
-    async def _guard_provider(self, spec: ModeratorSpec) -> Provider:
+    async def _guard_provider(self, spec: ModeratorSpec, guard: Guard) -> Provider:
         """What the guard is asked through; what it costs and its account are noted by the assessor's key."""
         provider, prices, account = await self._open_guard(spec)
-        key = Assessor(guard_of(spec, self._settings.guard_template), provider).key
+        key = Assessor(guard, provider).key
         self.guard_prices[key] = prices
         self.accounts[key] = account
         return provider

@@ -59,6 +59,7 @@ class RunSettings(BaseModel):
     controversial: Literal["unsafe", "safe"] = "unsafe"
     moderator_turns: Literal["last", "every"] = "last"
     guard_template: str | None = None
+    guard_option: list[str] | None = None
     rpm: float | None = Field(None, gt=0)
     tpm: float | None = Field(None, gt=0)
     max_concurrency: int | None = Field(None, ge=1, le=10_000)
@@ -152,7 +153,7 @@ def load_settings(flags: Mapping[str, Any], config: Path | None) -> RunSettings:
                 name: _underscored(table) if isinstance(table, dict) else table
                 for name, table in accounts.items()
             }
-    for name in ("provider", "judge", "moderator"):
+    for name in ("provider", "judge", "moderator", "guard_option"):
         if isinstance(given.get(name), str):
             given[name] = [given[name]]
     given |= {name: value for name, value in flags.items() if value is not None}
