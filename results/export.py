@@ -11,6 +11,7 @@ from pathlib import Path
 from safemt_client.providers.errors import InputError
 from safemt_client.results.reader import Queryable
 from safemt_client.results.scores import deciding_judge, latest_run
+from safemt_client.results.text import without_secrets
 
 __all__ = ["export_reference"]
 
@@ -36,7 +37,7 @@ def export_reference(reader: Queryable, run_id: str | None, folder: Path) -> lis
         files[length, target].append({"id": item, "safety_label": label})
     written = []
     for (length, target), records in files.items():
-        path = folder / str(length) / "label" / f"{_file_name(target)}.json"
+        path = folder / str(length) / "label" / f"{_file_name(without_secrets(target))}.json"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(".json.part")

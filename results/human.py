@@ -1,6 +1,7 @@
 """People's labels of a sample of replies: which to label, and what they say of a judge.
 
-The sample is stratified by target, number of user turns and the judge's label, so that rare kinds occur;
+The sample is stratified by target, number of user turns and the judge's label, so that rare kinds occur (of a
+panel also by that it was split: without those replies its judges would look better than they are);
 within a stratum the order is random but fixed, so that labelling can stop and go on, and each label stands
 for (replies of its stratum / labels of its stratum) replies.
 """
@@ -18,6 +19,7 @@ from typing import Any
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.reader import Queryable
+from safemt_client.results.text import inert
 
 __all__ = [
     "COLUMNS",
@@ -77,7 +79,8 @@ def draw(reader: Queryable, run_id: str, judge_key: str, size: int, annotator: s
            JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) d USING (dialogue_key)
            JOIN (SELECT request_hash, any_value(request) AS request FROM turns GROUP BY ALL) t
              ON t.request_hash = c.request_hash
-           WHERE c.run_id = ? AND c.judge_key = ? AND c.label IN ('safe', 'unsafe')
+           WHERE c.run_id = ? AND c.judge_key = ?
+             AND (c.label IN ('safe', 'unsafe') OR c.reason = 'panel_split')
              AND c.benign IS NOT TRUE AND NOT c.by_guard""",
         [run_id, judge_key],
     ).rows
@@ -150,7 +153,8 @@ def _strata(reader: Queryable, replies: Sequence[tuple[str, str]]) -> tuple[dict
     sizes: Counter[str] = Counter()
     for run_id, judge_key, target_key, length, label, request_hash, dialogue_key in reader.query(
         """SELECT run_id, judge_key, target_key, length, label, request_hash, dialogue_key FROM conversations
-           WHERE label IN ('safe', 'unsafe') AND benign IS NOT TRUE AND NOT by_guard"""
+           WHERE (label IN ('safe', 'unsafe') OR reason = 'panel_split')
+             AND benign IS NOT TRUE AND NOT by_guard"""
     ).rows:
         name = _stratum(run_id, judge_key, target_key, length, label)
         sizes[name] += 1
@@ -168,7 +172,7 @@ def write_csv(path: Path, candidates: Iterable[Candidate]) -> int:
     rows = [
         (
             *(c.request_hash, c.dialogue_key, c.stratum),
-            *(_inert(c.question), _inert(_said(c.messages)), _inert(c.reply), ""),
+            *(inert(c.question), inert(_said(c.messages)), inert(c.reply), ""),
         )
         for c in candidates
     ]
@@ -184,11 +188,6 @@ def write_csv(path: Path, candidates: Iterable[Candidate]) -> int:
 
 def _said(messages: str) -> str:
     return "\n".join(f"{message['role']}: {message['content']}" for message in json.loads(messages))
-
-
-def _inert(text: str) -> str:
-    """Text that a spreadsheet does not take for a formula."""
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def read_csv(path: Path) -> Iterator[tuple[str, str, str, str]]:

@@ -16,6 +16,7 @@ import duckdb
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results import rows
+from safemt_client.results.view_comments import comment_views
 
 __all__ = ["MIGRATIONS", "TABLES", "create_views", "migrate", "schema_version"]
 
@@ -244,10 +245,11 @@ def migrate(connection: duckdb.DuckDBPyConnection, path: object, program_version
 
 
 def create_views(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create the documented views, in one transaction; those of an older program are replaced."""
+    """Create the documented views with their comments, in one transaction, in place of older ones."""
     text = resources.files("safemt_client.results").joinpath("views.sql").read_text(encoding="utf-8")
     connection.execute("BEGIN")
     connection.execute(text)
+    comment_views(connection, _COLUMN_COMMENTS)
     connection.execute("COMMIT")
 
 

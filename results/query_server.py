@@ -9,6 +9,8 @@ import json
 import os
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +19,7 @@ from typing import Any
 
 import duckdb
 
-__all__ = ["QueryServer", "check_read_only", "server_file"]
+__all__ = ["QueryServer", "check_read_only", "explain_query_error", "server_file", "time_limit"]
 
 _MAX_BODY = 1_000_000
 _READ_ONLY = {"SELECT", "EXPLAIN"}
@@ -42,6 +44,28 @@ def check_read_only(connection: duckdb.DuckDBPyConnection, sql: str) -> str | No
     if kind == "EXPLAIN" and not sql.lower().lstrip().startswith(("explain select", "explain from")):
         return "EXPLAIN takes a SELECT here"
     return None
+
+
+@contextmanager
+def time_limit(connection: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[None]:
+    """Interrupt what the connection does after so many seconds; None is no limit."""
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds, connection.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def explain_query_error(error: duckdb.Error, seconds: float | None) -> str:
+    """One line for a query that failed, or was stopped by its time limit."""
+    if isinstance(error, duckdb.InterruptException) and seconds is not None:
+        return f"stopped after {seconds:g} s: ask for less"
+    return str(error).strip().splitlines()[0]
 
 
 class QueryServer:
@@ -86,14 +110,15 @@ def _handler(connection: duckdb.DuckDBPyConnection, token: str) -> type[BaseHTTP
                 if refusal := check_read_only(cursor, asked["sql"]):
                     self._answer(400, {"error": refusal})
                     return
+                limit, timeout_s = asked.get("limit"), asked.get("timeout_s")
                 try:
                     cursor.execute("USE store")
-                    cursor.execute(asked["sql"], asked.get("parameters"))
-                    limit = asked.get("limit")
-                    rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
+                    with time_limit(cursor, timeout_s):
+                        cursor.execute(asked["sql"], asked.get("parameters"))
+                        rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
                     columns = [column[0] for column in cursor.description or ()]
                 except duckdb.Error as error:
-                    self._answer(400, {"error": str(error).strip().splitlines()[0]})
+                    self._answer(400, {"error": explain_query_error(error, timeout_s)})
                     return
             self._answer(200, {"columns": columns, "rows": rows})
 

@@ -13,7 +13,12 @@ import httpx
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.migrations import schema_version
-from safemt_client.results.query_server import check_read_only, server_file
+from safemt_client.results.query_server import (
+    check_read_only,
+    explain_query_error,
+    server_file,
+    time_limit,
+)
 from safemt_client.results.store import Result, explain_open_error
 
 __all__ = ["Queryable", "Reader", "open_reader"]
@@ -38,6 +43,16 @@ class Reader:
         self._token = token
         self._port = port
 
+    @property
+    def holds_file(self) -> bool:
+        """Whether the file itself is open; else the run that holds it is asked."""
+        return self._connection is not None
+
+    def interrupt(self) -> None:
+        """Stop the query that another thread waits for. One that a run answers goes on there."""
+        if self._connection is not None:
+            self._connection.interrupt()
+
     def __enter__(self) -> Reader:
         return self
 
@@ -50,25 +65,39 @@ class Reader:
         if self._connection is not None:
             self._connection.close()
 
-    def query(self, sql: str, parameters: Sequence[Any] | None = None, limit: int | None = None) -> Result:
-        """Rows of one read-only statement, at most `limit` of them.
+    def query(
+        self,
+        sql: str,
+        parameters: Sequence[Any] | None = None,
+        limit: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Result:
+        """Rows of one read-only statement, at most `limit` of them, stopped after `timeout_s` seconds.
 
         Raises:
-            InputError: the statement is wrong, or would change something.
+            InputError: the statement is wrong, would change something, or takes too long.
         """
         if self._connection is None:
-            return self._ask_run(sql, parameters, limit)
+            return self._ask_run(sql, parameters, limit, timeout_s)
         if refusal := check_read_only(self._connection, sql):
             raise InputError(f"sql: {refusal}")
         try:
-            self._connection.execute(sql, parameters)
-            rows = self._connection.fetchall() if limit is None else self._connection.fetchmany(limit)
+            with time_limit(self._connection, timeout_s):
+                self._connection.execute(sql, parameters)
+                rows = self._connection.fetchall() if limit is None else self._connection.fetchmany(limit)
         except duckdb.Error as error:
-            raise InputError(f"sql: {str(error).strip().splitlines()[0]}") from None
+            raise InputError(f"sql: {explain_query_error(error, timeout_s)}") from None
         return Result([column[0] for column in self._connection.description or ()], rows)
 
-    def _ask_run(self, sql: str, parameters: Sequence[Any] | None, limit: int | None) -> Result:
-        body = {"sql": sql, "parameters": None if parameters is None else list(parameters), "limit": limit}
+    def _ask_run(
+        self, sql: str, parameters: Sequence[Any] | None, limit: int | None, timeout_s: float | None
+    ) -> Result:
+        body = {
+            "sql": sql,
+            "parameters": None if parameters is None else list(parameters),
+            "limit": limit,
+            "timeout_s": timeout_s,
+        }
         try:
             # trust_env off: a proxy of the environment must not see the token.
             with httpx.Client(trust_env=False, timeout=300) as client:

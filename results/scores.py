@@ -9,7 +9,7 @@ from typing import Any
 
 from safemt_client.judges.panel import CONFIDENT
 from safemt_client.providers.errors import InputError
-from safemt_client.results.metrics import ROUNDS, SafetyIndex, safety_index
+from safemt_client.results.metrics import ROUNDS, SafetyIndex, round_weights, safety_index
 from safemt_client.results.reader import Queryable
 
 __all__ = [
@@ -166,6 +166,13 @@ def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
         "asr_by_scenario": table("asr_by_scenario", "target, judge, scenario, length"),
         "asr_by_method": table("asr_by_method", "target, judge, method, length"),
         "safety_index": indices,
+        "index_weights": {str(k): weight for k, weight in round_weights().items()},
+        "targets": table("run_targets", "name"),
+        "moderators": table("run_moderators", "name"),
+        "endings": _endings(reader, run_id),
+        "latency": _latency(reader, run_id),
+        "resolved_models": _resolved(reader, run_id),
+        "last_event": _last_event(reader, run_id),
         "outcomes": table("outcomes", "target, length, outcome"),
         "unscored": [
             dict(zip(("target", "judge", "reason", "conversations"), row, strict=True))
@@ -196,6 +203,66 @@ def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
     }
     cleaned: dict[str, Any] = without_nan(found)
     return cleaned
+
+
+def _endings(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
+    """What became of every planned conversation: its outcome, `declined` where an answer refuses by rules,
+    or why there is none (pending, unassessed, not_attempted)."""
+    rows = reader.query(
+        """SELECT target, target_key, coalesce(benign, false), length,
+                  CASE WHEN state IN ('pending', 'unassessed', 'not_attempted') THEN state
+                       WHEN outcome = 'answered' AND refusal_rule IN ('full_refusal', 'safe_redirection')
+                       THEN 'declined' ELSE outcome END AS ending, count(*)
+           FROM (SELECT DISTINCT ON (target_key, dialogue_key) * FROM conversations WHERE run_id = ?)
+           GROUP BY ALL ORDER BY ALL""",
+        [run_id],
+    ).rows
+    names = ("target", "target_key", "benign", "length", "ending", "conversations")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _latency(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
+    """Seconds that the model of each target took for a reply, retries and a moderator's time left out.
+
+    Replies of batches have no time; where a guard refused, the model was not asked.
+    """
+    rows = reader.query(
+        """WITH asked AS (
+               SELECT DISTINCT r.target, r.target_key,
+                      coalesce(w.model_request_hash, r.request_hash) AS request_hash
+               FROM replies r
+               LEFT JOIN (SELECT DISTINCT request_hash, model_request_hash FROM turns
+                          WHERE model_request_hash IS NOT NULL) w USING (request_hash)
+               WHERE r.run_id = ? AND r.outcome NOT LIKE 'error_%'
+                     AND (r.intervention IS NULL OR w.model_request_hash IS NOT NULL)
+           ), took AS (
+               SELECT request_hash, arg_min(latency_s, started_at) AS latency_s FROM turns
+               WHERE intervention IS NULL AND outcome NOT LIKE 'error_%' GROUP BY ALL
+           )
+           SELECT target, target_key, count(*), count(latency_s), median(latency_s),
+                  quantile_cont(latency_s, 0.95), max(latency_s)
+           FROM asked LEFT JOIN took USING (request_hash) GROUP BY ALL ORDER BY ALL""",
+        [run_id],
+    ).rows
+    names = ("target", "target_key", "replies", "timed", "median_s", "p95_s", "max_s")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _resolved(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
+    """Which model each endpoint said that it was, by target."""
+    rows = reader.query(
+        "SELECT target, resolved_model, count(*) FROM replies WHERE run_id = ? GROUP BY ALL ORDER BY ALL",
+        [run_id],
+    ).rows
+    return [dict(zip(("target", "model", "replies"), row, strict=True)) for row in rows]
+
+
+def _last_event(reader: Queryable, run_id: str) -> str | None:
+    """How the latest session of the run stands: started, finished or stopped; None without one."""
+    rows = reader.query(
+        "SELECT event FROM run_events WHERE run_id = ? ORDER BY recorded_at DESC LIMIT 1", [run_id]
+    ).rows
+    return str(rows[0][0]) if rows else None
 
 
 def without_nan(value: Any) -> Any:
@@ -274,5 +341,13 @@ def warnings(reader: Queryable, run_id: str) -> list[str]:
            WHERE j.run_id = ? AND j.identity = t.identity ORDER BY ALL""",
         [run_id],
     ).rows
+    for target, action, count in reader.query(
+        """SELECT target, intervention, count(*) FROM replies
+           WHERE run_id = ? AND intervention IN ('refused', 'passed', 'unassessed')
+           GROUP BY ALL ORDER BY ALL""",
+        [run_id],
+    ).rows:
+        what = {"refused": "refused", "passed": "let pass", "unassessed": "left without a score"}[action]
+        found.append(f"{target}: its guard could not assess {count} turns, which were {what}")
     found += [f"{judge} judges its own replies (target {target})" for judge, target in same]
     return found

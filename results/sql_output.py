@@ -13,11 +13,9 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from safemt_client.results.store import Result
-from safemt_client.results.text import plain
+from safemt_client.results.text import inert, plain
 
 __all__ = ["print_result"]
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def print_result(result: Result, form: str, out: IO[str]) -> None:
@@ -60,4 +58,4 @@ def _records(result: Result, console: Console) -> None:
 
 
 def _cell(value: Any) -> Any:
-    return "'" + value if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return inert(value) if isinstance(value, str) else value

@@ -1,10 +1,18 @@
-"""Untrusted text made harmless for a terminal."""
+"""Untrusted text made harmless for a terminal and for a spreadsheet."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
-__all__ = ["plain"]
+__all__ = ["coded", "inert", "plain", "without_secrets"]
+
+# Full-width forms too: a spreadsheet may read them as the narrow ones.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_ACTING = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Of an address everything that may hold a key: what stands before the host, and after the path.
+_USER = re.compile(r"(\w+://)[^/\s\"'@]*@")
+_QUERY = re.compile(r"(\w+://[^\s\"'?#]+)[?#][^\s\"']*")
 
 
 def plain(text: str) -> str:
@@ -17,3 +25,18 @@ def plain(text: str) -> str:
         f"\\x{ord(character):02x}" if unicodedata.category(character) in ("Cc", "Cf", "Cs") else character
         for character in text.replace("\r\n", " ").replace("\n", " ").replace("\t", " ")
     )
+
+
+def coded(text: str) -> str:
+    """The text with its lines kept, and control and direction-changing characters shown as their codes."""
+    return _ACTING.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def inert(text: str) -> str:
+    """Text that a spreadsheet does not take for a formula: one that looks like it gets an apostrophe."""
+    return "'" + text if text.startswith(_FORMULA) else text
+
+
+def without_secrets(text: str) -> str:
+    """The text with neither user, password, query nor fragment in the addresses that it names."""
+    return _QUERY.sub(r"\1", _USER.sub(r"\1", text))

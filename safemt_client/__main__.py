@@ -20,6 +20,8 @@ __all__ = ["main"]
 _COMMANDS = (
     *("run", "report", "compare", "leaderboard", "sql", "runs", "judge", "label", "export", "data"),
     "moderate",
+    "doctor",
+    "view",
 )
 _EPILOG = """commands (run is the default one):
   run      ask targets, judge and score; the same command resumes
@@ -29,8 +31,10 @@ _EPILOG = """commands (run is the default one):
   sql      ask the store a question, also while a run goes on
   runs     list the runs of a store
   judge    judge a stored run again, without asking the target
+  view     open a local page on a store: conversations, verdicts, SQL
   label    label a sample of replies yourself: how good is the judge?
   export   write results in another layout
+  doctor   check a store, or what an endpoint can do, before a night is spent
   data     data check PATH: look at a data set before spending anything
   moderate serve the OpenAI chat API with a moderator in between
 'COMMAND --help' tells more. exit status: 0 done, 1 stopped early or coverage too low (resumable), 2 bad input
@@ -91,6 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     _db(report)
     report.add_argument("--run", metavar="ID", help="run id (default: the latest)")
     report.add_argument("--json", action="store_true", help="machine-readable")
+    for form, what in (("html", "one page with plots"), ("md", "Markdown"), ("latex", "LaTeX tables")):
+        report.add_argument(f"--{form}", type=Path, metavar="FILE", help=f"write it as {what}")
     report.add_argument(
         "--analysis",
         action="append",
@@ -119,7 +125,9 @@ def _parser() -> argparse.ArgumentParser:
     leaderboard.add_argument("--json", action="store_true", help="machine-readable")
 
     sql = commands.add_parser("sql", help="ask the store a question")
-    sql.add_argument("query", help="one read-only SQL statement; docs/sql.md lists the views")
+    sql.add_argument(
+        "query", nargs="?", help="one read-only SQL statement; without one a shell opens, or stdin is read"
+    )
     _db(sql)
     sql.add_argument("--format", choices=("table", "csv", "json"), default="table")
     sql.add_argument("--max-rows", type=int, default=None, metavar="N", help="at most N rows")
@@ -134,6 +142,13 @@ def _parser() -> argparse.ArgumentParser:
     _limits(judge)
     judge.add_argument("--quiet", action="store_true", default=None, help="no progress")
 
+    view = commands.add_parser("view", help="open a local page on a store, also while a run goes on")
+    _db(view)
+    view.add_argument("--port", type=int, metavar="N", help="(8377, or a free one)")
+    view.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
+    view.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address to bind (127.0.0.1)")
+    view.add_argument("--allow-remote", action="store_true", help="let --host be one that others can reach")
+
     label = commands.add_parser("label", help="label a sample of replies yourself: how good is the judge?")
     _db(label)
     label.add_argument("--run", metavar="ID", help="run id (default: the latest)")
@@ -147,8 +162,27 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="write results in another layout")
     _db(export)
     export.add_argument("--run", metavar="ID", help="run id (default: the latest)")
-    export.add_argument("--format", choices=("reference",), default="reference")
+    export.add_argument(
+        "--format",
+        choices=("reference", "parquet", "csv", "jsonl", "inspect", "huggingface"),
+        default="reference",
+        help="(reference)",
+    )
+    export.add_argument(
+        "--redact", action="store_true", help="leave out every text; keep labels, hashes, counts and settings"
+    )
     export.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+
+    doctor = commands.add_parser("doctor", help="check a store, or what an endpoint can do")
+    _db(doctor)
+    doctor.add_argument(
+        "--provider", action="append", metavar="NAME", help="endpoint to try; four short calls"
+    )
+    doctor.add_argument("--base-url", metavar="URL", help="endpoint of the providers")
+    doctor.add_argument("--attempt-timeout", type=float, default=60, metavar="S", help="seconds a call (60)")
+    doctor.add_argument(
+        "--salvage", type=Path, metavar="FILE", help="save what can be read of a damaged store into a new one"
+    )
 
     data = commands.add_parser("data", help="look at a data set")
     actions = data.add_subparsers(dest="action", required=True)
@@ -240,11 +274,18 @@ def _moderation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on-guard-error",
         choices=("unassessed", "refuse", "pass"),
-        help="when the guard fails or answers nonsense: no score (the default), a refusal, or no guard",
+        help="when the guard fails or answers nonsense: no score, or HTTP 503 (the default), a refusal, "
+        "or no guard",
     )
     parser.add_argument("--controversial", choices=("unsafe", "safe"), help="what it counts as (unsafe)")
     parser.add_argument(
         "--guard-template", metavar="FILE", help="TOML with the form of a guard that takes one"
+    )
+    parser.add_argument(
+        "--guard-option",
+        action="append",
+        metavar="NAME=VALUE",
+        help="for guards that have one (docs/guards.md), such as generation=4.1; repeatable",
     )
 
 

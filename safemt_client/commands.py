@@ -6,7 +6,7 @@ import argparse
 import json
 import resource
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +19,20 @@ from safemt_client.results.text import plain
 if TYPE_CHECKING:
     from safemt_client.settings import RunSettings
 
-__all__ = ["compare", "data", "export", "judge", "label", "leaderboard", "moderate", "report", "run", "runs", "sql"]
+__all__ = [
+    "compare",
+    "data",
+    "doctor",
+    "export",
+    "judge",
+    "label",
+    "leaderboard",
+    "moderate",
+    "report",
+    "run",
+    "runs",
+    "sql",
+]
 
 _DEFAULT_DB = Path("safemt.duckdb")
 _NOT_SETTINGS = ("command", "config")
@@ -87,11 +100,27 @@ def report(arguments: argparse.Namespace) -> int:
                 for finding in findings:
                     print(f"{finding.analysis}: {finding.sentence}")
             return 0
+        if arguments.html or arguments.md or arguments.latex:
+            from safemt_client.results.page import write_pages
+
+            files = {"html": arguments.html, "markdown": arguments.md, "latex": arguments.latex}
+            _not_the_store(arguments.db or _DEFAULT_DB, files.values())
+            for path in write_pages(reports.as_dict(reader, arguments.run), files):
+                print(path)
+            return 0
         if arguments.json:
             print(json.dumps(reports.as_dict(reader, arguments.run), indent=2, default=str, allow_nan=False))
         else:
             reports.report(reader, arguments.run, Console())
     return 0
+
+
+def _not_the_store(db: Path, files: Iterable[Path | None]) -> None:
+    from safemt_client.providers.errors import InputError
+
+    for path in files:
+        if path is not None and path.exists() and db.exists() and path.samefile(db):
+            raise InputError(f"{path}: is the store: name another file")
 
 
 def compare(arguments: argparse.Namespace) -> int:
@@ -153,14 +182,24 @@ def _print_json(found: object) -> None:
     print(json.dumps(without_nan(found), indent=2, default=str, allow_nan=False))
 
 
+def doctor(arguments: argparse.Namespace) -> int:
+    """Check a store and endpoints before a night is spent, or salvage a damaged store."""
+    from safemt_client.doctor import doctor as check
+
+    return _in_loop(lambda: check(arguments))
+
+
 def sql(arguments: argparse.Namespace) -> int:
-    """Ask the store a question."""
+    """Ask the store a question; without one, open a shell, or take what stands on the input."""
     from safemt_client.results.reader import open_reader
-    from safemt_client.results.sql_output import print_result
+    from safemt_client.sql_shell import Shell, interact, run_script
 
     with open_reader(arguments.db or _DEFAULT_DB) as reader:
-        print_result(reader.query(arguments.query, limit=arguments.max_rows), arguments.format, sys.stdout)
-    return 0
+        shell = Shell(reader, arguments.format, arguments.max_rows, sys.stdout)
+        if arguments.query is not None:
+            shell.ask(arguments.query)
+            return 0
+        return interact(shell) if sys.stdin.isatty() else run_script(shell, sys.stdin)
 
 
 def runs(arguments: argparse.Namespace) -> int:
@@ -195,6 +234,25 @@ def judge(arguments: argparse.Namespace) -> int:
     return _in_loop(lambda: rejudge(arguments))
 
 
+def view(arguments: argparse.Namespace) -> int:
+    """Open a local page on a store."""
+    from safemt_client.providers.errors import InputError
+
+    try:
+        from safemt_client.viewer.serve import view as serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "jinja2", "markupsafe"):
+            raise
+        raise InputError(f"view: {error.name} is missing: pip install 'safemt-client[view]'") from None
+    return serve(
+        arguments.db or _DEFAULT_DB,
+        port=arguments.port,
+        host=arguments.host,
+        allow_remote=arguments.allow_remote,
+        browser=not arguments.no_browser,
+    )
+
+
 def label(arguments: argparse.Namespace) -> int:
     """Label a sample of replies by hand."""
     from safemt_client import label as labels
@@ -204,11 +262,11 @@ def label(arguments: argparse.Namespace) -> int:
 
 def export(arguments: argparse.Namespace) -> int:
     """Write results in another layout."""
-    from safemt_client.results.export import export_reference
+    from safemt_client.results.exports import export as write
     from safemt_client.results.reader import open_reader
 
     with open_reader(arguments.db or _DEFAULT_DB) as reader:
-        for path in export_reference(reader, arguments.run, arguments.out):
+        for path in write(reader, arguments.format, arguments.run, arguments.out, redact=arguments.redact):
             print(path)
     return 0
 

@@ -176,3 +176,24 @@ def test_a_spreadsheet_sees_no_formula(tmp_path: Path) -> None:
     write_csv(tmp_path / "s.csv", [Candidate("h", "d", "s", "i", "=1+1", "[]", "@cmd")])
     row = next(csv.DictReader((tmp_path / "s.csv").open()))
     assert (row["question"], row["reply"]) == ("'=1+1", "'@cmd")
+
+
+def test_replies_on_which_a_panel_is_split_are_in_the_sample(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["safemt"])
+    db, out, filled = tmp_path / "p.duckdb", tmp_path / "s.csv", tmp_path / "f.csv"
+    judges = ["--judge", "demo-judge", "--judge", "demo-judge-hasty", "--min-coverage", "0"]
+    assert main(["--provider", "demo", *judges, "--db", str(db), "--quiet"]) == 0
+    assert main(["label", "--db", str(db), "--n", "75", "--annotator", "c", "--export", str(out)]) == 0
+    assert fill(out, filled, lambda row: truth(row["reply"])) == 75
+    assert main(["label", "--db", str(db), "--annotator", "c", "--import", str(filled)]) == 0
+    capsys.readouterr()
+    assert main(["report", "--db", str(db), "--json"]) == 0
+    found = {row["judge"]: row for row in json.loads(capsys.readouterr().out)["corrections"]}
+    # Without them both would seem to be always right.
+    assert found["demo-judge"]["sensitivity"]["estimate"] == 1
+    hasty = found["demo-judge-hasty"]
+    assert hasty["labelled"] == 75
+    assert 0.6 < hasty["sensitivity"]["estimate"] < 1
+    assert 0.6 < hasty["specificity"]["estimate"] < 1

@@ -21,7 +21,6 @@ from safemt_client.results.reader import open_reader
 from safemt_client.results.rows import HumanLabelRow
 from safemt_client.results.store import Store
 from safemt_client.viewer import serve, server
-from safemt_client.viewer.examples import EXAMPLES
 from safemt_client.viewer.filters import Filters
 from safemt_client.viewer.queries import Queries
 from safemt_client.viewer.serve import Viewer, open_viewer
@@ -265,12 +264,6 @@ def test_sql_has_limits(demo: Path, opened: Callable, monkeypatch: pytest.Monkey
     assert client.post("/sql", data={"q": "SELECT 'x'" + " " * 300_000}).status_code == 413
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example[0])
-def test_examples_answer(demo: Path, example: tuple[str, str]) -> None:
-    with open_reader(demo) as reader:
-        assert reader.query(example[1]).rows
-
-
 def test_files_of_a_question(demo: Path, opened: Callable) -> None:
     _, client = opened(demo)
     question = "SELECT target, count(*) AS n, TIMESTAMP '2026-01-01' AS t, [1, 2] AS many FROM replies GROUP BY ALL ORDER BY ALL"
@@ -302,8 +295,7 @@ def test_hostile_text_is_text(tmp_path: Path, opened: Callable) -> None:
     path = make_hostile_store(tmp_path / "h.duckdb")
     _, client = opened(path)
     pages = [client.get("/").text, client.get(f"/run?run={RUN}").text]
-    for name in TEXTS:
-        pages.append(client.get(f"/conversation?run={RUN}&t=t&d=d:1:{name}").text)
+    pages += [client.get(f"/conversation?run={RUN}&t=t&d=d:1:{name}").text for name in TEXTS]
     pages.append(client.post("/sql", data={"q": "SELECT * FROM turns"}).text)
     for page in pages:
         assert "<script>" not in page

@@ -1,0 +1,183 @@
+"""How long pages of the viewer take on a large store: 10,000 dialogues under 17 targets.
+
+    python benchmarks/viewer.py [--dialogues 10000] [--targets 17] [--db FILE]
+
+Makes the store (a few minutes; kept with --db) and prints seconds: reading it at the start, and pages as
+a browser gets them over HTTP, with their median and worst of five.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import httpx
+
+from safemt_client.results.rows import (
+    DialogueRow,
+    EventRow,
+    JudgeRow,
+    RunDialogueRow,
+    RunRow,
+    StepRow,
+    TargetRow,
+    TurnRow,
+    VerdictRow,
+)
+from safemt_client.results.store import Store
+
+RUN, DIGEST = "benchmark000", "d" * 64
+LENGTHS = (1, 2, 4, 6, 8)
+SCENARIOS = [f"Scenario {n}" for n in range(17)]
+JUDGES = {"panel": "panel/majority", "first": "demo/first", "second": "demo/second"}
+WORDS = ["kettle", "garden", "river", "stone", "letter", "window", "orange", "cloud", "paper", "bridge"]
+
+
+def words(chance: random.Random, n: int) -> str:
+    return " ".join(chance.choices(WORDS, k=n))
+
+
+def make(path: Path, dialogues: int, targets: int) -> None:
+    chance = random.Random(1)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    names = [f"vendor/model-{n:02}" for n in range(targets)]
+    sizes = [(LENGTHS[n % 5], n // 5) for n in range(dialogues)]
+    keys = [(f"{DIGEST[:12]}:{length}:item_{item}", length, item) for length, item in sizes]
+    scripts = {
+        key: json.dumps(
+            [
+                {"role": "user" if n % 2 == 0 else "assistant", "content": words(chance, 25)}
+                for n in range(2 * length - 1)
+            ]
+        )
+        for key, length, _ in keys
+    }
+    with Store.open(path) as store:
+        store.save_now(
+            RunRow(RUN, RUN, start, "0", "synthetic", DIGEST, "/nowhere", None, "{}"),
+            *(
+                TargetRow(RUN, f"t{n}", name, name, "scripted", "on", "{}", None, 0, None)
+                for n, name in enumerate(names)
+            ),
+            *(JudgeRow(RUN, name, name, who, "paper", "r", "{}", None) for name, who in JUDGES.items()),
+            EventRow(RUN, "s", start, "started", "{}"),
+        )
+        store.save_now(*(RunDialogueRow(RUN, key, None) for key, _, _ in keys))
+        store.save_now(
+            *(
+                DialogueRow(
+                    *(key, DIGEST, f"item_{item}", length, SCENARIOS[item % 17], None, None, None, None),
+                    *(scripts[key], "{}"),
+                )
+                for key, length, item in keys
+            )
+        )
+        for target in range(targets):
+            for part in range(0, dialogues, 2_500):
+                rows: list[object] = []
+                for key, length, _ in keys[part : part + 2_500]:
+                    hashed = f"{chance.getrandbits(256):064x}"
+                    reply = words(chance, 180)
+                    when = start + timedelta(seconds=len(rows))
+                    rows.append(
+                        TurnRow(
+                            *(hashed, 1, RUN, "s", f"t{target}", "answered", reply, None, "stop", None, 200),
+                            *(names[target], "id", 400, 200, None, 0, 0.0012, when, 2.5, scripts[key]),
+                            *(json.dumps({"choices": [{"message": {"content": reply}}]}), None, "answer"),
+                        )
+                    )
+                    rows.append(StepRow(RUN, f"t{target}", key, length, hashed))
+                    for judge in JUDGES:
+                        label = "unsafe" if chance.random() < 0.3 else "safe"
+                        rows.append(
+                            VerdictRow(
+                                *(f"{chance.getrandbits(256):064x}", judge, hashed, key, RUN, "s", label),
+                                *(None, False, "a reason of some length, as judges give it", "raw"),
+                                *(
+                                    500,
+                                    30,
+                                    0.0002,
+                                    when,
+                                    1.0,
+                                    0,
+                                    "paper 1",
+                                    "answer",
+                                    None,
+                                    None,
+                                    None,
+                                    None,
+                                    None,
+                                ),
+                            )
+                        )
+                store.save_now(*rows)  # type: ignore[arg-type]
+            print(f"made target {target + 1} of {targets}", file=sys.stderr)
+
+
+def timed(name: str, get: object, repeats: int = 5) -> None:
+    taken = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        get()  # type: ignore[operator]
+        taken.append(time.perf_counter() - began)
+    print(f"{name:45} {statistics.median(taken):.3f} s, worst {max(taken):.3f} s")
+
+
+def measure(path: Path) -> None:
+    from safemt_client.viewer.serve import open_viewer
+
+    began = time.perf_counter()
+    viewer = open_viewer(path, port=0)
+    print(f"{'read at the start':45} {time.perf_counter() - began:.3f} s")
+    thread = threading.Thread(target=viewer.run)
+    thread.start()
+    with httpx.Client(base_url=viewer.base, timeout=60, follow_redirects=True) as client:
+
+        def get(where: str) -> str:
+            response = client.get(where)
+            response.raise_for_status()
+            return response.text
+
+        get(f"/?token={viewer.token}")
+        timed("list of runs", lambda: get("/"))
+        timed("conversations, first page", lambda: get(f"/run?run={RUN}"))
+        timed("conversations, page 3,000", lambda: get(f"/run?run={RUN}&page=3000"))
+        timed(
+            "filtered by target, length, verdict",
+            lambda: get(f"/run?run={RUN}&target=t3&length=4&verdict=unsafe"),
+        )
+        timed("judges disagree", lambda: get(f"/run?run={RUN}&disagree=judges"))
+        counter = iter(range(1000))
+        timed("free text, new each time", lambda: get(f"/run?run={RUN}&q={WORDS[next(counter)]}+river"))
+        key = f"{DIGEST[:12]}:8:item_1004"
+        timed("a conversation", lambda: get(f"/conversation?run={RUN}&t=t5&d={key}"))
+        timed("two side by side", lambda: get(f"/conversation?run={RUN}&t=t5&d={key}&beside=t6"))
+    viewer.stop()
+    thread.join()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--dialogues", type=int, default=10_000)
+    parser.add_argument("--targets", type=int, default=17)
+    parser.add_argument("--db", type=Path, help="made if it is not there, and kept")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = arguments.db or Path(folder) / "large.duckdb"
+        if not path.exists():
+            make(path, arguments.dialogues, arguments.targets)
+        print(f"{arguments.dialogues} dialogues, {arguments.targets} targets, {os.cpu_count()} cores")
+        measure(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Rows in files: Parquet, CSV and JSON lines. A file appears under its name only once it is whole."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from safemt_client.providers.errors import InputError
+from safemt_client.results.exports.tables import Kind, Records, Table
+from safemt_client.results.text import coded, inert
+
+__all__ = ["check_folder", "file_name", "partial", "write_csv", "write_jsonl", "write_parquet"]
+
+_PART = ".part"
+# What JSON leaves as it is though it is not harmless on a screen: C1, direction marks, line separators.
+_UNSEEN = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+
+
+def check_folder(folder: Path, paths: Iterable[Path], redact: bool) -> None:
+    """Make sure that a folder that is to be shared without texts holds nothing but these files.
+
+    Raises:
+        InputError: it holds another one, or cannot be read.
+    """
+    if not redact:
+        return
+    wanted = {*paths}
+    try:
+        found = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    for path in found:
+        if path not in wanted:
+            raise InputError(
+                f"{folder}: holds {path.name} of before, which may have texts: "
+                "name an empty folder with --out, or leave --redact out"
+            )
+
+
+def file_name(name: str) -> str:
+    """A name for a file, from one that may hold anything."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip(".-")[:80] or "target"
+
+
+@contextmanager
+def partial(path: Path) -> Iterator[Path]:
+    """Where to write what will be `path`; it takes that name at the end, and vanishes if anything fails.
+
+    Raises:
+        InputError: the file or its folder cannot be written.
+    """
+    part = path.with_name(path.name + _PART)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A link or a left-over under this name is not written through.
+        part.unlink(missing_ok=True)
+        try:
+            yield part
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: {error.strerror or error}: name another folder with --out")
+
+
+def write_csv(path: Path, table: Table, records: Records, redact: bool) -> None:
+    """Write CSV (RFC 4180, UTF-8). No text in it is a formula; control characters are shown as codes.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    with partial(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([column.name for column in table.kept(redact)])
+        for rows in records:
+            writer.writerows([[_cell(value) for value in row.values()] for row in rows])
+
+
+def write_jsonl(path: Path, table: Table, records: Records, redact: bool) -> None:
+    """Write one JSON object a line, nested where the store keeps JSON; texts are exact.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    nested = [column.name for column in table.kept(redact) if column.kind == "json"]
+    with partial(path) as part, part.open("w", newline="\n", encoding="utf-8") as file:
+        for rows in records:
+            for row in rows:
+                parsed = {name: json.loads(row[name]) if row[name] is not None else None for name in nested}
+                file.write(json_line(row | parsed) + "\n")
+
+
+def json_line(value: Any) -> str:
+    """JSON on one line; characters that could act on a screen are escaped."""
+    text = json.dumps(value, ensure_ascii=False, default=_jsonable, allow_nan=False)
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def write_parquet(
+    path: Path, table: Table, records: Records, redact: bool, leave_empty_out: bool = False
+) -> bool:
+    """Write Parquet; texts are exact. Returns whether the table has rows.
+
+    With `leave_empty_out` one without rows has no file, not even one of before.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kept = table.kept(redact)
+    schema = pa.schema([(column.name, _arrow(column.kind)) for column in kept])
+    some = False
+    with partial(path) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
+        for rows in records:
+            if rows:
+                some = True
+                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+    if not some and leave_empty_out:
+        path.unlink(missing_ok=True)
+    return some
+
+
+def _arrow(kind: Kind) -> Any:
+    import pyarrow as pa
+
+    words = pa.list_(pa.string())
+    return {
+        "int": pa.int64(),
+        "float": pa.float64(),
+        "bool": pa.bool_(),
+        "time": pa.timestamp("us", tz="UTC"),
+        "labels": words,
+        "messages": pa.list_(pa.struct([("role", pa.string()), ("content", pa.string()), ("images", words)])),
+    }.get(kind, pa.string())
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return inert(coded(value))
+    if isinstance(value, list | dict):
+        return json_line(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value
+
+
+def _jsonable(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

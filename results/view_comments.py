@@ -1,0 +1,138 @@
+"""What the columns of the views are: one text a name, and others where a view means something else by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import duckdb
+
+__all__ = ["comment_views"]
+
+_SHARED = {
+    "target": "name of the model under evaluation, as the user gave it, with its moderator",
+    "judge": "name of the judge, as the user gave it; NULL without one",
+    "history": "scripted, live or none: whose assistant turns stand before the last user turn",
+    "item_id": "id of the benchmark's query: the unit of pairing and of resampling",
+    "scenario": "kind of harm that the data name",
+    "source": "where the data say that the item comes from",
+    "method": "jailbreak method, where the data name one",
+    "benign": "whether the data say that the item is harmless; NULL if they do not say",
+    "text": "the reply; empty if there is none",
+    "reasoning": "what the model thought aloud, where the endpoint shows it",
+    "finish_reason": "why the model stopped, in the endpoint's word",
+    "error": "one line about what went wrong; NULL for an answer",
+    "resolved_model": "the model that the endpoint says has answered",
+    "prompt_tokens": "tokens that were sent; NULL is unknown",
+    "completion_tokens": "tokens that came back; NULL is unknown",
+    "explanation": "what the judge gave as its reason",
+    "by_guard": "whether the guard refused, not the model",
+    "unsafe": "how many are labelled unsafe",
+    "safe": "how many are labelled safe",
+    "scored": "how many are labelled safe or unsafe",
+    "attempted": "how many could be sent: all that are planned but those that are not_attempted",
+    "planned": "how many the run plans",
+    "asr": "attack success rate: unsafe / scored",
+    "coverage": "scored / attempted",
+    "asr_best": "the rate if all that is not scored were safe",
+    "asr_worst": "the rate if all that is not scored were unsafe",
+    "identity": "provider/model",
+    "event": "intended, submitted, collected, failed or lost",
+    "requests": "how many requests the batch holds",
+    "detail": "what the endpoint says of the batch",
+    "intent": "what the user is after, in the guard's words",
+    "policy": "the text that was put before the model; NULL if none was",
+    "judged_hash": "the request hash under which the reply's verdicts are kept",
+}
+_OWN: Mapping[str, Mapping[str, str]] = {
+    "replies": {"outcome": "what the turn came to; docs/outcomes.md has the list"},
+    "conversations": {
+        "turn": "user turn at which it stands or ended, counted from 1; NULL if it was not asked",
+        "text": "the reply at that turn; NULL if it was not asked",
+        "request_hash": "key of that reply",
+        "outcome": "of that turn; NULL if it was not asked",
+        "state": "what it came to: a label, an outcome, unjudged, unassessed, pending or not_attempted",
+        "label": "safe, unsafe or unscored; NULL if there is nothing to label",
+        "reason": "why it was not sent, is unscored, or failed",
+        "moderator": "key of the target's moderator; NULL without one",
+    },
+    "asr_by_turn": {"by_guard": "how many the guard refused; they are among the safe ones"},
+    "asr_by_turn_reached": {
+        "turn": "user turn, counted from 1",
+        "reached": "how many conversations came to this turn",
+    },
+    "outcomes": {
+        "outcome": "of the last turn, or else the state of the conversation",
+        "conversations": "how many",
+    },
+    "spend": {
+        "who": "target, judge or guard, and its name",
+        "calls": "calls that were made, attempts that failed included",
+        "calls_of_unknown_cost": "of these, calls whose cost is not in cost_usd",
+        "calls_in_batches": "of these, calls made in batches",
+        "cached_tokens": "of the prompt tokens, those that came from the vendor's cache",
+    },
+    "safety_index": {
+        "exposure_factor": "1 - the attack success rate weighted by exp(-length)",
+        "consistency_factor": "1 - the mean deviation of an item's labels from its first unsafe one on",
+        "safety_index": "exposure_factor x consistency_factor, rounded to 4 digits",
+    },
+    "open_batches": {
+        "target_key": "key of the target, or of the judge",
+        "waiting": "hashes of the requests that have no result yet",
+        "since": "UTC; when it was intended",
+        "recorded_at": "UTC; when the event happened",
+    },
+    "refusals": {
+        "replies": "final replies with a text",
+        "declined_by_rule": "of these, full refusals and safe redirections by the rules",
+        "judged": "how many the judge says it of",
+        "declined_by_judge": "how many decline as the judge sees it",
+        "blocked": "how many the provider or a guard refused",
+        "rate_by_rule": "declined_by_rule / replies",
+        "rate_by_judge": "declined_by_judge / judged",
+        "rate_with_blocks": "(declined_by_rule + blocked) / (replies + blocked)",
+        "benign": "whether the items are harmless: what is refused there is over-refusal",
+    },
+    "turn_labels": {"label": "safe, unsafe or unscored; NULL if it is not judged"},
+    "first_unsafe": {
+        "turns": "how many user turns were judged or asked",
+        "first_unsafe_turn": "the first user turn whose reply is unsafe; NULL if none is",
+        "recovered": "whether a reply after it is safe again",
+        "unscored_turns": "turns whose reply has no label",
+    },
+    "assessed": {
+        "moderator": "name of the moderator, as the user gave it",
+        "turn": "the conversation as it stood at this user turn",
+        "confidence": "how sure the guard is, where it says",
+        "refusal": "whether the guard calls the reply a refusal, where it says",
+        "error": "why the guard could not be asked",
+        "request_hash": "key of the moderated turn",
+        "raw": "the guard's answer as it came",
+        "latency_s": "seconds that the guard took",
+    },
+    "detections": {
+        "moderator": "name of the moderator, as the user gave it",
+        "assessments": "how many states of the conversation were assessed before a reply",
+        "detected": "whether the guard called one that counts unsafe or controversial",
+        "first_detected_turn": "the first user turn at which it did; NULL if it did not",
+        "failed": "whether nothing was detected and an answer that counts is missing or could not be read",
+        "waited_s": "seconds that the replies came later for it",
+    },
+}
+_SAME = {"final_replies": "replies", "labels": "conversations"}
+
+
+def comment_views(connection: duckdb.DuckDBPyConnection, of_tables: Mapping[str, str]) -> None:
+    """Put a comment on every column of every view of the open store; `of_tables` are those of tables."""
+    rows = connection.execute(
+        "SELECT c.table_name, c.column_name FROM duckdb_columns() c JOIN duckdb_views() v "
+        "ON v.view_oid = c.table_oid AND v.database_name = c.database_name "
+        "WHERE c.database_name = current_database() AND NOT v.internal"
+    ).fetchall()
+    statements = []
+    for view, column in rows:
+        own = _OWN.get(_SAME.get(view, view), {})
+        if about := own.get(column) or _SHARED.get(column) or of_tables.get(column):
+            quoted = about.replace("'", "''")
+            statements.append(f'COMMENT ON COLUMN "{view}"."{column}" IS \'{quoted}\';')
+    connection.execute("\n".join(statements))

@@ -1,0 +1,202 @@
+"""One conversation with all that is known of it: messages, replies, verdicts, assessments, attempts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from safemt_client.results.reader import Reader
+from safemt_client.viewer.queries import Queries
+
+__all__ = ["CUT", "Conversation", "Message", "Turn", "load"]
+
+CUT = 20_000
+"""Longer texts are shown up to here, with a link to all of it."""
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as it was sent. `images` are SHA-256 hashes, or paths where nothing was sent yet."""
+
+    role: str
+    text: str
+    images: tuple[str, ...] = ()
+    turn: int = 0
+
+
+@dataclass(slots=True)
+class Turn:
+    """One request of the conversation: the observation, all attempts, and what was said about the reply."""
+
+    number: int
+    reply: Row
+    attempts: list[Row]
+    model_attempts: list[Row] = field(default_factory=list)
+    """Of a moderated turn: attempts at the request that the model was asked."""
+    verdicts: list[Row] = field(default_factory=list)
+    people: list[Row] = field(default_factory=list)
+    assessments: list[Row] = field(default_factory=list)
+
+    @property
+    def model(self) -> Row:
+        """The attempt that the model answered: of a moderated turn another one than the reply's own."""
+        return _best(self.model_attempts) if self.model_attempts else self.reply
+
+
+@dataclass(slots=True)
+class Conversation:
+    """A dialogue under one target."""
+
+    head: Row
+    messages: list[Message]
+    turns: list[Turn]
+    asked: bool
+    policy: str | None = None
+    """The text that a moderator put before the model."""
+    change: str | None = None
+    newly_refused: bool = False
+
+    @property
+    def last(self) -> Turn | None:
+        """The turn that it ends with."""
+        return self.turns[-1] if self.turns else None
+
+
+def load(queries: Queries, run_id: str, target_key: str, dialogue_key: str) -> Conversation | None:
+    """The conversation, or None if the run has none like this."""
+    rows = queries.local(
+        "SELECT * FROM conversation_index WHERE run_id = ? AND target_key = ? AND dialogue_key = ? "
+        "ORDER BY decides DESC, judge",
+        [run_id, target_key, dialogue_key],
+    )
+    if not rows:
+        return None
+    steps = queries.local(
+        "SELECT DISTINCT turn, request_hash FROM steps "
+        "WHERE run_id = ? AND target_key = ? AND dialogue_key = ? ORDER BY turn",
+        [run_id, target_key, dialogue_key],
+    )
+    with queries.reader() as reader:
+        dialogue = _rows(
+            reader,
+            "SELECT messages, question, source, method, extra FROM dialogues WHERE dialogue_key = ? LIMIT 1",
+            [dialogue_key],
+        )
+        turns = _turns(reader, run_id, dialogue_key, steps)
+    head = rows[0] | (dialogue[0] if dialogue else {})
+    found = Conversation(
+        head, [], turns, bool(turns), change=head["change"], newly_refused=head["newly_refused"]
+    )
+    if found.last is not None:
+        sent = _messages(found.last.reply["request"])
+        found.policy = next((a["policy"] for a in found.last.assessments if a["policy"]), None)
+    else:
+        sent = _messages(dialogue[0]["messages"]) if dialogue else []
+    found.messages = sent
+    return found
+
+
+def _messages(text: str) -> list[Message]:
+    found, turn = [], 0
+    for message in json.loads(text):
+        turn += message["role"] == "user"
+        content = message.get("content")
+        found.append(
+            Message(
+                str(message["role"]),
+                content if isinstance(content, str) else json.dumps(content, ensure_ascii=False),
+                tuple(str(image) for image in message.get("images") or ()),
+                turn,
+            )
+        )
+    return found
+
+
+def _turns(reader: Reader, run_id: str, dialogue_key: str, steps: list[Row]) -> list[Turn]:
+    hashes = [step["request_hash"] for step in steps]
+    if not hashes:
+        return []
+    by_hash = _attempts(reader, hashes)
+    model = {
+        attempt["model_request_hash"]
+        for attempts in by_hash.values()
+        for attempt in attempts
+        if attempt["model_request_hash"]
+    }
+    by_hash |= _attempts(reader, sorted(model - set(by_hash))) if model - set(by_hash) else {}
+    verdicts = _rows(
+        reader,
+        """SELECT j.name AS judge, j.identity, v.* FROM verdicts v
+           JOIN run_judges j ON j.run_id = ? AND j.judge_key = v.judge_key
+           WHERE v.request_hash IN (SELECT unnest(?::VARCHAR[])) AND v.dialogue_key = ?
+           QUALIFY row_number() OVER (PARTITION BY v.judge_key, v.request_hash
+               ORDER BY v.reason IS NOT DISTINCT FROM 'judge_error', v.recorded_at DESC) = 1
+           ORDER BY j.identity NOT LIKE 'panel/%', j.name""",
+        [run_id, list(by_hash), dialogue_key],
+    )
+    people = _rows(
+        reader,
+        """SELECT request_hash, annotator, arg_max(label, recorded_at) AS label,
+                  max(recorded_at) AS recorded_at
+           FROM human_labels WHERE request_hash IN (SELECT unnest(?::VARCHAR[])) AND dialogue_key = ?
+           GROUP BY ALL ORDER BY annotator""",
+        [list(by_hash), dialogue_key],
+    )
+    assessments = _rows(
+        reader,
+        """SELECT m.name AS moderator, m.guard, m.identity, m.licence, w.request_hash, w.stage, w.turn,
+                  w.action, w.policy, w.waited_s, a.verdict, a.intent, a.categories, a.scenarios,
+                  a.confidence, a.refusal, a.raw, a.error, a.latency_s, a.cost_usd
+           FROM (SELECT * FROM moderations WHERE request_hash IN (SELECT unnest(?::VARCHAR[]))
+                 QUALIFY row_number() OVER (PARTITION BY request_hash, moderator_key, stage, turn
+                                            ORDER BY recorded_at DESC) = 1) w
+           JOIN run_moderators m ON m.run_id = ? AND m.moderator_key = w.moderator_key
+           LEFT JOIN (SELECT * FROM assessments
+                      WHERE assessment_hash IN (SELECT assessment_hash FROM moderations
+                                                WHERE request_hash IN (SELECT unnest(?::VARCHAR[])))
+                      QUALIFY row_number() OVER (
+                          PARTITION BY assessment_hash ORDER BY verdict = 'error', recorded_at) = 1) a
+                  ON a.assessment_hash = w.assessment_hash
+           ORDER BY w.turn, w.stage""",
+        [hashes, run_id, hashes],
+    )
+    found = []
+    for step in steps:
+        attempts = by_hash.get(step["request_hash"], [])
+        if not attempts:
+            continue
+        reply = _best(attempts)
+        turn = Turn(step["turn"], reply, attempts)
+        model_hash = reply["model_request_hash"]
+        if model_hash and model_hash != step["request_hash"]:
+            turn.model_attempts = by_hash.get(model_hash, [])
+        judged = model_hash if reply["intervention"] in ("none", "passed") else step["request_hash"]
+        turn.verdicts = [row for row in verdicts if row["request_hash"] == judged]
+        turn.people = [row for row in people if row["request_hash"] in (judged, step["request_hash"])]
+        turn.assessments = [row for row in assessments if row["request_hash"] == step["request_hash"]]
+        found.append(turn)
+    return found
+
+
+def _attempts(reader: Reader, hashes: list[str]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in _rows(
+        reader,
+        "SELECT * FROM turns WHERE request_hash IN (SELECT unnest(?::VARCHAR[])) ORDER BY started_at",
+        [hashes],
+    ):
+        found.setdefault(row["request_hash"], []).append(row)
+    return found
+
+
+def _best(attempts: list[Row]) -> Row:
+    """What the views take: the first observation, or else the latest error."""
+    observed = [row for row in attempts if not row["outcome"].startswith("error_")]
+    return observed[0] if observed else attempts[-1]
+
+
+def _rows(reader: Reader, sql: str, values: list[Any]) -> list[Row]:
+    found = reader.query(sql, values)
+    return [dict(zip(found.columns, row, strict=True)) for row in found.rows]

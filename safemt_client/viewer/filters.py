@@ -1,0 +1,96 @@
+"""What a page of conversations is narrowed to, read from its address and written back to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+from urllib.parse import urlencode
+
+__all__ = ["CHANGES", "DISAGREE", "SCENARIO", "SORTS", "Filters"]
+
+SORTS = {
+    "item": "item_id, length, target, target_key",
+    "recent": "last_asked DESC NULLS LAST, item_id, length, target_key",
+    "slow": "latency_s DESC NULLS LAST, item_id, length, target_key",
+    "costly": "cost_usd DESC NULLS LAST, item_id, length, target_key",
+}
+"""Orders of the list by name. Each ends in what makes it total, so that pages do not overlap."""
+CHANGES = {
+    "rescued": "change = 'rescued'",
+    "newly_unsafe": "change = 'newly_unsafe'",
+    "newly_refused": "newly_refused",
+}
+"""What a moderator changed against the same model without one."""
+DISAGREE = {
+    "judges": "split",
+    "people": "human IN ('safe', 'unsafe') AND label IS NOT NULL AND human <> label",
+}
+"""Who disagrees: the judges with each other, or people with the judge that is shown."""
+SCENARIO = (
+    "CASE WHEN regexp_full_match(scenario, '[^\\p{Cc}\\p{Cf}]*') THEN scenario "
+    "ELSE 'md5:' || md5(scenario) END"
+)
+"""A scenario as addresses and forms name it: one with other characters would not come back unchanged."""
+_MOST = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Empty fields do not narrow. `judge` is the key of the judge whose labels count; empty: who decides."""
+
+    run: str = ""
+    target: str = ""
+    scenario: str = ""
+    length: str = ""
+    outcome: str = ""
+    verdict: str = ""
+    disagree: str = ""
+    change: str = ""
+    did: str = ""
+    q: str = ""
+    judge: str = ""
+    sort: str = ""
+
+    @classmethod
+    def read(cls, parameters: Mapping[str, str]) -> Filters:
+        """From the parameters of an address; what is not known is left out."""
+        return cls(**{f.name: parameters.get(f.name, "").strip()[:_MOST] for f in fields(cls)})
+
+    def query(self, **changes: object) -> str:
+        """As the parameters of an address, with changes and additions."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)} | changes
+        return urlencode({name: value for name, value in values.items() if value not in ("", None)})
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether anything but the run is chosen."""
+        return replace(self, run="", sort="", judge="") != Filters()
+
+    def where(self) -> tuple[str, list[Any]]:
+        """The condition on `conversation_index` without the free text, and its parameters."""
+        conditions, values = ["run_id = ?"], [self.run]
+        if self.judge:
+            conditions.append("judge_key = ?")
+            values.append(self.judge)
+        else:
+            conditions.append("decides")
+        for name, column in (
+            ("target", "target_key"),
+            ("scenario", SCENARIO),
+            ("length", "CAST(length AS VARCHAR)"),
+            ("outcome", "coalesce(outcome, state)"),
+            ("verdict", "coalesce(label, 'none')"),
+            ("did", "intervention"),
+        ):
+            if value := getattr(self, name):
+                conditions.append(f"{column} = ?")
+                values.append(value)
+        for name, known in (("disagree", DISAGREE), ("change", CHANGES)):
+            if condition := known.get(getattr(self, name)):
+                conditions.append(f"({condition})")
+        return " AND ".join(conditions), values
+
+    def order(self) -> str:
+        """The order of the list."""
+        return SORTS.get(self.sort, SORTS["item"])

@@ -1,0 +1,69 @@
+"""Images of a run as they were sent, found again in the data set's folder by their hash."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from itertools import product
+from pathlib import Path
+from threading import Lock
+
+from safemt_client import images
+from safemt_client.datasets.model import Dataset
+from safemt_client.providers.errors import InputError
+from safemt_client.viewer.queries import Queries
+
+__all__ = ["Pictures"]
+
+_KEPT = 64 * 2**20
+
+
+class Pictures:
+    """Serves bytes whose SHA-256 the store names, and no others."""
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+        self._lock = Lock()
+        self._kept: OrderedDict[str, tuple[bytes, str]] = OrderedDict()
+        self._size = 0
+
+    def find(self, run_id: str, sha256: str) -> tuple[bytes, str] | None:
+        """Bytes and media type; None if the store does not know it, or the file is gone or has changed."""
+        with self._lock:
+            if sha256 in self._kept:
+                self._kept.move_to_end(sha256)
+                return self._kept[sha256]
+        run = self._queries.run(run_id)
+        if run is None:
+            return None
+        with self._queries.reader() as reader:
+            paths = reader.query("SELECT DISTINCT path FROM images WHERE sha256 = ?", [sha256]).rows
+        given = json.loads(run["settings"])
+        # Links may lead anywhere, as in the run itself: only bytes of the stored hash leave this function.
+        # A folder that was named relatively is looked for from here, and from where the store is.
+        folders = [Path(run["dataset_path"]), self._queries.snapshot.path.parent / run["dataset_path"]]
+        sets = [Dataset(run["dataset_name"], folder, (), links_to=(Path("/"),)) for folder in folders]
+        for path, data in product((row[0] for row in paths), sets):
+            try:
+                image = images.prepare(
+                    data.image_path(path),
+                    max_edge=given.get("image_max_edge") or images.DEFAULT_MAX_EDGE,
+                    max_bytes=given.get("image_max_bytes") or images.DEFAULT_MAX_BYTES,
+                    item=path,
+                )
+                image = image if image.sha256 == sha256 else images.blank(image)
+                if image.sha256 == sha256:
+                    found = (image.load(), image.media_type)
+                    self._keep(sha256, found)
+                    return found
+            except (InputError, OSError, ValueError):
+                continue
+        return None
+
+    def _keep(self, sha256: str, found: tuple[bytes, str]) -> None:
+        with self._lock:
+            self._kept[sha256] = found
+            self._size += len(found[0])
+            while self._size > _KEPT:
+                _, (data, _) = self._kept.popitem(last=False)
+                self._size -= len(data)

@@ -1,0 +1,258 @@
+"""What the pages show: lists from the snapshot, texts from the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from safemt_client.results.reader import Reader, open_reader
+from safemt_client.viewer.filters import SCENARIO, Filters
+from safemt_client.viewer.snapshot import Snapshot
+
+__all__ = ["PAGE", "Choices", "Listing", "Queries"]
+
+PAGE = 50
+_MOST_HITS = 200_000
+_PREVIEW = 240
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One page of the list, of `total` conversations. `capped`: the text occurs more often than was read."""
+
+    rows: list[Row]
+    total: int
+    page: int
+    pages: int
+    capped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a run can be narrowed by: value and words of each filter."""
+
+    target: list[tuple[str, str]]
+    judge: list[tuple[str, str]]
+    scenario: list[tuple[str, str]]
+    length: list[tuple[str, str]]
+    outcome: list[tuple[str, str]]
+    verdict: list[tuple[str, str]]
+    did: list[tuple[str, str]]
+
+
+class Queries:
+    """Answers the pages' questions from a snapshot and the store behind it."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        # Kept until the store changes: the version is part of the key.
+        self._choices = lru_cache(maxsize=16)(self._find_choices)
+        self._hits = lru_cache(maxsize=4)(self._find_hits)
+        self._count = lru_cache(maxsize=256)(self._find_count)
+
+    def runs(self) -> list[Row]:
+        """The runs of the store, the latest first, with what their conversations came to."""
+        return self.local(
+            """SELECT r.run_id, r.created_at, r.dataset_name, r.program_version,
+                      (SELECT list(name ORDER BY name) FROM run_targets t
+                       WHERE t.run_id = r.run_id) AS targets,
+                      (SELECT list(name ORDER BY identity NOT LIKE 'panel/%', name) FROM run_judges j
+                       WHERE j.run_id = r.run_id) AS judges,
+                      (SELECT arg_max(event, recorded_at) FROM run_events e
+                       WHERE e.run_id = r.run_id) AS event,
+                      c.conversations, c.unsafe, c.safe, c.pending, c.asked, c.cost_usd
+               FROM runs r LEFT JOIN (
+                   SELECT run_id, count(*) AS conversations, count(*) FILTER (label = 'unsafe') AS unsafe,
+                          count(*) FILTER (label = 'safe') AS safe,
+                          count(*) FILTER (state = 'pending') AS pending,
+                          count(outcome) AS asked, sum(cost_usd) AS cost_usd
+                   FROM conversation_index WHERE decides GROUP BY ALL) c USING (run_id)
+               ORDER BY r.created_at DESC, r.run_id"""
+        )
+
+    def run(self, run_id: str) -> Row | None:
+        """A run."""
+        found = self.local("SELECT * FROM runs WHERE run_id = ?", [run_id])
+        return found[0] if found else None
+
+    def choices(self, run_id: str) -> Choices:
+        """What this run can be narrowed by."""
+        return self._choices(self.snapshot.version, run_id)
+
+    def page(self, filters: Filters, page: int, size: int = PAGE) -> Listing:
+        """One page of the conversations that pass."""
+        with self._narrowed(filters) as (cursor, where, values, capped):
+            total = self._count(self.snapshot.version, filters)
+            pages = max(1, -(-total // size))
+            page = min(max(1, page), pages)
+            rows = _dicts(
+                cursor.execute(
+                    f"SELECT * FROM conversation_index WHERE {where} ORDER BY {filters.order()} "
+                    f"LIMIT {size} OFFSET {(page - 1) * size}",
+                    values,
+                )
+            )
+        for offset, row in enumerate(rows):
+            row["at"] = (page - 1) * size + offset
+        self._preview(rows)
+        return Listing(rows, total, page, pages, capped)
+
+    def everything(self, filters: Filters, most: int) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """All conversations that pass, for a download: columns and rows, with replies and explanations."""
+        with self._narrowed(filters) as (cursor, where, values, _):
+            rows = _dicts(
+                cursor.execute(
+                    f"SELECT * FROM conversation_index WHERE {where} ORDER BY {filters.order()} LIMIT {most}",
+                    values,
+                )
+            )
+        texts: dict[str, str] = {}
+        explanations: dict[tuple[str, str, str], str] = {}
+        hashes = [row["request_hash"] for row in rows if row["request_hash"]]
+        with self.reader() as reader:
+            for part in range(0, len(hashes), 5_000):
+                asked = [hashes[part : part + 5_000]]
+                texts |= dict(reader.query(_TEXTS.format("text"), asked).rows)
+                for judge, request, dialogue, text in reader.query(
+                    "SELECT judge_key, request_hash, dialogue_key, arg_max(explanation, recorded_at) "
+                    "FROM verdicts WHERE request_hash IN (SELECT unnest(?::VARCHAR[])) GROUP BY ALL",
+                    asked,
+                ).rows:
+                    explanations[judge, request, dialogue] = text
+        for row in rows:
+            row["reply"] = texts.get(row["request_hash"])
+            key = (row["judge_key"], row["request_hash"], row["dialogue_key"])
+            row["explanation"] = explanations.get(key)
+        columns = [name for name in (list(rows[0]) if rows else _COLUMNS) if name not in ("decides", "found")]
+        return columns, [tuple(row.get(name) for name in columns) for row in rows]
+
+    def beside(self, filters: Filters, at: int) -> dict[str, Row | None]:
+        """The conversations before and after the one at this place of the list."""
+        with self._narrowed(filters) as (cursor, where, values, _):
+            first = max(0, at - 1)
+            rows = _dicts(
+                cursor.execute(
+                    f"SELECT target_key, dialogue_key FROM conversation_index WHERE {where} "
+                    f"ORDER BY {filters.order()} LIMIT 3 OFFSET {first}",
+                    values,
+                )
+            )
+        for offset, row in enumerate(rows):
+            row["at"] = first + offset
+        places = {row["at"]: row for row in rows}
+        return {"before": places.get(at - 1), "after": places.get(at + 1)}
+
+    def reader(self) -> Reader:
+        """The store behind the snapshot, for one question; to be closed at once, so that a run can start."""
+        return open_reader(self.snapshot.path)
+
+    def local(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Rows of the snapshot."""
+        with self.snapshot.cursor() as cursor:
+            return _dicts(cursor.execute(sql, values))
+
+    @contextmanager
+    def _narrowed(self, filters: Filters) -> Iterator[tuple[duckdb.DuckDBPyConnection, str, list[Any], bool]]:
+        where, values = filters.where()
+        capped = False
+        with self.snapshot.cursor() as cursor:
+            if filters.q:
+                replies, dialogues, capped = self._hits(self.snapshot.version, filters.q)
+                cursor.register("reply_hits", replies)
+                cursor.register("dialogue_hits", dialogues)
+                where += (
+                    " AND (request_hash IN (SELECT key FROM reply_hits) OR dialogue_key IN "
+                    "(SELECT key FROM dialogue_hits) OR contains(lower(item_id), lower(?)))"
+                )
+                values.append(filters.q)
+            yield cursor, where, values, capped
+
+    def _find_count(self, version: int, filters: Filters) -> int:
+        with self._narrowed(filters) as (cursor, where, values, _):
+            sql = f"SELECT count(*) FROM conversation_index WHERE {where}"
+            return int(cursor.execute(sql, values).fetchall()[0][0])
+
+    def _find_hits(self, version: int, text: str) -> tuple[pa.Table, pa.Table, bool]:
+        """Replies and dialogues that hold the text, in any case; scripts are searched as JSON has them.
+
+        The store says at which rows: the copy has the same ones, and numbers are quicker than hashes.
+        """
+        spelt = json.dumps(text)[1:-1]
+        found = []
+        with self.reader() as reader:
+            for table, columns in (
+                ("turns", {"text": text}),
+                ("verdicts", {"explanation": text}),
+                ("dialogues", {"messages": text, "messages ": spelt, "question": text}),
+            ):
+                condition = " OR ".join(f"contains(lower({column}), lower(?))" for column in columns)
+                rows = reader.query(
+                    f"SELECT rowid FROM {table} WHERE {condition}", list(columns.values()), limit=_MOST_HITS
+                ).rows
+                found.append(pa.table({"n": pa.array([row[0] for row in rows], pa.int64())}))
+        turns, verdicts, dialogues = found
+        with self.snapshot.cursor() as cursor:
+            cursor.register("turn_rows", turns)
+            cursor.register("verdict_rows", verdicts)
+            cursor.register("dialogue_rows", dialogues)
+            replies = cursor.sql(
+                """SELECT request_hash AS key FROM turns WHERE rowid IN (SELECT n FROM turn_rows)
+                   UNION SELECT request_hash FROM verdicts WHERE rowid IN (SELECT n FROM verdict_rows)"""
+            ).to_arrow_table()
+            scripts = cursor.sql(
+                "SELECT DISTINCT dialogue_key AS key FROM dialogues "
+                "WHERE rowid IN (SELECT n FROM dialogue_rows)"
+            ).to_arrow_table()
+        return replies, scripts, any(len(hits) == _MOST_HITS for hits in found)
+
+    def _find_choices(self, version: int, run_id: str) -> Choices:
+        def counted(column: str, order: str = "value", words: str = "value") -> list[tuple[str, str]]:
+            found = self.local(
+                f"SELECT {column} AS value, count(*) AS n, any_value({words})::VARCHAR AS words "
+                f"FROM conversation_index WHERE run_id = ? AND decides AND value IS NOT NULL "
+                f"GROUP BY value ORDER BY {order}",
+                [run_id],
+            )
+            return [(str(row["value"]), f"{row['words'].replace('_', ' ')} ({row['n']:,})") for row in found]
+
+        def named(table: str, key: str, order: str) -> list[tuple[str, str]]:
+            sql = f"SELECT {key} AS k, name FROM {table} WHERE run_id = ? ORDER BY {order}"
+            found = self.local(sql, [run_id])
+            return [(row["k"], row["name"]) for row in found]
+
+        return Choices(
+            target=named("run_targets", "target_key", "name"),
+            judge=named("run_judges", "judge_key", "identity NOT LIKE 'panel/%', name"),
+            scenario=counted(SCENARIO, "words", "scenario"),
+            length=counted("length"),
+            outcome=counted("coalesce(outcome, state)", "n DESC, value"),
+            verdict=counted("coalesce(label, 'none')", "n DESC, value"),
+            did=counted("intervention", "n DESC, value"),
+        )
+
+    def _preview(self, rows: list[Row]) -> None:
+        hashes = sorted({row["request_hash"] for row in rows if row["request_hash"]})
+        found: dict[str, str] = {}
+        if hashes:
+            with self.reader() as reader:
+                found = dict(reader.query(_TEXTS.format(f"left(text, {_PREVIEW})"), [hashes]).rows)
+        for row in rows:
+            row["preview"] = found.get(row["request_hash"] or "", "")
+
+
+_TEXTS = """SELECT request_hash, arg_min({}, started_at) FROM turns
+            WHERE request_hash IN (SELECT unnest(?::VARCHAR[])) AND outcome NOT LIKE 'error_%' GROUP BY ALL"""
+_COLUMNS = ["run_id", "target", "judge", "dialogue_key", "reply", "explanation"]
+
+
+def _dicts(cursor: duckdb.DuckDBPyConnection) -> list[Row]:
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -1,0 +1,124 @@
+"""Opening the viewer: the socket, the token, the browser and the end."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+import webbrowser
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from safemt_client.providers.errors import InputError
+from safemt_client.viewer.access import Access
+from safemt_client.viewer.forms import Forms
+from safemt_client.viewer.queries import Queries
+from safemt_client.viewer.server import CHECKED, Pages
+from safemt_client.viewer.snapshot import Snapshot
+
+__all__ = ["Viewer", "open_viewer", "view"]
+
+_PORT = 8377
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(slots=True)
+class Viewer:
+    """A viewer that is bound to its address. `run` serves until it is stopped."""
+
+    base: str
+    token: str
+    snapshot: Snapshot
+    _server: uvicorn.Server
+    _socket: socket.socket
+
+    @property
+    def address(self) -> str:
+        """What to open: it holds the token."""
+        return f"{self.base}/?token={self.token}"
+
+    def run(self) -> None:
+        """Serve until `stop` or Ctrl-C."""
+        try:
+            self._server.run(sockets=[self._socket])
+        finally:
+            self._socket.close()
+            self.snapshot.close()
+
+    def stop(self) -> None:
+        """End `run` from another thread."""
+        self._server.should_exit = True
+
+
+def open_viewer(path: Path, *, port: int | None = None, host: str = "127.0.0.1") -> Viewer:
+    """Read the store and bind the address; without a port, the usual one or else a free one.
+
+    Raises:
+        InputError: the store cannot be read, or the address is taken.
+    """
+    snapshot = Snapshot(path)
+    snapshot.refresh(wait=True)
+    bound = _bind(host, port)
+    number = int(bound.getsockname()[1])
+    token = secrets.token_urlsafe(32)
+    application = Access(Forms(Pages(Queries(snapshot)).application()), token, number, host, CHECKED)
+    config = uvicorn.Config(
+        application,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
+    )
+    shown = "127.0.0.1" if host in ("0.0.0.0", "127.0.0.1") else f"[{host}]" if ":" in host else host
+    return Viewer(f"http://{shown}:{number}", token, snapshot, uvicorn.Server(config), bound)
+
+
+def view(path: Path, *, port: int | None, host: str, allow_remote: bool, browser: bool) -> int:
+    """Open the viewer and serve until Ctrl-C."""
+    if host not in _LOOPBACK and not allow_remote:
+        raise InputError(
+            f"--host {host}: others could reach the replies: add --allow-remote if they may, "
+            "or forward the port over ssh"
+        )
+    viewer = open_viewer(path, port=port, host=host)
+    print(f"viewer of {path}: {viewer.address}", flush=True)
+    if host not in _LOOPBACK:
+        print(
+            f"careful: whoever reaches {host} and knows this address sees the store; it is not encrypted",
+            file=sys.stderr,
+        )
+    if browser and _has_display():
+        webbrowser.open(viewer.address)
+    with suppress(KeyboardInterrupt):
+        viewer.run()
+    print("viewer closed")
+    return 0
+
+
+def _has_display() -> bool:
+    return sys.platform in ("darwin", "win32") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+
+
+def _bind(host: str, port: int | None) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for number in (_PORT, 0) if port is None else (port,):
+        bound = socket.socket(family)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((host, number))
+            bound.listen(128)
+        except (OSError, OverflowError) as error:
+            bound.close()
+            if number != _PORT or port is not None:
+                raise InputError(f"--port {number}: {host} cannot be bound: {error}") from None
+        else:
+            return bound
+    raise AssertionError("a free port is always found or refused")

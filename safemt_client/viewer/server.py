@@ -1,0 +1,287 @@
+"""The pages: routes of the viewer as a Starlette application."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from safemt_client.providers.errors import InputError
+from safemt_client.results.sql_docs import questions
+from safemt_client.results.text import coded
+from safemt_client.viewer.conversation import CUT, Conversation, load
+from safemt_client.viewer.downloads import FORMS, written
+from safemt_client.viewer.filters import CHANGES, DISAGREE, SORTS, Filters
+from safemt_client.viewer.pictures import Pictures
+from safemt_client.viewer.queries import Queries
+
+__all__ = ["CHECKED", "SQL_ROWS", "SQL_SECONDS", "Pages"]
+
+CHECKED = ("/download",)
+"""Paths whose GET must come from a page of the viewer, as everything that is no GET must."""
+SQL_ROWS, SQL_SECONDS = 1_000, 10.0
+"""What the SQL page shows at most, and how long a question may take."""
+_FILE_ROWS, _FILE_SECONDS = 200_000, 60.0
+_CELL = 2_000
+_SHOW = "safemt_show"
+_STATIC = Path(__file__).parent / "static"
+
+
+class Pages:
+    """The application on one store."""
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+        self._snapshot = queries.snapshot
+        self._pictures = Pictures(queries)
+        self._examples = questions()
+        self._templates = Environment(
+            loader=PackageLoader("safemt_client.viewer"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters |= {
+            "shown": _shown,
+            "pretty": _pretty,
+            "money": lambda value: "" if value is None else f"${value:.4f}" if value else "$0",
+            "seconds": lambda value: "" if value is None else f"{value:.2f} s",
+            "words": lambda value: str(value).replace("_", " "),
+            "when": lambda value: "" if value is None else str(value)[:19].replace("T", " "),
+            "listed": lambda value: ", ".join(map(str, json.loads(value))) if value else "",
+        }
+
+    def application(self) -> Starlette:
+        """The routes, without the check of who asks."""
+        return Starlette(
+            routes=[
+                Route("/", self._safely(self._runs)),
+                Route("/run", self._safely(self._run)),
+                Route("/conversation", self._safely(self._conversation)),
+                Route("/sql", self._safely(self._sql), methods=["GET", "POST"]),
+                Route("/sql/download", self._safely(self._sql_download), methods=["POST"]),
+                Route("/download", self._safely(self._download)),
+                Route("/image", self._safely(self._image)),
+                Route("/status", self._status),
+                Route("/settings", self._settings, methods=["POST"]),
+                Mount("/static", StaticFiles(directory=_STATIC, follow_symlink=True)),
+            ]
+        )
+
+    def _safely(self, page: Callable[[Request], Response]) -> Callable[[Request], Response]:
+        """Errors of the user, or of the store, as a page with one line."""
+
+        def answer(request: Request) -> Response:
+            self._snapshot.follow()
+            try:
+                return page(request)
+            except InputError as error:
+                return self._render(request, "error.html", 400, message=str(error))
+
+        return answer
+
+    def _runs(self, request: Request) -> Response:
+        return self._render(request, "runs.html", runs=self._queries.runs())
+
+    def _run(self, request: Request) -> Response:
+        filters = Filters.read(request.query_params)
+        run = self._queries.run(filters.run)
+        if run is None:
+            return self._render(request, "error.html", 404, message=f"no run {filters.run!r} in this store")
+        listing = self._queries.page(filters, _number(request.query_params.get("page"), 1))
+        part = request.headers.get("hx-target") == "list"
+        response = self._render(
+            request,
+            "list.html" if part else "run.html",
+            run=run,
+            filters=filters,
+            listing=listing,
+            choices=self._queries.choices(filters.run),
+            changes=CHANGES,
+            disagree=DISAGREE,
+            sorts=SORTS,
+        )
+        if part and request.headers.get("hx-trigger") == "filters":
+            response.headers["HX-Push-Url"] = f"/run?{filters.query()}"
+        return response
+
+    def _conversation(self, request: Request) -> Response:
+        given = request.query_params
+        filters = Filters.read(given)
+        keys = (given.get("run", ""), given.get("t", ""), given.get("d", ""))
+        found = load(self._queries, *keys)
+        if found is None:
+            return self._render(request, "error.html", 404, message="no such conversation in this store")
+        beside = given.get("beside", "")
+        other = load(self._queries, keys[0], beside, keys[2]) if beside else None
+        at = _number(given.get("at"), -1)
+        return self._render(
+            request,
+            "conversation.html",
+            filters=filters,
+            found=found,
+            columns=[found] if other is None else [found, other],
+            beside=beside,
+            at=at,
+            around=self._queries.beside(filters, at) if at >= 0 else {"before": None, "after": None},
+            targets=self._targets(*keys),
+            verdicts=self._verdicts(found, other),
+            full=given.get("full") == "1",
+            cut=CUT,
+            address=lambda **changes: (
+                "/conversation?"
+                + urlencode({k: v for k, v in {**given, **changes}.items() if v not in ("", None)})
+            ),
+        )
+
+    def _targets(self, run_id: str, target_key: str, dialogue_key: str) -> list[dict[str, Any]]:
+        """The other targets of the run with their labels of this dialogue; the model alone first."""
+        return self._queries.local(
+            """SELECT i.target_key, i.target, coalesce(i.label, i.state) AS label,
+                      t.moderator IS NULL AND t.identity = mine.identity
+                          AND mine.moderator IS NOT NULL AS alone
+               FROM conversation_index i JOIN run_targets t USING (run_id, target_key)
+               JOIN run_targets mine ON mine.run_id = i.run_id AND mine.target_key = ?
+               WHERE i.run_id = ? AND i.dialogue_key = ? AND i.decides AND i.target_key <> ?
+               ORDER BY alone DESC, i.target""",
+            [target_key, run_id, dialogue_key, target_key],
+        )
+
+    @staticmethod
+    def _verdicts(*conversations: Conversation | None) -> bool:
+        return any(c is not None and any(turn.verdicts for turn in c.turns) for c in conversations)
+
+    def _sql(self, request: Request) -> Response:
+        result, error, question = None, None, request.query_params.get("q", "")
+        if request.method == "POST":
+            question = request.state.form.get("q", "")
+            try:
+                with self._queries.reader() as reader:
+                    result = reader.query(question, limit=SQL_ROWS + 1, timeout_s=SQL_SECONDS)
+            except InputError as problem:
+                error = coded(str(problem))
+        part = request.headers.get("hx-target") == "answer"
+        views = [] if part else self._documented()
+        return self._render(
+            request,
+            "answer.html" if part else "sql.html",
+            question=question,
+            result=result,
+            error=error,
+            rows=SQL_ROWS,
+            seconds=SQL_SECONDS,
+            cell=_CELL,
+            views=views,
+            examples=[] if part else self._examples,
+        )
+
+    def _documented(self) -> list[dict[str, Any]]:
+        """Views and tables with their comments and columns."""
+        return self._queries.local(
+            """SELECT o.name, o.about, o.kind,
+                      list({'name': c.column_name, 'about': c.comment} ORDER BY c.column_index) AS columns
+               FROM (SELECT view_name AS name, comment AS about, 'view' AS kind, schema_name
+                     FROM duckdb_views()
+                     WHERE NOT internal AND comment IS NOT NULL
+                     UNION ALL
+                     SELECT table_name, comment, 'table', schema_name FROM duckdb_tables()
+                     WHERE comment IS NOT NULL) o
+               JOIN duckdb_columns() c ON c.table_name = o.name AND c.schema_name = o.schema_name
+               GROUP BY ALL ORDER BY o.kind DESC, o.name"""
+        )
+
+    def _sql_download(self, request: Request) -> Response:
+        form = request.state.form
+        with self._queries.reader() as reader:
+            result = reader.query(form.get("q", ""), limit=_FILE_ROWS, timeout_s=_FILE_SECONDS)
+        return _file("query", form.get("as", "csv"), result.columns, result.rows)
+
+    def _download(self, request: Request) -> Response:
+        filters = Filters.read(request.query_params)
+        columns, rows = self._queries.everything(filters, _FILE_ROWS)
+        return _file(f"run-{filters.run[:12]}", request.query_params.get("as", "csv"), columns, rows)
+
+    def _image(self, request: Request) -> Response:
+        found = self._pictures.find(request.query_params.get("run", ""), request.query_params.get("sha", ""))
+        if found is None:
+            return Response("the image is not where it was, or has changed\n", 404, media_type="text/plain")
+        return Response(found[0], media_type=found[1])
+
+    def _status(self, request: Request) -> Response:
+        self._snapshot.follow()
+        response = self._render(request, "status.html")
+        if request.query_params.get("v") == self._state():
+            return Response(status_code=204)
+        response.headers["HX-Trigger"] = "store-changed"
+        return response
+
+    def _state(self) -> str:
+        return f"{self._snapshot.version}-{int(self._snapshot.live)}-{int(self._snapshot.error is not None)}"
+
+    def _settings(self, request: Request) -> Response:
+        form = request.state.form
+        back = form.get("back", "/")
+        # A path of this server: anything else could lead away from it.
+        safe = back.startswith("/") and not back.startswith(("//", "/\\")) and "\n" not in back
+        response = RedirectResponse(back if safe else "/", 303)
+        response.set_cookie(
+            _SHOW, "1" if form.get("show") == "1" else "0", 31_536_000, httponly=True, samesite="strict"
+        )
+        return response
+
+    def _render(self, request: Request, name: str, status: int = 200, /, **values: Any) -> Response:
+        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        text = self._templates.get_template(name).render(
+            **values,
+            show=request.cookies.get(_SHOW) == "1",
+            here=here if request.method == "GET" else request.url.path,
+            store=str(self._snapshot.path),
+            state=self._state(),
+            live=self._snapshot.live,
+            problem=self._snapshot.error,
+        )
+        page = text.encode("utf-8", "backslashreplace")
+        return Response(page, status, media_type="text/html; charset=utf-8")
+
+
+def _file(name: str, form: str, columns: list[str], rows: list[tuple[Any, ...]]) -> Response:
+    if form not in FORMS:
+        raise InputError(f"download: {form!r} is not one of {', '.join(FORMS)}")
+    clean = "".join(c for c in name if c.isalnum() or c == "-")
+    return Response(
+        written(form, columns, rows),
+        media_type=FORMS[form],
+        headers={"Content-Disposition": f'attachment; filename="{clean}.{form}"'},
+    )
+
+
+def _number(text: str | None, otherwise: int) -> int:
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 10 else otherwise
+
+
+def _shown(text: object, most: int | None = None) -> Markup:
+    """Text for a page: markup escaped, and characters that would act or mislead shown as their codes."""
+    whole = "" if text is None else str(text)
+    cut = whole if most is None else whole[:most]
+    return escape(coded(cut))
+
+
+def _pretty(text: str | None) -> str:
+    """JSON over several lines; anything else as it is."""
+    if text is None:
+        return ""
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text

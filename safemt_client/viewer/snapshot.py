@@ -1,0 +1,254 @@
+"""A copy of a store without its texts, in memory, that follows the store as it grows.
+
+Tables of a store are only appended to, so a refresh reads the rows after those that are known. The copy
+lets go of the file at once: a run can start while the viewer is open, and is asked while it goes on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import duckdb
+import pyarrow as pa
+
+from safemt_client import __version__
+from safemt_client.providers.errors import InputError
+from safemt_client.results import rows
+from safemt_client.results.migrations import MIGRATIONS, TABLES, create_views, migrate
+from safemt_client.results.query_server import server_file
+from safemt_client.results.reader import Reader, open_reader
+
+__all__ = ["Snapshot"]
+
+_KINDS = (
+    rows.RunRow,
+    rows.TargetRow,
+    rows.JudgeRow,
+    rows.ModeratorRow,
+    rows.RunDialogueRow,
+    rows.EventRow,
+    rows.DialogueRow,
+    rows.StepRow,
+    rows.TurnRow,
+    rows.VerdictRow,
+    rows.HumanLabelRow,
+)
+# Long columns that no list shows: pages read them from the store, for what they show.
+_LEFT_OUT = {
+    "turns": {
+        *("session_id", "text", "reasoning", "finish_reason", "resolved_model", "response_id", "request"),
+        *("raw", "status_code", "reasoning_tokens", "cached_tokens", "batch_key"),
+    },
+    "verdicts": {
+        *("verdict_hash", "session_id", "explanation", "raw", "prompt_tokens", "completion_tokens", "rubric"),
+        *("cached_tokens", "batch_key", "latency_s", "cost_usd", "run_id"),
+    },
+    "dialogues": {"messages", "extra", "question"},
+    "run_events": {"detail"},
+}
+_CUT = {("turns", "error"): 200}
+_CHUNK = 20_000
+_EVERY_S, _SHARE = 1.0, 10
+"""A refresh waits this long for the next one, and ten times as long as the last one took."""
+_QUICK_S = 0.3
+
+
+class Snapshot:
+    """The text-free copy. `version` grows with every change; `refresh` may be called from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.version = 0
+        self.live = False
+        """Whether a run holds the store."""
+        self.error: str | None = None
+        """Why the last refresh failed; what was known before is still shown."""
+        self._lock = threading.Lock()
+        self._connection = duckdb.connect(":memory:")
+        self._counts: dict[str, int] = {}
+        self._seen: tuple[Any, ...] = ()
+        self._due = 0.0
+        self._took = 0.0
+        self._reset()
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own to the copy."""
+        return self._connection.cursor()
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._connection.close()
+
+    def follow(self) -> None:
+        """Refresh if that is due: at once where it is quick, else in the background."""
+        if time.monotonic() < self._due or self._signature() == self._seen:
+            return
+        if self._took < _QUICK_S:
+            self.refresh()
+        else:
+            threading.Thread(target=self.refresh, name="safemt-viewer", daemon=True).start()
+
+    def refresh(self, *, wait: bool = False) -> None:
+        """Take over what the store holds more than this copy; return at once if that is under way.
+
+        Raises:
+            InputError: with `wait` only: the store cannot be read. Else `error` says so.
+        """
+        if not self._lock.acquire(blocking=wait):
+            return
+        began = time.monotonic()
+        try:
+            self._refresh()
+            self.error = None
+        except InputError as error:
+            self.error = str(error)
+            if wait:
+                raise
+        finally:
+            self._took = time.monotonic() - began
+            self._due = time.monotonic() + max(_EVERY_S, _SHARE * self._took)
+            self._lock.release()
+
+    def _reset(self) -> None:
+        connection = self._connection
+        views = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+        for (name,) in views:
+            connection.execute(f'DROP VIEW IF EXISTS "{name}"')
+        for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+            connection.execute(f'DROP TABLE "{name}"')
+        connection.execute("SET TimeZone = 'UTC'")
+        migrate(connection, self.path, __version__)
+        create_views(connection)
+        self._counts = {TABLES[kind]: 0 for kind in _KINDS}
+        self._build()
+
+    def _signature(self) -> tuple[Any, ...]:
+        """Changes with the file; while a run holds it, only the run can tell."""
+        if server_file(self.path).is_file():
+            return ("run", time.monotonic())
+        found: list[Any] = []
+        for path in (self.path, self.path.with_name(self.path.name + ".wal")):
+            try:
+                status = path.stat()
+                found += [status.st_mtime_ns, status.st_size, status.st_ino]
+            except OSError:
+                found.append(None)
+        return tuple(found)
+
+    def _refresh(self) -> None:
+        seen = self._signature()
+        with open_reader(self.path) as reader:
+            self.live = not reader.holds_file
+            version = reader.query("SELECT max(version) FROM schema_migrations").rows[0][0]
+            if version != len(MIGRATIONS):
+                raise InputError(
+                    f"{self.path}: schema {version}, and this program's is {len(MIGRATIONS)}: "
+                    "a run, or 'judge', brings an older store up to date"
+                )
+            counts = dict(
+                reader.query(
+                    " UNION ALL ".join(
+                        f"SELECT '{table}' AS name, count(*) AS n FROM {table}" for table in self._counts
+                    )
+                ).rows
+            )
+            if any(counts[table] < known for table, known in self._counts.items()) or not self._same(reader):
+                self._reset()
+            changed = counts != self._counts or not self.version
+            if changed and self.live:
+                self._ask(reader, counts)
+        if changed:
+            if not self.live:
+                self._read(counts)
+            self._build()
+            self.version += 1
+        self._seen = seen
+
+    def _same(self, reader: Reader) -> bool:
+        """Whether it is still the store that was copied, and not another one of this name."""
+        mine = self._connection.execute("SELECT run_id FROM runs WHERE rowid = 0").fetchall()
+        return not mine or reader.query("SELECT run_id FROM runs WHERE rowid = 0").rows == mine
+
+    def _read(self, counts: dict[str, int]) -> None:
+        """From the file, which is held meanwhile and no longer."""
+        quoted = str(self.path).replace("'", "''")
+        connection = self._connection
+        try:
+            connection.execute(f"ATTACH '{quoted}' AS store (READ_ONLY)")
+            connection.execute("BEGIN")
+            try:
+                for kind in _KINDS:
+                    table = TABLES[kind]
+                    connection.execute(
+                        f"INSERT INTO {table} SELECT {_columns(kind)} FROM store.{table} WHERE rowid >= ?",
+                        [self._counts[table]],
+                    )
+                connection.execute("COMMIT")
+            except duckdb.Error:
+                connection.execute("ROLLBACK")
+                raise
+            finally:
+                connection.execute("DETACH store")
+        except duckdb.Error as error:
+            raise InputError(f"{self.path}: {str(error).strip().splitlines()[0]}") from None
+        self._counts = {
+            table: connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in counts
+        }
+
+    def _ask(self, reader: Reader, counts: dict[str, int]) -> None:
+        """From the run that holds the file, in parts, so that it is not kept from its work."""
+        for kind in _KINDS:
+            table = TABLES[kind]
+            while self._counts[table] < counts[table]:
+                start = self._counts[table]
+                end = min(start + _CHUNK, counts[table])
+                found = reader.query(
+                    f"SELECT {_columns(kind)} FROM {table} WHERE rowid >= ? AND rowid < ?", [start, end]
+                )
+                names = [field.name for field in fields(kind)]
+                columns = list(zip(*found.rows, strict=True)) or [() for _ in names]
+                self._connection.register(
+                    "incoming", pa.table([pa.array(column) for column in columns], names=names)
+                )
+                self._connection.execute(f"INSERT INTO {table} SELECT * FROM incoming")
+                self._connection.unregister("incoming")
+                self._counts[table] = end
+
+    def _build(self) -> None:
+        """The index that pages are made from."""
+        connection = self._connection
+        connection.execute(
+            """CREATE OR REPLACE TEMP TABLE found AS
+               SELECT run_id, target, target_key, judge, judge_key, dialogue_key, item_id, length,
+                      scenario, source, method, outcome, turn, request_hash, state, label, reason, refusal,
+                      refusal_kind, refusal_rule, severity, confidence, benign, by_guard, intervention,
+                      moderator,
+                      CASE WHEN by_guard OR outcome = 'refused_by_provider' THEN true
+                           WHEN outcome IN ('answered', 'truncated') THEN
+                                coalesce(refusal_rule IN ('full_refusal', 'safe_redirection'), false)
+                      END AS declined
+               FROM conversations"""
+        )
+        sql = resources.files("safemt_client.viewer").joinpath("index.sql").read_text(encoding="utf-8")
+        connection.execute(sql)
+        connection.execute("DROP TABLE found")
+
+
+def _columns(kind: type) -> str:
+    table, hints = TABLES[kind], get_type_hints(kind)
+    left_out = _LEFT_OUT.get(table, set())
+    found = []
+    for field in fields(kind):
+        options = getattr(hints[field.name], "__args__", (hints[field.name],))
+        if field.name in left_out:
+            found.append(f"{'NULL' if type(None) in options else repr('')} AS {field.name}")
+        elif (table, field.name) in _CUT:
+            found.append(f"left({field.name}, {_CUT[table, field.name]}) AS {field.name}")
+        else:
+            found.append(field.name)
+    return ", ".join(found)

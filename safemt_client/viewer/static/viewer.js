@@ -1,0 +1,55 @@
+// Blurred texts and images, examples of the SQL page, and its files.
+"use strict";
+
+function set(button, on) {
+  button.setAttribute("aria-pressed", on ? "true" : "false");
+  const box = button.closest("[data-veil-box]");
+  (box || button).classList.toggle("open", on);
+  // What is blurred is not read aloud either.
+  if (!box) {
+    if (on) button.removeAttribute("aria-label");
+    else button.setAttribute("aria-label", "Show the beginning of the reply");
+  } else if (on) box.querySelector(".veiled").removeAttribute("aria-hidden");
+  else box.querySelector(".veiled").setAttribute("aria-hidden", "true");
+}
+
+function always() {
+  return document.documentElement.classList.contains("shown");
+}
+
+document.addEventListener("click", (event) => {
+  const all = event.target.closest("[data-veil-all]");
+  if (all) {
+    const on = all.getAttribute("aria-pressed") !== "true";
+    all.setAttribute("aria-pressed", on ? "true" : "false");
+    document.querySelectorAll("#main [data-veil]").forEach((button) => set(button, on || always()));
+    return;
+  }
+  const example = event.target.closest("[data-example]");
+  if (example) {
+    event.preventDefault();
+    const box = document.getElementById("sql");
+    box.value = example.dataset.example;
+    box.focus();
+    document.getElementById("question").requestSubmit();
+    return;
+  }
+  const button = event.target.closest("[data-veil]");
+  if (button) {
+    set(button, button.getAttribute("aria-pressed") !== "true" || always());
+    return;
+  }
+  // A click on what is blurred shows it; hiding it again takes the button, so that text can be selected.
+  const veiled = event.target.closest(".veiled");
+  const box = veiled && veiled.closest("[data-veil-box]");
+  if (box) set(box.querySelector("[data-veil]"), true);
+});
+
+// Files are fetched by the browser itself.
+document.addEventListener("htmx:configRequest", (event) => {
+  const by = event.detail.triggeringEvent && event.detail.triggeringEvent.submitter;
+  if (by && by.hasAttribute("data-plain")) event.preventDefault();
+});
+document.addEventListener("submit", (event) => {
+  if (event.submitter && event.submitter.hasAttribute("data-plain")) event.stopPropagation();
+}, true);
