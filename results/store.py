@@ -29,6 +29,7 @@ __all__ = ["OpenBatch", "Result", "Store", "StoreError"]
 
 # A commit waits this long for company, longer while there is much of it: 50 turns cost hardly more than 5.
 _WINDOW_S, _BUSY_WINDOW_S, _BUSY = 0.02, 0.05, 8
+_LOCK_PAUSE_S = 0.15
 _OBSERVED = "('answered', 'refused_by_provider', 'refused_by_guard', 'truncated', 'empty')"
 _ARROW = {
     "str": pa.string(),
@@ -350,7 +351,7 @@ def _connect(path: Path, warnings: list[str]) -> duckdb.DuckDBPyConnection:
     attach = f"ATTACH '{quoted}' AS store (ROW_GROUP_SIZE 8192)"
     try:
         try:
-            connection.execute(attach)
+            _patiently(connection, attach)
         except duckdb.Error as error:
             wal = path.with_name(path.name + ".wal")
             if not ("WAL" in str(error) and wal.exists()):
@@ -364,6 +365,18 @@ def _connect(path: Path, warnings: list[str]) -> duckdb.DuckDBPyConnection:
         connection.close()
         raise InputError(explain_open_error(path, error)) from None
     return connection
+
+
+def _patiently(connection: duckdb.DuckDBPyConnection, attach: str) -> None:
+    """Attach a file that somebody may hold for a moment to read it, as the viewer does."""
+    for again in (True, True, True, False):
+        try:
+            connection.execute(attach)
+            return
+        except duckdb.Error as error:
+            if not again or "lock" not in str(error).lower():
+                raise
+        time.sleep(_LOCK_PAUSE_S)
 
 
 def explain_open_error(path: Path, error: duckdb.Error) -> str:
