@@ -39,9 +39,11 @@ class PageLog:
 # that use a page start the program as a process.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
     assert CHROMIUM is not None, "no chromium: apt-get install chromium"
+    # A state is waited for, however slow the machine.
+    expect.set_options(timeout=30_000)
     with sync_playwright() as driver:
         # Containers run as root, where chromium has no sandbox.
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

@@ -181,6 +181,8 @@ def test_side_by_side_with_and_without_the_guard(
     expect(columns).to_have_count(2)
     expect(columns.nth(0)).to_contain_text("I can't help with that.")
     expect(columns.nth(1)).to_contain_text(SURE)
+    # The texts may be there before the style is.
+    page.wait_for_load_state("load")
     first, second = (columns.nth(n).bounding_box() for n in (0, 1))
     assert first["y"] == second["y"]
     assert first["x"] + first["width"] <= second["x"]
