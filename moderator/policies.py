@@ -54,7 +54,7 @@ def load_policies(path: str | None = None) -> Policies:
 def _parse(where: str, text: str) -> Policies:
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not TOML: {error}") from None
     unknown = sorted(data.keys() - {"name", "version", "policies"})
     if unknown:

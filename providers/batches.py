@@ -17,6 +17,7 @@ import httpx
 
 from safemt_client.providers.errors import SafemtError, TargetStoppedError
 from safemt_client.providers.json_codec import as_dict, loads
+from safemt_client.providers.keys import Redactor
 from safemt_client.providers.outcomes import error_reply, one_line
 from safemt_client.providers.retry import with_retries
 from safemt_client.providers.transport import (
@@ -93,7 +94,7 @@ class BatchEndpoint(ABC):
         self._headers = make_headers(httpx.URL(base_url), **headers)
         self._transport = transport
         self._max_wait_s = max_wait_s
-        self._secret = secret
+        self._redactor = Redactor(secret)
 
     @abstractmethod
     async def encode(self, custom_id: str, request: Request) -> bytes:
@@ -155,7 +156,7 @@ class BatchEndpoint(ABC):
                         most=_MOST_RESULTS,
                     )
             except (TimeoutError, ConnectionFailedError) as error:
-                text = self._redact(one_line(str(error) or f"no answer within {_CALL_TIMEOUT_S:g} s"))
+                text = one_line(self._redactor.text(str(error) or f"no answer within {_CALL_TIMEOUT_S:g} s"))
                 if begins:
                     raise BatchUnsureError(text) from None
                 return Reply(Outcome.ERROR_TRANSIENT, error=text)
@@ -164,9 +165,9 @@ class BatchEndpoint(ABC):
                     raise BatchUnsureError(str(error)) from None
                 return Reply(Outcome.ERROR_PERMANENT, error=str(error), status_code=error.status)
             if 200 <= response.status < 300:
-                body = response.body
+                body = self._redactor.body(response.body)
                 return Reply(Outcome.ANSWERED, status_code=response.status)
-            reply = error_reply(response.status, response.headers, response.body)
+            reply = error_reply(response.status, response.headers, self._redactor.body(response.body))
             if begins and response.status in (500, 502, 504, 520, 522, 524):
                 raise BatchUnsureError(f"HTTP {response.status}: {self._redact(reply.error or '')}")
             return replace(reply, error=self._redact(reply.error or ""), raw=None)
@@ -233,14 +234,10 @@ class BatchEndpoint(ABC):
 
     def _cleaned(self, reply: Reply) -> Reply:
         """The reply without the key, should the endpoint repeat it."""
-        if self._secret and reply.raw and self._secret in reply.raw:
-            return replace(
-                reply, error=reply.error and self._redact(reply.error), raw=self._redact(reply.raw)
-            )
-        return reply
+        return self._redactor.reply(reply)
 
     def _redact(self, text: str) -> str:
-        return text.replace(self._secret, "[key]") if self._secret else text
+        return self._redactor.text(text)
 
 
 def read_lines(bodies: Iterable[bytes]) -> list[dict[str, Any]]:

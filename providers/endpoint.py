@@ -11,11 +11,14 @@ import anyio
 
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.outcomes import fatal
 from safemt_client.providers.retry import with_retries
 from safemt_client.providers.tokens import Charging, TokenEstimator
 from safemt_client.providers.types import Observer, Outcome, Reply, Request
 
 __all__ = ["Endpoint"]
+
+_LONG_S = 3600
 
 
 class Endpoint(ABC):
@@ -91,6 +94,21 @@ class Endpoint(ABC):
             except TimeoutError:
                 text = f"no answer within {self._attempt_timeout_s:g} s"
                 reply = Reply(Outcome.ERROR_TRANSIENT, error=text)
+            reply = replace(reply, started_at=started_at, latency_s=time.perf_counter() - begin)
             used = self._estimator.learn(request, prompt, reply.usage)
-            self._limiter.settle(permit, reply, used)
-        return replace(reply, started_at=started_at, latency_s=time.perf_counter() - begin)
+            hopeless = self._hopeless(reply)
+            # Who waits behind a request that stops the target is to be told now, not after a pause.
+            at_once = replace(reply, retry_after_s=None, rate_limits=(None, None))
+            self._limiter.settle(permit, reply if hopeless is None else at_once, used)
+        if hopeless is not None:
+            raise TargetStoppedError(hopeless, reply)
+        return reply
+
+    def _hopeless(self, reply: Reply) -> str | None:
+        """Why no further request can succeed: a fault that stays, or a wait that outlasts every turn."""
+        if reply.outcome.observed:
+            return None
+        wait_s = reply.retry_after_s or 0.0
+        if (reason := fatal(reply)) is None and wait_s > max(self._turn_timeout_s, _LONG_S):
+            return f"asked to wait {wait_s:,.0f} s (HTTP {reply.status_code}): {reply.error}"
+        return reason

@@ -6,9 +6,9 @@ litellm takes seconds to import, so it is imported when the first such model is 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 import anyio
@@ -19,6 +19,7 @@ from safemt_client.providers.chat_format import ChatFormat
 from safemt_client.providers.endpoint import Endpoint
 from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.json_codec import dumps
+from safemt_client.providers.keys import Redactor
 from safemt_client.providers.outcomes import classify_response, one_line
 from safemt_client.providers.rates import rate_limits
 from safemt_client.providers.types import Outcome, Reply, Request
@@ -34,7 +35,31 @@ def _litellm() -> Any:
 
     litellm.suppress_debug_info = True
     litellm.telemetry = False
+    _forbid_redirects()
     return litellm
+
+
+def _forbid_redirects() -> None:
+    """A redirect is an error here too: httpx would carry `x-api-key` and the like to any other host."""
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+    from litellm.llms.openai.common_utils import BaseOpenAILLM
+
+    begin, open_client = AsyncHTTPHandler.__init__, BaseOpenAILLM._get_async_http_client
+
+    @wraps(begin)
+    def begin_without(self: Any, *args: Any, **options: Any) -> None:
+        begin(self, *args, **options)
+        self.follow_redirects = self.client.follow_redirects = False
+
+    @wraps(open_client)
+    def open_without(*args: Any, **options: Any) -> Any:
+        client = open_client(*args, **options)
+        if client is not None:
+            client.follow_redirects = False
+        return client
+
+    AsyncHTTPHandler.__init__ = begin_without  # type: ignore[method-assign]
+    BaseOpenAILLM._get_async_http_client = staticmethod(open_without)  # type: ignore[method-assign]
 
 
 _FURTHER_PRICES = {
@@ -67,9 +92,11 @@ def prices(identity: str) -> Mapping[str, float] | None:
 class LiteLLM(Endpoint):
     """Asks through `litellm.acompletion`, with litellm's own retries off."""
 
-    def __init__(self, **options: Any) -> None:
-        """`options` are those of `Endpoint`."""
+    def __init__(self, *, api_key: str | None = None, secrets: Sequence[str] = (), **options: Any) -> None:
+        """`secrets` are keys that litellm finds itself; `options` are those of `Endpoint`."""
         super().__init__(**options)
+        self._api_key = api_key
+        self._redactor = Redactor(api_key, *secrets)
         self._format = ChatFormat()
 
     async def arguments(self, request: Request) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -85,6 +112,8 @@ class LiteLLM(Endpoint):
     async def _send(self, request: Request) -> Reply:
         litellm = await anyio.to_thread.run_sync(_litellm)
         messages, options = await self.arguments(request)
+        if self._api_key is not None:
+            options["api_key"] = str(self._api_key)
         try:
             response = await litellm.acompletion(
                 model=self._identity,
@@ -95,18 +124,23 @@ class LiteLLM(Endpoint):
                 **options,
             )
         except litellm.ContentPolicyViolationError as error:
-            return Reply(Outcome.REFUSED_BY_PROVIDER, error=_said(error), status_code=400)
+            return Reply(Outcome.REFUSED_BY_PROVIDER, error=self._said(error), status_code=400)
         except litellm.Timeout as error:
-            return Reply(Outcome.ERROR_TRANSIENT, error=_said(error), status_code=408)
+            return Reply(Outcome.ERROR_TRANSIENT, error=self._said(error), status_code=408)
         except (litellm.APIConnectionError, litellm.InternalServerError) as error:
-            return Reply(Outcome.ERROR_TRANSIENT, error=_said(error), status_code=_status(error))
+            return Reply(Outcome.ERROR_TRANSIENT, error=self._said(error), status_code=_status(error))
         except tuple(litellm.exceptions.LITELLM_EXCEPTION_TYPES) as error:
-            return _of_error(error)
+            return _of_error(error, self._said(error))
         hidden = getattr(response, "_hidden_params", {})
         stated = hidden.get("additional_headers") or {} if isinstance(hidden, dict) else {}
         headers = {str(n).lower().removeprefix("llm_provider-"): str(v) for n, v in stated.items()}
-        reply = classify_response(200, headers, orjson.dumps(response.model_dump(), default=str))
+        body = self._redactor.body(orjson.dumps(response.model_dump(), default=str))
+        reply = classify_response(200, headers, body)
         return replace(reply, rate_limits=rate_limits(headers))
+
+    def _said(self, error: Any) -> str:
+        # Before it is cut to its length: half a key would not be found.
+        return one_line(self._redactor.text(_message(error)))
 
 
 def to_anthropic(model: str, messages: list[dict[str, Any]], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +156,7 @@ def to_anthropic(model: str, messages: list[dict[str, Any]], options: Mapping[st
             model=model, messages=messages, optional_params=named, litellm_params={}, headers={}
         )
     except (_base_error(), *litellm.exceptions.LITELLM_EXCEPTION_TYPES) as error:
-        raise SafemtError(_said(error)) from None
+        raise SafemtError(one_line(_message(error))) from None
     return body
 
 
@@ -152,12 +186,12 @@ def _base_error() -> type[Exception]:
     return found
 
 
-def _of_error(error: Any) -> Reply:
+def _of_error(error: Any, said: str) -> Reply:
     """litellm's exception through the same table as an HTTP error of an endpoint."""
     status = _status(error) or 500
     response = getattr(error, "response", None)
     headers = {} if response is None else dict(response.headers)
-    body = orjson.dumps({"error": {"message": _said(error)}})
+    body = orjson.dumps({"error": {"message": said}})
     return classify_response(status, headers, body)
 
 
@@ -166,5 +200,6 @@ def _status(error: Any) -> int | None:
     return status if isinstance(status, int) else None
 
 
-def _said(error: Any) -> str:
-    return one_line(str(getattr(error, "message", error)))
+def _message(error: Any) -> str:
+    # Of a failure that it does not know litellm says the stack too.
+    return str(getattr(error, "message", error)).partition("Traceback (most recent call last)")[0]

@@ -12,6 +12,7 @@ import httpx
 
 from safemt_client.providers.batches import BatchEndpoint
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.keys import Key, find_key
 from safemt_client.providers.limits import Limits
 from safemt_client.providers.openai_batches import OpenAIBatches
 from safemt_client.providers.openai_compatible import OpenAICompatible
@@ -46,6 +47,16 @@ _TRANSLATED = {
     "azure": "AZURE_API_KEY",
     "cohere": "COHERE_API_KEY",
 }
+# What else the SDKs of these vendors read as a key.
+_FURTHER_SECRETS = {
+    "bedrock": (
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_BEARER_TOKEN_BEDROCK",
+        "AWS_ACCESS_KEY_ID",
+    ),
+    "azure": ("AZURE_AD_TOKEN", "AZURE_CLIENT_SECRET", "AZURE_PASSWORD"),
+}
 _BARE = (
     ("gpt-", "openai"),
     ("chatgpt-", "openai"),
@@ -71,8 +82,10 @@ class ProviderSpec:
     kind: Literal["openai", "litellm", "demo"]
     account: str
     base_url: str | None = None
-    api_key: str | None = field(default=None, repr=False)
+    api_key: Key | None = field(default=None, repr=False)
     charging: Charging = "used"
+    secrets: tuple[Key, ...] = field(default=(), repr=False)
+    """Keys of a vendor's own SDK beside `api_key`, which must not stand in what is kept either."""
 
 
 def build_batches(
@@ -129,7 +142,9 @@ def resolve(name: str, base_url: str | None, env: Mapping[str, str]) -> Provider
         required = _TRANSLATED[vendor]
         secret = None if required is None else _key(name, required, env)
         where = _anthropic(env) if vendor == "anthropic" else None
-        return ProviderSpec(name, f"{vendor}/{model}", model, "litellm", account, where, secret)
+        further = tuple(Key(env[name]) for name in _FURTHER_SECRETS.get(vendor, ()) if env.get(name))
+        identity = f"{vendor}/{model}"
+        return ProviderSpec(name, identity, model, "litellm", account, where, secret, secrets=further)
     known = ", ".join(sorted([*_COMPATIBLE, *_TRANSLATED]))
     raise InputError(
         f"--provider {name!r}: not known: write VENDOR/MODEL (vendors: {known}) or MODEL@http://HOST:PORT/v1"
@@ -152,13 +167,13 @@ def _own(name: str, model: str, url: str, env: Mapping[str, str]) -> ProviderSpe
         valid = False
     if not valid or not model:
         raise InputError(f"--provider {name!r}: write MODEL@http://HOST:PORT/v1")
-    key = env.get("SAFEMT_API_KEY")
+    key = find_key("SAFEMT_API_KEY", env)
     return ProviderSpec(name, f"local/{model}", model, "openai", parts.netloc, url, key)
 
 
-def _key(name: str, variable: str, env: Mapping[str, str]) -> str:
-    key = env.get(variable, "").strip()
-    if not key:
+def _key(name: str, variable: str, env: Mapping[str, str]) -> Key:
+    key = find_key(variable, env)
+    if key is None:
         raise InputError(f"{name}: no key: set the environment variable {variable}")
     return key
 
@@ -178,6 +193,8 @@ def build(
         from safemt_client.providers.litellm_client import LiteLLM
 
         return LiteLLM(
+            api_key=spec.api_key,
+            secrets=spec.secrets,
             identity=spec.identity,
             limiter=limiter,
             max_wait_s=max_wait_s,

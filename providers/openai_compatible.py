@@ -11,6 +11,7 @@ import httpx
 from safemt_client.providers.chat_format import ChatFormat
 from safemt_client.providers.endpoint import Endpoint
 from safemt_client.providers.json_codec import dumps
+from safemt_client.providers.keys import Redactor
 from safemt_client.providers.outcomes import classify_response, one_line
 from safemt_client.providers.rates import rate_limits
 from safemt_client.providers.transport import (
@@ -46,7 +47,7 @@ class OpenAICompatible(Endpoint):
         self._headers = make_headers(self._url, content_type="application/json")
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
-        self._key = api_key
+        self._redactor = Redactor(api_key)
         self._transport = transport
         self._format = ChatFormat()
 
@@ -59,19 +60,11 @@ class OpenAICompatible(Endpoint):
         except BodyTooLargeError as error:
             return Reply(Outcome.ERROR_PERMANENT, error=str(error), status_code=error.status)
         except ConnectionFailedError as error:
-            return Reply(Outcome.ERROR_TRANSIENT, error=self._redact(one_line(str(error))))
-        reply = classify_response(response.status, response.headers, response.body)
-        return self._without_key(replace(reply, rate_limits=rate_limits(response.headers)))
-
-    def _without_key(self, reply: Reply) -> Reply:
-        if self._key and reply.raw and self._key in reply.raw:
-            return replace(
-                reply, error=reply.error and self._redact(reply.error), raw=self._redact(reply.raw)
-            )
-        return reply
-
-    def _redact(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if self._key else text
+            return Reply(Outcome.ERROR_TRANSIENT, error=one_line(self._redactor.text(str(error))))
+        # Before it is read: a line that is cut to its length could hold half a key.
+        body = self._redactor.body(response.body)
+        reply = classify_response(response.status, response.headers, body)
+        return replace(reply, rate_limits=rate_limits(response.headers))
 
     async def body(self, request: Request) -> dict[str, Any]:
         """The JSON body of a request."""

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
-__all__ = ["Rate", "RateLimit", "rate_limits"]
+__all__ = ["Rate", "RateLimit", "rate_limits", "sent_at"]
 
 _SHARE = 0.99  # of the stated limit: servers' windows and ours do not line up
 _SMALLEST_SHARE = 0.9
@@ -70,7 +71,17 @@ def rate_limits(
     taken from what was used and the time until it is back, since some vendors count by the day under
     the same names; a minute where that cannot be told.
     """
+    now = now or sent_at(headers)
     return _limit(headers, "requests", now), _limit(headers, "tokens", now)
+
+
+def sent_at(headers: Mapping[str, str]) -> datetime | None:
+    """When the response was sent, by its own clock; None where it does not say."""
+    try:
+        then = parsedate_to_datetime(headers["date"])
+    except (KeyError, ValueError, OverflowError):
+        return None
+    return then.replace(tzinfo=UTC) if then.tzinfo is None else then
 
 
 def _limit(headers: Mapping[str, str], what: str, now: datetime | None) -> RateLimit | None:

@@ -25,9 +25,10 @@ class _Waiting:
     def wait(self, state: tenacity.RetryCallState) -> float:
         assert state.outcome is not None
         reply: Reply = state.outcome.result()
-        if reply.retry_after_s is not None:
+        if reply.retry_after_s is not None and reply.retry_after_s >= 1:
             return reply.retry_after_s
-        return _BACKOFF(state)
+        # No time, or hardly any: asked without end at that pace, an endpoint would be flooded.
+        return max(reply.retry_after_s or 0.0, _BACKOFF(state))
 
     def stop(self, state: tenacity.RetryCallState) -> bool:
         if state.upcoming_sleep > self.left:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+import zlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import aiohttp
@@ -18,8 +20,10 @@ __all__ = [
     "fetch",
     "make_headers",
     "make_transport",
+    "unpacked",
 ]
 
+_PIECE = 64 * 1024
 _CONNECT_TIMEOUT = {"timeout": {"connect": 30.0}}
 
 
@@ -76,6 +80,40 @@ def make_transport() -> httpx.AsyncBaseTransport:
     return AiohttpTransport(client=session, verify=context)
 
 
+async def unpacked(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body of a response in small pieces, whatever they were packed from.
+
+    httpx's own unpacks each piece that comes as a whole, and layer upon layer: 100 KB of gzip in gzip
+    become as many GB at once, before anybody can count them.
+
+    Raises:
+        httpx.DecodingError: packed more than once or otherwise than asked for, or broken.
+    """
+    stated = response.headers.get("content-encoding", "").lower().split(",")
+    packed = [name for name in map(str.strip, stated) if name not in ("", "identity")]
+    if not packed:
+        async for chunk in response.aiter_raw():
+            yield chunk
+        return
+    if len(packed) > 1 or packed[0] not in ("gzip", "x-gzip", "deflate"):
+        raise httpx.DecodingError(f"the body is packed as {', '.join(packed)[:80]}, not as gzip or deflate")
+    unpack, begun = zlib.decompressobj(zlib.MAX_WBITS | 32), False
+    async for data in response.aiter_raw():
+        while data and not unpack.eof:
+            try:
+                piece = unpack.decompress(data, _PIECE)
+            except zlib.error:
+                if begun or packed[0] != "deflate":
+                    raise httpx.DecodingError("the packed body is broken") from None
+                # Some send deflate without its head.
+                unpack, begun = zlib.decompressobj(-zlib.MAX_WBITS), True
+                continue
+            begun, data = True, unpack.unconsumed_tail
+            yield piece
+    if begun and not unpack.eof:
+        raise httpx.DecodingError("the packed body is not whole")
+
+
 async def fetch(
     transport: httpx.AsyncBaseTransport,
     method: str,
@@ -98,7 +136,7 @@ async def fetch(
         response = await transport.handle_async_request(asked)
         try:
             received = bytearray()
-            async for chunk in response.aiter_bytes():
+            async for chunk in unpacked(response):
                 received += chunk
                 if len(received) > most:
                     raise BodyTooLargeError(response.status_code, most)
@@ -106,7 +144,10 @@ async def fetch(
             await response.aclose()
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
         # The transport's own class names mislead: a dropped connection comes as a time-out.
-        raise ConnectionFailedError(f"connection failed: {str(error) or type(error).__name__}") from error
+        said = str(error) or type(error).__name__
+        if said.startswith("<RawResponseMessage"):
+            said = "closed within the headers"
+        raise ConnectionFailedError(f"connection failed: {said}") from error
     # A plain mapping: httpx's own decodes at each look-up.
     plain = {name.decode().lower(): value.decode("latin-1") for name, value in response.headers.raw}
     return Response(response.status_code, plain, bytes(received))

@@ -214,7 +214,7 @@ def read_csv(path: Path) -> Iterator[tuple[str, str, str, str]]:
                         f"{path}: line {number}: label {label!r}: write safe or unsafe, or leave it empty"
                     )
                 yield row["request_hash"] or "", row["dialogue_key"] or "", row.get("stratum") or "", label
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
 
 

@@ -6,6 +6,7 @@ de-duplicate instead. Columns follow the dataclasses of `rows`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.results import rows
 from safemt_client.results.view_comments import comment_views
 
-__all__ = ["MIGRATIONS", "TABLES", "create_views", "migrate", "schema_version"]
+__all__ = ["MIGRATIONS", "TABLES", "create_views", "is_current", "migrate", "schema_version"]
 
 TABLES: dict[type, str] = {
     rows.RunRow: "runs",
@@ -246,11 +247,31 @@ def migrate(connection: duckdb.DuckDBPyConnection, path: object, program_version
 
 def create_views(connection: duckdb.DuckDBPyConnection) -> None:
     """Create the documented views with their comments, in one transaction, in place of older ones."""
-    text = resources.files("safemt_client.results").joinpath("views.sql").read_text(encoding="utf-8")
     connection.execute("BEGIN")
-    connection.execute(text)
+    connection.execute(_views())
     comment_views(connection, _COLUMN_COMMENTS)
+    connection.execute(f"COMMENT ON TABLE schema_migrations IS '{_views_mark()}'")
     connection.execute("COMMIT")
+
+
+def is_current(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the open file has this program's tables and views; one of a newer program counts as such."""
+    version = schema_version(connection) or 0
+    found = connection.execute(
+        "SELECT comment FROM duckdb_tables() "
+        "WHERE table_name = 'schema_migrations' AND database_name = current_database()"
+    ).fetchone()
+    same = found is not None and found[0] == _views_mark()
+    return version > len(MIGRATIONS) or (version == len(MIGRATIONS) and same)
+
+
+def _views() -> str:
+    return resources.files("safemt_client.results").joinpath("views.sql").read_text(encoding="utf-8")
+
+
+def _views_mark() -> str:
+    """What tells views of this program from those of another version of the same schema."""
+    return f"views {hashlib.sha256(_views().encode()).hexdigest()[:16]}"
 
 
 def _quoted(text: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,21 @@ __all__ = ["QueryServer", "check_read_only", "explain_query_error", "server_file
 
 _MAX_BODY = 1_000_000
 _READ_ONLY = {"SELECT", "EXPLAIN"}
+# A statement of type SELECT may still change something: in a WITH, or by what it calls.
+_CHANGES = re.compile(r'"type":"((?:INSERT|UPDATE|DELETE|MERGE|COPY|CREATE)[A-Z_]*)_NODE"')
+_CALLS = re.compile(r'"function_name":"([^"\\]*)"')
+_REFUSED = {
+    # Acting on the database or the program's process.
+    *("checkpoint", "force_checkpoint", "setval", "nextval", "write_log", "truncate_duckdb_logs"),
+    *("enable_logging", "disable_logging", "enable_profiling", "disable_profiling"),
+    *("create_external_resource", "destroy_external_resource", "register_external_resource"),
+    *("deregister_external_resource", "register_external_resource_type", "sleep_ms"),
+    # Statements made of texts, which are not seen here.
+    *("query", "query_table", "json_execute_serialized_sql"),
+    # Files, secrets and the process's memory: closed by DuckDB's own settings too.
+    *("duckdb_secrets", "which_secret", "getenv", "glob", "read_text", "read_blob", "read_duckdb"),
+    *("arrow_scan", "arrow_scan_dumb", "pandas_scan", "python_arrow_scan", "python_map_function"),
+}
 
 
 def server_file(path: Path) -> Path:
@@ -43,6 +59,23 @@ def check_read_only(connection: duckdb.DuckDBPyConnection, sql: str) -> str | No
         return f"only questions can be asked here, not {kind}"
     if kind == "EXPLAIN" and not sql.lower().lstrip().startswith(("explain select", "explain from")):
         return "EXPLAIN takes a SELECT here"
+    return _refused_parts(connection, sql, explain=kind == "EXPLAIN")
+
+
+def _refused_parts(connection: duckdb.DuckDBPyConnection, sql: str, *, explain: bool) -> str | None:
+    """What in a SELECT is more than a question, told from its parse tree."""
+    question = re.sub(r"\A\s*explain\s", "", sql, flags=re.IGNORECASE) if explain else sql
+    try:
+        (tree,) = connection.execute("SELECT json_serialize_sql(?)", [question]).fetchall()[0]
+    except duckdb.Error as error:
+        return str(error).strip().splitlines()[0]
+    if not tree.startswith('{"error":false'):
+        return "write it as a plain SELECT"
+    if found := _CHANGES.search(tree):
+        return f"only questions can be asked here, not {found[1].partition('_')[0]}"
+    for name in _CALLS.findall(tree):
+        if name.lower() in _REFUSED:
+            return f"{name}() cannot be called here"
     return None
 
 
@@ -76,14 +109,18 @@ class QueryServer:
         token = secrets.token_urlsafe(32)
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(connection, token))
         self._http.daemon_threads = True
+        try:
+            self._file.unlink(missing_ok=True)
+            descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                json.dump({"port": self._http.server_address[1], "token": token, "pid": os.getpid()}, file)
+        except OSError:
+            self._http.server_close()
+            raise
         self._thread = threading.Thread(
             target=self._http.serve_forever, args=(0.05,), name="safemt-sql", daemon=True
         )
         self._thread.start()
-        self._file.unlink(missing_ok=True)
-        descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump({"port": self._http.server_address[1], "token": token, "pid": os.getpid()}, file)
 
     def close(self) -> None:
         """Stop serving and remove the file."""
@@ -95,16 +132,26 @@ class QueryServer:
 
 def _handler(connection: duckdb.DuckDBPyConnection, token: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        # Of one that says nothing.
+        timeout = 60
+
         def do_POST(self) -> None:
             given = self.headers.get("Authorization", "")
-            if not secrets.compare_digest(given, f"Bearer {token}"):
+            if not secrets.compare_digest(given.encode(), f"Bearer {token}".encode()):
                 self._answer(401, {"error": "wrong token"})
                 return
-            length = int(self.headers.get("Content-Length", "0"))
+            stated = self.headers.get("Content-Length", "0")
+            length = int(stated) if stated.isdecimal() and len(stated) < 12 else _MAX_BODY + 1
             if length > _MAX_BODY:
                 self._answer(413, {"error": "the statement is too long"})
                 return
-            asked = json.loads(self.rfile.read(length))
+            try:
+                asked = json.loads(self.rfile.read(length))
+            except (ValueError, RecursionError):
+                asked = None
+            if not isinstance(asked, dict) or not isinstance(asked.get("sql"), str):
+                self._answer(400, {"error": "give a JSON object with sql"})
+                return
             # A cursor of its own: the writer's transactions are not disturbed.
             with connection.cursor() as cursor:
                 if refusal := check_read_only(cursor, asked["sql"]):
@@ -113,6 +160,8 @@ def _handler(connection: duckdb.DuckDBPyConnection, token: str) -> type[BaseHTTP
                 limit, timeout_s = asked.get("limit"), asked.get("timeout_s")
                 try:
                     cursor.execute("USE store")
+                    # The second lock: whatever a statement hides, it cannot write. Let go of with the cursor.
+                    cursor.execute("BEGIN TRANSACTION READ ONLY")
                     with time_limit(cursor, timeout_s):
                         cursor.execute(asked["sql"], asked.get("parameters"))
                         rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit)

@@ -12,14 +12,14 @@ import duckdb
 import httpx
 
 from safemt_client.providers.errors import InputError
-from safemt_client.results.migrations import schema_version
+from safemt_client.results.migrations import is_current, schema_version
 from safemt_client.results.query_server import (
     check_read_only,
     explain_query_error,
     server_file,
     time_limit,
 )
-from safemt_client.results.store import Result, explain_open_error
+from safemt_client.results.store import Result, Store, explain_open_error, is_locked
 
 __all__ = ["Queryable", "Reader", "open_reader"]
 
@@ -62,8 +62,16 @@ class Reader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
         if self._connection is not None:
             self._connection.close()
+
+    def is_current(self) -> bool:
+        """Whether the file has this program's tables and views; a run has seen to it."""
+        return self._connection is None or is_current(self._connection)
 
     def query(
         self,
@@ -108,7 +116,13 @@ class Reader:
                 )
         except httpx.HTTPError as error:
             raise InputError(f"{self._path}: the run that holds it does not answer ({error})") from None
-        content = response.json()
+        try:
+            content = response.json()
+            failed = response.status_code != 200 and not isinstance(content["error"], str)
+        except (ValueError, KeyError, TypeError):
+            failed = True
+        if failed:
+            raise InputError(f"{self._path}: what answers for it is no run of safemt_client")
         if response.status_code != 200:
             raise InputError(f"sql: {content['error']}")
         return Result(content["columns"], [tuple(row) for row in content["rows"]])
@@ -122,11 +136,26 @@ def open_reader(path: Path) -> Reader:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such store: name one with --db")
+    reader = _open(path)
+    if reader.is_current():
+        return reader
+    # Of an earlier version of the program: this one's views are not in it.
+    reader.close()
+    try:
+        Store.open(path).close()
+    except InputError as error:
+        raise InputError(
+            f"{path}: is of an earlier version and cannot be brought up to date for reading: {error}"
+        ) from None
+    return _open(path)
+
+
+def _open(path: Path) -> Reader:
     connection = duckdb.connect(":memory:")
     quoted = str(path).replace("'", "''")
     try:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"ATTACH '{quoted}' AS store (READ_ONLY)")
+        connection.execute(f"ATTACH '{quoted}' AS store (TYPE duckdb, READ_ONLY)")
         connection.execute("USE store")
         if not schema_version(connection):
             raise InputError(f"{path}: not a store of safemt_client: name another one with --db")
@@ -135,9 +164,12 @@ def open_reader(path: Path) -> Reader:
     except duckdb.Error as error:
         connection.close()
         where = server_file(path)
-        if "lock" in str(error).lower() and where.is_file():
-            found = json.loads(where.read_text())
-            return Reader(path, None, found["token"], found["port"])
+        if is_locked(error) and where.is_file():
+            try:
+                found = json.loads(where.read_text())
+                return Reader(path, None, str(found["token"]), int(found["port"]))
+            except (OSError, ValueError, LookupError, TypeError):
+                raise InputError(f"{where}: cannot be read: wait for the run to end") from None
         raise InputError(explain_open_error(path, error)) from None
     except InputError:
         connection.close()

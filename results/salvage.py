@@ -53,7 +53,7 @@ def salvage(damaged: Path, into: Path) -> list[Salvaged]:
             if source != damaged:
                 source.unlink()
         connection.execute("CHECKPOINT fresh")
-    except duckdb.Error as error:
+    except (duckdb.Error, OSError) as error:
         connection.close()
         into.unlink(missing_ok=True)
         raise InputError(f"{damaged}: {str(error).splitlines()[0]}") from None
@@ -68,7 +68,7 @@ def salvage(damaged: Path, into: Path) -> list[Salvaged]:
 def _attach(connection: duckdb.DuckDBPyConnection, path: Path, name: str, options: str) -> None:
     quoted = str(path).replace("'", "''")
     try:
-        connection.execute(f"ATTACH '{quoted}' AS {name} (ROW_GROUP_SIZE 8192{options})")
+        connection.execute(f"ATTACH '{quoted}' AS {name} (TYPE duckdb, ROW_GROUP_SIZE 8192{options})")
     except duckdb.Error as error:
         raise InputError(
             f"{path}: cannot be opened even to be read: {str(error).splitlines()[0]}: restore a copy"
@@ -80,7 +80,7 @@ def _without_log(damaged: Path, into: Path) -> Path:
     probe = duckdb.connect(":memory:")
     quoted = str(damaged).replace("'", "''")
     try:
-        probe.execute(f"ATTACH '{quoted}' AS probe (READ_ONLY)")
+        probe.execute(f"ATTACH '{quoted}' AS probe (TYPE duckdb, READ_ONLY)")
         return damaged
     except duckdb.Error:
         copy = into.with_name(into.name + ".copy")

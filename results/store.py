@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import queue
+import shlex
+import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -24,12 +27,15 @@ from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.results.migrations import TABLES, create_views, migrate
 from safemt_client.results.query_server import QueryServer
 from safemt_client.results.rows import Row
+from safemt_client.results.text import plain
 
 __all__ = ["OpenBatch", "Result", "Store", "StoreError"]
 
 # A commit waits this long for company, longer while there is much of it: 50 turns cost hardly more than 5.
 _WINDOW_S, _BUSY_WINDOW_S, _BUSY = 0.02, 0.05, 8
 _LOCK_PAUSE_S = 0.15
+_FULL = ("No space left", "File too large", "quota exceeded")
+_DAMAGED = ("Corrupt database file", "Could not read enough bytes")
 _OBSERVED = "('answered', 'refused_by_provider', 'refused_by_guard', 'truncated', 'empty')"
 _ARROW = {
     "str": pa.string(),
@@ -73,13 +79,15 @@ class Store:
     def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, warnings: list[str]) -> None:
         self.path = path
         self.warnings = warnings
+        # Told of the rows of each `save`, once they are committed.
+        self.watchers: list[Callable[[Sequence[Row]], None]] = []
         self._connection = connection
         self._queue: queue.SimpleQueue[tuple[Sequence[Row], Future[None]] | None] = queue.SimpleQueue()
         self._failed: StoreError | None = None
         self._closed = False
+        self._server = QueryServer(path, connection)
         self._writer = threading.Thread(target=self._write, name="safemt-store", daemon=True)
         self._writer.start()
-        self._server = QueryServer(path, connection)
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -94,19 +102,27 @@ class Store:
             raise InputError(f"{path}: there is no folder {path.parent}: create it, or name another --db")
         warnings: list[str] = []
         connection = _connect(path, warnings)
+        # At once: whatever comes of this start, the names are told.
+        for warning in warnings:
+            print(f"safemt: {plain(warning)}", file=sys.stderr)
         try:
             migrate(connection, path, __version__)
             create_views(connection)
             connection.execute("CHECKPOINT store")
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
+            return cls(path, connection, warnings)
         except InputError:
             connection.close()
             raise
         except duckdb.Error as error:
             connection.close()
-            raise InputError(f"{path}: {_first_line(error)}") from None
-        return cls(path, connection, warnings)
+            raise InputError(explain_open_error(path, error)) from None
+        except OSError as error:
+            connection.close()
+            raise InputError(
+                f"{error.filename or path}: {error.strerror}: mend it, or name another --db"
+            ) from None
 
     def __enter__(self) -> Store:
         return self
@@ -142,6 +158,8 @@ class Store:
             StoreError: the commit failed; none of these rows is in the store.
         """
         await asyncio.wrap_future(self._put(rows))
+        for watcher in self.watchers:
+            watcher(rows)
 
     def save_now(self, *rows: Row) -> None:
         """The same for a caller without an event loop."""
@@ -300,7 +318,7 @@ class Store:
                 cursor.execute(f"INSERT INTO {TABLES[kind]} SELECT * FROM incoming")
                 cursor.unregister("incoming")
             cursor.execute("COMMIT")
-        except (duckdb.Error, pa.ArrowException, StoreError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             if self._failed is None:
                 self._failed = StoreError(
                     f"{self.path}: cannot write: {_first_line(error)}; "
@@ -348,23 +366,78 @@ def _connect(path: Path, warnings: list[str]) -> duckdb.DuckDBPyConnection:
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET wal_autocheckpoint = '1GB'")
     quoted = str(path).replace("'", "''")
-    attach = f"ATTACH '{quoted}' AS store (ROW_GROUP_SIZE 8192)"
+    # Without its type, a file of SQLite's would have DuckDB fetch an extension from the network.
+    attach = f"ATTACH '{quoted}' AS store (TYPE duckdb, ROW_GROUP_SIZE 8192)"
+    wal = path.with_name(path.name + ".wal")
+    is_new = not path.exists()
     try:
         try:
             _patiently(connection, attach)
         except duckdb.Error as error:
-            wal = path.with_name(path.name + ".wal")
-            if not ("WAL" in str(error) and wal.exists()):
+            if not ("WAL" in str(error) and wal.exists()) or any(words in str(error) for words in _FULL):
                 raise
-            aside = wal.with_name(f"{wal.name}.unreadable-{datetime.now(UTC):%Y%m%d%H%M%S}")
+            aside = _aside(wal)
             wal.rename(aside)
             warnings.append(f"{wal} cannot be replayed; set aside as {aside}: its last turns are asked again")
             connection.execute(attach)
+        else:
+            _keep_unread(wal, warnings)
         connection.execute("USE store")
+    except OSError as error:
+        connection.close()
+        raise InputError(
+            f"{error.filename or path}: {error.strerror}: mend it, or name another --db"
+        ) from None
     except duckdb.Error as error:
         connection.close()
-        raise InputError(explain_open_error(path, error)) from None
+        explained = explain_open_error(path, error)
+        if is_new and not is_locked(error):
+            # Half a header, as a full disk leaves it: the same command could not begin anew.
+            path.unlink(missing_ok=True)
+        raise InputError(explained) from None
     return connection
+
+
+def _aside(wal: Path) -> Path:
+    name = f"{wal.name}.unreadable-{datetime.now(UTC):%Y%m%d%H%M%S}"
+    free = (wal.with_name(name + more) for more in ("", *(f"-{n}" for n in range(2, 1000))))
+    return next(path for path in free if not path.exists())
+
+
+def _keep_unread(wal: Path, warnings: list[str]) -> None:
+    """Keep what DuckDB leaves unread at the end of a log: it takes it for a torn write and drops it."""
+    unread = unread_log(wal)
+    if unread:
+        aside = _aside(wal)
+        aside.write_bytes(unread)
+        warnings.append(
+            f"{wal} ends in {len(unread):,} bytes that are not whole, as a kill or damage leaves them; "
+            f"kept as {aside}: what is lost with them is asked again"
+        )
+
+
+def unread_log(wal: Path) -> bytes:
+    """The end of a log that is no whole entry. Each is its size, its checksum and its content."""
+    if not wal.exists() or wal.stat().st_size == 0:
+        return b""
+    with wal.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as log:
+        best = 0
+        # The header's own length is not written anywhere; it ends in two bytes 0xFF.
+        for begin in range(16, min(len(log), 128) + 1):
+            if log[begin - 2 : begin] == b"\xff\xff":
+                best = max(best, _last_whole(log, begin))
+        return log[best:]
+
+
+def _last_whole(log: mmap.mmap, begin: int) -> int:
+    """Where the last whole entry ends, 0 if there is none from `begin` on."""
+    end = begin
+    while end + 16 <= len(log):
+        size = int.from_bytes(log[end : end + 8], "little")
+        if size == 0 or end + 16 + size > len(log):
+            break
+        end += 16 + size
+    return end if end > begin or begin == len(log) else 0
 
 
 def _patiently(connection: duckdb.DuckDBPyConnection, attach: str) -> None:
@@ -374,25 +447,41 @@ def _patiently(connection: duckdb.DuckDBPyConnection, attach: str) -> None:
             connection.execute(attach)
             return
         except duckdb.Error as error:
-            if not again or "lock" not in str(error).lower():
+            if not again or not is_locked(error):
                 raise
         time.sleep(_LOCK_PAUSE_S)
+
+
+def is_locked(error: duckdb.Error) -> bool:
+    """Whether another process holds the file. That a block is corrupt is another matter."""
+    return "lock on file" in str(error) or "onflicting lock" in str(error)
 
 
 def explain_open_error(path: Path, error: duckdb.Error) -> str:
     """One line for a file that cannot be opened."""
     text = str(error)
-    if "lock" in text.lower():
+    if is_locked(error):
         return (
             f"{path}: held by another run: wait for it or stop it "
             "(sql and report answer meanwhile), or name another file with --db"
+        )
+    if any(words in text for words in _FULL):
+        return f"{path}: cannot be written, the disk is full: make room and type the same command"
+    if path.exists() and path.stat().st_size == 0:
+        return f"{path}: an empty file: remove it and type the same command, or name another file with --db"
+    if any(words in text for words in _DAMAGED):
+        return (
+            f"{path}: damaged ({_first_line(error)}): restore a copy, or save what can be read: "
+            f"safemt doctor --db {shlex.quote(str(path))} --salvage NEW.duckdb"
         )
     if "not a valid DuckDB database" in text:
         return f"{path}: not a DuckDB file: name another one with --db"
     if "version" in text.lower():
         return f"{path}: written by another version of DuckDB ({_first_line(error)})"
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        return f"{path}: not writable: change its permissions, or name another file with --db"
+    wal = path.with_name(path.name + ".wal")
+    for needed in (path, wal, path.parent):
+        if needed.exists() and not os.access(needed, os.W_OK):
+            return f"{needed}: not writable: change its permissions, or name another file with --db"
     return f"{path}: {_first_line(error)}"
 
 

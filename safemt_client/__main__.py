@@ -23,6 +23,7 @@ _COMMANDS = (
     "doctor",
     "view",
 )
+_LONGEST_LINE = 2_000
 _EPILOG = """commands (run is the default one):
   run      ask targets, judge and score; the same command resumes
   report   print the scores of a run
@@ -57,10 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except InputError as error:
-        print(f"safemt: {error}", file=sys.stderr)
+        _say(error)
         return 2
     except SafemtError as error:
-        print(f"safemt: {error}", file=sys.stderr)
+        _say(error)
         return 1
     except KeyboardInterrupt:
         print("safemt: interrupted; the same command resumes", file=sys.stderr)
@@ -69,6 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe has gone, such as `head`: nothing left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _say(error: Exception) -> None:
+    from safemt_client.results.text import plain
+
+    # What an endpoint or a file says may stand in it: on one line, of a length that can be read.
+    text = plain(str(error))
+    print(f"safemt: {text if len(text) <= _LONGEST_LINE else text[:_LONGEST_LINE] + ' ...'}", file=sys.stderr)
 
 
 def _dispatch(arguments: argparse.Namespace) -> int:
@@ -140,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--run", metavar="ID", help="run id (default: the latest)")
     _judge(judge)
     _limits(judge)
+    _operation(judge)
     judge.add_argument("--quiet", action="store_true", default=None, help="no progress")
 
     view = commands.add_parser("view", help="open a local page on a store, also while a run goes on")
@@ -310,6 +320,20 @@ def _limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--turn-timeout", type=float, metavar="S", help="seconds a turn, all told (7200)")
 
 
+def _operation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--log", metavar="FILE", help="JSON lines of what happens, or none (DB.RUN.log)")
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="(info)")
+    parser.add_argument(
+        "--log-texts", action="store_true", default=None, help="log messages, replies and errors' texts too"
+    )
+    parser.add_argument(
+        "--on-finish", metavar="COMMAND", help="run it at the end, however that comes (docs/operations.md)"
+    )
+    parser.add_argument(
+        "--otel", action="store_true", default=None, help="send traces where the OTEL_... variables say"
+    )
+
+
 def _run(parser: argparse.ArgumentParser) -> None:
     parser.description = "Ask targets, judge and score. The same command resumes."
     parser.add_argument(
@@ -338,6 +362,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     _limits(parser)
     parser.add_argument("--min-coverage", type=float, metavar="X", help="below it the status is 1 (0.98)")
     _db(parser)
+    _operation(parser)
     parser.add_argument("--dry-run", action="store_true", default=None, help="print the plan and stop")
     parser.add_argument("--fresh", action="store_true", default=None, help="ask anew, as another sample")
     parser.add_argument(

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 from rich.console import Console
-from rich.markup import escape
 
-from safemt_client.results.text import plain
+from safemt_client.providers.errors import SafemtError
 
 if TYPE_CHECKING:
+    from safemt_client.closing import Invocation
     from safemt_client.settings import RunSettings
 
 __all__ = [
@@ -41,19 +41,24 @@ T = TypeVar("T")
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask targets, judge and score; the same command resumes."""
+    from safemt_client.closing import with_notification
     from safemt_client.settings import load_settings
 
     flags = {name: value for name, value in vars(arguments).items() if name not in _NOT_SETTINGS}
     settings = load_settings(flags, arguments.config)
-    return _in_loop(lambda: _run(settings))
+    command = None if settings.dry_run else settings.on_finish
+    return with_notification(
+        command, settings.db, lambda invocation: _in_loop(lambda: _run(settings, invocation))
+    )
 
 
-async def _run(settings: RunSettings) -> int:
+async def _run(settings: RunSettings, invocation: Invocation) -> int:
     from contextlib import ExitStack
 
+    from safemt_client.closing import carry_out
     from safemt_client.results.store import Store
-    from safemt_client.screen import finish, show_plan
-    from safemt_client.session import open_parts, plan_run, run_session
+    from safemt_client.screen import show_plan
+    from safemt_client.session import open_parts, plan_run
 
     console = Console(stderr=settings.dry_run)
     with ExitStack() as stack:
@@ -72,12 +77,9 @@ async def _run(settings: RunSettings) -> int:
                 )
                 return 0
             assert store is not None
-            for warning in store.warnings:
-                console.print(escape(plain(warning)))
             if not settings.quiet:
                 show_plan(plan, settings, console, parts=parts, store=store)
-            ending = await run_session(plan, judge_, parts, store, settings, console)
-        return finish(plan, ending, store, settings, console)
+            return await carry_out(plan, judge_, parts, store, settings, console, invocation)
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -229,9 +231,13 @@ def runs(arguments: argparse.Namespace) -> int:
 
 def judge(arguments: argparse.Namespace) -> int:
     """Judge a stored run again, without asking the target."""
+    from safemt_client.closing import with_notification
     from safemt_client.rejudge import rejudge
 
-    return _in_loop(lambda: rejudge(arguments))
+    db = arguments.db or _DEFAULT_DB
+    return with_notification(
+        arguments.on_finish, db, lambda invocation: _in_loop(lambda: rejudge(arguments, invocation))
+    )
 
 
 def view(arguments: argparse.Namespace) -> int:
@@ -310,7 +316,9 @@ def _in_loop(main: Callable[[], Awaitable[T]]) -> T:
 
 
 def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    leaf: BaseException = group
+    """One error of a group: one that is made to be shown, if there is one."""
+    shown, _ = group.split(SafemtError)
+    leaf: BaseException = shown or group
     while isinstance(leaf, BaseExceptionGroup):
         leaf = leaf.exceptions[0]
     return leaf

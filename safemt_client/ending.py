@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
+from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.types import Usage
+from safemt_client.results.rows import Row
 
-__all__ = ["Ending", "Listener"]
+__all__ = ["Both", "Closing", "Ending", "Listener", "Status", "StoppedAtOnceError", "Watcher"]
 
 
 class Listener(Protocol):
@@ -44,3 +47,68 @@ class Ending:
     def complete(self) -> bool:
         """Whether everything of the plan was asked."""
         return not self.interrupted and not self.capped and not self.stopped
+
+
+class StoppedAtOnceError(SafemtError):
+    """A second Ctrl-C or SIGTERM: what was in flight is given up."""
+
+
+Status = Literal["done", "stopped", "capped", "low-coverage", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """How a session ended, for whoever waits for it: a word, the exit status and one line without texts.
+
+    `cause` is a word for what made it fail.
+    """
+
+    status: Status
+    exit_status: int
+    summary: str
+    cause: str | None = None
+
+
+class Watcher(Protocol):
+    """Told of the rows that a session has put into the store, and of its end."""
+
+    def saved(self, rows: Sequence[Row]) -> None:
+        """Rows are in the store."""
+
+    def ended(self, closing: Closing, error: BaseException | None = None) -> None:
+        """The session is over; `error` is what ended it before its time."""
+
+    def close(self) -> None:
+        """Nothing more will come."""
+
+
+class Both:
+    """A `Listener` that passes on to two."""
+
+    def __init__(self, first: Listener, second: Listener) -> None:
+        self._both = (first, second)
+
+    def asking(self, key: str) -> None:
+        """See `Listener`."""
+        for listener in self._both:
+            listener.asking(key)
+
+    def retrying(self, key: str, reason: str, wait_s: float) -> None:
+        """See `Listener`."""
+        for listener in self._both:
+            listener.retrying(key, reason, wait_s)
+
+    def landed(self, key: str, outcome: str, usage: Usage, cost_usd: float | None) -> None:
+        """See `Listener`."""
+        for listener in self._both:
+            listener.landed(key, outcome, usage, cost_usd)
+
+    def batch(self, key: str, batch_key: str, done: int, total: int) -> None:
+        """See `Listener`."""
+        for listener in self._both:
+            listener.batch(key, batch_key, done, total)
+
+    def stopped(self, key: str, reason: str) -> None:
+        """See `Listener`."""
+        for listener in self._both:
+            listener.stopped(key, reason)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +27,11 @@ _MAX_PIXELS = 100_000_000
 _MAX_FILE = 64 * 2**20
 _TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 _ORIENTATION = 0x0112
+# What Pillow's readers raise for files that were made to break them.
+_BROKEN = (
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError),
+    *(MemoryError, RecursionError, struct.error, zlib.error),
+)
 
 
 class ImageError(InputError):
@@ -96,7 +103,7 @@ def _encode(path: Path, max_edge: int, max_bytes: int, item: str) -> tuple[bytes
         raise
     except Pillow.DecompressionBombError:
         raise ImageError(f"item {item!r}: {path}: too many pixels: a decompression bomb") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except _BROKEN as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         reason = "not a JPEG, PNG, WebP or GIF image" if "cannot identify" in reason else reason
         raise ImageError(f"item {item!r}: {path}: broken image: {reason}") from None

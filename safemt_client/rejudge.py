@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from safemt_client import __version__, images
+from safemt_client.closing import Invocation, carry_out
 from safemt_client.datasets import open_dataset
 from safemt_client.judges.llm import Subject
 from safemt_client.judges.panel import Judge, Panel
@@ -32,14 +33,14 @@ from safemt_client.providers.types import Image, Message, Outcome, Sampling
 from safemt_client.results.rows import DialogueRow, ModeratorRow, RunRow, StepRow
 from safemt_client.results.scores import latest_run
 from safemt_client.results.store import Store
-from safemt_client.screen import finish, show_plan
-from safemt_client.session import open_parts, run_session
+from safemt_client.screen import show_plan
+from safemt_client.session import open_parts
 from safemt_client.settings import RunSettings, load_settings
 
 __all__ = ["rejudge"]
 
 
-async def rejudge(arguments: argparse.Namespace) -> int:
+async def rejudge(arguments: argparse.Namespace, invocation: Invocation) -> int:
     """Judge the replies of a run; the verdicts make a run of their own over the same turns."""
     path = arguments.db or Path("safemt.duckdb")
     if not path.exists():
@@ -82,8 +83,7 @@ async def rejudge(arguments: argparse.Namespace) -> int:
             console = Console()
             if not settings.quiet:
                 show_plan(plan, settings, console, parts=parts, store=store)
-            ending = await run_session(plan, judge, parts, store, settings, console)
-        return finish(plan, ending, store, settings, console)
+            return await carry_out(plan, judge, parts, store, settings, console, invocation)
 
 
 def _plan(store: Store, run_id: str, judge: Judge, settings: RunSettings) -> Plan:

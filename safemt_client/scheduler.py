@@ -10,6 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 
@@ -298,7 +299,9 @@ class Scheduler:
         """Give a reply to the judge, with the money that was set aside for its verdict."""
         if self._judge is not None:
             paid[self._judge.key] -= 1
-            waiting.send_nowait(task)
+            # Nobody takes it once judging has failed, as on a full disk: that error ends the session.
+            with suppress(anyio.BrokenResourceError):
+                waiting.send_nowait(task)
 
     def _divided(self, pending: Sequence[Conversation]) -> tuple[list[Conversation], list[Conversation]]:
         """Those that go in batches or are in one already, and the others."""

@@ -9,51 +9,53 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from safemt_client.budget import money
-from safemt_client.ending import Ending
+from safemt_client.ending import Closing, Ending, Status
 from safemt_client.estimate import Estimate, of_guard, of_judge, of_target, seconds_at
 from safemt_client.plan import Plan, Target
 from safemt_client.prices import spent_of
 from safemt_client.progress import span
 from safemt_client.results.report import report
 from safemt_client.results.store import Store
-from safemt_client.results.text import plain
+from safemt_client.results.text import plain, without_secrets
 from safemt_client.session import Parts
 from safemt_client.settings import RunSettings
 
 __all__ = ["finish", "show_plan"]
 
 
-def finish(plan: Plan, ending: Ending, store: Store, settings: RunSettings, console: Console) -> int:
-    """Print the scores and the command that goes on; return the exit status."""
+def finish(plan: Plan, ending: Ending, store: Store, settings: RunSettings, console: Console) -> Closing:
+    """Print the scores and, as the last line, how it ended and the command that goes on."""
     report(store, plan.run.run_id, console)
     coverage = None if plan.judge is None else _coverage(store, plan.run.run_id, plan.judge.judge_key)
     again = "python -m safemt_client " + " ".join(shlex.quote(word) for word in sys.argv[1:])
-    db = shlex.quote(str(settings.db))
-    if not ending.complete:
-        if ending.capped:
-            spent = money(spent_of(store, plan.run.run_id))
-            console.print(
-                f"--max-cost {money(settings.max_cost or 0)} is reached, {spent} spent: raise it to go on",
-                markup=False,
-                soft_wrap=True,
-            )
-        console.print(f"stopped early; go on with:  {again}", markup=False, soft_wrap=True)
-        return 1
+    spent = money(spent_of(store, plan.run.run_id))
+
+    def closing(status: Status, exit_status: int, line: str, why: str) -> Closing:
+        console.print(line, markup=False, soft_wrap=True)
+        scored = "" if coverage is None else f", coverage {coverage:.1%}"
+        return Closing(status, exit_status, f"{why}{scored}, {spent} spent")
+
+    names = {target.key: target.name for target in plan.targets}
+    who = ", ".join(plain(without_secrets(names.get(key, "the judge"))) for key in ending.stopped)
+    go_on = f"stopped early; go on with:  {again}"
+    if ending.interrupted:
+        return closing("stopped", 1, f"interrupted: {go_on}", "interrupted")
+    if ending.stopped:
+        return closing("stopped", 1, f"{who} cannot be asked: mend that; {go_on}", f"{who} cannot be asked")
+    if ending.capped:
+        cap = f"--max-cost {money(settings.max_cost or 0)} is reached"
+        return closing("capped", 1, f"{cap}, {spent} spent: raise it to go on; {go_on}", cap)
     if plan.judge is not None and coverage is not None and coverage < settings.min_coverage:
-        console.print(
+        line = (
             f"coverage {coverage:.1%} is below --min-coverage {settings.min_coverage:.1%}; "
-            f"ask the failed turns again with:  {again}",
-            markup=False,
-            soft_wrap=True,
+            f"ask the failed turns again with:  {again}"
         )
-        return 1
-    console.print(
+        return closing("low-coverage", 1, line, f"below --min-coverage {settings.min_coverage:.1%}")
+    line = (
         "done; look closer with:  python -m safemt_client sql "
-        f'"SELECT target, length, asr FROM asr_by_turn" --db {db}',
-        markup=False,
-        soft_wrap=True,
+        f'"SELECT target, length, asr FROM asr_by_turn" --db {shlex.quote(str(settings.db))}'
     )
-    return 0
+    return closing("done", 0, line, "done")
 
 
 def _coverage(store: Store, run_id: str, judge_key: str) -> float | None:

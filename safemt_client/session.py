@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import signal
-import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,7 +20,7 @@ from rich.console import Console
 from safemt_client.budget import Budget
 from safemt_client.datasets import open_dataset
 from safemt_client.datasets.model import Dataset, Dialogue
-from safemt_client.ending import Ending
+from safemt_client.ending import Both, Ending, Listener, StoppedAtOnceError
 from safemt_client.estimate import call_usd, of_guard, of_judge, of_target
 from safemt_client.judges.llm import LLMJudge
 from safemt_client.judges.panel import Judge, Panel
@@ -44,6 +43,7 @@ from safemt_client.prices import check_prices, prices_of, spent_of, stored_price
 from safemt_client.progress import Progress
 from safemt_client.providers.batches import BatchEndpoint
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.keys import clear_text_warning
 from safemt_client.providers.limits import Limits, Stated
 from safemt_client.providers.names import ProviderSpec, build, build_batches, resolve
 from safemt_client.providers.transport import make_transport
@@ -62,6 +62,7 @@ _NOT_RESULTS = {
     *("rpm", "tpm", "max_concurrency", "accounts", "max_wait", "attempt_timeout", "turn_timeout"),
     *("max_cost", "price", "batch"),
     *("judge", "judge_base_url", "follow_links"),
+    *("log", "log_level", "log_texts", "on_finish", "otel"),
 }
 
 
@@ -106,7 +107,9 @@ class Parts:
         if name in _DEMO:
             spec = replace(resolve("demo", None, os.environ), name=name, model=name, identity=f"demo/{name}")
             return replace(spec, base_url=self._demo_url)
-        return resolve(name, base_url, os.environ)
+        spec = resolve(name, base_url, os.environ)
+        clear_text_warning(spec.base_url)
+        return spec
 
     def provider(self, spec: ProviderSpec) -> Provider:
         """A provider, with the limits of its account."""
@@ -442,8 +445,11 @@ async def run_session(
     store: Store,
     settings: RunSettings,
     console: Console,
+    *,
+    session_id: str,
+    log: Listener | None = None,
 ) -> Ending:
-    """Carry the plan out under a display, until done or stopped by hand."""
+    """Carry the plan out under a display, until done or stopped; `log` hears what the display does."""
     spent = spent_of(store, plan.run.run_id)
     # The prices of the first calls matter to a cap alone.
     estimates = {target.key: of_target(plan, target) for target in plan.targets if settings.max_cost}
@@ -458,8 +464,8 @@ async def run_session(
         store,
         parts.providers,
         judge,
-        progress,
-        session_id=uuid.uuid4().hex[:12],
+        progress if log is None else Both(progress, log),
+        session_id=session_id,
         limits=parts.limits,
         budget=Budget(settings.max_cost, spent=spent, first=first),
         batches=parts.batches,
@@ -467,6 +473,7 @@ async def run_session(
     )
     # The plan lives to the end: the collector need not walk through it again and again.
     gc.freeze()
+    ending: Ending | None = None
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(_listen, scheduler, progress, group.cancel_scope)
@@ -475,6 +482,8 @@ async def run_session(
             group.cancel_scope.cancel()
     finally:
         gc.unfreeze()
+    if ending is None:
+        raise StoppedAtOnceError("interrupted; the same command resumes")
     return ending
 
 
@@ -484,7 +493,9 @@ async def _listen(scheduler: Scheduler, progress: Progress, scope: anyio.CancelS
         first = True
         async for _ in signals:
             if not first:
-                raise KeyboardInterrupt
+                # Not KeyboardInterrupt: raised in a task it stops the loop before anything is tidied up.
+                scope.cancel()
+                return
             first = False
             scheduler.stop()
             progress.notice("stopping: waiting for what is in flight; Ctrl-C again stops at once")

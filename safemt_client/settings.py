@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from safemt_client.closing import words_of
 from safemt_client.providers.errors import InputError
 
 __all__ = ["RunSettings", "load_settings"]
@@ -76,11 +77,23 @@ class RunSettings(BaseModel):
     fresh: bool = False
     new_run: bool = False
     quiet: bool = False
+    log: str | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_texts: bool = False
+    on_finish: str | None = None
+    otel: bool = False
 
     @field_validator("turns", mode="before")
     @classmethod
     def _split_numbers(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("on_finish")
+    @classmethod
+    def _divisible(cls, value: str | None) -> str | None:
+        if value is not None:
+            words_of(value)
+        return value
 
     @property
     def prices(self) -> dict[str, dict[str, float]]:
@@ -145,7 +158,7 @@ def load_settings(flags: Mapping[str, Any], config: Path | None) -> RunSettings:
             given = tomllib.loads(config.read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"{config}: {error.strerror}: name an existing TOML file") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{config}: not TOML: {error}") from error
         given = _underscored(given)
         if isinstance(accounts := given.get("accounts"), dict):

@@ -58,7 +58,7 @@ def load_template(path: str | None = None) -> Template:
 def _parse(where: str, text: str) -> Template:
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not TOML: {error}") from None
     _only(where, data, {*_TEXTS, "max_tokens", "asked", "answer"})
     texts = {"name": where, "version": "1", "system": "", "prompt": ""} | {

@@ -80,7 +80,10 @@ def write_csv(path: Path, table: Table, records: Records, redact: bool) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    with partial(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with (
+        partial(path) as part,
+        part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow([column.name for column in table.kept(redact)])
         for rows in records:
@@ -94,7 +97,10 @@ def write_jsonl(path: Path, table: Table, records: Records, redact: bool) -> Non
         InputError: the file cannot be written.
     """
     nested = [column.name for column in table.kept(redact) if column.kind == "json"]
-    with partial(path) as part, part.open("w", newline="\n", encoding="utf-8") as file:
+    with (
+        partial(path) as part,
+        part.open("w", newline="\n", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         for rows in records:
             for row in rows:
                 parsed = {name: json.loads(row[name]) if row[name] is not None else None for name in nested}

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from safemt_client.datasets import mt_bench, open_jsonl, safemt
-from safemt_client.datasets.files import json_lines
+from safemt_client.datasets.files import json_lines, shown
 from safemt_client.datasets.model import Dataset
 from safemt_client.providers.errors import InputError
 
@@ -23,7 +23,10 @@ def open_dataset(spec: str, *, follow_links: bool = False) -> Dataset:
     Raises:
         InputError: nothing is there, or its shape is wrong.
     """
-    found = _open(spec)
+    try:
+        found = _open(spec)
+    except OSError as error:
+        raise InputError(f"--data {shown(spec)}: {error.strerror}") from None
     return replace(found, links_to=(Path("/"),)) if follow_links else found
 
 

@@ -1,21 +1,60 @@
-"""Reading JSON and JSON lines with errors that name the file and the line."""
+"""Reading JSON, JSON lines and tables with errors that name the file and the line, within bounds."""
 
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from safemt_client.providers.errors import InputError
 
-__all__ = ["json_lines", "read_json"]
+__all__ = ["is_utf8", "json_lines", "read_json", "shown", "table_rows"]
 
 _MAX_LINE = 16 * 2**20
+_MAX_ARRAY = 64 * 2**20
+"""A JSON array is read as a whole; JSON lines and tables are not."""
+_MAX_FILE = 512 * 2**20
+"""What is read of JSON lines or of a table in all: dialogues are kept in memory."""
+_MAX_RECORDS = 1_000_000
+_SHOWN = 80
+_ROWS = 64
+
+
+def shown(value: object) -> str:
+    """A value from a file as it is shown in a message: quoted, harmless and short."""
+    try:
+        text = repr(value if not isinstance(value, str) else value[: _SHOWN + 1])
+    except RecursionError:
+        return "something nested too deeply"
+    return text if len(text) <= _SHOWN + 2 else text[:_SHOWN] + "..."
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text can be a key and part of a file's name: JSON may hold half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_size(path: Path, most: int, instead: str) -> None:
+    """Refuse what is no plain file, which might never end, and what is too large."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path}: is not a plain file")
+    if status.st_size > most:
+        raise InputError(f"{path}: larger than {most} bytes: {instead}")
 
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file."""
+    _check_size(path, _MAX_ARRAY, "give it as .jsonl, or in parts")
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
@@ -24,17 +63,22 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not UTF-8: byte {error.start}: save it as UTF-8") from None
     except RecursionError:
         raise InputError(f"{path}: nested too deeply") from None
+    except ValueError:
+        raise InputError(f"{path}: not JSON: holds a number of thousands of digits") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """Line number and content of each line that is not blank."""
+    _check_size(path, _MAX_FILE, "give it in parts")
     try:
         with path.open("rb") as file:
             number = 0
             while line := file.readline(_MAX_LINE + 1):
                 number += 1
+                if number > _MAX_RECORDS:
+                    raise InputError(f"{path}: more than {_MAX_RECORDS} lines: give it in parts")
                 if len(line) > _MAX_LINE:
                     raise InputError(f"{path}: line {number}: longer than {_MAX_LINE} bytes")
                 if line.strip():
@@ -44,3 +88,31 @@ def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
                         raise InputError(f"{path}: line {number}: not JSON in UTF-8") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
+
+
+def table_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Number and content of each row of a Parquet file."""
+    import pyarrow
+    import pyarrow.parquet
+
+    _check_size(path, _MAX_FILE, "give it in parts")
+    size = number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            # Stated sizes first: a page is unpacked as a whole.
+            groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
+            if sum(max(0, group.total_byte_size) for group in groups) > _MAX_FILE:
+                raise InputError(f"{path}: holds more than {_MAX_FILE} bytes: give it in parts")
+            for batch in file.iter_batches(batch_size=_ROWS):
+                # Whatever was stated: what few bytes repeat may be large.
+                size += batch.nbytes
+                if size > _MAX_FILE:
+                    raise InputError(f"{path}: holds more than {_MAX_FILE} bytes: give it in parts")
+                if number + batch.num_rows > _MAX_RECORDS:
+                    raise InputError(f"{path}: more than {_MAX_RECORDS} rows: give it in parts")
+                for row in batch.to_pylist():
+                    yield number, row
+                    number += 1
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not Parquet: {reason[:200]}") from None

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from safemt_client.datasets import safemt
+from safemt_client.datasets.files import table_rows
 from safemt_client.datasets.model import Dataset
 from safemt_client.providers.errors import InputError
 
@@ -31,12 +32,10 @@ def read(name: str) -> Dataset:
     links = (folder.resolve().parents[1],)
     if safemt.find(folder):
         return replace(safemt.read(folder), links_to=links)
-    import pyarrow.parquet
-
     rows = [
         (f"{path.name}: row {number}", row)
         for path in sorted(folder.rglob("*.parquet"))
-        for number, row in enumerate(pyarrow.parquet.read_table(path).to_pylist())
+        for number, row in table_rows(path)
     ]
     if not rows:
         raise InputError(f"--data hf:{name}: no *_turn.json and no .parquet in it")

@@ -15,6 +15,8 @@ from safemt_client.providers.errors import InputError
 
 __all__ = ["Dataset", "Dialogue", "Oddity", "ScriptedMessage"]
 
+_LONGEST_NAME = 200
+
 
 @dataclass(frozen=True, slots=True)
 class ScriptedMessage:
@@ -92,14 +94,17 @@ class Dataset:
             InputError: it is not there, or lies outside `path` and `links_to`, the folders
                 that links in the data set may lead to.
         """
+        named = repr(relative) if len(relative) <= _LONGEST_NAME else repr(relative[:_LONGEST_NAME]) + "..."
         file = self.path / relative.replace("\\", "/").lstrip("/")
-        root, real = self.path.resolve(), file.resolve()
-        if not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(self.path)):
-            raise InputError(f"image {relative!r}: leads out of {self.path}: copy it there")
-        if not file.is_file():
-            raise InputError(f"image missing: {relative}")
+        try:
+            if not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(self.path)):
+                raise InputError(f"image {named}: leads out of {self.path}: copy it there")
+            if not file.is_file():
+                raise InputError(f"image missing: {named[1:-1] if relative.isprintable() else named}")
+            root, real = self.path.resolve(), file.resolve()
+        except (OSError, ValueError, RuntimeError):
+            # Too long, with a NUL, half a surrogate pair, or links in a circle.
+            raise InputError(f"image {named}: is no name of a file") from None
         if not any(real.is_relative_to(folder) for folder in (root, *self.links_to)):
-            raise InputError(
-                f"image {relative!r}: a link out of the folder: add --follow-links if you trust it"
-            )
+            raise InputError(f"image {named}: a link out of the folder: add --follow-links if you trust it")
         return file

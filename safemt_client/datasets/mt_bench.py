@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from safemt_client.datasets.files import json_lines
+from safemt_client.datasets.files import is_utf8, json_lines, shown
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
 from safemt_client.providers.errors import InputError
 
@@ -25,17 +25,24 @@ def read(path: Path) -> Dataset:
         where = f"{path}: line {number}"
         if not is_mt_bench(record):
             raise InputError(f"{where}: needs question_id and turns, as MT-Bench has them")
-        item, turns = str(record["question_id"]), record["turns"]
+        identity, turns = record["question_id"], record["turns"]
+        if isinstance(identity, bool) or not isinstance(identity, str | int):
+            raise InputError(f"{where}: field question_id: must be a text or a number")
+        if not is_utf8(str(identity)):
+            raise InputError(f"{where}: field question_id: holds half a surrogate pair: rename it")
+        item, category = str(identity), record.get("category")
+        if category is not None and not isinstance(category, str):
+            raise InputError(f"{where}: field category: must be a text")
         if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) for turn in turns):
             raise InputError(f"{where}: field turns: must be a list of texts")
         if item in seen:
-            raise InputError(f"{where}: the question_id {item} occurs twice")
+            raise InputError(f"{where}: the question_id {shown(item)} occurs twice")
         seen.add(item)
         dialogues.append(
             Dialogue(
                 item_id=item,
                 messages=tuple(ScriptedMessage("user", turn) for turn in turns),
-                scenario=str(record["category"]) if record.get("category") else None,
+                scenario=category or None,
                 source="mt_bench",
                 question=turns[0],
                 benign=True,

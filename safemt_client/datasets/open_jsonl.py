@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safemt_client.datasets.files import json_lines
+from safemt_client.datasets.files import json_lines, shown
 from safemt_client.datasets.model import Dataset, Dialogue, Oddity
 from safemt_client.datasets.records import read_record
 from safemt_client.providers.errors import InputError
@@ -22,7 +22,7 @@ def read(path: Path) -> Dataset:
         key = (dialogue.item_id, dialogue.length)
         if key in dialogues:
             raise InputError(
-                f"{where}: the id {dialogue.item_id!r} occurs twice with {key[1]} turns: rename one"
+                f"{where}: the id {shown(dialogue.item_id)} occurs twice with {key[1]} turns: rename one"
             )
         dialogues[key] = dialogue
     if not dialogues:

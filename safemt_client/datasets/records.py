@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import json
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from safemt_client.datasets.files import is_utf8, shown
 from safemt_client.datasets.model import Dialogue, Oddity, ScriptedMessage
 from safemt_client.datasets.taxonomy import sources
 from safemt_client.providers.errors import InputError
@@ -41,7 +43,9 @@ def read_record(record: Any, where: str, oddities: list[Oddity]) -> Dialogue:
         item = str(item)
     if not isinstance(item, str) or not item:
         raise InputError(f"{where}: field id: must be a text")
-    where = f"{where} ({item!r})"
+    where = f"{where} ({shown(item)})"
+    if not is_utf8(item):
+        raise InputError(f"{where}: field id: holds half a surrogate pair, which is no character: rename it")
     raw = record.get("dialogue", record.get("messages"))
     if isinstance(raw, str):
         raw = _from_text(raw, where)
@@ -81,8 +85,11 @@ def _from_text(text: str, where: str) -> Any:
     if len(text) > _MAX_LITERAL:
         raise InputError(f"{where}: field dialogue: a text of {len(text)} characters that is not JSON")
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        with warnings.catch_warnings():
+            # Of escapes that Python does not know.
+            warnings.simplefilter("ignore")
+            return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         raise InputError(f"{where}: field dialogue: the text is neither JSON nor a Python literal") from None
 
 
@@ -91,7 +98,7 @@ def _message(entry: Any, where: str) -> ScriptedMessage:
         raise InputError(f"{where}: is no object: give role and content")
     role, content = entry.get("role"), entry.get("content")
     if role not in ("user", "assistant"):
-        raise InputError(f"{where}: field role: must be user or assistant, not {role!r}")
+        raise InputError(f"{where}: field role: must be user or assistant, not {shown(role)}")
     if not isinstance(content, str):
         raise InputError(f"{where}: field content: must be a text")
     images = entry.get("images", [])

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from safemt_client.datasets.files import json_lines, read_json
+from safemt_client.datasets.files import json_lines, read_json, shown, table_rows
 from safemt_client.datasets.model import Dataset, Dialogue, Oddity
 from safemt_client.datasets.records import read_record
 from safemt_client.providers.errors import InputError
@@ -70,9 +70,11 @@ def _add(
     if key in dialogues:
         if dialogues[key] != dialogue:
             raise InputError(
-                f"{where}: the id {dialogue.item_id!r} occurs twice with {key[1]} turns: rename one"
+                f"{where}: the id {shown(dialogue.item_id)} occurs twice with {key[1]} turns: rename one"
             )
-        oddities.append(Oddity("duplicate record", where, f"{dialogue.item_id} is there twice, the same"))
+        oddities.append(
+            Oddity("duplicate record", where, f"{dialogue.item_id[:80]} is there twice, the same")
+        )
         return
     dialogues[key] = dialogue
 
@@ -81,10 +83,7 @@ def _records(path: Path) -> list[tuple[str, Any]]:
     if path.suffix == ".jsonl":
         return [(f"{path}: line {number}", record) for number, record in json_lines(path)]
     if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-        return [(f"{path}: row {number}", record) for number, record in enumerate(rows)]
+        return [(f"{path}: row {number}", record) for number, record in table_rows(path)]
     content = read_json(path)
     if not isinstance(content, list):
         raise InputError(f"{path}: must be a JSON array of records")

@@ -10,9 +10,10 @@ import sys
 import anyio
 
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.keys import clear_text_warning, is_loopback
 from safemt_client.proxy.decisions import Recent, open_log
 from safemt_client.proxy.server import serve_proxy
-from safemt_client.proxy.upstream import is_loopback, parse_upstream
+from safemt_client.proxy.upstream import parse_upstream
 from safemt_client.session import open_parts
 from safemt_client.settings import RunSettings, load_settings
 
@@ -33,10 +34,7 @@ async def moderate(arguments: argparse.Namespace) -> int:
     upstream = parse_upstream(arguments.upstream)
     settings = _settings(arguments)
     _check_address(arguments.host, arguments.port, allow_remote=arguments.allow_remote)
-    if upstream.scheme == "http" and not is_loopback(upstream.host):
-        print(
-            f"safemt: {upstream.host} is asked over http: keys and texts travel in the clear", file=sys.stderr
-        )
+    clear_text_warning(str(upstream))
     async with open_parts(settings) as parts, open_log(arguments.log, texts=arguments.log_texts) as log:
         (moderator,) = await parts.moderators_of_settings()
         assert moderator is not None

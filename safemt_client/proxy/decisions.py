@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 from safemt_client.moderator.moderator import Action, Step
 from safemt_client.moderator.types import Assessment, Stage
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.keys import Redactor
 from safemt_client.providers.types import Message
 from safemt_client.proxy.chat import Conversation
 
@@ -23,6 +24,7 @@ __all__ = ["DecisionLog", "Recent", "decisive", "open_log", "own_words"]
 
 # From the least to the most: a reply is told by the strongest of what was done to it.
 _RANK: Sequence[Action] = ("none", "passed", "policy", "replaced", "blocked", "refused", "unassessed")
+_CREDENTIALS = ("Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key")
 # Errors in this program's own words. Those of an endpoint may repeat what it was sent.
 _OWN_WORDS = re.compile(
     r"connection failed|the guard failed: \w+|no answer within [\d.]+ s|at the stage \w+ the last message|"
@@ -79,9 +81,10 @@ class DecisionLog:
         step: Step,
         conversation: Conversation,
         *,
+        headers: Mapping[str, str],
         choice: int | None = None,
     ) -> None:
-        """One assessment and what came of it."""
+        """One assessment and what came of it; `headers` are the request's, whose keys no text may repeat."""
         found = step.assessment
         line: dict[str, Any] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -104,6 +107,10 @@ class DecisionLog:
         if self._texts:
             line["messages"] = [_text(message) for message in conversation.messages]
             line |= {"policy": step.policy, "intent": found.intent, "guard_said": found.raw}
+            # An endpoint may send back what it was sent.
+            given = [headers.get(name, "").split(" ")[-1] for name in _CREDENTIALS]
+            self._line(Redactor(*given).text(json.dumps(line)))
+            return
         self._line(json.dumps(line))
 
     def _line(self, text: str) -> None:

@@ -113,7 +113,13 @@ class Proxy:
         finally:
             self._watched.release()
         step = Step(exchange.turn, "input", "", found, "none")
-        self._log.decided(exchange.id, exchange.body.get("model"), step, exchange.conversation)
+        self._log.decided(
+            exchange.id,
+            exchange.body.get("model"),
+            step,
+            exchange.conversation,
+            headers=exchange.request.headers,
+        )
 
     async def _hold(self, exchange: _Exchange, response: httpx.Response) -> web.Response:
         """The upstream's answer once it is assessed: as it was, or with refusals in it."""
@@ -173,7 +179,14 @@ class Proxy:
         self, exchange: _Exchange, step: Step, conversation: Conversation, choice: int | None = None
     ) -> None:
         exchange.steps.append(step)
-        self._log.decided(exchange.id, exchange.body.get("model"), step, conversation, choice=choice)
+        self._log.decided(
+            exchange.id,
+            exchange.body.get("model"),
+            step,
+            conversation,
+            headers=exchange.request.headers,
+            choice=choice,
+        )
 
     def _failed(self, error: SafemtError) -> Assessment:
         """A guard that cannot be asked any more, as an assessment; told on stderr once."""

@@ -14,10 +14,11 @@ from aiohttp.typedefs import Handler, Middleware
 
 from safemt_client.moderator.moderator import Moderator
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.keys import is_loopback
 from safemt_client.providers.transport import make_transport
 from safemt_client.proxy.decisions import DecisionLog
 from safemt_client.proxy.moderated import Proxy
-from safemt_client.proxy.upstream import MOST, Upstream, is_loopback
+from safemt_client.proxy.upstream import MOST, Upstream
 from safemt_client.proxy.wire import ApiError
 
 __all__ = ["serve_proxy"]

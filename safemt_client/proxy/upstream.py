@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 
@@ -12,9 +11,10 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.transport import unpacked
 from safemt_client.proxy.wire import ApiError
 
-__all__ = ["MOST", "Upstream", "is_loopback", "parse_upstream", "passed_back", "pipe", "read_whole"]
+__all__ = ["MOST", "Upstream", "parse_upstream", "passed_back", "pipe", "read_whole"]
 
 MOST = 64 * 2**20
 """Bytes of a request, and of an answer that is held back, at most."""
@@ -30,16 +30,6 @@ _NOT_SENT = _HOP_BY_HOP | {
     *("host", "content-length", "content-encoding", "content-type", "accept-encoding", "expect", "cookie"),
 }
 _NOT_RETURNED = _HOP_BY_HOP | {"content-length", "content-encoding", "set-cookie"}
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own, which nobody else can reach."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def parse_upstream(text: str) -> httpx.URL:
@@ -104,7 +94,7 @@ async def read_whole(response: httpx.Response) -> bytes:
     """
     received = bytearray()
     try:
-        async for chunk in response.aiter_bytes():
+        async for chunk in unpacked(response):
             received += chunk
             if len(received) > MOST:
                 raise ApiError(502, "upstream_unavailable", "the upstream's answer is too large")
@@ -122,7 +112,7 @@ async def pipe(request: web.Request, response: httpx.Response, more: Mapping[str
         out.content_length = int(length)
     await out.prepare(request)
     try:
-        async for chunk in response.aiter_bytes():
+        async for chunk in unpacked(response):
             await out.write(chunk)
         await out.write_eof()
     except _BROKEN:

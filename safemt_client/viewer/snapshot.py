@@ -179,7 +179,7 @@ class Snapshot:
         quoted = str(self.path).replace("'", "''")
         connection = self._connection
         try:
-            connection.execute(f"ATTACH '{quoted}' AS store (READ_ONLY)")
+            connection.execute(f"ATTACH '{quoted}' AS store (TYPE duckdb, READ_ONLY)")
             connection.execute("BEGIN")
             try:
                 for kind in _KINDS:

@@ -15,7 +15,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.results import migrations
 from safemt_client.results.reader import open_reader
 from safemt_client.results.rows import EventRow, TurnRow
-from safemt_client.results.store import Store, StoreError
+from safemt_client.results.store import Store, StoreError, is_locked
 
 ROOT = Path(__file__).resolve().parents[2]
 TURN = TurnRow(
@@ -113,6 +113,21 @@ def test_a_log_that_cannot_be_replayed_is_set_aside(tmp_path: Path) -> None:
         assert str(aside[0]) in store.warnings[0]
         store.save_now(TURN)
         assert len(store.observed(["h0"])) == 1
+
+
+def test_rows_that_cannot_be_stored_are_an_error_and_nobody_waits_for_ever(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "d.duckdb") as store:
+        with pytest.raises(StoreError, match="cannot write"):
+            store.save_now(replace(TURN, prompt_tokens=2**70))
+        with pytest.raises(StoreError):
+            store.save_now(TURN)
+
+
+def test_a_corrupt_block_is_no_lock() -> None:
+    assert not is_locked(
+        duckdb.Error("Corrupt database file: checksum does not match in block at location 0")
+    )
+    assert is_locked(duckdb.IOException('IO Error: Could not set lock on file "d": Conflicting lock is held'))
 
 
 def test_migrations_run_once_in_order_and_are_recorded(

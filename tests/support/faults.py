@@ -78,30 +78,54 @@ def raw(data: bytes, *, stall: bool = False, reset: bool = False) -> Behaviour:
     return behave
 
 
+def early(behave: Behaviour) -> Behaviour:
+    """The same, at the moment of the connection: nothing of the request is read."""
+    behave.early = True  # type: ignore[attr-defined]
+    return behave
+
+
 @asynccontextmanager
-async def serve(behaviours: Sequence[Behaviour], then: Behaviour | None = None) -> AsyncIterator[Endpoint]:
-    """Serve on loopback; past the list every request gets `then`."""
+async def serve(
+    behaviours: Sequence[Behaviour],
+    then: Behaviour | None = None,
+    *,
+    port: int = 0,
+    choose: Callable[[Received], Behaviour | None] = lambda received: None,
+) -> AsyncIterator[Endpoint]:
+    """Serve on loopback; past the list every request gets `then`. What `choose` gives comes before both."""
     endpoint = Endpoint()
     left = list(behaviours)
+    connections: set[asyncio.Task[None] | None] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(asyncio.current_task())
         try:
+            if left and getattr(left[0], "early", False):
+                endpoint.requests.append(Received("", {}, b""))
+                await left.pop(0)(writer)
+                return
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
                 headers = {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in head[1:-2])}
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
-                endpoint.requests.append(Received(head[0].split()[1], headers, body))
-                behaviour = left.pop(0) if left else then
+                received = Received(head[0].split()[1], headers, body)
+                endpoint.requests.append(received)
+                behaviour = choose(received) or (left.pop(0) if left else then)
                 assert behaviour is not None, "a request more than the script has"
                 await behaviour(writer)
                 if writer.is_closing():
                     return
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             writer.close()
+        finally:
+            connections.discard(asyncio.current_task())
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", port)
     endpoint.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     try:
         yield endpoint
     finally:
         server.close()
+        for connection in connections:
+            if connection is not None:
+                connection.cancel()

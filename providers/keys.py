@@ -1,0 +1,202 @@
+"""API keys: where they come from, and how they are kept out of everything that is written.
+
+In this order: the environment variable, the file that `VARIABLE_FILE` names, and, with `SAFEMT_KEYRING=1`
+alone, the system's keyring. The keyring is never asked unbidden, since it may open a window to unlock it.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import ipaddress
+import json
+import os
+import re
+import stat
+import sys
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus, urlsplit
+
+from safemt_client.providers.errors import InputError
+from safemt_client.providers.json_codec import dumps, loads
+from safemt_client.providers.types import Reply
+
+__all__ = ["Key", "Redactor", "clear_text_warning", "find_key", "is_loopback"]
+
+KEYRING_SERVICE = "safemt"
+_MOST_BYTES = 64 * 1024
+_SHORTEST_SECRET = 8
+"""Shorter ones are placeholders such as EMPTY, and may be ordinary words of a reply."""
+_PLACE = "[key]"
+
+
+class Key(str):
+    """A key as a text that its `repr` does not show, so that no dataclass or list of arguments does."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"'{_PLACE}'"
+
+
+def find_key(variable: str, env: Mapping[str, str]) -> Key | None:
+    """The key of this variable, None if there is none anywhere.
+
+    Raises:
+        InputError: its file can be read by others or not at all, the keyring fails, or it is no key.
+    """
+    if key := env.get(variable, "").strip():
+        return _checked(key, f"the environment variable {variable}")
+    if name := env.get(f"{variable}_FILE", ""):
+        return _from_file(Path(name), f"{variable}_FILE")
+    if env.get("SAFEMT_KEYRING", "") not in ("", "0"):
+        return _from_keyring(variable)
+    return None
+
+
+def _from_file(path: Path, variable: str) -> Key:
+    where = f"{variable}: {path}"
+    try:
+        # Not blocking, so that a named pipe is refused instead of waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise InputError(f"{where}: is no file: name one that holds the key alone")
+            if status.st_mode & 0o077:
+                raise InputError(f"{where}: others can read it: chmod 600 {path}")
+            if status.st_uid not in (os.getuid(), 0):
+                raise InputError(f"{where}: belongs to another user: make a file of your own")
+            content = file.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "no path"
+        raise InputError(f"{where}: {why}: name a file that holds the key alone") from None
+    try:
+        key = content.decode("ascii").strip()
+    except UnicodeDecodeError:
+        key = ""
+    if not key or len(content) > _MOST_BYTES:
+        raise InputError(f"{where}: holds no key: write the key alone into it")
+    return _checked(key, where)
+
+
+def _from_keyring(variable: str) -> Key | None:
+    try:
+        keyring: Any = importlib.import_module("keyring")
+    except ImportError:
+        raise InputError("SAFEMT_KEYRING: needs an extra: pip install 'safemt-client[keyring]'") from None
+    try:
+        found = keyring.get_password(KEYRING_SERVICE, variable)
+    except Exception as error:  # noqa: BLE001 - backends raise what they like
+        raise InputError(
+            f"SAFEMT_KEYRING: the keyring failed ({type(error).__name__}): unlock it, or set {variable}"
+        ) from None
+    return _checked(found.strip(), f"{variable} in the keyring") if found and found.strip() else None
+
+
+def _checked(key: str, where: str) -> Key:
+    if not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise InputError(f"{where}: holds white space or characters that no key has: write the key alone")
+    return Key(key)
+
+
+class Redactor:
+    """Takes keys out of what an endpoint sent: as they are, in a URL, in JSON, in base64 and in hex."""
+
+    def __init__(self, *secrets: str | None) -> None:
+        found: dict[str, None] = {}
+        for secret in secrets:
+            if secret and len(secret) >= _SHORTEST_SECRET:
+                found |= dict.fromkeys(_spellings(str(secret)))
+        self._spellings = sorted(found, key=len, reverse=True)
+        self._encoded = [spelling.encode() for spelling in self._spellings]
+
+    def __repr__(self) -> str:
+        return "Redactor()"
+
+    def text(self, text: str) -> str:
+        """The text with `[key]` in the place of each key."""
+        for spelling in self._spellings:
+            if spelling in text:
+                text = text.replace(spelling, _PLACE)
+        return text
+
+    def body(self, body: bytes) -> bytes:
+        r"""The body of a response without keys, also where its JSON spells them with escapes (`\u0073k`)."""
+        if not self._encoded:
+            return body
+        if b"\\u" in body or b"\\/" in body:
+            try:
+                plain = dumps(loads(body))
+            except (ValueError, TypeError, RecursionError):
+                plain = b""
+            if any(spelling in plain for spelling in self._encoded):
+                body = plain
+        for spelling in self._encoded:
+            if spelling in body:
+                body = body.replace(spelling, _PLACE.encode())
+        return body
+
+    def reply(self, reply: Reply) -> Reply:
+        """The reply without keys in any of its texts."""
+        changed: dict[str, Any] = {}
+        for field in fields(reply):
+            value = getattr(reply, field.name)
+            if isinstance(value, str) and (clean := self.text(value)) != value:
+                changed[field.name] = clean
+        if not changed:
+            return reply
+        if reply.raw and "raw" not in changed:
+            # Spelt otherwise there than where it was read.
+            changed["raw"] = self.body(reply.raw.encode("utf-8", "replace")).decode("utf-8", "replace")
+        return replace(reply, **changed)
+
+
+def _spellings(secret: str) -> list[str]:
+    found = [
+        secret,
+        quote(secret, safe=""),
+        quote(secret),
+        quote_plus(secret),
+        json.dumps(secret)[1:-1],
+        secret.encode().hex(),
+        secret.encode().hex().upper(),
+    ]
+    for before in range(3):
+        # In base64 a text looks in three ways, by what stands before it: what is sure of each, whatever
+        # stands before and after.
+        whole = base64.b64encode(b"\0" * before + secret.encode()).decode().rstrip("=")
+        exact = (before + len(secret)) % 3 == 0
+        sure = whole[(0, 2, 3)[before] : None if exact else -1]
+        if len(sure) >= _SHORTEST_SECRET:
+            found += [sure, sure.replace("+", "-").replace("/", "_"), quote(sure, safe="")]
+    return found
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is this machine's own, which nobody else can reach."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+_warned: set[str] = set()
+
+
+def clear_text_warning(url: str | None) -> None:
+    """Say on stderr, once for each host, that what is sent over plain http can be read on the way."""
+    try:
+        parts = urlsplit(url or "")
+        host = parts.hostname or ""
+    except ValueError:
+        return
+    if parts.scheme != "http" or not host or is_loopback(host) or host in _warned:
+        return
+    _warned.add(host)
+    print(f"safemt: {host} is asked over http: keys and texts travel in the clear", file=sys.stderr)

@@ -1,0 +1,218 @@
+"""A session with its log and traces, how it ended in a word, and the command that is run then."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from safemt_client.ending import Closing, StoppedAtOnceError, Watcher
+from safemt_client.providers.errors import InputError, SafemtError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from safemt_client.judges.panel import Judge
+    from safemt_client.plan import Plan
+    from safemt_client.results.store import Store
+    from safemt_client.session import Parts
+    from safemt_client.settings import RunSettings
+
+__all__ = ["Invocation", "carry_out", "closing_of", "notify", "with_notification", "words_of"]
+
+_NOTIFY_S = 60.0
+# What a command finds of the environment: no keys, whatever they are called.
+_PASSED_ON = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "LANG", "LANGUAGE", "TERM"),
+    *("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR"),
+)
+
+
+@dataclass
+class Invocation:
+    """What is known of an invocation while it goes on: its run once there is a plan, and how it closed."""
+
+    run_id: str = ""
+    closing: Closing | None = None
+
+
+async def carry_out(
+    plan: Plan,
+    judge: Judge | None,
+    parts: Parts,
+    store: Store,
+    settings: RunSettings,
+    console: Console,
+    invocation: Invocation,
+) -> int:
+    """Run a session with its log and traces, print how it ended; return the exit status.
+
+    Raises:
+        InputError: the log cannot be written, or what traces need is not installed.
+        StoreError: the store cannot be written.
+    """
+    from safemt_client.log import RunLog, log_path
+    from safemt_client.screen import finish
+    from safemt_client.session import run_session
+
+    run_id, session_id = plan.run.run_id, uuid.uuid4().hex[:12]
+    invocation.run_id = run_id
+    with ExitStack() as stack:
+        watchers: list[Watcher] = []
+        log = None
+        if (path := log_path(settings.log, settings.db, run_id)) is not None:
+            log = RunLog(
+                path,
+                run_id=run_id,
+                session_id=session_id,
+                level=settings.log_level,
+                texts=settings.log_texts,
+            )
+            watchers.append(log)
+            stack.callback(log.close)
+        if settings.otel:
+            from safemt_client.traces import Traces
+
+            traces = Traces(plan, session_id)
+            watchers.append(traces)
+            stack.callback(traces.close)
+        store.watchers.extend(watcher.saved for watcher in watchers)
+        stack.callback(store.watchers.clear)
+        if log is not None:
+            log.started(plan)
+        try:
+            ending = await run_session(
+                plan, judge, parts, store, settings, console, session_id=session_id, log=log
+            )
+            invocation.closing = finish(plan, ending, store, settings, console)
+        except BaseException as error:
+            for watcher in watchers:
+                watcher.ended(closing_of(error), error)
+            raise
+        for watcher in watchers:
+            watcher.ended(invocation.closing)
+    return invocation.closing.exit_status
+
+
+def closing_of(error: BaseException) -> Closing:
+    """How a session ended that an exception has ended."""
+    from safemt_client.results.store import StoreError
+
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, KeyboardInterrupt | asyncio.CancelledError | StoppedAtOnceError):
+        return Closing("stopped", 1, "interrupted: stopped at once")
+    if isinstance(error, StoreError):
+        return Closing("failed", 1, "the store cannot be written", "store_error")
+    if isinstance(error, InputError):
+        return Closing("failed", 2, "bad input: nothing was begun", "bad_input")
+    if isinstance(error, SafemtError):
+        return Closing("failed", 1, "failed", "failed")
+    return Closing("failed", 1, f"failed: {type(error).__name__}", "failed")
+
+
+def words_of(command: str) -> list[str]:
+    """The words of a command, as a shell would divide them.
+
+    Raises:
+        ValueError: a quotation is not closed, or there is no word.
+    """
+    words = shlex.split(command)
+    if not words:
+        raise ValueError("no command")
+    return words
+
+
+def with_notification(command: str | None, db: Path, body: Callable[[Invocation], int]) -> int:
+    """Carry out `body`; then, however it ended, run the command of `--on-finish`.
+
+    `body` notes its run and closing in what it is given; without a closing it has not run anything, as with
+    `--dry-run`. SIGTERM ends it as Ctrl-C does, also before and after the session proper.
+    """
+    invocation = Invocation()
+    with _terminable():
+        try:
+            status = body(invocation)
+        except BaseException as error:
+            # Once it has closed, as it may have when the rest fails, that is how the run ended.
+            notify(command, db, invocation.run_id, invocation.closing or closing_of(error))
+            raise
+        if invocation.closing is not None:
+            notify(command, db, invocation.run_id, invocation.closing)
+    return status
+
+
+def notify(
+    command: str | None, db: Path, run_id: str, closing: Closing, *, limit_s: float = _NOTIFY_S
+) -> None:
+    """Run a command that is told how the run ended. What goes wrong with it is one line, and no more."""
+    if command is None:
+        return
+    try:
+        words = words_of(command)
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            env=_environment(os.environ)
+            | {
+                "SAFEMT_RUN_ID": run_id,
+                "SAFEMT_STATUS": closing.status,
+                "SAFEMT_EXIT_STATUS": str(closing.exit_status),
+                "SAFEMT_DB": str(db.absolute()),
+                "SAFEMT_SUMMARY": closing.summary,
+            },
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        _warn(f"cannot be run: {error.strerror if isinstance(error, OSError) else error}")
+        return
+    try:
+        if status := process.wait(limit_s):
+            _warn(f"ended with status {status}")
+    except (subprocess.TimeoutExpired, KeyboardInterrupt) as error:
+        _kill(process)
+        late = isinstance(error, subprocess.TimeoutExpired)
+        _warn(f"stopped after {limit_s:g} s" if late else "interrupted")
+
+
+def _warn(text: str) -> None:
+    print(f"safemt: warning: --on-finish: {text}", file=sys.stderr)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a command with all that it has started."""
+    with suppress(ProcessLookupError):  # it has just ended
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _environment(given: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in given.items() if name in _PASSED_ON or name.startswith("LC_")}
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM is a KeyboardInterrupt meanwhile."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals belong to the main thread
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,341 @@
+"""A run's log: JSON lines of what happened, without texts and without keys.
+
+Lines are written by a thread of their own from a bounded queue: a slow disk loses lines, which are counted,
+and never holds a run up.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from io import TextIOWrapper
+from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safemt_client import __version__
+from safemt_client.ending import Closing
+from safemt_client.providers.errors import InputError
+from safemt_client.providers.types import Usage
+from safemt_client.results.rows import AssessmentRow, BatchRow, LimitRow, Row, TurnRow, VerdictRow
+from safemt_client.results.text import without_secrets
+
+if TYPE_CHECKING:
+    from safemt_client.plan import Plan
+
+__all__ = ["LEVELS", "RunLog", "log_path", "own_words"]
+
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+_MOST_BYTES, _KEPT, _ROOM = 10_000_000, 5, 10_000
+# What of an error are this program's own words or codes that vendors have in common; all else may quote a
+# text or a key.
+_OWN = re.compile(
+    r"""(?:guard:\ )?
+    (?: (?:authentication\ failed|quota\ exhausted|unknown\ (?:address\ or\ )?model)\ \(HTTP\ \d{3}\)
+      | no\ answer\ within\ [\d.e+]+\ s
+      | --max-cost:\ \$[\d.,]+\ spent,\ and\ the\ next\ one\ may\ take\ \$[\d.,]+
+      | the\ body\ is\ not\ a\ JSON\ object | the\ body\ is\ no\ chat\ completion | no\ body
+      | the\ message\ is\ not\ an\ object | no\ choice\ in\ the\ response | no\ text\ in\ the\ reply
+      | no\ reason\ given | finish\ reason\ error | cut\ off\ at\ the\ token\ limit
+      | no\ response\ in\ the\ batch
+      | HTTP\ \d{3} | [45]\d\d\b
+      | (?:rate_limit_exceeded|rate_limit_error|insufficient_quota|server_error|api_error|overloaded_error
+         |invalid_api_key|invalid_request_error|model_not_found|context_length_exceeded|content_filter|timeout
+         |error_transient|error_permanent)\b
+    )""",
+    re.VERBOSE,
+)
+
+
+def own_words(text: str) -> str:
+    """What may be logged of a reason without an endpoint's text: the program's own words, or a known code."""
+    found = _OWN.match(text)
+    return found[0] if found else "an error of the endpoint or the connection"
+
+
+def log_path(log: str | None, db: Path, run_id: str) -> Path | None:
+    """Where the log of a run goes: beside the store by default, nowhere for `none`."""
+    if log == "none":
+        return None
+    return db.with_name(f"{db.name}.{run_id}.log") if log is None else Path(log)
+
+
+class _File(RotatingFileHandler):
+    """A file that only its owner may read, in pieces of bounded size. What cannot be written is counted."""
+
+    lost = 0
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        return os.fdopen(descriptor, "a", encoding="utf-8")
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        self.lost += 1
+
+
+class _Queue(QueueHandler):
+    """Hands records on as they are, and drops those that find no room."""
+
+    dropped = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+
+class _Listener(QueueListener):
+    """Ends also when the queue is full at that moment."""
+
+    def __init__(self, records: queue.Queue[logging.LogRecord | None], file: logging.Handler) -> None:
+        super().__init__(records, file)
+        self._records = records
+
+    def enqueue_sentinel(self) -> None:
+        self._records.put(None)
+
+
+class _Lines(logging.Formatter):
+    """One JSON object a line."""
+
+    def __init__(self, common: Mapping[str, str]) -> None:
+        super().__init__()
+        self._common = common
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        fields = record.args if isinstance(record.args, dict) else {}
+        line = {"at": at, "level": record.levelname.lower(), "event": record.msg, **self._common, **fields}
+        return json.dumps({name: value for name, value in line.items() if value is not None})
+
+
+class RunLog:
+    """The log of one session. A `Listener`, and told of the rows that are in the store."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        run_id: str,
+        session_id: str,
+        level: str = "info",
+        texts: bool = False,
+        most_bytes: int = _MOST_BYTES,
+        kept: int = _KEPT,
+        room: int = _ROOM,
+    ) -> None:
+        """Open the file at `path`; `kept` older pieces of `most_bytes` stay beside it.
+
+        With `texts` the messages, the replies and the endpoints' own words are logged too.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        self._texts = texts
+        try:
+            self._file = _File(path, maxBytes=most_bytes, backupCount=kept, encoding="utf-8")
+        except OSError as error:
+            raise InputError(
+                f"{path}: {error.strerror}: name another log with --log FILE, or --log none"
+            ) from None
+        self._file.setFormatter(_Lines({"run": run_id, "session": session_id}))
+        records: queue.Queue[logging.LogRecord | None] = queue.Queue(room)
+        self._queue = _Queue(records)
+        # Not among the loggers of the process: nothing of other packages comes in, nothing goes out.
+        self._logger = logging.Logger("safemt_client.run", LEVELS[level])
+        self._logger.addHandler(self._queue)
+        self._listener = _Listener(records, self._file)
+        self._listener.start()
+
+    @property
+    def lost(self) -> int:
+        """Lines that found no room or could not be written."""
+        return self._queue.dropped + self._file.lost
+
+    def event(self, level: str, name: str, **fields: Any) -> None:
+        """One line; fields that are None are left out."""
+        # Logging takes a single mapping for the arguments as they are.
+        self._logger.log(LEVELS[level], name, fields)
+
+    def close(self) -> None:
+        """Write what is queued and let go of the file."""
+        self._listener.stop()
+        with suppress(OSError):  # a full disk: what is still buffered is lost
+            self._file.close()
+
+    def started(self, plan: Plan) -> None:
+        """A session begins: what it plans."""
+        requests = plan.requests
+        judge = plan.judge
+        self.event(
+            "info",
+            "session_started",
+            program=__version__,
+            data=plan.run.dataset_digest,
+            dialogues=len(plan.dialogues),
+            not_attempted=len(plan.not_attempted),
+            targets=[
+                {
+                    "key": target.key,
+                    "name": without_secrets(target.name),
+                    "to_ask": requests[target.key],
+                    "stored": plan.cached_turns.get(target.key, 0),
+                }
+                for target in plan.targets
+            ],
+            guards=[
+                {"key": row.guard_key, "name": row.guard, "on": without_secrets(row.identity)}
+                for row in {row.guard_key: row for row in plan.moderators}.values()
+            ],
+            judge=None
+            if judge is None
+            else {
+                "key": judge.judge_key,
+                "name": without_secrets(judge.name),
+                "rubric": judge.rubric_hash,
+                "to_ask": plan.verdicts,
+                "stored": plan.cached_verdicts,
+            },
+        )
+
+    def ended(self, closing: Closing, error: BaseException | None = None) -> None:
+        """The session is over; `error` is what ended it before its time."""
+        if error is not None and closing.status == "failed":
+            self.event("error", closing.cause or "failed", error=type(error).__name__)
+        self.event(
+            "info" if closing.status == "done" else "warning" if closing.status != "failed" else "error",
+            "session_ended",
+            status=closing.status,
+            exit_status=closing.exit_status,
+            summary=closing.summary,
+            lines_lost=self.lost or None,
+        )
+
+    def saved(self, rows: Sequence[Row]) -> None:
+        """Rows are in the store."""
+        for row in rows:
+            if isinstance(row, TurnRow):
+                self._turn(row)
+            elif isinstance(row, VerdictRow):
+                self._verdict(row)
+            elif isinstance(row, AssessmentRow):
+                self._assessment(row)
+            elif isinstance(row, LimitRow):
+                self.event(
+                    "info",
+                    "limit",
+                    account=without_secrets(row.account),
+                    reason=row.reason,
+                    concurrency=row.concurrency,
+                    in_flight=row.in_flight,
+                    rpm=row.rpm,
+                    tpm=row.tpm,
+                    pause_s=row.pause_s or None,
+                )
+            elif isinstance(row, BatchRow):
+                self.event(
+                    "warning" if row.event in ("failed", "lost") else "info",
+                    "batch",
+                    key=row.target_key,
+                    batch=row.batch_key,
+                    state=row.event,
+                    requests=row.requests,
+                )
+
+    def asking(self, key: str) -> None:
+        """A turn or a verdict was begun."""
+        self.event("debug", "asking", key=key)
+
+    def retrying(self, key: str, reason: str, wait_s: float) -> None:
+        """An attempt failed and will be repeated."""
+        self.event("warning", "retry", key=key, reason=self._reason(reason), wait_s=round(wait_s, 3))
+
+    def landed(self, key: str, outcome: str, usage: Usage, cost_usd: float | None) -> None:
+        """A turn or a verdict is in the store: its row says more. One that was given up has none."""
+        if outcome == "abandoned":
+            self.event("info", "abandoned", key=key)
+
+    def batch(self, key: str, batch_key: str, done: int, total: int) -> None:
+        """How far a batch is."""
+        self.event("debug", "batch_progress", key=key, batch=batch_key, done=done, total=total)
+
+    def stopped(self, key: str, reason: str) -> None:
+        """A target or the judge cannot be asked any more, or may cost no more."""
+        self.event("error", "target_stopped", key=key, reason=self._reason(reason))
+
+    def _reason(self, text: str) -> str:
+        return without_secrets(text) if self._texts else own_words(text)
+
+    def _shown(self, text: str | None) -> str | None:
+        return text and without_secrets(text) if self._texts else None
+
+    def _turn(self, row: TurnRow) -> None:
+        self.event(
+            "warning" if row.outcome.startswith("error_") else "info",
+            "turn",
+            key=row.target_key,
+            request=row.request_hash,
+            attempt=row.attempt,
+            outcome=str(row.outcome),
+            status_code=row.status_code,
+            prompt_tokens=row.prompt_tokens,
+            completion_tokens=row.completion_tokens,
+            cost_usd=row.cost_usd,
+            latency_s=_rounded(row.latency_s),
+            batch=row.batch_key,
+            intervention=row.intervention,
+            error=self._shown(row.error),
+            messages=json.loads(row.request) if self._texts else None,
+            text=row.text if self._texts else None,
+        )
+
+    def _verdict(self, row: VerdictRow) -> None:
+        self.event(
+            "warning" if row.reason == "judge_error" else "info",
+            "verdict",
+            key=row.judge_key,
+            request=row.request_hash,
+            verdict=row.verdict_hash,
+            label=str(row.label),
+            reason=row.reason,
+            prompt_tokens=row.prompt_tokens,
+            completion_tokens=row.completion_tokens,
+            cost_usd=row.cost_usd,
+            latency_s=_rounded(row.latency_s),
+            batch=row.batch_key,
+            explanation=self._shown(row.explanation),
+        )
+
+    def _assessment(self, row: AssessmentRow) -> None:
+        self.event(
+            "warning" if row.verdict in ("error", "unparsed") else "info",
+            "assessment",
+            key=row.guard_key,
+            assessment=row.assessment_hash,
+            stage=str(row.stage),
+            verdict=str(row.verdict),
+            prompt_tokens=row.prompt_tokens,
+            completion_tokens=row.completion_tokens,
+            cost_usd=row.cost_usd,
+            latency_s=_rounded(row.latency_s),
+            error=self._shown(row.error),
+        )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)

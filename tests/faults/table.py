@@ -1,0 +1,317 @@
+"""What each fault comes to, and the table of `docs/reliability.md` that is made of it.
+
+python tests/faults/table.py        writes the table into the page
+"""
+
+import re
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from faults.behaviours import FAULTS  # noqa: E402
+
+PAGE = HERE.parents[1] / "docs" / "reliability.md"
+BACK_OFF = (0.0, 1.0)
+"""The first wait of a jittered back-off."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the first command stores in the end, and what it took.
+
+    `waits` are the seconds before each further request, as a figure or as what they lie between; `said` is in
+    the error of the first attempt (of a stopped target: in the line on the screen), `text` is the reply.
+    `early` faults cannot tell requests apart, `stalls` need a short `--attempt-timeout`.
+    """
+
+    outcome: str
+    said: str = ""
+    waits: tuple[float | tuple[float, float], ...] = ()
+    text: str = ""
+    stops: bool = False
+    early: bool = False
+    stalls: bool = False
+
+    @property
+    def requests(self) -> int:
+        return 1 + len(self.waits)
+
+    @property
+    def asked_on_resume(self) -> bool:
+        return self.outcome.startswith("error")
+
+
+def again(said: str, *waits: float | tuple[float, float], **more: bool) -> Expected:
+    return Expected("answered", said, waits or (BACK_OFF,), "hello", **more)
+
+
+def answered(text: str = "hello") -> Expected:
+    return Expected("answered", text=text)
+
+
+def kept(outcome: str, said: str, text: str = "") -> Expected:
+    return Expected(outcome, said, text=text)
+
+
+def blocked(said: str, text: str = "") -> Expected:
+    return kept("refused_by_provider", said, text)
+
+
+def permanent(said: str) -> Expected:
+    return Expected("error_permanent", said)
+
+
+def stops(said: str, outcome: str = "error_permanent") -> Expected:
+    return Expected(outcome, said, stops=True)
+
+
+NO_JSON, NO_COMPLETION = "the body is not a JSON object", "the body is no chat completion"
+NO_TEXT, CONNECTION = "no text in the reply", "connection failed"
+EXPECTED: dict[str, Expected] = {
+    "429-seconds": again("slow down", 7.0),
+    "429-milliseconds": again("slow down", 1.5),
+    "429-date": again("slow down", 30.0),
+    "429-date-alone": again("slow down", (25.0, 30.0)),
+    "429-date-past": again("slow down"),
+    "429-date-nonsense": again("slow down"),
+    "429-bare": again("slow down"),
+    "429-zero": again("slow down"),
+    "429-negative": again("slow down"),
+    "429-word": again("slow down"),
+    "429-infinite": again("slow down"),
+    "429-absurd": stops("asked to wait 999,999,999 s (HTTP 429)", "error_transient"),
+    "429-twice": again("slow down", 7.0, 2.0),
+    "429-for-ever": replace(again("slow down", 40.0, 40.0), outcome="error_transient", text=""),
+    "429-page": again("<html>busy</html>"),
+    "429-minute-billing": again("requests per min"),
+    "429-minute-quota": again("You exceeded your current quota"),
+    "quota-used-up": stops("quota exhausted (HTTP 429): insufficient_quota", "error_transient"),
+    "quota-daily": stops("quota exhausted (HTTP 429)", "error_transient"),
+    "quota-daily-hours": stops("quota exhausted (HTTP 429)", "error_transient"),
+    "quota-daily-headers": stops("quota exhausted (HTTP 429)", "error_transient"),
+    "quota-payment": stops("quota exhausted (HTTP 402)"),
+    "408": again("no body"),
+    "409": again("conflict"),
+    "500": again("server_error internal error"),
+    "500-page": again("<html>oops</html>"),
+    "502": again("Bad Gateway"),
+    "503": again("unavailable overloaded"),
+    "503-seconds": again("unavailable overloaded", 12.0),
+    "504": again("no body"),
+    "529": again("overloaded_error"),
+    "999": again("no body"),
+    "400": permanent("unknown parameter: top_k"),
+    "400-model": stops("unknown model (HTTP 400)"),
+    "401": stops("authentication failed (HTTP 401): check the API key"),
+    "403": stops("authentication failed (HTTP 403): check the API key"),
+    "404": stops("unknown model (HTTP 404)"),
+    "404-page": stops("unknown address or model (HTTP 404)"),
+    "405": permanent("no body"),
+    "413": permanent("too large"),
+    "422": permanent("field required"),
+    "302": permanent("no body"),
+    "204": permanent("no body"),
+    "router-429": again("429 busy"),
+    "router-text-code": stops("authentication failed (HTTP 401): check the API key"),
+    "router-unknown": again("oops"),
+    "choice-error": again("502 upstream gone"),
+    "finish-error": again("finish reason error"),
+    "block-400": blocked("content_filter The response was filtered"),
+    "block-400-policy": blocked("content_policy_violation"),
+    "block-400-list": blocked("blocked by safety settings"),
+    "block-400-late-word": blocked("The provider returned an error."),
+    "block-403": blocked("input was flagged"),
+    "block-422": blocked("rejected by moderation"),
+    "block-451": blocked("content_policy"),
+    "block-finish": blocked("finish reason content_filter"),
+    "block-finish-partial": blocked("finish reason content_filter", "A kite is"),
+    "block-finish-native": blocked("finish reason SAFETY"),
+    "block-finish-reason": blocked("finish reason content_filter: PROHIBITED_CONTENT"),
+    "block-finish-image": blocked("finish reason IMAGE_PROHIBITED_CONTENT"),
+    "block-finish-refusal": blocked("finish reason refusal"),
+    "block-finish-guardrail": blocked("finish reason guardrail_intervened"),
+    "block-no-message": blocked("finish reason SAFETY"),
+    "block-feedback": blocked("prompt blocked"),
+    "block-router": blocked("content_filter"),
+    "block-choice-error": blocked("blocked by moderation"),
+    "content-null": kept("empty", NO_TEXT),
+    "content-empty": kept("empty", NO_TEXT),
+    "content-blank": kept("empty", NO_TEXT, " \n"),
+    "content-missing": kept("empty", NO_TEXT),
+    "content-parts": answered(),
+    "content-number": again("the content is neither a text nor a list of parts"),
+    "content-object": again("the content is neither a text nor a list of parts"),
+    "content-think": answered(),
+    "content-think-open": kept("truncated", "cut off at the token limit"),
+    "content-reasoning-only": kept("empty", NO_TEXT),
+    "content-refusal": answered("I would rather not."),
+    "content-refusal-part": answered("I would rather not."),
+    "content-tool-call": kept("empty", NO_TEXT),
+    "content-cut-off": kept("truncated", "cut off at the token limit", "A kite is"),
+    "content-odd-characters": answered("hello \x00 \\ud800"),
+    "no-choices": kept("empty", "no choice in the response"),
+    "choices-null": again(NO_COMPLETION),
+    "choices-object": again(NO_COMPLETION),
+    "choice-null": again(NO_COMPLETION),
+    "choice-text": again(NO_COMPLETION),
+    "message-list": again("the message is not an object"),
+    "usage-absurd": answered(),
+    "usage-too-large": answered(),
+    "usage-nan": answered(),
+    "usage-list": answered(),
+    "body-empty": again(NO_JSON),
+    "body-page": again(NO_JSON),
+    "body-stream": again(NO_JSON),
+    "body-list": again(NO_JSON),
+    "body-cut": again(NO_JSON),
+    "body-short": again(CONNECTION),
+    "body-chunk-cut": again(CONNECTION),
+    "body-chunk-broken": again(CONNECTION),
+    "body-gzip-broken": again(CONNECTION),
+    "body-gzip-bomb": permanent("the response is larger than 33554432 bytes"),
+    "body-huge": permanent("the response is larger than 33554432 bytes"),
+    "body-deep": permanent("the body is nested too deeply"),
+    "body-deep-feedback": again("the body is nested too deeply"),
+    "body-no-utf8": again(NO_JSON),
+    "type-plain": answered(),
+    "type-charset": answered(),
+    "type-bom": answered(),
+    "head-not-http": again(CONNECTION),
+    "head-huge": again(CONNECTION),
+    "head-hints": answered(),
+    "stall-head": again("no answer within", stalls=True),
+    "stall-in-head": again("no answer within", stalls=True),
+    "stall-body": again("no answer within", stalls=True),
+    "drip": again("no answer within", stalls=True),
+    "half-open": again("no answer within", stalls=True, early=True),
+    "reset-connect": again(CONNECTION, early=True),
+    "reset-request": again(CONNECTION),
+    "reset-head": again(CONNECTION),
+    "reset-body": again(CONNECTION),
+    "close-request": again(CONNECTION),
+    "close-head": again("closed within the headers"),
+    "close-kept": answered(),
+}
+
+_SELF = "tests/faults/test_faults.py::"
+_BATCHES = "tests/safemt_client/test_batch_runner.py::"
+_REMOTE = "tests/providers/test_batch_endpoints.py::"
+_ADAPTIVE = "tests/providers/test_adaptive.py::"
+# Faults that take more than one request: what happens, what the user sees, the test that proves it.
+SCENARIOS: tuple[tuple[str, str, str], ...] = (
+    (
+        "the key expires in the middle of a run",
+        "the target is stopped with one line, exit status 1; the same command with a right key asks what is missing and nothing twice",
+        _SELF + "test_a_key_expires_in_the_middle_and_nothing_is_asked_twice",
+    ),
+    (
+        "a pause of hours, asked for while other requests wait",
+        "all that wait are told at once; the run ends, resumable",
+        _SELF + "test_who_waits_behind_a_stop_is_told_at_once",
+    ),
+    (
+        "an endpoint that always says `Retry-After: 0`",
+        "it is asked at the pace of the back-off, not without a pause",
+        _SELF + "test_an_endpoint_that_asks_for_no_wait_is_not_flooded",
+    ),
+    (
+        "this machine's clock is a day off",
+        "a `Retry-After` date counts from the response's own `Date`",
+        _SELF + "test_a_wrong_clock_does_not_change_a_wait",
+    ),
+    (
+        "the clock is set back or forward during a run",
+        "the last attempt still counts, latencies stay right, the resume asks nothing twice",
+        _SELF + "test_the_clock_jumps_during_a_run",
+    ),
+    (
+        "the endpoint's capacity changes",
+        "the calls in flight follow it; every change is a row of `limit_changes`",
+        _ADAPTIVE + "test_a_hidden_capacity_is_found_and_followed",
+    ),
+    (
+        "429 with `Retry-After` while others are in flight",
+        "the whole account waits; one overload is one cut",
+        _ADAPTIVE + "test_retry_after_holds_the_whole_account",
+    ),
+    (
+        "nobody listens",
+        "`error_transient`, connection failed: asked again",
+        "tests/providers/test_openai_compatible.py::test_nobody_listens",
+    ),
+    (
+        "the key comes back in an error or a body",
+        "`[key]` is stored in its place",
+        "tests/providers/test_openai_compatible.py::test_a_key_that_comes_back_is_not_kept",
+    ),
+    (
+        "results of a batch out of order, doubled, broken, missing",
+        "each result goes to its own request, once; what is missing is asked again",
+        _REMOTE + "test_results_in_any_order_doubled_broken_and_failed",
+    ),
+    (
+        "a batch whose submission was not answered, that expires, that is gone",
+        "nothing is lost or asked twice",
+        _BATCHES + "test_whatever_happens_nothing_is_lost_or_asked_twice",
+    ),
+    (
+        "a batch's submission ends without an answer",
+        "it is looked for before anything is sent again",
+        _REMOTE + "test_a_submission_of_unknown_end_is_not_repeated",
+    ),
+)
+
+
+def _seconds(wait: float | tuple[float, float]) -> str:
+    if wait == BACK_OFF:
+        return "back-off"
+    return f"{max(wait) if isinstance(wait, tuple) else wait:g} s"
+
+
+def _sees(one: Expected) -> str:
+    if one.stops:
+        return f"the target stops: {one.said}"
+    if one.outcome == "answered":
+        return "answered" + (f"; before: {one.said}" if one.waits else "")
+    given_up = ", given up: the next wait would pass `--max-wait 100`" if one.waits else ""
+    return f"{one.said}{given_up}"
+
+
+def _plain(cell: str) -> str:
+    """The cell without what Markdown would take for a tag; between backquotes nothing is one."""
+    parts = cell.split("`")
+    return "`".join(part if n % 2 else re.sub(r"([<>|])", r"\\\1", part) for n, part in enumerate(parts))
+
+
+def table() -> str:
+    """The two tables, as Markdown."""
+    lines = [
+        "| fault | what the endpoint does | stored | what the user sees | requests | waits | on resume | test |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for name, fault in FAULTS.items():
+        one = EXPECTED[name]
+        waits = ", ".join(map(_seconds, one.waits)) or "-"
+        resume = "asked again" if one.asked_on_resume else "kept"
+        cells = [f"`{name}`", _plain(fault.says), f"`{one.outcome}`", _plain(_sees(one)), str(one.requests)]
+        lines.append("| " + " | ".join([*cells, waits, resume, f"`test_fault[{name}]`"]) + " |")
+    lines += ["", f"`test_fault[...]` stands in `{_SELF.rstrip(':')}`.", ""]
+    lines += ["| what happens | what the user sees | test |", "|---|---|---|"]
+    lines += [f"| {what} | {sees} | `{test}` |" for what, sees, test in SCENARIOS]
+    return "\n".join(lines)
+
+
+BEGIN, END = "<!-- made by tests/faults/table.py -->", "<!-- end -->"
+
+
+def page_with_table(page: str) -> str:
+    """The page with the table as it should be."""
+    before, _, rest = page.partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.partition(END)[2]}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page_with_table(PAGE.read_text()))
