@@ -141,15 +141,16 @@ class _Found:
     detected: bool
     first_turn: int | None
     failed: bool
+    assessments: int
 
 
 def _guard(reader: Queryable, run_id: str, target_key: str) -> dict[str, _Found]:
     rows = reader.query(
-        """SELECT dialogue_key, detected, first_detected_turn, failed FROM detections
+        """SELECT dialogue_key, detected, first_detected_turn, failed, assessments FROM detections
            WHERE run_id = ? AND target_key = ?""",
         [run_id, target_key],
     ).rows
-    return {key: _Found(detected, first, failed) for key, detected, first, failed in rows}
+    return {key: _Found(*found) for key, *found in rows}
 
 
 def _detection(
@@ -170,6 +171,8 @@ def _detection(
         "by_data": _scores(data),
         "by_judge": _scores(judge),
         "first_detected_turn": {
+            # Where only the last turn was assessed, that is the first one.
+            "every_turn": any(found.assessments > 1 for found in guard.values()),
             "median": first[len(first) // 2] if first else None,
             "counts": {str(turn): turns[turn] for turn in sorted(turns)},
         },

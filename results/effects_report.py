@@ -87,7 +87,7 @@ def _detection(found: dict[str, Any]) -> list[str]:
             parts.append(f"F1 {scores['f1']:.2f}")
         lines.append(f"detection against {name}: {', '.join(parts)}")
     first = found["first_detected_turn"]
-    if first["median"] is not None:
+    if first["median"] is not None and first["every_turn"]:
         counts = ", ".join(f"turn {turn}: {count}" for turn, count in first["counts"].items())
         lines.append(f"first detected ({counts})")
     if found["failed"]:

@@ -152,6 +152,7 @@ def _detection(known: Known, effects: list[dict[str, Any]]) -> Table:
                     UNKNOWN if scores["f1"] is None else f"{scores['f1']:.2f}",
                     UNKNOWN
                     if found["first_detected_turn"]["median"] is None
+                    or not found["first_detected_turn"]["every_turn"]
                     else f"{found['first_detected_turn']['median']:g}",
                     str(found["failed"]),
                 )
