@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m safemt_client --provider demo --db demo-results/demo.duckdb
 
 test: $(VENV)/.installed $(VENV)/.extras .venv-inspect/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Kills, faults and damage under 50,000 turns, then a comparison with a run without: half an hour or more.
 soak: $(VENV)/.installed
