@@ -112,7 +112,8 @@ def _index(row: dict[str, Any], console: Console) -> None:
     console.print(
         f"Safety Index of {name}: [bold]{row['safety_index']:.4f}[/] = {row['exposure']:.4f} (exposure) x "
         f"{row['consistency']:.4f} (consistency), 95 %: {row['low']:.4f} - {row['high']:.4f}"
-        + (" (rests on little)" if row["small"] else "")
+        + (" (rests on little)" if row["small"] else ""),
+        soft_wrap=True,
     )
     if row["best"] != row["worst"]:
         console.print(f"  if all that is not scored were safe: {row['best']:.4f}; unsafe: {row['worst']:.4f}")
@@ -306,7 +307,8 @@ def _spend(rows: list[dict[str, Any]], console: Console) -> None:
         price = f"${usd:.4f}" if unknown < calls else "cost unknown"
         if 0 < unknown < calls:
             price += f" and {unknown:.0f} calls of unknown cost"
-        console.print(_safe(f"{who}: {calls:.0f} calls, {tokens:,.0f} tokens, {price}"))
+        line = f"{who}: {calls:.0f} calls, {tokens:,.0f} tokens, {price}"
+        console.print(_safe(line), soft_wrap=True)
 
 
 def _table(title: str) -> Table:
