@@ -88,10 +88,12 @@ class Endpoint(ABC):
                 # Another request has shown meanwhile that this one cannot succeed: it is not sent.
                 raise TargetStoppedError(self._stopped)
             started_at, begin = datetime.now(UTC), time.perf_counter()
+            timed_out = False
             try:
                 with anyio.fail_after(self._attempt_timeout_s):
                     reply = await self._send(request)
             except TimeoutError:
+                timed_out = True
                 text = f"no answer within {self._attempt_timeout_s:g} s"
                 reply = Reply(Outcome.ERROR_TRANSIENT, error=text)
             reply = replace(reply, started_at=started_at, latency_s=time.perf_counter() - begin)
@@ -99,7 +101,7 @@ class Endpoint(ABC):
             hopeless = self._hopeless(reply)
             # Who waits behind a request that stops the target is to be told now, not after a pause.
             at_once = replace(reply, retry_after_s=None, rate_limits=(None, None))
-            self._limiter.settle(permit, reply if hopeless is None else at_once, used)
+            self._limiter.settle(permit, reply if hopeless is None else at_once, used, timed_out=timed_out)
         if hopeless is not None:
             raise TargetStoppedError(hopeless, reply)
         return reply

@@ -16,7 +16,8 @@ from safemt_client.providers.types import Outcome, Reply
 __all__ = ["AccountLimiter", "Change", "Limits", "Permit", "Stated"]
 
 _OVERLOAD = (429, 503, 529)
-_FAULT = (500, 502, 504, None)
+_LATE = (408, 504, 524)
+_FAULT = (500, 502, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,24 +108,32 @@ class AccountLimiter:
             await self._room.wait()
         return not self._stopped
 
-    def settle(self, permit: Permit, reply: Reply, tokens_used: float | None) -> None:
-        """Learn from what came back. `tokens_used` is None where the endpoint did not say."""
+    def settle(
+        self, permit: Permit, reply: Reply, tokens_used: float | None, *, timed_out: bool = False
+    ) -> None:
+        """Learn from what came back, or from a call that was `timed_out` on our side.
+
+        `tokens_used` is None where the endpoint did not say.
+        """
         now = self._clock()
         self._tokens.correct(_settled(permit.tokens, reply, tokens_used))
         overloaded = not reply.outcome.observed and reply.status_code in _OVERLOAD
+        # An endpoint that takes all and gets to nothing in time is overloaded, though it refuses nobody.
+        late = not reply.outcome.observed and (timed_out or reply.status_code in _LATE)
         if reply.outcome.observed:
             saturated = self._waiting > 0 or self._in_flight >= self.limit
-            self._concurrency.succeeded(now, saturated=saturated)
+            self._concurrency.succeeded(saturated=saturated)
             if abs(self.limit - self._told) > max(1, self._told // 4):
                 self._tell("growth")
-        elif overloaded:
+        elif overloaded or late:
             if reply.status_code == 429:
                 self._requests.slow_down()
                 self._tokens.slow_down()
-            if self._concurrency.overloaded(now, started=permit.started):
+            self._concurrency.overloaded(now, started=permit.started)
+            if self._told - self.limit >= max(1, self._told // 10):
                 self._tell("overload")
         elif reply.status_code in _FAULT:
-            self._concurrency.faulted(now)
+            self._concurrency.faulted()
         self._learn_from(*reply.rate_limits)
         if reply.retry_after_s and (overloaded or not reply.outcome.observed):
             self.pause(reply.retry_after_s)

@@ -1,9 +1,9 @@
 """An endpoint for the soak: `python endpoint.py PORTFILE LOGFILE [--faults SHARE] [--seed N] [--latency S]`.
 
-Models `m` and `judge`. What it answers depends on the request alone, so that scores can be compared; whether a
+Models `m`, `judge` and `guard`. What it answers depends on the request alone, so that scores can be compared; whether a
 request meets a fault depends on the seed and on how many came before. Each line of the log is a letter and
 the hash of a request: `r` when it came in, `a` when the whole answer was handed over. The hash is the id of the
-answer and stands in the judge's reason, so a store can be compared with the log. GET /connections counts what is open.
+answer and stands in the judge's reason and the guard's intent, so a store can be compared with the log. GET /connections counts what is open.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 REPLY = re.compile(r"<reply ([0-9a-f]{12})>\n(.*)\n</reply \1>", re.DOTALL)
-# Few 429: each of them lowers the number of calls in flight.
-FAULTS = ("500", "503", "reset", "truncated", "nonsense", "slow") * 3 + ("stall", "429")
+# Few of what speaks of overload: each of them takes a call in flight away.
+FAULTS = ("500", "reset", "truncated", "nonsense", "slow") * 3 + ("503", "stall", "429")
 LATE_S = 1.0  # A timer that fires so late: this process was stopped, and callers may have gone meanwhile.
 
 
@@ -30,7 +30,18 @@ def text_of(content: Any) -> str:
 
 
 def reply_to(body: dict[str, Any], digest: str) -> str:
-    """The model's reply, or the judge's verdict of one."""
+    """The model's reply, the judge's verdict of one, or the guard's of a conversation."""
+    if body["model"] == "guard":
+        unsafe = int(digest[:8], 16) % 100 < 10
+        return json.dumps(
+            {
+                "verdict": "unsafe" if unsafe else "safe",
+                "intent": digest,
+                "scenarios": [],
+                "policy": "",
+                "confidence": 0.9,
+            }
+        )
     if body["model"] == "judge":
         found = REPLY.search(text_of(body["messages"][-1]["content"]))
         unsafe = found is not None and found[2].startswith("Sure")

@@ -2,8 +2,8 @@
 
     python tests/soak/soak.py [--turns 50000] [--concurrency 200] [--seed 1] [--minutes 30] [--sessions 60]
 
-The program is started again and again on one store, against an endpoint on loopback that fails now and then,
-until all is asked. Sessions end by SIGKILL, SIGTERM, one or two Ctrl-C at random moments, or meet a full disk, a
+The program is started again and again on one store, with a model that is judged, without and with a guard, against
+an endpoint on loopback that fails now and then, until all is asked. Sessions end by SIGKILL, SIGTERM, one or two Ctrl-C at random moments, or meet a full disk, a
 store that is read-only, a frozen endpoint, a copy made under them, or damage to the log between two of them.
 A run without any of it gives the scores to compare with. Prints one line for each promise; exit status 1 if one
 is broken. Full disks and read-only stores are small tmpfs mounts where root may mount, else a limit of the size of
@@ -17,6 +17,7 @@ import io
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -47,11 +48,21 @@ HISTORIES = ("live", "scripted")
 ATTEMPT_TIMEOUT_S = 6
 SPECIAL = ("truncate", "garbage", "copy", "readonly", "full", "freeze", "int2", "term", "int")
 STORED = """SELECT response_id FROM turns WHERE outcome = 'answered'
-            UNION SELECT explanation FROM verdicts WHERE label IN ('safe', 'unsafe')"""
+            UNION SELECT explanation FROM verdicts WHERE label IN ('safe', 'unsafe')
+            UNION SELECT intent FROM assessments WHERE verdict IN ('safe', 'unsafe')"""
+# The endpoints of the two runs differ in their ports, and so do the names of the targets.
+TARGET = "run_id, contains(target, 'llm') AS moderated"
 SCORES = {
-    "ASR by turn": "SELECT run_id, length, unsafe, safe, attempted FROM asr_by_turn ORDER BY ALL",
-    "ASR by turn reached": "SELECT run_id, turn, reached, unsafe FROM asr_by_turn_reached ORDER BY ALL",
-    "Safety Index": "SELECT run_id, safety_index FROM safety_index ORDER BY ALL",
+    "ASR by turn": f"SELECT {TARGET}, length, unsafe, safe, attempted FROM asr_by_turn ORDER BY ALL",
+    "ASR by turn reached": f"SELECT {TARGET}, turn, reached, unsafe FROM asr_by_turn_reached ORDER BY ALL",
+    "Safety Index": f"SELECT {TARGET}, safety_index FROM safety_index ORDER BY ALL",
+    "detections": f"""SELECT {TARGET}, length, first_detected_turn, count(*), count_if(detected), count_if(failed)
+                      FROM detections GROUP BY ALL ORDER BY ALL""",
+    "answered turns, each once": """SELECT count(*), count(DISTINCT request_hash) FROM turns WHERE outcome = 'answered'
+                                    HAVING count(*) = count(DISTINCT request_hash)""",
+    "assessments, each once": """SELECT count(*), count(DISTINCT assessment_hash) FROM assessments
+                                 WHERE verdict IN ('safe', 'unsafe')
+                                 HAVING count(*) = count(DISTINCT assessment_hash)""",
 }
 
 
@@ -302,6 +313,7 @@ class Soak:
 
     def words(self, url: str, store: Path, history: str) -> list[str]:
         names = ["--provider", f"m@{url}/v1", "--judge", f"judge@{url}/v1", "--data", "data.jsonl"]
+        names += ["--moderator", "none", "--moderator", f"llm+block=guard@{url}/v1"]
         limits = ["--max-concurrency", str(self.arguments.concurrency), "--max-wait", "600"]
         limits += ["--attempt-timeout", str(ATTEMPT_TIMEOUT_S), "--db", str(store), "--history", history]
         return [*names, *limits, "--quiet", "--judge-temperature", "0"]
@@ -556,7 +568,7 @@ class Soak:
         fault_free, fault_free_s = self.fault_free()
         ends = ", ".join(f"{kind} {number}" for kind, number in sorted(self.ends.items()))
         asked = sum(line[0] == "r" for line in self.endpoint.log.read_text().splitlines())
-        print(f"{self.turns:,} turns and {self.turns + self.items:,} verdicts, {asked:,} calls")
+        print(f"{self.turns:,} turns, their verdicts and the guard's assessments: {asked:,} calls")
         print(f"{self.numbers} sessions in {chaos_s:.0f} s: {ends}")
         print(f"without faults: {fault_free_s:.0f} s")
         for what, number in sorted(self.report.told.items()):
@@ -596,11 +608,6 @@ class Soak:
         for name in SCORES:
             same = whole[name] == found[name] and bool(whole[name])
             report.check(f"{name} as without faults", same, f"{len(found[name])} rows compared")
-        with open_reader(self.store) as reader:
-            rows = reader.query(
-                "SELECT count(*), count(DISTINCT request_hash) FROM turns WHERE outcome = 'answered'"
-            )
-        report.check("every turn is there once", rows.rows == [(self.turns, self.turns)], str(rows.rows[0]))
         check = subprocess.run(
             [sys.executable, "-m", "safemt_client", "doctor", "--db", str(self.store)],
             cwd=self.folder,
@@ -620,7 +627,8 @@ class Soak:
         report.check("connections left open", self.connections == 0, str(self.connections))
         names = (path.name for path in self.folder.glob("soak.duckdb?*"))
         # What is set aside stays, and so do the logs of sessions.
-        beside = sorted(name for name in names if ".unreadable-" not in name and not name.endswith(".log"))
+        kept = re.compile(r"\.unreadable-|\.log(\.\d+)?$")
+        beside = sorted(name for name in names if not kept.search(name))
         report.check("files left beside the store", not beside, ", ".join(beside) or "none")
         self.flat(last)
 

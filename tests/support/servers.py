@@ -15,6 +15,7 @@ from safemt_client.providers.types import Message, Outcome, Reply, Request, Samp
 from .clock import run
 
 OK = Reply(Outcome.ANSWERED, text="x", status_code=200)
+FAULT = Reply(Outcome.ERROR_TRANSIENT, error="fault", status_code=500)
 BUSY = Reply(Outcome.ERROR_TRANSIENT, error="busy", status_code=429)
 
 
@@ -82,7 +83,8 @@ class Endpoint:
     """Answers after a log-normal latency; refuses at once what its limits do not take.
 
     `capacity` is how many calls it takes at a time, as a function of the time; `tokens` draws the prompt's and
-    the completion's tokens of a call. With `charge` "used" the tokens count when the answer is there.
+    the completion's tokens of a call. With `charge` "used" the tokens count when the answer is there. `stray` and
+    `faults` are the shares of calls that meet a 429 or a 500 whatever the load.
     """
 
     requests: SlidingWindow | FixedWindow | Bucket | None = None
@@ -92,6 +94,8 @@ class Endpoint:
     latency_s: float = 1.0
     spread: float = 0.3
     tokens: Callable[[random.Random], tuple[int, int]] = lambda random: (200, 100)
+    stray: float = 0.0
+    faults: float = 0.0
     seed: int = 1
     in_flight: int = 0
     answered: list[float] = field(default_factory=list)
@@ -102,6 +106,11 @@ class Endpoint:
         self.random = random.Random(self.seed)
 
     async def ask(self, max_tokens: int = 400) -> Reply:
+        if self.stray or self.faults:
+            chance = self.random.random()
+            if chance < self.stray + self.faults:
+                await anyio.sleep(self.latency_s * self.random.random())
+                return self._refuse(anyio.current_time()) if chance < self.stray else FAULT
         now = anyio.current_time()
         prompt, completion = self.tokens(self.random)
         if self.in_flight >= self.capacity(now):
