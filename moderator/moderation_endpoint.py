@@ -7,14 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import anyio
-import httpx
 
-from safemt_client.providers.endpoint import Endpoint
-from safemt_client.providers.json_codec import dumps
-from safemt_client.providers.keys import Redactor
-from safemt_client.providers.outcomes import classify_response, one_line
+from safemt_client.providers.http_endpoint import HttpEndpoint
+from safemt_client.providers.outcomes import classify_response
 from safemt_client.providers.rates import rate_limits
-from safemt_client.providers.transport import BodyTooLargeError, ConnectionFailedError, fetch, make_headers
 from safemt_client.providers.types import Image, Outcome, Reply, Request, Usage
 
 __all__ = ["ModerationEndpoint"]
@@ -22,30 +18,15 @@ __all__ = ["ModerationEndpoint"]
 _MAX_BODY = 2**20
 
 
-class ModerationEndpoint(Endpoint):
+class ModerationEndpoint(HttpEndpoint):
     """Asks `POST {base_url}/moderations`; the reply's text is the body as it came.
 
     Source: https://platform.openai.com/docs/api-reference/moderations. The endpoint is free of charge.
     """
 
-    def __init__(
-        self,
-        *,
-        model: str,
-        base_url: str,
-        api_key: str | None,
-        transport: httpx.AsyncBaseTransport,
-        **options: Any,
-    ) -> None:
-        """`options` are those of `Endpoint`."""
-        super().__init__(**options)
-        self._model = model
-        self._url = httpx.URL(base_url.rstrip("/") + "/moderations")
-        self._headers = make_headers(self._url, content_type="application/json")
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
-        self._redactor = Redactor(api_key)
-        self._transport = transport
+    def __init__(self, **options: Any) -> None:
+        """`options` are those of `HttpEndpoint`."""
+        super().__init__("/moderations", most=_MAX_BODY, **options)
 
     async def _send(self, request: Request) -> Reply:
         images = [image for message in request.messages for image in message.images]
@@ -53,26 +34,15 @@ class ModerationEndpoint(Endpoint):
             {"type": "text", "text": "\n".join(message.text for message in request.messages)}
         ]
         parts += [{"type": "image_url", "image_url": {"url": await _data_url(image)}} for image in images]
-        try:
-            response = await fetch(
-                self._transport,
-                "POST",
-                self._url,
-                headers=self._headers,
-                content=dumps({"model": self._model, "input": parts}),
-                most=_MAX_BODY,
-            )
-        except BodyTooLargeError as error:
-            return Reply(Outcome.ERROR_PERMANENT, error=str(error), status_code=error.status)
-        except ConnectionFailedError as error:
-            return Reply(Outcome.ERROR_TRANSIENT, error=one_line(self._redactor.text(str(error))))
-        body = self._redactor.body(response.body)
+        response = await self._post({"model": self._model, "input": parts})
+        if isinstance(response, Reply):
+            return response
         if response.status != 200:
-            reply = classify_response(response.status, response.headers, body)
+            reply = classify_response(response.status, response.headers, response.body)
             return replace(reply, rate_limits=rate_limits(response.headers))
         return Reply(
             Outcome.ANSWERED,
-            text=body.decode("utf-8", "replace"),
+            text=response.body.decode("utf-8", "replace"),
             status_code=200,
             usage=Usage(cost_usd=0.0),
             rate_limits=rate_limits(response.headers),

@@ -6,21 +6,11 @@ import re
 from dataclasses import replace
 from typing import Any
 
-import httpx
-
 from safemt_client.providers.chat_format import ChatFormat
-from safemt_client.providers.endpoint import Endpoint
-from safemt_client.providers.json_codec import dumps
-from safemt_client.providers.keys import Redactor
-from safemt_client.providers.outcomes import classify_response, one_line
+from safemt_client.providers.http_endpoint import HttpEndpoint
+from safemt_client.providers.outcomes import classify_response
 from safemt_client.providers.rates import rate_limits
-from safemt_client.providers.transport import (
-    BodyTooLargeError,
-    ConnectionFailedError,
-    fetch,
-    make_headers,
-)
-from safemt_client.providers.types import Outcome, Reply, Request
+from safemt_client.providers.types import Reply, Request
 
 __all__ = ["OpenAICompatible"]
 
@@ -28,42 +18,19 @@ _MAX_BODY = 32 * 2**20
 _REASONING_MODEL = re.compile(r"^(o\d|gpt-5)")
 
 
-class OpenAICompatible(Endpoint):
+class OpenAICompatible(HttpEndpoint):
     """Asks `POST {base_url}/chat/completions`. Retries are its own; the client's are off."""
 
-    def __init__(
-        self,
-        *,
-        model: str,
-        base_url: str,
-        api_key: str | None,
-        transport: httpx.AsyncBaseTransport,
-        **options: Any,
-    ) -> None:
-        """`options` are those of `Endpoint`."""
-        super().__init__(**options)
-        self._model = model
-        self._url = httpx.URL(base_url.rstrip("/") + "/chat/completions")
-        self._headers = make_headers(self._url, content_type="application/json")
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
-        self._redactor = Redactor(api_key)
-        self._transport = transport
+    def __init__(self, **options: Any) -> None:
+        """`options` are those of `HttpEndpoint`."""
+        super().__init__("/chat/completions", most=_MAX_BODY, **options)
         self._format = ChatFormat()
 
     async def _send(self, request: Request) -> Reply:
-        body = dumps(await self.body(request))
-        try:
-            response = await fetch(
-                self._transport, "POST", self._url, headers=self._headers, content=body, most=_MAX_BODY
-            )
-        except BodyTooLargeError as error:
-            return Reply(Outcome.ERROR_PERMANENT, error=str(error), status_code=error.status)
-        except ConnectionFailedError as error:
-            return Reply(Outcome.ERROR_TRANSIENT, error=one_line(self._redactor.text(str(error))))
-        # Before it is read: a line that is cut to its length could hold half a key.
-        body = self._redactor.body(response.body)
-        reply = classify_response(response.status, response.headers, body)
+        response = await self._post(await self.body(request))
+        if isinstance(response, Reply):
+            return response
+        reply = classify_response(response.status, response.headers, response.body)
         return replace(reply, rate_limits=rate_limits(response.headers))
 
     async def body(self, request: Request) -> dict[str, Any]:

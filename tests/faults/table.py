@@ -229,8 +229,18 @@ SCENARIOS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "the endpoint's capacity changes",
-        "the calls in flight follow it; every change is a row of `limit_changes`",
-        _ADAPTIVE + "test_a_hidden_capacity_is_found_and_followed",
+        "the calls in flight follow it; changes are rows of `limit_changes`",
+        "tests/providers/test_openai_compatible.py::test_calls_in_flight_follow_a_capacity_that_changes",
+    ),
+    (
+        "few calls are refused or fail, whatever the load",
+        "the calls in flight stay up",
+        _ADAPTIVE + "test_faults_that_come_whatever_the_load_do_not_wear_the_number_down",
+    ),
+    (
+        "an endpoint takes all calls and gets to few in time",
+        "time-outs lower the calls in flight until it gets to most",
+        _ADAPTIVE + "test_an_endpoint_that_queues_is_asked_no_more_than_it_gets_to_in_time",
     ),
     (
         "429 with `Retry-After` while others are in flight",

@@ -176,3 +176,56 @@ def test_nobody_listens() -> None:
     reply = anyio.run(main)
     assert reply.outcome is Outcome.ERROR_TRANSIENT
     assert "connection failed: Cannot connect" in (reply.error or "")
+
+
+def test_calls_in_flight_follow_a_capacity_that_changes() -> None:
+    """Over sockets: 24 calls at a time, then 6, then 24; what is over that is refused at once."""
+    hello, busy = answer("hello"), error(429)
+    phases = ((400, 24), (600, 6), (1400, 24))  # until so many are answered
+    in_flight = answered = refused = 0
+    limits: list[list[int]] = [[], [], []]
+    limiter = AccountLimiter(concurrency=200, start=8)
+
+    async def behave(writer: Any) -> None:
+        nonlocal in_flight, answered, refused
+        phase = next(n for n, (until, _) in enumerate(phases) if answered < until)
+        limits[phase].append(limiter.limit)
+        if in_flight >= phases[phase][1]:
+            refused += 1
+            await busy(writer)
+            return
+        in_flight += 1
+        await anyio.sleep(0.02)
+        in_flight -= 1
+        answered += 1
+        await hello(writer)
+
+    async def main() -> list[Reply]:
+        replies: list[Reply] = []
+        async with serve([], behave) as endpoint, make_transport() as transport:
+            provider = OpenAICompatible(
+                base_url=endpoint.url,
+                api_key=None,
+                transport=transport,
+                limiter=limiter,
+                identity="local/m",
+                model="m",
+            )
+
+            async def one() -> None:
+                replies.append(await provider.ask(HELLO))
+
+            async with anyio.create_task_group() as group:
+                for _ in range(1300):
+                    await limiter.room()
+                    group.start_soon(one)
+        return replies
+
+    replies = anyio.run(main)
+    assert [reply.outcome for reply in replies] == [Outcome.ANSWERED] * 1300
+    assert answered == 1300
+    first, second, third = limits
+    assert max(first) > 16
+    assert min(second) <= 9
+    assert max(third[len(third) // 2 :]) > 16
+    assert refused < 0.25 * answered

@@ -1,0 +1,64 @@
+"""What clients share that post JSON to a path below a base URL: key, headers, bounded bodies, redaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import httpx
+
+from safemt_client.providers.endpoint import Endpoint
+from safemt_client.providers.json_codec import dumps
+from safemt_client.providers.keys import Redactor
+from safemt_client.providers.outcomes import one_line
+from safemt_client.providers.transport import (
+    BodyTooLargeError,
+    ConnectionFailedError,
+    Response,
+    fetch,
+    make_headers,
+)
+from safemt_client.providers.types import Outcome, Reply
+
+__all__ = ["HttpEndpoint"]
+
+
+class HttpEndpoint(Endpoint):
+    """An `Endpoint` that asks `POST {base_url}{path}` with a bearer key. Redirects are not followed."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        most: int,
+        model: str,
+        base_url: str,
+        api_key: str | None,
+        transport: httpx.AsyncBaseTransport,
+        **options: Any,
+    ) -> None:
+        """`most` bytes of a body are read; `options` are those of `Endpoint`."""
+        super().__init__(**options)
+        self._model = model
+        self._url = httpx.URL(base_url.rstrip("/") + path)
+        self._headers = make_headers(self._url, content_type="application/json")
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._redactor = Redactor(api_key)
+        self._transport = transport
+        self._most = most
+
+    async def _post(self, body: Mapping[str, Any]) -> Response | Reply:
+        """The response, its body without keys; a reply where there is none to read."""
+        content = dumps(body)
+        try:
+            response = await fetch(
+                self._transport, "POST", self._url, headers=self._headers, content=content, most=self._most
+            )
+        except BodyTooLargeError as error:
+            return Reply(Outcome.ERROR_PERMANENT, error=str(error), status_code=error.status)
+        except ConnectionFailedError as error:
+            return Reply(Outcome.ERROR_TRANSIENT, error=one_line(self._redactor.text(str(error))))
+        # Before it is read: a line that is cut to its length could hold half a key.
+        return replace(response, body=self._redactor.body(response.body))
