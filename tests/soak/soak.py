@@ -47,7 +47,8 @@ TURNS_OF_AN_ITEM = sum(LENGTHS) + len(LENGTHS) - 1  # A single turn is the same 
 HISTORIES = ("live", "scripted")
 ATTEMPT_TIMEOUT_S = 6
 SPECIAL = ("truncate", "garbage", "copy", "readonly", "full", "freeze", "int2", "term", "int")
-STORED = """SELECT response_id FROM turns WHERE outcome = 'answered'
+# A moderated turn that takes the model's own reply has no id of its own.
+STORED = """SELECT response_id FROM turns WHERE outcome = 'answered' AND response_id IS NOT NULL
             UNION SELECT explanation FROM verdicts WHERE label IN ('safe', 'unsafe')
             UNION SELECT intent FROM assessments WHERE verdict IN ('safe', 'unsafe')"""
 # The endpoints of the two runs differ in their ports, and so do the names of the targets.
