@@ -2,12 +2,14 @@
 
 SafemtError
 ├── InputError            bad input: one line, exit status 2
+│   └── StoreHeldError    a store that nobody answers for at the moment
+├── PermitStoppedError    the session is ending
 └── TargetStoppedError    no further request to this target can succeed
 """
 
 from __future__ import annotations
 
-__all__ = ["InputError", "PermitStoppedError", "SafemtError", "TargetStoppedError"]
+__all__ = ["InputError", "PermitStoppedError", "SafemtError", "StoreHeldError", "TargetStoppedError"]
 
 
 class SafemtError(Exception):
@@ -16,6 +18,10 @@ class SafemtError(Exception):
 
 class InputError(SafemtError):
     """Bad input. The message is one line that names the file, the record and the mend."""
+
+
+class StoreHeldError(InputError):
+    """A process holds the store and does not answer for it, as for a moment when its run begins or ends."""
 
 
 class PermitStoppedError(SafemtError):

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import duckdb
 import httpx
 
-from safemt_client.providers.errors import InputError
+from safemt_client.providers.errors import InputError, StoreHeldError
 from safemt_client.results.migrations import is_current, schema_version
 from safemt_client.results.query_server import (
     check_read_only,
@@ -84,6 +84,7 @@ class Reader:
 
         Raises:
             InputError: the statement is wrong, would change something, or takes too long.
+            StoreHeldError: the run that held the store does not answer any more.
         """
         if self._connection is None:
             return self._ask_run(sql, parameters, limit, timeout_s)
@@ -115,7 +116,7 @@ class Reader:
                     headers={"Authorization": f"Bearer {self._token}"},
                 )
         except httpx.HTTPError as error:
-            raise InputError(f"{self._path}: the run that holds it does not answer ({error})") from None
+            raise StoreHeldError(f"{self._path}: the run that holds it does not answer ({error})") from None
         try:
             content = response.json()
             failed = response.status_code != 200 and not isinstance(content["error"], str)
@@ -132,7 +133,8 @@ def open_reader(path: Path) -> Reader:
     """Open the store at `path` for reading; if a run holds it, ask the run.
 
     Raises:
-        InputError: no such file, not a store, or held by a process that does not answer.
+        InputError: no such file, or not a store.
+        StoreHeldError: a process holds it and does not answer.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such store: name one with --db")
@@ -169,8 +171,9 @@ def _open(path: Path) -> Reader:
                 found = json.loads(where.read_text())
                 return Reader(path, None, str(found["token"]), int(found["port"]))
             except (OSError, ValueError, LookupError, TypeError):
-                raise InputError(f"{where}: cannot be read: wait for the run to end") from None
-        raise InputError(explain_open_error(path, error)) from None
+                raise StoreHeldError(f"{where}: cannot be read: wait for the run to end") from None
+        kind = StoreHeldError if is_locked(error) else InputError
+        raise kind(explain_open_error(path, error)) from None
     except InputError:
         connection.close()
         raise

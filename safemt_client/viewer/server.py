@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from safemt_client.providers.errors import InputError
+from safemt_client.providers.errors import InputError, StoreHeldError
 from safemt_client.results.sql_docs import questions
 from safemt_client.results.text import coded
 from safemt_client.viewer.conversation import CUT, Conversation, load
@@ -33,6 +34,9 @@ SQL_ROWS, SQL_SECONDS = 1_000, 10.0
 """What the SQL page shows at most, and how long a question may take."""
 _FILE_ROWS, _FILE_SECONDS = 200_000, 60.0
 _CELL = 2_000
+_PATIENCE, _PAUSE_S = 30, 0.1
+"""How often a page is made again while a store changes hands, and the time between."""
+_wait = time.sleep
 _SHOW = "safemt_show"
 _STATIC = Path(__file__).parent / "static"
 
@@ -85,6 +89,12 @@ class Pages:
         def answer(request: Request) -> Response:
             self._snapshot.follow()
             try:
+                for _ in range(_PATIENCE):
+                    try:
+                        return page(request)
+                    except StoreHeldError:
+                        # A run begins or ends: in a moment it answers, or the file is free.
+                        _wait(_PAUSE_S)
                 return page(request)
             except InputError as error:
                 return self._render(request, "error.html", 400, message=str(error))

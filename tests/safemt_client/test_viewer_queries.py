@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -405,3 +406,41 @@ def test_words_for_bad_input(
     monkeypatch.delattr("safemt_client.viewer.server", raising=False)
     assert main(["view", "--db", str(demo), "--no-browser"]) == 2
     assert "pip install 'safemt-client[view]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("released", [True, False])
+def test_a_store_that_changes_hands_is_asked_again(
+    demo: Path, tmp_path: Path, opened: Callable, monkeypatch: pytest.MonkeyPatch, released: bool
+) -> None:
+    """As a run ends, it holds the file for a moment and answers nothing any more."""
+    path = tmp_path / "held.duckdb"
+    shutil.copy(demo, path)
+    _, client = opened(path)
+    with open_reader(path) as reader:
+        run = reader.query("SELECT run_id FROM runs").rows[0][0]
+    hold = (
+        "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+
+        def pause(seconds: float) -> None:
+            if released:
+                holder.communicate()
+
+        monkeypatch.setattr(server, "_wait", pause)
+        answer = client.get(f"/run?run={run}")
+        if not released:
+            assert holder.poll() is None
+            holder.communicate()
+    if released:
+        assert answer.status_code == 200
+    else:
+        assert answer.status_code == 400
+        assert "held by another run" in answer.text
