@@ -24,7 +24,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed $(VENV)/.extras .venv-inspect/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Kills, faults and damage under 50,000 turns, then a comparison with a run without: half an hour or more.
+# Kills, faults and damage under 50,000 turns, then a comparison with a run without: about a quarter of an hour.
 soak: $(VENV)/.installed
 	$(BIN)/python tests/soak/soak.py
 
