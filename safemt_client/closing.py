@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from safemt_client.ending import Closing, StoppedAtOnceError, Watcher
 from safemt_client.providers.errors import InputError, SafemtError
+from safemt_client.settings import RunSettings, words_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from safemt_client.plan import Plan
     from safemt_client.results.store import Store
     from safemt_client.session import Parts
-    from safemt_client.settings import RunSettings
 
-__all__ = ["Invocation", "carry_out", "closing_of", "notify", "with_notification", "words_of"]
+__all__ = ["Invocation", "carry_out", "closing_of", "notify", "with_notification"]
 
 _NOTIFY_S = 60.0
 # What a command finds of the environment: no keys, whatever they are called.
@@ -120,18 +119,6 @@ def closing_of(error: BaseException) -> Closing:
     if isinstance(error, SafemtError):
         return Closing("failed", 1, "failed", "failed")
     return Closing("failed", 1, f"failed: {type(error).__name__}", "failed")
-
-
-def words_of(command: str) -> list[str]:
-    """The words of a command, as a shell would divide them.
-
-    Raises:
-        ValueError: a quotation is not closed, or there is no word.
-    """
-    words = shlex.split(command)
-    if not words:
-        raise ValueError("no command")
-    return words
 
 
 def with_notification(command: str | None, db: Path, body: Callable[[Invocation], int]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +11,21 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from safemt_client.closing import words_of
 from safemt_client.providers.errors import InputError
 
-__all__ = ["RunSettings", "load_settings"]
+__all__ = ["RunSettings", "load_settings", "words_of"]
+
+
+def words_of(command: str) -> list[str]:
+    """The words of a command, as a shell would divide them.
+
+    Raises:
+        ValueError: a quotation is not closed, or there is no word.
+    """
+    words = shlex.split(command)
+    if not words:
+        raise ValueError("no command")
+    return words
 
 
 class AccountSettings(BaseModel):

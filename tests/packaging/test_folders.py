@@ -33,3 +33,8 @@ def test_no_layer_reaches_up(folder: str) -> None:
             part = name.partition(".")[2].split(".")[0]
             # `safemt_client` itself holds the version alone.
             assert part == "" or part == folder or part in BELOW[folder], f"{path} imports {name}"
+
+
+def test_settings_rest_on_the_providers_alone() -> None:
+    for name in imported(ROOT / "safemt_client" / "settings.py"):
+        assert name.startswith("safemt_client.providers."), f"settings imports {name}"
