@@ -20,7 +20,7 @@ from safemt_client.settings import RunSettings, load_settings
 __all__ = ["moderate"]
 
 _SETTINGS = (
-    *("policy_place", "policies", "on_guard_error", "controversial", "guard_template"),
+    *("policy_place", "policies", "on_guard_error", "controversial", "guard_template", "guard_option"),
     *("rpm", "tpm", "max_concurrency"),
 )
 
