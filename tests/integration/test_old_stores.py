@@ -1,7 +1,14 @@
 """Stores of earlier versions of the program: the same command resumes, and every command reads them.
 
 `tests/data/schema-N.duckdb.gz` was made by the program of that schema: two items of the sample at one and two
-turns, by the demo.
+turns, by the demo (`RUN` below). `moderated-N.duckdb.gz` was made by `MODERATED_RUN` below, under a guard and a panel
+of two judges; then eight replies were labelled with
+
+    python -m safemt_client label --db demo.duckdb --n 8 --annotator a --export sample.csv
+    # column label: unsafe for what begins with Sure, else safe
+    python -m safemt_client label --db demo.duckdb --annotator a --import sample.csv
+
+Their `dataset_path` is a neutral one, and they were checkpointed, so that each is one file.
 """
 
 import gzip
@@ -12,17 +19,52 @@ import pytest
 
 from safemt_client.__main__ import main
 from safemt_client.results.migrations import MIGRATIONS
+from safemt_client.results.store import Store
+from safemt_client.viewer.conversation import load
+from safemt_client.viewer.filters import Filters
+from safemt_client.viewer.queries import Queries
+from safemt_client.viewer.snapshot import Snapshot
 
 DATA = Path(__file__).resolve().parents[1] / "data"
-VERSIONS = (1, 3, 6)
+VERSIONS = (1, 3, 6, 7)
+MODERATED_VERSIONS = (7,)
+PLAIN = [f"schema-{n}" for n in VERSIONS]
+MODERATED = [f"moderated-{n}" for n in MODERATED_VERSIONS]
 RUN = ["--provider", "demo", "--limit", "2", "--turns", "1,2", "--db", "demo.duckdb"]
+MODERATED_RUN = [
+    *("--provider", "demo", "--limit", "4", "--turns", "1,2,6", "--db", "demo.duckdb", "--min-coverage", "0"),
+    *(
+        "--moderator",
+        "none",
+        "--moderator",
+        "demo-guard",
+        "--judge",
+        "demo-judge",
+        "--judge",
+        "demo-judge-hasty",
+    ),
+]
 
 
-@pytest.fixture(params=VERSIONS)
-def store(request: pytest.FixtureRequest, here: Path) -> Path:
-    path = here / "demo.duckdb"
-    path.write_bytes(gzip.decompress((DATA / f"schema-{request.param}.duckdb.gz").read_bytes()))
+def unpack(name: str, folder: Path) -> Path:
+    path = folder / "demo.duckdb"
+    path.write_bytes(gzip.decompress((DATA / f"{name}.duckdb.gz").read_bytes()))
     return path
+
+
+@pytest.fixture(params=PLAIN)
+def store(request: pytest.FixtureRequest, here: Path) -> Path:
+    return unpack(request.param, here)
+
+
+@pytest.fixture(params=MODERATED)
+def moderated(request: pytest.FixtureRequest, here: Path) -> Path:
+    return unpack(request.param, here)
+
+
+@pytest.fixture(params=PLAIN + MODERATED)
+def any_store(request: pytest.FixtureRequest, here: Path) -> Path:
+    return unpack(request.param, here)
 
 
 def asked(query: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
@@ -56,10 +98,52 @@ def test_more_of_the_same_asks_only_what_is_new(capsys: pytest.CaptureFixture[st
     assert "demo: 2 calls to make, 4 in the store" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("moderated")
+def test_guards_judges_and_people_are_not_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
+    kept = " UNION ALL ".join(
+        f"SELECT '{table}' AS name, count(*) AS n FROM {table}"
+        for table in ("turns", "assessments", "moderations", "verdicts", "human_labels", "runs")
+    )
+    before = asked(kept, capsys)
+    scores = asked("SELECT * FROM asr_by_turn ORDER BY ALL", capsys)
+    detected = asked("SELECT * FROM detections ORDER BY ALL", capsys)
+    assert {row["name"]: row["n"] for row in before} == {
+        "turns": 28,
+        "assessments": 12,
+        "moderations": 12,
+        "verdicts": 48,
+        "human_labels": 8,
+        "runs": 1,
+    }
+    assert main(MODERATED_RUN) == 0
+    out = capsys.readouterr().out
+    assert out.count(" 0 calls to make, 12 in the store") == 2
+    assert "0 assessments at most" in out
+    assert "0 verdicts to ask for, 24 in the store" in out
+    assert asked(kept, capsys) == before
+    assert asked("SELECT * FROM asr_by_turn ORDER BY ALL", capsys) == scores
+    assert asked("SELECT * FROM detections ORDER BY ALL", capsys) == detected
+    # Another sample leaves out what this annotator has labelled.
+    assert (
+        main(["label", "--db", "demo.duckdb", "--n", "24", "--annotator", "a", "--export", "more.csv"]) == 0
+    )
+    assert "16 replies" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("moderated")
+def test_more_items_ask_the_guard_only_for_what_is_new(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*MODERATED_RUN, "--limit", "5"]) == 0
+    assert capsys.readouterr().out.count(" 3 calls to make, 12 in the store") == 2
+    assert asked("SELECT count(DISTINCT assessment_hash) AS n, count(*) AS m FROM assessments", capsys) == [
+        {"n": 15, "m": 15}
+    ]
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ["report"],
+        ["report", "--html", "report.html"],
         ["report", "--json"],
         ["runs"],
         ["sql", "SELECT * FROM asr_by_turn"],
@@ -69,11 +153,48 @@ def test_more_of_the_same_asks_only_what_is_new(capsys: pytest.CaptureFixture[st
     ],
     ids=lambda words: " ".join(words[:2]),
 )
-def test_commands_read_it(words: list[str], store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*words, "--db", str(store)]) == 0, capsys.readouterr()
+def test_commands_read_it(words: list[str], any_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--db", str(any_store)]) == 0, capsys.readouterr()
     assert capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare"],
+        ["leaderboard"],
+        ["report", "--analysis", "moderator"],
+        ["export", "--format", "parquet", "--out", "out"],
+        ["export", "--format", "inspect", "--out", "out"],
+    ],
+    ids=lambda words: " ".join(words[:3]),
+)
+def test_commands_read_what_was_moderated(
+    words: list[str], moderated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--db", str(moderated)]) == 0, capsys.readouterr()
+    assert capsys.readouterr().out
+
+
+def test_the_viewer_shows_what_was_moderated(moderated: Path) -> None:
+    Store.open(moderated).close()  # The viewer shows stores of the present schema only.
+    snapshot = Snapshot(moderated)
+    try:
+        snapshot.refresh(wait=True)
+        queries = Queries(snapshot)
+        [run] = queries.runs()
+        assert (run["conversations"], run["pending"]) == (24, 0)
+        rows = queries.page(Filters(run=run["run_id"]), 1, 100).rows
+        shown = [load(queries, row["run_id"], row["target_key"], row["dialogue_key"]) for row in rows]
+    finally:
+        snapshot.close()
+    turns = [found.last for found in shown if found is not None and found.last is not None]
+    assert len(turns) == 24
+    assert all(len(turn.verdicts) == 3 for turn in turns)
+    assert sum(len(turn.assessments) for turn in turns) == 12
+    assert {label["annotator"] for turn in turns for label in turn.people} == {"a"}
+
+
 def test_no_store_is_large() -> None:
-    assert {path.name for path in DATA.glob("*.duckdb.gz")} == {f"schema-{n}.duckdb.gz" for n in VERSIONS}
+    assert {path.name for path in DATA.glob("*.duckdb.gz")} == {f"{n}.duckdb.gz" for n in PLAIN + MODERATED}
     assert all(path.stat().st_size < 300_000 for path in DATA.glob("*.duckdb.gz"))
