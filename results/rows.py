@@ -1,4 +1,4 @@
-"""The rows of the store: one frozen dataclass a table, one field a column, in the table's order.
+"""The rows of the store: one frozen dataclass a table, one field a column, stored by its name.
 
 Every table is append-only. JSON columns are given as JSON text.
 """

@@ -315,7 +315,7 @@ class Store:
             cursor.execute("BEGIN")
             for kind, rows in tables.items():
                 cursor.register("incoming", _arrow(kind, rows))
-                cursor.execute(f"INSERT INTO {TABLES[kind]} SELECT * FROM incoming")
+                cursor.execute(f"INSERT INTO {TABLES[kind]} BY NAME SELECT * FROM incoming")
                 cursor.unregister("incoming")
             cursor.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it

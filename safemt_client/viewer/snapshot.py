@@ -185,7 +185,8 @@ class Snapshot:
                 for kind in _KINDS:
                     table = TABLES[kind]
                     connection.execute(
-                        f"INSERT INTO {table} SELECT {_columns(kind)} FROM store.{table} WHERE rowid >= ?",
+                        f"INSERT INTO {table} BY NAME "
+                        f"SELECT {_columns(kind)} FROM store.{table} WHERE rowid >= ?",
                         [self._counts[table]],
                     )
                 connection.execute("COMMIT")
@@ -215,7 +216,7 @@ class Snapshot:
                 self._connection.register(
                     "incoming", pa.table([pa.array(column) for column in columns], names=names)
                 )
-                self._connection.execute(f"INSERT INTO {table} SELECT * FROM incoming")
+                self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming")
                 self._connection.unregister("incoming")
                 self._counts[table] = end
 

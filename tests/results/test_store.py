@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -69,6 +69,26 @@ def test_an_error_is_not_an_observation_and_the_first_observation_stays(tmp_path
         )
         assert store.observed(["h0", "h1", "h2"]) == {"h0": "answered"}
         assert store.texts(["h0", "h1", "h2"]) == {"h0": "first"}
+
+
+@pytest.mark.parametrize("change", ["other order", "a column more"])
+def test_rows_are_stored_by_the_names_of_their_columns(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "d.duckdb"
+    with Store.open(path) as store:
+        columns = store.query("SELECT * FROM turns").columns
+    with duckdb.connect(str(path)) as connection:
+        if change == "other order":
+            names = ", ".join(reversed(columns))
+            connection.execute(f"CREATE TABLE other AS SELECT {names} FROM turns")
+        else:
+            connection.execute("CREATE TABLE other AS SELECT 'x' AS added, * FROM turns")
+        connection.execute("DROP TABLE turns")
+        connection.execute("ALTER TABLE other RENAME TO turns")
+    with Store.open(path) as store:
+        store.save_now(TURN)
+        [row] = store.query(f"SELECT {', '.join(columns)} FROM turns").rows
+    expected = asdict(TURN) | {"started_at": TURN.started_at.replace(tzinfo=None)}
+    assert dict(zip(columns, row, strict=True)) == expected
 
 
 def test_any_text_that_json_can_carry(tmp_path: Path) -> None:
