@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 import anyio
 import httpx
@@ -56,14 +55,6 @@ __all__ = ["Parts", "open_parts", "plan_run", "run_session", "targets_of"]
 
 _DEMO = ("demo", "demo-judge", "demo-judge-hasty", "demo-guard")
 _LOCAL_MAX_TOKENS = 1024
-# Everything that decides the replies or the labels is part of a run; these are not.
-_NOT_RESULTS = {
-    *("provider", "base_url", "data", "db", "dry_run", "fresh", "new_run", "quiet", "min_coverage"),
-    *("rpm", "tpm", "max_concurrency", "accounts", "max_wait", "attempt_timeout", "turn_timeout"),
-    *("max_cost", "price", "batch"),
-    *("judge", "judge_base_url", "follow_links"),
-    *("log", "log_level", "log_texts", "on_finish", "otel"),
-}
 
 
 class Parts:
@@ -370,12 +361,8 @@ async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> 
     chosen = select(dataset, settings.turns, settings.scenario, settings.limit)
     if not chosen:
         raise InputError("no dialogue is left after --turns, --scenario and --limit: loosen one of them")
-    results = settings.model_dump(mode="json", exclude=_NOT_RESULTS) | {
-        "provider": settings.provider,
-        "judge": settings.judge_names,
-    }
     if store is not None and not settings.new_run:
-        _same_data(store, dataset, results)
+        _same_data(store, dataset, settings)
     judge = parts.judge()
     targets = await targets_of(settings, parts, store)
     if unused := parts.limits.unused():
@@ -403,7 +390,7 @@ async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> 
         judge_names=parts.judge_names,
         judge_prices=judge_prices,
         images=await prepare_images(dataset, chosen, settings),
-        settings=results,
+        settings=settings.deciding,
         store=store,
         batch=settings.batch,
         # The judges of a panel are asked one after the other.
@@ -424,16 +411,19 @@ async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> 
     return plan, judge
 
 
-def _same_data(store: Store, dataset: Dataset, settings: Mapping[str, Any]) -> None:
+def _same_data(store: Store, dataset: Dataset, settings: RunSettings) -> None:
     """Refuse to go on with a run whose data set has changed under it."""
-    rows = store.query(
-        "SELECT run_id, dataset_digest FROM runs WHERE dataset_path = ? AND settings = ? "
-        "ORDER BY created_at DESC LIMIT 1",
-        [str(dataset.path), json.dumps(dict(settings), sort_keys=True)],
+    runs = store.query(
+        "SELECT run_id, dataset_digest, settings FROM runs WHERE dataset_path = ? ORDER BY created_at DESC",
+        [str(dataset.path)],
     ).rows
-    if rows and rows[0][1] != dataset.digest:
+    run_id, digest = next(
+        ((run_id, digest) for run_id, digest, kept in runs if settings.decide_as(json.loads(kept))),
+        ("", dataset.digest),
+    )
+    if digest != dataset.digest:
         raise InputError(
-            f"{dataset.path}: the data has changed since run {rows[0][0]} (digest {rows[0][1][:12]}, "
+            f"{dataset.path}: the data has changed since run {run_id} (digest {digest[:12]}, "
             f"now {dataset.digest[:12]}): restore it, or pass --new-run to start another run"
         )
 

@@ -16,6 +16,16 @@ from safemt_client.providers.errors import InputError
 __all__ = ["RunSettings", "load_settings", "words_of"]
 
 
+# Everything that decides the replies or the labels is part of a run; these are not.
+_NOT_DECIDING = {
+    *("base_url", "data", "db", "dry_run", "fresh", "new_run", "quiet", "min_coverage"),
+    *("rpm", "tpm", "max_concurrency", "accounts", "max_wait", "attempt_timeout", "turn_timeout"),
+    *("max_cost", "price", "batch"),
+    *("judge_base_url", "follow_links"),
+    *("log", "log_level", "log_texts", "on_finish", "otel"),
+}
+
+
 def words_of(command: str) -> list[str]:
     """The words of a command, as a shell would divide them.
 
@@ -95,6 +105,11 @@ class RunSettings(BaseModel):
     on_finish: str | None = None
     otel: bool = False
 
+    @field_validator("provider", "judge", "moderator", "guard_option", mode="before")
+    @classmethod
+    def _one_as_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
     @field_validator("turns", mode="before")
     @classmethod
     def _split_numbers(cls, value: Any) -> Any:
@@ -139,6 +154,24 @@ class RunSettings(BaseModel):
             return []
         return self.judge
 
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """What decides the replies or the labels, as JSON has it: what a store keeps of a run's settings."""
+        return self.model_dump(mode="json", exclude=_NOT_DECIDING) | {"judge": self.judge_names}
+
+    def decide_as(self, kept: Mapping[str, Any]) -> bool:
+        """Whether these decide the same as those that a store keeps, perhaps of another version's run.
+
+        A setting that is not kept has its default, and one that is not known here is passed over.
+        """
+        try:
+            other = RunSettings.model_validate(
+                {name: value for name, value in kept.items() if name in RunSettings.model_fields}
+            )
+        except ValidationError:
+            return False
+        return other.deciding == self.deciding
+
 
 def _price(text: str) -> tuple[str, dict[str, float]]:
     name, _, figures = text.rpartition("=")
@@ -178,9 +211,6 @@ def load_settings(flags: Mapping[str, Any], config: Path | None) -> RunSettings:
                 name: _underscored(table) if isinstance(table, dict) else table
                 for name, table in accounts.items()
             }
-    for name in ("provider", "judge", "moderator", "guard_option"):
-        if isinstance(given.get(name), str):
-            given[name] = [given[name]]
     given |= {name: value for name, value in flags.items() if value is not None}
     try:
         return RunSettings.model_validate(given)

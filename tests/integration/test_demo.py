@@ -177,6 +177,45 @@ def test_changed_data_is_not_mixed_into_a_run(tmp_path: Path) -> None:
     assert safemt(*words, "--new-run", cwd=tmp_path).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        ({"rubric": None, "moderator": None, "policy_place": None}, True),
+        ({"of_another_version": 1, "max_wait": 5}, True),
+        # As the first versions kept it.
+        ({"judge": '"demo-judge"', "panel": None}, True),
+        ({"temperature": 1}, False),
+        ({"top_p": None}, False),
+        ({"images": '"in colour"'}, False),
+    ],
+    ids=["lacking", "unknown", "a judge as a word", "another", "lacking, with a flag", "not allowed"],
+)
+def test_changed_data_is_not_mixed_into_a_run_of_another_version(
+    changes: dict[str, object], refused: bool, tmp_path: Path
+) -> None:
+    import duckdb
+
+    data = tmp_path / "mine.jsonl"
+    words = ["--provider", "demo", "--data", "mine.jsonl", "--db", "d.duckdb", "--top-p", "0.5", "--quiet"]
+    for said in ("hello", "goodbye"):
+        line = {"id": "a", "dialogue": [{"role": "user", "content": f"please say {said}"}]}
+        data.write_text(json.dumps(line) + "\n")
+        done = safemt(*words, cwd=tmp_path)
+        if said == "hello":
+            assert done.returncode == 0, done.stderr
+            # What the store keeps of the settings, as another version would have: None leaves one out.
+            with duckdb.connect(str(tmp_path / "d.duckdb")) as store:
+                (kept,) = store.execute("SELECT settings FROM runs").fetchone() or ("",)
+                settings = json.loads(kept)
+                for name, value in changes.items():
+                    settings.pop(name, None)
+                    if value is not None:
+                        settings[name] = json.loads(str(value))
+                store.execute("UPDATE runs SET settings = ?", [json.dumps(settings)])
+    assert done.returncode == (2 if refused else 0), done.stderr
+    assert ("the data has changed" in done.stderr) is refused
+
+
 def test_a_missing_image_is_counted_and_never_sent_without(tmp_path: Path) -> None:
     record = {"id": "a", "image_path": "no.png", "dialogue": [{"role": "user", "content": "please look"}]}
     other = {"id": "b", "dialogue": [{"role": "user", "content": "please look"}]}
