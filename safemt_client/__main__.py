@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     _db(label)
     label.add_argument("--run", metavar="ID", help="run id (default: the latest)")
     label.add_argument("--judge", metavar="NAME", help="judge of the run by whose labels the sample is drawn")
-    label.add_argument("--n", type=int, default=100, metavar="N", help="size of the sample (100)")
+    label.add_argument("--n", type=int, metavar="N", help="size of the sample (100)")
     label.add_argument("--annotator", metavar="NAME", help="who labels (the user's name)")
     files = label.add_mutually_exclusive_group()
     files.add_argument("--export", type=Path, metavar="CSV", help="write the sample to be filled in")
@@ -189,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
         "--provider", action="append", metavar="NAME", help="endpoint to try; four short calls"
     )
     doctor.add_argument("--base-url", metavar="URL", help="endpoint of the providers")
-    doctor.add_argument("--attempt-timeout", type=float, default=60, metavar="S", help="seconds a call (60)")
+    doctor.add_argument("--attempt-timeout", type=float, metavar="S", help="seconds a call (60)")
     doctor.add_argument(
         "--salvage", type=Path, metavar="FILE", help="save what can be read of a damaged store into a new one"
     )

@@ -8,7 +8,7 @@ import resource
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 from rich.console import Console
@@ -17,6 +17,7 @@ from safemt_client.providers.errors import SafemtError
 
 if TYPE_CHECKING:
     from safemt_client.closing import Invocation
+    from safemt_client.results.reader import Queryable
     from safemt_client.settings import RunSettings
 
 __all__ = [
@@ -83,38 +84,47 @@ async def _run(settings: RunSettings, invocation: Invocation) -> int:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Print the scores of a run."""
+    """Print the scores of a run or what they show, and write the files that are asked for."""
     from safemt_client.results import report as reports
+    from safemt_client.results.page import write_pages
     from safemt_client.results.reader import open_reader
 
-    with open_reader(arguments.db or _DEFAULT_DB) as reader:
+    db = arguments.db or _DEFAULT_DB
+    files = {"html": arguments.html, "markdown": arguments.md, "latex": arguments.latex}
+    with_files = any(files.values())
+    printed = arguments.json or arguments.analysis
+    with open_reader(db) as reader:
+        run_id = reports.latest_run(reader, arguments.run)
+        scores: dict[str, Any] = {}
+        if with_files or (arguments.json and not arguments.analysis):
+            scores = reports.as_dict(reader, run_id)
+        if with_files:
+            _not_the_store(db, files.values())
+            for path in write_pages(scores, files):
+                # On stdout stands what else is asked for, whole.
+                print(path, file=sys.stderr if printed else sys.stdout)
         if arguments.analysis:
-            from dataclasses import asdict
-
-            from safemt_client.results.analyses import analyse
-
-            run_id = reports.latest_run(reader, arguments.run)
-            names = dict.fromkeys(arguments.analysis)
-            findings = [finding for name in names for finding in analyse(reader, run_id, name)]
-            if arguments.json:
-                _print_json([asdict(finding) for finding in findings])
-            else:
-                for finding in findings:
-                    print(f"{finding.analysis}: {finding.sentence}")
-            return 0
-        if arguments.html or arguments.md or arguments.latex:
-            from safemt_client.results.page import write_pages
-
-            files = {"html": arguments.html, "markdown": arguments.md, "latex": arguments.latex}
-            _not_the_store(arguments.db or _DEFAULT_DB, files.values())
-            for path in write_pages(reports.as_dict(reader, arguments.run), files):
-                print(path)
-            return 0
-        if arguments.json:
-            print(json.dumps(reports.as_dict(reader, arguments.run), indent=2, default=str, allow_nan=False))
-        else:
-            reports.report(reader, arguments.run, Console())
+            _print_findings(reader, run_id, arguments)
+        elif arguments.json:
+            print(json.dumps(scores, indent=2, default=str, allow_nan=False))
+        elif not with_files:
+            reports.report(reader, run_id, Console())
     return 0
+
+
+def _print_findings(reader: Queryable, run_id: str, arguments: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from safemt_client.results.analyses import analyse
+
+    findings = [
+        finding for name in dict.fromkeys(arguments.analysis) for finding in analyse(reader, run_id, name)
+    ]
+    if arguments.json:
+        _print_json([asdict(finding) for finding in findings])
+        return
+    for finding in findings:
+        print(f"{finding.analysis}: {finding.sentence}")
 
 
 def _not_the_store(db: Path, files: Iterable[Path | None]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from safemt_client.flags import refuse_flags
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.types import Image, Message, Outcome, Provider, Reply, Request, Sampling
 from safemt_client.results.health import check_store
@@ -24,6 +25,8 @@ from safemt_client.settings import RunSettings, load_settings
 __all__ = ["doctor"]
 
 _DEFAULT_DB = Path("safemt.duckdb")
+_TIMEOUT_S = 60.0
+_OF_PROVIDERS = ("base_url", "attempt_timeout")
 # A white square of 8 x 8 pixels.
 _PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGP8//8/A27AhEduxEoDAHE8Aw2DU3sAAAAAAElFTkSuQmCC"
@@ -48,14 +51,22 @@ async def doctor(arguments: argparse.Namespace) -> int:
     console = Console()
     path: Path = arguments.db or _DEFAULT_DB
     if arguments.salvage is not None:
+        refuse_flags(
+            arguments,
+            ("provider", *_OF_PROVIDERS),
+            "--salvage looks at the store alone: leave one of them out",
+        )
         return _salvage(path, arguments.salvage, console)
+    if not arguments.provider:
+        refuse_flags(arguments, _OF_PROVIDERS, "is about endpoints: name one with --provider")
     bad = False
     if arguments.db is not None or not arguments.provider:
         bad = not _store(path, console)
     if arguments.provider:
+        timeout_s = _TIMEOUT_S if arguments.attempt_timeout is None else arguments.attempt_timeout
         flags = {"provider": arguments.provider, "base_url": arguments.base_url, "data": "sample"}
         settings = load_settings(
-            flags | {"judge": ["none"], "max_wait": 0.0, "attempt_timeout": arguments.attempt_timeout}, None
+            flags | {"judge": ["none"], "max_wait": 0.0, "attempt_timeout": timeout_s}, None
         )
         bad = not await _endpoints(settings, console) or bad
     return 1 if bad else 0

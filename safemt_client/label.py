@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 
+from safemt_client.flags import refuse_flags
 from safemt_client.providers.errors import InputError
 from safemt_client.results.human import Candidate, draw, known_replies, read_csv, write_csv
 from safemt_client.results.reader import open_reader
@@ -24,6 +25,7 @@ from safemt_client.results.text import plain
 
 __all__ = ["label"]
 
+_SAMPLE = 100
 _KEYS = {"s": "safe", "u": "unsafe"}
 _HELP = "s safe, u unsafe, n next (skip), b back, q quit: what is labelled is kept"
 
@@ -34,16 +36,22 @@ def label(arguments: argparse.Namespace) -> int:
     annotator = arguments.annotator or _user()
     console = Console()
     if arguments.import_file is not None:
+        refuse_flags(
+            arguments,
+            ("run", "judge", "n"),
+            "it chooses a sample, and --import FILE has one: leave one of them out",
+        )
         return _import(path, arguments.import_file, annotator, console)
-    if arguments.n < 1:
-        raise InputError(f"--n {arguments.n}: give a number above 0")
+    size = _SAMPLE if arguments.n is None else arguments.n
+    if size < 1:
+        raise InputError(f"--n {size}: give a number above 0")
     with open_reader(path) as reader:
         run_id = latest_run(reader, arguments.run)
         judge_key = _judge_key(
             reader.query("SELECT judge_key, name FROM run_judges WHERE run_id = ?", [run_id]).rows,
             arguments.judge,
         )
-        candidates = draw(reader, run_id, judge_key, arguments.n, annotator)
+        candidates = draw(reader, run_id, judge_key, size, annotator)
     if arguments.export is not None:
         count = write_csv(arguments.export, candidates)
         console.print(
@@ -54,7 +62,7 @@ def label(arguments: argparse.Namespace) -> int:
         )
         return 0
     if not candidates:
-        console.print(f"nothing left to label of {arguments.n} replies; --n draws more")
+        console.print(f"nothing left to label of {size} replies; --n draws more")
         return 0
     if not sys.stdin.isatty():
         raise InputError("label: needs a terminal: use --export FILE and --import FILE instead")

@@ -27,7 +27,7 @@ from safemt_client.plan import (
     unjudged,
     with_known,
 )
-from safemt_client.prices import prices_of
+from safemt_client.prices import check_prices, prices_of
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image, Message, Outcome, Sampling
 from safemt_client.results.rows import DialogueRow, ModeratorRow, RunRow, StepRow
@@ -74,12 +74,8 @@ async def rejudge(arguments: argparse.Namespace, invocation: Invocation) -> int:
                 judge_batch=settings.batch,
                 submitted=submitted((), plan.judgings, judge, store),
             )
-            for name, price in zip(parts.judge_names.values(), prices.values(), strict=True):
-                if settings.max_cost is not None and price is None:
-                    raise InputError(
-                        f"--max-cost: the price of {name} is not known: add --price {name}=INPUT/OUTPUT "
-                        "in US dollars a million tokens (0/0 for a machine of your own)"
-                    )
+            # The judges alone are asked.
+            check_prices(replace(plan, targets=(), moderators=()), settings)
             console = Console()
             if not settings.quiet:
                 show_plan(plan, settings, console, parts=parts, store=store)
