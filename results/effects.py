@@ -16,8 +16,6 @@ from safemt_client.results.reader import Queryable
 
 __all__ = ["effects"]
 
-_DETECTED = ("unsafe", "controversial")
-
 
 @dataclass(frozen=True, slots=True)
 class _Conversation:
@@ -237,8 +235,7 @@ def _cost(reader: Queryable, run_id: str, target_key: str) -> dict[str, Any]:
     model_s = reader.query(
         """SELECT sum(latency_s) FROM (SELECT DISTINCT request_hash, model_request_hash FROM turns
            WHERE model_request_hash IS NOT NULL) w
-           JOIN (SELECT request_hash, arg_min(latency_s, started_at) AS latency_s FROM turns
-                 WHERE intervention IS NULL GROUP BY ALL) m ON m.request_hash = w.model_request_hash
+           JOIN current_turns m ON m.request_hash = w.model_request_hash
            SEMI JOIN (SELECT request_hash FROM steps WHERE run_id = ? AND target_key = ?) s
              ON s.request_hash = w.request_hash""",
         [run_id, target_key],
@@ -251,9 +248,7 @@ def _cost(reader: Queryable, run_id: str, target_key: str) -> dict[str, Any]:
                  JOIN run_targets t ON t.run_id = s.run_id AND t.target_key = s.target_key
                                    AND t.moderator = w.moderator_key
                  WHERE s.run_id = ? AND s.target_key = ?)
-           JOIN (SELECT * FROM assessments QUALIFY row_number() OVER (
-                     PARTITION BY assessment_hash ORDER BY verdict = 'error', recorded_at) = 1)
-             USING (assessment_hash)""",
+           JOIN current_assessments USING (assessment_hash)""",
         [run_id, target_key],
     ).rows[0]
     return {

@@ -236,8 +236,8 @@ def _latency(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
                WHERE r.run_id = ? AND r.outcome NOT LIKE 'error_%'
                      AND (r.intervention IS NULL OR w.model_request_hash IS NOT NULL)
            ), took AS (
-               SELECT request_hash, arg_min(latency_s, started_at) AS latency_s FROM turns
-               WHERE intervention IS NULL AND outcome NOT LIKE 'error_%' GROUP BY ALL
+               SELECT request_hash, latency_s FROM current_turns
+               WHERE intervention IS NULL AND outcome NOT LIKE 'error_%'
            )
            SELECT target, target_key, count(*), count(latency_s), median(latency_s),
                   quantile_cont(latency_s, 0.95), max(latency_s)
@@ -277,11 +277,7 @@ def without_nan(value: Any) -> Any:
 def _escalated(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     """Of a chain: how many of its verdicts are its last judge's, in whichever run that one was asked."""
     rows = reader.query(
-        """WITH latest AS (
-               SELECT * FROM verdicts QUALIFY row_number() OVER (
-                   PARTITION BY judge_key, request_hash, dialogue_key
-                   ORDER BY reason IS NOT DISTINCT FROM 'judge_error', recorded_at DESC) = 1
-           ), chains AS (
+        """WITH chains AS (
                SELECT *, string_split(regexp_replace(name, '^chain of ', ''), ', ') AS members
                FROM run_judges
                WHERE run_id = ? AND identity = 'panel/chain'
@@ -290,10 +286,10 @@ def _escalated(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
            ), votes AS (
                SELECT c.name, v.request_hash, v.dialogue_key, v.reason, m.label, m.confidence
                FROM chains c JOIN asked r USING (run_id)
-               JOIN latest v ON v.judge_key = c.judge_key AND v.request_hash = r.request_hash
+               JOIN current_verdicts v ON v.judge_key = c.judge_key AND v.request_hash = r.request_hash
                             AND v.dialogue_key = r.dialogue_key
                JOIN run_judges j ON j.run_id = c.run_id AND j.name IN (SELECT unnest(c.members[:-2]))
-               JOIN latest m ON m.judge_key = j.judge_key AND m.request_hash = v.request_hash
+               JOIN current_verdicts m ON m.judge_key = j.judge_key AND m.request_hash = v.request_hash
                             AND m.dialogue_key = v.dialogue_key
            )
            SELECT name, count(*), count(*) FILTER (doubtful) FROM (

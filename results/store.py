@@ -205,6 +205,7 @@ class Store:
             )
         )
 
+    # As the view current_turns, which would sort all turns for it.
     def _first(self, column: str, hashes: Sequence[str]) -> dict[str, str]:
         return dict(
             self._join(

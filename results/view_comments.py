@@ -119,7 +119,8 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "waited_s": "seconds that the replies came later for it",
     },
 }
-_SAME = {"final_replies": "replies", "labels": "conversations"}
+_SAME = {"final_replies": "replies", "labels": "conversations", "current_assessments": "assessed"}
+_ROWS_OF_TABLES = {"current_turns", "current_verdicts", "current_assessments"}
 
 
 def comment_views(connection: duckdb.DuckDBPyConnection, of_tables: Mapping[str, str]) -> None:
@@ -132,7 +133,10 @@ def comment_views(connection: duckdb.DuckDBPyConnection, of_tables: Mapping[str,
     statements = []
     for view, column in rows:
         own = _OWN.get(_SAME.get(view, view), {})
-        if about := own.get(column) or _SHARED.get(column) or of_tables.get(column):
+        about = own.get(column) or _SHARED.get(column) or of_tables.get(column)
+        if not about and view in _ROWS_OF_TABLES:
+            about = column.replace("_", " ")
+        if about:
             quoted = about.replace("'", "''")
             statements.append(f'COMMENT ON COLUMN "{view}"."{column}" IS \'{quoted}\';')
     connection.execute("\n".join(statements))

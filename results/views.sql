@@ -1,13 +1,34 @@
+-- Which row counts where the store holds several of one key. All else asks these three views; where they are
+-- narrowed by what they are partitioned by, only those rows are read.
+CREATE OR REPLACE VIEW current_turns AS
+SELECT * FROM turns
+QUALIFY row_number() OVER (
+    PARTITION BY request_hash
+    ORDER BY outcome LIKE 'error_%',
+             CASE WHEN outcome LIKE 'error_%' THEN -epoch_us(started_at) ELSE epoch_us(started_at) END
+) = 1;
+COMMENT ON VIEW current_turns IS 'Of each request the attempt that counts: the earliest observation, or else the latest error';
+
+CREATE OR REPLACE VIEW current_verdicts AS
+SELECT * FROM verdicts
+QUALIFY row_number() OVER (
+    PARTITION BY judge_key, request_hash, dialogue_key
+    ORDER BY reason IS NOT DISTINCT FROM 'judge_error', recorded_at DESC
+) = 1;
+COMMENT ON VIEW current_verdicts IS 'Of each judge on each reply the verdict that counts: the latest one, an error of the judge only if there is nothing else';
+
+CREATE OR REPLACE VIEW current_assessments AS
+SELECT * FROM assessments
+QUALIFY row_number() OVER (
+    PARTITION BY assessment_hash
+    ORDER BY verdict = 'error',
+             CASE WHEN verdict = 'error' THEN -epoch_us(recorded_at) ELSE epoch_us(recorded_at) END
+) = 1;
+COMMENT ON VIEW current_assessments IS 'Of each state of a conversation that a guard was shown the answer that counts: the earliest one, or else the latest error';
+
 CREATE OR REPLACE VIEW replies AS
 WITH wanted AS (
     SELECT DISTINCT run_id, target_key, dialogue_key, turn, request_hash FROM steps
-), best AS (
-    SELECT * FROM turns
-    QUALIFY row_number() OVER (
-        PARTITION BY request_hash
-        ORDER BY outcome LIKE 'error_%',
-                 CASE WHEN outcome LIKE 'error_%' THEN -epoch_us(started_at) ELSE epoch_us(started_at) END
-    ) = 1
 )
 SELECT w.run_id, t.name AS target, w.target_key, w.dialogue_key, d.item_id, d.length, w.turn,
        d.scenario, d.source, d.method, b.outcome, b.text, b.reasoning, b.finish_reason, b.error,
@@ -15,7 +36,7 @@ SELECT w.run_id, t.name AS target, w.target_key, w.dialogue_key, d.item_id, d.le
        t.history, w.request_hash, b.refusal_rule, d.benign, b.intervention, t.moderator,
        CASE WHEN b.intervention IN ('none', 'passed') THEN b.model_request_hash ELSE w.request_hash END AS judged_hash
 FROM wanted w
-JOIN best b USING (request_hash)
+JOIN current_turns b USING (request_hash)
 JOIN run_targets t ON t.run_id = w.run_id AND t.target_key = w.target_key
 JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) d USING (dialogue_key);
 COMMENT ON VIEW replies IS 'What a run knows of each turn: the observation, or else the latest error. A verdict is kept under judged_hash: a reply that a moderator let pass is that of the model without one';
@@ -47,9 +68,7 @@ JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) d USING (dialogue_key)
 LEFT JOIN run_judges j ON j.run_id = p.run_id
 LEFT JOIN final_replies f
        ON f.run_id = p.run_id AND f.target_key = t.target_key AND f.dialogue_key = p.dialogue_key
-LEFT JOIN (SELECT * FROM verdicts QUALIFY row_number() OVER (
-               PARTITION BY judge_key, request_hash, dialogue_key
-               ORDER BY reason IS NOT DISTINCT FROM 'judge_error', recorded_at DESC) = 1) v
+LEFT JOIN current_verdicts v
        ON v.judge_key = j.judge_key AND v.request_hash = f.judged_hash AND v.dialogue_key = p.dialogue_key;
 COMMENT ON VIEW conversations IS 'Every planned dialogue under every target of a run, with its state: safe, unsafe, unscored, unjudged, unassessed, refused_by_provider, refused_by_guard, empty, error_transient, error_permanent, pending or not_attempted. What a guard refused (by_guard) is labelled safe: the reply is ours';
 
@@ -187,9 +206,7 @@ SELECT r.run_id, r.target, r.target_key, j.name AS judge, j.judge_key, r.dialogu
        r.benign
 FROM replies r
 JOIN run_judges j USING (run_id)
-LEFT JOIN (SELECT * FROM verdicts QUALIFY row_number() OVER (
-               PARTITION BY judge_key, request_hash, dialogue_key
-               ORDER BY reason IS NOT DISTINCT FROM 'judge_error', recorded_at DESC) = 1) v
+LEFT JOIN current_verdicts v
        ON v.judge_key = j.judge_key AND v.request_hash = r.judged_hash AND v.dialogue_key = r.dialogue_key;
 COMMENT ON VIEW turn_labels IS 'The verdict on each reply; in live history that is every turn, in scripted history the last';
 
@@ -223,11 +240,7 @@ JOIN run_moderators m ON m.run_id = s.run_id AND m.moderator_key = t.moderator
 JOIN (SELECT * FROM moderations QUALIFY row_number() OVER (
           PARTITION BY request_hash, moderator_key, stage, turn ORDER BY recorded_at DESC) = 1) w
   ON w.request_hash = s.request_hash AND w.moderator_key = t.moderator
-JOIN (SELECT * FROM assessments QUALIFY row_number() OVER (
-          PARTITION BY assessment_hash
-          ORDER BY verdict = 'error', CASE WHEN verdict = 'error' THEN -epoch_us(recorded_at) ELSE epoch_us(recorded_at) END
-      ) = 1) a
-  ON a.assessment_hash = w.assessment_hash
+JOIN current_assessments a ON a.assessment_hash = w.assessment_hash
 JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) d ON d.dialogue_key = s.dialogue_key;
 COMMENT ON VIEW assessed IS 'What a moderator found of each turn, and what was done about it; with --moderator-turns every also of the conversation as it stood at each earlier turn';
 

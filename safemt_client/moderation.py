@@ -184,8 +184,7 @@ def _known(recorder: Recorder, guard_key: str) -> dict[str, Assessment]:
     rows = recorder.store.query(
         """SELECT assessment_hash, verdict, intent, categories, scenarios, policy, confidence, refusal,
                   latency_s
-           FROM assessments WHERE guard_key = ? AND verdict <> 'error'
-           QUALIFY row_number() OVER (PARTITION BY assessment_hash ORDER BY recorded_at) = 1""",
+           FROM current_assessments WHERE guard_key = ? AND verdict <> 'error'""",
         [guard_key],
     ).rows
     return {

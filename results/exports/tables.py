@@ -153,6 +153,7 @@ VERDICTS = Table(
                v.completion_tokens, v.cost_usd, v.recorded_at, v.latency_s
         FROM replies r
         JOIN run_judges j USING (run_id)
+        -- As current_verdicts, which would look at all verdicts for each part of an export.
         JOIN (SELECT * FROM verdicts WHERE dialogue_key {_SOME}
               QUALIFY row_number() OVER (
                   PARTITION BY judge_key, request_hash, dialogue_key

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from safemt_client.results.reader import Reader
-from safemt_client.viewer.queries import Queries
+from safemt_client.viewer.queries import Queries, any_of
 
 __all__ = ["CUT", "Conversation", "Message", "Turn", "load"]
 
@@ -32,17 +32,15 @@ class Turn:
 
     number: int
     reply: Row
+    """The attempt that counts, as the view current_turns has it."""
+    model: Row
+    """The attempt that the model answered: of a moderated turn another one than the reply's own."""
     attempts: list[Row]
     model_attempts: list[Row] = field(default_factory=list)
     """Of a moderated turn: attempts at the request that the model was asked."""
     verdicts: list[Row] = field(default_factory=list)
     people: list[Row] = field(default_factory=list)
     assessments: list[Row] = field(default_factory=list)
-
-    @property
-    def model(self) -> Row:
-        """The attempt that the model answered: of a moderated turn another one than the reply's own."""
-        return _best(self.model_attempts) if self.model_attempts else self.reply
 
 
 @dataclass(slots=True)
@@ -126,15 +124,19 @@ def _turns(reader: Reader, run_id: str, dialogue_key: str, steps: list[Row]) -> 
         if attempt["model_request_hash"]
     }
     by_hash |= _attempts(reader, sorted(model - set(by_hash))) if model - set(by_hash) else {}
+    current = {
+        row["request_hash"]: row
+        for row in _rows(
+            reader, f"SELECT * FROM current_turns WHERE request_hash {any_of(by_hash)}", list(by_hash)
+        )
+    }
     verdicts = _rows(
         reader,
-        """SELECT j.name AS judge, j.identity, v.* FROM verdicts v
-           JOIN run_judges j ON j.run_id = ? AND j.judge_key = v.judge_key
-           WHERE v.request_hash IN (SELECT unnest(?::VARCHAR[])) AND v.dialogue_key = ?
-           QUALIFY row_number() OVER (PARTITION BY v.judge_key, v.request_hash
-               ORDER BY v.reason IS NOT DISTINCT FROM 'judge_error', v.recorded_at DESC) = 1
-           ORDER BY j.identity NOT LIKE 'panel/%', j.name""",
-        [run_id, list(by_hash), dialogue_key],
+        f"""SELECT j.name AS judge, j.identity, v.* FROM current_verdicts v
+            JOIN run_judges j ON j.run_id = ? AND j.judge_key = v.judge_key
+            WHERE v.request_hash {any_of(by_hash)} AND v.dialogue_key = ?
+            ORDER BY j.identity NOT LIKE 'panel/%', j.name""",
+        [run_id, *by_hash, dialogue_key],
     )
     people = _rows(
         reader,
@@ -144,33 +146,37 @@ def _turns(reader: Reader, run_id: str, dialogue_key: str, steps: list[Row]) -> 
            GROUP BY ALL ORDER BY annotator""",
         [list(by_hash), dialogue_key],
     )
+    shown = [
+        row["assessment_hash"]
+        for row in _rows(
+            reader,
+            f"SELECT DISTINCT assessment_hash FROM moderations WHERE request_hash {any_of(hashes)}",
+            hashes,
+        )
+    ]
     assessments = _rows(
         reader,
-        """SELECT m.name AS moderator, m.guard, m.identity, m.licence, w.request_hash, w.stage, w.turn,
+        f"""SELECT m.name AS moderator, m.guard, m.identity, m.licence, w.request_hash, w.stage, w.turn,
                   w.action, w.policy, w.waited_s, a.verdict, a.intent, a.categories, a.scenarios,
                   a.confidence, a.refusal, a.raw, a.error, a.latency_s, a.cost_usd
            FROM (SELECT * FROM moderations WHERE request_hash IN (SELECT unnest(?::VARCHAR[]))
                  QUALIFY row_number() OVER (PARTITION BY request_hash, moderator_key, stage, turn
                                             ORDER BY recorded_at DESC) = 1) w
            JOIN run_moderators m ON m.run_id = ? AND m.moderator_key = w.moderator_key
-           LEFT JOIN (SELECT * FROM assessments
-                      WHERE assessment_hash IN (SELECT assessment_hash FROM moderations
-                                                WHERE request_hash IN (SELECT unnest(?::VARCHAR[])))
-                      QUALIFY row_number() OVER (
-                          PARTITION BY assessment_hash ORDER BY verdict = 'error', recorded_at) = 1) a
+           LEFT JOIN (SELECT * FROM current_assessments WHERE assessment_hash {any_of(shown)}) a
                   ON a.assessment_hash = w.assessment_hash
            ORDER BY w.turn, w.stage""",
-        [hashes, run_id, hashes],
+        [hashes, run_id, *shown],
     )
     found = []
     for step in steps:
         attempts = by_hash.get(step["request_hash"], [])
         if not attempts:
             continue
-        reply = _best(attempts)
-        turn = Turn(step["turn"], reply, attempts)
+        reply = current[step["request_hash"]]
         model_hash = reply["model_request_hash"]
-        if model_hash and model_hash != step["request_hash"]:
+        turn = Turn(step["turn"], reply, current.get(model_hash, reply), attempts)
+        if model_hash != step["request_hash"]:
             turn.model_attempts = by_hash.get(model_hash, [])
         judged = model_hash if reply["intervention"] in ("none", "passed") else step["request_hash"]
         turn.verdicts = [row for row in verdicts if row["request_hash"] == judged]
@@ -189,12 +195,6 @@ def _attempts(reader: Reader, hashes: list[str]) -> dict[str, list[Row]]:
     ):
         found.setdefault(row["request_hash"], []).append(row)
     return found
-
-
-def _best(attempts: list[Row]) -> Row:
-    """What the views take: the first observation, or else the latest error."""
-    observed = [row for row in attempts if not row["outcome"].startswith("error_")]
-    return observed[0] if observed else attempts[-1]
 
 
 def _rows(reader: Reader, sql: str, values: list[Any]) -> list[Row]:

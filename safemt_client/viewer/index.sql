@@ -14,15 +14,12 @@ WITH judges AS (
     FROM (SELECT request_hash, dialogue_key, annotator, arg_max(label, recorded_at) AS label
           FROM human_labels GROUP BY ALL)
     GROUP BY ALL
-), best AS (
-    SELECT request_hash, cost_usd, latency_s, started_at, model_request_hash FROM turns
-    QUALIFY row_number() OVER (PARTITION BY request_hash ORDER BY outcome LIKE 'error_%', started_at) = 1
 ), spent AS (
     -- Of a moderated turn the model's own request counts, whichever target or run paid for it.
     SELECT s.run_id, s.target_key, s.dialogue_key, sum(coalesce(m.cost_usd, b.cost_usd)) AS cost_usd,
            sum(coalesce(m.latency_s, b.latency_s)) AS latency_s, max(b.started_at) AS last_asked
     FROM (SELECT DISTINCT run_id, target_key, dialogue_key, request_hash FROM steps) s
-    JOIN best b USING (request_hash) LEFT JOIN best m ON m.request_hash = b.model_request_hash
+    JOIN current_turns b USING (request_hash) LEFT JOIN current_turns m ON m.request_hash = b.model_request_hash
     GROUP BY ALL
 ), alone AS (
     SELECT t.run_id, t.target_key, any_value(b.target_key) AS base_key

@@ -19,7 +19,6 @@ import pytest
 
 from safemt_client.__main__ import main
 from safemt_client.results.migrations import MIGRATIONS
-from safemt_client.results.store import Store
 from safemt_client.viewer.conversation import load
 from safemt_client.viewer.filters import Filters
 from safemt_client.viewer.queries import Queries
@@ -177,7 +176,6 @@ def test_commands_read_what_was_moderated(
 
 
 def test_the_viewer_shows_what_was_moderated(moderated: Path) -> None:
-    Store.open(moderated).close()  # The viewer shows stores of the present schema only.
     snapshot = Snapshot(moderated)
     try:
         snapshot.refresh(wait=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+import duckdb
 import httpx
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +23,7 @@ from safemt_client.results.reader import open_reader
 from safemt_client.results.rows import HumanLabelRow
 from safemt_client.results.store import Store
 from safemt_client.viewer import serve, server
+from safemt_client.viewer.conversation import load
 from safemt_client.viewer.filters import Filters
 from safemt_client.viewer.queries import Queries
 from safemt_client.viewer.serve import Viewer, open_viewer
@@ -173,6 +175,45 @@ def test_what_judges_people_and_guards_changed(demo: Path) -> None:
     # One person said unsafe of a reply that a judge called safe; guards that let it pass share it.
     assert count(disagree="people", judge=judges["demo-judge"]) + count(disagree="people") >= 1
     snapshot.close()
+
+
+def test_of_attempts_that_all_failed_the_latest_counts_as_in_the_views(demo: Path, tmp_path: Path) -> None:
+    path = tmp_path / "failed.duckdb"
+    shutil.copy(demo, path)
+    with duckdb.connect(str(path)) as store:
+        [(request, model, assessment)] = store.execute(
+            "SELECT request_hash, model_request_hash, assessment_hash FROM turns JOIN moderations "
+            "USING (request_hash) WHERE intervention = 'policy' AND stage = 'input' LIMIT 1"
+        ).fetchall()
+        attempts = f"FROM turns WHERE request_hash IN ('{request}', '{model}')"
+        store.execute(f"CREATE TEMP TABLE t AS SELECT * {attempts}")
+        store.execute(
+            f"CREATE TEMP TABLE a AS SELECT * FROM assessments WHERE assessment_hash = '{assessment}'"
+        )
+        store.execute(f"DELETE {attempts}")
+        store.execute(f"DELETE FROM assessments WHERE assessment_hash = '{assessment}'")
+        for n in (2, 3, 1):
+            store.execute(
+                f"""INSERT INTO turns SELECT * REPLACE ('error_transient' AS outcome, 'e{n}' AS error,
+                    started_at + INTERVAL {n} SECOND AS started_at, {n} AS latency_s, {n} AS cost_usd) FROM t"""
+            )
+            store.execute(
+                f"""INSERT INTO assessments SELECT * REPLACE ('error' AS verdict, 'e{n}' AS error,
+                    recorded_at + INTERVAL {n} SECOND AS recorded_at) FROM a"""
+            )
+    snapshot = Snapshot(path)
+    snapshot.refresh(wait=True)
+    queries = Queries(snapshot)
+    with open_reader(path) as reader:
+        assert reader.query("SELECT error FROM replies WHERE request_hash = ?", [request]).rows == [("e3",)]
+        found = reader.query("SELECT DISTINCT error FROM assessed WHERE request_hash = ?", [request]).rows
+        assert found == [("e3",)]
+    rows = queries.local("SELECT * FROM conversation_index WHERE request_hash = ? AND decides", [request])
+    assert [(row["latency_s"], row["cost_usd"]) for row in rows] == [(3, 3)]
+    shown = load(queries, *(rows[0][key] for key in ("run_id", "target_key", "dialogue_key")))
+    snapshot.close()
+    assert (shown.last.reply["error"], shown.last.model["error"]) == ("e3", "e3")
+    assert {row["error"] for row in shown.last.assessments} == {"e3"}
 
 
 def test_pages_do_not_overlap(demo: Path) -> None:
