@@ -14,10 +14,9 @@ from safemt_client.judges.llm import LLMJudge, Subject, Verdict, add_usage
 from safemt_client.judges.rubric import Rubric
 from safemt_client.providers.types import Observer, Outcome, Provider, Usage
 
-__all__ = ["CONFIDENT", "PANELS", "Judge", "Panel", "PanelMode"]
+__all__ = ["CONFIDENT", "Judge", "Panel", "PanelMode"]
 
 PanelMode = Literal["majority", "unanimous", "chain"]
-PANELS: tuple[PanelMode, ...] = ("majority", "unanimous", "chain")
 
 CONFIDENT = 0.8
 """Below this probability of its label, a judge of a chain hands the reply on."""

@@ -10,7 +10,6 @@ from typing import Any
 
 from safemt_client.datasets.files import is_utf8, shown
 from safemt_client.datasets.model import Dialogue, Oddity, ScriptedMessage
-from safemt_client.datasets.taxonomy import sources
 from safemt_client.providers.errors import InputError
 
 __all__ = ["read_record"]
@@ -28,6 +27,8 @@ _KNOWN = {
     "image",
 }
 _MAX_LITERAL = 1_000_000
+_SOURCES = {"mllm", "mm", "jbv", "beaver", "guard"}
+"""The prefixes of SafeMT's ids, SOURCE_SCENARIO_N, that name where a query comes from."""
 
 
 def read_record(record: Any, where: str, oddities: list[Oddity]) -> Dialogue:
@@ -68,7 +69,7 @@ def read_record(record: Any, where: str, oddities: list[Oddity]) -> Dialogue:
         item_id=item,
         messages=tuple(messages),
         scenario=_text(record, "scenario", where),
-        source=_text(record, "source", where) or (prefix if prefix in sources() else None),
+        source=_text(record, "source", where) or (prefix if prefix in _SOURCES else None),
         method=_text(record, "method", where),
         question=_text(record, "question", where),
         benign=benign,
