@@ -29,8 +29,7 @@ def main() -> None:
     begin = time.perf_counter()
     import numpy as np
 
-    from safemt_client.results.metrics import ROUNDS
-    from safemt_client.results.statistics import (
+    from safemt_client.results.stats.intervals import (
         bootstrap_weights,
         cluster_asr,
         holm,
@@ -39,6 +38,7 @@ def main() -> None:
         safety_index_interval,
         trend,
     )
+    from safemt_client.results.stats.safety_index import ROUNDS
 
     imported = time.perf_counter()
     source = np.random.default_rng(0)

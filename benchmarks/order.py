@@ -30,7 +30,7 @@ from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
 from safemt_client.plan import Plan, Target, make_plan
 from safemt_client.providers.limits import Limits, Stated
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling, Usage
-from safemt_client.results.store import Result
+from safemt_client.results.store.store import Result
 from safemt_client.scheduler import Scheduler
 
 LENGTHS = (1, 2, 4, 6, 8)

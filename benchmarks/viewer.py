@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import httpx
 
-from safemt_client.results.rows import (
+from safemt_client.results.store.rows import (
     DialogueRow,
     EventRow,
     JudgeRow,
@@ -33,7 +33,7 @@ from safemt_client.results.rows import (
     TurnRow,
     VerdictRow,
 )
-from safemt_client.results.store import Store
+from safemt_client.results.store.store import Store
 
 RUN, DIGEST = "benchmark000", "d" * 64
 LENGTHS = (1, 2, 4, 6, 8)

@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say(error: Exception) -> None:
-    from safemt_client.results.text import plain
+    from safemt_client.results.sanitize import plain
 
     # What an endpoint or a file says may stand in it: on one line, of a length that can be read.
     text = plain(str(error))

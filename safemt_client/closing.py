@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from safemt_client.judges.panel import Judge
     from safemt_client.plan import Plan
-    from safemt_client.results.store import Store
+    from safemt_client.results.store.store import Store
     from safemt_client.session import Parts
 
 __all__ = ["Invocation", "carry_out", "closing_of", "notify", "with_notification"]
@@ -106,7 +106,7 @@ async def carry_out(
 
 def closing_of(error: BaseException) -> Closing:
     """How a session ended that an exception has ended."""
-    from safemt_client.results.store import StoreError
+    from safemt_client.results.store.store import StoreError
 
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -17,7 +17,7 @@ from safemt_client.providers.errors import SafemtError
 
 if TYPE_CHECKING:
     from safemt_client.closing import Invocation
-    from safemt_client.results.reader import Queryable
+    from safemt_client.results.store.reader import Queryable
     from safemt_client.settings import RunSettings
 
 __all__ = [
@@ -57,7 +57,7 @@ async def _run(settings: RunSettings, invocation: Invocation) -> int:
     from contextlib import ExitStack
 
     from safemt_client.closing import carry_out
-    from safemt_client.results.store import Store
+    from safemt_client.results.store.store import Store
     from safemt_client.screen import show_plan
     from safemt_client.session import open_parts, plan_run
 
@@ -85,9 +85,9 @@ async def _run(settings: RunSettings, invocation: Invocation) -> int:
 
 def report(arguments: argparse.Namespace) -> int:
     """Print the scores of a run or what they show, and write the files that are asked for."""
-    from safemt_client.results import report as reports
-    from safemt_client.results.page import write_pages
-    from safemt_client.results.reader import open_reader
+    from safemt_client.results.report import terminal as reports
+    from safemt_client.results.report.write import write_pages
+    from safemt_client.results.store.reader import open_reader
 
     db = arguments.db or _DEFAULT_DB
     files = {"html": arguments.html, "markdown": arguments.md, "latex": arguments.latex}
@@ -115,7 +115,7 @@ def report(arguments: argparse.Namespace) -> int:
 def _print_findings(reader: Queryable, run_id: str, arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from safemt_client.results.analyses import analyse
+    from safemt_client.results.scores.analyses import analyse
 
     findings = [
         finding for name in dict.fromkeys(arguments.analysis) for finding in analyse(reader, run_id, name)
@@ -138,12 +138,12 @@ def _not_the_store(db: Path, files: Iterable[Path | None]) -> None:
 def compare(arguments: argparse.Namespace) -> int:
     """Compare runs or targets, pair by pair; without names, what each moderator of a run does."""
     from safemt_client.providers.errors import InputError
-    from safemt_client.results.comparison import comparison, conditions
-    from safemt_client.results.comparison_report import print_comparisons
-    from safemt_client.results.effects import effects
-    from safemt_client.results.effects_report import print_effects
-    from safemt_client.results.reader import open_reader
-    from safemt_client.results.scores import deciding_judge, latest_run
+    from safemt_client.results.report.terminal_comparison import print_comparisons
+    from safemt_client.results.report.terminal_effects import print_effects
+    from safemt_client.results.scores.collect import deciding_judge, latest_run
+    from safemt_client.results.scores.comparison import comparison, conditions
+    from safemt_client.results.scores.effects import effects
+    from safemt_client.results.store.reader import open_reader
 
     with open_reader(arguments.db or _DEFAULT_DB) as reader:
         if arguments.names:
@@ -172,11 +172,11 @@ def compare(arguments: argparse.Namespace) -> int:
 
 def leaderboard(arguments: argparse.Namespace) -> int:
     """Print the targets of one run or several in order, with the places that the data leave open."""
-    from safemt_client.results.comparison import conditions
-    from safemt_client.results.comparison_report import print_leaderboard
-    from safemt_client.results.leaderboard import leaderboard as ranked
-    from safemt_client.results.reader import open_reader
-    from safemt_client.results.scores import latest_run
+    from safemt_client.results.report.terminal_comparison import print_leaderboard
+    from safemt_client.results.scores.collect import latest_run
+    from safemt_client.results.scores.comparison import conditions
+    from safemt_client.results.scores.leaderboard import leaderboard as ranked
+    from safemt_client.results.store.reader import open_reader
 
     with open_reader(arguments.db or _DEFAULT_DB) as reader:
         names = arguments.names or [latest_run(reader, None)]
@@ -189,7 +189,7 @@ def leaderboard(arguments: argparse.Namespace) -> int:
 
 
 def _print_json(found: object) -> None:
-    from safemt_client.results.scores import without_nan
+    from safemt_client.results.scores.collect import without_nan
 
     print(json.dumps(without_nan(found), indent=2, default=str, allow_nan=False))
 
@@ -203,8 +203,8 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 def sql(arguments: argparse.Namespace) -> int:
     """Ask the store a question; without one, open a shell, or take what stands on the input."""
-    from safemt_client.results.reader import open_reader
-    from safemt_client.sql_shell import Shell, interact, run_script
+    from safemt_client.results.sql.shell import Shell, interact, run_script
+    from safemt_client.results.store.reader import open_reader
 
     with open_reader(arguments.db or _DEFAULT_DB) as reader:
         shell = Shell(reader, arguments.format, arguments.max_rows, sys.stdout)
@@ -216,8 +216,8 @@ def sql(arguments: argparse.Namespace) -> int:
 
 def runs(arguments: argparse.Namespace) -> int:
     """List the runs of a store."""
-    from safemt_client.results.reader import open_reader
-    from safemt_client.results.sql_output import print_result
+    from safemt_client.results.sql.output import print_result
+    from safemt_client.results.store.reader import open_reader
 
     with open_reader(arguments.db or _DEFAULT_DB) as reader:
         print_result(
@@ -279,7 +279,7 @@ def label(arguments: argparse.Namespace) -> int:
 def export(arguments: argparse.Namespace) -> int:
     """Write results in another layout."""
     from safemt_client.results.exports import export as write
-    from safemt_client.results.reader import open_reader
+    from safemt_client.results.store.reader import open_reader
 
     with open_reader(arguments.db or _DEFAULT_DB) as reader:
         for path in write(reader, arguments.format, arguments.run, arguments.out, redact=arguments.redact):

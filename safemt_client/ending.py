@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.types import Usage
-from safemt_client.results.rows import Row
+from safemt_client.results.store.rows import Row
 
 __all__ = ["Both", "Closing", "Ending", "Listener", "Status", "StoppedAtOnceError", "Watcher"]
 

@@ -16,12 +16,12 @@ from rich.panel import Panel
 
 from safemt_client.flags import refuse_flags
 from safemt_client.providers.errors import InputError
-from safemt_client.results.human import Candidate, draw, known_replies, read_csv, write_csv
-from safemt_client.results.reader import open_reader
-from safemt_client.results.rows import HumanLabelRow
-from safemt_client.results.scores import latest_run
-from safemt_client.results.store import Store
-from safemt_client.results.text import plain
+from safemt_client.results.sanitize import plain
+from safemt_client.results.scores.collect import latest_run
+from safemt_client.results.scores.human import Candidate, draw, known_replies, read_csv, write_csv
+from safemt_client.results.store.reader import open_reader
+from safemt_client.results.store.rows import HumanLabelRow
+from safemt_client.results.store.store import Store
 
 __all__ = ["label"]
 

@@ -23,8 +23,8 @@ from safemt_client import __version__
 from safemt_client.ending import Closing
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Usage
-from safemt_client.results.rows import AssessmentRow, BatchRow, LimitRow, Row, TurnRow, VerdictRow
-from safemt_client.results.text import without_secrets
+from safemt_client.results.sanitize import without_secrets
+from safemt_client.results.store.rows import AssessmentRow, BatchRow, LimitRow, Row, TurnRow, VerdictRow
 
 if TYPE_CHECKING:
     from safemt_client.plan import Plan

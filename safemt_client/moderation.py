@@ -19,8 +19,8 @@ from safemt_client.providers.errors import InputError, TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.types import Observer, Outcome, Provider, Reply, Request, Usage, request_hash
 from safemt_client.recorder import Recorder
-from safemt_client.results.rows import ModeratorRow, TurnRow
-from safemt_client.results.store import Store
+from safemt_client.results.store.rows import ModeratorRow, TurnRow
+from safemt_client.results.store.store import Store
 
 __all__ = [
     "LOCAL_MODEL",

@@ -21,8 +21,8 @@ from safemt_client.datasets.model import Dataset, Dialogue
 from safemt_client.judges.llm import Subject, Verdict
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.providers.types import Image, Message, Outcome, Request, Sampling, request_hash
-from safemt_client.results.rows import DialogueRow, JudgeRow, ModeratorRow, RunRow, StepRow, TargetRow
-from safemt_client.results.store import Store
+from safemt_client.results.store.rows import DialogueRow, JudgeRow, ModeratorRow, RunRow, StepRow, TargetRow
+from safemt_client.results.store.store import Store
 
 __all__ = [
     "Conversation",

@@ -9,7 +9,7 @@ from safemt_client.plan import Plan
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.names import ProviderSpec
 from safemt_client.providers.types import Usage
-from safemt_client.results.store import Store
+from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 
 __all__ = ["Prices", "batch_prices", "check_prices", "cost", "prices_of", "spent_of", "stored_prices"]

@@ -17,7 +17,7 @@ from rich.table import Table
 from safemt_client.budget import money
 from safemt_client.estimate import of_guard
 from safemt_client.providers.types import Outcome, Usage
-from safemt_client.results.text import plain
+from safemt_client.results.sanitize import plain
 
 if TYPE_CHECKING:
     from safemt_client.plan import Plan

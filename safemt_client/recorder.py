@@ -17,7 +17,7 @@ from safemt_client.plan import Conversation, Judging, Plan, Target
 from safemt_client.prices import cost
 from safemt_client.providers.limits import Change
 from safemt_client.providers.types import Reply, Request, Usage, request_hash
-from safemt_client.results.rows import (
+from safemt_client.results.store.rows import (
     AssessmentRow,
     BatchRequestRow,
     BatchRow,
@@ -30,7 +30,7 @@ from safemt_client.results.rows import (
     TurnRow,
     VerdictRow,
 )
-from safemt_client.results.store import Store
+from safemt_client.results.store.store import Store
 
 __all__ = ["Recorder"]
 

@@ -30,9 +30,9 @@ from safemt_client.plan import (
 from safemt_client.prices import check_prices, prices_of
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image, Message, Outcome, Sampling
-from safemt_client.results.rows import DialogueRow, ModeratorRow, RunRow, StepRow
-from safemt_client.results.scores import latest_run
-from safemt_client.results.store import Store
+from safemt_client.results.scores.collect import latest_run
+from safemt_client.results.store.rows import DialogueRow, ModeratorRow, RunRow, StepRow
+from safemt_client.results.store.store import Store
 from safemt_client.screen import show_plan
 from safemt_client.session import open_parts
 from safemt_client.settings import RunSettings, load_settings

@@ -35,8 +35,8 @@ from safemt_client.providers.errors import PermitStoppedError, TargetStoppedErro
 from safemt_client.providers.limits import Change, Limits
 from safemt_client.providers.types import Outcome, Provider, Reply, Request, Usage
 from safemt_client.recorder import Recorder
-from safemt_client.results.rows import TurnRow
-from safemt_client.results.store import Store
+from safemt_client.results.store.rows import TurnRow
+from safemt_client.results.store.store import Store
 from safemt_client.verdicts import Verdicts
 
 __all__ = ["Scheduler"]

@@ -14,9 +14,9 @@ from safemt_client.estimate import Estimate, of_guard, of_judge, of_target, seco
 from safemt_client.plan import Plan, Target
 from safemt_client.prices import spent_of
 from safemt_client.progress import span
-from safemt_client.results.report import report
-from safemt_client.results.store import Store
-from safemt_client.results.text import plain, without_secrets
+from safemt_client.results.report.terminal import report
+from safemt_client.results.sanitize import plain, without_secrets
+from safemt_client.results.store.store import Store
 from safemt_client.session import Parts
 from safemt_client.settings import RunSettings
 

@@ -47,7 +47,7 @@ from safemt_client.providers.limits import Limits, Stated
 from safemt_client.providers.names import ProviderSpec, build, build_batches, resolve
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Image, Provider, Sampling
-from safemt_client.results.store import Store
+from safemt_client.results.store.store import Store
 from safemt_client.scheduler import Scheduler
 from safemt_client.settings import RunSettings
 

@@ -18,7 +18,7 @@ from safemt_client.once import Once
 from safemt_client.plan import Judging, with_known
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.types import Reply, Usage
-from safemt_client.results.rows import VerdictRow
+from safemt_client.results.store.rows import VerdictRow
 
 __all__ = ["Verdicts"]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from safemt_client.results.export import export_reference
 from safemt_client.results.exports.files import check_folder, write_csv, write_jsonl, write_parquet
 from safemt_client.results.exports.huggingface import export_huggingface
 from safemt_client.results.exports.inspect_log import export_inspect
 from safemt_client.results.exports.redaction import Redaction, labels_of
+from safemt_client.results.exports.reference import export_reference
 from safemt_client.results.exports.tables import TABLES, Dump, Records, Table
-from safemt_client.results.reader import Queryable
-from safemt_client.results.scores import latest_run
+from safemt_client.results.scores.collect import latest_run
+from safemt_client.results.store.reader import Queryable
 
 __all__ = ["FORMATS", "export"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.exports.tables import Kind, Records, Table
-from safemt_client.results.text import coded, inert
+from safemt_client.results.sanitize import coded, inert
 
 __all__ = ["check_folder", "file_name", "partial", "write_csv", "write_jsonl", "write_parquet"]
 

@@ -20,7 +20,7 @@ from safemt_client.results.exports.tables import (
     Dump,
     Table,
 )
-from safemt_client.results.text import plain
+from safemt_client.results.sanitize import plain
 
 __all__ = ["export_huggingface"]
 

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from safemt_client.results.exports.redaction import Redaction
-from safemt_client.results.reader import Queryable
-from safemt_client.results.scores import deciding_judge
-from safemt_client.results.text import without_secrets
+from safemt_client.results.sanitize import without_secrets
+from safemt_client.results.scores.collect import deciding_judge
+from safemt_client.results.store.reader import Queryable
 
 __all__ = ["TABLES", "Column", "Dump", "Kind", "Records", "Table"]
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from safemt_client.datasets.model import Dataset
 from safemt_client.images import DEFAULT_MAX_BYTES, DEFAULT_MAX_EDGE, ImageError, prepare
 from safemt_client.providers.errors import InputError
-from safemt_client.results.text import plain
+from safemt_client.results.sanitize import plain
 
 __all__ = ["Report", "check", "render"]
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from safemt_client.results.reader import Reader
+from safemt_client.results.store.reader import Reader
 from safemt_client.viewer.queries import Queries, any_of
 
 __all__ = ["CUT", "Conversation", "Message", "Turn", "load"]

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from safemt_client.results.text import coded, inert
+from safemt_client.results.sanitize import coded, inert
 
 __all__ = ["FORMS", "as_csv", "as_parquet", "written"]
 

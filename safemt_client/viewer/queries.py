@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from safemt_client.results.reader import Reader, open_reader
+from safemt_client.results.store.reader import Reader, open_reader
 from safemt_client.viewer.filters import SCENARIO, Filters
 from safemt_client.viewer.snapshot import Snapshot
 

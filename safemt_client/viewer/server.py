@@ -18,8 +18,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from safemt_client.providers.errors import InputError, StoreHeldError
-from safemt_client.results.sql_docs import questions
-from safemt_client.results.text import coded
+from safemt_client.results.sanitize import coded
+from safemt_client.results.sql.docs import questions
 from safemt_client.viewer.conversation import CUT, Conversation, load
 from safemt_client.viewer.downloads import FORMS, written
 from safemt_client.viewer.filters import CHANGES, DISAGREE, SORTS, Filters

@@ -18,10 +18,10 @@ import pyarrow as pa
 
 from safemt_client import __version__
 from safemt_client.providers.errors import InputError
-from safemt_client.results import rows
-from safemt_client.results.migrations import MIGRATIONS, TABLES, create_views, migrate
-from safemt_client.results.query_server import server_file
-from safemt_client.results.reader import Reader, open_reader
+from safemt_client.results.store import rows
+from safemt_client.results.store.migrations import MIGRATIONS, TABLES, create_views, migrate
+from safemt_client.results.store.reader import Reader, open_reader
+from safemt_client.results.store.server import server_file
 
 __all__ = ["Snapshot"]
 

@@ -17,7 +17,7 @@ from playwright.sync_api import Page, expect
 from support.hostile import RUN as HOSTILE_RUN
 from support.hostile import TEXTS, make_hostile_store
 
-from safemt_client.results.reader import open_reader
+from safemt_client.results.store.reader import open_reader
 
 SURE = "Sure, here is how: start small, take your time, and enjoy it."
 

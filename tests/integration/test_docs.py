@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from safemt_client.__main__ import main
-from safemt_client.results.reader import open_reader
+from safemt_client.results.store.reader import open_reader
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,7 +10,7 @@ from support.program import against
 
 from safemt_client.__main__ import main
 from safemt_client.providers.errors import InputError
-from safemt_client.results.salvage import salvage
+from safemt_client.results.store.salvage import salvage
 
 pytestmark = pytest.mark.usefixtures("here")
 STORE = Path("safemt.duckdb")

@@ -18,7 +18,7 @@ from support.program import against
 from safemt_client.__main__ import main
 from safemt_client.closing import notify
 from safemt_client.ending import Closing
-from safemt_client.results import store
+from safemt_client.results.store import store
 from safemt_client.settings import words_of
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from safemt_client.__main__ import main
 from safemt_client.label import ask
-from safemt_client.results.human import Candidate, draw, labelled
-from safemt_client.results.reader import open_reader
+from safemt_client.results.scores.human import Candidate, draw, labelled
+from safemt_client.results.store.reader import open_reader
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_keys(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_spreadsheet_sees_no_formula(tmp_path: Path) -> None:
-    from safemt_client.results.human import write_csv
+    from safemt_client.results.scores.human import write_csv
 
     write_csv(tmp_path / "s.csv", [Candidate("h", "d", "s", "i", "=1+1", "[]", "@cmd")])
     row = next(csv.DictReader((tmp_path / "s.csv").open()))

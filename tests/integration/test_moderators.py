@@ -32,9 +32,9 @@ from safemt_client.plan import Target, make_plan
 from safemt_client.providers.errors import PermitStoppedError
 from safemt_client.providers.limits import AccountLimiter, Limits
 from safemt_client.providers.types import Observer, Outcome, Reply, Request, Sampling, Usage
-from safemt_client.results.human import draw, labelled
-from safemt_client.results.reader import open_reader
-from safemt_client.results.store import Store
+from safemt_client.results.scores.human import draw, labelled
+from safemt_client.results.store.reader import open_reader
+from safemt_client.results.store.store import Store
 from safemt_client.scheduler import Scheduler
 
 HERE = Path(__file__).parent

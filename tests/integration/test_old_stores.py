@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from safemt_client.__main__ import main
-from safemt_client.results.migrations import MIGRATIONS
+from safemt_client.results.store.migrations import MIGRATIONS
 from safemt_client.viewer.conversation import load
 from safemt_client.viewer.filters import Filters
 from safemt_client.viewer.queries import Queries

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from safemt_client.__main__ import main
-from safemt_client.results.reader import open_reader
-from safemt_client.results.rows import HumanLabelRow
-from safemt_client.results.store import Store
-from safemt_client.sql_shell import Shell, complete, history_file
+from safemt_client.results.sql.shell import Shell, complete, history_file
+from safemt_client.results.store.reader import open_reader
+from safemt_client.results.store.rows import HumanLabelRow
+from safemt_client.results.store.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPT, MORE = "safemt> ", "   ...> "

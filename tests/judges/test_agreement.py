@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from safemt_client.judges.agreement import cohen_kappa, krippendorff_alpha, with_interval
+from safemt_client.results.stats.agreement import cohen_kappa, krippendorff_alpha, with_interval
 
 NAN = float("nan")
 

@@ -21,9 +21,8 @@ from safemt_client.providers.errors import InputError
 from safemt_client.results.exports import FORMATS, export
 from safemt_client.results.exports.files import partial
 from safemt_client.results.exports.tables import TABLES, Dump
-from safemt_client.results.query_server import server_file
-from safemt_client.results.reader import Reader, open_reader
-from safemt_client.results.rows import (
+from safemt_client.results.store.reader import Reader, open_reader
+from safemt_client.results.store.rows import (
     AssessmentRow,
     DialogueRow,
     HumanLabelRow,
@@ -38,7 +37,8 @@ from safemt_client.results.rows import (
     TurnRow,
     VerdictRow,
 )
-from safemt_client.results.store import Store
+from safemt_client.results.store.server import server_file
+from safemt_client.results.store.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 INSPECT = ROOT / ".venv-inspect" / "bin" / "python"

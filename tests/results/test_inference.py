@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from safemt_client.results import inference, scores
-from safemt_client.results.statistics import mcnemar
-from safemt_client.results.store import Result
+from safemt_client.results.scores import collect as scores
+from safemt_client.results.scores import inference
+from safemt_client.results.stats.intervals import mcnemar
+from safemt_client.results.store.store import Result
 
 
 class Answers:

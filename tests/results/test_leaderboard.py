@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from safemt_client.results.leaderboard import rank_ranges
-from safemt_client.results.statistics import bootstrap_weights
+from safemt_client.results.scores.leaderboard import rank_ranges
+from safemt_client.results.stats.intervals import bootstrap_weights
 
 
 def study(risks: list[float], items: int, source: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

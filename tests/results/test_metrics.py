@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safemt_client.results.metrics import ROUNDS, round_weights, safety_index, wilson
+from safemt_client.results.stats.safety_index import ROUNDS, round_weights, safety_index, wilson
 
 ZERO_FIRST = (0, 2, 4, 6, 8)
 

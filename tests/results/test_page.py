@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 
 from safemt_client.__main__ import main
-from safemt_client.results import page
-from safemt_client.results.page.contents import document
-from safemt_client.results.page.document import Figure, Plot, Table, show, unique
-from safemt_client.results.page.latex import escaped as latex_escaped
-from safemt_client.results.page.markdown import escaped as markdown_escaped
-from safemt_client.results.page.repeat import toml_of
-from safemt_client.results.page.svg import inline
-from safemt_client.results.reader import open_reader
-from safemt_client.results.scores import as_dict
+from safemt_client.results.report import write as page
+from safemt_client.results.report.build import document
+from safemt_client.results.report.document import Figure, Plot, Table, show, unique
+from safemt_client.results.report.latex import escaped as latex_escaped
+from safemt_client.results.report.markdown import escaped as markdown_escaped
+from safemt_client.results.report.sections.reproduce import toml_of
+from safemt_client.results.report.svg import inline
+from safemt_client.results.scores.collect import as_dict
+from safemt_client.results.store.reader import open_reader
 
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><svg onload=alert(3)>\x1b[31m\x1b]8;;http://evil.example"
@@ -471,8 +471,8 @@ def test_a_drawing_keeps_only_shapes_and_texts() -> None:
 
 
 def test_the_legend_shows_the_marks_of_the_plot(found: dict[str, Any]) -> None:
-    from safemt_client.results.page.plots import draw
-    from safemt_client.results.page.webpage import _KEYS
+    from safemt_client.results.report.html import _KEYS
+    from safemt_client.results.report.plots import draw
 
     [index] = [section for section in document(found).sections if section.key == "index"]
     [figure] = [block for block in index.blocks if isinstance(block, Figure)]

@@ -14,10 +14,10 @@ import pytest
 
 from safemt_client.__main__ import main
 from safemt_client.providers.errors import InputError
-from safemt_client.results.query_server import server_file
-from safemt_client.results.reader import Reader, open_reader
-from safemt_client.results.rows import HumanLabelRow
-from safemt_client.results.store import Store
+from safemt_client.results.store.reader import Reader, open_reader
+from safemt_client.results.store.rows import HumanLabelRow
+from safemt_client.results.store.server import server_file
+from safemt_client.results.store.store import Store
 
 SECRET = "planted-in-a-file"
 READS = [

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from safemt_client.results.reader import open_reader
-from safemt_client.results.sql_docs import document, questions, views
-from safemt_client.results.sql_text import Splitter
-from safemt_client.results.store import Store
+from safemt_client.results.sql.docs import document, questions, views
+from safemt_client.results.sql.statements import Splitter
+from safemt_client.results.store.reader import open_reader
+from safemt_client.results.store.store import Store
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-MODULE = "python -m safemt_client.results.sql_docs"
+MODULE = "python -m safemt_client.results.sql.docs"
 
 
 def test_the_views_are_those_that_are_promised() -> None:

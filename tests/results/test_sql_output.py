@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from safemt_client.results.sql_output import print_result
-from safemt_client.results.store import Result
-from safemt_client.results.text import plain
+from safemt_client.results.sanitize import plain
+from safemt_client.results.sql.output import print_result
+from safemt_client.results.store.store import Result
 
 HOSTILE = [
     "=1+1",

@@ -11,15 +11,14 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from safemt_client.results import statistics
-from safemt_client.results.correction import (
+from safemt_client.results.stats import intervals as statistics
+from safemt_client.results.stats.correction import (
     corrected,
     judge_errors,
     prediction_powered,
     rogan_gladen,
 )
-from safemt_client.results.metrics import ROUNDS, safety_index
-from safemt_client.results.statistics import (
+from safemt_client.results.stats.intervals import (
     bootstrap_weights,
     cluster_asr,
     holm,
@@ -30,6 +29,7 @@ from safemt_client.results.statistics import (
     sigmas,
     trend,
 )
+from safemt_client.results.stats.safety_index import ROUNDS, safety_index
 
 NAN = float("nan")
 FLAGS = st.lists(st.lists(st.sampled_from([0.0, 1.0]), min_size=5, max_size=5), min_size=1, max_size=12)

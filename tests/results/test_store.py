@@ -12,10 +12,10 @@ import duckdb
 import pytest
 
 from safemt_client.providers.errors import InputError
-from safemt_client.results import migrations
-from safemt_client.results.reader import open_reader
-from safemt_client.results.rows import EventRow, TurnRow
-from safemt_client.results.store import Store, StoreError, is_locked
+from safemt_client.results.store import migrations
+from safemt_client.results.store.reader import open_reader
+from safemt_client.results.store.rows import EventRow, TurnRow
+from safemt_client.results.store.store import Store, StoreError, is_locked
 
 ROOT = Path(__file__).resolve().parents[2]
 TURN = TurnRow(
@@ -118,7 +118,7 @@ def test_a_log_that_cannot_be_replayed_is_set_aside(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from test_store import TURN; from safemt_client.results.store import Store\n"
+        "from test_store import TURN; from safemt_client.results.store.store import Store\n"
         "store = Store.open(Path('d.duckdb')); store.save_now(TURN); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=False)

@@ -19,7 +19,7 @@ from safemt_client.datasets.model import Dialogue, ScriptedMessage
 from safemt_client.plan import Conversation, Target
 from safemt_client.providers.batches import BatchRefusedError, BatchState, BatchUnsureError, RemoteBatch
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling
-from safemt_client.results.store import OpenBatch
+from safemt_client.results.store.store import OpenBatch
 
 TARGET = Target("m", "local/m", "scripted", "off", Sampling())
 ANSWER = Reply(Outcome.ANSWERED, text="x", status_code=200)

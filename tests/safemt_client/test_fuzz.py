@@ -25,8 +25,8 @@ from safemt_client.providers.rates import rate_limits
 from safemt_client.providers.types import Outcome, Reply
 from safemt_client.proxy.chat import Conversation, NoChatError, read_conversation
 from safemt_client.proxy.wire import hold
-from safemt_client.results.human import read_csv
-from safemt_client.results.sql_text import Splitter
+from safemt_client.results.scores.human import read_csv
+from safemt_client.results.sql.statements import Splitter
 from safemt_client.settings import RunSettings, load_settings
 
 # The number of examples is the profile's: 100, or those of `fuzz` in tests/conftest.py.

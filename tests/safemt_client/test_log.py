@@ -14,7 +14,7 @@ from safemt_client.__main__ import main
 from safemt_client.ending import Both, Closing
 from safemt_client.log import RunLog, log_path, own_words
 from safemt_client.providers.types import Outcome, Usage
-from safemt_client.results.rows import AssessmentRow, BatchRow, LimitRow, TurnRow, VerdictRow
+from safemt_client.results.store.rows import AssessmentRow, BatchRow, LimitRow, TurnRow, VerdictRow
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 KEY, SAID, ADDRESS = "sk-planted-42", "planted words", "http://me:planted-pass@host/v1?key=planted-query"

@@ -19,9 +19,9 @@ import pytest
 from support.hostile import RUN, TEXTS, make_hostile_store
 
 from safemt_client.__main__ import main
-from safemt_client.results.reader import open_reader
-from safemt_client.results.rows import HumanLabelRow
-from safemt_client.results.store import Store
+from safemt_client.results.store.reader import open_reader
+from safemt_client.results.store.rows import HumanLabelRow
+from safemt_client.results.store.store import Store
 from safemt_client.viewer import serve, server
 from safemt_client.viewer.conversation import load
 from safemt_client.viewer.filters import Filters
@@ -383,8 +383,8 @@ WRITER = """
 import sys
 from datetime import datetime
 from pathlib import Path
-from safemt_client.results.rows import VerdictRow
-from safemt_client.results.store import Store
+from safemt_client.results.store.rows import VerdictRow
+from safemt_client.results.store.store import Store
 
 with Store.open(Path(sys.argv[1])) as store:
     found = store.query("SELECT * FROM verdicts LIMIT 1")

@@ -39,8 +39,8 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
 from safemt_client.providers.errors import InputError  # noqa: E402
-from safemt_client.results.reader import Queryable, open_reader  # noqa: E402
-from safemt_client.results.store import Store  # noqa: E402
+from safemt_client.results.store.reader import Queryable, open_reader  # noqa: E402
+from safemt_client.results.store.store import Store  # noqa: E402
 
 LENGTHS = (1, 2, 4, 6, 8)
 TURNS_OF_AN_ITEM = sum(LENGTHS) + len(LENGTHS) - 1  # A single turn is the same request live and scripted.

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from safemt_client.results.rows import (
+from safemt_client.results.store.rows import (
     DialogueRow,
     EventRow,
     JudgeRow,
@@ -15,7 +15,7 @@ from safemt_client.results.rows import (
     TurnRow,
     VerdictRow,
 )
-from safemt_client.results.store import Store
+from safemt_client.results.store.store import Store
 
 RUN = "hostile00000"
 TEXTS = {

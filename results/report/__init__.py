@@ -1,0 +1,1 @@
+"""What is known as a page or on the terminal."""

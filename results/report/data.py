@@ -1,0 +1,56 @@
+"""The scores that a report is made of, with the names as they are shown."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from safemt_client.results.report.document import UNKNOWN, show, unique
+
+__all__ = ["Known"]
+
+
+class Known:
+    """What `scores.as_dict` found, and which of it the deciding judge says."""
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        self.found = found
+        key = found["deciding_judge"]
+        self.judge: str | None = next((j["name"] for j in found["judges"] if j["judge_key"] == key), None)
+        names = [row["name"] for row in found["targets"]]
+        names += [row["target"] for row in (*found["asr_by_turn"], *found["endings"])]
+        self.targets = unique(names)
+        """Each target's name, and how it is shown."""
+        self._judges = unique(row["name"] for row in found["judges"])
+        self.panel = len(found["judges"]) > 1
+
+    def target(self, name: str) -> str:
+        """A target's name as it is shown."""
+        return self.targets.get(name) or show(name)
+
+    def judge_label(self, name: str | None) -> str:
+        """A judge's name as it is shown."""
+        return UNKNOWN if name is None else self._judges.get(name) or show(name)
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """The rows of a table that the deciding judge stands behind, or no judge at all."""
+        key = self.found["deciding_judge"]
+        return [
+            row
+            for row in self.found[table]
+            if (
+                row["judge_key"] in (None, key)
+                if "judge_key" in row
+                else row.get("judge") in (None, self.judge)
+            )
+        ]
+
+    @cached_property
+    def scenarios(self) -> dict[str | None, str]:
+        """Each scenario's name, and how it is shown."""
+        names = {row["scenario"] for row in self.found["asr_by_scenario"]}
+        labels = unique(sorted(name for name in names if name is not None))
+        found: dict[str | None, str] = dict(labels.items())
+        if None in names:
+            found[None] = UNKNOWN
+        return found

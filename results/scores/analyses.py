@@ -1,0 +1,230 @@
+"""The paper's findings as questions to one's own data: each analysis says what they show, or do not show."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from safemt_client.results.report.terminal_effects import summary
+from safemt_client.results.sanitize import plain
+from safemt_client.results.scores.collect import deciding_judge
+from safemt_client.results.scores.comparison import Condition, comparison, conditions, labels_of
+from safemt_client.results.scores.effects import effects
+from safemt_client.results.scores.inference import trends
+from safemt_client.results.stats.safety_index import SMALL_ITEMS
+from safemt_client.results.store.reader import Queryable
+
+__all__ = ["ANALYSES", "Finding", "analyse"]
+
+_LEVEL = 0.05
+_SHUFFLES = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An answer of one analysis, as a sentence. `shown` is True, False, or None where it cannot be told."""
+
+    analysis: str
+    target: str
+    shown: bool | None
+    sentence: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def analyse(reader: Queryable, run_id: str, name: str) -> list[Finding]:
+    """The findings of an analysis, by its name in `ANALYSES`, about the targets of a run."""
+    found = ANALYSES[name](reader, run_id)
+    if not found:
+        found = [Finding(name, "", None, _MISSING[name])]
+    return [replace(finding, analysis=name) for finding in found]
+
+
+def _turns(reader: Queryable, run_id: str) -> list[Finding]:
+    """Does the risk rise with the number of turns?"""
+    found = []
+    decides = _judge_name(reader, run_id)
+    for row in trends(reader, run_id):
+        if row["judge"] != decides or not row["items"]:
+            continue
+        slope = row["slope"]
+        shown = row["verdict"] != "not shown"
+        says = (
+            f"ASR {row['verdict']} with the number of turns"
+            if shown
+            else "a change with the turns is not shown"
+        )
+        sentence = (
+            f"{plain(row['target'])}: {says} ({_points(slope)} a turn, p {row['p']:.2g}, "
+            f"{row['items']} items)"
+        )
+        found.append(Finding("turns", row["target"], shown, sentence + _little(slope["small"]), row))
+    return found
+
+
+def _settings(reader: Queryable, run_id: str, setting: str, what: str) -> list[Finding]:
+    """The targets of a run against those of any run in the store that differ in this setting alone."""
+    mine = conditions(reader, [run_id])
+    runs = [row[0] for row in reader.query("SELECT run_id FROM runs ORDER BY created_at").rows]
+    others = [c for run in runs for c in _or_none(reader, run)]
+    found = []
+    for base in mine:
+        for other in others:
+            alike = replace(
+                base, **{setting: getattr(other, setting)}, name="", run_id="", target_key="", target=""
+            )
+            same = replace(other, name="", run_id="", target_key="", target="")
+            if getattr(base, setting) == getattr(other, setting) or alike != same:
+                continue
+            result = comparison(reader, [base, other])[0]
+            whole = next((row for row in result["rows"] if row["by"] == "all"), None)
+            if whole is None:
+                continue
+            change = whole["difference"]
+            shown = whole["p"] < _LEVEL
+            says = f"{what} {getattr(other, setting)} instead of {getattr(base, setting)}"
+            effect = "changes ASR" if shown else "a change of ASR is not shown"
+            sentence = (
+                f"{plain(base.target)}: {says}: {effect} ({_points(change)}, p {whole['p']:.2g}, "
+                f"{whole['items']} items)"
+            )
+            if result["careful"]:
+                sentence += f"; careful: {'; '.join(map(plain, result['careful']))}"
+            found.append(Finding(setting, base.target, shown, sentence + _little(change["small"]), result))
+    return found
+
+
+def _or_none(reader: Queryable, run_id: str) -> list[Condition]:
+    return conditions(reader, [run_id]) if deciding_judge(reader, run_id) is not None else []
+
+
+def _images(reader: Queryable, run_id: str) -> list[Finding]:
+    """Do the pictures matter?"""
+    return _settings(reader, run_id, "images", "with pictures")
+
+
+def _history(reader: Queryable, run_id: str) -> list[Finding]:
+    """Does the model's own history differ from the scripted one?"""
+    return _settings(reader, run_id, "history", "with history")
+
+
+def _groups(reader: Queryable, run_id: str, column: str, plural: str) -> list[Finding]:
+    """Do groups of items differ in ASR? Each item counts once, by its mean over the lengths.
+
+    p is that of shuffling the items over the groups; the statistic is the variance between groups, weighted
+    by their sizes (that of the analysis of variance).
+    """
+    found = []
+    for condition in conditions(reader, [run_id]):
+        labels, _ = labels_of(reader, condition)
+        group_of = dict(
+            reader.query(
+                f"""SELECT DISTINCT ON (item_id) item_id, {column} FROM conversations
+                    WHERE run_id = ? AND {column} IS NOT NULL""",
+                [run_id],
+            ).rows
+        )
+        risks: dict[str, list[float]] = defaultdict(list)
+        for (item, _), label in labels.items():
+            if item in group_of:
+                risks[item].append(label)
+        items = sorted(risks)
+        names = sorted({group_of[item] for item in items})
+        if len(names) < 2:
+            continue
+        values = np.array([np.mean(risks[item]) for item in items])
+        groups = np.array([names.index(group_of[item]) for item in items])
+        p = _shuffled(values, groups, len(names))
+        means = {name: float(values[groups == k].mean()) for k, name in enumerate(names)}
+        high, low = max(means, key=lambda name: means[name]), min(means, key=lambda name: means[name])
+        shown = p < _LEVEL
+        says = f"{plural} differ in ASR" if shown else f"a difference between {plural} is not shown"
+        sentence = (
+            f"{plain(condition.target)}: {says} (p {p:.2g}, {len(items)} items in {len(names)} {plural}); "
+            f"highest {plain(high)} {100 * means[high]:.1f} %, lowest {plain(low)} {100 * means[low]:.1f} %"
+        )
+        small = len(items) < SMALL_ITEMS
+        data = {"p": p, "items": len(items), "asr": means}
+        found.append(Finding(column, condition.target, shown, sentence + _little(small), data))
+    return found
+
+
+def _shuffled(values: Any, groups: Any, count: int, seed: int = 0) -> float:
+    """Source, for permutation tests of groups: E. Pitman, Biometrika 29 (1938), 322-335."""
+    source = np.random.default_rng(seed)
+    sizes = np.bincount(groups, minlength=count)
+
+    def between(order: Any) -> float:
+        sums = np.bincount(groups, order, count)
+        return float((sums**2 / sizes).sum())
+
+    here = between(values)
+    extreme = sum(between(source.permutation(values)) >= here - 1e-12 for _ in range(_SHUFFLES))
+    return float((extreme + 1) / (_SHUFFLES + 1))
+
+
+def _scenarios(reader: Queryable, run_id: str) -> list[Finding]:
+    """Do scenarios differ?"""
+    return _groups(reader, run_id, "scenario", "scenarios")
+
+
+def _methods(reader: Queryable, run_id: str) -> list[Finding]:
+    """Do jailbreak methods differ?"""
+    return _groups(reader, run_id, "method", "methods")
+
+
+def _moderator(reader: Queryable, run_id: str) -> list[Finding]:
+    """Do moderators lower ASR?"""
+    decides = deciding_judge(reader, run_id)
+    found = []
+    for effect in effects(reader, run_id):
+        whole = next((row for row in effect["rows"] if row["by"] == "all"), None)
+        if effect["judge_key"] != decides or whole is None:
+            continue
+        shown = whole["p"] < _LEVEL
+        lowers = whole["difference"]["estimate"] < 0
+        says = ("lowers ASR" if lowers else "raises ASR") if shown else "an effect is not shown"
+        found.append(Finding("moderator", effect["target"], shown, f"{summary(effect)}: {says}", effect))
+    return found
+
+
+def _judge_name(reader: Queryable, run_id: str) -> str | None:
+    rows = reader.query(
+        "SELECT name FROM run_judges WHERE run_id = ? AND judge_key = ?",
+        [run_id, deciding_judge(reader, run_id)],
+    ).rows
+    return str(rows[0][0]) if rows else None
+
+
+def _points(interval: Mapping[str, float]) -> str:
+    return (
+        f"{100 * interval['estimate']:+.1f} points, "
+        f"95 %: {100 * interval['low']:+.1f} to {100 * interval['high']:+.1f}"
+    )
+
+
+def _little(small: bool) -> str:
+    return "; rests on little" if small else ""
+
+
+ANALYSES: Mapping[str, Callable[[Queryable, str], Sequence[Finding] | list[Finding]]] = {
+    "turns": _turns,
+    "images": _images,
+    "history": _history,
+    "scenarios": _scenarios,
+    "moderator": _moderator,
+    "methods": _methods,
+}
+"""The analyses by name."""
+
+_MISSING = {
+    "turns": "cannot be told: no target has scored replies at two lengths",
+    "images": "cannot be told: run the same targets again with --images off or blank, in the same store",
+    "history": "cannot be told: run the same targets again with --history live or none, in the same store",
+    "scenarios": "cannot be told: there are no two scenarios with scored replies",
+    "moderator": "cannot be told: run the model with --moderator none beside the moderators",
+    "methods": "cannot be told: the data name no jailbreak methods, or only one",
+}

@@ -1,0 +1,176 @@
+"""Conditions compared: runs, targets, moderators, histories, pictures; and what makes them incomparable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from safemt_client.providers.errors import InputError
+from safemt_client.results.scores.collect import deciding_judge, latest_run
+from safemt_client.results.stats.pairs import compared
+from safemt_client.results.store.reader import Queryable
+
+__all__ = ["Condition", "comparison", "conditions", "labels_of"]
+
+_COVERAGE_APART = 0.02
+# Settings that may be what is compared; all others should be equal.
+_MEANT = ("target", "identity", "moderator", "history", "images", "sampling", "sample")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A target of a run under the judge that decides there; `name` is how the user may call it."""
+
+    name: str
+    run_id: str
+    target_key: str
+    target: str
+    identity: str
+    moderator: str | None
+    history: str
+    images: str
+    sampling: str
+    sample: int
+    judge_key: str
+    judge: str
+    rubric: str
+    data: str
+
+
+def conditions(reader: Queryable, words: Sequence[str]) -> list[Condition]:
+    """What these names stand for: RUN, RUN:TARGET, or TARGET of the latest run; each may be several targets.
+
+    Raises:
+        InputError: a name is not known, or has no verdicts.
+    """
+    runs = {row[0] for row in reader.query("SELECT run_id FROM runs").rows}
+    found: list[Condition] = []
+    for word in words:
+        run, colon, target = word.partition(":")
+        if run in runs and (colon or word == run):
+            run_id, wanted = run, target or None
+        else:
+            run_id, wanted = latest_run(reader, None), word
+        those = [c for c in _of_run(reader, run_id) if wanted is None or c.target == wanted]
+        if not those:
+            known = [c.target for c in _of_run(reader, run_id)]
+            raise InputError(
+                f"{word!r}: no such run, and no such target in run {run_id}; "
+                f"it has {', '.join(known) or 'none with verdicts'}"
+            )
+        found += [c for c in those if c not in found]
+    return found
+
+
+def _of_run(reader: Queryable, run_id: str) -> list[Condition]:
+    judge = deciding_judge(reader, run_id)
+    rows = reader.query(
+        """SELECT t.run_id, t.target_key, t.name, t.identity, m.name, t.history, t.images, t.sampling,
+                  t.sample, j.judge_key, j.name, j.rubric || ' ' || j.rubric_hash[:8], r.dataset_digest
+           FROM run_targets t JOIN runs r USING (run_id) JOIN run_judges j USING (run_id)
+           LEFT JOIN run_moderators m ON m.run_id = t.run_id AND m.moderator_key = t.moderator
+           WHERE t.run_id = ? AND j.judge_key = ? ORDER BY t.name""",
+        [run_id, judge],
+    ).rows
+    return [Condition(f"{row[0]}:{row[2]}", *row) for row in rows]
+
+
+def labels_of(reader: Queryable, condition: Condition) -> tuple[dict[tuple[str, int], float], dict[str, str]]:
+    """The labels of a condition by item and length, benign items left out, and each item's scenario."""
+    rows = reader.query(
+        """SELECT item_id, length, (label = 'unsafe')::DOUBLE, coalesce(scenario, 'unknown')
+           FROM conversations
+           WHERE run_id = ? AND target_key = ? AND judge_key = ? AND label IN ('safe', 'unsafe')
+             AND benign IS NOT TRUE ORDER BY item_id, length""",
+        [condition.run_id, condition.target_key, condition.judge_key],
+    ).rows
+    return (
+        {(item, length): label for item, length, label, _ in rows},
+        {item: scenario for item, _, _, scenario in rows},
+    )
+
+
+def comparison(reader: Queryable, found: Sequence[Condition]) -> list[dict[str, Any]]:
+    """Each condition against the first one, on the items that both have scored; see `pairs.compared`.
+
+    `differs` says in what the two are meant to differ, `careful` what else makes them hard to compare.
+
+    Raises:
+        InputError: there are not two.
+    """
+    if len(found) < 2:
+        raise InputError(
+            "compare: name two or more runs or targets: RUN, RUN:TARGET, or TARGET of the latest run"
+        )
+    first, *others = found
+    base, scenario_of = labels_of(reader, first)
+    results = []
+    for other in others:
+        labels, scenarios = labels_of(reader, other)
+        results.append(
+            {
+                "first": first.name,
+                "second": other.name,
+                "differs": _differs(first, other),
+                "careful": [
+                    *_careful(first, other),
+                    *_coverage(reader, first, other),
+                    *_unpaired(base, labels),
+                ],
+                "rows": compared(base, labels, scenario_of | scenarios),
+            }
+        )
+    return results
+
+
+def _differs(a: Condition, b: Condition) -> dict[str, list[Any]]:
+    one, two = asdict(a), asdict(b)
+    return {name: [one[name], two[name]] for name in _MEANT if one[name] != two[name]}
+
+
+def _careful(a: Condition, b: Condition) -> list[str]:
+    found = []
+    if a.data != b.data:
+        found.append(
+            f"other data: digest {a.data[:12]} and {b.data[:12]}; items are paired by their ids alone"
+        )
+    if a.judge_key != b.judge_key:
+        found.append(
+            f"other judges: {a.judge} ({a.rubric}) and {b.judge} ({b.rubric}), or other settings of one"
+        )
+    if a.rubric != b.rubric:
+        found.append(f"other rubrics: {a.rubric} and {b.rubric}")
+    meant = [
+        name
+        for name in ("identity", "moderator", "history", "images", "sampling")
+        if _at(a, name) != _at(b, name)
+    ]
+    if len(meant) > 1:
+        found.append(f"they differ in more than one thing: {', '.join(meant)}")
+    return found
+
+
+def _at(condition: Condition, name: str) -> Any:
+    return getattr(condition, name)
+
+
+def _coverage(reader: Queryable, a: Condition, b: Condition) -> list[str]:
+    shares = []
+    for one in (a, b):
+        scored, attempted = reader.query(
+            "SELECT sum(scored), sum(attempted) FROM asr_by_turn "
+            "WHERE run_id = ? AND target_key = ? AND judge_key = ?",
+            [one.run_id, one.target_key, one.judge_key],
+        ).rows[0]
+        shares.append(scored / attempted if attempted else 0.0)
+    if abs(shares[0] - shares[1]) > _COVERAGE_APART or min(shares) < 1 - _COVERAGE_APART:
+        return [f"coverage {shares[0]:.1%} and {shares[1]:.1%}: what is not scored may be what differs"]
+    return []
+
+
+def _unpaired(a: dict[tuple[str, int], float], b: dict[tuple[str, int], float]) -> list[str]:
+    alone = [len(a.keys() - b.keys()), len(b.keys() - a.keys())]
+    if not any(alone):
+        return []
+    return [f"{alone[0]} replies are scored in the first alone, {alone[1]} in the second: left out"]

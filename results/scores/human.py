@@ -1,0 +1,223 @@
+"""People's labels of a sample of replies: which to label, and what they say of a judge.
+
+The sample is stratified by target, number of user turns and the judge's label, so that rare kinds occur (of a
+panel also by that it was split: without those replies its judges would look better than they are);
+within a stratum the order is random but fixed, so that labelling can stop and go on, and each label stands
+for (replies of its stratum / labels of its stratum) replies.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safemt_client.providers.errors import InputError
+from safemt_client.results.sanitize import inert
+from safemt_client.results.store.reader import Queryable
+
+__all__ = [
+    "COLUMNS",
+    "Candidate",
+    "LabelledReply",
+    "draw",
+    "known_replies",
+    "labelled",
+    "read_csv",
+    "write_csv",
+]
+
+COLUMNS = ("request_hash", "dialogue_key", "stratum", "question", "dialogue", "reply", "label")
+_LABELS = ("safe", "unsafe")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A reply to be labelled. `stratum` is a code for where it was drawn; it tells nothing of its label."""
+
+    request_hash: str
+    dialogue_key: str
+    stratum: str
+    item_id: str
+    question: str
+    messages: str  # JSON, as they were sent
+    reply: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledReply:
+    """A reply with a person's label and a judge's (None if it has none); `weight` replies are like it."""
+
+    target_key: str
+    length: int
+    item_id: str
+    human: str
+    judge: str | None
+    weight: float
+
+
+def _stratum(run_id: str, judge_key: str, target_key: str, length: int, label: str) -> str:
+    return f"{run_id}|{judge_key}|{target_key}|{length}|{label}"
+
+
+def _token(stratum: str, request_hash: str, dialogue_key: str) -> str:
+    """What stands for a reply's stratum: its own code, so that the judge's label cannot be read off it."""
+    return "s" + hashlib.sha256(f"{stratum} {request_hash} {dialogue_key}".encode()).hexdigest()[:15]
+
+
+def draw(reader: Queryable, run_id: str, judge_key: str, size: int, annotator: str) -> list[Candidate]:
+    """The first `size` replies of the sample that this person has not labelled yet, strata taking turns."""
+    rows = reader.query(
+        """SELECT c.request_hash, c.dialogue_key, c.target_key, c.length, c.label, c.item_id,
+                  coalesce(d.question, ''), t.request, c.text
+           FROM conversations c
+           JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) d USING (dialogue_key)
+           JOIN (SELECT request_hash, any_value(request) AS request FROM turns GROUP BY ALL) t
+             ON t.request_hash = c.request_hash
+           WHERE c.run_id = ? AND c.judge_key = ?
+             AND (c.label IN ('safe', 'unsafe') OR c.reason = 'panel_split')
+             AND c.benign IS NOT TRUE AND NOT c.by_guard""",
+        [run_id, judge_key],
+    ).rows
+    strata: dict[str, list[tuple[str, Candidate]]] = defaultdict(list)
+    for request_hash, dialogue_key, target_key, length, label, item, question, request, text in rows:
+        stratum = _stratum(run_id, judge_key, target_key, length, label)
+        order = hashlib.sha256(f"{request_hash} {dialogue_key} {run_id}".encode()).hexdigest()
+        token = _token(stratum, request_hash, dialogue_key)
+        found = Candidate(request_hash, dialogue_key, token, item, question, request, text)
+        strata[stratum].append((order, found))
+    queues = [
+        [candidate for _, candidate in sorted(strata[name], key=lambda pair: pair[0])]
+        for name in sorted(strata)
+    ]
+    chosen: list[Candidate] = []
+    depth = 0
+    while len(chosen) < size and any(depth < len(queue) for queue in queues):
+        chosen += [queue[depth] for queue in queues if depth < len(queue)]
+        depth += 1
+    done = {
+        tuple(row)
+        for row in reader.query(
+            "SELECT DISTINCT request_hash, dialogue_key FROM human_labels WHERE annotator = ?", [annotator]
+        ).rows
+    }
+    chosen = chosen[:size]
+    # Shuffled once more: a round of strata would show safe and unsafe replies in a pattern.
+    chosen.sort(key=lambda c: hashlib.sha256(f"{c.request_hash}{c.dialogue_key}".encode()).hexdigest())
+    return [c for c in chosen if (c.request_hash, c.dialogue_key) not in done]
+
+
+def labelled(reader: Queryable, run_id: str, judge_key: str) -> list[LabelledReply]:
+    """The labelled replies of a run beside this judge's labels, benign items left out.
+
+    Where several people labelled a reply, the majority counts, and replies on which they are split do not.
+    A label stands for so many replies as its stratum has for each label: of the run and by the judge that
+    the sample was drawn from, which may be others. One that was not drawn stands for itself.
+    """
+    rows = reader.query(
+        """SELECT h.request_hash, h.dialogue_key, arg_max(h.stratum, h.recorded_at) AS stratum,
+                  any_value(c.target_key), any_value(c.length), any_value(c.item_id), any_value(c.label),
+                  count(*) FILTER (h.label = 'unsafe') AS unsafe, count(*) FILTER (h.label = 'safe') AS safe
+           FROM (SELECT DISTINCT ON (request_hash, dialogue_key, annotator) * FROM human_labels
+                 ORDER BY recorded_at DESC) h
+           JOIN conversations c ON c.request_hash = h.request_hash AND c.dialogue_key = h.dialogue_key
+           WHERE c.run_id = ? AND c.judge_key = ? AND c.benign IS NOT TRUE AND NOT c.by_guard
+           GROUP BY h.request_hash, h.dialogue_key""",
+        [run_id, judge_key],
+    ).rows
+    strata, sizes = _strata(reader, [(row[0], row[1]) for row in rows])
+    names = {row[2]: strata.get(row[2]) for row in rows}
+    counts = Counter(name for name in (names[row[2]] for row in rows) if name is not None)
+    found = []
+    for _, _, token, target_key, length, item, label, unsafe, safe in rows:
+        if unsafe == safe:
+            continue
+        name = names[token]
+        weight = 1.0 if name is None else sizes[name] / counts[name]
+        judge = label if label in _LABELS else None
+        found.append(
+            LabelledReply(target_key, length, item, "unsafe" if unsafe > safe else "safe", judge, weight)
+        )
+    return found
+
+
+def _strata(reader: Queryable, replies: Sequence[tuple[str, str]]) -> tuple[dict[str, str], dict[str, int]]:
+    """The strata behind the tokens of these replies, and how many replies each stratum has."""
+    wanted = set(replies)
+    strata: dict[str, str] = {}
+    sizes: Counter[str] = Counter()
+    for run_id, judge_key, target_key, length, label, request_hash, dialogue_key in reader.query(
+        """SELECT run_id, judge_key, target_key, length, label, request_hash, dialogue_key FROM conversations
+           WHERE (label IN ('safe', 'unsafe') OR reason = 'panel_split')
+             AND benign IS NOT TRUE AND NOT by_guard"""
+    ).rows:
+        name = _stratum(run_id, judge_key, target_key, length, label)
+        sizes[name] += 1
+        if (request_hash, dialogue_key) in wanted:
+            strata[_token(name, request_hash, dialogue_key)] = name
+    return strata, sizes
+
+
+def write_csv(path: Path, candidates: Iterable[Candidate]) -> int:
+    """Write replies to be labelled in a spreadsheet: fill the column `label`. Returns their number.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    rows = [
+        (
+            *(c.request_hash, c.dialogue_key, c.stratum),
+            *(inert(c.question), inert(_said(c.messages)), inert(c.reply), ""),
+        )
+        for c in candidates
+    ]
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            writer.writerows(rows)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return len(rows)
+
+
+def _said(messages: str) -> str:
+    return "\n".join(f"{message['role']}: {message['content']}" for message in json.loads(messages))
+
+
+def read_csv(path: Path) -> Iterator[tuple[str, str, str, str]]:
+    """Request hash, dialogue key, stratum and label of each row that has one.
+
+    Raises:
+        InputError: the file cannot be read, lacks a column, or has a label that is none.
+    """
+    csv.field_size_limit(2**27)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = {"request_hash", "dialogue_key", "label"} - set(reader.fieldnames or ())
+            if missing:
+                raise InputError(
+                    f"{path}: lacks the column {sorted(missing)[0]}: export it again with label --export"
+                )
+            for number, row in enumerate(reader, start=2):
+                label = (row["label"] or "").strip().lower()
+                if not label:
+                    continue
+                if label not in _LABELS:
+                    raise InputError(
+                        f"{path}: line {number}: label {label!r}: write safe or unsafe, or leave it empty"
+                    )
+                yield row["request_hash"] or "", row["dialogue_key"] or "", row.get("stratum") or "", label
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+
+
+def known_replies(reader: Queryable) -> set[tuple[Any, ...]]:
+    """The replies that a store holds, as request hash and dialogue key."""
+    return set(reader.query("SELECT DISTINCT request_hash, dialogue_key FROM steps").rows)

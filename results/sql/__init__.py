@@ -1,0 +1,1 @@
+"""SQL for people: the shell, statements, output and the generated reference."""

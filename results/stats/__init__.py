@@ -1,0 +1,1 @@
+"""Statistics that know nothing of the store: intervals, tests, corrections, agreement."""

@@ -1,0 +1,1 @@
+"""The DuckDB file: its tables, views, one writer, readers beside it, checks and salvage."""

@@ -1,0 +1,180 @@
+"""Ask a store, whether or not a run holds its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import duckdb
+import httpx
+
+from safemt_client.providers.errors import InputError, StoreHeldError
+from safemt_client.results.store.migrations import is_current, schema_version
+from safemt_client.results.store.server import (
+    check_read_only,
+    explain_query_error,
+    server_file,
+    time_limit,
+)
+from safemt_client.results.store.store import Result, Store, explain_open_error, is_locked
+
+__all__ = ["Queryable", "Reader", "open_reader"]
+
+
+class Queryable(Protocol):
+    """Anything that answers SQL: a reader, or the store of the running program."""
+
+    def query(self, sql: str, parameters: Sequence[Any] | None = None, limit: int | None = None) -> Result:
+        """Rows of one statement."""
+        ...
+
+
+class Reader:
+    """Read-only access to a store. Use as a context manager."""
+
+    def __init__(
+        self, path: Path, connection: duckdb.DuckDBPyConnection | None, token: str, port: int
+    ) -> None:
+        self._path = path
+        self._connection = connection
+        self._token = token
+        self._port = port
+
+    @property
+    def holds_file(self) -> bool:
+        """Whether the file itself is open; else the run that holds it is asked."""
+        return self._connection is not None
+
+    def interrupt(self) -> None:
+        """Stop the query that another thread waits for. One that a run answers goes on there."""
+        if self._connection is not None:
+            self._connection.interrupt()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def is_current(self) -> bool:
+        """Whether the file has this program's tables and views; a run has seen to it."""
+        return self._connection is None or is_current(self._connection)
+
+    def query(
+        self,
+        sql: str,
+        parameters: Sequence[Any] | None = None,
+        limit: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Result:
+        """Rows of one read-only statement, at most `limit` of them, stopped after `timeout_s` seconds.
+
+        Raises:
+            InputError: the statement is wrong, would change something, or takes too long.
+            StoreHeldError: the run that held the store does not answer any more.
+        """
+        if self._connection is None:
+            return self._ask_run(sql, parameters, limit, timeout_s)
+        if refusal := check_read_only(self._connection, sql):
+            raise InputError(f"sql: {refusal}")
+        try:
+            with time_limit(self._connection, timeout_s):
+                self._connection.execute(sql, parameters)
+                rows = self._connection.fetchall() if limit is None else self._connection.fetchmany(limit)
+        except duckdb.Error as error:
+            raise InputError(f"sql: {explain_query_error(error, timeout_s)}") from None
+        return Result([column[0] for column in self._connection.description or ()], rows)
+
+    def _ask_run(
+        self, sql: str, parameters: Sequence[Any] | None, limit: int | None, timeout_s: float | None
+    ) -> Result:
+        body = {
+            "sql": sql,
+            "parameters": None if parameters is None else list(parameters),
+            "limit": limit,
+            "timeout_s": timeout_s,
+        }
+        try:
+            # trust_env off: a proxy of the environment must not see the token.
+            with httpx.Client(trust_env=False, timeout=300) as client:
+                response = client.post(
+                    f"http://127.0.0.1:{self._port}/",
+                    json=body,
+                    headers={"Authorization": f"Bearer {self._token}"},
+                )
+        except httpx.HTTPError as error:
+            raise StoreHeldError(f"{self._path}: the run that holds it does not answer ({error})") from None
+        try:
+            content = response.json()
+            failed = response.status_code != 200 and not isinstance(content["error"], str)
+        except (ValueError, KeyError, TypeError):
+            failed = True
+        if failed:
+            raise InputError(f"{self._path}: what answers for it is no run of safemt_client")
+        if response.status_code != 200:
+            raise InputError(f"sql: {content['error']}")
+        return Result(content["columns"], [tuple(row) for row in content["rows"]])
+
+
+def open_reader(path: Path) -> Reader:
+    """Open the store at `path` for reading; if a run holds it, ask the run.
+
+    Raises:
+        InputError: no such file, or not a store.
+        StoreHeldError: a process holds it and does not answer.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such store: name one with --db")
+    reader = _open(path)
+    if reader.is_current():
+        return reader
+    # Of an earlier version of the program: this one's views are not in it.
+    reader.close()
+    try:
+        Store.open(path).close()
+    except InputError as error:
+        raise InputError(
+            f"{path}: is of an earlier version and cannot be brought up to date for reading: {error}"
+        ) from None
+    return _open(path)
+
+
+def _open(path: Path) -> Reader:
+    connection = duckdb.connect(":memory:")
+    quoted = str(path).replace("'", "''")
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"ATTACH '{quoted}' AS store (TYPE duckdb, READ_ONLY)")
+        connection.execute("USE store")
+        if not schema_version(connection):
+            raise InputError(f"{path}: not a store of safemt_client: name another one with --db")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+    except duckdb.Error as error:
+        connection.close()
+        where = server_file(path)
+        if is_locked(error) and where.is_file():
+            try:
+                found = json.loads(where.read_text())
+                return Reader(path, None, str(found["token"]), int(found["port"]))
+            except (OSError, ValueError, LookupError, TypeError):
+                raise StoreHeldError(f"{where}: cannot be read: wait for the run to end") from None
+        kind = StoreHeldError if is_locked(error) else InputError
+        raise kind(explain_open_error(path, error)) from None
+    except InputError:
+        connection.close()
+        raise
+    return Reader(path, connection, "", 0)

@@ -1,0 +1,137 @@
+"""What can still be read of a damaged store, as a new store. The damaged file is only read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from safemt_client import __version__
+from safemt_client.providers.errors import InputError
+from safemt_client.results.store.migrations import TABLES, create_views, migrate
+
+__all__ = ["Salvaged", "salvage"]
+
+_CHUNK = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """Of one table: rows that were there, as far as that can be told, and rows that were saved."""
+
+    table: str
+    rows: int | None
+    saved: int
+
+
+def salvage(damaged: Path, into: Path) -> list[Salvaged]:
+    """Copy every row of `damaged` that can be read into a new store `into`.
+
+    Raises:
+        InputError: the file cannot be opened at all, or `into` exists or cannot be written.
+    """
+    if into.exists():
+        raise InputError(f"{into}: exists: name a new file with --salvage")
+    if not damaged.is_file():
+        raise InputError(f"{damaged}: no such store: name one with --db")
+    connection = duckdb.connect(":memory:")
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        _attach(connection, into, "fresh", "")
+        connection.execute("USE fresh")
+        migrate(connection, into, __version__)
+        create_views(connection)
+        # A log that cannot be replayed refuses the whole file: a copy beside it leaves the log out.
+        source = _without_log(damaged, into)
+        try:
+            _attach(connection, source, "damaged", ", READ_ONLY")
+            found = [_table(connection, table) for table in dict.fromkeys(TABLES.values())]
+        finally:
+            connection.execute("DETACH DATABASE IF EXISTS damaged")
+            if source != damaged:
+                source.unlink()
+        connection.execute("CHECKPOINT fresh")
+    except (duckdb.Error, OSError) as error:
+        connection.close()
+        into.unlink(missing_ok=True)
+        raise InputError(f"{damaged}: {str(error).splitlines()[0]}") from None
+    except InputError:
+        connection.close()
+        into.unlink(missing_ok=True)
+        raise
+    connection.close()
+    return found
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, path: Path, name: str, options: str) -> None:
+    quoted = str(path).replace("'", "''")
+    try:
+        connection.execute(f"ATTACH '{quoted}' AS {name} (TYPE duckdb, ROW_GROUP_SIZE 8192{options})")
+    except duckdb.Error as error:
+        raise InputError(
+            f"{path}: cannot be opened even to be read: {str(error).splitlines()[0]}: restore a copy"
+        ) from None
+
+
+def _without_log(damaged: Path, into: Path) -> Path:
+    """The file itself if it opens with its log; else a copy that stands without it."""
+    probe = duckdb.connect(":memory:")
+    quoted = str(damaged).replace("'", "''")
+    try:
+        probe.execute(f"ATTACH '{quoted}' AS probe (TYPE duckdb, READ_ONLY)")
+        return damaged
+    except duckdb.Error:
+        copy = into.with_name(into.name + ".copy")
+        copy.write_bytes(damaged.read_bytes())
+        return copy
+    finally:
+        probe.close()
+
+
+def _table(connection: duckdb.DuckDBPyConnection, table: str) -> Salvaged:
+    try:
+        columns = [
+            row[0]
+            for row in connection.execute(
+                "SELECT column_name FROM duckdb_columns() WHERE database_name = 'damaged' AND table_name = ? "
+                "AND column_name IN (SELECT column_name FROM duckdb_columns() WHERE database_name = 'fresh' "
+                "AND table_name = ?) ORDER BY column_index",
+                [table, table],
+            ).fetchall()
+        ]
+        if not columns:
+            return Salvaged(table, 0, 0)
+        counted = connection.execute(f"SELECT max(rowid) FROM damaged.{table}").fetchone()
+    except duckdb.Error:
+        return Salvaged(table, None, 0)
+    most = -1 if counted is None or counted[0] is None else int(counted[0])
+    names = ", ".join(f'"{column}"' for column in columns)
+    saved = 0
+    for low, high in _halves(connection, table, names, 0, most):
+        done = connection.execute(
+            f"INSERT INTO fresh.{table} ({names}) SELECT {names} FROM damaged.{table} "
+            f"WHERE rowid BETWEEN {low} AND {high}"
+        ).fetchone()
+        saved += int(done[0]) if done else 0
+    return Salvaged(table, most + 1, saved)
+
+
+def _halves(
+    connection: duckdb.DuckDBPyConnection, table: str, names: str, low: int, high: int
+) -> Iterator[tuple[int, int]]:
+    """The ranges of row numbers that can be read: chunk by chunk, and in a broken chunk half by half."""
+    for begin in range(low, high + 1, _CHUNK):
+        waiting = [(begin, min(begin + _CHUNK - 1, high))]
+        while waiting:
+            one, two = waiting.pop()
+            try:
+                connection.execute(
+                    f"SELECT {names} FROM damaged.{table} WHERE rowid BETWEEN {one} AND {two}"
+                ).fetchall()
+                yield one, two
+            except duckdb.Error:
+                if one < two:
+                    middle = (one + two) // 2
+                    waiting += [(middle + 1, two), (one, middle)]
