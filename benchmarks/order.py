@@ -25,13 +25,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from support.clock import run
 
-from safemt_client.budget import Budget
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
+from safemt_client.engine.budget import Budget
+from safemt_client.engine.scheduler import Scheduler
 from safemt_client.plan import Plan, Target, make_plan
 from safemt_client.providers.limits import Limits, Stated
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling, Usage
 from safemt_client.results.store.store import Result
-from safemt_client.scheduler import Scheduler
 
 LENGTHS = (1, 2, 4, 6, 8)
 CASES = {"mild": 0.4, "middling": 0.8, "heavy": 1.2}

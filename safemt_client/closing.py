@@ -23,10 +23,10 @@ from safemt_client.settings import RunSettings, words_of
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from safemt_client.engine.session import Parts
     from safemt_client.judges.panel import Judge
     from safemt_client.plan import Plan
     from safemt_client.results.store.store import Store
-    from safemt_client.session import Parts
 
 __all__ = ["Invocation", "carry_out", "closing_of", "notify", "with_notification"]
 
@@ -61,9 +61,9 @@ async def carry_out(
         InputError: the log cannot be written, or what traces need is not installed.
         StoreError: the store cannot be written.
     """
+    from safemt_client.engine.session import run_session
     from safemt_client.log import RunLog, log_path
     from safemt_client.screen import finish
-    from safemt_client.session import run_session
 
     run_id, session_id = plan.run.run_id, uuid.uuid4().hex[:12]
     invocation.run_id = run_id

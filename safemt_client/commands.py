@@ -57,9 +57,9 @@ async def _run(settings: RunSettings, invocation: Invocation) -> int:
     from contextlib import ExitStack
 
     from safemt_client.closing import carry_out
+    from safemt_client.engine.session import open_parts, plan_run
     from safemt_client.results.store.store import Store
     from safemt_client.screen import show_plan
-    from safemt_client.session import open_parts, plan_run
 
     console = Console(stderr=settings.dry_run)
     with ExitStack() as stack:

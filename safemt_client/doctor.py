@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from safemt_client.engine.session import open_parts
 from safemt_client.flags import refuse_flags
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.types import Image, Message, Outcome, Provider, Reply, Request, Sampling
@@ -19,7 +20,6 @@ from safemt_client.results.sanitize import plain
 from safemt_client.results.store.checks import check_store
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.salvage import salvage
-from safemt_client.session import open_parts
 from safemt_client.settings import RunSettings, load_settings
 
 __all__ = ["doctor"]

@@ -15,6 +15,7 @@ from rich.console import Console
 from safemt_client import __version__, images
 from safemt_client.closing import Invocation, carry_out
 from safemt_client.datasets import open_dataset
+from safemt_client.engine.session import open_parts
 from safemt_client.judges.llm import Subject
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.plan import (
@@ -34,7 +35,6 @@ from safemt_client.results.scores.collect import latest_run
 from safemt_client.results.store.rows import DialogueRow, ModeratorRow, RunRow, StepRow
 from safemt_client.results.store.store import Store
 from safemt_client.screen import show_plan
-from safemt_client.session import open_parts
 from safemt_client.settings import RunSettings, load_settings
 
 __all__ = ["rejudge"]

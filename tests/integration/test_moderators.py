@@ -19,11 +19,12 @@ from support.faults import answer, error
 from support.program import against, sql
 
 from safemt_client.__main__ import main
-from safemt_client.budget import Budget
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
 from safemt_client.demo.endpoint import demo_answers, demo_detects
 from safemt_client.ending import Ending
-from safemt_client.moderation import moderator_row
+from safemt_client.engine.budget import Budget
+from safemt_client.engine.moderating import moderator_row
+from safemt_client.engine.scheduler import Scheduler
 from safemt_client.moderator.assessor import Assessor
 from safemt_client.moderator.guards import build_guard
 from safemt_client.moderator.moderator import Moderation, Moderator
@@ -35,7 +36,6 @@ from safemt_client.providers.types import Observer, Outcome, Reply, Request, Sam
 from safemt_client.results.scores.human import draw, labelled
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.store import Store
-from safemt_client.scheduler import Scheduler
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

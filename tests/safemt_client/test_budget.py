@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.clock import run
 
-from safemt_client.budget import Budget
 from safemt_client.datasets.model import Dialogue, ScriptedMessage
+from safemt_client.engine.budget import Budget
 from safemt_client.estimate import call_usd, of_judge, of_target, seconds_at
 from safemt_client.plan import Conversation, Target
 from safemt_client.providers.errors import InputError

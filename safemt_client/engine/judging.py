@@ -9,12 +9,12 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from safemt_client.admission import Admission
-from safemt_client.batches import Job
-from safemt_client.course import Asking, Course
+from safemt_client.engine.admission import Admission
+from safemt_client.engine.batches import Job
+from safemt_client.engine.context import Asking, Course
+from safemt_client.engine.single_flight import Once
 from safemt_client.judges.llm import LLMJudge, Verdict, not_taken, to_be_judged, verdict_of
 from safemt_client.judges.panel import Judge, Panel
-from safemt_client.once import Once
 from safemt_client.plan import Judging, with_known
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.types import Reply, Usage

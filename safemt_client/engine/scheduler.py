@@ -18,26 +18,26 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 
-from safemt_client.admission import Admission
-from safemt_client.batches import Job
-from safemt_client.budget import Budget
 from safemt_client.conversation import continues
-from safemt_client.course import Apart, Asking, Course
 from safemt_client.ending import Ending, Listener
+from safemt_client.engine.admission import Admission
+from safemt_client.engine.batches import Job
+from safemt_client.engine.budget import Budget
+from safemt_client.engine.context import Apart, Asking, Course
+from safemt_client.engine.judging import Verdicts
+from safemt_client.engine.moderating import ModelBeneath, StoredAssessments, StoredReplies
+from safemt_client.engine.recorder import Recorder
+from safemt_client.engine.single_flight import Once
 from safemt_client.judges.panel import Judge
-from safemt_client.moderation import ModelBeneath, StoredAssessments, StoredReplies
 from safemt_client.moderator.assessor import GuardReply
 from safemt_client.moderator.moderator import Moderated, ModeratedReply, Moderator
-from safemt_client.once import Once
 from safemt_client.plan import Conversation, Judging, Plan, Target, judging
 from safemt_client.providers.batches import BatchEndpoint
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.limits import Change, Limits
 from safemt_client.providers.types import Outcome, Provider, Reply, Request, Usage
-from safemt_client.recorder import Recorder
 from safemt_client.results.store.rows import TurnRow
 from safemt_client.results.store.store import Store
-from safemt_client.verdicts import Verdicts
 
 __all__ = ["Scheduler"]
 

@@ -16,15 +16,11 @@ import anyio
 import httpx
 from rich.console import Console
 
-from safemt_client.budget import Budget
 from safemt_client.datasets import open_dataset
 from safemt_client.datasets.model import Dataset, Dialogue
 from safemt_client.ending import Both, Ending, Listener, StoppedAtOnceError
-from safemt_client.estimate import call_usd, of_guard, of_judge, of_target
-from safemt_client.judges.llm import LLMJudge
-from safemt_client.judges.panel import Judge, Panel
-from safemt_client.judges.rubric import load_rubric
-from safemt_client.moderation import (
+from safemt_client.engine.budget import Budget
+from safemt_client.engine.moderating import (
     LOCAL_MODEL,
     ModeratorSpec,
     check_guard_options,
@@ -33,6 +29,11 @@ from safemt_client.moderation import (
     moderator_row,
     parse_moderator,
 )
+from safemt_client.engine.scheduler import Scheduler
+from safemt_client.estimate import call_usd, of_guard, of_judge, of_target
+from safemt_client.judges.llm import LLMJudge
+from safemt_client.judges.panel import Judge, Panel
+from safemt_client.judges.rubric import load_rubric
 from safemt_client.moderator.assessor import Assessor
 from safemt_client.moderator.moderator import Moderation, Moderator
 from safemt_client.moderator.policies import load_policies
@@ -48,7 +49,6 @@ from safemt_client.providers.names import ProviderSpec, build, build_batches, re
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Image, Provider, Sampling
 from safemt_client.results.store.store import Store
-from safemt_client.scheduler import Scheduler
 from safemt_client.settings import RunSettings
 
 __all__ = ["Parts", "open_parts", "plan_run", "run_session", "targets_of"]

@@ -18,7 +18,8 @@ from datetime import UTC, datetime, timedelta
 import anyio
 from anyio.abc import TaskGroup
 
-from safemt_client.budget import Budget
+from safemt_client.engine.budget import Budget
+from safemt_client.engine.recorder import Recorder
 from safemt_client.providers.batches import (
     BatchEndpoint,
     BatchRefusedError,
@@ -28,7 +29,6 @@ from safemt_client.providers.batches import (
 )
 from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.types import Outcome, Reply, Request
-from safemt_client.recorder import Recorder
 
 __all__ = ["BatchRunner", "Job"]
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import anyio
 
-from safemt_client.batches import BatchRunner, Job
-from safemt_client.budget import Budget, money
 from safemt_client.ending import Ending, Listener
+from safemt_client.engine.batches import BatchRunner, Job
+from safemt_client.engine.budget import Budget, money
+from safemt_client.engine.recorder import Recorder
 from safemt_client.plan import Plan
 from safemt_client.providers.batches import BatchEndpoint, BatchRefusedError
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.types import Observer, Provider, Reply, Request
-from safemt_client.recorder import Recorder
 
 __all__ = ["Apart", "Asking", "Course"]
 

@@ -1,0 +1,1 @@
+"""A plan being carried out: conversations, verdicts, assessments, batches, money and the store."""
