@@ -16,9 +16,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from safemt_client.ending import Closing, StoppedAtOnceError, Watcher
 from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.settings import RunSettings, words_of
+from safemt_client.telemetry.events import Closing, StoppedAtOnceError, Watcher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,8 +62,8 @@ async def carry_out(
         StoreError: the store cannot be written.
     """
     from safemt_client.engine.session import run_session
-    from safemt_client.log import RunLog, log_path
-    from safemt_client.screen import finish
+    from safemt_client.telemetry.log import RunLog, log_path
+    from safemt_client.telemetry.summary import finish
 
     run_id, session_id = plan.run.run_id, uuid.uuid4().hex[:12]
     invocation.run_id = run_id
@@ -81,7 +81,7 @@ async def carry_out(
             watchers.append(log)
             stack.callback(log.close)
         if settings.otel:
-            from safemt_client.traces import Traces
+            from safemt_client.telemetry.traces import Traces
 
             traces = Traces(plan, session_id)
             watchers.append(traces)

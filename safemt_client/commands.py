@@ -59,7 +59,7 @@ async def _run(settings: RunSettings, invocation: Invocation) -> int:
     from safemt_client.closing import carry_out
     from safemt_client.engine.session import open_parts, plan_run
     from safemt_client.results.store.store import Store
-    from safemt_client.screen import show_plan
+    from safemt_client.telemetry.summary import show_plan
 
     console = Console(stderr=settings.dry_run)
     with ExitStack() as stack:

@@ -34,8 +34,8 @@ from safemt_client.providers.types import Image, Message, Outcome, Sampling
 from safemt_client.results.scores.collect import latest_run
 from safemt_client.results.store.rows import DialogueRow, ModeratorRow, RunRow, StepRow
 from safemt_client.results.store.store import Store
-from safemt_client.screen import show_plan
 from safemt_client.settings import RunSettings, load_settings
+from safemt_client.telemetry.summary import show_plan
 
 __all__ = ["rejudge"]
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import anyio
 
-from safemt_client.ending import Ending, Listener
 from safemt_client.engine.batches import BatchRunner, Job
 from safemt_client.engine.budget import Budget, money
 from safemt_client.engine.recorder import Recorder
@@ -17,6 +16,7 @@ from safemt_client.providers.batches import BatchEndpoint, BatchRefusedError
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.types import Observer, Provider, Reply, Request
+from safemt_client.telemetry.events import Ending, Listener
 
 __all__ = ["Apart", "Asking", "Course"]
 

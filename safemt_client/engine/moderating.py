@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 
-from safemt_client.ending import Listener
 from safemt_client.engine.budget import Budget
 from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.single_flight import Once
@@ -21,6 +20,7 @@ from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.types import Observer, Outcome, Provider, Reply, Request, Usage, request_hash
 from safemt_client.results.store.rows import ModeratorRow, TurnRow
 from safemt_client.results.store.store import Store
+from safemt_client.telemetry.events import Listener
 
 __all__ = [
     "LOCAL_MODEL",

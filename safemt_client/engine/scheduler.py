@@ -19,7 +19,6 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 
 from safemt_client.conversation import continues
-from safemt_client.ending import Ending, Listener
 from safemt_client.engine.admission import Admission
 from safemt_client.engine.batches import Job
 from safemt_client.engine.budget import Budget
@@ -38,6 +37,7 @@ from safemt_client.providers.limits import Change, Limits
 from safemt_client.providers.types import Outcome, Provider, Reply, Request, Usage
 from safemt_client.results.store.rows import TurnRow
 from safemt_client.results.store.store import Store
+from safemt_client.telemetry.events import Ending, Listener
 
 __all__ = ["Scheduler"]
 

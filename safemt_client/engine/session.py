@@ -18,7 +18,6 @@ from rich.console import Console
 
 from safemt_client.datasets import open_dataset
 from safemt_client.datasets.model import Dataset, Dialogue
-from safemt_client.ending import Both, Ending, Listener, StoppedAtOnceError
 from safemt_client.engine.budget import Budget
 from safemt_client.engine.moderating import (
     LOCAL_MODEL,
@@ -40,7 +39,6 @@ from safemt_client.moderator.policies import load_policies
 from safemt_client.moderator.types import Guard
 from safemt_client.plan import Plan, Target, make_plan, run_fingerprint, select
 from safemt_client.prices import check_prices, prices_of, spent_of, stored_prices
-from safemt_client.progress import Progress
 from safemt_client.providers.batches import BatchEndpoint
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import clear_text_warning
@@ -50,6 +48,8 @@ from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Image, Provider, Sampling
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
+from safemt_client.telemetry.events import Both, Ending, Listener, StoppedAtOnceError
+from safemt_client.telemetry.progress import Progress
 
 __all__ = ["Parts", "open_parts", "plan_run", "run_session", "targets_of"]
 

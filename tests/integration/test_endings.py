@@ -17,9 +17,9 @@ from support.program import against
 
 from safemt_client.__main__ import main
 from safemt_client.closing import notify
-from safemt_client.ending import Closing
 from safemt_client.results.store import store
 from safemt_client.settings import words_of
+from safemt_client.telemetry.events import Closing
 
 ROOT = Path(__file__).resolve().parents[2]
 SAFEMT = (sys.executable, "-m", "safemt_client")

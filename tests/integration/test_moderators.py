@@ -21,7 +21,6 @@ from support.program import against, sql
 from safemt_client.__main__ import main
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
 from safemt_client.demo.endpoint import demo_answers, demo_detects
-from safemt_client.ending import Ending
 from safemt_client.engine.budget import Budget
 from safemt_client.engine.moderating import moderator_row
 from safemt_client.engine.scheduler import Scheduler
@@ -36,6 +35,7 @@ from safemt_client.providers.types import Observer, Outcome, Reply, Request, Sam
 from safemt_client.results.scores.human import draw, labelled
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.store import Store
+from safemt_client.telemetry.events import Ending
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -164,7 +164,7 @@ def test_a_release_is_the_same_byte_for_byte(tmp_path: Path, monkeypatch: pytest
     wheel, sdist = first
     with zipfile.ZipFile(wheel) as members:
         names = members.namelist()
-        assert "safemt_client/log.py" in names
+        assert "safemt_client/telemetry/log.py" in names
         assert "safemt_client/results/store/views.sql" in names
         assert names[-1].endswith(".dist-info/RECORD")
         assert {member.date_time[:3] for member in members.infolist()} == {(2023, 11, 14)}

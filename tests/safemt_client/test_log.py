@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from safemt_client.__main__ import main
-from safemt_client.ending import Both, Closing
-from safemt_client.log import RunLog, log_path, own_words
 from safemt_client.providers.types import Outcome, Usage
 from safemt_client.results.store.rows import AssessmentRow, BatchRow, LimitRow, TurnRow, VerdictRow
+from safemt_client.telemetry.events import Both, Closing
+from safemt_client.telemetry.log import RunLog, log_path, own_words
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 KEY, SAID, ADDRESS = "sk-planted-42", "planted words", "http://me:planted-pass@host/v1?key=planted-query"
@@ -265,7 +265,7 @@ class Plan:
 
 def test_traces(tmp_path: Path) -> None:
     exporters = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
-    from safemt_client.traces import Traces
+    from safemt_client.telemetry.traces import Traces
 
     exporter = exporters.InMemorySpanExporter()
     plan: Any = Plan()

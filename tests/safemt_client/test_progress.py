@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import Console
 
 from safemt_client.engine.budget import money
-from safemt_client.progress import Progress, span
 from safemt_client.providers.types import Outcome, Usage
+from safemt_client.telemetry.progress import Progress, span
 
 
 class Clock:

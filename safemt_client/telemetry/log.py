@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safemt_client import __version__
-from safemt_client.ending import Closing
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Usage
 from safemt_client.results.sanitize import without_secrets
 from safemt_client.results.store.rows import AssessmentRow, BatchRow, LimitRow, Row, TurnRow, VerdictRow
+from safemt_client.telemetry.events import Closing
 
 if TYPE_CHECKING:
     from safemt_client.plan import Plan

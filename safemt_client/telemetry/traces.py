@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from safemt_client import __version__
-from safemt_client.ending import Closing
 from safemt_client.providers.errors import InputError
 from safemt_client.results.store.rows import AssessmentRow, Row, TurnRow, VerdictRow
+from safemt_client.telemetry.events import Closing
 
 if TYPE_CHECKING:
     from safemt_client.plan import Plan
