@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from safemt_client.engine.session import Parts
     from safemt_client.judges.panel import Judge
-    from safemt_client.plan import Plan
+    from safemt_client.plan.plan import Plan
     from safemt_client.results.store.store import Store
 
 __all__ = ["Invocation", "carry_out", "closing_of", "notify", "with_notification"]

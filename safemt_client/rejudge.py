@@ -12,13 +12,14 @@ from typing import Any
 
 from rich.console import Console
 
-from safemt_client import __version__, images
+from safemt_client import __version__
 from safemt_client.closing import Invocation, carry_out
-from safemt_client.datasets import open_dataset
+from safemt_client.datasets import images, open_dataset
 from safemt_client.engine.session import open_parts
 from safemt_client.judges.llm import Subject
 from safemt_client.judges.panel import Judge, Panel
-from safemt_client.plan import (
+from safemt_client.plan.costs import check_prices, prices_of
+from safemt_client.plan.plan import (
     Judging,
     Plan,
     Target,
@@ -28,7 +29,6 @@ from safemt_client.plan import (
     unjudged,
     with_known,
 )
-from safemt_client.prices import check_prices, prices_of
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image, Message, Outcome, Sampling
 from safemt_client.results.scores.collect import latest_run

@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from safemt_client.datasets.images import DEFAULT_MAX_BYTES, DEFAULT_MAX_EDGE, ImageError, prepare
 from safemt_client.datasets.model import Dataset
-from safemt_client.images import DEFAULT_MAX_BYTES, DEFAULT_MAX_EDGE, ImageError, prepare
 from safemt_client.providers.errors import InputError
 from safemt_client.results.sanitize import plain
 

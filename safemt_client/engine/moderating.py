@@ -14,7 +14,7 @@ from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.single_flight import Once
 from safemt_client.moderator.moderator import INTERVENTIONS, Intervention, Moderator
 from safemt_client.moderator.types import Assessment, Guard, Stage
-from safemt_client.plan import Conversation, Target
+from safemt_client.plan.plan import Conversation, Target
 from safemt_client.providers.errors import InputError, TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.types import Observer, Outcome, Provider, Reply, Request, Usage, request_hash

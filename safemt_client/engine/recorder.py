@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from safemt_client.conversation import messages_json
 from safemt_client.judges.llm import LLMJudge, Verdict
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.refusal import DECLINING, refusal_of
 from safemt_client.moderator.moderator import ModeratedReply, Moderator
 from safemt_client.moderator.types import Assessment, Stage
-from safemt_client.plan import Conversation, Judging, Plan, Target
-from safemt_client.prices import cost
+from safemt_client.plan.costs import cost
+from safemt_client.plan.messages import messages_json
+from safemt_client.plan.plan import Conversation, Judging, Plan, Target
 from safemt_client.providers.limits import Change
 from safemt_client.providers.types import Reply, Request, Usage, request_hash
 from safemt_client.results.store.rows import (

@@ -18,7 +18,6 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 
-from safemt_client.conversation import continues
 from safemt_client.engine.admission import Admission
 from safemt_client.engine.batches import Job
 from safemt_client.engine.budget import Budget
@@ -30,7 +29,8 @@ from safemt_client.engine.single_flight import Once
 from safemt_client.judges.panel import Judge
 from safemt_client.moderator.assessor import GuardReply
 from safemt_client.moderator.moderator import Moderated, ModeratedReply, Moderator
-from safemt_client.plan import Conversation, Judging, Plan, Target, judging
+from safemt_client.plan.messages import continues
+from safemt_client.plan.plan import Conversation, Judging, Plan, Target, judging
 from safemt_client.providers.batches import BatchEndpoint
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.limits import Change, Limits

@@ -29,7 +29,6 @@ from safemt_client.engine.moderating import (
     parse_moderator,
 )
 from safemt_client.engine.scheduler import Scheduler
-from safemt_client.estimate import call_usd, of_guard, of_judge, of_target
 from safemt_client.judges.llm import LLMJudge
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.rubric import load_rubric
@@ -37,8 +36,9 @@ from safemt_client.moderator.assessor import Assessor
 from safemt_client.moderator.moderator import Moderation, Moderator
 from safemt_client.moderator.policies import load_policies
 from safemt_client.moderator.types import Guard
-from safemt_client.plan import Plan, Target, make_plan, run_fingerprint, select
-from safemt_client.prices import check_prices, prices_of, spent_of, stored_prices
+from safemt_client.plan.costs import check_prices, prices_of, spent_of, stored_prices
+from safemt_client.plan.estimate import call_usd, of_guard, of_judge, of_target
+from safemt_client.plan.plan import Plan, Target, make_plan, run_fingerprint, select
 from safemt_client.providers.batches import BatchEndpoint
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import clear_text_warning
@@ -305,7 +305,7 @@ async def prepare_images(
     """Each image path of the dialogues, verified: the image, or why it cannot be sent."""
     if settings.images == "off":
         return {}
-    from safemt_client import images
+    from safemt_client.datasets import images
 
     owners = {
         path: dialogue.item_id

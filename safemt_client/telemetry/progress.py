@@ -15,12 +15,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from safemt_client.engine.budget import money
-from safemt_client.estimate import of_guard
+from safemt_client.plan.estimate import of_guard
 from safemt_client.providers.types import Outcome, Usage
 from safemt_client.results.sanitize import plain
 
 if TYPE_CHECKING:
-    from safemt_client.plan import Plan
+    from safemt_client.plan.plan import Plan
 
 __all__ = ["Progress", "span"]
 

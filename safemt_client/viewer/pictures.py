@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from threading import Lock
 
-from safemt_client import images
+from safemt_client.datasets import images
 from safemt_client.datasets.model import Dataset
 from safemt_client.providers.errors import InputError
 from safemt_client.viewer.queries import Queries

@@ -20,7 +20,7 @@ from support.program import ROOT, against
 
 from safemt_client.__main__ import main
 from safemt_client.datasets import files, open_dataset
-from safemt_client.images import ImageError, prepare
+from safemt_client.datasets.images import ImageError, prepare
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.transport import make_transport
 

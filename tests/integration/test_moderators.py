@@ -28,7 +28,7 @@ from safemt_client.moderator.assessor import Assessor
 from safemt_client.moderator.guards import build_guard
 from safemt_client.moderator.moderator import Moderation, Moderator
 from safemt_client.moderator.policies import load_policies
-from safemt_client.plan import Target, make_plan
+from safemt_client.plan.plan import Target, make_plan
 from safemt_client.providers.errors import PermitStoppedError
 from safemt_client.providers.limits import AccountLimiter, Limits
 from safemt_client.providers.types import Observer, Outcome, Reply, Request, Sampling, Usage

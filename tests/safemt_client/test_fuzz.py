@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from safemt_client.datasets.images import ImageError, prepare
 from safemt_client.datasets.model import Dialogue, Oddity
 from safemt_client.datasets.records import read_record
-from safemt_client.images import ImageError, prepare
 from safemt_client.judges import rubric
 from safemt_client.judges.parse import looks_like_refusal, parse
 from safemt_client.moderator import policies

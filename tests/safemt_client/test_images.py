@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image as Pillow
 
-from safemt_client import images
-from safemt_client.images import ImageError, blank, prepare
+from safemt_client.datasets import images
+from safemt_client.datasets.images import ImageError, blank, prepare
 
 LIMITS = {"max_edge": 2048, "max_bytes": 4_000_000}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from safemt_client.plan import Plan
+from safemt_client.plan.plan import Plan
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.names import ProviderSpec
 from safemt_client.providers.types import Usage

@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from safemt_client.plan import Conversation, Plan, Target
-from safemt_client.prices import batch_prices
+from safemt_client.plan.costs import batch_prices
+from safemt_client.plan.plan import Conversation, Plan, Target
 from safemt_client.providers.limits import Stated
 from safemt_client.providers.tokens import CHARACTERS_A_TOKEN, image_tokens
 

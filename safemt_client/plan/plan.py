@@ -16,10 +16,10 @@ from functools import cached_property
 from typing import Any
 
 from safemt_client import __version__
-from safemt_client.conversation import History, continues, first_turn, messages_at
 from safemt_client.datasets.model import Dataset, Dialogue
 from safemt_client.judges.llm import Subject, Verdict
 from safemt_client.judges.panel import Judge, Panel
+from safemt_client.plan.messages import History, continues, first_turn, messages_at
 from safemt_client.providers.types import Image, Message, Outcome, Request, Sampling, request_hash
 from safemt_client.results.store.rows import DialogueRow, JudgeRow, ModeratorRow, RunRow, StepRow, TargetRow
 from safemt_client.results.store.store import Store

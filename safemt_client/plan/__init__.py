@@ -1,0 +1,1 @@
+"""What will be asked, as a value, before anything is spent."""
