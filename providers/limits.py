@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from safemt_client.providers.adaptive import Concurrency
+from safemt_client.providers.concurrency import Concurrency
 from safemt_client.providers.errors import PermitStoppedError
 from safemt_client.providers.rates import Rate, RateLimit
 from safemt_client.providers.types import Outcome, Reply

@@ -15,8 +15,8 @@ import anyio
 import httpx
 import orjson
 
+from safemt_client.providers.base import Endpoint
 from safemt_client.providers.chat_format import ChatFormat
-from safemt_client.providers.endpoint import Endpoint
 from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from safemt_client.providers.chat_format import ChatFormat
-from safemt_client.providers.http_endpoint import HttpEndpoint
+from safemt_client.providers.http import HttpEndpoint
 from safemt_client.providers.outcomes import classify_response
 from safemt_client.providers.rates import rate_limits
 from safemt_client.providers.types import Reply, Request

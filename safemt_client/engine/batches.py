@@ -20,7 +20,7 @@ from anyio.abc import TaskGroup
 
 from safemt_client.engine.budget import Budget
 from safemt_client.engine.recorder import Recorder
-from safemt_client.providers.batches import (
+from safemt_client.providers.batch.base import (
     BatchEndpoint,
     BatchRefusedError,
     BatchState,

@@ -12,7 +12,7 @@ from safemt_client.engine.batches import BatchRunner, Job
 from safemt_client.engine.budget import Budget, money
 from safemt_client.engine.recorder import Recorder
 from safemt_client.plan.plan import Plan
-from safemt_client.providers.batches import BatchEndpoint, BatchRefusedError
+from safemt_client.providers.batch.base import BatchEndpoint, BatchRefusedError
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.types import Observer, Provider, Reply, Request

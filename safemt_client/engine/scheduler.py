@@ -31,7 +31,7 @@ from safemt_client.moderator.assessor import GuardReply
 from safemt_client.moderator.moderator import Moderated, ModeratedReply, Moderator
 from safemt_client.plan.messages import continues
 from safemt_client.plan.plan import Conversation, Judging, Plan, Target, judging
-from safemt_client.providers.batches import BatchEndpoint
+from safemt_client.providers.batch.base import BatchEndpoint
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.limits import Change, Limits
 from safemt_client.providers.types import Outcome, Provider, Reply, Request, Usage

@@ -39,11 +39,11 @@ from safemt_client.moderator.types import Guard
 from safemt_client.plan.costs import check_prices, prices_of, spent_of, stored_prices
 from safemt_client.plan.estimate import call_usd, of_guard, of_judge, of_target
 from safemt_client.plan.plan import Plan, Target, make_plan, run_fingerprint, select
-from safemt_client.providers.batches import BatchEndpoint
+from safemt_client.providers.batch.base import BatchEndpoint
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import clear_text_warning
 from safemt_client.providers.limits import Limits, Stated
-from safemt_client.providers.names import ProviderSpec, build, build_batches, resolve
+from safemt_client.providers.registry import ProviderSpec, build, build_batches, resolve
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Image, Provider, Sampling
 from safemt_client.results.store.store import Store
@@ -214,7 +214,7 @@ class Parts:
         self.guard_specs[resolved.name] = resolved
         account = self.limits.account_of(resolved.account)
         if spec.guard == "openai-moderation":
-            from safemt_client.moderator.moderation_endpoint import ModerationEndpoint
+            from safemt_client.providers.moderations import ModerationEndpoint
 
             endpoint = ModerationEndpoint(
                 model=resolved.model,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from safemt_client.plan.plan import Plan
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.names import ProviderSpec
+from safemt_client.providers.registry import ProviderSpec
 from safemt_client.providers.types import Usage
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings

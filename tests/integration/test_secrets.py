@@ -24,12 +24,12 @@ import pytest
 from support.faults import Behaviour, Endpoint, answer, error, response, serve
 from support.program import ROOT
 
-from safemt_client.providers import names
-from safemt_client.providers.batches import BatchRefusedError
+from safemt_client.providers import registry as names
+from safemt_client.providers.batch.base import BatchRefusedError
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import Limits, Stated
 from safemt_client.providers.litellm_client import LiteLLM
-from safemt_client.providers.names import build, build_batches, resolve
+from safemt_client.providers.registry import build, build_batches, resolve
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Message, Reply, Request, Sampling
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.faults import Behaviour, error, raw, response, serve
 
-from safemt_client.providers.anthropic_batches import AnthropicBatches
-from safemt_client.providers.batches import (
+from safemt_client.providers.batch.anthropic import AnthropicBatches
+from safemt_client.providers.batch.base import (
     BatchEndpoint,
     BatchRefusedError,
     BatchState,
@@ -22,7 +22,7 @@ from safemt_client.providers.batches import (
 )
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import Limits
-from safemt_client.providers.names import build, build_batches, resolve
+from safemt_client.providers.registry import build, build_batches, resolve
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Image, Message, Outcome, Request, Sampling
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safemt_client.providers import keys
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import Key, Redactor, clear_text_warning, find_key, is_loopback
-from safemt_client.providers.names import resolve
+from safemt_client.providers.registry import resolve
 from safemt_client.providers.types import Outcome, Reply
 
 SECRET = "sk-planted/42+key=="

@@ -108,7 +108,7 @@ def test_prices_are_a_number_or_unknown() -> None:
 
 def test_an_endpoint_of_ones_own_never_imports_litellm() -> None:
     code = (
-        "import sys; from safemt_client.providers.names import resolve, build\n"
+        "import sys; from safemt_client.providers.registry import resolve, build\n"
         "from safemt_client.providers.limits import Limits\n"
         "build(resolve('m@http://127.0.0.1:1/v1', None, {}), transport=None, limits=Limits(),\n"
         "  max_wait_s=1, attempt_timeout_s=1, turn_timeout_s=1)\n"

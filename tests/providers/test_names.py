@@ -3,7 +3,7 @@
 import pytest
 
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.names import resolve
+from safemt_client.providers.registry import resolve
 
 ENV = {"OPENAI_API_KEY": "sk-openai", "ANTHROPIC_API_KEY": "sk-ant", "SAFEMT_API_KEY": "sk-own"}
 

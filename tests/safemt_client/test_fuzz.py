@@ -16,8 +16,9 @@ from safemt_client.judges import rubric
 from safemt_client.judges.parse import looks_like_refusal, parse
 from safemt_client.moderator import policies
 from safemt_client.moderator.guards import template
-from safemt_client.providers import anthropic_batches, openai_batches
-from safemt_client.providers.batches import moment, read_lines
+from safemt_client.providers.batch import anthropic as anthropic_batches
+from safemt_client.providers.batch import openai as openai_batches
+from safemt_client.providers.batch.base import moment, read_lines
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import Redactor
 from safemt_client.providers.outcomes import classify_response, error_reply

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from safemt_client.providers.batches import (
+from safemt_client.providers.batch.base import (
     BatchEndpoint,
     BatchRefusedError,
     BatchState,

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from safemt_client.providers.endpoint import Endpoint
+from safemt_client.providers.base import Endpoint
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor
 from safemt_client.providers.outcomes import one_line

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from safemt_client.providers.batches import (
+from safemt_client.providers.batch.base import (
     BatchEndpoint,
     BatchState,
     RemoteBatch,

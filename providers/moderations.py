@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from safemt_client.providers.http_endpoint import HttpEndpoint
+from safemt_client.providers.http import HttpEndpoint
 from safemt_client.providers.outcomes import classify_response
 from safemt_client.providers.rates import rate_limits
 from safemt_client.providers.types import Image, Outcome, Reply, Request, Usage

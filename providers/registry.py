@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from safemt_client.providers.batches import BatchEndpoint
+from safemt_client.providers.batch.base import BatchEndpoint
+from safemt_client.providers.batch.openai import OpenAIBatches
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import Key, find_key
 from safemt_client.providers.limits import Limits
-from safemt_client.providers.openai_batches import OpenAIBatches
 from safemt_client.providers.openai_compatible import OpenAICompatible
 from safemt_client.providers.tokens import Charging
 from safemt_client.providers.types import Provider
@@ -104,7 +104,7 @@ def build_batches(
             provider, keeps_marks=keeps_marks, headers=headers, secret=spec.api_key, **common
         )
     if vendor == "anthropic" and spec.api_key is not None:
-        from safemt_client.providers.anthropic_batches import AnthropicBatches
+        from safemt_client.providers.batch.anthropic import AnthropicBatches
         from safemt_client.providers.litellm_client import LiteLLM
 
         assert isinstance(provider, LiteLLM)

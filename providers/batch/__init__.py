@@ -1,0 +1,1 @@
+"""Batch endpoints: many requests handed over at once, at half the price."""
