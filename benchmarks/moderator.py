@@ -31,7 +31,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from safemt_client.moderator.local import LocalModel
+from safemt_client.moderator.local.model import LocalModel
 from safemt_client.providers.types import Message, Outcome, Request, Sampling
 
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"

@@ -120,7 +120,7 @@ def guard_of(spec: ModeratorSpec, options: Mapping[str, str]) -> Guard:
 
 def _adapter(spec: ModeratorSpec, options: Mapping[str, str]) -> Guard:
     if spec.guard == "profanity":
-        from safemt_client.moderator.classifier import ClassifierGuard
+        from safemt_client.moderator.local.classifier import ClassifierGuard
 
         return ClassifierGuard()
     from safemt_client.moderator.guards import GUARDS, build_guard

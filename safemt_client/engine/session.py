@@ -193,7 +193,7 @@ class Parts:
     async def _open_guard(self, spec: ModeratorSpec) -> tuple[Provider, Mapping[str, float] | None, str]:
         settings, free = self._settings, {"input": 0.0, "output": 0.0}
         if spec.guard == "profanity":
-            from safemt_client.moderator.classifier import LocalClassifier
+            from safemt_client.moderator.local.classifier import LocalClassifier
 
             classifier = await LocalClassifier.load()
             return classifier, free, classifier.identity
@@ -203,7 +203,7 @@ class Parts:
                 f"{spec.name}=VENDOR/MODEL or {spec.name}=local-model:FOLDER"
             )
         if spec.provider.startswith(LOCAL_MODEL):
-            from safemt_client.moderator.local import LocalModel
+            from safemt_client.moderator.local.model import LocalModel
 
             path = spec.provider.removeprefix(LOCAL_MODEL)
             if path not in self._local_models:

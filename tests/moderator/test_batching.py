@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safemt_client.moderator.batching import Batcher, BatchFailedError, ClosedError, DoesNotFitError, choose
+from safemt_client.moderator.local.batching import (
+    Batcher,
+    BatchFailedError,
+    ClosedError,
+    DoesNotFitError,
+    choose,
+)
 
 
 @dataclass(eq=False)

@@ -17,7 +17,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from safemt_client.moderator.local import LocalModel
+from safemt_client.moderator.local.model import LocalModel
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling
 

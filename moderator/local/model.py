@@ -19,8 +19,8 @@ from typing import Any
 
 import anyio.to_thread
 
-from safemt_client.moderator.batching import Batcher, BatchFailedError, ClosedError, DoesNotFitError
-from safemt_client.moderator.decoding import Decoder, Prompt, Row
+from safemt_client.moderator.local.batching import Batcher, BatchFailedError, ClosedError, DoesNotFitError
+from safemt_client.moderator.local.decoding import Decoder, Prompt, Row
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.types import Message, Observer, Outcome, Reply, Request, Usage

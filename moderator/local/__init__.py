@@ -1,0 +1,1 @@
+"""Guards in this process: a language model or a small classifier."""
