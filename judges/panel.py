@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from safemt_client.judges.llm import LLMJudge, Subject, Verdict, add_usage
+from safemt_client.judges.judge import LLMJudge, Subject, Verdict, add_usage
 from safemt_client.judges.rubric import Rubric
 from safemt_client.providers.types import Observer, Outcome, Provider, Usage
 

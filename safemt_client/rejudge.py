@@ -16,7 +16,7 @@ from safemt_client import __version__
 from safemt_client.closing import Invocation, carry_out
 from safemt_client.datasets import images, open_dataset
 from safemt_client.engine.session import open_parts
-from safemt_client.judges.llm import Subject
+from safemt_client.judges.judge import Subject
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.plan.costs import check_prices, prices_of
 from safemt_client.plan.plan import (

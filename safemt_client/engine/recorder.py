@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from safemt_client.judges.llm import LLMJudge, Verdict
+from safemt_client.judges.judge import LLMJudge, Verdict
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.refusal import DECLINING, refusal_of
 from safemt_client.moderator.moderator import ModeratedReply, Moderator

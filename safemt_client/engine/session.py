@@ -29,7 +29,7 @@ from safemt_client.engine.moderating import (
     parse_moderator,
 )
 from safemt_client.engine.scheduler import Scheduler
-from safemt_client.judges.llm import LLMJudge
+from safemt_client.judges.judge import LLMJudge
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.rubric import load_rubric
 from safemt_client.moderator.assessor import Assessor

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import anyio
 import pytest
 
-from safemt_client.judges.llm import LLMJudge, Subject, Verdict
+from safemt_client.judges.judge import LLMJudge, Subject, Verdict
 from safemt_client.judges.panel import Panel, PanelMode
 from safemt_client.judges.rubric import load_rubric
 from safemt_client.providers.types import Message, Observer, Outcome, Reply, Request, Sampling, Usage
