@@ -81,7 +81,7 @@ def _say(error: Exception) -> None:
 
 
 def _dispatch(arguments: argparse.Namespace) -> int:
-    from safemt_client import commands
+    from safemt_client.cli import commands
 
     # Each command is a function of its name.
     command: Callable[[argparse.Namespace], int] = getattr(commands, arguments.command)

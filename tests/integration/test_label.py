@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from safemt_client.__main__ import main
-from safemt_client.label import ask
+from safemt_client.cli.label import ask
 from safemt_client.results.scores.human import Candidate, draw, labelled
 from safemt_client.results.store.reader import open_reader
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from safemt_client.cli.flags import refuse_flags
 from safemt_client.engine.session import open_parts
-from safemt_client.flags import refuse_flags
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.types import Image, Message, Outcome, Provider, Reply, Request, Sampling
 from safemt_client.results.sanitize import plain

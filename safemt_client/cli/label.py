@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 
-from safemt_client.flags import refuse_flags
+from safemt_client.cli.flags import refuse_flags
 from safemt_client.providers.errors import InputError
 from safemt_client.results.sanitize import plain
 from safemt_client.results.scores.collect import latest_run

@@ -16,7 +16,7 @@ from rich.console import Console
 from safemt_client.providers.errors import SafemtError
 
 if TYPE_CHECKING:
-    from safemt_client.closing import Invocation
+    from safemt_client.cli.notify import Invocation
     from safemt_client.results.store.reader import Queryable
     from safemt_client.settings import RunSettings
 
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask targets, judge and score; the same command resumes."""
-    from safemt_client.closing import with_notification
+    from safemt_client.cli.notify import with_notification
     from safemt_client.settings import load_settings
 
     flags = {name: value for name, value in vars(arguments).items() if name not in _NOT_SETTINGS}
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 async def _run(settings: RunSettings, invocation: Invocation) -> int:
     from contextlib import ExitStack
 
-    from safemt_client.closing import carry_out
+    from safemt_client.cli.notify import carry_out
     from safemt_client.engine.session import open_parts, plan_run
     from safemt_client.results.store.store import Store
     from safemt_client.telemetry.summary import show_plan
@@ -196,7 +196,7 @@ def _print_json(found: object) -> None:
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Check a store and endpoints before a night is spent, or salvage a damaged store."""
-    from safemt_client.doctor import doctor as check
+    from safemt_client.cli.doctor import doctor as check
 
     return _in_loop(lambda: check(arguments))
 
@@ -241,8 +241,8 @@ def runs(arguments: argparse.Namespace) -> int:
 
 def judge(arguments: argparse.Namespace) -> int:
     """Judge a stored run again, without asking the target."""
-    from safemt_client.closing import with_notification
-    from safemt_client.rejudge import rejudge
+    from safemt_client.cli.notify import with_notification
+    from safemt_client.cli.rejudge import rejudge
 
     db = arguments.db or _DEFAULT_DB
     return with_notification(
@@ -271,7 +271,7 @@ def view(arguments: argparse.Namespace) -> int:
 
 def label(arguments: argparse.Namespace) -> int:
     """Label a sample of replies by hand."""
-    from safemt_client import label as labels
+    from safemt_client.cli import label as labels
 
     return labels.label(arguments)
 

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from safemt_client import __version__
-from safemt_client.closing import Invocation, carry_out
+from safemt_client.cli.notify import Invocation, carry_out
 from safemt_client.datasets import images, open_dataset
 from safemt_client.engine.session import open_parts
 from safemt_client.judges.judge import Subject
