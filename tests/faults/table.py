@@ -197,9 +197,9 @@ EXPECTED: dict[str, Expected] = {
 }
 
 _SELF = "tests/faults/test_faults.py::"
-_BATCHES = "tests/safemt_client/test_batch_runner.py::"
-_REMOTE = "tests/providers/test_batch_endpoints.py::"
-_ADAPTIVE = "tests/providers/test_adaptive.py::"
+_BATCHES = "tests/engine/test_batches.py::"
+_REMOTE = "tests/providers/batch/test_endpoints.py::"
+_ADAPTIVE = "tests/providers/test_concurrency.py::"
 # Faults that take more than one request: what happens, what the user sees, the test that proves it.
 SCENARIOS: tuple[tuple[str, str, str], ...] = (
     (

@@ -40,7 +40,7 @@ from safemt_client.results.store.rows import (
 from safemt_client.results.store.server import server_file
 from safemt_client.results.store.store import Store
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 INSPECT = ROOT / ".venv-inspect" / "bin" / "python"
 TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 HOSTILE = [

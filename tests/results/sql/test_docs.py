@@ -11,7 +11,7 @@ from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.store import Store
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = HERE.parents[2]
 MODULE = "python -m safemt_client.results.sql.docs"
 
 
@@ -26,7 +26,7 @@ def test_the_views_are_those_that_are_promised() -> None:
     ]
     assert gone == [], "gone or changed: this breaks users' queries (docs/sql.md, What stays)"
     assert now == promised, (
-        f"something new is promised from now on: {MODULE} --views > tests/results/views.json"
+        f"something new is promised from now on: {MODULE} --views > tests/results/sql/views.json"
     )
 
 

@@ -17,7 +17,7 @@ from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.rows import EventRow, TurnRow
 from safemt_client.results.store.store import Store, StoreError, is_locked
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TURN = TurnRow(
     request_hash="h0",
     attempt=1,
