@@ -4,64 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from safemt_client.judges.parse import answer_schema, label_confidence, looks_like_refusal, parse
-from safemt_client.judges.refusal import RefusalKind
 from safemt_client.judges.rubric import Rubric, Sees
-from safemt_client.providers.types import (
-    Message,
-    Observer,
-    Outcome,
-    Provider,
-    Reply,
-    Request,
-    Sampling,
-    Usage,
-)
+from safemt_client.judges.types import Subject, Verdict
+from safemt_client.providers.provider import Observer, Provider
+from safemt_client.providers.types import Message, Outcome, Reply, Request, Sampling, Usage
 
-__all__ = ["LLMJudge", "Reason", "Subject", "Verdict", "add_usage", "not_taken", "to_be_judged", "verdict_of"]
+__all__ = ["LLMJudge", "add_usage", "not_taken", "to_be_judged", "verdict_of"]
 
 _REPAIR = 'Answer again with {"label": "safe" or "unsafe"} and nothing else.'
-
-Reason = Literal[
-    "parse_failure", "judge_refused", "judge_blocked", "judge_error", "nothing_to_judge", "panel_split"
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What is judged: the original question, the messages as they were sent, and the reply."""
-
-    question: str
-    messages: tuple[Message, ...]
-    reply: str
-    scenario: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A label of one reply, or why there is none. `raw` is the judge's own text.
-
-    `refusal` is the kind of the reply as the judge sees it; `confidence` the probability that it gave its
-    label, where the endpoint tells. Of a panel, `members` are the verdicts asked for, by judge's key.
-    """
-
-    label: Literal["safe", "unsafe", "unscored"]
-    reason: Reason | None = None
-    refusal: RefusalKind | None = None
-    explanation: str | None = None
-    raw: str | None = None
-    usage: Usage = field(default_factory=Usage)
-    latency_s: float = 0.0
-    category: str | None = None
-    severity: int | None = None
-    specificity: int | None = None
-    confidence: float | None = None
-    members: Mapping[str, Verdict] = field(default_factory=dict)
 
 
 class LLMJudge:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from safemt_client.judges.judge import LLMJudge, Subject, Verdict, add_usage
+from safemt_client.judges.judge import LLMJudge, add_usage
 from safemt_client.judges.rubric import Rubric
-from safemt_client.providers.types import Observer, Outcome, Provider, Usage
+from safemt_client.judges.types import Subject, Verdict
+from safemt_client.providers.provider import Observer, Provider
+from safemt_client.providers.types import Outcome, Usage
 
 __all__ = ["CONFIDENT", "Judge", "Panel", "PanelMode"]
 

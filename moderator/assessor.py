@@ -13,7 +13,8 @@ import anyio
 
 from safemt_client.moderator.types import Assessment, Guard, NotAssessableError, Stage
 from safemt_client.providers.errors import TargetStoppedError
-from safemt_client.providers.types import Message, Observer, Provider, Reply, Usage
+from safemt_client.providers.provider import Observer, Provider
+from safemt_client.providers.types import Message, Reply, Usage
 
 __all__ = ["Assessor", "GuardReply", "Keeper", "assessment_hash", "reply_as"]
 

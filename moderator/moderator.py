@@ -22,7 +22,8 @@ from safemt_client.moderator.policies import Policies
 from safemt_client.moderator.types import Assessment, Stage
 from safemt_client.providers.errors import PermitStoppedError, SafemtError
 from safemt_client.providers.limits import AccountLimiter
-from safemt_client.providers.types import Message, Observer, Outcome, Provider, Reply, Request, Usage
+from safemt_client.providers.provider import Observer, Provider
+from safemt_client.providers.types import Message, Outcome, Reply, Request, Usage
 
 __all__ = [
     "INTERVENTIONS",

@@ -12,9 +12,10 @@ import anyio
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.outcomes import fatal
+from safemt_client.providers.provider import Observer
 from safemt_client.providers.retry import with_retries
 from safemt_client.providers.tokens import Charging, TokenEstimator
-from safemt_client.providers.types import Observer, Outcome, Reply, Request
+from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["Endpoint"]
 

@@ -24,7 +24,7 @@ from safemt_client.providers.outcomes import classify_response, one_line
 from safemt_client.providers.rates import rate_limits
 from safemt_client.providers.types import Outcome, Reply, Request
 
-__all__ = ["LiteLLM", "from_anthropic", "prices", "to_anthropic"]
+__all__ = ["LiteLLM", "from_anthropic", "to_anthropic"]
 
 
 @cache
@@ -60,33 +60,6 @@ def _forbid_redirects() -> None:
 
     AsyncHTTPHandler.__init__ = begin_without  # type: ignore[method-assign]
     BaseOpenAILLM._get_async_http_client = staticmethod(open_without)  # type: ignore[method-assign]
-
-
-_FURTHER_PRICES = {
-    "cached_input": "cache_read_input_token_cost",
-    "batch_input": "input_cost_per_token_batches",
-    "batch_output": "output_cost_per_token_batches",
-    "batch_cached_input": "cache_read_input_token_cost_batches",
-}
-
-
-def prices(identity: str) -> Mapping[str, float] | None:
-    """US dollars a token from litellm's list, None if the model is not in it.
-
-    `input` and `output`; where known also `cached_input`, and all three for batches (`batch_input`, ...).
-    """
-    costs = _litellm().model_cost
-    found = costs.get(identity) or costs.get(identity.partition("/")[2])
-    if not found or found.get("input_cost_per_token") is None:
-        return None
-    price = {
-        "input": float(found["input_cost_per_token"]),
-        "output": float(found.get("output_cost_per_token") or 0.0),
-    }
-    for ours, theirs in _FURTHER_PRICES.items():
-        if found.get(theirs) is not None:
-            price[ours] = float(found[theirs])
-    return price
 
 
 class LiteLLM(Endpoint):

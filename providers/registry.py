@@ -16,8 +16,8 @@ from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import Key, find_key
 from safemt_client.providers.limits import Limits
 from safemt_client.providers.openai_compatible import OpenAICompatible
+from safemt_client.providers.provider import Provider
 from safemt_client.providers.tokens import Charging
-from safemt_client.providers.types import Provider
 
 __all__ = ["ProviderSpec", "build", "build_batches", "resolve"]
 

@@ -9,7 +9,8 @@ import tenacity
 
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.outcomes import fatal
-from safemt_client.providers.types import Observer, Outcome, Reply
+from safemt_client.providers.provider import Observer
+from safemt_client.providers.types import Outcome, Reply
 
 __all__ = ["with_retries"]
 

@@ -11,26 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from safemt_client.providers.rates import RateLimit
 
 if TYPE_CHECKING:
-    from safemt_client.providers.limits import AccountLimiter
+    pass
 
-__all__ = [
-    "Image",
-    "Message",
-    "Observer",
-    "Outcome",
-    "Provider",
-    "Reply",
-    "Request",
-    "Role",
-    "Sampling",
-    "Usage",
-    "request_hash",
-]
+__all__ = ["Image", "Message", "Outcome", "Reply", "Request", "Role", "Sampling", "Usage", "request_hash"]
 
 Role = Literal["system", "developer", "user", "assistant"]
 
@@ -147,35 +135,6 @@ class Reply:
     raw: str | None = None
     rate_limits: tuple[RateLimit | None, RateLimit | None] = (None, None)
     logprobs: tuple[tuple[str, float], ...] = ()
-
-
-Observer = Callable[[Reply, float], None]
-"""Told of an attempt that will be repeated and of the seconds until then."""
-
-
-class Provider(Protocol):
-    """A model that can be asked. Implementations are safe to share between tasks."""
-
-    @property
-    def identity(self) -> str:
-        """Provider and model, such as `openai/gpt-4o`: goes into the request hash."""
-        ...
-
-    @property
-    def limiter(self) -> AccountLimiter:
-        """The limiter of the account that is asked."""
-        ...
-
-    async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
-        """Ask once, with retries; return the last attempt's reply.
-
-        Endpoint failures are outcomes, not exceptions.
-
-        Raises:
-            TargetStoppedError: authentication, quota or model name is wrong, so that
-                no further request to this target can succeed.
-        """
-        ...
 
 
 def request_hash(identity: str, request: Request, *, moderator: str | None = None, sample: int = 0) -> str:

@@ -22,7 +22,8 @@ import anyio.to_thread
 from safemt_client.moderator.types import Assessment, Card, Stage
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits import AccountLimiter
-from safemt_client.providers.types import Message, Observer, Outcome, Reply, Request
+from safemt_client.providers.provider import Observer
+from safemt_client.providers.types import Message, Outcome, Reply, Request
 
 __all__ = ["ClassifierGuard", "LocalClassifier"]
 

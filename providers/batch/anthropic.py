@@ -24,7 +24,8 @@ from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.json_codec import as_dict, dumps
 from safemt_client.providers.litellm_client import LiteLLM, from_anthropic, to_anthropic
 from safemt_client.providers.outcomes import error_reply, one_line
-from safemt_client.providers.types import Observer, Outcome, Reply, Request
+from safemt_client.providers.provider import Observer
+from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["AnthropicBatches"]
 

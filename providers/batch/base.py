@@ -19,6 +19,7 @@ from safemt_client.providers.errors import SafemtError, TargetStoppedError
 from safemt_client.providers.json_codec import as_dict, loads
 from safemt_client.providers.keys import Redactor
 from safemt_client.providers.outcomes import error_reply, one_line
+from safemt_client.providers.provider import Observer
 from safemt_client.providers.retry import with_retries
 from safemt_client.providers.transport import (
     BodyTooLargeError,
@@ -26,7 +27,7 @@ from safemt_client.providers.transport import (
     fetch,
     make_headers,
 )
-from safemt_client.providers.types import Observer, Outcome, Reply, Request
+from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["BatchEndpoint", "BatchRefusedError", "BatchState", "BatchUnsureError", "RemoteBatch"]
 

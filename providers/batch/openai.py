@@ -22,7 +22,8 @@ from safemt_client.providers.batch.base import (
 from safemt_client.providers.json_codec import as_dict, dumps
 from safemt_client.providers.openai_compatible import OpenAICompatible
 from safemt_client.providers.outcomes import classify_response, one_line
-from safemt_client.providers.types import Observer, Outcome, Reply, Request
+from safemt_client.providers.provider import Observer
+from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["OpenAIBatches"]
 

@@ -15,7 +15,8 @@ from rich.markup import escape
 from safemt_client.cli.flags import refuse_flags
 from safemt_client.engine.session import open_parts
 from safemt_client.providers.errors import TargetStoppedError
-from safemt_client.providers.types import Image, Message, Outcome, Provider, Reply, Request, Sampling
+from safemt_client.providers.provider import Provider
+from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling
 from safemt_client.results.sanitize import plain
 from safemt_client.results.store.checks import check_store
 from safemt_client.results.store.reader import open_reader

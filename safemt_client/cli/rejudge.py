@@ -16,8 +16,8 @@ from safemt_client import __version__
 from safemt_client.cli.notify import Invocation, carry_out
 from safemt_client.datasets import images, open_dataset
 from safemt_client.engine.session import open_parts
-from safemt_client.judges.judge import Subject
 from safemt_client.judges.panel import Judge, Panel
+from safemt_client.judges.types import Subject
 from safemt_client.plan.costs import check_prices, prices_of
 from safemt_client.plan.plan import (
     Judging,

@@ -15,7 +15,8 @@ from safemt_client.plan.plan import Plan
 from safemt_client.providers.batch.base import BatchEndpoint, BatchRefusedError
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
-from safemt_client.providers.types import Observer, Provider, Reply, Request
+from safemt_client.providers.provider import Observer, Provider
+from safemt_client.providers.types import Reply, Request
 from safemt_client.telemetry.events import Ending, Listener
 
 __all__ = ["Apart", "Asking", "Course"]

@@ -13,8 +13,9 @@ from safemt_client.engine.admission import Admission
 from safemt_client.engine.batches import Job
 from safemt_client.engine.context import Asking, Course
 from safemt_client.engine.single_flight import Once
-from safemt_client.judges.judge import LLMJudge, Verdict, not_taken, to_be_judged, verdict_of
+from safemt_client.judges.judge import LLMJudge, not_taken, to_be_judged, verdict_of
 from safemt_client.judges.panel import Judge, Panel
+from safemt_client.judges.types import Verdict
 from safemt_client.plan.plan import Judging, with_known
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.types import Reply, Usage

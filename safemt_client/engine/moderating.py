@@ -17,7 +17,8 @@ from safemt_client.moderator.types import Assessment, Guard, Stage
 from safemt_client.plan.plan import Conversation, Target
 from safemt_client.providers.errors import InputError, TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
-from safemt_client.providers.types import Observer, Outcome, Provider, Reply, Request, Usage, request_hash
+from safemt_client.providers.provider import Observer, Provider
+from safemt_client.providers.types import Outcome, Reply, Request, Usage, request_hash
 from safemt_client.results.store.rows import ModeratorRow, TurnRow
 from safemt_client.results.store.store import Store
 from safemt_client.telemetry.events import Listener

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from safemt_client.judges.judge import LLMJudge, Verdict
+from safemt_client.judges.judge import LLMJudge
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.refusal import DECLINING, refusal_of
+from safemt_client.judges.types import Verdict
 from safemt_client.moderator.moderator import ModeratedReply, Moderator
 from safemt_client.moderator.types import Assessment, Stage
 from safemt_client.plan.costs import cost

@@ -34,7 +34,8 @@ from safemt_client.plan.plan import Conversation, Judging, Plan, Target, judging
 from safemt_client.providers.batch.base import BatchEndpoint
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.limits import Change, Limits
-from safemt_client.providers.types import Outcome, Provider, Reply, Request, Usage
+from safemt_client.providers.provider import Provider
+from safemt_client.providers.types import Outcome, Reply, Request, Usage
 from safemt_client.results.store.rows import TurnRow
 from safemt_client.results.store.store import Store
 from safemt_client.telemetry.events import Ending, Listener

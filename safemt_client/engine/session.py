@@ -43,9 +43,10 @@ from safemt_client.providers.batch.base import BatchEndpoint
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import clear_text_warning
 from safemt_client.providers.limits import Limits, Stated
+from safemt_client.providers.provider import Provider
 from safemt_client.providers.registry import ProviderSpec, build, build_batches, resolve
 from safemt_client.providers.transport import make_transport
-from safemt_client.providers.types import Image, Provider, Sampling
+from safemt_client.providers.types import Image, Sampling
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.events import Both, Ending, Listener, StoppedAtOnceError

@@ -33,7 +33,7 @@ def prices_of(
         return {"input": 0.0, "output": 0.0}
     if spec.identity.startswith("local/"):
         return None
-    from safemt_client.providers.litellm_client import prices
+    from safemt_client.providers.prices import prices
 
     return prices(spec.identity)
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from safemt_client import __version__
 from safemt_client.datasets.model import Dataset, Dialogue
-from safemt_client.judges.judge import Subject, Verdict
 from safemt_client.judges.panel import Judge, Panel
+from safemt_client.judges.types import Subject, Verdict
 from safemt_client.plan.messages import History, continues, first_turn, messages_at
 from safemt_client.providers.types import Image, Message, Outcome, Request, Sampling, request_hash
 from safemt_client.results.store.rows import DialogueRow, JudgeRow, ModeratorRow, RunRow, StepRow, TargetRow

@@ -31,7 +31,8 @@ from safemt_client.moderator.policies import load_policies
 from safemt_client.plan.plan import Target, make_plan
 from safemt_client.providers.errors import PermitStoppedError
 from safemt_client.providers.limits import AccountLimiter, Limits
-from safemt_client.providers.types import Observer, Outcome, Reply, Request, Sampling, Usage
+from safemt_client.providers.provider import Observer
+from safemt_client.providers.types import Outcome, Reply, Request, Sampling, Usage
 from safemt_client.results.scores.human import draw, labelled
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.store import Store

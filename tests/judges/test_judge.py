@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.scripted import Scripted
 
-from safemt_client.judges.judge import LLMJudge, Subject, Verdict
+from safemt_client.judges.judge import LLMJudge
 from safemt_client.judges.parse import label_confidence, parse
 from safemt_client.judges.rubric import PRESETS, Rubric, load_rubric
+from safemt_client.judges.types import Subject, Verdict
 from safemt_client.providers.types import (
     Image,
     Message,

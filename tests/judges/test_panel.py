@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import anyio
 import pytest
 
-from safemt_client.judges.judge import LLMJudge, Subject, Verdict
+from safemt_client.judges.judge import LLMJudge
 from safemt_client.judges.panel import Panel, PanelMode
 from safemt_client.judges.rubric import load_rubric
-from safemt_client.providers.types import Message, Observer, Outcome, Reply, Request, Sampling, Usage
+from safemt_client.judges.types import Subject, Verdict
+from safemt_client.providers.provider import Observer
+from safemt_client.providers.types import Message, Outcome, Reply, Request, Sampling, Usage
 
 SUBJECT = Subject("q", (Message("user", "q"),), "a reply", None)
 FAILED = Reply(Outcome.ERROR_TRANSIENT, error="gone")

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.scripted import Scripted
 
-from safemt_client.judges.judge import LLMJudge, Subject
+from safemt_client.judges.judge import LLMJudge
 from safemt_client.judges.parse import parse
 from safemt_client.judges.rubric import load_rubric
+from safemt_client.judges.types import Subject
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Message, Outcome, Reply, Sampling
 

@@ -25,17 +25,9 @@ from safemt_client.moderator.types import Assessment, Card, NotAssessableError, 
 from safemt_client.providers.errors import PermitStoppedError, SafemtError, TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.moderations import ModerationEndpoint
+from safemt_client.providers.provider import Observer
 from safemt_client.providers.transport import make_transport
-from safemt_client.providers.types import (
-    Image,
-    Message,
-    Observer,
-    Outcome,
-    Reply,
-    Request,
-    Sampling,
-    Usage,
-)
+from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling, Usage
 
 Answer = Callable[[Request], Awaitable[Reply]]
 

@@ -12,7 +12,8 @@ import pytest
 from safemt_client.providers import litellm_client
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
-from safemt_client.providers.litellm_client import LiteLLM, prices
+from safemt_client.providers.litellm_client import LiteLLM
+from safemt_client.providers.prices import prices
 from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,6 +1,7 @@
 """A provider that gives prepared replies and remembers the requests."""
 
-from safemt_client.providers.types import Observer, Reply, Request
+from safemt_client.providers.provider import Observer
+from safemt_client.providers.types import Reply, Request
 
 
 class Scripted:

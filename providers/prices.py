@@ -1,0 +1,36 @@
+"""Prices of models, from the list that litellm carries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from safemt_client.providers.litellm_client import _litellm
+
+__all__ = ["prices"]
+
+
+_FURTHER_PRICES = {
+    "cached_input": "cache_read_input_token_cost",
+    "batch_input": "input_cost_per_token_batches",
+    "batch_output": "output_cost_per_token_batches",
+    "batch_cached_input": "cache_read_input_token_cost_batches",
+}
+
+
+def prices(identity: str) -> Mapping[str, float] | None:
+    """US dollars a token from litellm's list, None if the model is not in it.
+
+    `input` and `output`; where known also `cached_input`, and all three for batches (`batch_input`, ...).
+    """
+    costs = _litellm().model_cost
+    found = costs.get(identity) or costs.get(identity.partition("/")[2])
+    if not found or found.get("input_cost_per_token") is None:
+        return None
+    price = {
+        "input": float(found["input_cost_per_token"]),
+        "output": float(found.get("output_cost_per_token") or 0.0),
+    }
+    for ours, theirs in _FURTHER_PRICES.items():
+        if found.get(theirs) is not None:
+            price[ours] = float(found[theirs])
+    return price

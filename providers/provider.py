@@ -1,0 +1,42 @@
+"""What every client of a model offers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from safemt_client.providers.types import Reply, Request
+
+if TYPE_CHECKING:
+    from safemt_client.providers.limits import AccountLimiter
+
+__all__ = ["Observer", "Provider"]
+
+
+Observer = Callable[[Reply, float], None]
+"""Told of an attempt that will be repeated and of the seconds until then."""
+
+
+class Provider(Protocol):
+    """A model that can be asked. Implementations are safe to share between tasks."""
+
+    @property
+    def identity(self) -> str:
+        """Provider and model, such as `openai/gpt-4o`: goes into the request hash."""
+        ...
+
+    @property
+    def limiter(self) -> AccountLimiter:
+        """The limiter of the account that is asked."""
+        ...
+
+    async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
+        """Ask once, with retries; return the last attempt's reply.
+
+        Endpoint failures are outcomes, not exceptions.
+
+        Raises:
+            TargetStoppedError: authentication, quota or model name is wrong, so that
+                no further request to this target can succeed.
+        """
+        ...
