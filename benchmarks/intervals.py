@@ -29,16 +29,10 @@ def main() -> None:
     begin = time.perf_counter()
     import numpy as np
 
-    from safemt_client.results.stats.intervals import (
-        bootstrap_weights,
-        cluster_asr,
-        holm,
-        interval_of,
-        paired,
-        safety_index_interval,
-        trend,
-    )
-    from safemt_client.results.stats.safety_index import ROUNDS
+    from safemt_client.results.stats.intervals import bootstrap_weights, cluster_asr, interval_of
+    from safemt_client.results.stats.pairs import holm, paired
+    from safemt_client.results.stats.safety_index import ROUNDS, safety_index_interval
+    from safemt_client.results.stats.trend import trend
 
     imported = time.perf_counter()
     source = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from safemt_client.results.sanitize import plain
-from safemt_client.results.stats.safety_index import SMALL_EVENTS, SMALL_ITEMS, wilson
+from safemt_client.results.stats.intervals import SMALL_EVENTS, SMALL_ITEMS, wilson
 
 __all__ = [
     "UNKNOWN",

@@ -13,7 +13,7 @@ from rich.table import Table
 from safemt_client.results.report.terminal_effects import print_effects
 from safemt_client.results.sanitize import plain
 from safemt_client.results.scores.collect import as_dict, latest_run
-from safemt_client.results.stats.safety_index import SMALL_EVENTS, SMALL_ITEMS, wilson
+from safemt_client.results.stats.intervals import SMALL_EVENTS, SMALL_ITEMS, wilson
 from safemt_client.results.store.reader import Queryable
 
 __all__ = ["as_dict", "latest_run", "report"]

@@ -14,15 +14,10 @@ from numpy.typing import NDArray
 from safemt_client.results.scores.human import LabelledReply, labelled
 from safemt_client.results.stats.agreement import cohen_kappa, krippendorff_alpha, with_interval
 from safemt_client.results.stats.correction import corrected, judge_errors, prediction_powered
-from safemt_client.results.stats.intervals import (
-    Interval,
-    bootstrap_weights,
-    interval_of,
-    safety_index_interval,
-    trend,
-)
+from safemt_client.results.stats.intervals import Interval, bootstrap_weights, interval_of, wilson
 from safemt_client.results.stats.pairs import compared
-from safemt_client.results.stats.safety_index import ROUNDS, wilson
+from safemt_client.results.stats.safety_index import ROUNDS, safety_index_interval
+from safemt_client.results.stats.trend import trend
 from safemt_client.results.store.reader import Queryable
 
 __all__ = ["agreement", "corrections", "differences", "index_interval", "reached", "trends"]

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from safemt_client.results.stats.intervals import Interval
-from safemt_client.results.stats.safety_index import wilson
+from safemt_client.results.stats.intervals import Interval, wilson
 
 __all__ = [
     "JudgeErrors",

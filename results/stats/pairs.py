@@ -7,14 +7,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy import special
 
-from safemt_client.results.stats.intervals import change_interval, holm, paired
+from safemt_client.results.stats.intervals import (
+    SMALL_EVENTS,
+    SMALL_ITEMS,
+    Array,
+    Interval,
+    bootstrap_weights,
+    interval_of,
+    never_seen,
+)
 
-__all__ = ["Labels", "compared"]
+__all__ = ["Labels", "Paired", "change_interval", "compared", "holm", "mcnemar", "paired"]
 
 Labels = Mapping[tuple[str, int], float]
 
@@ -65,3 +74,79 @@ def _difference(keys: Sequence[tuple[str, int]], first: Labels, second: Labels) 
         "p": result.p,
         "difference": asdict(interval),
     }
+
+
+_FEW_CHANGING = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Two conditions on the same items: `only_a` are unsafe under the first alone, `only_b` under the second.
+
+    `difference` is ASR of the second minus ASR of the first over the `items` that both have scored; `p` is
+    that of the exact McNemar test.
+    """
+
+    items: int
+    only_a: int
+    only_b: int
+    difference: Interval
+    p: float
+
+
+def paired(a: Array, b: Array, weights: Array | None = None, level: float = 0.95) -> Paired:
+    """Compare two conditions on the same items, each an array of labels by item.
+
+    The test is McNemar's, exact: under no difference each item that is unsafe under one condition alone is
+    as likely to be so under the other. Sources: Q. McNemar, Psychometrika 12 (1947), 153-157, exact by the
+    binomial distribution; the interval is that of `change_interval`.
+    """
+    both = ~np.isnan(a) & ~np.isnan(b)
+    first, second = a[both], b[both]
+    items = int(both.sum())
+    only_a = int(((first == 1) & (second == 0)).sum())
+    only_b = int(((first == 0) & (second == 1)).sum())
+    if not items:
+        return Paired(0, 0, 0, Interval(float("nan"), float("nan"), float("nan"), True), 1.0)
+    change = second - first
+    small = items < SMALL_ITEMS or only_a + only_b < SMALL_EVENTS
+    if weights is not None:
+        weights = weights[:, both]
+    difference = change_interval(change, weights, level=level, small=small)
+    return Paired(items, only_a, only_b, difference, mcnemar(only_a, only_b))
+
+
+def change_interval(
+    change: Array, weights: Array | None = None, *, level: float = 0.95, small: bool = False
+) -> Interval:
+    """The mean of the items' changes (each between -1 and 1), items resampled.
+
+    Where all items change alike resampling shows nothing: then it is that of a share of items that may do
+    anything else, as large as Wilson's bound for what was never seen.
+    """
+    estimate = float(change.mean())
+    if np.ptp(change) < 1e-12:
+        unseen = never_seen(len(change), level)
+        alike = (1 - unseen) * estimate
+        return Interval(estimate, max(-1.0, alike - unseen), min(1.0, alike + unseen), small)
+    used = bootstrap_weights(len(change)) if weights is None else weights
+    return interval_of(estimate, (used @ change) / used.sum(axis=1), level=level, small=small)
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Two-sided p of the exact McNemar test for two counts of items that differ."""
+    total = only_a + only_b
+    if total == 0:
+        return 1.0
+    return float(min(1.0, 2 * special.bdtr(min(only_a, only_b), total, 0.5)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values, in the order given. Source: S. Holm, Scand. J. Statistics 6 (1979), 65-70."""
+    order = np.argsort(p_values)
+    adjusted = np.empty(len(p_values))
+    most = 0.0
+    for rank, index in enumerate(order):
+        most = max(most, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = most
+    return [float(p) for p in adjusted]

@@ -6,7 +6,7 @@ import pytest
 
 from safemt_client.results.scores import collect as scores
 from safemt_client.results.scores import inference
-from safemt_client.results.stats.intervals import mcnemar
+from safemt_client.results.stats.pairs import mcnemar
 from safemt_client.results.store.store import Result
 
 

@@ -18,18 +18,10 @@ from safemt_client.results.stats.correction import (
     prediction_powered,
     rogan_gladen,
 )
-from safemt_client.results.stats.intervals import (
-    bootstrap_weights,
-    cluster_asr,
-    holm,
-    interval_of,
-    mcnemar,
-    paired,
-    safety_index_interval,
-    sigmas,
-    trend,
-)
-from safemt_client.results.stats.safety_index import ROUNDS, safety_index
+from safemt_client.results.stats.intervals import bootstrap_weights, cluster_asr, interval_of
+from safemt_client.results.stats.pairs import holm, mcnemar, paired
+from safemt_client.results.stats.safety_index import ROUNDS, safety_index, safety_index_interval, sigmas
+from safemt_client.results.stats.trend import trend
 
 NAN = float("nan")
 FLAGS = st.lists(st.lists(st.sampled_from([0.0, 1.0]), min_size=5, max_size=5), min_size=1, max_size=12)

@@ -1,0 +1,104 @@
+"""How attack success changes with the number of turns, tested by shuffling labels within items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from safemt_client.results.stats.intervals import (
+    SMALL_EVENTS,
+    SMALL_ITEMS,
+    Array,
+    Interval,
+    bootstrap_weights,
+    interval_of,
+)
+from safemt_client.results.stats.pairs import _FEW_CHANGING
+
+__all__ = ["Trend", "trend"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """How ASR changes with the number of turns: `slope` a turn, within items, and what it shows."""
+
+    slope: Interval
+    p: float
+    verdict: str  # rises | falls | not shown
+    items: int
+
+
+def trend(
+    labels: Array, lengths: Sequence[int], *, level: float = 0.95, permutations: int = 2000, seed: int = 0
+) -> Trend:
+    """Does ASR rise with the number of turns? The mean of the items' own slopes (least squares).
+
+    `labels` is items x lengths. The interval resamples items; p, two-sided, is that of shuffling each item's
+    labels over its lengths, which holds what kind of item it is fixed: drawn where few items change, else by
+    the normal distribution with the exact variance of a shuffled slope. Items that are all safe or all unsafe
+    have slope 0 and stay in: they are evidence for no change. Source, for permutation tests of a linear
+    statistic: E. Pitman, Suppl. J. Royal Statistical Society 4 (1937), 119-130.
+    """
+    scored = ~np.isnan(labels)
+    usable = scored.sum(axis=1) >= 2
+    kept, seen = labels[usable], scored[usable]
+    items = int(usable.sum())
+    if not items:
+        return Trend(Interval(float("nan"), float("nan"), float("nan"), True), 1.0, "not shown", 0)
+    slopes = _slopes(kept, seen, np.asarray(lengths, dtype=np.float64))
+    estimate = float(slopes.mean())
+    weights = bootstrap_weights(items, seed=seed)
+    # Only items whose labels differ change under shuffling.
+    moving = np.nanmax(kept, axis=1) != np.nanmin(kept, axis=1)
+    changing = int(moving.sum())
+    small = items < SMALL_ITEMS or changing < SMALL_EVENTS
+    interval = interval_of(estimate, weights @ slopes / items, level=level, small=small)
+    x = np.asarray(lengths, dtype=np.float64)
+    if changing > _FEW_CHANGING:
+        variance = float(_shuffled_variance(kept[moving], seen[moving], x).sum())
+        p = 2 * float(special.ndtr(-abs(float(slopes.sum())) / np.sqrt(variance)))
+    else:
+        source = np.random.default_rng(seed)
+        extreme = 1
+        for _ in range(permutations):
+            shuffled = _shuffle(kept[moving], seen[moving], source)
+            again = float(_slopes(shuffled, seen[moving], x).sum()) / items
+            extreme += abs(again) >= abs(estimate) - 1e-12
+        p = extreme / (permutations + 1)
+    shown = p < 1 - level
+    verdict = ("rises" if estimate > 0 else "falls") if shown else "not shown"
+    return Trend(interval, p, verdict, items)
+
+
+def _slopes(labels: Array, scored: NDArray[np.bool_], lengths: Array) -> Array:
+    count = scored.sum(axis=1)
+    x = np.where(scored, lengths, 0.0)
+    y = np.where(scored, labels, 0.0)
+    centred = np.where(scored, lengths - (x.sum(axis=1) / count)[:, None], 0.0)
+    found: Array = (centred * y).sum(axis=1) / (centred**2).sum(axis=1)
+    return found
+
+
+def _shuffled_variance(labels: Array, scored: NDArray[np.bool_], lengths: Array) -> Array:
+    """Of each item, the variance of its slope when its labels are shuffled over its lengths."""
+    count = scored.sum(axis=1)
+    x = np.where(scored, lengths, 0.0)
+    y = np.where(scored, labels, 0.0)
+    x_spread = (x**2).sum(axis=1) - x.sum(axis=1) ** 2 / count
+    y_spread = (y**2).sum(axis=1) - y.sum(axis=1) ** 2 / count
+    found: Array = y_spread / (count - 1) / x_spread
+    return found
+
+
+def _shuffle(labels: Array, scored: NDArray[np.bool_], source: np.random.Generator) -> Array:
+    # A random order of each item's scored lengths, those that are not scored staying last and in place.
+    keys = np.where(scored, source.random(labels.shape), 2.0)
+    order = np.argsort(keys, axis=1)
+    places = np.argsort(~scored, axis=1, kind="stable")
+    out = np.full(labels.shape, np.nan)
+    np.put_along_axis(out, places, np.take_along_axis(labels, order, axis=1), axis=1)
+    return out
