@@ -16,7 +16,7 @@ from rich.console import Console
 from safemt_client.providers.errors import SafemtError
 
 if TYPE_CHECKING:
-    from safemt_client.cli.notify import Invocation
+    from safemt_client.engine.session import Invocation
     from safemt_client.results.store.reader import Queryable
     from safemt_client.settings import RunSettings
 
@@ -56,8 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
 async def _run(settings: RunSettings, invocation: Invocation) -> int:
     from contextlib import ExitStack
 
-    from safemt_client.cli.notify import carry_out
-    from safemt_client.engine.session import open_parts, plan_run
+    from safemt_client.engine.session import carry_out
+    from safemt_client.models import open_parts
+    from safemt_client.plan.build import plan_run
     from safemt_client.results.store.store import Store
     from safemt_client.telemetry.summary import show_plan
 

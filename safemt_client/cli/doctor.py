@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from safemt_client.cli.flags import refuse_flags
-from safemt_client.engine.session import open_parts
+from safemt_client.models import open_parts
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from safemt_client.providers.errors import InputError, SafemtError
-from safemt_client.settings import RunSettings, words_of
-from safemt_client.telemetry.events import Closing, StoppedAtOnceError, Watcher
+from safemt_client.engine.session import Invocation, closing_of
+from safemt_client.settings import words_of
+from safemt_client.telemetry.events import Closing
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    pass
 
-    from safemt_client.engine.session import Parts
-    from safemt_client.judges.panel import Judge
-    from safemt_client.plan.plan import Plan
-    from safemt_client.results.store.store import Store
-
-__all__ = ["Invocation", "carry_out", "closing_of", "notify", "with_notification"]
+__all__ = ["notify", "with_notification"]
 
 _NOTIFY_S = 60.0
 # What a command finds of the environment: no keys, whatever they are called.
@@ -36,89 +28,6 @@ _PASSED_ON = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "LANG", "LANGUAGE", "TERM"),
     *("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR"),
 )
-
-
-@dataclass
-class Invocation:
-    """What is known of an invocation while it goes on: its run once there is a plan, and how it closed."""
-
-    run_id: str = ""
-    closing: Closing | None = None
-
-
-async def carry_out(
-    plan: Plan,
-    judge: Judge | None,
-    parts: Parts,
-    store: Store,
-    settings: RunSettings,
-    console: Console,
-    invocation: Invocation,
-) -> int:
-    """Run a session with its log and traces, print how it ended; return the exit status.
-
-    Raises:
-        InputError: the log cannot be written, or what traces need is not installed.
-        StoreError: the store cannot be written.
-    """
-    from safemt_client.engine.session import run_session
-    from safemt_client.telemetry.log import RunLog, log_path
-    from safemt_client.telemetry.summary import finish
-
-    run_id, session_id = plan.run.run_id, uuid.uuid4().hex[:12]
-    invocation.run_id = run_id
-    with ExitStack() as stack:
-        watchers: list[Watcher] = []
-        log = None
-        if (path := log_path(settings.log, settings.db, run_id)) is not None:
-            log = RunLog(
-                path,
-                run_id=run_id,
-                session_id=session_id,
-                level=settings.log_level,
-                texts=settings.log_texts,
-            )
-            watchers.append(log)
-            stack.callback(log.close)
-        if settings.otel:
-            from safemt_client.telemetry.traces import Traces
-
-            traces = Traces(plan, session_id)
-            watchers.append(traces)
-            stack.callback(traces.close)
-        store.watchers.extend(watcher.saved for watcher in watchers)
-        stack.callback(store.watchers.clear)
-        if log is not None:
-            log.started(plan)
-        try:
-            ending = await run_session(
-                plan, judge, parts, store, settings, console, session_id=session_id, log=log
-            )
-            invocation.closing = finish(plan, ending, store, settings, console)
-        except BaseException as error:
-            for watcher in watchers:
-                watcher.ended(closing_of(error), error)
-            raise
-        for watcher in watchers:
-            watcher.ended(invocation.closing)
-    return invocation.closing.exit_status
-
-
-def closing_of(error: BaseException) -> Closing:
-    """How a session ended that an exception has ended."""
-    from safemt_client.results.store.store import StoreError
-
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, KeyboardInterrupt | asyncio.CancelledError | StoppedAtOnceError):
-        return Closing("stopped", 1, "interrupted: stopped at once")
-    if isinstance(error, StoreError):
-        return Closing("failed", 1, "the store cannot be written", "store_error")
-    if isinstance(error, InputError):
-        return Closing("failed", 2, "bad input: nothing was begun", "bad_input")
-    if isinstance(error, SafemtError):
-        return Closing("failed", 1, "failed", "failed")
-    return Closing("failed", 1, f"failed: {type(error).__name__}", "failed")
 
 
 def with_notification(command: str | None, db: Path, body: Callable[[Invocation], int]) -> int:

@@ -13,22 +13,16 @@ from typing import Any
 from rich.console import Console
 
 from safemt_client import __version__
-from safemt_client.cli.notify import Invocation, carry_out
 from safemt_client.datasets import images, open_dataset
-from safemt_client.engine.session import open_parts
+from safemt_client.engine.session import Invocation, carry_out
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.types import Subject
-from safemt_client.plan.costs import check_prices, prices_of
-from safemt_client.plan.plan import (
-    Judging,
-    Plan,
-    Target,
-    judge_rows,
-    run_fingerprint,
-    submitted,
-    unjudged,
-    with_known,
-)
+from safemt_client.models import open_parts, prices_of
+from safemt_client.plan.costs import check_prices
+from safemt_client.plan.judgings import Judging, submitted, unjudged, with_known
+from safemt_client.plan.plan import Plan, run_fingerprint
+from safemt_client.plan.rows import judge_rows
+from safemt_client.plan.target import Target
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image, Message, Outcome, Sampling
 from safemt_client.results.scores.collect import latest_run

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import anyio
 
-__all__ = ["Budget", "money"]
+__all__ = ["Budget"]
 
 # The price before any call has landed counts as so many calls.
 _PRIOR = 5
@@ -85,8 +85,3 @@ class Budget:
     def usd(self, calls: Mapping[str, int]) -> float:
         """What these calls, by key, would take at the mean prices so far."""
         return sum(count * self._mean.get(key, 0.0) for key, count in calls.items())
-
-
-def money(usd: float) -> str:
-    """US dollars, with as many places as a small sum needs."""
-    return f"${usd:,.2f}" if usd >= 1 else f"${usd:.4f}"

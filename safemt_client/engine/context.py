@@ -2,71 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-
-import anyio
 
 from safemt_client.engine.batches import BatchRunner, Job
-from safemt_client.engine.budget import Budget, money
+from safemt_client.engine.budget import Budget
+from safemt_client.engine.interrupt import Asking
 from safemt_client.engine.recorder import Recorder
+from safemt_client.plan.costs import money
 from safemt_client.plan.plan import Plan
 from safemt_client.providers.batch.base import BatchEndpoint, BatchRefusedError
-from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
-from safemt_client.providers.limits import AccountLimiter
-from safemt_client.providers.provider import Observer, Provider
-from safemt_client.providers.types import Reply, Request
+from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.telemetry.events import Ending, Listener
 
-__all__ = ["Apart", "Asking", "Course"]
-
-
-@dataclass(eq=False)
-class Asking:
-    """A request under way: cancelled on the first Ctrl-C while it only waits for its next attempt."""
-
-    scope: anyio.CancelScope
-    waits_until: float = -math.inf
-
-
-class Apart:
-    """A provider whose calls are given up one by one, by `PermitStoppedError`, while they wait for a retry.
-
-    A moderated turn may have several under way: those in flight land.
-    """
-
-    def __init__(self, provider: Provider, under_way: set[Asking], clock: Callable[[], float]) -> None:
-        self._provider = provider
-        self._under_way = under_way
-        self._clock = clock
-
-    @property
-    def identity(self) -> str:
-        """Provider and model."""
-        return self._provider.identity
-
-    @property
-    def limiter(self) -> AccountLimiter:
-        """The limiter of the account."""
-        return self._provider.limiter
-
-    async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
-        """See `Provider.ask`."""
-        with anyio.CancelScope() as scope:
-            asking = Asking(scope)
-
-            def retrying(reply: Reply, wait_s: float) -> None:
-                if on_retry is not None:
-                    on_retry(reply, wait_s)
-                asking.waits_until = self._clock() + wait_s
-
-            self._under_way.add(asking)
-            try:
-                return await self._provider.ask(request, retrying)
-            finally:
-                self._under_way.discard(asking)
-        raise PermitStoppedError("the session is ending")
+__all__ = ["Course"]
 
 
 class Course:

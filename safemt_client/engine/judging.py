@@ -11,12 +11,13 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from safemt_client.engine.admission import Admission
 from safemt_client.engine.batches import Job
-from safemt_client.engine.context import Asking, Course
+from safemt_client.engine.context import Course
+from safemt_client.engine.interrupt import Asking
 from safemt_client.engine.single_flight import Once
 from safemt_client.judges.judge import LLMJudge, not_taken, to_be_judged, verdict_of
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.types import Verdict
-from safemt_client.plan.plan import Judging, with_known
+from safemt_client.plan.judgings import Judging, with_known
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.types import Reply, Usage
 from safemt_client.results.store.rows import VerdictRow

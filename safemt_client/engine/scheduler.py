@@ -21,7 +21,8 @@ from anyio.streams.memory import MemoryObjectSendStream
 from safemt_client.engine.admission import Admission
 from safemt_client.engine.batches import Job
 from safemt_client.engine.budget import Budget
-from safemt_client.engine.context import Apart, Asking, Course
+from safemt_client.engine.context import Course
+from safemt_client.engine.interrupt import Apart, Asking
 from safemt_client.engine.judging import Verdicts
 from safemt_client.engine.moderating import ModelBeneath, StoredAssessments, StoredReplies
 from safemt_client.engine.recorder import Recorder
@@ -29,8 +30,11 @@ from safemt_client.engine.single_flight import Once
 from safemt_client.judges.panel import Judge
 from safemt_client.moderator.assessor import GuardReply
 from safemt_client.moderator.moderator import Moderated, ModeratedReply, Moderator
+from safemt_client.plan.conversation import Conversation
+from safemt_client.plan.judgings import Judging, judging
 from safemt_client.plan.messages import continues
-from safemt_client.plan.plan import Conversation, Judging, Plan, Target, judging
+from safemt_client.plan.plan import Plan
+from safemt_client.plan.target import Target
 from safemt_client.providers.batch.base import BatchEndpoint
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.limits import Change, Limits

@@ -5,37 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from safemt_client.models import Prices
 from safemt_client.plan.plan import Plan
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.registry import ProviderSpec
 from safemt_client.providers.types import Usage
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 
-__all__ = ["Prices", "batch_prices", "check_prices", "cost", "prices_of", "spent_of", "stored_prices"]
-
-Prices = Mapping[str, float] | None
-
-
-def prices_of(
-    spec: ProviderSpec, settings: RunSettings, snapshot: Mapping[str, Prices] | None = None, key: str = ""
-) -> Prices:
-    """US dollars a token: the user's own price, that of the run's start, or litellm's; None is unknown.
-
-    `snapshot` maps keys of targets and judges to the prices that the run has stored. The demo is free; the
-    price of an endpoint of one's own is unknown.
-    """
-    if (own := settings.prices.get(spec.name)) is not None:
-        return own
-    if snapshot is not None and key in snapshot:
-        return snapshot[key]
-    if spec.kind == "demo":
-        return {"input": 0.0, "output": 0.0}
-    if spec.identity.startswith("local/"):
-        return None
-    from safemt_client.providers.prices import prices
-
-    return prices(spec.identity)
+__all__ = ["batch_prices", "check_prices", "cost", "money", "spent_of", "stored_prices"]
 
 
 def check_prices(plan: Plan, settings: RunSettings, guards: Sequence[str] = ()) -> None:
@@ -116,3 +93,8 @@ def batch_prices(prices: Mapping[str, float]) -> dict[str, float]:
         for name in ("input", "output", "cached_input")
         if name in prices
     }
+
+
+def money(usd: float) -> str:
+    """US dollars, with as many places as a small sum needs."""
+    return f"${usd:,.2f}" if usd >= 1 else f"${usd:.4f}"

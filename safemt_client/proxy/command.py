@@ -9,7 +9,7 @@ import sys
 
 import anyio
 
-from safemt_client.engine.session import open_parts
+from safemt_client.models import open_parts
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import clear_text_warning, is_loopback
 from safemt_client.proxy.decisions import Recent, open_log

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from safemt_client.engine.budget import money
+from safemt_client.plan.costs import money
 from safemt_client.plan.estimate import of_guard
 from safemt_client.providers.types import Outcome, Usage
 from safemt_client.results.sanitize import plain

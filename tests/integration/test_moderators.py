@@ -22,13 +22,14 @@ from safemt_client.__main__ import main
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
 from safemt_client.demo.endpoint import demo_answers, demo_detects
 from safemt_client.engine.budget import Budget
-from safemt_client.engine.moderating import moderator_row
 from safemt_client.engine.scheduler import Scheduler
 from safemt_client.moderator.assessor import Assessor
 from safemt_client.moderator.guards import build_guard
 from safemt_client.moderator.moderator import Moderation, Moderator
 from safemt_client.moderator.policies import load_policies
-from safemt_client.plan.plan import Target, make_plan
+from safemt_client.plan.build import make_plan
+from safemt_client.plan.rows import moderator_row
+from safemt_client.plan.target import Target
 from safemt_client.providers.errors import PermitStoppedError
 from safemt_client.providers.limits import AccountLimiter, Limits
 from safemt_client.providers.provider import Observer

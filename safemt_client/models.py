@@ -1,0 +1,253 @@
+"""The models that a session asks, opened from its settings: targets, judges and guards, with their limits and prices."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+import httpx
+
+from safemt_client.judges.judge import LLMJudge
+from safemt_client.judges.panel import Judge, Panel
+from safemt_client.judges.rubric import load_rubric
+from safemt_client.moderator.assessor import Assessor
+from safemt_client.moderator.build import (
+    LOCAL_MODEL,
+    ModeratorSpec,
+    check_guard_options,
+    guard_of,
+    guard_options,
+    parse_moderator,
+)
+from safemt_client.moderator.moderator import Moderation, Moderator
+from safemt_client.moderator.policies import load_policies
+from safemt_client.moderator.types import Guard
+from safemt_client.providers.batch.base import BatchEndpoint
+from safemt_client.providers.errors import InputError
+from safemt_client.providers.keys import clear_text_warning
+from safemt_client.providers.limits import Limits, Stated
+from safemt_client.providers.provider import Provider
+from safemt_client.providers.registry import ProviderSpec, build, build_batches, resolve
+from safemt_client.providers.transport import make_transport
+from safemt_client.providers.types import Sampling
+from safemt_client.settings import RunSettings
+
+__all__ = ["Parts", "Prices", "open_parts", "prices_of"]
+
+
+_DEMO = ("demo", "demo-judge", "demo-judge-hasty", "demo-guard")
+
+
+class Parts:
+    """The providers of a session: one HTTP client, one set of limits, targets, guards and the judge.
+
+    `providers`, `moderators` and `accounts` are by the key of a target; the accounts of the judge and of the
+    guards are there too, and `guard_prices` is by a guard's key.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        transport: httpx.AsyncBaseTransport,
+        demo_url: str | None,
+        stack: AsyncExitStack,
+    ) -> None:
+        """`stack` closes what is opened on the way, such as a guard in this process."""
+        self._settings = settings
+        self._stack = stack
+        self._transport = transport
+        self._demo_url = demo_url
+        self.limits = Limits(
+            Stated(settings.rpm, settings.tpm, settings.max_concurrency),
+            {
+                name: Stated(account.rpm, account.tpm, account.max_concurrency)
+                for name, account in settings.accounts.items()
+            },
+        )
+        self.providers: dict[str, Provider] = {}
+        self.batches: dict[str, BatchEndpoint] = {}
+        self.accounts: dict[str, str] = {}
+        self.judge_names: dict[str, str] = {}
+        self.judge_specs: dict[str, ProviderSpec] = {}
+        self.moderators: dict[str, Moderator] = {}
+        self.guard_prices: dict[str, Mapping[str, float] | None] = {}
+        self.guard_specs: dict[str, ProviderSpec] = {}
+        self._local_models: dict[str, Provider] = {}
+
+    def spec(self, name: str, base_url: str | None) -> ProviderSpec:
+        """Resolve a name; the demo's names lead to the endpoint of this session."""
+        if name in _DEMO:
+            spec = replace(resolve("demo", None, os.environ), name=name, model=name, identity=f"demo/{name}")
+            return replace(spec, base_url=self._demo_url)
+        spec = resolve(name, base_url, os.environ)
+        clear_text_warning(spec.base_url)
+        return spec
+
+    def provider(self, spec: ProviderSpec) -> Provider:
+        """A provider, with the limits of its account."""
+        settings = self._settings
+        return build(
+            spec,
+            transport=self._transport,
+            limits=self.limits,
+            max_wait_s=settings.max_wait,
+            attempt_timeout_s=settings.attempt_timeout,
+            turn_timeout_s=settings.turn_timeout,
+        )
+
+    def batch_endpoint(self, spec: ProviderSpec, provider: Provider) -> BatchEndpoint | None:
+        """The batch endpoint beside a provider, None where the vendor has none."""
+        return build_batches(spec, provider, transport=self._transport, max_wait_s=self._settings.max_wait)
+
+    def judge(self) -> Judge | None:
+        """The judge of the settings, or the panel of several; None for `--judge none`."""
+        settings = self._settings
+        names = settings.judge_names
+        rubric = load_rubric(settings.rubric)
+        sampling = Sampling(temperature=settings.judge_temperature)
+        members = []
+        for place, name in enumerate(names):
+            spec = self.spec(name, settings.judge_base_url)
+            # In a chain the confidence of all but the last decides whether the last is asked.
+            logprobs = settings.judge_logprobs or (settings.panel == "chain" and place < len(names) - 1)
+            judge = LLMJudge(
+                self.provider(spec), rubric, sampling, sees=settings.judge_sees, logprobs=logprobs
+            )
+            if judge.key in self.judge_names or name in self.judge_names.values():
+                raise InputError(f"--judge {name}: named twice: leave one out")
+            if (endpoint := self.batch_endpoint(spec, judge.provider)) is not None:
+                self.batches[judge.key] = endpoint
+            self.judge_names[judge.key] = name
+            self.judge_specs[judge.key] = spec
+            self.accounts[judge.key] = self.limits.account_of(spec.account)
+            members.append(judge)
+        if len(members) < 2:
+            return members[0] if members else None
+        panel = Panel(settings.panel, tuple(members))
+        self.accounts[panel.key] = self.accounts[members[0].key]
+        return panel
+
+    async def moderators_of_settings(self) -> list[Moderator | None]:
+        """The moderators of the settings, None for `none`; guards on the same model share their assessments.
+
+        Raises:
+            InputError: a guard, its provider or its files are not there.
+        """
+        settings = self._settings
+        specs = [None if text == "none" else parse_moderator(text) for text in settings.moderator or ["none"]]
+        heads = Counter(spec.head for spec in specs if spec is not None)
+        policies = load_policies(settings.policies)
+        options = guard_options(settings.guard_template, settings.guard_option)
+        check_guard_options(options, [spec.guard for spec in specs if spec is not None])
+        assessors: dict[str, Assessor] = {}
+        found: list[Moderator | None] = []
+        for spec in specs:
+            if spec is None:
+                found.append(None)
+                continue
+            guard = guard_of(spec, options)
+            assessor = Assessor(guard, await self._guard_provider(spec, guard))
+            assessor = assessors.setdefault(assessor.key, assessor)
+            moderation = Moderation(
+                spec.interventions,
+                policies,
+                place=settings.policy_place,
+                on_error=settings.on_guard_error,
+                controversial=settings.controversial == "unsafe",
+                prefixes=settings.moderator_turns == "every",
+            )
+            name = spec.head if heads[spec.head] == 1 else spec.name
+            found.append(Moderator(name, assessor, moderation))
+        keys = [None if moderator is None else moderator.key for moderator in found]
+        if len(set(keys)) < len(keys):
+            raise InputError("--moderator: two of them do the same: leave one out")
+        return found
+
+    async def _guard_provider(self, spec: ModeratorSpec, guard: Guard) -> Provider:
+        """What the guard is asked through; what it costs and its account are noted by the assessor's key."""
+        provider, prices, account = await self._open_guard(spec)
+        key = Assessor(guard, provider).key
+        self.guard_prices[key] = prices
+        self.accounts[key] = account
+        return provider
+
+    async def _open_guard(self, spec: ModeratorSpec) -> tuple[Provider, Mapping[str, float] | None, str]:
+        settings, free = self._settings, {"input": 0.0, "output": 0.0}
+        if spec.guard == "profanity":
+            from safemt_client.moderator.local.classifier import LocalClassifier
+
+            classifier = await LocalClassifier.load()
+            return classifier, free, classifier.identity
+        if spec.provider is None:
+            raise InputError(
+                f"--moderator {spec.name}: say where it runs: {spec.name}=MODEL@http://HOST:PORT/v1, "
+                f"{spec.name}=VENDOR/MODEL or {spec.name}=local-model:FOLDER"
+            )
+        if spec.provider.startswith(LOCAL_MODEL):
+            from safemt_client.moderator.local.model import LocalModel
+
+            path = spec.provider.removeprefix(LOCAL_MODEL)
+            if path not in self._local_models:
+                model = await LocalModel.load(path)
+                self._local_models[path] = await self._stack.enter_async_context(model)
+            return self._local_models[path], free, "this machine"
+        resolved = self.spec(spec.provider, None)
+        self.guard_specs[resolved.name] = resolved
+        account = self.limits.account_of(resolved.account)
+        if spec.guard == "openai-moderation":
+            from safemt_client.providers.moderations import ModerationEndpoint
+
+            endpoint = ModerationEndpoint(
+                model=resolved.model,
+                base_url=resolved.base_url or "",
+                api_key=resolved.api_key,
+                transport=self._transport,
+                identity=resolved.identity,
+                limiter=self.limits.for_account(resolved.account),
+                max_wait_s=settings.max_wait,
+                attempt_timeout_s=settings.attempt_timeout,
+                turn_timeout_s=settings.turn_timeout,
+            )
+            return endpoint, free, account
+        return self.provider(resolved), prices_of(resolved, settings), account
+
+
+@asynccontextmanager
+async def open_parts(settings: RunSettings) -> AsyncIterator[Parts]:
+    """The parts of a session, with the demo endpoint running if one of the names is the demo's."""
+    async with AsyncExitStack() as stack:
+        demo_url = None
+        guards = (parse_moderator(text).provider for text in settings.moderator or () if text != "none")
+        if {*_DEMO} & {*settings.provider, *settings.judge_names, *guards}:
+            from safemt_client.demo.endpoint import serve_demo
+
+            demo_url = await stack.enter_async_context(serve_demo())
+        transport = await stack.enter_async_context(make_transport())
+        yield Parts(settings, transport, demo_url, stack)
+
+
+Prices = Mapping[str, float] | None
+
+
+def prices_of(
+    spec: ProviderSpec, settings: RunSettings, snapshot: Mapping[str, Prices] | None = None, key: str = ""
+) -> Prices:
+    """US dollars a token: the user's own price, that of the run's start, or litellm's; None is unknown.
+
+    `snapshot` maps keys of targets and judges to the prices that the run has stored. The demo is free; the
+    price of an endpoint of one's own is unknown.
+    """
+    if (own := settings.prices.get(spec.name)) is not None:
+        return own
+    if snapshot is not None and key in snapshot:
+        return snapshot[key]
+    if spec.kind == "demo":
+        return {"input": 0.0, "output": 0.0}
+    if spec.identity.startswith("local/"):
+        return None
+    from safemt_client.providers.prices import prices
+
+    return prices(spec.identity)

@@ -1,0 +1,42 @@
+"""A dialogue being run against a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from safemt_client.datasets.model import Dialogue
+from safemt_client.plan.messages import messages_at
+from safemt_client.plan.target import Target
+from safemt_client.providers.types import Image, Request, request_hash
+
+__all__ = ["Conversation"]
+
+
+@dataclass(slots=True)
+class Conversation:
+    """A dialogue being run against a target: what was said so far, and the next user turn."""
+
+    target: Target
+    dialogue: Dialogue
+    key: str
+    images: Mapping[str, Image]
+    turn: int
+    replies: list[str] = field(default_factory=list)
+    _next: tuple[int, Request, str] | None = None
+
+    @property
+    def turns_left(self) -> int:
+        """Requests that are still to be made."""
+        return self.dialogue.length - self.turn + 1
+
+    def next(self) -> tuple[Request, str]:
+        """The request of the next turn, and the key under which its reply is stored."""
+        if self._next is None or self._next[0] != self.turn:
+            messages = messages_at(self.dialogue, self.turn, self.target.history, self.replies, self.images)
+            request = Request(messages, self.target.sampling)
+            key = request_hash(
+                self.target.identity, request, moderator=self.target.moderator, sample=self.target.sample
+            )
+            self._next = (self.turn, request, key)
+        return self._next[1:]

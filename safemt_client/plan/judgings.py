@@ -1,0 +1,102 @@
+"""Replies that wait for a verdict."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from safemt_client.judges.panel import Judge, Panel
+from safemt_client.judges.types import Subject, Verdict
+from safemt_client.plan.conversation import Conversation
+from safemt_client.providers.types import Message, Outcome
+from safemt_client.results.store.store import Store
+
+__all__ = ["Judging", "judging", "submitted", "unjudged", "with_known"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """A reply that waits for its verdict; `known` are those that members of a panel have given already."""
+
+    subject: Subject
+    outcome: Outcome
+    request_hash: str
+    dialogue_key: str
+    target_key: str
+    known: Mapping[str, Verdict] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A conversation one of whose replies is in the store, `request_hash` being that of its verdict."""
+
+    conversation: Conversation
+    messages: tuple[Message, ...]
+    outcome: Outcome
+    request_hash: str
+
+
+def submitted(
+    pending: Sequence[Conversation], judgings: Sequence[Judging], judge: Judge | None, store: Store | None
+) -> frozenset[str]:
+    """Hashes of requests and verdicts that a batch under way holds; live turns are never asked in one."""
+    hashes = [c.next()[1] for c in pending if c.target.history != "live"]
+    if judge is not None:
+        hashes += [judge.verdict_hash(task.request_hash, task.dialogue_key) for task in judgings]
+    found = [] if store is None else store.open_batches(hashes)
+    return frozenset(hashes).intersection(*[{h for batch in found for h in batch.hashes}])
+
+
+def judging(
+    conversation: Conversation, messages: tuple[Message, ...], outcome: Outcome, text: str, key: str
+) -> Judging:
+    """What the judge is to see of a conversation's reply to these messages."""
+    question = conversation.dialogue.question or messages[-1].text
+    subject = Subject(
+        question=question, messages=messages, reply=text, scenario=conversation.dialogue.scenario
+    )
+    return Judging(subject, outcome, key, conversation.key, conversation.target.key)
+
+
+def _judgings(ended: Sequence[_Ended], store: Store | None) -> tuple[Judging, ...]:
+    texts = {} if store is None else store.texts([end.request_hash for end in ended])
+    return tuple(
+        judging(end.conversation, end.messages, end.outcome, texts[end.request_hash], end.request_hash)
+        for end in ended
+    )
+
+
+def unjudged(
+    replies: Sequence[tuple[str, str]], judge: Judge | None, store: Store | None
+) -> set[tuple[str, str]]:
+    """Those of the replies, each a request's hash and a dialogue's key, that this judge has not labelled."""
+    if judge is None or store is None:
+        return set()
+    hashes = {judge.verdict_hash(*reply): reply for reply in replies}
+    known = store.final(list(hashes))
+    return {reply for key, reply in hashes.items() if key not in known}
+
+
+def with_known(judgings: Sequence[Judging], panel: Panel, store: Store | None) -> tuple[Judging, ...]:
+    """The replies with the verdicts that the store holds of the panel's members."""
+    places = {
+        member.verdict_hash(task.request_hash, task.dialogue_key): (place, member.key)
+        for place, task in enumerate(judgings)
+        for member in panel.members
+    }
+    known: dict[int, dict[str, Verdict]] = defaultdict(dict)
+    for key, row in ({} if store is None else store.final_verdicts(list(places))).items():
+        place, member_key = places[key]
+        label, reason, refusal, explanation, category, severity, specificity, confidence = row
+        known[place][member_key] = Verdict(
+            label,
+            reason,
+            refusal,
+            explanation,
+            category=category,
+            severity=severity,
+            specificity=specificity,
+            confidence=confidence,
+        )
+    return tuple(replace(task, known=known.get(place, {})) for place, task in enumerate(judgings))

@@ -1,0 +1,91 @@
+"""Rows of the store that a plan consists of."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+
+from safemt_client.datasets.model import Dataset, Dialogue
+from safemt_client.judges.panel import Judge, Panel
+from safemt_client.moderator.moderator import Moderator
+from safemt_client.results.store.rows import DialogueRow, JudgeRow, ModeratorRow
+
+__all__ = ["judge_rows", "moderator_row"]
+
+
+def judge_rows(
+    judge: Judge,
+    run_id: str,
+    names: Mapping[str, str],
+    prices: Mapping[str, Mapping[str, float] | None],
+) -> tuple[JudgeRow, ...]:
+    """The rows of table `run_judges`: the one that decides first, then the members of a panel."""
+    members = judge.members if isinstance(judge, Panel) else (judge,)
+    rows = [
+        JudgeRow(
+            run_id,
+            member.key,
+            names[member.key],
+            member.identity,
+            member.rubric.name,
+            member.rubric.hash,
+            json.dumps(member.sampling.as_dict(), sort_keys=True),
+            _json(prices.get(member.key)),
+        )
+        for member in members
+    ]
+    if not isinstance(judge, Panel):
+        return tuple(rows)
+    # What all of them together cost; a chain may cost less.
+    each = [prices.get(member.key) for member in members]
+    total: Counter[str] | None = Counter()
+    for one in each:
+        total = None if one is None or total is None else total + Counter(dict(one))
+    called = f"{judge.mode} of {', '.join(names[member.key] for member in members)}"
+    row = JudgeRow(
+        run_id, judge.key, called, judge.identity, judge.rubric.name, judge.rubric.hash, "{}", _json(total)
+    )
+    return (row, *rows)
+
+
+def _json(prices: Mapping[str, float] | None) -> str | None:
+    return None if prices is None else json.dumps(dict(prices))
+
+
+def _dialogue_row(dataset: Dataset, dialogue: Dialogue) -> DialogueRow:
+    messages = [
+        {"role": message.role, "content": message.text}
+        | ({"images": list(message.images)} if message.images else {})
+        for message in dialogue.messages
+    ]
+    return DialogueRow(
+        dialogue_key=dataset.dialogue_key(dialogue),
+        dataset_digest=dataset.digest,
+        item_id=dialogue.item_id,
+        length=dialogue.length,
+        scenario=dialogue.scenario,
+        source=dialogue.source,
+        method=dialogue.method,
+        benign=dialogue.benign,
+        question=dialogue.question,
+        messages=json.dumps(messages, ensure_ascii=False),
+        extra=json.dumps(dict(dialogue.extra), ensure_ascii=False, default=str),
+    )
+
+
+def moderator_row(moderator: Moderator, run_id: str, prices: Mapping[str, float] | None) -> ModeratorRow:
+    """The row of table `run_moderators`."""
+    moderation, card = moderator.moderation, moderator.assessor.guard.card
+    policies = f"{moderation.policies.name} {moderation.policies.version}"
+    return ModeratorRow(
+        run_id,
+        moderator.key,
+        moderator.name,
+        card.name,
+        moderator.assessor.key,
+        moderator.assessor.provider.identity,
+        card.licence,
+        json.dumps(moderation.as_dict() | {"policies": policies}, sort_keys=True),
+        None if prices is None else json.dumps(dict(prices)),
+    )

@@ -1,0 +1,65 @@
+"""The model under evaluation, with its parameters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from safemt_client.plan.messages import History
+from safemt_client.providers.types import Sampling
+from safemt_client.results.store.rows import TargetRow
+
+__all__ = ["Target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The model under evaluation: a provider plus parameters. `sample` counts `--fresh` runs.
+
+    `moderator` is the key of its moderator, None without one; then `provider` is the name of the model alone.
+    """
+
+    name: str
+    identity: str
+    history: History
+    images: str
+    sampling: Sampling
+    sample: int = 0
+    prices: Mapping[str, float] | None = None
+    moderator: str | None = None
+    provider: str | None = None
+
+    @property
+    def model_name(self) -> str:
+        """The name of the model alone."""
+        return self.provider or self.name
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of all that decides the replies; the name and the prices are left out."""
+        return _digest(
+            [self.identity, self.history, self.images, self.sampling.as_dict(), self.moderator, self.sample]
+        )[:16]
+
+    def row(self, run_id: str) -> TargetRow:
+        """The row of table `run_targets`."""
+        return TargetRow(
+            run_id,
+            self.key,
+            self.name,
+            self.identity,
+            self.history,
+            self.images,
+            json.dumps(self.sampling.as_dict(), sort_keys=True),
+            self.moderator,
+            self.sample,
+            None if self.prices is None else json.dumps(dict(self.prices)),
+        )
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
