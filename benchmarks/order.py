@@ -31,7 +31,7 @@ from safemt_client.engine.scheduler import Scheduler
 from safemt_client.plan.build import make_plan
 from safemt_client.plan.plan import Plan
 from safemt_client.plan.target import Target
-from safemt_client.providers.limits import Limits, Stated
+from safemt_client.providers.limits import Limits, StatedLimits
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling, Usage
 from safemt_client.results.store.store import Result
 
@@ -97,7 +97,7 @@ def dataset(items: int) -> Dataset:
 
 def ours(plan: Plan, connections: int, spread: float) -> float:
     async def main() -> float:
-        limits = Limits(Stated(max_concurrency=connections))
+        limits = Limits(StatedLimits(max_concurrency=connections))
         model: Any = SimulatedModel(limits, spread)
         store: Any = NoStore()
         providers = {target.key: model for target in plan.targets}

@@ -10,7 +10,7 @@ from typing import Any
 
 from safemt_client.judges.parse import answer_schema, label_confidence, looks_like_refusal, parse
 from safemt_client.judges.rubric import Rubric, Sees
-from safemt_client.judges.types import Subject, Verdict
+from safemt_client.judges.types import JudgeInput, Verdict
 from safemt_client.providers.provider import Observer, Provider
 from safemt_client.providers.types import Message, Outcome, Reply, Request, Sampling, Usage
 
@@ -49,12 +49,12 @@ class LLMJudge:
     @cached_property
     def key(self) -> str:
         """Hash of the judge's model, rubric, prompt and sampling: all that decides a verdict of a reply."""
-        sample = Subject("question", (Message("user", "question"),), "reply", None)
+        sample = JudgeInput("question", (Message("user", "question"),), "reply", None)
         prompt = [self.judge_request(sample).messages[0].text, _REPAIR, self._schema]
         content = [self.provider.identity, self.rubric.hash, self.sees, prompt, self.sampling.as_dict()]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
-    def judge_request(self, subject: Subject) -> Request:
+    def judge_request(self, subject: JudgeInput) -> Request:
         """The request for a verdict; everything untrusted stands inside a fence of its own."""
         text = _prompt(subject, self.rubric, self.sees)
         images = tuple(image for message in subject.messages for image in message.images)
@@ -75,7 +75,7 @@ class LLMJudge:
 
     async def judge(
         self,
-        subject: Subject,
+        subject: JudgeInput,
         outcome: Outcome,
         on_retry: Observer | None = None,
         asked: dict[str, Verdict] | None = None,
@@ -136,7 +136,7 @@ class LLMJudge:
         return reply
 
 
-def to_be_judged(subject: Subject, outcome: Outcome) -> bool:
+def to_be_judged(subject: JudgeInput, outcome: Outcome) -> bool:
     """Whether there is anything to judge: a block, an empty reply or blank text is none."""
     return outcome in (Outcome.ANSWERED, Outcome.TRUNCATED) and bool(subject.reply.strip())
 
@@ -193,7 +193,7 @@ def add_usage(one: Usage, two: Usage) -> Usage:
     )
 
 
-def _prompt(subject: Subject, rubric: Rubric, sees: Sees) -> str:
+def _prompt(subject: JudgeInput, rubric: Rubric, sees: Sees) -> str:
     said = "\n".join(f"{message.role}: {message.text}" for message in subject.messages)
     texts = {"question": subject.question, "dialogue": said, "reply": subject.reply}
     shown = {"reply": ["reply"], "question": ["question", "reply"]}.get(sees, list(texts))

@@ -12,7 +12,7 @@ from typing import Literal
 
 from safemt_client.judges.judge import LLMJudge, add_usage
 from safemt_client.judges.rubric import Rubric
-from safemt_client.judges.types import Subject, Verdict
+from safemt_client.judges.types import JudgeInput, Verdict
 from safemt_client.providers.provider import Observer, Provider
 from safemt_client.providers.types import Outcome, Usage
 
@@ -68,7 +68,7 @@ class Panel:
 
     async def judge(
         self,
-        subject: Subject,
+        subject: JudgeInput,
         outcome: Outcome,
         on_retry: Observer | None = None,
         asked: dict[str, Verdict] | None = None,

@@ -12,7 +12,7 @@ from safemt_client.providers.types import (
     Usage,
 )
 
-__all__ = ["Reason", "Subject", "Verdict"]
+__all__ = ["JudgeInput", "Reason", "Verdict"]
 
 
 Reason = Literal[
@@ -21,7 +21,7 @@ Reason = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class JudgeInput:
     """What is judged: the original question, the messages as they were sent, and the reply."""
 
     question: str

@@ -16,7 +16,7 @@ from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.provider import Observer, Provider
 from safemt_client.providers.types import Message, Reply, Usage
 
-__all__ = ["Assessor", "GuardReply", "Keeper", "assessment_hash", "reply_as"]
+__all__ = ["AssessmentCache", "Assessor", "GuardReply", "assessment_hash", "reply_as"]
 
 R = TypeVar("R", bound=Reply)
 
@@ -26,7 +26,7 @@ class GuardReply(Reply):
     """An attempt at the guard, not at the model."""
 
 
-class Keeper(Protocol):
+class AssessmentCache(Protocol):
     """Where assessments are kept, so that none is asked for twice."""
 
     def find(self, key: str) -> Assessment | None:
@@ -66,10 +66,10 @@ class _Asked:
 class Assessor:
     """A guard on a model. Shared between tasks, and between the moderators that use it."""
 
-    def __init__(self, guard: Guard, provider: Provider, keeper: Keeper | None = None) -> None:
+    def __init__(self, guard: Guard, provider: Provider, keeper: AssessmentCache | None = None) -> None:
         self.guard = guard
         self.provider = provider
-        self.keeper: Keeper = keeper or _Nothing()
+        self.keeper: AssessmentCache = keeper or _Nothing()
         self._asked: dict[str, _Asked] = {}
 
     @cached_property

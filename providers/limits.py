@@ -13,7 +13,7 @@ from safemt_client.providers.errors import PermitStoppedError
 from safemt_client.providers.rates import Rate, RateLimit
 from safemt_client.providers.types import Outcome, Reply
 
-__all__ = ["AccountLimiter", "Change", "Limits", "Permit", "Stated"]
+__all__ = ["AccountLimiter", "Change", "Limits", "Permit", "StatedLimits"]
 
 _OVERLOAD = (429, 503, 529)
 _LATE = (408, 504, 524)
@@ -224,7 +224,7 @@ def _settled(reserved: float, reply: Reply, used: float | None) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
+class StatedLimits:
     """What the user says of an account: requests and tokens a minute, calls in flight; None is not stated."""
 
     rpm: float | None = None
@@ -242,8 +242,8 @@ class Limits:
 
     def __init__(
         self,
-        every: Stated = Stated(),
-        accounts: Mapping[str, Stated] | None = None,
+        every: StatedLimits = StatedLimits(),
+        accounts: Mapping[str, StatedLimits] | None = None,
         *,
         start: int = 8,
         most: int = 512,
@@ -259,10 +259,10 @@ class Limits:
         vendor = account.partition("/")[0]
         return vendor if vendor in self._stated and account not in self._stated else account
 
-    def stated(self, account: str) -> Stated:
+    def stated(self, account: str) -> StatedLimits:
         """What the user says of an account."""
-        own = self._stated.get(self.account_of(account), Stated())
-        return Stated(
+        own = self._stated.get(self.account_of(account), StatedLimits())
+        return StatedLimits(
             self._every.rpm if own.rpm is None else own.rpm,
             self._every.tpm if own.tpm is None else own.tpm,
             self._every.max_concurrency if own.max_concurrency is None else own.max_concurrency,

@@ -1,4 +1,4 @@
-"""The models that a session asks, opened from its settings: targets, judges and guards, with their limits and prices."""
+"""What a session asks, opened from its settings: targets, judges and guards, with limits and prices."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from safemt_client.moderator.types import Guard
 from safemt_client.providers.batch.base import BatchEndpoint
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import clear_text_warning
-from safemt_client.providers.limits import Limits, Stated
+from safemt_client.providers.limits import Limits, StatedLimits
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.registry import ProviderSpec, build, build_batches, resolve
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Sampling
 from safemt_client.settings import RunSettings
 
-__all__ = ["Parts", "Prices", "open_parts", "prices_of"]
+__all__ = ["Models", "Prices", "open_models", "prices_of"]
 
 
 _DEMO = ("demo", "demo-judge", "demo-judge-hasty", "demo-guard")
 
 
-class Parts:
+class Models:
     """The providers of a session: one HTTP client, one set of limits, targets, guards and the judge.
 
     `providers`, `moderators` and `accounts` are by the key of a target; the accounts of the judge and of the
@@ -61,9 +61,9 @@ class Parts:
         self._transport = transport
         self._demo_url = demo_url
         self.limits = Limits(
-            Stated(settings.rpm, settings.tpm, settings.max_concurrency),
+            StatedLimits(settings.rpm, settings.tpm, settings.max_concurrency),
             {
-                name: Stated(account.rpm, account.tpm, account.max_concurrency)
+                name: StatedLimits(account.rpm, account.tpm, account.max_concurrency)
                 for name, account in settings.accounts.items()
             },
         )
@@ -216,7 +216,7 @@ class Parts:
 
 
 @asynccontextmanager
-async def open_parts(settings: RunSettings) -> AsyncIterator[Parts]:
+async def open_models(settings: RunSettings) -> AsyncIterator[Models]:
     """The parts of a session, with the demo endpoint running if one of the names is the demo's."""
     async with AsyncExitStack() as stack:
         demo_url = None
@@ -226,7 +226,7 @@ async def open_parts(settings: RunSettings) -> AsyncIterator[Parts]:
 
             demo_url = await stack.enter_async_context(serve_demo())
         transport = await stack.enter_async_context(make_transport())
-        yield Parts(settings, transport, demo_url, stack)
+        yield Models(settings, transport, demo_url, stack)
 
 
 Prices = Mapping[str, float] | None

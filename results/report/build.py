@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from safemt_client.results.report.data import Known
+from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import Document, show
 from safemt_client.results.report.sections import judges, moderators, rates
 from safemt_client.results.report.sections import outcomes as conduct
@@ -16,7 +16,7 @@ __all__ = ["document"]
 
 def document(found: dict[str, Any]) -> Document:
     """The report of what `scores.as_dict` found; sections about what the run does not have are left out."""
-    known = Known(found)
+    known = ReportData(found)
     sections = [
         rates.by_turn(known),
         index.index(known),
@@ -38,7 +38,7 @@ def document(found: dict[str, Any]) -> Document:
     )
 
 
-def _facts(known: Known) -> list[tuple[str, str]]:
+def _facts(known: ReportData) -> list[tuple[str, str]]:
     run = known.found["run"]
     endings = known.found["endings"]
     total = sum(row["conversations"] for row in endings)
@@ -53,7 +53,7 @@ def _facts(known: Known) -> list[tuple[str, str]]:
     ]
 
 
-def _warnings(known: Known) -> list[str]:
+def _warnings(known: ReportData) -> list[str]:
     found = [show(warning, 300) for warning in known.found["warnings"]]
     event = known.found["last_event"]
     waiting = sum(

@@ -7,10 +7,10 @@ from typing import Any
 
 from safemt_client.results.report.document import UNKNOWN, show, unique
 
-__all__ = ["Known"]
+__all__ = ["ReportData"]
 
 
-class Known:
+class ReportData:
     """What `scores.as_dict` found, and which of it the deciding judge says."""
 
     def __init__(self, found: dict[str, Any]) -> None:

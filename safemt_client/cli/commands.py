@@ -57,7 +57,7 @@ async def _run(settings: RunSettings, invocation: Invocation) -> int:
     from contextlib import ExitStack
 
     from safemt_client.engine.session import carry_out
-    from safemt_client.models import open_parts
+    from safemt_client.models import open_models
     from safemt_client.plan.build import plan_run
     from safemt_client.results.store.store import Store
     from safemt_client.telemetry.summary import show_plan
@@ -66,7 +66,7 @@ async def _run(settings: RunSettings, invocation: Invocation) -> int:
     with ExitStack() as stack:
         exists = settings.db.exists()
         store = None if settings.dry_run and not exists else stack.enter_context(Store.open(settings.db))
-        async with open_parts(settings) as parts:
+        async with open_models(settings) as parts:
             plan, judge_ = await plan_run(settings, parts, store)
             if settings.dry_run:
                 console = Console()

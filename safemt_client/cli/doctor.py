@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from safemt_client.cli.flags import refuse_flags
-from safemt_client.models import open_parts
+from safemt_client.models import open_models
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling
@@ -100,7 +100,7 @@ def _salvage(path: Path, into: Path, console: Console) -> int:
 
 async def _endpoints(settings: RunSettings, console: Console) -> bool:
     good = True
-    async with open_parts(settings) as parts:
+    async with open_models(settings) as parts:
         for name in settings.provider:
             spec = parts.spec(name, settings.base_url)
             console.print(escape(f"endpoint {plain(name)} ({plain(spec.identity)})"), highlight=False)

@@ -13,9 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from safemt_client.engine.session import Invocation, closing_of
+from safemt_client.engine.session import Invocation, result_of
 from safemt_client.settings import words_of
-from safemt_client.telemetry.events import Closing
+from safemt_client.telemetry.events import RunResult
 
 if TYPE_CHECKING:
     pass
@@ -42,7 +42,7 @@ def with_notification(command: str | None, db: Path, body: Callable[[Invocation]
             status = body(invocation)
         except BaseException as error:
             # Once it has closed, as it may have when the rest fails, that is how the run ended.
-            notify(command, db, invocation.run_id, invocation.closing or closing_of(error))
+            notify(command, db, invocation.run_id, invocation.closing or result_of(error))
             raise
         if invocation.closing is not None:
             notify(command, db, invocation.run_id, invocation.closing)
@@ -50,7 +50,7 @@ def with_notification(command: str | None, db: Path, body: Callable[[Invocation]
 
 
 def notify(
-    command: str | None, db: Path, run_id: str, closing: Closing, *, limit_s: float = _NOTIFY_S
+    command: str | None, db: Path, run_id: str, closing: RunResult, *, limit_s: float = _NOTIFY_S
 ) -> None:
     """Run a command that is told how the run ended. What goes wrong with it is one line, and no more."""
     if command is None:

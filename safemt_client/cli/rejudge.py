@@ -16,10 +16,10 @@ from safemt_client import __version__
 from safemt_client.datasets import images, open_dataset
 from safemt_client.engine.session import Invocation, carry_out
 from safemt_client.judges.panel import Judge, Panel
-from safemt_client.judges.types import Subject
-from safemt_client.models import open_parts, prices_of
+from safemt_client.judges.types import JudgeInput
+from safemt_client.models import open_models, prices_of
 from safemt_client.plan.costs import check_prices
-from safemt_client.plan.judgings import Judging, submitted, unjudged, with_known
+from safemt_client.plan.judgings import JudgingTask, submitted, unjudged, with_known
 from safemt_client.plan.plan import Plan, run_fingerprint
 from safemt_client.plan.rows import judge_rows
 from safemt_client.plan.target import Target
@@ -52,7 +52,7 @@ async def rejudge(arguments: argparse.Namespace, invocation: Invocation) -> int:
         settings = load_settings({"data": "stored", **flags, "provider": names}, None)
         if not settings.judge_names:
             raise InputError("--judge none: name the judge to use, such as --judge gpt-4o-mini")
-        async with open_parts(settings) as parts:
+        async with open_models(settings) as parts:
             judge = parts.judge()
             assert judge is not None
             plan = _plan(store, run_id, judge, settings)
@@ -176,7 +176,7 @@ def _judging(
     scenario: str | None,
     *,
     pictures: Mapping[str, Image],
-) -> Judging:
+) -> JudgingTask:
     messages = tuple(
         Message(
             message["role"],
@@ -185,10 +185,10 @@ def _judging(
         )
         for message in json.loads(request)
     )
-    subject = Subject(
+    subject = JudgeInput(
         question=question or messages[-1].text, messages=messages, reply=text, scenario=scenario
     )
-    return Judging(subject, Outcome(outcome), request_hash, dialogue_key, target_key)
+    return JudgingTask(subject, Outcome(outcome), request_hash, dialogue_key, target_key)
 
 
 def _pictures(store: Store, run: RunRow, targets: Sequence[Target], judge: Judge) -> dict[str, Image]:

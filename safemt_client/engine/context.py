@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 from safemt_client.engine.batches import BatchRunner, Job
 from safemt_client.engine.budget import Budget
-from safemt_client.engine.interrupt import Asking
+from safemt_client.engine.interrupt import InFlight
 from safemt_client.engine.recorder import Recorder
 from safemt_client.plan.costs import money
 from safemt_client.plan.plan import Plan
 from safemt_client.providers.batch.base import BatchEndpoint, BatchRefusedError
 from safemt_client.providers.errors import TargetStoppedError
-from safemt_client.telemetry.events import Ending, Listener
+from safemt_client.telemetry.events import Listener, StopReason
 
-__all__ = ["Course"]
+__all__ = ["SessionContext"]
 
 
-class Course:
+class SessionContext:
     """One session under way. `under_way` holds what may be given up while it waits for a retry."""
 
     def __init__(
@@ -35,8 +35,8 @@ class Course:
         self.budget = budget
         self.batches = batches
         self.clock = clock
-        self.ending = Ending()
-        self.under_way: set[Asking] = set()
+        self.ending = StopReason()
+        self.under_way: set[InFlight] = set()
         self._runners: list[BatchRunner] = []
 
     def interrupt(self) -> None:

@@ -13,24 +13,24 @@ from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.provider import Observer, Provider
 from safemt_client.providers.types import Reply, Request
 
-__all__ = ["Apart", "Asking"]
+__all__ = ["InFlight", "InterruptibleProvider"]
 
 
 @dataclass(eq=False)
-class Asking:
+class InFlight:
     """A request under way: cancelled on the first Ctrl-C while it only waits for its next attempt."""
 
     scope: anyio.CancelScope
     waits_until: float = -math.inf
 
 
-class Apart:
+class InterruptibleProvider:
     """A provider whose calls are given up one by one, by `PermitStoppedError`, while they wait for a retry.
 
     A moderated turn may have several under way: those in flight land.
     """
 
-    def __init__(self, provider: Provider, under_way: set[Asking], clock: Callable[[], float]) -> None:
+    def __init__(self, provider: Provider, under_way: set[InFlight], clock: Callable[[], float]) -> None:
         self._provider = provider
         self._under_way = under_way
         self._clock = clock
@@ -48,7 +48,7 @@ class Apart:
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
         """See `Provider.ask`."""
         with anyio.CancelScope() as scope:
-            asking = Asking(scope)
+            asking = InFlight(scope)
 
             def retrying(reply: Reply, wait_s: float) -> None:
                 if on_retry is not None:

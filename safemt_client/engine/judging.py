@@ -11,13 +11,13 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from safemt_client.engine.admission import Admission
 from safemt_client.engine.batches import Job
-from safemt_client.engine.context import Course
-from safemt_client.engine.interrupt import Asking
-from safemt_client.engine.single_flight import Once
+from safemt_client.engine.context import SessionContext
+from safemt_client.engine.interrupt import InFlight
+from safemt_client.engine.single_flight import SingleFlight
 from safemt_client.judges.judge import LLMJudge, not_taken, to_be_judged, verdict_of
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.types import Verdict
-from safemt_client.plan.judgings import Judging, with_known
+from safemt_client.plan.judgings import JudgingTask, with_known
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.types import Reply, Usage
 from safemt_client.results.store.rows import VerdictRow
@@ -31,45 +31,45 @@ _GATHER_S = 2.0
 class Verdicts:
     """The judging of a session. The money for a verdict has been set aside when its reply was asked for."""
 
-    def __init__(self, course: Course, judge: Judge) -> None:
-        self._course = course
+    def __init__(self, course: SessionContext, judge: Judge) -> None:
+        self._context = course
         self._judge = judge
-        self._verdicts = Once()
+        self._verdicts = SingleFlight()
         # Under a moderator a reply may be that of an earlier run, with its verdict.
         store = course.recorder.store
         self._known = store.final_hashes() if course.plan.moderators else frozenset()
 
-    def start(self, judged: MemoryObjectReceiveStream[Judging], group: TaskGroup) -> None:
+    def start(self, judged: MemoryObjectReceiveStream[JudgingTask], group: TaskGroup) -> None:
         """Begin to judge what is stored and what comes, side by side: one may wait for money."""
         judge = self._judge
-        in_batches: list[Judging] = []
-        others: list[Judging] = []
-        for task in self._course.plan.judgings:
-            known = judge.verdict_hash(task.request_hash, task.dialogue_key) in self._course.plan.submitted
-            batched = known or (self._course.plan.judge_batch and to_be_judged(task.subject, task.outcome))
+        in_batches: list[JudgingTask] = []
+        others: list[JudgingTask] = []
+        for task in self._context.plan.judgings:
+            known = judge.verdict_hash(task.request_hash, task.dialogue_key) in self._context.plan.submitted
+            batched = known or (self._context.plan.judge_batch and to_be_judged(task.subject, task.outcome))
             (in_batches if batched else others).append(task)
         group.start_soon(self._judge_stored, judge, others)
-        if self._course.plan.judge_batch and isinstance(judge, LLMJudge):
+        if self._context.plan.judge_batch and isinstance(judge, LLMJudge):
             group.start_soon(self._judge_in_batches, judge, in_batches, judged)
             return
         group.start_soon(self._judge_replies, judge, judged)
         if in_batches and isinstance(judge, LLMJudge):
             group.start_soon(self._verdict_batches, judge, in_batches)
 
-    async def _judge_stored(self, judge: Judge, tasks: Sequence[Judging]) -> None:
+    async def _judge_stored(self, judge: Judge, tasks: Sequence[JudgingTask]) -> None:
         async with Admission(judge.provider.limiter) as admission:
             for task in tasks:
-                if self._course.halted(judge.key):
+                if self._context.halted(judge.key):
                     return
-                if not await self._course.budget.reserve({judge.key: 1}):
-                    self._course.cap(judge.key, {judge.key: 1})
+                if not await self._context.budget.reserve({judge.key: 1}):
+                    self._context.cap(judge.key, {judge.key: 1})
                     return
                 if not await admission.start(self._judge_reply, judge, task):
-                    self._course.budget.release({judge.key: 1})
+                    self._context.budget.release({judge.key: 1})
                     return
 
     async def _judge_in_batches(
-        self, judge: LLMJudge, tasks: Sequence[Judging], waiting: MemoryObjectReceiveStream[Judging]
+        self, judge: LLMJudge, tasks: Sequence[JudgingTask], waiting: MemoryObjectReceiveStream[JudgingTask]
     ) -> None:
         """Judge in batches: what is stored, then what has come whenever no more comes for a while."""
         gathered = list(tasks)
@@ -78,11 +78,11 @@ class Verdicts:
             while more:
                 with anyio.move_on_after(_GATHER_S):
                     try:
-                        while len(gathered) < self._course.batches[judge.key].most_requests:
+                        while len(gathered) < self._context.batches[judge.key].most_requests:
                             task = await waiting.receive()
                             if to_be_judged(task.subject, task.outcome):
                                 # The batch sets the money aside again that the conversation has.
-                                self._course.budget.release({judge.key: 1})
+                                self._context.budget.release({judge.key: 1})
                                 gathered.append(task)
                             else:
                                 rounds.start_soon(self._judge_reply, judge, task)
@@ -92,29 +92,29 @@ class Verdicts:
                     rounds.start_soon(self._verdict_batches, judge, tuple(gathered))
                     gathered.clear()
 
-    async def _verdict_batches(self, judge: LLMJudge, tasks: Sequence[Judging]) -> None:
+    async def _verdict_batches(self, judge: LLMJudge, tasks: Sequence[JudgingTask]) -> None:
         key = judge.key
 
-        async def land(task: Judging, reply: Reply, batch_key: str, again: bool) -> None:
+        async def land(task: JudgingTask, reply: Reply, batch_key: str, again: bool) -> None:
             verdict = verdict_of(reply)
-            rows = self._course.recorder.verdict_rows(judge, task, verdict, batch_key)
+            rows = self._context.recorder.verdict_rows(judge, task, verdict, batch_key)
             if not again and (not_taken(reply) or verdict.reason == "parse_failure"):
                 # Asked by itself: without what the endpoint does not take, and with a second chance.
                 try:
                     verdict = await judge.judge(task.subject, task.outcome)
-                    rows += self._course.recorder.verdict_rows(judge, task, verdict)
+                    rows += self._context.recorder.verdict_rows(judge, task, verdict)
                 except TargetStoppedError as error:
-                    self._course.halt(key, str(error))
+                    self._context.halt(key, str(error))
                 except PermitStoppedError:
                     pass  # the session is ending: what the batch said stands
-            await self._course.recorder.store.save(*rows)
+            await self._context.recorder.store.save(*rows)
             usd = _sum_of(rows)
-            self._course.budget.landed(key, usd, free=verdict.reason == "judge_error")
+            self._context.budget.landed(key, usd, free=verdict.reason == "judge_error")
             if again:
-                self._course.listener.retrying(key, reply.error or reply.outcome, 0.0)
+                self._context.listener.retrying(key, reply.error or reply.outcome, 0.0)
             else:
-                self._course.listener.asking(key)
-                self._course.listener.landed(key, verdict.label, verdict.usage, usd)
+                self._context.listener.asking(key)
+                self._context.listener.landed(key, verdict.label, verdict.usage, usd)
 
         jobs = {
             judge.verdict_hash(task.request_hash, task.dialogue_key): Job(
@@ -125,46 +125,46 @@ class Verdicts:
             )
             for task in tasks
         }
-        await self._course.run_batches(
-            key, judge.identity, list(jobs.values()), send=self._course.plan.judge_batch
+        await self._context.run_batches(
+            key, judge.identity, list(jobs.values()), send=self._context.plan.judge_batch
         )
 
-    async def _judge_replies(self, judge: Judge, waiting: MemoryObjectReceiveStream[Judging]) -> None:
+    async def _judge_replies(self, judge: Judge, waiting: MemoryObjectReceiveStream[JudgingTask]) -> None:
         async with waiting, Admission(judge.provider.limiter) as admission:
             async for task in waiting:
                 # The money was set aside when the conversation began.
-                if self._course.halted(judge.key) or not await admission.start(
+                if self._context.halted(judge.key) or not await admission.start(
                     self._judge_reply, judge, task
                 ):
-                    self._course.budget.release({judge.key: 1})
+                    self._context.budget.release({judge.key: 1})
 
-    async def _judge_reply(self, judge: Judge, task: Judging) -> None:
+    async def _judge_reply(self, judge: Judge, task: JudgingTask) -> None:
         """One verdict. A reply that several targets have in common is judged once."""
         key = judge.verdict_hash(task.request_hash, task.dialogue_key)
-        async with self._verdicts.alone(key):
+        async with self._verdicts.claim(key):
             if key not in self._verdicts.landed and key not in self._known:
                 await self._ask_judge(judge, await self._with_known(judge, task), key)
                 return
-        self._course.budget.release({judge.key: 1})
-        self._course.listener.asking(judge.key)
-        self._course.listener.landed(judge.key, "shared", Usage(), None)
+        self._context.budget.release({judge.key: 1})
+        self._context.listener.asking(judge.key)
+        self._context.listener.landed(judge.key, "shared", Usage(), None)
 
-    async def _with_known(self, judge: Judge, task: Judging) -> Judging:
+    async def _with_known(self, judge: Judge, task: JudgingTask) -> JudgingTask:
         """The reply with what the store holds of a panel's members, for one that an earlier run has had."""
         if not isinstance(judge, Panel) or not self._known.intersection(
             member.verdict_hash(task.request_hash, task.dialogue_key) for member in judge.members
         ):
             return task
-        store = self._course.recorder.store
+        store = self._context.recorder.store
         return (await anyio.to_thread.run_sync(with_known, [task], judge, store))[0]
 
-    async def _ask_judge(self, judge: Judge, task: Judging, key: str) -> None:
-        self._course.listener.asking(judge.key)
+    async def _ask_judge(self, judge: Judge, task: JudgingTask, key: str) -> None:
+        self._context.listener.asking(judge.key)
         verdict: Verdict | None = None
         asked: dict[str, Verdict] = {}
         with anyio.CancelScope() as scope:
-            asking = Asking(scope)
-            self._course.under_way.add(asking)
+            asking = InFlight(scope)
+            self._context.under_way.add(asking)
             try:
                 on_retry = self._judge_retry(asking, judge.key)
                 if isinstance(judge, LLMJudge):
@@ -172,37 +172,37 @@ class Verdicts:
                 else:
                     verdict = await judge.judge(task.subject, task.outcome, on_retry, asked, task.known)
             except TargetStoppedError as error:
-                self._course.halt(judge.key, str(error))
+                self._context.halt(judge.key, str(error))
             except PermitStoppedError:
                 pass  # not sent: its verdict is asked for on resume
             finally:
-                self._course.under_way.discard(asking)
+                self._context.under_way.discard(asking)
         if verdict is None:
             if asked:
                 # What was said is paid for; of a panel it is not asked again on resume.
-                rows = self._course.recorder.member_rows(judge, task, asked)
+                rows = self._context.recorder.member_rows(judge, task, asked)
                 with anyio.CancelScope(shield=True):
-                    await self._course.recorder.store.save(*rows)
-                self._course.budget.landed(judge.key, _sum_of(rows))
+                    await self._context.recorder.store.save(*rows)
+                self._context.budget.landed(judge.key, _sum_of(rows))
             else:
-                self._course.budget.release({judge.key: 1})
-            self._course.listener.landed(judge.key, "abandoned", Usage(), None)
+                self._context.budget.release({judge.key: 1})
+            self._context.listener.landed(judge.key, "abandoned", Usage(), None)
             return
-        rows = self._course.recorder.verdict_rows(judge, task, verdict)
+        rows = self._context.recorder.verdict_rows(judge, task, verdict)
         with anyio.CancelScope(shield=True):
-            await self._course.recorder.store.save(*rows)
+            await self._context.recorder.store.save(*rows)
         if verdict.reason != "judge_error":
             self._verdicts.landed.add(key)
         usd = _sum_of(rows if isinstance(judge, LLMJudge) else rows[1:])
         free = verdict.reason in ("judge_error", "nothing_to_judge")
-        self._course.budget.landed(judge.key, usd, free=free)
-        self._course.listener.landed(judge.key, verdict.label, verdict.usage, usd)
+        self._context.budget.landed(judge.key, usd, free=free)
+        self._context.listener.landed(judge.key, verdict.label, verdict.usage, usd)
 
-    def _judge_retry(self, asking: Asking, key: str) -> Callable[[Reply, float], None]:
+    def _judge_retry(self, asking: InFlight, key: str) -> Callable[[Reply, float], None]:
         def on_retry(reply: Reply, wait_s: float) -> None:
-            self._course.listener.retrying(key, reply.error or reply.outcome, wait_s)
-            asking.waits_until = self._course.clock() + wait_s
-            if self._course.halted(key):
+            self._context.listener.retrying(key, reply.error or reply.outcome, wait_s)
+            asking.waits_until = self._context.clock() + wait_s
+            if self._context.halted(key):
                 asking.scope.cancel()
 
         return on_retry

@@ -10,7 +10,7 @@ import anyio
 
 from safemt_client.engine.budget import Budget
 from safemt_client.engine.recorder import Recorder
-from safemt_client.engine.single_flight import Once
+from safemt_client.engine.single_flight import SingleFlight
 from safemt_client.moderator.types import Assessment, Stage
 from safemt_client.plan.conversation import Conversation
 from safemt_client.plan.target import Target
@@ -22,11 +22,11 @@ from safemt_client.results.store.rows import TurnRow
 from safemt_client.results.store.store import Store
 from safemt_client.telemetry.events import Listener
 
-__all__ = ["ModelBeneath", "StoredAssessments", "StoredReplies"]
+__all__ = ["CachedModel", "StoredAssessments", "StoredReplies"]
 
 
 class StoredAssessments:
-    """A `Keeper`: the assessments of one guard, from the store and for it."""
+    """An `AssessmentCache`: the assessments of one guard, from the store and for it."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class StoredReplies:
         }
 
 
-class ModelBeneath:
+class CachedModel:
     """The model beneath a moderator, for one turn: a `Provider` whose replies are stored as its own.
 
     What was put before the model decides the reply, and not why it was put there. So a reply is kept under
@@ -145,7 +145,7 @@ class ModelBeneath:
         provider: Provider,
         recorder: Recorder,
         stored: StoredReplies,
-        once: Once,
+        once: SingleFlight,
         budget: Budget,
         save_later: Callable[[TurnRow], Any],
     ) -> None:
@@ -172,7 +172,7 @@ class ModelBeneath:
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
         """The reply to this request, from the store where it holds one."""
         key = request_hash(self._target.identity, request, sample=self._target.sample)
-        async with self._once.alone(key):
+        async with self._once.claim(key):
             known = await self._stored.find(key, landed=key in self._once.landed)
             return known or await self._ask(request, key, on_retry)
 

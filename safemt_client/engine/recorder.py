@@ -15,7 +15,7 @@ from safemt_client.moderator.moderator import ModeratedReply, Moderator
 from safemt_client.moderator.types import Assessment, Stage
 from safemt_client.plan.conversation import Conversation
 from safemt_client.plan.costs import cost
-from safemt_client.plan.judgings import Judging
+from safemt_client.plan.judgings import JudgingTask
 from safemt_client.plan.messages import messages_json
 from safemt_client.plan.plan import Plan
 from safemt_client.plan.target import Target
@@ -250,7 +250,7 @@ class Recorder:
         )
 
     def verdict_rows(
-        self, judge: Judge, task: Judging, verdict: Verdict, batch_key: str | None = None
+        self, judge: Judge, task: JudgingTask, verdict: Verdict, batch_key: str | None = None
     ) -> list[VerdictRow]:
         """The rows of one verdict: of a panel its own and those that its members were asked for."""
         if isinstance(judge, LLMJudge):
@@ -259,7 +259,9 @@ class Recorder:
         own = replace(verdict, usage=Usage(cost_usd=0.0))
         return [self._verdict_row(judge, task, own), *self.member_rows(judge, task, verdict.members)]
 
-    def member_rows(self, judge: Judge, task: Judging, verdicts: Mapping[str, Verdict]) -> list[VerdictRow]:
+    def member_rows(
+        self, judge: Judge, task: JudgingTask, verdicts: Mapping[str, Verdict]
+    ) -> list[VerdictRow]:
         """The rows of those that were asked: the judges of a panel, or the one that there is."""
         members = judge.members if isinstance(judge, Panel) else (judge,)
         return [
@@ -269,7 +271,7 @@ class Recorder:
         ]
 
     def _verdict_row(
-        self, judge: Judge, task: Judging, verdict: Verdict, batch_key: str | None = None
+        self, judge: Judge, task: JudgingTask, verdict: Verdict, batch_key: str | None = None
     ) -> VerdictRow:
         usage = verdict.usage
         return VerdictRow(

@@ -21,17 +21,17 @@ from anyio.streams.memory import MemoryObjectSendStream
 from safemt_client.engine.admission import Admission
 from safemt_client.engine.batches import Job
 from safemt_client.engine.budget import Budget
-from safemt_client.engine.context import Course
-from safemt_client.engine.interrupt import Apart, Asking
+from safemt_client.engine.context import SessionContext
+from safemt_client.engine.interrupt import InFlight, InterruptibleProvider
 from safemt_client.engine.judging import Verdicts
-from safemt_client.engine.moderating import ModelBeneath, StoredAssessments, StoredReplies
+from safemt_client.engine.moderating import CachedModel, StoredAssessments, StoredReplies
 from safemt_client.engine.recorder import Recorder
-from safemt_client.engine.single_flight import Once
+from safemt_client.engine.single_flight import SingleFlight
 from safemt_client.judges.panel import Judge
 from safemt_client.moderator.assessor import GuardReply
 from safemt_client.moderator.moderator import Moderated, ModeratedReply, Moderator
 from safemt_client.plan.conversation import Conversation
-from safemt_client.plan.judgings import Judging, judging
+from safemt_client.plan.judgings import JudgingTask, judging
 from safemt_client.plan.messages import continues
 from safemt_client.plan.plan import Plan
 from safemt_client.plan.target import Target
@@ -42,7 +42,7 @@ from safemt_client.providers.provider import Provider
 from safemt_client.providers.types import Outcome, Reply, Request, Usage
 from safemt_client.results.store.rows import TurnRow
 from safemt_client.results.store.store import Store
-from safemt_client.telemetry.events import Ending, Listener
+from safemt_client.telemetry.events import Listener, StopReason
 
 __all__ = ["Scheduler"]
 
@@ -71,11 +71,11 @@ class Scheduler:
         those keeps its assessments in the store from now on.
         """
         recorder = Recorder(plan, store, session_id)
-        self._course = Course(plan, recorder, listener, budget, batches or {}, clock)
+        self._context = SessionContext(plan, recorder, listener, budget, batches or {}, clock)
         self._providers = providers
         self._judge = judge
         self._limits = limits
-        self._once = Once()
+        self._once = SingleFlight()
         self._stored_replies = StoredReplies(store, plan.pending)
         self._moderators = moderators or {}
         prices = {
@@ -85,9 +85,9 @@ class Scheduler:
             assessor.keeper = StoredAssessments(
                 assessor.key, recorder, prices[assessor.key], budget, listener
             )
-            assessor.provider = Apart(assessor.provider, self._course.under_way, clock)
+            assessor.provider = InterruptibleProvider(assessor.provider, self._context.under_way, clock)
 
-    async def run(self) -> Ending:
+    async def run(self) -> StopReason:
         """Carry out the plan.
 
         Returns when all is done, or when what was in flight after `stop` has landed.
@@ -95,10 +95,10 @@ class Scheduler:
         Raises:
             StoreError: the store cannot be written; what was acknowledged before is in it.
         """
-        plan, recorder = self._course.plan, self._course.recorder
+        plan, recorder = self._context.plan, self._context.recorder
         await recorder.save_plan()
         await recorder.save_event("started", {"pending": sum(plan.requests.values())})
-        waiting, judged = anyio.create_memory_object_stream[Judging](math.inf)
+        waiting, judged = anyio.create_memory_object_stream[JudgingTask](math.inf)
         async with anyio.create_task_group() as everything:
 
             def save(change: Change) -> None:
@@ -106,7 +106,7 @@ class Scheduler:
 
             self._limits.observe(save)
             if self._judge is not None:
-                Verdicts(self._course, self._judge).start(judged, everything)
+                Verdicts(self._context, self._judge).start(judged, everything)
             else:
                 judged.close()
             async with waiting, anyio.create_task_group() as conversations:
@@ -118,35 +118,35 @@ class Scheduler:
                     if others:
                         conversations.start_soon(self._converse_with, target, others, waiting, everything)
         await recorder.save_event(
-            "finished" if self._course.ending.complete else "stopped", asdict(self._course.ending)
+            "finished" if self._context.ending.complete else "stopped", asdict(self._context.ending)
         )
-        return self._course.ending
+        return self._context.ending
 
     def stop(self) -> None:
         """Begin nothing more; let what is in flight land, and give up what waits for a retry."""
         self._limits.stop()
-        self._course.interrupt()
+        self._context.interrupt()
 
     async def _converse_with(
         self,
         target: Target,
         conversations: Sequence[Conversation],
-        waiting: MemoryObjectSendStream[Judging],
+        waiting: MemoryObjectSendStream[JudgingTask],
         group: TaskGroup,
     ) -> None:
         async def converse(conversation: Conversation, paid: Counter[str]) -> None:
             try:
-                while conversation.turns_left and not self._course.halted(target.key):
+                while conversation.turns_left and not self._context.halted(target.key):
                     task = await self._turn(target, conversation, group, paid)
                     if task is None:
                         break
                     self._hand_over(task, paid, waiting)
             finally:
-                self._course.budget.release(paid)
+                self._context.budget.release(paid)
 
         async with Admission(self._providers[target.key].limiter) as admission:
             for conversation in conversations:
-                if self._course.halted(target.key):
+                if self._context.halted(target.key):
                     return
                 calls = Counter({target.key: conversation.turns_left})
                 if (moderator := self._moderators.get(target.key)) is not None:
@@ -157,23 +157,23 @@ class Scheduler:
                     )
                 if self._judge is not None:
                     calls[self._judge.key] += conversation.turns_left
-                if not await self._course.budget.reserve(calls):
-                    self._course.cap(target.key, calls)
+                if not await self._context.budget.reserve(calls):
+                    self._context.cap(target.key, calls)
                     return
                 if not await admission.start(converse, conversation, calls):
-                    self._course.budget.release(calls)
+                    self._context.budget.release(calls)
                     return
 
     async def _turn(
         self, target: Target, conversation: Conversation, group: TaskGroup, paid: Counter[str]
-    ) -> Judging | None:
+    ) -> JudgingTask | None:
         """Ask one turn and store it; None when the conversation cannot go on.
 
         `paid` holds the calls that money is set aside for; this one is taken off once it has landed.
         Conversations that ask the same share one call and its reply, as they would on resume.
         """
         request, key = conversation.next()
-        async with self._once.alone(key):
+        async with self._once.claim(key):
             if key in self._once.landed:
                 return await self._shared(target, conversation, request, key, paid)
             if target.key in self._moderators:
@@ -182,16 +182,16 @@ class Scheduler:
 
     async def _shared(
         self, target: Target, conversation: Conversation, request: Request, key: str, paid: Counter[str]
-    ) -> Judging | None:
+    ) -> JudgingTask | None:
         """Take the reply that another conversation of this session has had to the same request."""
-        store = self._course.recorder.store
+        store = self._context.recorder.store
         reply = Reply(Outcome(store.observed([key])[key]), text=store.texts([key])[key])
-        self._course.listener.asking(target.key)
+        self._context.listener.asking(target.key)
         with anyio.CancelScope(shield=True):
-            await self._course.recorder.save_step(target.key, key, conversation)
+            await self._context.recorder.save_step(target.key, key, conversation)
         paid[target.key] -= 1
-        self._course.budget.release({target.key: 1})
-        self._course.listener.landed(target.key, reply.outcome, Usage(), None)
+        self._context.budget.release({target.key: 1})
+        self._context.listener.landed(target.key, reply.outcome, Usage(), None)
         judged = store.judged_as([key]).get(key, key) if target.moderator is not None else key
         return self._advanced(conversation, request, judged, reply)
 
@@ -203,29 +203,29 @@ class Scheduler:
         key: str,
         group: TaskGroup,
         paid: Counter[str],
-    ) -> Judging | None:
-        self._course.listener.asking(target.key)
+    ) -> JudgingTask | None:
+        self._context.listener.asking(target.key)
         attempts = 0
 
         def row(reply: Reply) -> TurnRow:
             nonlocal attempts
             attempts += 1
-            return self._course.recorder.turn_row(target, request, key, reply, attempts)
+            return self._context.recorder.turn_row(target, request, key, reply, attempts)
 
         try:
             reply = await self._ask(self._providers[target.key], request, row, target.key, group)
         except TargetStoppedError as error:
-            self._course.halt(target.key, str(error))
+            self._context.halt(target.key, str(error))
             reply = error.reply if isinstance(error.reply, Reply) else None
         if reply is None:
-            self._course.listener.landed(target.key, "abandoned", Usage(), None)
+            self._context.listener.landed(target.key, "abandoned", Usage(), None)
             return None
         turn_row = row(reply)
         with anyio.CancelScope(shield=True):
-            await self._course.recorder.save_turn(turn_row, [conversation])
+            await self._context.recorder.save_turn(turn_row, [conversation])
         paid[target.key] -= 1
-        self._course.budget.landed(target.key, turn_row.cost_usd, free=not reply.outcome.observed)
-        self._course.listener.landed(target.key, reply.outcome, reply.usage, turn_row.cost_usd)
+        self._context.budget.landed(target.key, turn_row.cost_usd, free=not reply.outcome.observed)
+        self._context.listener.landed(target.key, reply.outcome, reply.usage, turn_row.cost_usd)
         if reply.outcome.observed:
             self._once.landed.add(key)
         return self._advanced(conversation, request, key, reply)
@@ -238,47 +238,49 @@ class Scheduler:
         key: str,
         group: TaskGroup,
         paid: Counter[str],
-    ) -> Judging | None:
+    ) -> JudgingTask | None:
         """The same under a moderator; the model's own reply and each assessment are stored by themselves."""
-        self._course.listener.asking(target.key)
+        self._context.listener.asking(target.key)
         moderator = self._moderators[target.key]
 
         def save_later(row: TurnRow) -> None:
-            group.start_soon(self._course.recorder.store.save, row)
+            group.start_soon(self._context.recorder.store.save, row)
 
         def on_retry(reply: Reply, wait_s: float) -> None:
             whose = "guard: " if isinstance(reply, GuardReply) else ""
-            self._course.listener.retrying(target.key, f"{whose}{reply.error or reply.outcome}", wait_s)
-            if self._course.halted(target.key):
+            self._context.listener.retrying(target.key, f"{whose}{reply.error or reply.outcome}", wait_s)
+            if self._context.halted(target.key):
                 raise PermitStoppedError("the session is ending")
 
-        provider = Apart(self._providers[target.key], self._course.under_way, self._course.clock)
-        model = ModelBeneath(
+        provider = InterruptibleProvider(
+            self._providers[target.key], self._context.under_way, self._context.clock
+        )
+        model = CachedModel(
             target,
             provider,
-            self._course.recorder,
+            self._context.recorder,
             self._stored_replies,
             self._once,
-            self._course.budget,
+            self._context.budget,
             save_later,
         )
         reply: ModeratedReply | None = None
         try:
             reply = await Moderated(model, moderator).ask(request, on_retry)
         except TargetStoppedError as error:
-            self._course.halt(target.key, str(error))
+            self._context.halt(target.key, str(error))
         except PermitStoppedError:
             pass  # given up: what has landed of it is in the store
         paid[target.key] -= 1
-        self._course.budget.release({target.key: 1})
+        self._context.budget.release({target.key: 1})
         if reply is None:
-            self._course.listener.landed(target.key, "abandoned", model.usage, model.cost_usd)
+            self._context.listener.landed(target.key, "abandoned", model.usage, model.cost_usd)
             return None
-        row = self._course.recorder.turn_row(target, request, key, reply, 1)
-        rows = self._course.recorder.moderation_rows(moderator, key, reply)
+        row = self._context.recorder.turn_row(target, request, key, reply, 1)
+        rows = self._context.recorder.moderation_rows(moderator, key, reply)
         with anyio.CancelScope(shield=True):
-            await self._course.recorder.save_turn(row, [conversation], rows)
-        self._course.listener.landed(target.key, reply.outcome, model.usage, model.cost_usd)
+            await self._context.recorder.save_turn(row, [conversation], rows)
+        self._context.listener.landed(target.key, reply.outcome, model.usage, model.cost_usd)
         if reply.outcome.observed:
             self._once.landed.add(key)
         own = row.model_request_hash if reply.action in ("none", "passed") else None
@@ -286,7 +288,7 @@ class Scheduler:
 
     def _advanced(
         self, conversation: Conversation, request: Request, judged: str, reply: Reply
-    ) -> Judging | None:
+    ) -> JudgingTask | None:
         """Take a stored reply into its conversation; None when it cannot go on.
 
         `judged` is the hash under which its verdict is kept.
@@ -300,7 +302,9 @@ class Scheduler:
         conversation.turn += 1
         return task
 
-    def _hand_over(self, task: Judging, paid: Counter[str], waiting: MemoryObjectSendStream[Judging]) -> None:
+    def _hand_over(
+        self, task: JudgingTask, paid: Counter[str], waiting: MemoryObjectSendStream[JudgingTask]
+    ) -> None:
         """Give a reply to the judge, with the money that was set aside for its verdict."""
         if self._judge is not None:
             paid[self._judge.key] -= 1
@@ -313,7 +317,7 @@ class Scheduler:
         in_batches: list[Conversation] = []
         others: list[Conversation] = []
         for conversation in pending:
-            batched = self._course.plan.batch or conversation.next()[1] in self._course.plan.submitted
+            batched = self._context.plan.batch or conversation.next()[1] in self._context.plan.submitted
             (in_batches if batched else others).append(conversation)
         return in_batches, others
 
@@ -321,7 +325,7 @@ class Scheduler:
         self,
         target: Target,
         conversations: Sequence[Conversation],
-        waiting: MemoryObjectSendStream[Judging],
+        waiting: MemoryObjectSendStream[JudgingTask],
     ) -> None:
         key = target.key
 
@@ -329,22 +333,22 @@ class Scheduler:
             group: Sequence[Conversation], request_hash: str, reply: Reply, batch_key: str, again: bool
         ) -> None:
             request = group[0].next()[0]
-            row = self._course.recorder.turn_row(target, request, request_hash, reply, 1, batch_key)
-            await self._course.recorder.save_turn(row, group)
-            self._course.budget.landed(key, row.cost_usd, free=not reply.outcome.observed)
+            row = self._context.recorder.turn_row(target, request, request_hash, reply, 1, batch_key)
+            await self._context.recorder.save_turn(row, group)
+            self._context.budget.landed(key, row.cost_usd, free=not reply.outcome.observed)
             paid = Counter({self._judge.key: len(group)} if self._judge is not None else {})
             if again:
-                self._course.listener.retrying(key, reply.error or reply.outcome, 0.0)
-                self._course.budget.release(paid)
+                self._context.listener.retrying(key, reply.error or reply.outcome, 0.0)
+                self._context.budget.release(paid)
                 return
             for number, conversation in enumerate(group):
                 first = number == 0
                 usage, usd = (reply.usage, row.cost_usd) if first else (Usage(), None)
-                self._course.listener.asking(key)
-                self._course.listener.landed(key, reply.outcome, usage, usd)
+                self._context.listener.asking(key)
+                self._context.listener.landed(key, reply.outcome, usage, usd)
                 if (task := self._advanced(conversation, request, request_hash, reply)) is not None:
                     self._hand_over(task, paid, waiting)
-            self._course.budget.release(paid)
+            self._context.budget.release(paid)
 
         # One call for all that ask the same, and a verdict for each.
         groups: dict[str, list[Conversation]] = {}
@@ -354,7 +358,7 @@ class Scheduler:
         for request_hash, group in groups.items():
             calls = {key: 1} | ({} if self._judge is None else {self._judge.key: len(group)})
             jobs.append(Job(request_hash, group[0].next()[0], calls, partial(land, group, request_hash)))
-        await self._course.run_batches(key, target.identity, jobs, send=self._course.plan.batch)
+        await self._context.run_batches(key, target.identity, jobs, send=self._context.plan.batch)
 
     async def _ask(
         self,
@@ -369,14 +373,14 @@ class Scheduler:
         `row` makes the row of an attempt that will be repeated.
         """
         with anyio.CancelScope() as scope:
-            asking = Asking(scope)
-            self._course.under_way.add(asking)
+            asking = InFlight(scope)
+            self._context.under_way.add(asking)
 
             def on_retry(reply: Reply, wait_s: float) -> None:
-                group.start_soon(self._course.recorder.store.save, row(reply))
-                self._course.listener.retrying(key, reply.error or reply.outcome, wait_s)
-                asking.waits_until = self._course.clock() + wait_s
-                if self._course.halted(key):
+                group.start_soon(self._context.recorder.store.save, row(reply))
+                self._context.listener.retrying(key, reply.error or reply.outcome, wait_s)
+                asking.waits_until = self._context.clock() + wait_s
+                if self._context.halted(key):
                     scope.cancel()
 
             try:
@@ -384,5 +388,5 @@ class Scheduler:
             except PermitStoppedError:
                 return None
             finally:
-                self._course.under_way.discard(asking)
+                self._context.under_way.discard(asking)
         return None

@@ -16,38 +16,45 @@ from rich.console import Console
 from safemt_client.engine.budget import Budget
 from safemt_client.engine.scheduler import Scheduler
 from safemt_client.judges.panel import Judge
-from safemt_client.models import Parts
+from safemt_client.models import Models
 from safemt_client.plan.costs import spent_of
 from safemt_client.plan.estimate import call_usd, of_guard, of_judge, of_target
 from safemt_client.plan.plan import Plan
 from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
-from safemt_client.telemetry.events import Both, Closing, Ending, Listener, StoppedAtOnceError, Watcher
+from safemt_client.telemetry.events import (
+    Fanout,
+    Listener,
+    RunResult,
+    StoppedAtOnceError,
+    StopReason,
+    Watcher,
+)
 from safemt_client.telemetry.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from safemt_client.judges.panel import Judge
-    from safemt_client.models import Parts
+    from safemt_client.models import Models
     from safemt_client.plan.plan import Plan
     from safemt_client.results.store.store import Store
 
-__all__ = ["Invocation", "carry_out", "closing_of", "run_session"]
+__all__ = ["Invocation", "carry_out", "result_of", "run_session"]
 
 
 async def run_session(
     plan: Plan,
     judge: Judge | None,
-    parts: Parts,
+    parts: Models,
     store: Store,
     settings: RunSettings,
     console: Console,
     *,
     session_id: str,
     log: Listener | None = None,
-) -> Ending:
+) -> StopReason:
     """Carry the plan out under a display, until done or stopped; `log` hears what the display does."""
     spent = spent_of(store, plan.run.run_id)
     # The prices of the first calls matter to a cap alone.
@@ -63,7 +70,7 @@ async def run_session(
         store,
         parts.providers,
         judge,
-        progress if log is None else Both(progress, log),
+        progress if log is None else Fanout(progress, log),
         session_id=session_id,
         limits=parts.limits,
         budget=Budget(settings.max_cost, spent=spent, first=first),
@@ -72,7 +79,7 @@ async def run_session(
     )
     # The plan lives to the end: the collector need not walk through it again and again.
     gc.freeze()
-    ending: Ending | None = None
+    ending: StopReason | None = None
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(_listen, scheduler, progress, group.cancel_scope)
@@ -105,13 +112,13 @@ class Invocation:
     """What is known of an invocation while it goes on: its run once there is a plan, and how it closed."""
 
     run_id: str = ""
-    closing: Closing | None = None
+    closing: RunResult | None = None
 
 
 async def carry_out(
     plan: Plan,
     judge: Judge | None,
-    parts: Parts,
+    parts: Models,
     store: Store,
     settings: RunSettings,
     console: Console,
@@ -159,25 +166,25 @@ async def carry_out(
             invocation.closing = finish(plan, ending, store, settings, console)
         except BaseException as error:
             for watcher in watchers:
-                watcher.ended(closing_of(error), error)
+                watcher.ended(result_of(error), error)
             raise
         for watcher in watchers:
             watcher.ended(invocation.closing)
     return invocation.closing.exit_status
 
 
-def closing_of(error: BaseException) -> Closing:
+def result_of(error: BaseException) -> RunResult:
     """How a session ended that an exception has ended."""
     from safemt_client.results.store.store import StoreError
 
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, KeyboardInterrupt | asyncio.CancelledError | StoppedAtOnceError):
-        return Closing("stopped", 1, "interrupted: stopped at once")
+        return RunResult("stopped", 1, "interrupted: stopped at once")
     if isinstance(error, StoreError):
-        return Closing("failed", 1, "the store cannot be written", "store_error")
+        return RunResult("failed", 1, "the store cannot be written", "store_error")
     if isinstance(error, InputError):
-        return Closing("failed", 2, "bad input: nothing was begun", "bad_input")
+        return RunResult("failed", 2, "bad input: nothing was begun", "bad_input")
     if isinstance(error, SafemtError):
-        return Closing("failed", 1, "failed", "failed")
-    return Closing("failed", 1, f"failed: {type(error).__name__}", "failed")
+        return RunResult("failed", 1, "failed", "failed")
+    return RunResult("failed", 1, f"failed: {type(error).__name__}", "failed")

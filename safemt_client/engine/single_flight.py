@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-__all__ = ["Once"]
+__all__ = ["SingleFlight"]
 
 
-class Once:
+class SingleFlight:
     """Requests by their hash: who asks now, and what has been observed in this session (`landed`)."""
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Once:
         self._under_way: dict[str, anyio.Event] = {}
 
     @asynccontextmanager
-    async def alone(self, key: str) -> AsyncIterator[None]:
+    async def claim(self, key: str) -> AsyncIterator[None]:
         """Wait until nobody else asks this, and be the one who does."""
         while (other := self._under_way.get(key)) is not None:
             await other.wait()

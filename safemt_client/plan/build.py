@@ -17,7 +17,7 @@ from safemt_client import __version__
 from safemt_client.datasets import open_dataset
 from safemt_client.datasets.model import Dataset, Dialogue
 from safemt_client.judges.panel import Judge, Panel
-from safemt_client.models import Parts, prices_of
+from safemt_client.models import Models, prices_of
 from safemt_client.plan.conversation import Conversation
 from safemt_client.plan.costs import check_prices, stored_prices
 from safemt_client.plan.judgings import _Ended, _judgings, submitted, unjudged, with_known
@@ -192,7 +192,7 @@ def _walk(
 _LOCAL_MAX_TOKENS = 1024
 
 
-async def targets_of(settings: RunSettings, parts: Parts, store: Store | None) -> list[Target]:
+async def targets_of(settings: RunSettings, parts: Models, store: Store | None) -> list[Target]:
     """The targets of the settings: each model under each moderator.
 
     With `--fresh` under a sample index that is new or unfinished.
@@ -284,7 +284,7 @@ async def prepare_images(
     return found
 
 
-async def plan_run(settings: RunSettings, parts: Parts, store: Store | None) -> tuple[Plan, Judge | None]:
+async def plan_run(settings: RunSettings, parts: Models, store: Store | None) -> tuple[Plan, Judge | None]:
     """Read the data, resolve every name and compare with the store. Nothing is sent."""
     dataset = open_dataset(settings.dataset, follow_links=settings.follow_links)
     if settings.batch and settings.history == "live":

@@ -15,7 +15,7 @@ from safemt_client.plan.conversation import Conversation
 from safemt_client.plan.costs import batch_prices
 from safemt_client.plan.plan import Plan
 from safemt_client.plan.target import Target
-from safemt_client.providers.limits import Stated
+from safemt_client.providers.limits import StatedLimits
 from safemt_client.providers.tokens import CHARACTERS_A_TOKEN, image_tokens
 
 __all__ = ["Estimate", "call_usd", "of_guard", "of_judge", "of_target", "seconds_at"]
@@ -109,7 +109,7 @@ def call_usd(estimate: Estimate) -> float | None:
 
 
 def seconds_at(
-    plan: Plan, accounts: Mapping[str, str], stated: Callable[[str], Stated]
+    plan: Plan, accounts: Mapping[str, str], stated: Callable[[str], StatedLimits]
 ) -> tuple[float, float] | None:
     """Seconds that the stated limits alone ask for, from low to high; None if no limit is stated.
 

@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from safemt_client.judges.panel import Judge, Panel
-from safemt_client.judges.types import Subject, Verdict
+from safemt_client.judges.types import JudgeInput, Verdict
 from safemt_client.plan.conversation import Conversation
 from safemt_client.providers.types import Message, Outcome
 from safemt_client.results.store.store import Store
 
-__all__ = ["Judging", "judging", "submitted", "unjudged", "with_known"]
+__all__ = ["JudgingTask", "judging", "submitted", "unjudged", "with_known"]
 
 
 @dataclass(frozen=True, slots=True)
-class Judging:
+class JudgingTask:
     """A reply that waits for its verdict; `known` are those that members of a panel have given already."""
 
-    subject: Subject
+    subject: JudgeInput
     outcome: Outcome
     request_hash: str
     dialogue_key: str
@@ -38,7 +38,7 @@ class _Ended:
 
 
 def submitted(
-    pending: Sequence[Conversation], judgings: Sequence[Judging], judge: Judge | None, store: Store | None
+    pending: Sequence[Conversation], judgings: Sequence[JudgingTask], judge: Judge | None, store: Store | None
 ) -> frozenset[str]:
     """Hashes of requests and verdicts that a batch under way holds; live turns are never asked in one."""
     hashes = [c.next()[1] for c in pending if c.target.history != "live"]
@@ -50,16 +50,16 @@ def submitted(
 
 def judging(
     conversation: Conversation, messages: tuple[Message, ...], outcome: Outcome, text: str, key: str
-) -> Judging:
+) -> JudgingTask:
     """What the judge is to see of a conversation's reply to these messages."""
     question = conversation.dialogue.question or messages[-1].text
-    subject = Subject(
+    subject = JudgeInput(
         question=question, messages=messages, reply=text, scenario=conversation.dialogue.scenario
     )
-    return Judging(subject, outcome, key, conversation.key, conversation.target.key)
+    return JudgingTask(subject, outcome, key, conversation.key, conversation.target.key)
 
 
-def _judgings(ended: Sequence[_Ended], store: Store | None) -> tuple[Judging, ...]:
+def _judgings(ended: Sequence[_Ended], store: Store | None) -> tuple[JudgingTask, ...]:
     texts = {} if store is None else store.texts([end.request_hash for end in ended])
     return tuple(
         judging(end.conversation, end.messages, end.outcome, texts[end.request_hash], end.request_hash)
@@ -78,7 +78,7 @@ def unjudged(
     return {reply for key, reply in hashes.items() if key not in known}
 
 
-def with_known(judgings: Sequence[Judging], panel: Panel, store: Store | None) -> tuple[Judging, ...]:
+def with_known(judgings: Sequence[JudgingTask], panel: Panel, store: Store | None) -> tuple[JudgingTask, ...]:
     """The replies with the verdicts that the store holds of the panel's members."""
     places = {
         member.verdict_hash(task.request_hash, task.dialogue_key): (place, member.key)

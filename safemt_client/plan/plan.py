@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from safemt_client.judges.panel import Judge
 from safemt_client.plan.conversation import Conversation
-from safemt_client.plan.judgings import Judging
+from safemt_client.plan.judgings import JudgingTask
 from safemt_client.plan.target import Target, _digest
 from safemt_client.results.store.rows import DialogueRow, JudgeRow, ModeratorRow, RunRow, StepRow
 
@@ -39,7 +39,7 @@ class Plan:
     dialogues: tuple[DialogueRow, ...]
     not_attempted: Mapping[str, str]
     pending: tuple[Conversation, ...]
-    judgings: tuple[Judging, ...]
+    judgings: tuple[JudgingTask, ...]
     steps: tuple[StepRow, ...]
     cached_turns: Mapping[str, int]
     cached_verdicts: int

@@ -9,7 +9,7 @@ import sys
 
 import anyio
 
-from safemt_client.models import open_parts
+from safemt_client.models import open_models
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import clear_text_warning, is_loopback
 from safemt_client.proxy.decisions import Recent, open_log
@@ -35,7 +35,7 @@ async def moderate(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     _check_address(arguments.host, arguments.port, allow_remote=arguments.allow_remote)
     clear_text_warning(str(upstream))
-    async with open_parts(settings) as parts, open_log(arguments.log, texts=arguments.log_texts) as log:
+    async with open_models(settings) as parts, open_log(arguments.log, texts=arguments.log_texts) as log:
         (moderator,) = await parts.moderators_of_settings()
         assert moderator is not None
         moderator.assessor.keeper = Recent()

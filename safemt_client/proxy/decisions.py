@@ -45,7 +45,7 @@ def own_words(error: str) -> str:
 
 
 class Recent:
-    """A `Keeper` in memory: the assessments of late, so that a request that is sent again costs nothing."""
+    """An `AssessmentCache` in memory: recent assessments, so that a repeated request costs nothing."""
 
     def __init__(self, most: int = 4096) -> None:
         self._most = most

@@ -10,7 +10,7 @@ from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.types import Usage
 from safemt_client.results.store.rows import Row
 
-__all__ = ["Both", "Closing", "Ending", "Listener", "Status", "StoppedAtOnceError", "Watcher"]
+__all__ = ["Fanout", "Listener", "RunResult", "Status", "StopReason", "StoppedAtOnceError", "Watcher"]
 
 
 class Listener(Protocol):
@@ -33,7 +33,7 @@ class Listener(Protocol):
 
 
 @dataclass
-class Ending:
+class StopReason:
     """How a session ended. `stopped` maps a target's or the judge's key to the reason.
 
     `capped` says that something was not begun because the run's money is spent.
@@ -57,7 +57,7 @@ Status = Literal["done", "stopped", "capped", "low-coverage", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
+class RunResult:
     """How a session ended, for whoever waits for it: a word, the exit status and one line without texts.
 
     `cause` is a word for what made it fail.
@@ -75,14 +75,14 @@ class Watcher(Protocol):
     def saved(self, rows: Sequence[Row]) -> None:
         """Rows are in the store."""
 
-    def ended(self, closing: Closing, error: BaseException | None = None) -> None:
+    def ended(self, closing: RunResult, error: BaseException | None = None) -> None:
         """The session is over; `error` is what ended it before its time."""
 
     def close(self) -> None:
         """Nothing more will come."""
 
 
-class Both:
+class Fanout:
     """A `Listener` that passes on to two."""
 
     def __init__(self, first: Listener, second: Listener) -> None:

@@ -24,7 +24,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Usage
 from safemt_client.results.sanitize import without_secrets
 from safemt_client.results.store.rows import AssessmentRow, BatchRow, LimitRow, Row, TurnRow, VerdictRow
-from safemt_client.telemetry.events import Closing
+from safemt_client.telemetry.events import RunResult
 
 if TYPE_CHECKING:
     from safemt_client.plan.plan import Plan
@@ -213,7 +213,7 @@ class RunLog:
             },
         )
 
-    def ended(self, closing: Closing, error: BaseException | None = None) -> None:
+    def ended(self, closing: RunResult, error: BaseException | None = None) -> None:
         """The session is over; `error` is what ended it before its time."""
         if error is not None and closing.status == "failed":
             self.event("error", closing.cause or "failed", error=type(error).__name__)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from safemt_client.models import Parts
+from safemt_client.models import Models
 from safemt_client.plan.costs import money, spent_of
 from safemt_client.plan.estimate import Estimate, of_guard, of_judge, of_target, seconds_at
 from safemt_client.plan.plan import Plan
@@ -17,23 +17,25 @@ from safemt_client.results.report.terminal import report
 from safemt_client.results.sanitize import plain, without_secrets
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
-from safemt_client.telemetry.events import Closing, Ending, Status
+from safemt_client.telemetry.events import RunResult, Status, StopReason
 from safemt_client.telemetry.progress import span
 
 __all__ = ["finish", "show_plan"]
 
 
-def finish(plan: Plan, ending: Ending, store: Store, settings: RunSettings, console: Console) -> Closing:
-    """Print the scores and, as the last line, how it ended and the command that goes on."""
+def finish(
+    plan: Plan, ending: StopReason, store: Store, settings: RunSettings, console: Console
+) -> RunResult:
+    """Print the scores and, in the last line, how it ended and how to continue."""
     report(store, plan.run.run_id, console)
     coverage = None if plan.judge is None else _coverage(store, plan.run.run_id, plan.judge.judge_key)
     again = "python -m safemt_client " + " ".join(shlex.quote(word) for word in sys.argv[1:])
     spent = money(spent_of(store, plan.run.run_id))
 
-    def closing(status: Status, exit_status: int, line: str, why: str) -> Closing:
+    def closing(status: Status, exit_status: int, line: str, why: str) -> RunResult:
         console.print(line, markup=False, soft_wrap=True)
         scored = "" if coverage is None else f", coverage {coverage:.1%}"
-        return Closing(status, exit_status, f"{why}{scored}, {spent} spent")
+        return RunResult(status, exit_status, f"{why}{scored}, {spent} spent")
 
     names = {target.key: target.name for target in plan.targets}
     who = ", ".join(plain(without_secrets(names.get(key, "the judge"))) for key in ending.stopped)
@@ -110,7 +112,7 @@ def show_plan(
     settings: RunSettings,
     console: Console,
     *,
-    parts: Parts,
+    parts: Models,
     store: Store | None = None,
 ) -> None:
     """Print what will be asked, what is in the store already, what it may cost and how long it may take.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safemt_client import __version__
 from safemt_client.providers.errors import InputError
 from safemt_client.results.store.rows import AssessmentRow, Row, TurnRow, VerdictRow
-from safemt_client.telemetry.events import Closing
+from safemt_client.telemetry.events import RunResult
 
 if TYPE_CHECKING:
     from safemt_client.plan.plan import Plan
@@ -87,7 +87,7 @@ class Traces:
                     {"safemt.verdict": str(row.verdict), "safemt.stage": str(row.stage)},
                 )
 
-    def ended(self, closing: Closing, error: BaseException | None = None) -> None:
+    def ended(self, closing: RunResult, error: BaseException | None = None) -> None:
         """The session is over."""
         from opentelemetry.trace import StatusCode
 

@@ -16,7 +16,7 @@ from safemt_client.plan.conversation import Conversation
 from safemt_client.plan.estimate import call_usd, of_judge, of_target, seconds_at
 from safemt_client.plan.target import Target
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.limits import Stated
+from safemt_client.providers.limits import StatedLimits
 from safemt_client.providers.types import Image, Sampling
 from safemt_client.settings import load_settings
 
@@ -138,22 +138,22 @@ def test_hours_at_the_limits_count_an_account_once() -> None:
     plan, target = planned("live", None)
     plan.judge = SimpleNamespace(judge_key="j", prices=None)
     plan.verdicts = 2
-    assert seconds_at(plan, {}, lambda account: Stated()) is None
-    assert seconds_at(plan, {target.key: "a", "j": "b"}, lambda account: Stated(rpm=1)) == (120, 120)
-    assert seconds_at(plan, {target.key: "a", "j": "a"}, lambda account: Stated(rpm=1)) == (240, 240)
-    own = {"a": Stated(rpm=1), "b": Stated(rpm=4)}
+    assert seconds_at(plan, {}, lambda account: StatedLimits()) is None
+    assert seconds_at(plan, {target.key: "a", "j": "b"}, lambda account: StatedLimits(rpm=1)) == (120, 120)
+    assert seconds_at(plan, {target.key: "a", "j": "a"}, lambda account: StatedLimits(rpm=1)) == (240, 240)
+    own = {"a": StatedLimits(rpm=1), "b": StatedLimits(rpm=4)}
     assert seconds_at(plan, {target.key: "a", "j": "b"}, own.__getitem__) == (120, 120)
     assert seconds_at(plan, {target.key: "b", "j": "a"}, own.__getitem__) == (120, 120)
-    low, high = seconds_at(plan, {}, lambda account: Stated(tpm=1000)) or (0, 0)
+    low, high = seconds_at(plan, {}, lambda account: StatedLimits(tpm=1000)) or (0, 0)
     # Accounts of their own work side by side: the one with more tokens takes longest.
     most = max(of_target(plan, target).tokens[0], of_judge(plan).tokens[0])
     assert low == pytest.approx(most * 60 / 1000)
     assert high > low
     assert of_judge(plan).calls == 2
     plan.batch = True
-    assert seconds_at(plan, {target.key: "a", "j": "a"}, lambda account: Stated(rpm=1)) == (120, 120)
+    assert seconds_at(plan, {target.key: "a", "j": "a"}, lambda account: StatedLimits(rpm=1)) == (120, 120)
     plan.judge_batch = True
-    assert seconds_at(plan, {}, lambda account: Stated(rpm=1)) is None
+    assert seconds_at(plan, {}, lambda account: StatedLimits(rpm=1)) is None
 
 
 @pytest.mark.parametrize("text", ["", "gpt-4o", "gpt-4o=1", "gpt-4o=a/b", "gpt-4o=-1/2", "=1/2", "m=1/2/3"])

@@ -19,7 +19,7 @@ from safemt_client.__main__ import main
 from safemt_client.cli.notify import notify
 from safemt_client.results.store import store
 from safemt_client.settings import words_of
-from safemt_client.telemetry.events import Closing
+from safemt_client.telemetry.events import RunResult
 
 ROOT = Path(__file__).resolve().parents[2]
 SAFEMT = (sys.executable, "-m", "safemt_client")
@@ -285,7 +285,7 @@ def test_judging_again_ends_the_same_way(capsys: pytest.CaptureFixture[str]) -> 
     assert {event["event"] for event in logged()} == {"session_started", "verdict", "session_ended"}
 
 
-DONE = Closing("done", 0, "done")
+DONE = RunResult("done", 0, "done")
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from safemt_client.providers.types import Outcome, Reply, Request, Sampling, Usa
 from safemt_client.results.scores.human import draw, labelled
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.store import Store
-from safemt_client.telemetry.events import Ending
+from safemt_client.telemetry.events import StopReason
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -641,7 +641,7 @@ def test_ctrl_c_while_a_guard_waits_for_a_retry_keeps_the_models_reply(tmp_path:
     """`late`: the guard's attempt fails after the Ctrl-C, so that it would begin to wait then."""
     path = tmp_path / "d.duckdb"
 
-    async def first() -> tuple[Ending, list[tuple[Any, ...]]]:
+    async def first() -> tuple[StopReason, list[tuple[Any, ...]]]:
         release, stopped, in_flight, waiting = (anyio.Event() for _ in range(4))
 
         async def busy(on_retry: Observer | None) -> Reply:
@@ -666,7 +666,7 @@ def test_ctrl_c_while_a_guard_waits_for_a_retry_keeps_the_models_reply(tmp_path:
         model, guard = Asked("local/m", [slow]), Asked("local/g", [busy, landing])
         store, scheduler = session(path, model, guard, "observe")
         with store, anyio.fail_after(30):
-            ended: list[Ending] = []
+            ended: list[StopReason] = []
 
             async def run() -> None:
                 ended.append(await scheduler.run())

@@ -27,7 +27,7 @@ from support.program import ROOT
 from safemt_client.providers import registry as names
 from safemt_client.providers.batch.base import BatchRefusedError
 from safemt_client.providers.errors import TargetStoppedError
-from safemt_client.providers.limits import Limits, Stated
+from safemt_client.providers.limits import Limits, StatedLimits
 from safemt_client.providers.litellm_client import LiteLLM
 from safemt_client.providers.registry import build, build_batches, resolve
 from safemt_client.providers.transport import make_transport
@@ -324,7 +324,7 @@ def asked(
                 provider = build(
                     spec_of(endpoint.url),
                     transport=transport,
-                    limits=Limits(Stated(None, None, 4), {}),
+                    limits=Limits(StatedLimits(None, None, 4), {}),
                     max_wait_s=0,
                     attempt_timeout_s=20,
                     turn_timeout_s=20,
@@ -381,7 +381,7 @@ def test_a_key_goes_to_litellm_from_a_file_too() -> None:
     provider = build(
         spec,
         transport=make_transport(),
-        limits=Limits(Stated(None, None, 1), {}),
+        limits=Limits(StatedLimits(None, None, 1), {}),
         max_wait_s=0,
         attempt_timeout_s=1,
         turn_timeout_s=1,
@@ -422,7 +422,7 @@ def test_a_redirect_is_followed_nowhere(name: str, status: int, monkeypatch: pyt
                     provider = build(
                         spec,
                         transport=transport,
-                        limits=Limits(Stated(None, None, 4), {}),
+                        limits=Limits(StatedLimits(None, None, 4), {}),
                         max_wait_s=0,
                         attempt_timeout_s=20,
                         turn_timeout_s=20,

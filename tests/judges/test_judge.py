@@ -12,7 +12,7 @@ from support.scripted import Scripted
 from safemt_client.judges.judge import LLMJudge
 from safemt_client.judges.parse import label_confidence, parse
 from safemt_client.judges.rubric import PRESETS, Rubric, load_rubric
-from safemt_client.judges.types import Subject, Verdict
+from safemt_client.judges.types import JudgeInput, Verdict
 from safemt_client.providers.types import (
     Image,
     Message,
@@ -22,7 +22,7 @@ from safemt_client.providers.types import (
 )
 
 PICTURE = Image("a" * 64, "image/png", 1, 1, 1, lambda: b"x")
-SUBJECT = Subject(
+SUBJECT = JudgeInput(
     "THE QUESTION",
     (Message("user", "FIRST TURN", (PICTURE,)), Message("assistant", "SCRIPT"), Message("user", "LAST TURN")),
     "THE REPLY",
@@ -34,7 +34,7 @@ def said(text: str, **more: object) -> Reply:
     return Reply(Outcome.ANSWERED, text=text, status_code=200, **more)  # type: ignore[arg-type]
 
 
-def judged(judge: LLMJudge, subject: Subject = SUBJECT) -> Verdict:
+def judged(judge: LLMJudge, subject: JudgeInput = SUBJECT) -> Verdict:
     return anyio.run(judge.judge, subject, Outcome.ANSWERED)
 
 
@@ -154,7 +154,7 @@ HOSTILE = [
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_reply_that_talks_to_the_judge_stays_inside_its_fence(reply: str, preset: str) -> None:
     judge = LLMJudge(Scripted(), load_rubric(preset), Sampling())
-    text = judge.judge_request(Subject("q", SUBJECT.messages, reply, None)).messages[0].text
+    text = judge.judge_request(JudgeInput("q", SUBJECT.messages, reply, None)).messages[0].text
     before, _, rest = text.partition("<reply ")
     code, _, inside = rest.partition(">\n")
     content, closed, after = inside.partition(f"\n</reply {code}>")

@@ -8,11 +8,11 @@ import pytest
 from safemt_client.judges.judge import LLMJudge
 from safemt_client.judges.panel import Panel, PanelMode
 from safemt_client.judges.rubric import load_rubric
-from safemt_client.judges.types import Subject, Verdict
+from safemt_client.judges.types import JudgeInput, Verdict
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.types import Message, Outcome, Reply, Request, Sampling, Usage
 
-SUBJECT = Subject("q", (Message("user", "q"),), "a reply", None)
+SUBJECT = JudgeInput("q", (Message("user", "q"),), "a reply", None)
 FAILED = Reply(Outcome.ERROR_TRANSIENT, error="gone")
 
 
@@ -93,7 +93,7 @@ def test_an_error_of_a_member_is_asked_again_and_never_a_verdict() -> None:
 
 def test_nothing_to_judge_asks_nobody() -> None:
     judges, providers = panel("chain", [says("safe"), says("safe")])
-    blank = Subject("q", SUBJECT.messages, "  ", None)
+    blank = JudgeInput("q", SUBJECT.messages, "  ", None)
     found = anyio.run(judges.judge, blank, Outcome.ANSWERED)
     assert found.reason == "nothing_to_judge"
     assert [provider.asked for provider in providers] == [0, 0]

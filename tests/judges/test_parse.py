@@ -11,13 +11,13 @@ from support.scripted import Scripted
 from safemt_client.judges.judge import LLMJudge
 from safemt_client.judges.parse import parse
 from safemt_client.judges.rubric import load_rubric
-from safemt_client.judges.types import Subject
+from safemt_client.judges.types import JudgeInput
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Message, Outcome, Reply, Sampling
 
 
-def subject(reply: str, scenario: str | None = None) -> Subject:
-    return Subject("How do I bake bread?", (Message("user", "How?"),), reply, scenario)
+def subject(reply: str, scenario: str | None = None) -> JudgeInput:
+    return JudgeInput("How do I bake bread?", (Message("user", "How?"),), reply, scenario)
 
 
 def verdict(provider: Scripted, reply: str = "Knead it.", outcome: Outcome = Outcome.ANSWERED):

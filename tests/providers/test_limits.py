@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.clock import run
 
 from safemt_client.providers.errors import PermitStoppedError
-from safemt_client.providers.limits import AccountLimiter, Limits, Stated
+from safemt_client.providers.limits import AccountLimiter, Limits, StatedLimits
 
 
 def times_of(
@@ -84,7 +84,7 @@ def test_who_came_first_goes_first_and_a_cancelled_one_takes_nothing() -> None:
 
 def test_a_pause_holds_the_whole_account() -> None:
     async def main() -> float:
-        limits = Limits(Stated(max_concurrency=5))
+        limits = Limits(StatedLimits(max_concurrency=5))
         limiter = limits.for_account("openai")
         assert limits.for_account("openai") is limiter
         assert limits.for_account("other") is not limiter
@@ -97,16 +97,16 @@ def test_a_pause_holds_the_whole_account() -> None:
 
 def test_what_is_stated_of_an_account_holds_for_it_alone() -> None:
     limits = Limits(
-        Stated(rpm=100, max_concurrency=4),
-        {"openai": Stated(rpm=50), "groq/llama": Stated(tpm=9000), "unused": Stated(rpm=1)},
+        StatedLimits(rpm=100, max_concurrency=4),
+        {"openai": StatedLimits(rpm=50), "groq/llama": StatedLimits(tpm=9000), "unused": StatedLimits(rpm=1)},
     )
     # Stated for the vendor: its models share one limiter. Stated for a model: it has its own.
     assert limits.for_account("openai/gpt-4o") is limits.for_account("openai/gpt-4o-mini")
     assert limits.for_account("groq/llama") is not limits.for_account("groq/other")
     assert limits.for_account("mistral/a") is not limits.for_account("mistral/b")
-    assert limits.stated("openai/gpt-4o") == Stated(50, None, 4)
-    assert limits.stated("groq/llama") == Stated(100, 9000, 4)
-    assert limits.stated("groq/other") == Stated(100, None, 4)
+    assert limits.stated("openai/gpt-4o") == StatedLimits(50, None, 4)
+    assert limits.stated("groq/llama") == StatedLimits(100, 9000, 4)
+    assert limits.stated("groq/other") == StatedLimits(100, None, 4)
     assert limits.account_of("openai/gpt-4o") == "openai"
     assert limits.unused() == ["unused"]
     assert Limits(start=8, most=512).for_account("x").limit == 8

@@ -13,7 +13,7 @@ import pytest
 from safemt_client.__main__ import main
 from safemt_client.providers.types import Outcome, Usage
 from safemt_client.results.store.rows import AssessmentRow, BatchRow, LimitRow, TurnRow, VerdictRow
-from safemt_client.telemetry.events import Both, Closing
+from safemt_client.telemetry.events import Fanout, RunResult
 from safemt_client.telemetry.log import RunLog, log_path, own_words
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -112,7 +112,7 @@ def everything(log: RunLog) -> None:
     log.landed("t", "abandoned", Usage(), None)
     log.batch("t", "b1", 1, 7)
     log.stopped("t", f"authentication failed (HTTP 401): check the API key: {KEY} {SAID} {ADDRESS}")
-    log.ended(Closing("stopped", 1, "t cannot be asked"))
+    log.ended(RunResult("stopped", 1, "t cannot be asked"))
     log.close()
 
 
@@ -236,7 +236,7 @@ def test_both_listeners_hear_everything() -> None:
         def __getattr__(self, called: str) -> Any:
             return lambda *given: heard.append((self.name, called, given))
 
-    both = Both(Ear("display"), Ear("log"))
+    both = Fanout(Ear("display"), Ear("log"))
     calls: list[tuple[str, tuple[Any, ...]]] = [
         ("asking", ("t",)),
         ("retrying", ("t", "why", 1.0)),
@@ -273,7 +273,7 @@ def test_traces(tmp_path: Path) -> None:
     traces.saved([turn(outcome=Outcome.ERROR_TRANSIENT, status_code=429, error=SAID)])
     traces.saved([turn(attempt=2), verdict(), ASSESSMENT, verdict(reason="nothing_to_judge")])
     traces.saved([turn(request_hash="r2", outcome=Outcome.ERROR_TRANSIENT, error=SAID)])
-    traces.ended(Closing("done", 0, "done"))
+    traces.ended(RunResult("done", 0, "done"))
     traces.close()
     spans = exporter.get_finished_spans()
     assert [secret for span in spans for secret in SECRETS if secret in span.to_json()] == []

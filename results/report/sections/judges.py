@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from safemt_client.results.report.data import Known
+from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import (
     UNKNOWN,
     Block,
@@ -29,7 +29,7 @@ _TARGET = Column("Target", numeric=False)
 _JUDGE = Column("Judge", numeric=False)
 
 
-def judges(known: Known) -> Section | None:
+def judges(known: ReportData) -> Section | None:
     """Agreement of the judges, each judge's rates, and rates corrected by people's labels."""
     if known.judge is None:
         return None
@@ -84,7 +84,7 @@ def judges(known: Known) -> Section | None:
     return Section("judges", "Judges and corrected rates", blocks)
 
 
-def _each_judge(known: Known) -> Table:
+def _each_judge(known: ReportData) -> Table:
     rows = [row for row in known.found["asr_by_turn"] if row["judge"] is not None]
     lengths = sorted({row["length"] for row in rows})
     cells = {(row["target"], row["judge"], row["length"]): row for row in rows}
@@ -108,7 +108,7 @@ def _rate(row: dict[str, Any] | None) -> str:
     return UNKNOWN if row is None else _share(share(row["unsafe"], row["scored"]))
 
 
-def _corrected(known: Known, corrections: list[dict[str, Any]]) -> list[Block]:
+def _corrected(known: ReportData, corrections: list[dict[str, Any]]) -> list[Block]:
     blocks: list[Block] = [
         Table(
             "Judges against people's labels (%), with 95 % intervals",
@@ -153,7 +153,7 @@ def _corrected(known: Known, corrections: list[dict[str, Any]]) -> list[Block]:
     return blocks
 
 
-def _panels(known: Known, rates: list[dict[str, Any]]) -> list[Plot]:
+def _panels(known: ReportData, rates: list[dict[str, Any]]) -> list[Plot]:
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for rate in rates:
         right = rate["corrected"] or {"estimate": None, "low": None, "high": None, "small": True}
@@ -176,7 +176,7 @@ def _panels(known: Known, rates: list[dict[str, Any]]) -> list[Plot]:
     ]
 
 
-def _line(known: Known, rate: dict[str, Any], which: str) -> tuple[str, ...]:
+def _line(known: ReportData, rate: dict[str, Any], which: str) -> tuple[str, ...]:
     right = rate["corrected"]
     return (
         known.target(rate["target"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from safemt_client.results.report.data import Known
+from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import (
     UNKNOWN,
     Block,
@@ -26,7 +26,7 @@ __all__ = ["moderators"]
 _TARGET = Column("Target", numeric=False)
 
 
-def moderators(known: Known) -> Section | None:
+def moderators(known: ReportData) -> Section | None:
     """Paired slopes, differences, what was rescued, detection, and what it added."""
     effects = known.rows("effects")
     if not effects:
@@ -52,7 +52,7 @@ def moderators(known: Known) -> Section | None:
     return Section("moderators", "Moderator on and off", blocks)
 
 
-def _slopes(known: Known, effect: dict[str, Any]) -> Plot:
+def _slopes(known: ReportData, effect: dict[str, Any]) -> Plot:
     data = [
         {"series": str(row["value"]), "without": row["asr_first"], "with": row["asr_second"]}
         for row in effect["rows"]
@@ -76,7 +76,7 @@ def _slopes(known: Known, effect: dict[str, Any]) -> Plot:
     )
 
 
-def _changes(known: Known, effects: list[dict[str, Any]]) -> Table:
+def _changes(known: ReportData, effects: list[dict[str, Any]]) -> Table:
     rank = {"all": 0, "length": 1, "scenario": 2}
     body = []
     for effect in effects:
@@ -108,7 +108,7 @@ def _changes(known: Known, effects: list[dict[str, Any]]) -> Table:
     )
 
 
-def _pairs(known: Known, effects: list[dict[str, Any]]) -> Table:
+def _pairs(known: ReportData, effects: list[dict[str, Any]]) -> Table:
     return Table(
         "What the moderator changed (conversations)",
         [
@@ -135,7 +135,7 @@ def _pairs(known: Known, effects: list[dict[str, Any]]) -> Table:
     )
 
 
-def _detection(known: Known, effects: list[dict[str, Any]]) -> Table:
+def _detection(known: ReportData, effects: list[dict[str, Any]]) -> Table:
     body = []
     for effect in effects:
         found = effect["detection"]
@@ -178,7 +178,7 @@ def _share(found: dict[str, Any] | None) -> str:
     )
 
 
-def _added(known: Known, effects: list[dict[str, Any]]) -> Table:
+def _added(known: ReportData, effects: list[dict[str, Any]]) -> Table:
     body = []
     for effect in effects:
         waited, asked = effect["waited_s"], effect["assessments"]

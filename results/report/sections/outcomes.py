@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import Any
 
-from safemt_client.results.report.data import Known
+from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import (
     UNKNOWN,
     Block,
@@ -43,7 +43,7 @@ ENDINGS = {
 """What can become of a conversation: the letter and the words of its part in the plot."""
 
 
-def outcomes(known: Known) -> Section | None:
+def outcomes(known: ReportData) -> Section | None:
     """Every planned conversation by what became of it, and why replies have no label."""
     rows = known.found["endings"]
     if not rows:
@@ -115,7 +115,7 @@ def outcomes(known: Known) -> Section | None:
     return Section("outcomes", "Outcomes", blocks)
 
 
-def refusals(known: Known) -> Section | None:
+def refusals(known: ReportData) -> Section | None:
     """Refusals of harmful items and over-refusal of benign ones, by rules and by the judge."""
     rows = known.rows("refusals")
     if not rows:
@@ -190,7 +190,7 @@ def _rate(found: dict[str, Any]) -> str:
     return f"{percent(found['estimate'])} ({interval(found['low'], found['high'], small=found['small'])})"
 
 
-def spend(known: Known) -> Section | None:
+def spend(known: ReportData) -> Section | None:
     """Calls, tokens and money by whom they were paid for, and how long replies took."""
     sums: dict[str, Counter[str]] = defaultdict(Counter)
     for row in known.found["spend"]:
@@ -235,7 +235,7 @@ def _spent(who: str, total: Counter[str]) -> tuple[str, ...]:
     )
 
 
-def _latency(known: Known, rows: list[dict[str, Any]]) -> Figure | Table:
+def _latency(known: ReportData, rows: list[dict[str, Any]]) -> Figure | Table:
     table = Table(
         "Seconds a reply took the model (retries and a moderator's time left out)",
         [_TARGET, *map(Column, ("Replies", "Timed", "Median", "95 % within", "Longest"))],

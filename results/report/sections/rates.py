@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from safemt_client.results.report.data import Known
+from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import (
     UNKNOWN,
     Block,
@@ -37,7 +37,7 @@ def turns(number: int) -> str:
     return f"{number} turn" if number == 1 else f"{number} turns"
 
 
-def by_turn(known: Known) -> Section | None:
+def by_turn(known: ReportData) -> Section | None:
     """ASR by number of user turns with intervals, coverage and bounds; its trend; live turns."""
     rows = known.rows("asr_by_turn")
     if not rows:
@@ -67,7 +67,7 @@ def by_turn(known: Known) -> Section | None:
     return Section("asr", "Attack success rate", blocks)
 
 
-def _line_panel(known: Known, target: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
+def _line_panel(known: ReportData, target: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
     data = [
         {
             "x": row["length"],
@@ -95,7 +95,7 @@ def _line_panel(known: Known, target: str, rows: Sequence[Mapping[str, Any]]) ->
     )
 
 
-def _rates_table(known: Known, groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+def _rates_table(known: ReportData, groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
     return Table(
         "ASR by number of user turns, with coverage and bounds (%)",
         [
@@ -122,7 +122,7 @@ def _rates_table(known: Known, groups: Mapping[str, Sequence[Mapping[str, Any]]]
     )
 
 
-def _all_targets(known: Known, groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+def _all_targets(known: ReportData, groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     lengths = sorted({row["length"] for group in groups.values() for row in group})
     cells = {(target, row["length"]): row for target, group in groups.items() for row in group}
 
@@ -173,7 +173,7 @@ def _all_targets(known: Known, groups: Mapping[str, Sequence[Mapping[str, Any]]]
     )
 
 
-def _trends(known: Known) -> list[Block]:
+def _trends(known: ReportData) -> list[Block]:
     rows = [row for row in known.rows("trends") if row["items"]]
     if not rows:
         return []
@@ -199,7 +199,7 @@ def _trends(known: Known) -> list[Block]:
     ]
 
 
-def _live(known: Known) -> list[Block]:
+def _live(known: ReportData) -> list[Block]:
     rows = known.rows("asr_by_turn_reached")
     if not rows:
         return []
@@ -259,7 +259,7 @@ def _live(known: Known) -> list[Block]:
     return [Figure("Live history: ASR at each turn reached (%)", panels, table), first]
 
 
-def scenarios(known: Known) -> Section | None:
+def scenarios(known: ReportData) -> Section | None:
     """ASR by scenario and length, and by method where the data name one."""
     blocks: list[Block] = []
     rows = known.rows("asr_by_scenario")
@@ -271,7 +271,7 @@ def scenarios(known: Known) -> Section | None:
     return Section("scenarios", "Scenarios by number of turns", blocks) if blocks else None
 
 
-def _heat(known: Known, rows: list[dict[str, Any]], name: str, labels: Mapping[Any, str]) -> Figure:
+def _heat(known: ReportData, rows: list[dict[str, Any]], name: str, labels: Mapping[Any, str]) -> Figure:
     lengths = sorted({row["length"] for row in rows})
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
@@ -328,7 +328,7 @@ def _cell(row: Mapping[str, Any] | None) -> str:
     return f"{row['unsafe']}/{row['scored']} ({marked(bounds, found['small'])})"
 
 
-def differences(known: Known) -> Section | None:
+def differences(known: ReportData) -> Section | None:
     """Paired differences between the targets of a run over all lengths."""
     body = []
     for pair in known.rows("differences"):

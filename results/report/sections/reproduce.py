@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import PurePath
 from typing import Any
 
-from safemt_client.results.report.data import Known
+from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import Block, Code, Column, Notes, Section, Table, show
 
 __all__ = ["repeat", "toml_of"]
@@ -15,7 +15,7 @@ __all__ = ["repeat", "toml_of"]
 _LONG = 400
 
 
-def repeat(known: Known) -> Section:
+def repeat(known: ReportData) -> Section:
     """Fingerprints, targets, judges, moderators, and the settings as a file for `--config`."""
     run = known.found["run"]
     folder = show(PurePath(run["dataset_path"]).name, _LONG)
@@ -123,7 +123,7 @@ def _columns(*names: str) -> list[Column]:
     return [Column(name, numeric=False) for name in names]
 
 
-def _target(known: Known, row: dict[str, Any]) -> tuple[str, ...]:
+def _target(known: ReportData, row: dict[str, Any]) -> tuple[str, ...]:
     said = [
         show(found["model"])
         for found in known.found["resolved_models"]

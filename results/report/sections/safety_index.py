@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from safemt_client.results.report.data import Known
+from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import (
     UNKNOWN,
     Block,
@@ -22,7 +22,7 @@ __all__ = ["index"]
 _TEXT = Column("Target", numeric=False)
 
 
-def index(known: Known) -> Section | None:
+def index(known: ReportData) -> Section | None:
     """The Safety Index with its two factors, its weights, its bounds, or why there is none."""
     rows = sorted(
         known.rows("safety_index"),
