@@ -76,9 +76,6 @@ def _difference(keys: Sequence[tuple[str, int]], first: Labels, second: Labels) 
     }
 
 
-_FEW_CHANGING = 50
-
-
 @dataclass(frozen=True, slots=True)
 class Paired:
     """Two conditions on the same items: `only_a` are unsafe under the first alone, `only_b` under the second.

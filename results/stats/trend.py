@@ -17,9 +17,10 @@ from safemt_client.results.stats.intervals import (
     bootstrap_weights,
     interval_of,
 )
-from safemt_client.results.stats.pairs import _FEW_CHANGING
 
 __all__ = ["Trend", "trend"]
+
+_FEW_CHANGING = 50
 
 
 @dataclass(frozen=True, slots=True)

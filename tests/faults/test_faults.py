@@ -422,7 +422,13 @@ class JumpingClock(datetime):
 def set_clock(monkeypatch: pytest.MonkeyPatch, *hours: float) -> None:
     """Wherever the wall clock is read it is off by so many hours, in turn."""
     clock = type("Clock", (JumpingClock,), {"offsets": [timedelta(hours=h) for h in hours]})
-    for module in ("providers.outcomes", "providers.rates", "providers.endpoint", "recorder", "plan"):
+    for module in (
+        "providers.outcomes",
+        "providers.rates",
+        "providers.base",
+        "engine.recorder",
+        "plan.build",
+    ):
         monkeypatch.setattr(f"safemt_client.{module}.datetime", clock)
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from safemt_client.results.stats import intervals as statistics
+from safemt_client.results.stats import trend as trends
 from safemt_client.results.stats.correction import (
     corrected,
     judge_errors,
@@ -132,7 +132,7 @@ def test_a_trends_p_by_its_variance_is_that_of_shuffling(monkeypatch: pytest.Mon
     labels = (source.random((150, 5)) < 0.3 + 0.012 * np.array(ROUNDS)).astype(float)
     labels[source.random((150, 5)) < 0.1] = NAN
     by_variance = trend(labels, ROUNDS).p
-    monkeypatch.setattr(statistics, "_FEW_CHANGING", 10**9)
+    monkeypatch.setattr(trends, "_FEW_CHANGING", 10**9)
     assert trend(labels, ROUNDS, permutations=5000).p == pytest.approx(by_variance, rel=0.25, abs=0.005)
 
 
