@@ -195,4 +195,4 @@ def test_a_release_is_the_same_byte_for_byte(tmp_path: Path, monkeypatch: pytest
         check=True,
         capture_output=True,
     )
-    assert (tmp_path / "target" / "safemt_client" / "log.py").is_file()
+    assert (tmp_path / "target" / "safemt_client" / "telemetry" / "log.py").is_file()
