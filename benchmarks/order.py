@@ -28,9 +28,9 @@ from support.clock import run
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
 from safemt_client.engine.budget import Budget
 from safemt_client.engine.scheduler import Scheduler
-from safemt_client.plan.build import make_plan
-from safemt_client.plan.plan import Plan
-from safemt_client.plan.target import Target
+from safemt_client.planning.build import make_plan
+from safemt_client.planning.plan import Plan
+from safemt_client.planning.target import Target
 from safemt_client.providers.limits import Limits, StatedLimits
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling, Usage
 from safemt_client.results.store.store import Result

@@ -26,10 +26,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
-from safemt_client.plan.build import make_plan
-from safemt_client.plan.conversation import Conversation
-from safemt_client.plan.plan import Plan
-from safemt_client.plan.target import Target
+from safemt_client.planning.build import make_plan
+from safemt_client.planning.conversation import Conversation
+from safemt_client.planning.plan import Plan
+from safemt_client.planning.target import Target
 from safemt_client.providers.types import Sampling
 from safemt_client.results.store.rows import TurnRow
 from safemt_client.results.store.store import Store

@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask targets, judge and score; the same command resumes."""
-    from safemt_client.cli.notify import with_notification
+    from safemt_client.engine.notify import with_notification
     from safemt_client.settings import load_settings
 
     flags = {name: value for name, value in vars(arguments).items() if name not in _NOT_SETTINGS}
@@ -58,7 +58,7 @@ async def _run(settings: RunSettings, invocation: Invocation) -> int:
 
     from safemt_client.engine.session import carry_out
     from safemt_client.models import open_models
-    from safemt_client.plan.build import plan_run
+    from safemt_client.planning.build import plan_run
     from safemt_client.results.store.store import Store
     from safemt_client.telemetry.summary import show_plan
 
@@ -242,8 +242,8 @@ def runs(arguments: argparse.Namespace) -> int:
 
 def judge(arguments: argparse.Namespace) -> int:
     """Judge a stored run again, without asking the target."""
-    from safemt_client.cli.notify import with_notification
     from safemt_client.cli.rejudge import rejudge
+    from safemt_client.engine.notify import with_notification
 
     db = arguments.db or _DEFAULT_DB
     return with_notification(

@@ -18,11 +18,11 @@ from safemt_client.engine.session import Invocation, carry_out
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.types import JudgeInput
 from safemt_client.models import open_models, prices_of
-from safemt_client.plan.costs import check_prices
-from safemt_client.plan.judgings import JudgingTask, submitted, unjudged, with_known
-from safemt_client.plan.plan import Plan, run_fingerprint
-from safemt_client.plan.rows import judge_rows
-from safemt_client.plan.target import Target
+from safemt_client.planning.costs import check_prices
+from safemt_client.planning.judgings import JudgingTask, submitted, unjudged, with_known
+from safemt_client.planning.plan import Plan, run_fingerprint
+from safemt_client.planning.rows import judge_rows
+from safemt_client.planning.target import Target
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image, Message, Outcome, Sampling
 from safemt_client.results.scores.collect import latest_run

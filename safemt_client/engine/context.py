@@ -8,8 +8,8 @@ from safemt_client.engine.batches import BatchRunner, Job
 from safemt_client.engine.budget import Budget
 from safemt_client.engine.interrupt import InFlight
 from safemt_client.engine.recorder import Recorder
-from safemt_client.plan.costs import money
-from safemt_client.plan.plan import Plan
+from safemt_client.planning.costs import money
+from safemt_client.planning.plan import Plan
 from safemt_client.providers.batch.base import BatchEndpoint, BatchRefusedError
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.telemetry.events import Listener, StopReason

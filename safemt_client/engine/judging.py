@@ -17,7 +17,7 @@ from safemt_client.engine.single_flight import SingleFlight
 from safemt_client.judges.judge import LLMJudge, not_taken, to_be_judged, verdict_of
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.types import Verdict
-from safemt_client.plan.judgings import JudgingTask, with_known
+from safemt_client.planning.judgings import JudgingTask, with_known
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.types import Reply, Usage
 from safemt_client.results.store.rows import VerdictRow

@@ -12,8 +12,8 @@ from safemt_client.engine.budget import Budget
 from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.single_flight import SingleFlight
 from safemt_client.moderator.types import Assessment, Stage
-from safemt_client.plan.conversation import Conversation
-from safemt_client.plan.target import Target
+from safemt_client.planning.conversation import Conversation
+from safemt_client.planning.target import Target
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.provider import Observer, Provider

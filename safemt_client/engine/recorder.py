@@ -13,12 +13,12 @@ from safemt_client.judges.refusal import DECLINING, refusal_of
 from safemt_client.judges.types import Verdict
 from safemt_client.moderator.moderator import ModeratedReply, Moderator
 from safemt_client.moderator.types import Assessment, Stage
-from safemt_client.plan.conversation import Conversation
-from safemt_client.plan.costs import cost
-from safemt_client.plan.judgings import JudgingTask
-from safemt_client.plan.messages import messages_json
-from safemt_client.plan.plan import Plan
-from safemt_client.plan.target import Target
+from safemt_client.planning.conversation import Conversation
+from safemt_client.planning.costs import cost
+from safemt_client.planning.judgings import JudgingTask
+from safemt_client.planning.messages import messages_json
+from safemt_client.planning.plan import Plan
+from safemt_client.planning.target import Target
 from safemt_client.providers.limits import Change
 from safemt_client.providers.types import Reply, Request, Usage, request_hash
 from safemt_client.results.store.rows import (

@@ -30,11 +30,11 @@ from safemt_client.engine.single_flight import SingleFlight
 from safemt_client.judges.panel import Judge
 from safemt_client.moderator.assessor import GuardReply
 from safemt_client.moderator.moderator import Moderated, ModeratedReply, Moderator
-from safemt_client.plan.conversation import Conversation
-from safemt_client.plan.judgings import JudgingTask, judging
-from safemt_client.plan.messages import continues
-from safemt_client.plan.plan import Plan
-from safemt_client.plan.target import Target
+from safemt_client.planning.conversation import Conversation
+from safemt_client.planning.judgings import JudgingTask, judging
+from safemt_client.planning.messages import continues
+from safemt_client.planning.plan import Plan
+from safemt_client.planning.target import Target
 from safemt_client.providers.batch.base import BatchEndpoint
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.limits import Change, Limits

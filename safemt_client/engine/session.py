@@ -17,9 +17,9 @@ from safemt_client.engine.budget import Budget
 from safemt_client.engine.scheduler import Scheduler
 from safemt_client.judges.panel import Judge
 from safemt_client.models import Models
-from safemt_client.plan.costs import spent_of
-from safemt_client.plan.estimate import call_usd, of_guard, of_judge, of_target
-from safemt_client.plan.plan import Plan
+from safemt_client.planning.costs import spent_of
+from safemt_client.planning.estimate import call_usd, of_guard, of_judge, of_target
+from safemt_client.planning.plan import Plan
 from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from safemt_client.judges.panel import Judge
     from safemt_client.models import Models
-    from safemt_client.plan.plan import Plan
+    from safemt_client.planning.plan import Plan
     from safemt_client.results.store.store import Store
 
 __all__ = ["Invocation", "carry_out", "result_of", "run_session"]

@@ -27,7 +27,7 @@ from safemt_client.results.store.rows import AssessmentRow, BatchRow, LimitRow, 
 from safemt_client.telemetry.events import RunResult
 
 if TYPE_CHECKING:
-    from safemt_client.plan.plan import Plan
+    from safemt_client.planning.plan import Plan
 
 __all__ = ["LEVELS", "RunLog", "log_path", "own_words"]
 

@@ -14,13 +14,13 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from safemt_client.plan.costs import money
-from safemt_client.plan.estimate import of_guard
+from safemt_client.planning.costs import money
+from safemt_client.planning.estimate import of_guard
 from safemt_client.providers.types import Outcome, Usage
 from safemt_client.results.sanitize import plain
 
 if TYPE_CHECKING:
-    from safemt_client.plan.plan import Plan
+    from safemt_client.planning.plan import Plan
 
 __all__ = ["Progress", "span"]
 

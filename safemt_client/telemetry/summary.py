@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from safemt_client.models import Models
-from safemt_client.plan.costs import money, spent_of
-from safemt_client.plan.estimate import Estimate, of_guard, of_judge, of_target, seconds_at
-from safemt_client.plan.plan import Plan
-from safemt_client.plan.target import Target
+from safemt_client.planning.costs import money, spent_of
+from safemt_client.planning.estimate import Estimate, of_guard, of_judge, of_target, seconds_at
+from safemt_client.planning.plan import Plan
+from safemt_client.planning.target import Target
 from safemt_client.results.report.terminal import report
 from safemt_client.results.sanitize import plain, without_secrets
 from safemt_client.results.store.store import Store

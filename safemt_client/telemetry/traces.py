@@ -18,7 +18,7 @@ from safemt_client.results.store.rows import AssessmentRow, Row, TurnRow, Verdic
 from safemt_client.telemetry.events import RunResult
 
 if TYPE_CHECKING:
-    from safemt_client.plan.plan import Plan
+    from safemt_client.planning.plan import Plan
 
 __all__ = ["Traces"]
 

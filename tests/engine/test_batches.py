@@ -16,8 +16,8 @@ from support.clock import run
 from safemt_client.datasets.model import Dialogue, ScriptedMessage
 from safemt_client.engine.batches import BatchRunner, Job
 from safemt_client.engine.budget import Budget
-from safemt_client.plan.conversation import Conversation
-from safemt_client.plan.target import Target
+from safemt_client.planning.conversation import Conversation
+from safemt_client.planning.target import Target
 from safemt_client.providers.batch.base import BatchRefusedError, BatchState, BatchUnsureError, RemoteBatch
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling
 from safemt_client.results.store.store import OpenBatch

@@ -16,7 +16,7 @@ from support.faults import Behaviour, answer, error
 from support.program import against
 
 from safemt_client.__main__ import main
-from safemt_client.cli.notify import notify
+from safemt_client.engine.notify import notify
 from safemt_client.results.store import store
 from safemt_client.settings import words_of
 from safemt_client.telemetry.events import RunResult

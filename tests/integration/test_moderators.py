@@ -27,9 +27,9 @@ from safemt_client.moderator.assessor import Assessor
 from safemt_client.moderator.guards import build_guard
 from safemt_client.moderator.moderator import Moderation, Moderator
 from safemt_client.moderator.policies import load_policies
-from safemt_client.plan.build import make_plan
-from safemt_client.plan.rows import moderator_row
-from safemt_client.plan.target import Target
+from safemt_client.planning.build import make_plan
+from safemt_client.planning.rows import moderator_row
+from safemt_client.planning.target import Target
 from safemt_client.providers.errors import PermitStoppedError
 from safemt_client.providers.limits import AccountLimiter, Limits
 from safemt_client.providers.provider import Observer

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from safemt_client.plan.costs import money
+from safemt_client.planning.costs import money
 from safemt_client.providers.types import Outcome, Usage
 from safemt_client.telemetry.progress import Progress, span
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from safemt_client.models import Prices
-from safemt_client.plan.plan import Plan
+from safemt_client.planning.plan import Plan
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Usage
 from safemt_client.results.store.store import Store

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from safemt_client.datasets.model import Dialogue
-from safemt_client.plan.messages import messages_at
-from safemt_client.plan.target import Target
+from safemt_client.planning.messages import messages_at
+from safemt_client.planning.target import Target
 from safemt_client.providers.types import Image, Request, request_hash
 
 __all__ = ["Conversation"]

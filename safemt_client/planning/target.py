@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from safemt_client.plan.messages import History
+from safemt_client.planning.messages import History
 from safemt_client.providers.types import Sampling
 from safemt_client.results.store.rows import TargetRow
 

@@ -18,13 +18,13 @@ from safemt_client.datasets import open_dataset
 from safemt_client.datasets.model import Dataset, Dialogue
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.models import Models, prices_of
-from safemt_client.plan.conversation import Conversation
-from safemt_client.plan.costs import check_prices, stored_prices
-from safemt_client.plan.judgings import _Ended, _judgings, submitted, unjudged, with_known
-from safemt_client.plan.messages import continues, first_turn
-from safemt_client.plan.plan import Plan, run_fingerprint
-from safemt_client.plan.rows import _dialogue_row, judge_rows, moderator_row
-from safemt_client.plan.target import Target
+from safemt_client.planning.conversation import Conversation
+from safemt_client.planning.costs import check_prices, stored_prices
+from safemt_client.planning.judgings import _Ended, _judgings, submitted, unjudged, with_known
+from safemt_client.planning.messages import continues, first_turn
+from safemt_client.planning.plan import Plan, run_fingerprint
+from safemt_client.planning.rows import _dialogue_row, judge_rows, moderator_row
+from safemt_client.planning.target import Target
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image, Outcome, Sampling
 from safemt_client.results.store.rows import ModeratorRow, RunRow, StepRow

@@ -11,10 +11,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from safemt_client.plan.conversation import Conversation
-from safemt_client.plan.costs import batch_prices
-from safemt_client.plan.plan import Plan
-from safemt_client.plan.target import Target
+from safemt_client.planning.conversation import Conversation
+from safemt_client.planning.costs import batch_prices
+from safemt_client.planning.plan import Plan
+from safemt_client.planning.target import Target
 from safemt_client.providers.limits import StatedLimits
 from safemt_client.providers.tokens import CHARACTERS_A_TOKEN, image_tokens
 

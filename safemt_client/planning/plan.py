@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from safemt_client.judges.panel import Judge
-from safemt_client.plan.conversation import Conversation
-from safemt_client.plan.judgings import JudgingTask
-from safemt_client.plan.target import Target, _digest
+from safemt_client.planning.conversation import Conversation
+from safemt_client.planning.judgings import JudgingTask
+from safemt_client.planning.target import Target, _digest
 from safemt_client.results.store.rows import DialogueRow, JudgeRow, ModeratorRow, RunRow, StepRow
 
 __all__ = ["Plan", "run_fingerprint"]

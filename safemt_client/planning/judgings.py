@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.types import JudgeInput, Verdict
-from safemt_client.plan.conversation import Conversation
+from safemt_client.planning.conversation import Conversation
 from safemt_client.providers.types import Message, Outcome
 from safemt_client.results.store.store import Store
 

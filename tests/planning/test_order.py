@@ -4,10 +4,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
-from safemt_client.plan.build import make_plan
-from safemt_client.plan.messages import History
-from safemt_client.plan.plan import Plan
-from safemt_client.plan.target import Target
+from safemt_client.planning.build import make_plan
+from safemt_client.planning.messages import History
+from safemt_client.planning.plan import Plan
+from safemt_client.planning.target import Target
 from safemt_client.providers.types import Sampling
 
 LENGTHS = (1, 2, 4, 6, 8)
