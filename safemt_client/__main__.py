@@ -207,7 +207,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _moderate(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Serve the OpenAI chat API; docs/moderators.md tells what is assessed and what is not."
+    parser.description = (
+        "Serve the OpenAI chat API; docs/moderators.md tells what is assessed and what is not."
+    )
     parser.add_argument("--upstream", required=True, metavar="URL", help="where requests go, with its /v1")
     parser.add_argument(
         "--moderator",
