@@ -20,33 +20,33 @@ QUESTIONS_FILE = "questions.sql"
 _HEAD = """# SQL
 
 `python -m safemt_client sql "..."` answers one read-only DuckDB statement (`--format csv` or `json`,
-`--max-rows N`), also while a run goes on. Without a statement it opens a shell on a terminal, with history
+`--max-rows N`), even while a run is going on. On a terminal without a statement it opens a shell with history
 and completion of names: `.views`, `.tables`, `.schema NAME`, `.help`, `.quit`; a statement ends with `;`, and
-Ctrl-C stops it. What comes through a pipe is carried out statement by statement.
+Ctrl-C stops it. Statements that arrive through a pipe are executed one after another.
 
-This page is made from the schema by `python -m safemt_client.results.sql.docs`; `.schema NAME` shows the
+This page is generated from the schema by `python -m safemt_client.results.sql.docs`; `.schema NAME` shows the
 same.
 
-## What stays
+## What stays stable
 
-Views are what queries and programs may rely on. Until version 1 a change to them is named in the release's
+Queries and programs may rely on the views. Before version 1 any change to them is listed in the release
 notes; from version 1 on, within a major version:
 
-- a view keeps its name, and a column its name, type and meaning; what a row stands for stays;
-- views and columns may be added, columns at any place: name those that you want instead of `SELECT *`;
-- columns of words (`state`, `outcome`, `reason`, `action`, ...) may get further words;
-- the order of rows is only what `ORDER BY` says;
-- what a view holds may change where it was wrong; the release's notes say so.
+- a view keeps its name, and a column its name, type and meaning; what a row represents stays the same;
+- views and columns may be added, columns in any position: name the ones you want instead of using `SELECT *`;
+- columns that hold words (`state`, `outcome`, `reason`, `action`, ...) may get additional words;
+- rows come in no particular order unless `ORDER BY` gives one;
+- the contents of a view may change where they were wrong; the release notes say so.
 
-Tables are how the program keeps its rows. They are documented, never rewritten, and may change with the
-schema ({version} now; `schema_migrations` has the history). Text in them is what models and data said: treat
-it so.
+Tables are how the program stores its rows. They are documented and never rewritten, but may change with the
+schema (currently {version}; `schema_migrations` has the history). Text in them comes from models and data:
+treat it as untrusted.
 
 ## Questions
 """
 _VIEWS = """## Views
 
-What holds now.
+The current state.
 """
 _TABLES = """## Tables
 

@@ -24,7 +24,7 @@ def test_the_views_are_those_that_are_promised() -> None:
         for column, kind in columns.items()
         if now.get(view, {}).get(column) != kind
     ]
-    assert gone == [], "gone or changed: this breaks users' queries (docs/sql.md, What stays)"
+    assert gone == [], "gone or changed: this breaks users' queries (docs/sql.md, What stays stable)"
     assert now == promised, (
         f"something new is promised from now on: {MODULE} --views > tests/results/sql/views.json"
     )
