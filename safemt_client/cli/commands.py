@@ -1,4 +1,4 @@
-"""The commands: what `__main__` parsed, carried out. Each returns the exit status."""
+"""The commands: what `cli.parser` parsed, carried out. Each returns the exit status."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ __all__ = [
     "doctor",
     "export",
     "judge",
-    "label",
     "leaderboard",
     "moderate",
     "report",
     "run",
     "runs",
     "sql",
+    "view",
 ]
 
 _DEFAULT_DB = Path("safemt.duckdb")
@@ -268,13 +268,6 @@ def view(arguments: argparse.Namespace) -> int:
         allow_remote=arguments.allow_remote,
         browser=not arguments.no_browser,
     )
-
-
-def label(arguments: argparse.Namespace) -> int:
-    """Label a sample of replies by hand."""
-    from safemt_client.cli import label as labels
-
-    return labels.label(arguments)
 
 
 def export(arguments: argparse.Namespace) -> int:
