@@ -167,7 +167,7 @@ def percent(value: float | None) -> str:
 
 
 def marked(text: str, small: bool) -> str:
-    """With an asterisk where it rests on little."""
+    """With an asterisk where the sample is small."""
     return f"{text}*" if small and text != UNKNOWN else text
 
 

@@ -95,7 +95,7 @@ def _shapes(names: Sequence[str]) -> alt.Scale:
 
 
 def _marks(base: Any, x: Any, y: Any, names: Sequence[str], *, apart: int = 0) -> list[Any]:
-    """Points with a shape for each series, hollow where they rest on little; series `apart` by pixels."""
+    """Points with a shape for each series, hollow where the sample is small; series `apart` by pixels."""
     channels: dict[str, Any] = {
         "x": x,
         "y": y,

@@ -76,7 +76,7 @@ def _by_turn(rows: list[dict[str, Any]], console: Console, *, several: bool) -> 
         # Every item is benign: there is nothing to attack, and refusals are what counts.
         return
     table = _table("Attack success rate by number of user turns (%)")
-    names = ["target", *(["judge"] if several else []), "turns", "ASR", "95 %"]
+    names = ["target", *(["judge"] if several else []), "turns", "ASR", "95 % CI"]
     for name in (*names, "unsafe/scored", "coverage", "bounds"):
         text = name in ("target", "judge")
         table.add_column(name, justify="left" if text else "right", no_wrap=not text)
@@ -95,7 +95,10 @@ def _by_turn(rows: list[dict[str, Any]], console: Console, *, several: bool) -> 
         )
     console.print(table)
     if any(row["scored"] and _rests_on_little(row) for row in rows):
-        console.print("* rests on little: fewer than 30 replies, or fewer than 5 unsafe or 5 safe ones")
+        console.print(
+            "* small sample: fewer than 30 items or replies, or fewer than 5 unsafe or 5 safe ones",
+            soft_wrap=True,
+        )
 
 
 def _rests_on_little(row: dict[str, Any]) -> bool:
@@ -111,8 +114,8 @@ def _index(row: dict[str, Any], console: Console) -> None:
         return
     console.print(
         f"Safety Index of {name}: [bold]{row['safety_index']:.4f}[/] = {row['exposure']:.4f} (exposure) x "
-        f"{row['consistency']:.4f} (consistency), 95 %: {row['low']:.4f} - {row['high']:.4f}"
-        + (" (rests on little)" if row["small"] else ""),
+        f"{row['consistency']:.4f} (consistency), 95 % CI: {row['low']:.4f} - {row['high']:.4f}"
+        + (" (small sample)" if row["small"] else ""),
         soft_wrap=True,
     )
     if row["best"] != row["worst"]:
@@ -130,9 +133,9 @@ def _trends(rows: list[dict[str, Any]], console: Console) -> None:
             else f"ASR {verdict} with the turns"
         )
         console.print(
-            f"{_safe(row['target'])}: {says}: {100 * slope['estimate']:+.1f} points a turn, 95 %: "
+            f"{_safe(row['target'])}: {says}: {100 * slope['estimate']:+.1f} points a turn, 95 % CI: "
             f"{100 * slope['low']:+.1f} to {100 * slope['high']:+.1f}, p = {row['p']:.2g}"
-            + (" (rests on little)" if slope["small"] else ""),
+            + (" (small sample)" if slope["small"] else ""),
             soft_wrap=True,
         )
 
@@ -141,7 +144,7 @@ def _differences(pairs: list[dict[str, Any]], console: Console) -> None:
     """Between targets of the run, by number of user turns; those by scenario only where they are shown."""
     for pair in pairs:
         table = _table(f"ASR of {_safe(pair['second'])} minus {_safe(pair['first'])} (points), same items")
-        for name in ("", "items", "difference", "95 %", "p", "p (Holm)"):
+        for name in ("", "items", "difference", "95 % CI", "p", "p (Holm)"):
             table.add_column(name, justify="left" if name == "" else "right", no_wrap=name != "")
         for row in pair["rows"]:
             if row["by"] == "scenario" and row["p_holm"] >= _SHOWN:
@@ -167,7 +170,7 @@ def _reached(found: dict[str, Any], console: Console) -> None:
     if not found["asr_by_turn_reached"]:
         return
     table = _table("Live: attack success rate at each turn reached (%)")
-    for name in ("target", "turn", "ASR", "95 %", "unsafe/scored", "reached"):
+    for name in ("target", "turn", "ASR", "95 % CI", "unsafe/scored", "reached"):
         table.add_column(name, justify="left" if name == "target" else "right", no_wrap=name != "target")
     for row in found["asr_by_turn_reached"]:
         table.add_row(
@@ -221,7 +224,7 @@ def _judges(found: dict[str, Any], console: Console) -> None:
         if row["value"] is None:
             continue
         names = " and ".join(map(_safe, row["judges"]))
-        interval = "" if row["low"] is None else f", 95 %: {row['low']:.2f} - {row['high']:.2f}"
+        interval = "" if row["low"] is None else f", 95 % CI: {row['low']:.2f} - {row['high']:.2f}"
         console.print(f"{row['measure']} of {names}: {row['value']:.2f}{interval}", soft_wrap=True)
     for row in found["corrections"]:
         sensitivity, specificity = row["sensitivity"], row["specificity"]
@@ -231,7 +234,7 @@ def _judges(found: dict[str, Any], console: Console) -> None:
             soft_wrap=True,
         )
         table = _table("ASR corrected for the judge's errors (%)")
-        for name in ("target", "turns", "as judged", "corrected", "95 %"):
+        for name in ("target", "turns", "as judged", "corrected", "95 % CI"):
             table.add_column(name, justify="left" if name == "target" else "right", no_wrap=name != "target")
         for rate in row["by_turn"]:
             interval = rate["corrected"]

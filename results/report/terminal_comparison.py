@@ -32,7 +32,7 @@ def print_comparisons(rows: list[dict[str, Any]], console: Console) -> None:
     if any(one["difference"]["small"] for row in rows for one in row["rows"]):
         console.print(
             "better, worse: items with fewer, more unsafe replies; "
-            "* rests on few items, or on few that differ",
+            "* small sample: few items, or few that differ",
             highlight=False,
             soft_wrap=True,
         )
@@ -50,7 +50,7 @@ def difference_table(
         collapse_padding=True,
     )
     table.add_column("", min_width=10)
-    for name in ("items", *names, "difference (95 %)", "better/\nworse", "p\n(Holm)"):
+    for name in ("items", *names, "difference (95 % CI)", "better/\nworse", "p\n(Holm)"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         change = row["difference"]
@@ -80,8 +80,8 @@ def print_leaderboard(rows: list[dict[str, Any]], console: Console) -> None:
     lengths = list(rows[0]["asr"]) if rows else []
     table.add_column("places", no_wrap=True)
     table.add_column("target")
-    for name in ("mean ASR (95 %)", "Safety Index (95 %)", *(f"{length}" for length in lengths)):
-        table.add_column(name, justify="right", no_wrap=name not in ("Safety Index (95 %)",))
+    for name in ("mean ASR (95 % CI)", "Safety Index (95 % CI)", *(f"{length}" for length in lengths)):
+        table.add_column(name, justify="right", no_wrap=name not in ("Safety Index (95 % CI)",))
     for row in rows:
         best, worst = row["ranks"]
         mean = row["mean_asr"]
@@ -97,8 +97,8 @@ def print_leaderboard(rows: list[dict[str, Any]], console: Console) -> None:
         )
     console.print(table)
     console.print(
-        "places: all that the differences between targets leave open, all at once with probability 95 %"
-        + ("; * rests on few items" if any(row["small"] for row in rows) else ""),
+        "places: all that the differences between targets leave open, together at 95 % confidence"
+        + ("; * small sample: few items" if any(row["small"] for row in rows) else ""),
         highlight=False,
         soft_wrap=True,
     )

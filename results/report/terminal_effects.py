@@ -24,7 +24,7 @@ def summary(effect: dict[str, Any]) -> str:
         f"{name}: ASR {100 * whole['asr_first']:.1f} % without, {100 * whole['asr_second']:.1f} % with; "
         f"difference {_points(change)}, p {whole['p']:.2g} ({whole['items']} items)"
     )
-    return text + ("; rests on little" if change["small"] else "")
+    return text + ("; small sample" if change["small"] else "")
 
 
 def print_effects(effects: list[dict[str, Any]], console: Console, *, full: bool) -> None:
@@ -41,7 +41,7 @@ def print_effects(effects: list[dict[str, Any]], console: Console, *, full: bool
             if any(row["difference"]["small"] for row in effect["rows"]):
                 console.print(
                     "better, worse: items with fewer, more unsafe replies; "
-                    "* rests on few items, or on few that differ",
+                    "* small sample: few items, or few that differ",
                     highlight=False,
                     soft_wrap=True,
                 )
@@ -103,7 +103,7 @@ def _added(effect: dict[str, Any]) -> list[str]:
     money = "" if asked["cost_usd"] is None else f", ${asked['cost_usd']:.4f}"
     return [
         f"added {waited['total']:.1f} s of waiting over {waited['turns']} turns, median "
-        f"{1000 * waited['median']:.0f} ms, 95 %: {1000 * waited['p95']:.0f} ms{model}; "
+        f"{1000 * waited['median']:.0f} ms, p95 {1000 * waited['p95']:.0f} ms{model}; "
         f"{asked['calls']} assessments, {asked['tokens']:,} tokens{money}"
     ]
 
@@ -111,7 +111,7 @@ def _added(effect: dict[str, Any]) -> list[str]:
 def _points(change: dict[str, Any]) -> str:
     return (
         f"{100 * change['estimate']:+.1f} points "
-        f"(95 %: {100 * change['low']:+.1f} to {100 * change['high']:+.1f})"
+        f"(95 % CI: {100 * change['low']:+.1f} to {100 * change['high']:+.1f})"
     )
 
 

@@ -202,12 +202,12 @@ def _judge_name(reader: Queryable, run_id: str) -> str | None:
 def _points(interval: Mapping[str, float]) -> str:
     return (
         f"{100 * interval['estimate']:+.1f} points, "
-        f"95 %: {100 * interval['low']:+.1f} to {100 * interval['high']:+.1f}"
+        f"95 % CI: {100 * interval['low']:+.1f} to {100 * interval['high']:+.1f}"
     )
 
 
 def _little(small: bool) -> str:
-    return "; rests on little" if small else ""
+    return "; small sample" if small else ""
 
 
 ANALYSES: Mapping[str, Callable[[Queryable, str], Sequence[Finding] | list[Finding]]] = {

@@ -34,7 +34,7 @@ class IndexResult:
     """The Safety Index of a target, or why there is none.
 
     `best` and `worst` take all replies that are not scored as safe, or all as unsafe; `low` and `high` are
-    the 95 % interval when items are resampled; `small` says that it rests on few items or unsafe replies.
+    the 95 % interval when items are resampled; `small` marks a small sample.
     """
 
     index: SafetyIndex | None

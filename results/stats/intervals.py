@@ -32,7 +32,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate with its interval. `small` says that it rests on few items or events."""
+    """An estimate with its interval. `small` marks a small sample."""
 
     estimate: float
     low: float
@@ -87,7 +87,7 @@ def _small(labels: Array) -> bool:
 
 
 SMALL_ITEMS, SMALL_EVENTS = 30, 5
-"""Below so many items, or unsafe (or safe) replies among them, an interval is marked as resting on little."""
+"""Below so many items, or unsafe (or safe) replies among them, the sample is small."""
 
 
 def wilson(successes: float, n: float, z: float = 1.959963984540054) -> tuple[float, float]:

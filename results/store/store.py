@@ -121,7 +121,7 @@ class Store:
         except OSError as error:
             connection.close()
             raise InputError(
-                f"{error.filename or path}: {error.strerror}: mend it, or name another --db"
+                f"{error.filename or path}: {error.strerror}: fix that, or name another --db"
             ) from None
 
     def __enter__(self) -> Store:
@@ -323,7 +323,7 @@ class Store:
             if self._failed is None:
                 self._failed = StoreError(
                     f"{self.path}: cannot write: {_first_line(error)}; "
-                    "what was committed before is kept: mend it and type the same command"
+                    "what was committed before is kept: fix that and run the same command again"
                 )
             for _, future in batch:
                 if future.set_running_or_notify_cancel():
@@ -387,7 +387,7 @@ def _connect(path: Path, warnings: list[str]) -> duckdb.DuckDBPyConnection:
     except OSError as error:
         connection.close()
         raise InputError(
-            f"{error.filename or path}: {error.strerror}: mend it, or name another --db"
+            f"{error.filename or path}: {error.strerror}: fix that, or name another --db"
         ) from None
     except duckdb.Error as error:
         connection.close()

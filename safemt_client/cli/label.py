@@ -140,7 +140,7 @@ def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        raise InputError("label: who labels? add --annotator NAME") from None
+        raise InputError("label: no annotator name: add --annotator NAME") from None
 
 
 def _judge_key(judges: Sequence[tuple[str, str]], wanted: str | None) -> str:

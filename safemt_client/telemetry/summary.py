@@ -43,7 +43,7 @@ def finish(
     if ending.interrupted:
         return closing("stopped", 1, f"interrupted: {go_on}", "interrupted")
     if ending.stopped:
-        return closing("stopped", 1, f"{who} cannot be asked: mend that; {go_on}", f"{who} cannot be asked")
+        return closing("stopped", 1, f"{who} cannot be asked: fix that; {go_on}", f"{who} cannot be asked")
     if ending.capped:
         cap = f"--max-cost {money(settings.max_cost or 0)} is reached"
         return closing("capped", 1, f"{cap}, {spent} spent: raise it to go on; {go_on}", cap)

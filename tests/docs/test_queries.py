@@ -34,6 +34,22 @@ def test_there_are_ten_in_the_readme() -> None:
     assert len(queries("README.md")) == 10
 
 
+def test_the_session_of_the_readme_is_what_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--provider", "demo"]
+    text = (ROOT / "README.md").read_text()
+    session = text.split(f"    $ python -m safemt_client {' '.join(words)}\n")[1].split("\n## ")[0]
+    shown = [line.removeprefix("    ").rstrip() for line in session.strip("\n").splitlines()]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["safemt", *words])
+    assert main(words) == 0
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    gap = shown.index("...")
+    assert shown[:gap] == printed[:gap]
+    assert shown[gap + 1 :] == printed[gap + 1 - len(shown) :]
+
+
 def test_every_table_and_view_is_described(store: Path) -> None:
     text = (ROOT / "docs" / "sql.md").read_text()
     with open_reader(store) as reader:

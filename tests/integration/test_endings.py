@@ -78,7 +78,7 @@ MODEL = (
             (),
             1,
             "stopped",
-            "m@URL cannot be asked: mend that; stopped early; go on with:  python -m safemt_client",
+            "m@URL cannot be asked: fix that; stopped early; go on with:  python -m safemt_client",
             "cannot be asked",
         ),
         (
@@ -87,7 +87,7 @@ MODEL = (
             (),
             1,
             "stopped",
-            "cannot be asked: mend that; stopped early",
+            "cannot be asked: fix that; stopped early",
             "cannot be asked",
         ),
         (
@@ -264,7 +264,7 @@ def test_a_store_that_cannot_be_written(
     err = capsys.readouterr().err
     assert last_line(err) == (
         "safemt: safemt.duckdb: cannot write: No space left on device; "
-        "what was committed before is kept: mend it and type the same command"
+        "what was committed before is kept: fix that and run the same command again"
     )
     assert (told()["STATUS"], told()["SUMMARY"]) == ("failed", "the store cannot be written")
     events = logged()

@@ -43,7 +43,7 @@ def judges(known: ReportData) -> Section | None:
                     Column("Measure", numeric=False),
                     Column("Judges", numeric=False),
                     Column("Value"),
-                    Column("95 %"),
+                    Column("95 % CI"),
                 ],
                 [
                     (
@@ -128,7 +128,7 @@ def _corrected(known: ReportData, corrections: list[dict[str, Any]]) -> list[Blo
         name = known.judge_label(row["judge"])
         table = Table(
             f"ASR corrected for the errors of {name} (%)",
-            [_TARGET, *map(Column, ("Turns", "As judged", "Corrected", "95 %"))],
+            [_TARGET, *map(Column, ("Turns", "As judged", "Corrected", "95 % CI"))],
             [
                 *(_line(known, rate, str(rate["length"])) for rate in row["by_turn"]),
                 *(

@@ -101,7 +101,7 @@ def _changes(known: ReportData, effects: list[dict[str, Any]]) -> Table:
         [
             _TARGET,
             Column("Of", numeric=False),
-            *map(Column, ("Items", "Without", "With", "Difference", "95 %", "Better/worse", "p (Holm)")),
+            *map(Column, ("Items", "Without", "With", "Difference", "95 % CI", "Better/worse", "p (Holm)")),
         ],
         body,
         f"{LITTLE} Better, worse: items with fewer, more unsafe replies.",
@@ -199,7 +199,7 @@ def _added(known: ReportData, effects: list[dict[str, Any]]) -> Table:
         "What the moderator added",
         [
             _TARGET,
-            *map(Column, ("Turns", "Median wait (s)", "95 % within (s)", "In all (s)")),
+            *map(Column, ("Turns", "Median wait (s)", "p95 wait (s)", "Total (s)")),
             *map(Column, ("Assessments", "Tokens", "Cost (US$)")),
         ],
         body,

@@ -238,7 +238,7 @@ def _spent(who: str, total: Counter[str]) -> tuple[str, ...]:
 def _latency(known: ReportData, rows: list[dict[str, Any]]) -> Figure | Table:
     table = Table(
         "Seconds a reply took the model (retries and a moderator's time left out)",
-        [_TARGET, *map(Column, ("Replies", "Timed", "Median", "95 % within", "Longest"))],
+        [_TARGET, *map(Column, ("Replies", "Timed", "Median", "p95", "Longest"))],
         [
             (
                 known.target(row["target"]),
@@ -256,7 +256,7 @@ def _latency(known: ReportData, rows: list[dict[str, Any]]) -> Figure | Table:
     timed.sort(key=lambda row: row["median_s"])
     said = "; ".join(f"{known.target(row['target'])} {_seconds(row['median_s'])}" for row in timed)
     return Figure(
-        "Latency of replies: median, and the time within which 95 % came (s)",
+        "Latency of replies: median and p95 (s)",
         [
             Plot(
                 "ranges",
@@ -271,7 +271,7 @@ def _latency(known: ReportData, rows: list[dict[str, Any]]) -> Figure | Table:
         ],
         table,
         wide=True,
-        legend=[("dot", "median"), ("tick", "95 % came within")],
+        legend=[("dot", "median"), ("tick", "p95")],
     )
 
 

@@ -28,7 +28,7 @@ from safemt_client.results.report.document import (
 
 __all__ = ["LITTLE", "by_turn", "differences", "scenarios", "turns"]
 
-LITTLE = "* rests on little: fewer than 30 items or replies, or fewer than 5 unsafe or 5 safe ones."
+LITTLE = "* small sample: fewer than 30 items or replies, or fewer than 5 unsafe or 5 safe ones."
 _TEXT = Column("Target", numeric=False)
 
 
@@ -50,8 +50,8 @@ def by_turn(known: ReportData) -> Section | None:
             [
                 "Attack success rate (ASR): unsafe replies among those that the judge labelled safe or "
                 "unsafe, benign items left out, by the number of user turns before the reply. Bars are 95 % "
-                "intervals (Wilson). The shaded band runs from the rate if all that is not scored were safe "
-                "to the rate if it were unsafe; hollow marks rest on little."
+                "confidence intervals (Wilson). The shaded band runs from the rate if all that is not scored "
+                "were safe to the rate if it were unsafe; hollow marks are small samples."
             ]
         ),
         Figure(
@@ -100,7 +100,7 @@ def _rates_table(known: ReportData, groups: Mapping[str, Sequence[Mapping[str, A
         "ASR by number of user turns, with coverage and bounds (%)",
         [
             _TEXT,
-            *map(Column, ("Turns", "ASR", "95 %", "Unsafe/scored", "Not scored", "Coverage")),
+            *map(Column, ("Turns", "ASR", "95 % CI", "Unsafe/scored", "Not scored", "Coverage")),
             *map(Column, ("If these were safe", "If unsafe")),
         ],
         [
@@ -180,7 +180,7 @@ def _trends(known: ReportData) -> list[Block]:
     return [
         Table(
             "Does ASR change with the turns? (points a turn, items resampled)",
-            [_TEXT, *map(Column, ("Slope", "95 %", "p", "Items")), Column("Verdict", numeric=False)],
+            [_TEXT, *map(Column, ("Slope", "95 % CI", "p", "Items")), Column("Verdict", numeric=False)],
             [
                 (
                     known.target(row["target"]),
@@ -228,7 +228,7 @@ def _live(known: ReportData) -> list[Block]:
     ]
     table = Table(
         "Live history: ASR at each turn reached (%)",
-        [_TEXT, *map(Column, ("Turn", "ASR", "95 %", "Unsafe/scored", "Reached"))],
+        [_TEXT, *map(Column, ("Turn", "ASR", "95 % CI", "Unsafe/scored", "Reached"))],
         [
             (
                 known.target(row["target"]),
@@ -356,7 +356,7 @@ def differences(known: ReportData) -> Section | None:
                 "ASR of one target minus another's on the same items, all lengths together (points)",
                 [
                     Column("Targets", numeric=False),
-                    *map(Column, ("Items", "Difference", "95 %", "p", "Lengths where shown")),
+                    *map(Column, ("Items", "Difference", "95 % CI", "p", "Lengths where shown")),
                 ],
                 body,
                 f"{LITTLE} p: sign test over items; lengths by McNemar's test, p (Holm) below .05.",

@@ -53,7 +53,7 @@ def index(known: ReportData) -> Section | None:
         "Safety Index and its factors",
         [
             _TEXT,
-            *map(Column, ("Index", "95 %", "Exposure", "Consistency")),
+            *map(Column, ("Index", "95 % CI", "Exposure", "Consistency")),
             *map(Column, ("If all not scored were safe", "If unsafe")),
             Column("Why none", numeric=False),
         ],
