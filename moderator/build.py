@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from safemt_client.moderator.moderator import INTERVENTIONS, Intervention
-from safemt_client.moderator.types import Guard
+from safemt_client.moderator.guards import guard_type
+from safemt_client.moderator.types import INTERVENTIONS, Guard, GuardType, Intervention
 from safemt_client.providers.errors import InputError
 
 __all__ = [
@@ -23,26 +23,17 @@ LOCAL_MODEL = "local-model:"
 """What a guard's provider begins with where it is a model in this process: then a folder or a hub's name."""
 
 
-_ALIASES = {
-    "demo-guard": ("llm", "demo-guard"),
-    "openai-moderation": ("openai-moderation", "openai/omni-moderation-latest"),
-}
-
-
-# Guards that hand the model a policy of their own; the others are used to block.
-_GIVE_POLICIES = ("llm", "chatshield")
-
-
 @dataclass(frozen=True, slots=True)
 class ModeratorSpec:
     """What a name after `--moderator` stands for; `head` is the name without the provider.
 
-    `provider` is None where the guard has one of its own, or where it is missing.
+    `provider` is None where the guard brings along what it is asked through, or where it is missing.
     """
 
     name: str
     head: str
     guard: str
+    kind: GuardType
     interventions: frozenset[Intervention]
     provider: str | None
 
@@ -51,19 +42,20 @@ def parse_moderator(text: str) -> ModeratorSpec:
     """Read `GUARD[+INTERVENTION...][=PROVIDER]`.
 
     Raises:
-        InputError: it is not of that form.
+        InputError: it is not of that form, or there is no such guard.
     """
     head, _, provider = text.partition("=")
     name, *wanted = head.split("+")
-    guard, own = _ALIASES.get(name, (name, ""))
     unknown = [word for word in wanted if word not in INTERVENTIONS]
     if not name or unknown:
         raise InputError(
             f"--moderator {text!r}: write GUARD+INTERVENTION=PROVIDER, with {', '.join(INTERVENTIONS)}"
         )
+    kind = guard_type(name)
+    guard = kind.card.name if name in kind.aliases else name
     given = [word for word in INTERVENTIONS if word in wanted]
-    default: Intervention = "policy" if guard in _GIVE_POLICIES else "block"
-    return ModeratorSpec(text, head, guard, frozenset(given or [default]), provider or own or None)
+    asked = provider or kind.aliases.get(name) or kind.provider
+    return ModeratorSpec(text, head, guard, kind, frozenset(given or [kind.intervention]), asked)
 
 
 def guard_options(template: str | None, given: Sequence[str] | None) -> dict[str, str]:
@@ -81,11 +73,9 @@ def guard_options(template: str | None, given: Sequence[str] | None) -> dict[str
     return options
 
 
-def check_guard_options(options: Mapping[str, str], guards: Sequence[str]) -> None:
+def check_guard_options(options: Mapping[str, str], guards: Sequence[GuardType]) -> None:
     """Refuse an option that none of these guards takes."""
-    from safemt_client.moderator.guards import GUARDS
-
-    taken = {name for guard in guards if guard in GUARDS for name in GUARDS[guard].options}
+    taken = {name for guard in guards for name in guard.options}
     for name in options:
         if name not in taken:
             known = ", ".join(sorted(taken)) or "none"
@@ -96,21 +86,9 @@ def guard_of(spec: ModeratorSpec, options: Mapping[str, str]) -> Guard:
     """The adapter; of the options those count that its kind takes.
 
     Raises:
-        InputError: there is no such guard, an option cannot be used, or the guard does not assess what the
-            interventions need.
+        InputError: an option cannot be used, or the guard does not assess what the interventions need.
     """
-    guard = _adapter(spec, options)
+    guard = spec.kind.make(**{name: options[name] for name in spec.kind.options if name in options})
     if "output" in spec.interventions and "output" not in guard.card.stages:
         raise InputError(f"--moderator {spec.name}: {spec.guard} assesses no replies: leave +output out")
     return guard
-
-
-def _adapter(spec: ModeratorSpec, options: Mapping[str, str]) -> Guard:
-    if spec.guard == "profanity":
-        from safemt_client.moderator.local.classifier import ClassifierGuard
-
-        return ClassifierGuard()
-    from safemt_client.moderator.guards import GUARDS, build_guard
-
-    takes = GUARDS[spec.guard].options if spec.guard in GUARDS else ()
-    return build_guard(spec.guard, options={name: options[name] for name in takes if name in options})

@@ -19,16 +19,14 @@ import anyio
 
 from safemt_client.moderator.assessor import Assessor, reply_as
 from safemt_client.moderator.policies import Policies
-from safemt_client.moderator.types import Assessment, Stage
+from safemt_client.moderator.types import Assessment, Intervention, Stage
 from safemt_client.providers.errors import PermitStoppedError, SafemtError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.provider import Observer, Provider
 from safemt_client.providers.types import Message, Outcome, Reply, Request, Usage
 
 __all__ = [
-    "INTERVENTIONS",
     "Action",
-    "Intervention",
     "Moderated",
     "ModeratedReply",
     "Moderation",
@@ -41,12 +39,6 @@ __all__ = [
     "user_turns",
     "with_policy",
 ]
-
-Intervention = Literal["policy", "block", "output", "observe"]
-INTERVENTIONS: tuple[Intervention, ...] = ("policy", "block", "output", "observe")
-"""What is done about an unsafe conversation. `policy`: a policy is put before the model. `block`: it gets a
-fixed refusal instead of a call. `output`: the reply is assessed too, and an unsafe one replaced. `observe`:
-nothing."""
 
 PolicyPlace = Literal["system", "developer", "user"]
 """Where a policy goes: a system message, a developer message, or before the text of the last user message."""

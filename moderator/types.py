@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from safemt_client.providers.provider import Provider
 from safemt_client.providers.types import Message, Reply, Request, Usage
 
-__all__ = ["Assessment", "Card", "Guard", "GuardVerdict", "NotAssessableError", "Stage"]
+__all__ = [
+    "INTERVENTIONS",
+    "Assessment",
+    "Card",
+    "Guard",
+    "GuardType",
+    "GuardVerdict",
+    "Intervention",
+    "NotAssessableError",
+    "RunsOn",
+    "Stage",
+]
 
 GuardVerdict = Literal["safe", "controversial", "unsafe", "unparsed", "error"]
 """`unparsed`: the guard answered, but not in its form; `error`: it could not be asked. Neither is `safe`."""
 
 Stage = Literal["input", "output"]
 """What is assessed: `input`, a conversation that the user's message ends; `output`, one that a reply ends."""
+
+Intervention = Literal["policy", "block", "output", "observe"]
+INTERVENTIONS: tuple[Intervention, ...] = ("policy", "block", "output", "observe")
+"""What is done about an unsafe conversation. `policy`: a policy is put before the model. `block`: it gets a
+fixed refusal instead of a call. `output`: the reply is assessed too, and an unsafe one replaced. `observe`:
+nothing."""
+
+RunsOn = Literal["chat model", "moderation endpoint", "this process"]
+"""What a guard is asked through: a model that `--moderator GUARD=PROVIDER` names, OpenAI's moderation
+endpoint, or something that it brings along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +119,23 @@ class Guard(Protocol):
         Leaves `usage` and `latency_s` to the caller.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class GuardType:
+    """A kind of guard, as its module declares it in `GUARDS`.
+
+    `make` gives the adapter; it takes the `options`, all of them texts, as keywords. `provider` is what the
+    guard is asked through where the user names nothing, and `intervention` what is done where he names none.
+    `aliases` are further names of the guard, each with the provider that it stands for. A guard that runs in
+    this process has `load`, which gives what it is asked through.
+    """
+
+    card: Card
+    make: Callable[..., Guard]
+    options: tuple[str, ...] = ()
+    runs_on: RunsOn = "chat model"
+    provider: str | None = None
+    intervention: Intervention = "block"
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    load: Callable[[], Awaitable[Provider]] | None = None

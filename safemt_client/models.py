@@ -141,7 +141,7 @@ class Models:
         heads = Counter(spec.head for spec in specs if spec is not None)
         policies = load_policies(settings.policies)
         options = guard_options(settings.guard_template, settings.guard_option)
-        check_guard_options(options, [spec.guard for spec in specs if spec is not None])
+        check_guard_options(options, [spec.kind for spec in specs if spec is not None])
         assessors: dict[str, Assessor] = {}
         found: list[Moderator | None] = []
         for spec in specs:
@@ -176,11 +176,9 @@ class Models:
 
     async def _open_guard(self, spec: ModeratorSpec) -> tuple[Provider, Mapping[str, float] | None, str]:
         settings, free = self._settings, {"input": 0.0, "output": 0.0}
-        if spec.guard == "profanity":
-            from safemt_client.moderator.local.classifier import LocalClassifier
-
-            classifier = await LocalClassifier.load()
-            return classifier, free, classifier.identity
+        if spec.kind.load is not None:
+            own = await spec.kind.load()
+            return own, free, own.identity
         if spec.provider is None:
             raise InputError(
                 f"--moderator {spec.name}: say where it runs: {spec.name}=MODEL@http://HOST:PORT/v1, "
@@ -197,7 +195,7 @@ class Models:
         resolved = self.spec(spec.provider, None)
         self.guard_specs[resolved.name] = resolved
         account = self.limits.account_of(resolved.account)
-        if spec.guard == "openai-moderation":
+        if spec.kind.runs_on == "moderation endpoint":
             from safemt_client.providers.moderations import ModerationEndpoint
 
             endpoint = ModerationEndpoint(

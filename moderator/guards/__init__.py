@@ -1,5 +1,8 @@
 """Guards: one adapter for each kind of model, by name.
 
+A module of this package declares its guards in `GUARDS`, an installed package by an entry point in the group
+`safemt_client.guards`.
+
 guard = build_guard("llama-guard-4")
 request = guard.request(messages, "input")
 assessment = guard.parse(reply, "input")
@@ -7,55 +10,43 @@ assessment = guard.parse(reply, "input")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+import importlib
+import pkgutil
+from collections.abc import Mapping
 
-from safemt_client.moderator.guards import (
-    chatshield,
-    gpt_oss_safeguard,
-    granite_guardian,
-    guardreasoner_vl,
-    llama_guard,
-    llavashield,
-    llm,
-    openai_moderation,
-    qwen3guard,
-    shieldgemma,
-    wildguard,
-)
-from safemt_client.moderator.types import Card, Guard, NotAssessableError
+from safemt_client.moderator.guards.plugin import plugin_guard
+from safemt_client.moderator.types import Guard, GuardType, NotAssessableError
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.plugins import find, say_hidden
 
-__all__ = ["GUARDS", "GuardType", "NotAssessableError", "build_guard", "guards_table"]
-
-
-@dataclass(frozen=True, slots=True)
-class GuardType:
-    """A kind of guard: its card, what makes one, and the options that this takes, all of them texts."""
-
-    card: Card
-    make: Callable[..., Guard]
-    options: tuple[str, ...] = ()
+__all__ = ["GUARDS", "GuardType", "NotAssessableError", "build_guard", "guard_type", "guards_table"]
 
 
-_TYPES = (
-    *(GuardType(card, partial(llama_guard.LlamaGuard, name)) for name, card in llama_guard.CARDS.items()),
-    GuardType(shieldgemma.IMAGE_CARD, shieldgemma.ShieldGemma2, ("policy",)),
-    GuardType(shieldgemma.TEXT_CARD, shieldgemma.ShieldGemma, ("policy",)),
-    GuardType(qwen3guard.CARD, qwen3guard.Qwen3Guard),
-    GuardType(llavashield.CARD, llavashield.LlavaShield, ("template",)),
-    GuardType(guardreasoner_vl.CARD, guardreasoner_vl.GuardReasonerVL),
-    GuardType(wildguard.CARD, wildguard.WildGuard),
-    GuardType(granite_guardian.CARD, granite_guardian.GraniteGuardian, ("generation",)),
-    GuardType(gpt_oss_safeguard.CARD, gpt_oss_safeguard.GptOssSafeguard, ("template",)),
-    GuardType(openai_moderation.CARD, openai_moderation.OpenAIModeration),
-    GuardType(llm.CARD, llm.LLMGuard, ("template",)),
-    GuardType(chatshield.CARD, chatshield.ChatShield, ("template",)),
-)
+def _built_in() -> dict[str, GuardType]:
+    modules = (
+        importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
+    )
+    return {kind.card.name: kind for module in modules for kind in getattr(module, "GUARDS", ())}
 
-GUARDS: dict[str, GuardType] = {kind.card.name: kind for kind in _TYPES}
-"""All guards, by the names of their cards."""
+
+GUARDS: dict[str, GuardType] = _built_in()
+"""All guards that are built in, by the names of their cards."""
+_ALIASES = {alias: name for name, kind in GUARDS.items() for alias in kind.aliases}
+
+
+def guard_type(name: str) -> GuardType:
+    """The kind of guard of this name: one that is built in, or else a plug-in's.
+
+    Raises:
+        InputError: there is none, or the plug-in is broken.
+    """
+    name = _ALIASES.get(name, name)
+    if name in GUARDS:
+        say_hidden("guards", name)
+        return GUARDS[name]
+    if (plugin := find("guards", name)) is not None:
+        return plugin_guard(plugin)
+    raise InputError(f"{name}: there is no such guard; known are {', '.join(GUARDS)}")
 
 
 def build_guard(name: str, *, options: Mapping[str, str] | None = None, template: str | None = None) -> Guard:
@@ -64,9 +55,7 @@ def build_guard(name: str, *, options: Mapping[str, str] | None = None, template
     Raises:
         InputError: there is no such guard or option, or the template cannot be used.
     """
-    if name not in GUARDS:
-        raise InputError(f"{name}: there is no such guard; known are {', '.join(GUARDS)}")
-    kind = GUARDS[name]
+    kind = guard_type(name)
     given = dict(options or {})
     if template is not None:
         given["template"] = template
@@ -78,7 +67,7 @@ def build_guard(name: str, *, options: Mapping[str, str] | None = None, template
 
 
 def guards_table() -> str:
-    """All guards as a Markdown table, from their cards."""
+    """All guards that are built in as a Markdown table, from their cards."""
     rows = [
         "| name | model | licence | pictures | stages | labels | source | not confirmed |",
         "|---|---|---|---|---|---|---|---|",

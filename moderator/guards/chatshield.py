@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from safemt_client.moderator.guards.llm import TemplateGuard
 from safemt_client.moderator.guards.template import load_template
-from safemt_client.moderator.types import Card
+from safemt_client.moderator.types import Card, GuardType
 
-__all__ = ["CARD", "ChatShield"]
+__all__ = ["CARD", "GUARDS", "ChatShield"]
 
 CARD = Card(
     name="chatshield",
@@ -36,3 +36,6 @@ class ChatShield(TemplateGuard):
 
     def __init__(self, template: str | None = None) -> None:
         super().__init__(CARD, load_template(template))
+
+
+GUARDS = (GuardType(CARD, ChatShield, ("template",), intervention="policy"),)

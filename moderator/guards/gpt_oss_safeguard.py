@@ -13,10 +13,10 @@ from safemt_client.moderator.guards.common import (
     read_text,
     without_thinking,
 )
-from safemt_client.moderator.types import Assessment, Card, Stage
+from safemt_client.moderator.types import Assessment, Card, GuardType, Stage
 from safemt_client.providers.types import Message, Sampling
 
-__all__ = ["CARD", "GptOssSafeguard"]
+__all__ = ["CARD", "GUARDS", "GptOssSafeguard"]
 
 DEFINITIONS = {
     "Animal Abuse": "help with cruelty to animals, or approval of it",
@@ -116,3 +116,6 @@ class GptOssSafeguard(Adapter):
             return found("safe") if category is None else None
         named = () if category is None else (self._codes.get(category.strip().upper(), category),)
         return found("unsafe", named, self.table)
+
+
+GUARDS = (GuardType(CARD, GptOssSafeguard, ("template",)),)

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from safemt_client.moderator.guards.common import Adapter, found, without_thinking
-from safemt_client.moderator.types import Assessment, Card, Stage
+from safemt_client.moderator.types import Assessment, Card, GuardType, Stage
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Message, Sampling
 
-__all__ = ["CARD", "GENERATIONS", "GraniteGuardian"]
+__all__ = ["CARD", "GENERATIONS", "GUARDS", "GraniteGuardian"]
 
 GENERATIONS = ("3.2", "3.3", "4.1")
 
@@ -88,3 +88,6 @@ class GraniteGuardian(Adapter):
         if match is None:
             return None
         return found("unsafe", ("harm",)) if match[1].lower() == "yes" else found("safe")
+
+
+GUARDS = (GuardType(CARD, GraniteGuardian, ("generation",)),)

@@ -13,10 +13,10 @@ from safemt_client.moderator.guards.common import (
     transcript,
     without_thinking,
 )
-from safemt_client.moderator.types import Assessment, Card, Stage
+from safemt_client.moderator.types import Assessment, Card, GuardType, Stage
 from safemt_client.providers.types import Message, Sampling
 
-__all__ = ["CARD", "GuardReasonerVL"]
+__all__ = ["CARD", "GUARDS", "GuardReasonerVL"]
 
 # The instruction that every sample of the training data carries.
 _INSTRUCTION = """You are a classifier for analyzing interactions between humans and AI.
@@ -73,3 +73,6 @@ class GuardReasonerVL(Adapter):
         if asked == "none":
             return None
         return found("unsafe" if asked == "harmful" else "safe")
+
+
+GUARDS = (GuardType(CARD, GuardReasonerVL),)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from safemt_client.moderator.guards.common import Adapter, found, one_image_list
-from safemt_client.moderator.types import Assessment, Card, Stage
+from safemt_client.moderator.types import Assessment, Card, GuardType, Stage
 from safemt_client.providers.types import Message, Sampling
 
-__all__ = ["CARDS", "LlamaGuard"]
+__all__ = ["CARDS", "GUARDS", "LlamaGuard"]
 
 CATEGORIES = {
     "S1": "Violent Crimes",
@@ -127,3 +128,6 @@ class LlamaGuard(Adapter):
         if any(code not in self._known for code in codes):
             return None
         return found("unsafe", [self._known[code] for code in dict.fromkeys(codes)], SCENARIOS)
+
+
+GUARDS = tuple(GuardType(card, partial(LlamaGuard, name)) for name, card in CARDS.items())

@@ -14,11 +14,11 @@ from safemt_client.moderator.guards.common import (
     read_object,
     read_text,
 )
-from safemt_client.moderator.types import Assessment, Card, Stage
+from safemt_client.moderator.types import Assessment, Card, GuardType, Stage
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Message, Sampling
 
-__all__ = ["CARD", "LlavaShield"]
+__all__ = ["CARD", "GUARDS", "LlavaShield"]
 
 DIMENSIONS = {
     "Violence & Harm": "violence towards people or animals, and dangerous acts",
@@ -145,3 +145,6 @@ class LlavaShield(Adapter):
         if rating == "unsafe" and dimension in _NAMES:
             return found("unsafe", (_NAMES[dimension],), SCENARIOS)
         return None
+
+
+GUARDS = (GuardType(CARD, LlavaShield, ("template",)),)

@@ -16,10 +16,10 @@ from safemt_client.moderator.guards.common import (
     without_thinking,
 )
 from safemt_client.moderator.guards.template import Template, load_template
-from safemt_client.moderator.types import Assessment, Card, Stage
+from safemt_client.moderator.types import Assessment, Card, GuardType, Stage
 from safemt_client.providers.types import Message, Sampling
 
-__all__ = ["CARD", "LLMGuard", "TemplateGuard"]
+__all__ = ["CARD", "GUARDS", "LLMGuard", "TemplateGuard"]
 
 CARD = Card(
     name="llm",
@@ -141,3 +141,8 @@ def _schema(template: Template) -> dict[str, Any]:
         "required": list(properties),
         "additionalProperties": False,
     }
+
+
+GUARDS = (
+    GuardType(CARD, LLMGuard, ("template",), intervention="policy", aliases={"demo-guard": "demo-guard"}),
+)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from safemt_client.moderator.guards.common import Adapter, found, one_image_list, read_object
-from safemt_client.moderator.types import Assessment, Card, Stage
+from safemt_client.moderator.types import Assessment, Card, GuardType, Stage
 from safemt_client.providers.types import Message, Reply, Sampling
 
-__all__ = ["CARD", "OpenAIModeration"]
+__all__ = ["CARD", "GUARDS", "OpenAIModeration"]
 
 # This project's mapping.
 SCENARIOS = {
@@ -98,3 +98,13 @@ def _flagged(result: object) -> dict[str, float | None] | None:
 def _score(value: object) -> float | None:
     known = isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value <= 1
     return float(value) if known else None  # type: ignore[arg-type]
+
+
+GUARDS = (
+    GuardType(
+        CARD,
+        OpenAIModeration,
+        runs_on="moderation endpoint",
+        provider="openai/omni-moderation-latest",
+    ),
+)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 
 from safemt_client.moderator.guards.common import Adapter, found
-from safemt_client.moderator.types import Assessment, Card, GuardVerdict, Stage
+from safemt_client.moderator.types import Assessment, Card, GuardType, GuardVerdict, Stage
 from safemt_client.providers.types import Sampling
 
-__all__ = ["CARD", "Qwen3Guard"]
+__all__ = ["CARD", "GUARDS", "Qwen3Guard"]
 
 CATEGORIES = {
     "Violent": "Violent",
@@ -78,3 +78,6 @@ class Qwen3Guard(Adapter):
             return None
         refusal = None if match[3] is None else match[3].lower() == "yes"
         return found(verdict, [_NAMES[name] for name in dict.fromkeys(named)], SCENARIOS, refusal=refusal)
+
+
+GUARDS = (GuardType(CARD, Qwen3Guard),)

@@ -16,11 +16,11 @@ from safemt_client.moderator.guards.common import (
     split_reply,
     transcript,
 )
-from safemt_client.moderator.types import Assessment, Card, NotAssessableError, Stage
+from safemt_client.moderator.types import Assessment, Card, GuardType, NotAssessableError, Stage
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Message, Sampling
 
-__all__ = ["IMAGE_CARD", "TEXT_CARD", "ShieldGemma", "ShieldGemma2"]
+__all__ = ["GUARDS", "IMAGE_CARD", "TEXT_CARD", "ShieldGemma", "ShieldGemma2"]
 
 IMAGE_POLICIES = {
     "dangerous": "No Dangerous Content: The image shall not contain content that facilitates or encourages "
@@ -135,3 +135,9 @@ class ShieldGemma(_YesNo):
         before, reply = split_reply(turns, stage)
         question = Message("user", transcript(before))
         return [question] if reply is None else [question, Message("assistant", reply)]
+
+
+GUARDS = (
+    GuardType(IMAGE_CARD, ShieldGemma2, ("policy",)),
+    GuardType(TEXT_CARD, ShieldGemma, ("policy",)),
+)

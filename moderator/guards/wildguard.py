@@ -10,10 +10,10 @@ import re
 from collections.abc import Sequence
 
 from safemt_client.moderator.guards.common import Adapter, fill, found, split_reply, transcript
-from safemt_client.moderator.types import Assessment, Card, Stage
+from safemt_client.moderator.types import Assessment, Card, GuardType, Stage
 from safemt_client.providers.types import Message, Sampling
 
-__all__ = ["CARD", "WildGuard"]
+__all__ = ["CARD", "GUARDS", "WildGuard"]
 
 # The format that the weights require (allenai/wildguard, Apache-2.0).
 _PROMPT = """<s><|user|>
@@ -78,3 +78,6 @@ class WildGuard(Adapter):
             return None
         refused = None if stage == "input" or refusal == "n/a" else refusal == "yes"
         return found("unsafe" if asked == "yes" else "safe", refusal=refused)
+
+
+GUARDS = (GuardType(CARD, WildGuard),)

@@ -1,4 +1,4 @@
-"""A small text classifier with its own weights, for runs without network or GPU, and its guard adapter.
+"""A small text classifier with its own weights, for runs without network or GPU.
 
 `alt-profanity-check` (MIT) is a linear model over the words of a text. Its weights come with the package
 (the `classifiers` extra) as pickles that joblib reads. It tells rude from civil wording, and is here to try
@@ -7,27 +7,26 @@ and test the way through a moderator with real weights: it cannot see what a pol
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.metadata
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import anyio.to_thread
 
-from safemt_client.moderator.types import Assessment, Card, Stage
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.provider import Observer
-from safemt_client.providers.types import Message, Outcome, Reply, Request
+from safemt_client.providers.types import Outcome, Reply, Request
 
-__all__ = ["ClassifierGuard", "LocalClassifier"]
+__all__ = ["PACKAGE", "LocalClassifier"]
 
-_PACKAGE = "alt-profanity-check"
+PACKAGE = "alt-profanity-check"
+"""What the weights come with."""
 
 
 class LocalClassifier:
@@ -56,7 +55,7 @@ class LocalClassifier:
         def load() -> LocalClassifier:
             try:
                 package: Any = importlib.import_module("profanity_check")
-                version = importlib.metadata.version(_PACKAGE)
+                version = importlib.metadata.version(PACKAGE)
             except Exception as error:  # a pickle may raise anything
                 why = next(iter(str(error).splitlines()), type(error).__name__)
                 raise InputError(
@@ -64,7 +63,7 @@ class LocalClassifier:
                 ) from error
             return cls(
                 lambda text: float(package.predict_prob([text])[0]),
-                name=f"{_PACKAGE}-{version}",
+                name=f"{PACKAGE}-{version}",
                 limiter=limiter,
             )
 
@@ -106,51 +105,3 @@ class LocalClassifier:
             return Reply(Outcome.ERROR_PERMANENT, error=f"{type(error).__name__}: {why}")
         label, score = ("unsafe", unsafe) if unsafe > 0.5 else ("safe", 1 - unsafe)
         return Reply(Outcome.ANSWERED, text=json.dumps({"label": label, "score": round(score, 6)}))
-
-
-class ClassifierGuard:
-    """The adapter of `LocalClassifier`, or of any provider that answers in its form.
-
-    `sees`: `last`, the last message alone, or `conversation`, the texts of all.
-    """
-
-    def __init__(self, sees: Literal["last", "conversation"] = "last") -> None:
-        self._sees = sees
-
-    @property
-    def card(self) -> Card:
-        """What it is: a look at the wording, no guard against hidden intent."""
-        return Card(
-            name="profanity",
-            title="Profanity classifier: rude or civil wording only, no guard against hidden intent",
-            model=_PACKAGE,
-            licence="MIT",
-            source="https://github.com/dimitrismistriotis/alt-profanity-check",
-            sees_images=False,
-            stages=("input", "output"),
-            labels=("safe", "unsafe"),
-            unconfirmed="what it is worth on safety data: it is for trials and tests, not for measurements",
-        )
-
-    @property
-    def key(self) -> str:
-        """Hash of what in the adapter decides an answer."""
-        return hashlib.sha256(f"classifier 1 {self._sees}".encode()).hexdigest()
-
-    def request(self, messages: Sequence[Message], stage: Stage) -> Request:
-        """The text to be classified as one message; images are left out."""
-        seen = messages if self._sees == "conversation" else messages[-1:]
-        return Request((Message("user", "\n".join(message.text for message in seen)),))
-
-    def parse(self, reply: Reply, stage: Stage) -> Assessment:
-        """The label; anything but an object of a label and its probability is `unparsed`."""
-        try:
-            answer = json.loads(reply.text)
-        except (ValueError, RecursionError):
-            answer = None
-        match answer:
-            case {"label": "safe" | "unsafe" as label, "score": float() | int() as score, **rest} if (
-                not rest and not isinstance(score, bool) and 0 <= score <= 1
-            ):
-                return Assessment(label, confidence=float(score), raw=reply.text)
-        return Assessment("unparsed", raw=reply.text, error="not a label with its probability")

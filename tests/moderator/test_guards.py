@@ -102,6 +102,8 @@ FORMS: list[Form] = [
     ("openai-moderation", "output", {}, moderation(result(hate=False), result(hate__threatening=True)), "unsafe", ("hate/threatening",), ("Hate Speech", "Threat")),
     ("llm", "input", {}, '{"verdict": "safe", "intent": "bread", "scenarios": [], "policy": "", "confidence": 1}', "safe", (), ()),
     ("llm", "output", {}, f"```json\n{json.dumps(JUDGED)}\n```", "controversial", ("Political", "weather"), ("Political",)),
+    ("profanity", "input", {}, '{"label": "safe", "score": 0.9}', "safe", (), ()),
+    ("profanity", "output", {}, '{"label": "unsafe", "score": 0.9}', "unsafe", (), ()),
     ("chatshield", "input", {}, '<think>hm</think>{"verdict": "UNSAFE", "scenarios": ["satire"]}', "unsafe", ("satire",), ("Satire",)),
 ]  # fmt: skip
 
@@ -323,10 +325,11 @@ def test_requests(name: str) -> None:
         shown = "\n".join(message.text for message in request.messages)
         pictures = [image for message in request.messages for image in message.images]
         assert pictures == ([PICTURE] if guard.card.sees_images else [])
-        # ShieldGemma 2 sees pictures alone.
-        assert (("How long must it rise?" in shown) and ("Answer in English." in shown)) == (
-            name != "shieldgemma-2"
-        )
+        if guard.card.name != "profanity":  # which looks at the last message alone
+            # ShieldGemma 2 sees pictures alone.
+            assert (("How long must it rise?" in shown) and ("Answer in English." in shown)) == (
+                name != "shieldgemma-2"
+            )
         assert ("Two hours." in shown) == (stage == "output")
         assert request == guard.request(CONVERSATIONS[stage], stage)
         assert request.sampling.temperature in (0.0, None)
@@ -385,7 +388,7 @@ HOSTILE = (
 )
 
 
-@pytest.mark.parametrize("name", [name for name in GUARDS if name != "openai-moderation"])
+@pytest.mark.parametrize("name", [name for name, kind in GUARDS.items() if kind.runs_on == "chat model"])
 def test_a_conversation_cannot_leave_its_place(name: str) -> None:
     guard = build_guard(name)
     plain = (Message("user", "x", (PICTURE,)), Message("assistant", "y"), Message("user", "z"))

@@ -14,14 +14,13 @@ from support.faults import Received, error, response, serve
 from safemt_client.moderator.assessor import Assessor, GuardReply, assessment_hash
 from safemt_client.moderator.guards import build_guard
 from safemt_client.moderator.moderator import (
-    INTERVENTIONS,
     Moderated,
     ModeratedReply,
     Moderation,
     Moderator,
 )
 from safemt_client.moderator.policies import Policies
-from safemt_client.moderator.types import Assessment, Card, NotAssessableError, Stage
+from safemt_client.moderator.types import INTERVENTIONS, Assessment, Card, NotAssessableError, Stage
 from safemt_client.providers.errors import PermitStoppedError, SafemtError, TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.moderations import ModerationEndpoint
