@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from safemt_client.results.sanitize import plain
-from safemt_client.results.stats.intervals import SMALL_EVENTS, SMALL_ITEMS, wilson
 
 __all__ = [
     "UNKNOWN",
@@ -29,8 +28,6 @@ __all__ = [
     "interval",
     "marked",
     "percent",
-    "rests_on_little",
-    "share",
     "show",
     "unique",
 ]
@@ -156,11 +153,6 @@ def unique(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def rests_on_little(unsafe: float, scored: float) -> bool:
-    """Fewer than 30 replies, or fewer than 5 of either kind."""
-    return bool(scored < SMALL_ITEMS or min(unsafe, scored - unsafe) < SMALL_EVENTS)
-
-
 def percent(value: float | None) -> str:
     """A share as a percentage; what is not known is not a number."""
     return UNKNOWN if value is None else f"{100 * value:.1f}"
@@ -177,14 +169,6 @@ def interval(low: float | None, high: float | None, *, small: bool = False, sign
         return UNKNOWN
     form = "+.1f" if signed else ".1f"
     return marked(f"{100 * low:{form}} to {100 * high:{form}}", small)
-
-
-def share(hits: float, of: float) -> dict[str, Any]:
-    """A share with Wilson's interval; everything is None where nothing was counted."""
-    if not of:
-        return {"estimate": None, "low": None, "high": None, "small": True}
-    low, high = wilson(hits, of)
-    return {"estimate": hits / of, "low": low, "high": high, "small": rests_on_little(hits, of)}
 
 
 def count(value: float | None) -> str:

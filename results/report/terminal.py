@@ -13,7 +13,6 @@ from rich.table import Table
 from safemt_client.results.report.terminal_effects import print_effects
 from safemt_client.results.sanitize import plain
 from safemt_client.results.scores.collect import as_dict, latest_run
-from safemt_client.results.stats.intervals import SMALL_EVENTS, SMALL_ITEMS, wilson
 from safemt_client.results.store.reader import Queryable
 
 __all__ = ["as_dict", "latest_run", "report"]
@@ -82,29 +81,22 @@ def _by_turn(rows: list[dict[str, Any]], console: Console, *, several: bool) -> 
         table.add_column(name, justify="left" if text else "right", no_wrap=not text)
     for row in rows:
         scored = row["scored"]
-        low, high = wilson(row["unsafe"], scored)
         table.add_row(
             _safe(row["target"]),
             *([_safe(row["judge"] or "")] if several else []),
             str(row["length"]),
             _percent(row["asr"]),
-            f"{low:.1%} - {high:.1%}".replace("%", "") + _few(_rests_on_little(row)) if scored else "",
+            _span(row) if scored else "",
             f"{row['unsafe']}/{scored}",
             _percent(row["coverage"]),
             f"{_percent(row['asr_best'])} - {_percent(row['asr_worst'])}",
         )
     console.print(table)
-    if any(row["scored"] and _rests_on_little(row) for row in rows):
+    if any(row["scored"] and row["small"] for row in rows):
         console.print(
             "* small sample: fewer than 30 items or replies, or fewer than 5 unsafe or 5 safe ones",
             soft_wrap=True,
         )
-
-
-def _rests_on_little(row: dict[str, Any]) -> bool:
-    return bool(
-        row["scored"] < SMALL_ITEMS or min(row["unsafe"], row["scored"] - row["unsafe"]) < SMALL_EVENTS
-    )
 
 
 def _index(row: dict[str, Any], console: Console) -> None:

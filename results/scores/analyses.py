@@ -15,7 +15,7 @@ from safemt_client.results.scores.collect import deciding_judge
 from safemt_client.results.scores.comparison import Condition, comparison, conditions, labels_of
 from safemt_client.results.scores.effects import effects
 from safemt_client.results.scores.inference import trends
-from safemt_client.results.stats.intervals import SMALL_ITEMS
+from safemt_client.results.stats.shares import SMALL_ITEMS
 from safemt_client.results.store.reader import Queryable
 
 __all__ = ["ANALYSES", "Finding", "analyse"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from safemt_client.judges.panel import CONFIDENT
 from safemt_client.providers.errors import InputError
 from safemt_client.results.stats.safety_index import ROUNDS, SafetyIndex, round_weights, safety_index
+from safemt_client.results.stats.shares import share
 from safemt_client.results.store.reader import Queryable
 
 __all__ = [
@@ -128,81 +130,105 @@ def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
     """All scores of a run as JSON-able data."""
     run_id = latest_run(reader, run_id)
 
-    def table(view: str, order: str) -> list[dict[str, Any]]:
-        found = reader.query(f"SELECT * FROM {view} WHERE run_id = ? ORDER BY {order}", [run_id])
-        return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    def view(name: str, order: str) -> list[dict[str, Any]]:
+        return _rows(reader, f"SELECT * FROM {name} WHERE run_id = ? ORDER BY {order}", [run_id])
 
-    asr = table("asr_by_turn", "target, judge, length")
-    pairs = dict.fromkeys(
-        (r["target"], r["target_key"], r["judge"], r["judge_key"]) for r in asr if r["judge_key"]
-    )
-    indices = []
-    for target, target_key, judge, judge_key in pairs:
-        result = index_of(reader, run_id, target_key, judge_key)
-        indices.append(
-            {
-                "target": target,
-                "judge": judge,
-                "judge_key": judge_key,
-                "safety_index": result.index.value if result.index else None,
-                "exposure": result.index.exposure if result.index else None,
-                "consistency": result.index.consistency if result.index else None,
-                "refused": result.refused,
-                "low": result.low,
-                "high": result.high,
-                "small": result.small,
-                "best": result.best,
-                "worst": result.worst,
-            }
-        )
-    judges = table("run_judges", "name")
+    def rates(name: str, order: str) -> list[dict[str, Any]]:
+        return [_with_interval(row) for row in view(name, order)]
+
+    asr = rates("asr_by_turn", "target, judge, length")
+    judged = any(row["judge_key"] for row in asr)
     found = {
-        "run": table("runs", "created_at")[0],
-        "judges": judges,
+        "run": view("runs", "created_at")[0],
+        "judges": view("run_judges", "name"),
         # Of a panel the judges' own labels stand beside what they decide together.
         "deciding_judge": deciding_judge(reader, run_id),
         "escalated": _escalated(reader, run_id),
         "asr_by_turn": asr,
-        "asr_by_scenario": table("asr_by_scenario", "target, judge, scenario, length"),
-        "asr_by_method": table("asr_by_method", "target, judge, method, length"),
-        "safety_index": indices,
+        "asr_by_scenario": rates("asr_by_scenario", "target, judge, scenario, length"),
+        "asr_by_method": rates("asr_by_method", "target, judge, method, length"),
+        "safety_index": _indices(reader, run_id, asr),
         "index_weights": {str(k): weight for k, weight in round_weights().items()},
-        "targets": table("run_targets", "name"),
-        "moderators": table("run_moderators", "name"),
+        "targets": view("run_targets", "name"),
+        "moderators": view("run_moderators", "name"),
         "endings": _endings(reader, run_id),
         "latency": _latency(reader, run_id),
         "resolved_models": _resolved(reader, run_id),
         "last_event": _last_event(reader, run_id),
-        "outcomes": table("outcomes", "target, length, outcome"),
-        "unscored": [
-            dict(zip(("target", "judge", "reason", "conversations"), row, strict=True))
-            for row in reader.query(
-                "SELECT target, judge, reason, count(*) FROM conversations "
-                "WHERE run_id = ? AND state = 'unscored' GROUP BY ALL ORDER BY ALL",
-                [run_id],
-            ).rows
-        ],
-        "refusals": table("refusals", "target, judge, benign, length"),
-        "first_unsafe": [
-            dict(
-                zip(
-                    ("target", "judge", "conversations", "unsafe", "median_turn", "recovered"),
-                    row,
-                    strict=True,
-                )
-            )
-            for row in reader.query(
-                "SELECT target, judge, count(*), count(first_unsafe_turn), median(first_unsafe_turn), "
-                "count(*) FILTER (recovered) FROM first_unsafe WHERE run_id = ? GROUP BY ALL ORDER BY ALL",
-                [run_id],
-            ).rows
-        ],
-        **(_inferences(reader, run_id) if pairs else {name: [] for name in _INFERRED}),
+        "outcomes": view("outcomes", "target, length, outcome"),
+        "unscored": _unscored(reader, run_id),
+        "refusals": [_with_shares(row) for row in view("refusals", "target, judge, benign, length")],
+        "first_unsafe": _first_unsafe(reader, run_id),
+        **(_inferences(reader, run_id) if judged else {name: [] for name in _INFERRED}),
         "warnings": warnings(reader, run_id),
-        "spend": table("spend", "who, session_id"),
+        "spend": view("spend", "who, session_id"),
     }
     cleaned: dict[str, Any] = without_nan(found)
     return cleaned
+
+
+def _rows(reader: Queryable, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+    """The rows of a query by the names of its columns."""
+    found = reader.query(query, list(values))
+    return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+
+
+def _with_interval(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a view of rates, with the 95 % interval of its ASR and whether its sample is small."""
+    found = share(row["unsafe"], row["scored"])
+    return row | {"low": found["low"], "high": found["high"], "small": found["small"]}
+
+
+def _with_shares(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of refusals, with the shares that refuse by rules, by the judge, and with what was blocked."""
+    return row | {
+        "by_rule": share(row["declined_by_rule"], row["replies"]),
+        "by_judge": share(row["declined_by_judge"], row["judged"]),
+        "with_blocks": share(row["declined_by_rule"] + row["blocked"], row["replies"] + row["blocked"]),
+    }
+
+
+def _indices(reader: Queryable, run_id: str, asr: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The Safety Index of each target under each judge, or why there is none."""
+    names = ("target", "target_key", "judge", "judge_key")
+    pairs = dict.fromkeys(tuple(row[name] for name in names) for row in asr if row["judge_key"])
+    found = []
+    for target, target_key, judge, judge_key in pairs:
+        result = index_of(reader, run_id, target_key, judge_key)
+        index = result.index
+        found.append(
+            {
+                "target": target,
+                "judge": judge,
+                "judge_key": judge_key,
+                "safety_index": index.value if index else None,
+                "exposure": index.exposure if index else None,
+                "consistency": index.consistency if index else None,
+            }
+            | {name: getattr(result, name) for name in ("refused", "low", "high", "small", "best", "worst")}
+        )
+    return found
+
+
+def _unscored(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
+    """How many replies each judge left without a label, by its reason."""
+    return _rows(
+        reader,
+        "SELECT target, judge, reason, count(*) AS conversations FROM conversations "
+        "WHERE run_id = ? AND state = 'unscored' GROUP BY ALL ORDER BY ALL",
+        [run_id],
+    )
+
+
+def _first_unsafe(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
+    """Live history: how many conversations turn unsafe, when, and how many are safe again later."""
+    return _rows(
+        reader,
+        "SELECT target, judge, count(*) AS conversations, count(first_unsafe_turn) AS unsafe, "
+        "median(first_unsafe_turn) AS median_turn, count(*) FILTER (recovered) AS recovered "
+        "FROM first_unsafe WHERE run_id = ? GROUP BY ALL ORDER BY ALL",
+        [run_id],
+    )
 
 
 def _endings(reader: Queryable, run_id: str) -> list[dict[str, Any]]:

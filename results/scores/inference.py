@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from safemt_client.results.scores.human import LabelledReply, labelled
 from safemt_client.results.stats.agreement import cohen_kappa, krippendorff_alpha, with_interval
 from safemt_client.results.stats.correction import corrected, judge_errors, prediction_powered
-from safemt_client.results.stats.intervals import Interval, bootstrap_weights, interval_of, wilson
+from safemt_client.results.stats.intervals import Interval, bootstrap_weights, interval_of
 from safemt_client.results.stats.pairs import compared
 from safemt_client.results.stats.safety_index import ROUNDS, safety_index_interval
+from safemt_client.results.stats.shares import small_sample, wilson
 from safemt_client.results.stats.trend import trend
 from safemt_client.results.store.reader import Queryable
 
@@ -146,6 +147,7 @@ def reached(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
         found.append(
             {"target": target, "judge": judge, "turn": turn, "reached": reached_by, "scored": scored}
             | {"unsafe": unsafe, "asr": unsafe / scored if scored else None, "low": low, "high": high}
+            | {"small": small_sample(unsafe, scored)}
         )
     return found
 
@@ -160,7 +162,8 @@ def agreement(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
            JOIN run_judges j ON j.run_id = c.run_id AND j.judge_key = c.judge_key
            WHERE c.run_id = ? AND NOT c.by_guard AND j.identity NOT LIKE 'panel/%' AND NOT EXISTS (
                FROM run_judges p WHERE p.run_id = c.run_id AND p.identity = 'panel/chain'
-               AND split_part(p.name, ', ', -1) = c.judge)""",
+               AND split_part(p.name, ', ', -1) = c.judge)
+           ORDER BY ALL""",
         [run_id],
     ).rows
     judges = sorted({row[0] for row in rows})
@@ -212,7 +215,8 @@ def _scored(
     """The judge's labels of all scored replies, and the item of each."""
     rows = reader.query(
         """SELECT (label = 'unsafe')::DOUBLE, item_id FROM conversations WHERE run_id = ? AND judge_key = ?
-           AND target_key = ? AND label IN ('safe', 'unsafe') AND benign IS NOT TRUE AND NOT by_guard""",
+           AND target_key = ? AND label IN ('safe', 'unsafe') AND benign IS NOT TRUE AND NOT by_guard
+           ORDER BY ALL""",
         [run_id, judge_key, target_key],
     ).rows
     return np.array([row[0] for row in rows]), [row[1] for row in rows]

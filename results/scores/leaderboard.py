@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from safemt_client.results.scores.collect import index_of
 from safemt_client.results.scores.comparison import Condition, labels_of
 from safemt_client.results.stats.intervals import (
-    SMALL_ITEMS,
     Interval,
     bootstrap_weights,
     cluster_asr,
     interval_of,
     never_seen,
 )
+from safemt_client.results.stats.shares import SMALL_ITEMS
 from safemt_client.results.store.reader import Queryable
 
 __all__ = ["leaderboard", "rank_ranges"]

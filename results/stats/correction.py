@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from safemt_client.results.stats.intervals import Interval, wilson
+from safemt_client.results.stats.intervals import Interval
+from safemt_client.results.stats.shares import wilson
 
 __all__ = [
     "JudgeErrors",

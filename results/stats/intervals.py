@@ -7,22 +7,20 @@ unsafe, 0.0 safe, NaN not scored.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from safemt_client.results.stats.shares import SMALL_ITEMS, small_sample
+
 __all__ = [
-    "SMALL_EVENTS",
-    "SMALL_ITEMS",
     "Interval",
     "bootstrap_weights",
     "cluster_asr",
     "interval_of",
     "never_seen",
-    "wilson",
 ]
 
 Array = NDArray[np.float64]
@@ -83,21 +81,4 @@ def _small(labels: Array) -> bool:
     unsafe = np.nansum(labels)
     scored = (~np.isnan(labels)).sum()
     items = (~np.isnan(labels)).any(axis=1).sum()
-    return bool(items < SMALL_ITEMS or min(unsafe, scored - unsafe) < SMALL_EVENTS)
-
-
-SMALL_ITEMS, SMALL_EVENTS = 30, 5
-"""Below so many items, or unsafe (or safe) replies among them, the sample is small."""
-
-
-def wilson(successes: float, n: float, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson's score interval of a share (95 % by default).
-
-    Source: E. B. Wilson, Journal of the American Statistical Association 22 (1927), 209-212.
-    """
-    if n == 0:
-        return 0.0, 1.0
-    share = successes / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return bool(items < SMALL_ITEMS) or small_sample(unsafe, scored)

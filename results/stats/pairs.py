@@ -14,14 +14,13 @@ import numpy as np
 from scipy import special
 
 from safemt_client.results.stats.intervals import (
-    SMALL_EVENTS,
-    SMALL_ITEMS,
     Array,
     Interval,
     bootstrap_weights,
     interval_of,
     never_seen,
 )
+from safemt_client.results.stats.shares import SMALL_EVENTS, SMALL_ITEMS
 
 __all__ = ["Labels", "Paired", "change_interval", "compared", "holm", "mcnemar", "paired"]
 
@@ -38,7 +37,8 @@ def compared(first: Labels, second: Labels, scenario_of: Mapping[str, str]) -> l
     Intervals resample items; `only_first` and `only_second` count items.
     """
     groups: dict[tuple[str, str | int], list[tuple[str, int]]] = defaultdict(list)
-    for key in first:
+    # In a fixed order, so that the same labels give the same resamples.
+    for key in sorted(first):
         if key in second:
             item, length = key
             groups["length", length].append(key)

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from scipy import special
 
 from safemt_client.results.stats.intervals import (
-    SMALL_EVENTS,
-    SMALL_ITEMS,
     Array,
     Interval,
     bootstrap_weights,
     interval_of,
 )
+from safemt_client.results.stats.shares import SMALL_EVENTS, SMALL_ITEMS
 
 __all__ = ["Trend", "trend"]
 

@@ -18,7 +18,6 @@ from safemt_client.results.report.document import (
     count,
     interval,
     percent,
-    share,
     show,
 )
 from safemt_client.results.report.sections.rates import LITTLE, turns
@@ -105,7 +104,7 @@ def _each_judge(known: ReportData) -> Table:
 
 
 def _rate(row: dict[str, Any] | None) -> str:
-    return UNKNOWN if row is None else _share(share(row["unsafe"], row["scored"]))
+    return UNKNOWN if row is None else _share(row | {"estimate": row["asr"]})
 
 
 def _corrected(known: ReportData, corrections: list[dict[str, Any]]) -> list[Block]:

@@ -18,7 +18,6 @@ from safemt_client.results.report.document import (
     count,
     interval,
     percent,
-    share,
     show,
 )
 from safemt_client.results.report.sections.rates import LITTLE
@@ -124,9 +123,7 @@ def refusals(known: ReportData) -> Section | None:
     body = []
     benign = any(row["benign"] for row in rows)
     for row in rows:
-        ruled = share(row["declined_by_rule"], row["replies"])
-        judged = share(row["declined_by_judge"], row["judged"])
-        blocked = share(row["declined_by_rule"] + row["blocked"], row["replies"] + row["blocked"])
+        ruled, judged, blocked = row["by_rule"], row["by_judge"], row["with_blocks"]
         kind = "benign" if row["benign"] else "harmful"
         body.append(
             (

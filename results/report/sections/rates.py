@@ -20,8 +20,6 @@ from safemt_client.results.report.document import (
     interval,
     marked,
     percent,
-    rests_on_little,
-    share,
     show,
     unique,
 )
@@ -44,7 +42,7 @@ def by_turn(known: ReportData) -> Section | None:
         return None
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        groups[row["target"]].append(row | share(row["unsafe"], row["scored"]))
+        groups[row["target"]].append(row)
     blocks: list[Block] = [
         Notes(
             [
@@ -71,7 +69,7 @@ def _line_panel(known: ReportData, target: str, rows: Sequence[Mapping[str, Any]
     data = [
         {
             "x": row["length"],
-            "y": row["estimate"],
+            "y": row["asr"],
             "low": row["low"],
             "high": row["high"],
             "best": row["asr_best"],
@@ -82,9 +80,9 @@ def _line_panel(known: ReportData, target: str, rows: Sequence[Mapping[str, Any]
         for row in rows
     ]
     said = ", ".join(
-        f"{percent(row['estimate'])} % ({interval(row['low'], row['high'])}) at {turns(row['length'])}"
+        f"{percent(row['asr'])} % ({interval(row['low'], row['high'])}) at {turns(row['length'])}"
         for row in rows
-        if row["estimate"] is not None
+        if row["asr"] is not None
     )
     return Plot(
         "lines",
@@ -107,7 +105,7 @@ def _rates_table(known: ReportData, groups: Mapping[str, Sequence[Mapping[str, A
             (
                 known.target(target),
                 str(row["length"]),
-                percent(row["estimate"]),
+                percent(row["asr"]),
                 interval(row["low"], row["high"], small=row["small"]),
                 f"{row['unsafe']}/{row['scored']}",
                 str(row["attempted"] - row["scored"]),
@@ -127,7 +125,7 @@ def _all_targets(known: ReportData, groups: Mapping[str, Sequence[Mapping[str, A
     cells = {(target, row["length"]): row for target, group in groups.items() for row in group}
 
     def mean(target: str) -> float:
-        rates = [row["estimate"] for row in groups[target] if row["estimate"] is not None]
+        rates = [row["asr"] for row in groups[target] if row["asr"] is not None]
         return sum(rates) / len(rates) if rates else -1.0
 
     order = sorted(groups, key=mean, reverse=True)
@@ -137,7 +135,7 @@ def _all_targets(known: ReportData, groups: Mapping[str, Sequence[Mapping[str, A
             {
                 "label": known.target(target),
                 "series": "ASR",
-                "x": row["estimate"],
+                "x": row["asr"],
                 "low": row["low"],
                 "high": row["high"],
                 "small": row["small"],
@@ -157,9 +155,9 @@ def _all_targets(known: ReportData, groups: Mapping[str, Sequence[Mapping[str, A
 
     def cell(target: str, length: int) -> str:
         row = cells.get((target, length))
-        if row is None or row["estimate"] is None:
+        if row is None or row["asr"] is None:
             return UNKNOWN
-        return f"{percent(row['estimate'])} ({interval(row['low'], row['high'], small=row['small'])})"
+        return f"{percent(row['asr'])} ({interval(row['low'], row['high'], small=row['small'])})"
 
     return Figure(
         caption="All targets side by side, by number of user turns (%, highest mean first)",
@@ -218,7 +216,7 @@ def _live(known: ReportData) -> list[Block]:
                     "low": row["low"],
                     "high": row["high"],
                     "series": "ASR",
-                    "small": rests_on_little(row["unsafe"], row["scored"]),
+                    "small": row["small"],
                 }
                 for row in group
             ],
@@ -234,7 +232,7 @@ def _live(known: ReportData) -> list[Block]:
                 known.target(row["target"]),
                 str(row["turn"]),
                 percent(row["asr"]),
-                interval(row["low"], row["high"], small=rests_on_little(row["unsafe"], row["scored"])),
+                interval(row["low"], row["high"], small=row["small"]),
                 f"{row['unsafe']}/{row['scored']}",
                 str(row["reached"]),
             )
@@ -321,11 +319,10 @@ def _heat(known: ReportData, rows: list[dict[str, Any]], name: str, labels: Mapp
 def _cell(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return "none"
-    found = share(row["unsafe"], row["scored"])
-    if found["estimate"] is None:
+    if row["asr"] is None:
         return f"0/0 {UNKNOWN}"
-    bounds = f"{100 * found['low']:.0f} to {100 * found['high']:.0f}"
-    return f"{row['unsafe']}/{row['scored']} ({marked(bounds, found['small'])})"
+    bounds = f"{100 * row['low']:.0f} to {100 * row['high']:.0f}"
+    return f"{row['unsafe']}/{row['scored']} ({marked(bounds, row['small'])})"
 
 
 def differences(known: ReportData) -> Section | None:

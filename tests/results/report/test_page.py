@@ -238,6 +238,8 @@ def test_unknown_is_said_and_never_zero(found: dict[str, Any]) -> None:
             "safe": 0,
             "scored": 0,
             "asr": None,
+            "low": None,
+            "high": None,
             "coverage": 0.0,
             "asr_best": 0.0,
             "asr_worst": 1.0,

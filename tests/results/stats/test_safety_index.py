@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safemt_client.results.stats.intervals import wilson
 from safemt_client.results.stats.safety_index import ROUNDS, round_weights, safety_index
+from safemt_client.results.stats.shares import wilson
 
 ZERO_FIRST = (0, 2, 4, 6, 8)
 
