@@ -58,7 +58,6 @@ NOT_YET = {
     "results/report/sections/outcomes.py::outcomes",
     "results/report/sections/outcomes.py::refusals",
     "results/report/sections/safety_index.py::index",
-    "results/scores/collect.py::as_dict",
     "safemt_client/cli/rejudge.py::_plan",
     "safemt_client/plan/build.py::make_plan",
     "safemt_client/plan/build.py::plan_run",
