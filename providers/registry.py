@@ -16,10 +16,11 @@ from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import Key, find_key
 from safemt_client.providers.limits import Limits
 from safemt_client.providers.openai_compatible import OpenAICompatible
+from safemt_client.providers.plugins import adopt, find, say_hidden
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.tokens import Charging
 
-__all__ = ["ProviderSpec", "build", "build_batches", "resolve"]
+__all__ = ["ProviderSpec", "build", "build_batches", "built_in", "own_spec", "resolve"]
 
 # Vendors that speak OpenAI's protocol: base URL and the environment variable of the key.
 _COMPATIBLE = {
@@ -79,13 +80,15 @@ class ProviderSpec:
     name: str
     identity: str
     model: str
-    kind: Literal["openai", "litellm", "demo"]
+    kind: Literal["openai", "litellm", "demo", "plugin"]
     account: str
     base_url: str | None = None
     api_key: Key | None = field(default=None, repr=False)
     charging: Charging = "used"
     secrets: tuple[Key, ...] = field(default=(), repr=False)
     """Keys of a vendor's own SDK beside `api_key`, which must not stand in what is kept either."""
+    own_model: object | None = field(default=None, repr=False, compare=False)
+    """A user's own model or a plug-in's, of kind `plugin`: what `plugins.adopt` takes."""
 
 
 def build_batches(
@@ -120,6 +123,9 @@ def resolve(name: str, base_url: str | None, env: Mapping[str, str]) -> Provider
     Raises:
         InputError: the name is not known, the URL is wrong, or the key is missing.
     """
+    plugged, _, rest = name.partition("/")
+    if built_in(name, base_url):
+        say_hidden("providers", plugged)
     if name == "demo":
         return ProviderSpec(name, "demo/demo", "demo", "demo", "demo")
     # At the first mark before a scheme: a password in the URL may hold another.
@@ -129,9 +135,7 @@ def resolve(name: str, base_url: str | None, env: Mapping[str, str]) -> Provider
         model, url = name, base_url
     if url and (at or base_url is not None):
         return _own(name, model, url, env)
-    vendor, slash, model = name.partition("/")
-    if not slash:
-        vendor, model = next((v for prefix, v in _BARE if name.startswith(prefix)), ""), name
+    vendor, model = _vendor(name)
     account = f"{vendor}/{model}" if vendor in _BY_MODEL else vendor
     if vendor in _COMPATIBLE:
         address, variable = _COMPATIBLE[vendor]
@@ -145,10 +149,38 @@ def resolve(name: str, base_url: str | None, env: Mapping[str, str]) -> Provider
         further = tuple(Key(env[name]) for name in _FURTHER_SECRETS.get(vendor, ()) if env.get(name))
         identity = f"{vendor}/{model}"
         return ProviderSpec(name, identity, model, "litellm", account, where, secret, secrets=further)
+    if not built_in(name) and (plugin := find("providers", plugged)) is not None:
+        model_of_plugin = plugin.make(rest)
+        with plugin.blamed():
+            return own_spec(name, model_of_plugin)
     known = ", ".join(sorted([*_COMPATIBLE, *_TRANSLATED]))
     raise InputError(
         f"--provider {name!r}: not known: write VENDOR/MODEL (vendors: {known}) or MODEL@http://HOST:PORT/v1"
     )
+
+
+def own_spec(name: str, model: object) -> ProviderSpec:
+    """What a user's own model stands for; the account that is asked is the model itself.
+
+    Raises:
+        InputError: it has no identity, or cannot be asked.
+    """
+    identity = adopt(model).identity
+    return ProviderSpec(name, identity, identity, "plugin", identity, own_model=model)
+
+
+def built_in(name: str, base_url: str | None = None) -> bool:
+    """Whether a name is that of an endpoint or of a vendor that is known here, and so no plug-in's."""
+    vendors = {"demo", *_COMPATIBLE, *_TRANSLATED}
+    return base_url is not None or "@" in name or name in vendors or _vendor(name)[0] in vendors
+
+
+def _vendor(name: str) -> tuple[str, str]:
+    """Vendor and model; the vendor is empty where a name without one is not known."""
+    vendor, slash, model = name.partition("/")
+    if slash:
+        return vendor, model
+    return next((v for prefix, v in _BARE if name.startswith(prefix)), ""), name
 
 
 def _anthropic(env: Mapping[str, str]) -> str:
@@ -189,6 +221,14 @@ def build(
 ) -> Provider:
     """A provider for a resolved name, with the limiter of its account."""
     limiter = limits.for_account(spec.account)
+    if spec.kind == "plugin":
+        return adopt(
+            spec.own_model,
+            limiter=limiter,
+            max_wait_s=max_wait_s,
+            attempt_timeout_s=attempt_timeout_s,
+            turn_timeout_s=turn_timeout_s,
+        )
     if spec.kind == "litellm":
         from safemt_client.providers.litellm_client import LiteLLM
 

@@ -76,15 +76,18 @@ class Models:
         self.guard_prices: dict[str, Mapping[str, float] | None] = {}
         self.guard_specs: dict[str, ProviderSpec] = {}
         self._local_models: dict[str, Provider] = {}
+        self._specs: dict[tuple[str, str | None], ProviderSpec] = {}
 
     def spec(self, name: str, base_url: str | None) -> ProviderSpec:
         """Resolve a name; the demo's names lead to the endpoint of this session."""
         if name in _DEMO:
             spec = replace(resolve("demo", None, os.environ), name=name, model=name, identity=f"demo/{name}")
             return replace(spec, base_url=self._demo_url)
-        spec = resolve(name, base_url, os.environ)
-        clear_text_warning(spec.base_url)
-        return spec
+        if (name, base_url) not in self._specs:
+            # Once each: a plug-in's model is made here.
+            self._specs[name, base_url] = resolve(name, base_url, os.environ)
+            clear_text_warning(self._specs[name, base_url].base_url)
+        return self._specs[name, base_url]
 
     def provider(self, spec: ProviderSpec) -> Provider:
         """A provider, with the limits of its account."""
@@ -244,7 +247,7 @@ def prices_of(
         return snapshot[key]
     if spec.kind == "demo":
         return {"input": 0.0, "output": 0.0}
-    if spec.identity.startswith("local/"):
+    if spec.kind == "plugin" or spec.identity.startswith("local/"):
         return None
     from safemt_client.providers.prices import prices
 
