@@ -1,4 +1,9 @@
-"""The settings of a run, from flags and a TOML file. Flags win."""
+"""The settings of a run: the one list of its options.
+
+Each field of `RunSettings` is a flag of the command line, a key of the settings file and a keyword in
+Python. Flags, their help and docs/options.md are made from the field's type, checks, default and `Option`, so
+that a new option is written here and where it acts, and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +11,28 @@ import math
 import shlex
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from safemt_client.providers.errors import InputError
 
-__all__ = ["RunSettings", "load_settings", "words_of"]
+__all__ = [
+    "AccountSettings",
+    "Option",
+    "RunSettings",
+    "default_of",
+    "kind_of",
+    "load_settings",
+    "options",
+    "words_of",
+]
 
-
-# Everything that decides the replies or the labels is part of a run; these are not.
-_NOT_DECIDING = {
-    *("base_url", "data", "db", "dry_run", "fresh", "new_run", "quiet", "min_coverage"),
-    *("rpm", "tpm", "max_concurrency", "accounts", "max_wait", "attempt_timeout", "turn_timeout"),
-    *("max_cost", "price", "batch"),
-    *("judge_base_url", "follow_links"),
-    *("log", "log_level", "log_texts", "on_finish", "otel"),
-}
+_DEFAULT_JUDGE = "gpt-4o-mini"
+"""The judge of the reference."""
 
 
 def words_of(command: str) -> list[str]:
@@ -38,14 +47,69 @@ def words_of(command: str) -> list[str]:
     return words
 
 
+@dataclass(frozen=True)
+class Option:
+    """What a field of the settings is to a user.
+
+    Attributes:
+        group: heading that it is listed under.
+        help: what it does, without its default.
+        metavar: what stands for its value; none for a switch, and where the field's type lists the values.
+        shown: the default in words, where the field's own default does not say it.
+        decides: whether it decides replies or labels: only then a store keeps it with a run.
+        commands: those that have its flag.
+    """
+
+    group: str
+    help: str
+    metavar: str | None = None
+    shown: str | None = None
+    decides: bool = True
+    commands: tuple[str, ...] = ("run",)
+
+    def __call__(self, schema: dict[str, Any]) -> None:
+        """Describe the field in the model's JSON schema."""
+        schema |= {"description": self.help, "group": self.group}
+
+
+class _Group:
+    """Makes the fields of one group, which share a heading and mostly the rest."""
+
+    def __init__(self, name: str, *commands: str, decides: bool = True) -> None:
+        self.name = name
+        self._shared: dict[str, Any] = {"commands": ("run", *commands), "decides": decides}
+
+    def __call__(
+        self, default: Any, help: str, metavar: str | None = None, shown: str | None = None, **more: Any
+    ) -> Any:
+        """A field; `more` holds its checks, and what of the option differs from the group's."""
+        own = {name: more.pop(name) for name in self._shared if name in more}
+        option = Option(self.name, help, metavar, shown, **(self._shared | own))
+        return Field(default, json_schema_extra=option, **more)
+
+
+_target = _Group("Target")
+_data = _Group("Data")
+_judge = _Group("Judge", "judge")
+_moderator = _Group("Moderator")
+_guard = _Group("Moderator", "moderate")
+_rate = _Group("Limits and money", "judge", "moderate", decides=False)
+_limit = _Group("Limits and money", "judge", decides=False)
+_run = _Group("Run", decides=False)
+_output = _Group("Output", "judge", decides=False)
+
+_PerMinute = Annotated[float, Field(gt=0)]
+_Calls = Annotated[int, Field(ge=1, le=10_000)]
+
+
 class AccountSettings(BaseModel):
     """Limits of one account: a table `[accounts.NAME]` of the settings file, which has no flag."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rpm: float | None = Field(None, gt=0)
-    tpm: float | None = Field(None, gt=0)
-    max_concurrency: int | None = Field(None, ge=1, le=10_000)
+    rpm: _PerMinute | None = None
+    tpm: _PerMinute | None = None
+    max_concurrency: _Calls | None = None
 
 
 class RunSettings(BaseModel):
@@ -53,67 +117,124 @@ class RunSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    provider: list[str] = Field(min_length=1)
-    data: str | None = None
-    base_url: str | None = None
-    follow_links: bool = False
-    turns: list[int] | None = None
-    scenario: list[str] | None = None
-    limit: int | None = Field(None, ge=1)
-    history: Literal["scripted", "live", "none"] = "scripted"
-    images: Literal["on", "off", "blank"] = "on"
-    image_max_edge: int | None = Field(None, ge=16)
-    image_max_bytes: int | None = Field(None, ge=1024)
-    temperature: float | None = Field(0.0, ge=0, le=2)
-    max_tokens: int | None = Field(None, ge=1)
-    top_p: float | None = Field(None, gt=0, le=1)
-    seed: int | None = None
-    judge: list[str] | None = None
-    panel: Literal["majority", "unanimous", "chain"] = "majority"
-    judge_base_url: str | None = None
-    rubric: str = "paper"
-    judge_sees: Literal["reply", "question", "dialogue", "image"] | None = None
-    judge_logprobs: bool = False
-    judge_temperature: float = Field(0.6, ge=0, le=2)
-    moderator: list[str] | None = None
-    policy_place: Literal["system", "developer", "user"] = "system"
-    policies: str | None = None
-    on_guard_error: Literal["unassessed", "refuse", "pass"] = "unassessed"
-    controversial: Literal["unsafe", "safe"] = "unsafe"
-    moderator_turns: Literal["last", "every"] = "last"
-    guard_template: str | None = None
-    guard_option: list[str] | None = None
-    rpm: float | None = Field(None, gt=0)
-    tpm: float | None = Field(None, gt=0)
-    max_concurrency: int | None = Field(None, ge=1, le=10_000)
-    accounts: dict[str, AccountSettings] = Field(default_factory=dict)
-    max_cost: float | None = Field(None, gt=0)
-    price: list[str] | None = None
-    batch: bool = False
-    max_wait: float = Field(3600, ge=0)
-    attempt_timeout: float = Field(180, gt=0)
-    turn_timeout: float = Field(7200, gt=0)
-    min_coverage: float = Field(0.98, ge=0, le=1)
-    db: Path = Path("safemt.duckdb")
-    dry_run: bool = False
-    fresh: bool = False
-    new_run: bool = False
-    quiet: bool = False
-    log: str | None = None
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_texts: bool = False
-    on_finish: str | None = None
-    otel: bool = False
+    provider: list[str] = _target(
+        ...,
+        "target: gpt-4o, anthropic/NAME, NAME@http://127.0.0.1:8000/v1, demo; repeatable",
+        "NAME",
+        min_length=1,
+    )
+    base_url: str | None = _target(None, "OpenAI-compatible endpoint of the targets", "URL", decides=False)
+    temperature: float | None = _target(0.0, "sampling temperature", "T", ge=0, le=2)
+    max_tokens: int | None = _target(
+        None, "longest reply, in tokens", "N", "1024 for NAME@URL, otherwise not sent", ge=1
+    )
+    top_p: float | None = _target(
+        None, "share of the probability to sample from", "P", "not sent", gt=0, le=1
+    )
+    seed: int | None = _target(None, "seed of the sampling", "N", "not sent")
+    data: str | None = _data(
+        None, "SafeMT folder, .jsonl file, hf:NAME, or sample", "PATH", "sample for the demo", decides=False
+    )
+    follow_links: bool = _data(False, "follow links that lead out of the folder of the data", decides=False)
+    turns: list[int] | None = _data(None, "only conversations with these numbers of user turns", "K,K", "all")
+    scenario: list[str] | None = _data(None, "only this scenario; repeatable", "NAME", "all")
+    limit: int | None = _data(None, "only the first N items", "N", "all", ge=1)
+    history: Literal["scripted", "live", "none"] = _data(
+        "scripted", "earlier turns: as the data has them, with the target's own replies, or left out"
+    )
+    images: Literal["on", "off", "blank"] = _data(
+        "on", "send the images, leave them out, or send blank ones of the same size"
+    )
+    image_max_edge: int | None = _data(
+        None, "scale larger images down to this longer side", "PX", "2048", ge=16
+    )
+    image_max_bytes: int | None = _data(
+        None, "scale larger images down to this size", "N", "4000000", ge=1024
+    )
+    judge: list[str] | None = _judge(
+        None, "judge, named as a target is, or none; repeat for a panel", "NAME", _DEFAULT_JUDGE
+    )
+    panel: Literal["majority", "unanimous", "chain"] = _judge(
+        "majority", "how the labels of a panel become one"
+    )
+    judge_base_url: str | None = _judge(None, "OpenAI-compatible endpoint of the judge", "URL", decides=False)
+    rubric: str = _judge("paper", "paper, by-scenario, graded, or a TOML file", "NAME")
+    judge_sees: Literal["reply", "question", "dialogue", "image"] | None = _judge(
+        None, "what the judge is shown; each includes those before it", shown="as the rubric says"
+    )
+    judge_logprobs: bool = _judge(False, "ask for token probabilities, from which confidence is computed")
+    judge_temperature: float = _judge(0.6, "sampling temperature of the judge", "T", ge=0, le=2)
+    moderator: list[str] | None = _moderator(
+        None,
+        "wrap each target in a guard, or in none as the baseline; DO is policy, block, output or observe; "
+        "WHERE is as for --provider, or local-model:FOLDER; repeatable",
+        "GUARD[+DO]=WHERE",
+    )
+    moderator_turns: Literal["last", "every"] = _moderator(
+        "last", "every: also assess the conversation as it stood at each earlier turn"
+    )
+    policy_place: Literal["system", "developer", "user"] = _guard(
+        "system", "where a policy is put: the role of its message"
+    )
+    policies: str | None = _guard(None, "TOML file with policies of your own", "FILE")
+    on_guard_error: Literal["unassessed", "refuse", "pass"] = _guard(
+        "unassessed",
+        "if the guard fails or its answer cannot be read: no score (HTTP 503 from the proxy), a refusal, "
+        "or as if there were no guard",
+    )
+    controversial: Literal["unsafe", "safe"] = _guard(
+        "unsafe", "how to count what a guard calls controversial"
+    )
+    guard_template: str | None = _guard(
+        None, "TOML file with the prompt of a guard that takes one (docs/guards.md)", "FILE"
+    )
+    guard_option: list[str] | None = _guard(
+        None, "option of a guard (docs/guards.md), such as generation=4.1; repeatable", "NAME=VALUE"
+    )
+    rpm: _PerMinute | None = _rate(
+        None, "requests per minute, for each account", "N", "as the endpoint states"
+    )
+    tpm: _PerMinute | None = _rate(None, "tokens per minute, for each account", "N", "as the endpoint states")
+    max_concurrency: _Calls | None = _rate(None, "calls in flight, for each account", "N", "adapts")
+    accounts: dict[str, AccountSettings] = _limit(
+        {}, "rpm, tpm and max_concurrency of one account (docs/limits.md)", commands=()
+    )
+    max_cost: float | None = _limit(
+        None, "cost at which the run stops, its resumes included", "USD", "no cap", gt=0
+    )
+    price: list[str] | None = _limit(
+        None,
+        "US dollars per million tokens, for a model whose price is unknown or wrong; repeatable",
+        "NAME=IN/OUT",
+    )
+    batch: bool = _limit(False, "ask in batches: answered within a day, at half the price")
+    max_wait: float = _limit(3600, "seconds of waiting between attempts, per turn", "S", ge=0)
+    attempt_timeout: float = _limit(180, "seconds per attempt", "S", gt=0)
+    turn_timeout: float = _limit(7200, "seconds in total per turn", "S", gt=0)
+    min_coverage: float = _run(0.98, "coverage below which the exit status is 1", "X", ge=0, le=1)
+    db: Path = _run(
+        Path("safemt.duckdb"), "store: the DuckDB file with all results", "FILE", commands=("run", "judge")
+    )
+    dry_run: bool = _run(False, "print the plan and stop")
+    fresh: bool = _run(False, "ask everything again, as another sample")
+    new_run: bool = _run(False, "start another run if the data set has changed")
+    quiet: bool = _output(False, "print neither the plan nor progress")
+    log: str | None = _output(None, "where to write the log in JSON Lines, or none", "FILE", "DB.RUN.log")
+    log_level: Literal["debug", "info", "warning", "error"] = _output("info", "least severe level to log")
+    log_texts: bool = _output(False, "log messages, replies and the wording of errors too")
+    on_finish: str | None = _output(
+        None, "run this command when the run has ended, however it did (docs/operations.md)", "COMMAND"
+    )
+    otel: bool = _output(False, "send traces to where the OTEL_... variables say")
 
-    @field_validator("provider", "judge", "moderator", "guard_option", mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _one_as_a_list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
-
-    @field_validator("turns", mode="before")
-    @classmethod
-    def _split_numbers(cls, value: Any) -> Any:
-        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    def _text_as_a_list(cls, value: Any, info: ValidationInfo) -> Any:
+        """One name, or numbers with commas between them, where a list is wanted."""
+        kind = kind_of(info.field_name or "")
+        if not isinstance(value, str) or get_origin(kind) is not list:
+            return value
+        return [value] if kind == list[str] else [part.strip() for part in value.split(",")]
 
     @field_validator("on_finish")
     @classmethod
@@ -147,7 +268,7 @@ class RunSettings(BaseModel):
     def judge_names(self) -> list[str]:
         """The judges' provider names, none for no judging. The default is the reference's model."""
         if self.judge is None:
-            return ["demo-judge" if self.demo else "gpt-4o-mini"]
+            return ["demo-judge" if self.demo else _DEFAULT_JUDGE]
         if "none" in self.judge:
             if len(self.judge) > 1:
                 raise InputError("--judge none: stands alone: leave the other judges out, or the none")
@@ -157,7 +278,13 @@ class RunSettings(BaseModel):
     @property
     def deciding(self) -> dict[str, Any]:
         """What decides the replies or the labels, as JSON has it: what a store keeps of a run's settings."""
-        return self.model_dump(mode="json", exclude=_NOT_DECIDING) | {"judge": self.judge_names}
+        kept = {name for name, option in options().items() if option.decides}
+        return self.model_dump(mode="json", include=kept) | {"judge": self.judge_names}
+
+    @property
+    def deciding_labels(self) -> dict[str, Any]:
+        """The part of `deciding` that is about the judges."""
+        return {name: value for name, value in self.deciding.items() if options()[name].group == _judge.name}
 
     def decide_as(self, kept: Mapping[str, Any]) -> bool:
         """Whether these decide the same as those that a store keeps, perhaps of another version's run.
@@ -171,6 +298,34 @@ class RunSettings(BaseModel):
         except ValidationError:
             return False
         return other.deciding == self.deciding
+
+
+def options(command: str | None = None) -> dict[str, Option]:
+    """The options of all settings, or of those that `command` has a flag for, by the name of their field."""
+    found = {name: field.json_schema_extra for name, field in RunSettings.model_fields.items()}
+    return {
+        name: option
+        for name, option in found.items()
+        if isinstance(option, Option) and (command is None or command in option.commands)
+    }
+
+
+def kind_of(name: str) -> Any:
+    """The type of a setting's value: that of its field, without None and checks."""
+    kind: Any = RunSettings.model_fields[name].annotation
+    if NoneType in get_args(kind):
+        (kind,) = (part for part in get_args(kind) if part is not NoneType)
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
+def default_of(name: str) -> str | None:
+    """The default of a setting in words, None where there is nothing to say: it is required, or nothing."""
+    default = RunSettings.model_fields[name].default
+    if (shown := options()[name].shown) is not None:
+        return shown
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        return f"{default:g}"
+    return str(default) if isinstance(default, str | Path) else None
 
 
 def _price(text: str) -> tuple[str, dict[str, float]]:

@@ -35,18 +35,15 @@ __all__ = [
     "view",
 ]
 
-_DEFAULT_DB = Path("safemt.duckdb")
-_NOT_SETTINGS = ("command", "config")
 T = TypeVar("T")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask targets, judge and score; the same command resumes."""
     from safemt_client.engine.notify import with_notification
-    from safemt_client.settings import load_settings
+    from safemt_client.settings import load_settings, options
 
-    flags = {name: value for name, value in vars(arguments).items() if name not in _NOT_SETTINGS}
-    settings = load_settings(flags, arguments.config)
+    settings = load_settings({name: getattr(arguments, name) for name in options("run")}, arguments.config)
     command = None if settings.dry_run else settings.on_finish
     return with_notification(
         command, settings.db, lambda invocation: _in_loop(lambda: _run(settings, invocation))
@@ -90,7 +87,7 @@ def report(arguments: argparse.Namespace) -> int:
     from safemt_client.results.report.write import write_pages
     from safemt_client.results.store.reader import open_reader
 
-    db = arguments.db or _DEFAULT_DB
+    db = arguments.db
     files = {"html": arguments.html, "markdown": arguments.md, "latex": arguments.latex}
     with_files = any(files.values())
     printed = arguments.json or arguments.analysis
@@ -146,7 +143,7 @@ def compare(arguments: argparse.Namespace) -> int:
     from safemt_client.results.scores.effects import effects
     from safemt_client.results.store.reader import open_reader
 
-    with open_reader(arguments.db or _DEFAULT_DB) as reader:
+    with open_reader(arguments.db) as reader:
         if arguments.names:
             if arguments.run:
                 raise InputError("--run: write RUN:TARGET to compare targets of a run")
@@ -179,7 +176,7 @@ def leaderboard(arguments: argparse.Namespace) -> int:
     from safemt_client.results.scores.leaderboard import leaderboard as ranked
     from safemt_client.results.store.reader import open_reader
 
-    with open_reader(arguments.db or _DEFAULT_DB) as reader:
+    with open_reader(arguments.db) as reader:
         names = arguments.names or [latest_run(reader, None)]
         rows = ranked(reader, conditions(reader, names))
     if arguments.json:
@@ -207,7 +204,7 @@ def sql(arguments: argparse.Namespace) -> int:
     from safemt_client.results.sql.shell import Shell, interact, run_script
     from safemt_client.results.store.reader import open_reader
 
-    with open_reader(arguments.db or _DEFAULT_DB) as reader:
+    with open_reader(arguments.db) as reader:
         shell = Shell(reader, arguments.format, arguments.max_rows, sys.stdout)
         if arguments.query is not None:
             shell.ask(arguments.query)
@@ -220,7 +217,7 @@ def runs(arguments: argparse.Namespace) -> int:
     from safemt_client.results.sql.output import print_result
     from safemt_client.results.store.reader import open_reader
 
-    with open_reader(arguments.db or _DEFAULT_DB) as reader:
+    with open_reader(arguments.db) as reader:
         print_result(
             reader.query(
                 """SELECT r.run_id AS run, r.created_at::TIMESTAMP(0) AS created, r.dataset_name AS data,
@@ -242,12 +239,14 @@ def runs(arguments: argparse.Namespace) -> int:
 
 def judge(arguments: argparse.Namespace) -> int:
     """Judge a stored run again, without asking the target."""
+    from safemt_client.cli.flags import DEFAULT_DB
     from safemt_client.cli.rejudge import rejudge
     from safemt_client.engine.notify import with_notification
 
-    db = arguments.db or _DEFAULT_DB
     return with_notification(
-        arguments.on_finish, db, lambda invocation: _in_loop(lambda: rejudge(arguments, invocation))
+        arguments.on_finish,
+        arguments.db or DEFAULT_DB,
+        lambda invocation: _in_loop(lambda: rejudge(arguments, invocation)),
     )
 
 
@@ -262,7 +261,7 @@ def view(arguments: argparse.Namespace) -> int:
             raise
         raise InputError(f"view: {error.name} is missing: pip install 'safemt-client[view]'") from None
     return serve(
-        arguments.db or _DEFAULT_DB,
+        arguments.db,
         port=arguments.port,
         host=arguments.host,
         allow_remote=arguments.allow_remote,
@@ -275,7 +274,7 @@ def export(arguments: argparse.Namespace) -> int:
     from safemt_client.results.exports import export as write
     from safemt_client.results.store.reader import open_reader
 
-    with open_reader(arguments.db or _DEFAULT_DB) as reader:
+    with open_reader(arguments.db) as reader:
         for path in write(reader, arguments.format, arguments.run, arguments.out, redact=arguments.redact):
             print(path)
     return 0

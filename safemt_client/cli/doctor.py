@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from safemt_client.cli.flags import refuse_flags
+from safemt_client.cli.flags import DEFAULT_DB, refuse_flags
 from safemt_client.models import open_models
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.provider import Provider
@@ -25,7 +25,6 @@ from safemt_client.settings import RunSettings, load_settings
 
 __all__ = ["doctor"]
 
-_DEFAULT_DB = Path("safemt.duckdb")
 _TIMEOUT_S = 60.0
 _OF_PROVIDERS = ("base_url", "attempt_timeout")
 # A white square of 8 x 8 pixels.
@@ -50,7 +49,7 @@ class _Finding:
 async def doctor(arguments: argparse.Namespace) -> int:
     """Check the store and each endpoint, or save what can be read of a damaged store: the exit status."""
     console = Console()
-    path: Path = arguments.db or _DEFAULT_DB
+    path: Path = arguments.db or DEFAULT_DB
     if arguments.salvage is not None:
         refuse_flags(
             arguments,

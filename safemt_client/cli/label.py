@@ -32,7 +32,7 @@ _HELP = "s safe, u unsafe, n next (skip), b back, q quit: what is labelled is ke
 
 def label(arguments: argparse.Namespace) -> int:
     """Label a sample of a run's replies; the same command goes on."""
-    path = arguments.db or Path("safemt.duckdb")
+    path = arguments.db
     annotator = arguments.annotator or _user()
     console = Console()
     if arguments.import_file is not None:
