@@ -104,7 +104,8 @@ def _report(parser: argparse.ArgumentParser) -> None:
         "--analysis",
         action="append",
         choices=tuple(ANALYSES),
-        help="say in one sentence what the data show; repeatable",
+        metavar="NAME",
+        help=f"say in one sentence what the data show of {', '.join(ANALYSES)}; repeatable",
     )
 
 
@@ -117,7 +118,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
         "without names, the moderators of a run are compared",
     )
     _db(parser)
-    _run_id(parser, "run whose moderators are compared")
+    _run_id(parser, "id of the run whose moderators are compared")
     _json(parser)
 
 
@@ -158,7 +159,7 @@ def _label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--judge",
         metavar="NAME",
-        help="judge whose labels the sample is drawn by (default: the deciding one)",
+        help="judge whose labels the sample is drawn by (default: the run's)",
     )
     parser.add_argument("--n", type=int, metavar="N", help="size of the sample (default: 100)")
     parser.add_argument("--annotator", metavar="NAME", help="name of the annotator (default: your user name)")
@@ -175,7 +176,11 @@ def _export(parser: argparse.ArgumentParser) -> None:
     _db(parser)
     _run_id(parser)
     parser.add_argument(
-        "--format", choices=FORMATS, default=FORMATS[0], help="format to write (default: %(default)s)"
+        "--format",
+        choices=FORMATS,
+        default=FORMATS[0],
+        metavar="FORMAT",
+        help=f"{', '.join(FORMATS)} (default: %(default)s)",
     )
     parser.add_argument(
         "--redact", action="store_true", help="leave out all texts; keep labels, hashes, counts and settings"
@@ -198,9 +203,13 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
 def _data(parser: argparse.ArgumentParser) -> None:
     from safemt_client.cli.flags import add_setting
 
-    actions = parser.add_subparsers(dest="action", required=True)
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="check PATH", help=argparse.SUPPRESS
+    )
     check = actions.add_parser(
-        "check", help="count, and list what is missing, broken, duplicate or odd", formatter_class=_Formatter
+        "check",
+        description="Count the items, and list what is missing, broken, duplicate or odd.",
+        formatter_class=_Formatter,
     )
     check.add_argument("path", help="what --data takes")
     _json(check)
@@ -258,7 +267,7 @@ def _db(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(db=DEFAULT_DB)
 
 
-def _run_id(parser: argparse.ArgumentParser, what: str = "run") -> None:
+def _run_id(parser: argparse.ArgumentParser, what: str = "id of the run") -> None:
     parser.add_argument("--run", metavar="ID", help=f"{what} (default: the latest)")
 
 

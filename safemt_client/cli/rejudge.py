@@ -7,12 +7,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from safemt_client import __version__
+from safemt_client.cli.flags import DEFAULT_DB
 from safemt_client.datasets import images, open_dataset
 from safemt_client.engine.session import Invocation, carry_out
 from safemt_client.judges.panel import Judge, Panel
@@ -28,7 +28,7 @@ from safemt_client.providers.types import Image, Message, Outcome, Sampling
 from safemt_client.results.scores.collect import latest_run
 from safemt_client.results.store.rows import DialogueRow, ModeratorRow, RunRow, StepRow
 from safemt_client.results.store.store import Store
-from safemt_client.settings import RunSettings, load_settings
+from safemt_client.settings import RunSettings, load_settings, options
 from safemt_client.telemetry.summary import show_plan
 
 __all__ = ["rejudge"]
@@ -36,20 +36,16 @@ __all__ = ["rejudge"]
 
 async def rejudge(arguments: argparse.Namespace, invocation: Invocation) -> int:
     """Judge the replies of a run; the verdicts make a run of their own over the same turns."""
-    path = arguments.db or Path("safemt.duckdb")
+    path = arguments.db or DEFAULT_DB
     if not path.exists():
         raise InputError(f"{path}: no such store: name one with --db")
     with Store.open(path) as store:
         run_id = latest_run(store, arguments.run)
-        flags = {
-            name: value
-            for name, value in vars(arguments).items()
-            if name not in ("command", "run") and value is not None
-        }
+        flags = {name: getattr(arguments, name) for name in options("judge")}
         names = [
             row[0] for row in store.query("SELECT name FROM run_targets WHERE run_id = ?", [run_id]).rows
         ]
-        settings = load_settings({"data": "stored", **flags, "provider": names}, None)
+        settings = load_settings(flags | {"data": "stored", "provider": names}, None)
         if not settings.judge_names:
             raise InputError("--judge none: name the judge to use, such as --judge gpt-4o-mini")
         async with open_models(settings) as parts:
@@ -102,14 +98,7 @@ def _plan(store: Store, run_id: str, judge: Judge, settings: RunSettings) -> Pla
         old.dataset_digest, [row.dialogue_key for row in dialogues], [t.key for t in targets], judge
     )
     new_id = fingerprint[:12]
-    settings_now = json.loads(old.settings) | {
-        "judge": settings.judge_names,
-        "panel": settings.panel,
-        "rubric": settings.rubric,
-        "judge_sees": settings.judge_sees,
-        "judge_logprobs": settings.judge_logprobs,
-        "judge_temperature": settings.judge_temperature,
-    }
+    settings_now = json.loads(old.settings) | settings.deciding_labels
     run = replace(
         old,
         run_id=new_id,

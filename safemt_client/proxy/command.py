@@ -15,21 +15,16 @@ from safemt_client.providers.keys import clear_text_warning, is_loopback
 from safemt_client.proxy.decisions import Recent, open_log
 from safemt_client.proxy.server import serve_proxy
 from safemt_client.proxy.upstream import parse_upstream
-from safemt_client.settings import RunSettings, load_settings
+from safemt_client.settings import RunSettings, load_settings, options
 
 __all__ = ["moderate"]
-
-_SETTINGS = (
-    *("policy_place", "policies", "on_guard_error", "controversial", "guard_template", "guard_option"),
-    *("rpm", "tpm", "max_concurrency"),
-)
 
 
 async def moderate(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C; return the exit status.
 
     Raises:
-        InputError: an option is wrong, or the address cannot be had.
+        InputError: an option is wrong, or the address is not available.
     """
     upstream = parse_upstream(arguments.upstream)
     settings = _settings(arguments)
@@ -53,7 +48,7 @@ async def moderate(arguments: argparse.Namespace) -> int:
 def _settings(arguments: argparse.Namespace) -> RunSettings:
     if arguments.moderator == "none":
         raise InputError("--moderator none: name a guard, such as llama-guard-4=MODEL@http://HOST:PORT/v1")
-    given = {name: getattr(arguments, name) for name in _SETTINGS}
+    given = {name: getattr(arguments, name) for name in options("moderate")}
     # A guard that is waited for is waited for by a user: all its attempts together have this long.
     limit = arguments.guard_timeout
     if not 0 < limit < math.inf:
