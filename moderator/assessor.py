@@ -66,10 +66,10 @@ class _Asked:
 class Assessor:
     """A guard on a model. Shared between tasks, and between the moderators that use it."""
 
-    def __init__(self, guard: Guard, provider: Provider, keeper: AssessmentCache | None = None) -> None:
+    def __init__(self, guard: Guard, provider: Provider, cache: AssessmentCache | None = None) -> None:
         self.guard = guard
         self.provider = provider
-        self.keeper: AssessmentCache = keeper or _Nothing()
+        self.cache: AssessmentCache = cache or _Nothing()
         self._asked: dict[str, _Asked] = {}
 
     @cached_property
@@ -96,13 +96,13 @@ class Assessor:
             await other.done.wait()
             if other.found is not None:
                 return key, other.found
-        if (known := self.keeper.find(key)) is not None:
+        if (known := self.cache.find(key)) is not None:
             return key, known
         asked = self._asked[key] = _Asked()
         try:
             found = await self._ask(messages, stage, on_retry)
             with anyio.CancelScope(shield=True):
-                await self.keeper.keep(key, stage, found)
+                await self.cache.keep(key, stage, found)
             asked.found = found
             return key, found
         finally:

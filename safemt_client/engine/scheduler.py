@@ -82,9 +82,7 @@ class Scheduler:
             row.guard_key: None if row.prices is None else json.loads(row.prices) for row in plan.moderators
         }
         for assessor in {moderator.assessor for moderator in self._moderators.values()}:
-            assessor.keeper = StoredAssessments(
-                assessor.key, recorder, prices[assessor.key], budget, listener
-            )
+            assessor.cache = StoredAssessments(assessor.key, recorder, prices[assessor.key], budget, listener)
             assessor.provider = InterruptibleProvider(assessor.provider, self._context.under_way, clock)
 
     async def run(self) -> StopReason:

@@ -33,7 +33,7 @@ async def moderate(arguments: argparse.Namespace) -> int:
     async with open_models(settings) as parts, open_log(arguments.log, texts=arguments.log_texts) as log:
         (moderator,) = await parts.moderators_of_settings()
         assert moderator is not None
-        moderator.assessor.keeper = Recent()
+        moderator.assessor.cache = Recent()
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with serve_proxy(
                 moderator, upstream, log, host=arguments.host, port=arguments.port

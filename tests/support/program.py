@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,3 +41,16 @@ def against(behaviours: Sequence[Behaviour], then: Behaviour | None, *words: str
             return process.returncode, endpoint
 
     return anyio.run(both)
+
+
+def calls(capsys: pytest.CaptureFixture[str]) -> dict[str, int]:
+    """Calls of all sessions of the latest run, by who was asked."""
+    rows = sql("SELECT who, sum(calls)::INT AS n FROM spend GROUP BY ALL", capsys)
+    return {row["who"]: row["n"] for row in rows}
+
+
+def states(capsys: pytest.CaptureFixture[str], target: str) -> Counter[str]:
+    rows = sql(
+        f"SELECT state, count(*) AS n FROM conversations WHERE target = '{target}' GROUP BY ALL", capsys
+    )
+    return Counter({row["state"]: row["n"] for row in rows})
