@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from safemt_client.datasets import mt_bench, open_jsonl, safemt
-from safemt_client.datasets.files import json_lines, shown
+from safemt_client.datasets.files import shown
 from safemt_client.datasets.model import Dataset
+from safemt_client.datasets.reader import Reader
+from safemt_client.datasets.readers import READERS
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.plugins import Plugin, find, plugins, say_hidden
 
 __all__ = ["open_dataset"]
 
@@ -16,9 +19,9 @@ __all__ = ["open_dataset"]
 def open_dataset(spec: str, *, follow_links: bool = False) -> Dataset:
     """The data set that `--data` names.
 
-    `sample` is the bundled benign one; `hf:OWNER/NAME` comes from the Hugging Face hub; a folder is
-    SafeMT's; a `.jsonl` file is in the open form, or MT-Bench's questions. With `follow_links`
-    links in it may lead anywhere; otherwise an image behind such a link is not sent.
+    `sample` is the bundled benign one; `NAME:...` is for the reader of this name, such as `hf:OWNER/NAME` for
+    the Hugging Face hub; a file or folder is read by the first reader that knows its form. With
+    `follow_links` links in it may lead anywhere; otherwise an image behind such a link is not sent.
 
     Raises:
         InputError: nothing is there, or its shape is wrong.
@@ -31,24 +34,54 @@ def open_dataset(spec: str, *, follow_links: bool = False) -> Dataset:
 
 
 def _open(spec: str) -> Dataset:
-    if spec == "sample":
-        return safemt.read(Path(__file__).resolve().parent / "sample")
-    if spec.startswith("hf:"):
-        from safemt_client.datasets import hugging_face
-
-        return hugging_face.read(spec.removeprefix("hf:"))
-    path = Path(spec)
-    if path.is_dir():
-        if safemt.find(path):
-            return safemt.read(path)
-        if (path / "question.jsonl").is_file():
-            return _open(str(path / "question.jsonl"))
-        raise InputError(f"{path}: no *_turn.json in it or in its Data folder: name SafeMT's folder")
-    if not path.is_file():
+    name, colon, rest = spec.partition(":")
+    if colon and (named := next((reader for reader in READERS if reader.name == name), None)) is not None:
+        say_hidden("datasets", name)
+        return named.read(rest)
+    if colon and (plugin := find("datasets", name)) is not None:
+        return _read(plugin, _reader(plugin), rest)
+    path = Path(__file__).resolve().parent / "sample" if spec == "sample" else Path(spec)
+    if not path.is_dir() and not path.is_file():
         raise InputError(f"{path}: no such file or folder: name a SafeMT folder, a .jsonl file, or 'sample'")
-    if path.suffix != ".jsonl":
-        raise InputError(f"{path}: name a folder with *_turn.json, or a .jsonl file")
-    first = next(json_lines(path), None)
-    if first is not None and mt_bench.is_mt_bench(first[1]):
-        return mt_bench.read(path)
-    return open_jsonl.read(path)
+    for reader in READERS:
+        if reader.detect is not None and reader.detect(path):
+            return reader.read(str(path))
+    return _by_plugin(path)
+
+
+def _by_plugin(path: Path) -> Dataset:
+    """The data set, by a plug-in's reader that knows its form. If none does, broken ones are named."""
+    broken = []
+    for plugin in plugins("datasets"):
+        try:
+            reader = _reader(plugin)
+            with plugin.blamed():
+                fits = reader.detect is not None and reader.detect(path)
+        except InputError as error:
+            broken.append(str(error))
+            continue
+        if fits:
+            return _read(plugin, reader, str(path))
+    known = _forms(READERS)
+    raise InputError(
+        f"{path}: no reader knows its form: name {known}" + "".join(f"; {one}" for one in broken)
+    )
+
+
+def _forms(readers: Iterable[Reader]) -> str:
+    return ", or ".join(reader.form for reader in readers if reader.detect is not None)
+
+
+def _reader(plugin: Plugin) -> Reader:
+    reader = plugin.load()
+    if not isinstance(reader, Reader):
+        raise InputError(f"{plugin}: is not a safemt_client.datasets.reader.Reader")
+    return reader
+
+
+def _read(plugin: Plugin, reader: Reader, source: str) -> Dataset:
+    with plugin.blamed():
+        dataset = reader.read(source)
+    if not isinstance(dataset, Dataset):
+        raise InputError(f"{plugin}: gave {type(dataset).__name__} instead of a Dataset")
+    return dataset

@@ -8,10 +8,11 @@ from typing import Any
 
 from safemt_client.datasets.files import json_lines, read_json, shown, table_rows
 from safemt_client.datasets.model import Dataset, Dialogue, Oddity
+from safemt_client.datasets.reader import Reader
 from safemt_client.datasets.records import read_record
 from safemt_client.providers.errors import InputError
 
-__all__ = ["LICENCE", "find", "read", "read_rows"]
+__all__ = ["LICENCE", "READER", "find", "read", "read_rows"]
 
 LICENCE = "CC-BY-NC-4.0"
 _TURN_FILE = re.compile(r"(\d+)_turn\.(json|jsonl|parquet)\Z")
@@ -29,6 +30,8 @@ def find(folder: Path) -> list[Path]:
 def read(folder: Path) -> Dataset:
     """The data set of a folder. Image paths are relative to the folder of the turn files."""
     files = find(folder)
+    if not files:
+        raise InputError(f"{folder}: no *_turn.json in it or in its Data folder: name SafeMT's folder")
     oddities: list[Oddity] = []
     dialogues: dict[tuple[str, int], Dialogue] = {}
     for path in files:
@@ -43,7 +46,7 @@ def read(folder: Path) -> Dataset:
     root = files[0].parent
     if not (root / "images").is_dir() and (root.parent / "images").is_dir():
         root = root.parent
-    sample = Path(__file__).resolve().parent / "sample"
+    sample = Path(__file__).resolve().parents[1] / "sample"
     bundled = folder.resolve().is_relative_to(sample)
     return Dataset(
         "sample" if bundled else "SafeMT",
@@ -88,3 +91,11 @@ def _records(path: Path) -> list[tuple[str, Any]]:
     if not isinstance(content, list):
         raise InputError(f"{path}: must be a JSON array of records")
     return [(f"{path}: record {number}", record) for number, record in enumerate(content)]
+
+
+READER = Reader(
+    "safemt",
+    "a folder with *_turn.json in it or in its Data folder",
+    lambda source: read(Path(source)),
+    lambda path: path.is_dir() and bool(find(path)),
+)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from safemt_client.datasets import safemt
 from safemt_client.datasets.files import table_rows
 from safemt_client.datasets.model import Dataset
+from safemt_client.datasets.reader import Reader
+from safemt_client.datasets.readers import safemt
 from safemt_client.providers.errors import InputError
 
-__all__ = ["read"]
+__all__ = ["READER", "read"]
 
 
 def read(name: str) -> Dataset:
@@ -40,3 +41,6 @@ def read(name: str) -> Dataset:
     if not rows:
         raise InputError(f"--data hf:{name}: no *_turn.json and no .parquet in it")
     return replace(safemt.read_rows(name, folder, rows), links_to=links)
+
+
+READER = Reader("hf", "OWNER/NAME on the Hugging Face hub", read)

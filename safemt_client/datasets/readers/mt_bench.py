@@ -7,9 +7,10 @@ from typing import Any
 
 from safemt_client.datasets.files import is_utf8, json_lines, shown
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
+from safemt_client.datasets.reader import Reader
 from safemt_client.providers.errors import InputError
 
-__all__ = ["is_mt_bench", "read"]
+__all__ = ["READER", "is_mt_bench", "read"]
 
 
 def is_mt_bench(record: Any) -> bool:
@@ -17,8 +18,20 @@ def is_mt_bench(record: Any) -> bool:
     return isinstance(record, dict) and "question_id" in record and "turns" in record
 
 
+def detect(path: Path) -> bool:
+    """Whether a file, or the `question.jsonl` of a folder, begins with a question of MT-Bench."""
+    file = _file(path)
+    first = next(json_lines(file), None) if file.suffix == ".jsonl" and file.is_file() else None
+    return first is not None and is_mt_bench(first[1])
+
+
+def _file(path: Path) -> Path:
+    return path / "question.jsonl" if path.is_dir() else path
+
+
 def read(path: Path) -> Dataset:
-    """The questions of a file; they can be run with live history only."""
+    """The questions of a file, or of a folder's `question.jsonl`; they can be run with live history only."""
+    path = _file(path)
     dialogues = []
     seen: set[str] = set()
     for number, record in json_lines(path):
@@ -50,3 +63,8 @@ def read(path: Path) -> Dataset:
             )
         )
     return Dataset("MT-Bench", path.parent, tuple(dialogues), (), "Apache-2.0", live_only=True)
+
+
+READER = Reader(
+    "mt-bench", "a folder with MT-Bench's question.jsonl", lambda source: read(Path(source)), detect, rank=1
+)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from safemt_client.datasets.files import json_lines, shown
 from safemt_client.datasets.model import Dataset, Dialogue, Oddity
+from safemt_client.datasets.reader import Reader
 from safemt_client.datasets.records import read_record
 from safemt_client.providers.errors import InputError
 
-__all__ = ["read"]
+__all__ = ["READER", "read"]
 
 
 def read(path: Path) -> Dataset:
@@ -28,3 +29,13 @@ def read(path: Path) -> Dataset:
     if not dialogues:
         raise InputError(f"{path}: holds no dialogue")
     return Dataset(path.stem, path.parent, tuple(dialogues.values()), tuple(oddities))
+
+
+READER = Reader(
+    "jsonl",
+    "a .jsonl file",
+    lambda source: read(Path(source)),
+    lambda path: path.suffix == ".jsonl" and path.is_file(),
+    # Every file of this name that nobody else takes.
+    rank=9,
+)
