@@ -49,7 +49,6 @@ NOT_YET = {
     "safemt_client.results.scores.analyses imports safemt_client.results.report.terminal_effects",
     "results/store/store.py",
     "safemt_client/engine/batches.py",
-    "tests/soak/soak.py",
     "results/report/sections/outcomes.py::outcomes",
     "results/report/sections/outcomes.py::refusals",
     "results/report/sections/safety_index.py::index",

@@ -1,0 +1,76 @@
+"""What must hold after a soak."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from soak.sessions import Ended, command
+from soak.state import Soak
+from soak.stores import SCORES, scores
+
+
+def check_promises(soak: Soak, fault_free: Path, last: Ended | None) -> None:
+    """One line for each promise; `last` is the session whose memory is looked at."""
+    report = soak.report
+    report.check_none("acknowledged answers lost", "lost")
+    report.check_none("answers dropped at a graceful end", "dropped")
+    answers = soak.endpoint.answers()
+    again = {digest: number for digest, number in answers.items() if number > 1}
+    unexcused = set(again) - soak.may_come_twice
+    most = 2 * (2 * soak.arguments.concurrency + 8) + 2 * soak.arguments.concurrency
+    report.check(
+        "answered requests asked twice beyond those in flight at a kill",
+        not unexcused and soak.most_in_flight <= most,
+        f"{len(unexcused)} ({len(again):,} in all; at most {soak.most_in_flight} in flight at a kill)",
+    )
+    whole, found = scores(fault_free), scores(soak.store)
+    for name in SCORES:
+        same = whole[name] == found[name] and bool(whole[name])
+        report.check(f"{name} as without faults", same, f"{len(found[name])} rows compared")
+    check = command(soak.folder, "doctor", "--db", str(soak.store))
+    bad = [line for line in (check.stdout + check.stderr).splitlines() if " no " in line[:6]]
+    report.check("doctor finds nothing", check.returncode == 0, "; ".join(bad) or "all checks hold")
+    report.check_none("exit statuses out of place", "status")
+    report.check_none("endings at a full disk or read-only store without exactly one line", "lines")
+    report.check_none("damaged logs not kept, or kept without their name", "aside")
+    report.check_none("copies in the middle neither whole nor refused with one line", "copy")
+    report.check_none("lines of tracebacks, unawaited tasks or unclosed resources", "noise")
+    report.check_none("processes left behind", "processes")
+    report.check("connections left open", soak.connections == 0, str(soak.connections))
+    names = (path.name for path in soak.folder.glob("soak.duckdb?*"))
+    # What is set aside stays, and so do the logs of sessions.
+    kept = re.compile(r"\.unreadable-|\.log(\.\d+)?$")
+    beside = sorted(name for name in names if not kept.search(name))
+    report.check("files left beside the store", not beside, ", ".join(beside) or "none")
+    flat(soak, last)
+
+
+def flat(soak: Soak, last: Ended | None) -> None:
+    """Memory and open files of the longest session without faults of its own, past its first third."""
+    samples = last.samples if last is not None else []
+    late = samples[len(samples) // 3 : -2]
+    if len(late) < 8:
+        soak.report.check("memory flat", True, f"not measured: {len(samples)} samples are too few")
+        return
+    half = len(late) // 2
+    earlier, later = late[:half], late[half:]
+    grown = mean([s[1] for s in later]) - mean([s[1] for s in earlier])
+    seconds = mean([s[0] for s in later]) - mean([s[0] for s in earlier])
+    peak = max(s[1] for s in samples)
+    bound = max(30.0, 0.15 * mean([s[1] for s in earlier]))
+    soak.report.check(
+        "memory flat",
+        grown <= bound,
+        f"{grown:+.0f} MB in {seconds:.0f} s (bound {bound:.0f}), peak {peak:.0f} MB",
+    )
+    most = (max(s[2] for s in earlier), max(s[2] for s in later))
+    slack = soak.arguments.concurrency // 4 + 8
+    soak.report.check(
+        "open files flat", most[1] <= most[0] + slack, f"at most {most[0]}, then at most {most[1]}"
+    )
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
