@@ -295,7 +295,12 @@ _LIST = (
     ),
     Command("report", "print or write the scores of a run", _report, "commands:report"),
     Command("compare", "compare runs, targets or moderators on the same items", _compare, "commands:compare"),
-    Command("leaderboard", "rank targets, as far as they differ", _leaderboard, "commands:leaderboard"),
+    Command(
+        "leaderboard",
+        "rank targets, as far as the data can tell them apart",
+        _leaderboard,
+        "commands:leaderboard",
+    ),
     Command("sql", "query the store, also while a run goes on", _sql, "commands:sql"),
     Command("runs", "list the runs of a store", _db, "commands:runs"),
     Command(

@@ -35,6 +35,22 @@ OWN = {
 }
 
 
+# Flags of other programs that the documents name.
+FOREIGN = {
+    *("--no-deps", "--require-hashes", "--no-prefill-assistant", "--user", "--signal", "--now"),
+    *("--device", "--repeats", "--arch", "--model", "--list"),
+}
+
+
+def flags_of(parser: argparse.ArgumentParser) -> set[str]:
+    found = set()
+    for action in parser._actions:
+        found |= set(action.option_strings)
+        if isinstance(action, argparse._SubParsersAction):
+            found |= set().union(*map(flags_of, action.choices.values()))
+    return found
+
+
 def help_of(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as ended:
@@ -156,3 +172,12 @@ def test_defaults_in_words_are_those_that_hold() -> None:
 def test_a_flag_that_is_not_given_leaves_the_file_alone(tmp_path: Path) -> None:
     arguments: argparse.Namespace = make_parser(["run"]).parse_args(["run"])
     assert {getattr(arguments, name) for name in options("run")} == {None}
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+)
+def test_the_flags_that_a_document_names_exist(page: str) -> None:
+    known = FOREIGN.union(*(flags_of(make_parser([command])) for command in COMMANDS))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / page).read_text(encoding="utf-8")))
+    assert named - known == set()
