@@ -11,18 +11,17 @@ import math
 import shlex
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from safemt_client.option import Option, OptionGroup
 from safemt_client.providers.errors import InputError
 
 __all__ = [
     "AccountSettings",
-    "Option",
     "RunSettings",
     "default_of",
     "kind_of",
@@ -47,56 +46,15 @@ def words_of(command: str) -> list[str]:
     return words
 
 
-@dataclass(frozen=True)
-class Option:
-    """What a field of the settings is to a user.
-
-    Attributes:
-        group: heading that it is listed under.
-        help: what it does, without its default.
-        metavar: what stands for its value; none for a switch, and where the field's type lists the values.
-        shown: the default in words, where the field's own default does not say it.
-        decides: whether it decides replies or labels: only then a store keeps it with a run.
-        commands: those that have its flag.
-    """
-
-    group: str
-    help: str
-    metavar: str | None = None
-    shown: str | None = None
-    decides: bool = True
-    commands: tuple[str, ...] = ("run",)
-
-    def __call__(self, schema: dict[str, Any]) -> None:
-        """Describe the field in the model's JSON schema."""
-        schema |= {"description": self.help, "group": self.group}
-
-
-class _Group:
-    """Makes the fields of one group, which share a heading and mostly the rest."""
-
-    def __init__(self, name: str, *commands: str, decides: bool = True) -> None:
-        self.name = name
-        self._shared: dict[str, Any] = {"commands": ("run", *commands), "decides": decides}
-
-    def __call__(
-        self, default: Any, help: str, metavar: str | None = None, shown: str | None = None, **more: Any
-    ) -> Any:
-        """A field; `more` holds its checks, and what of the option differs from the group's."""
-        own = {name: more.pop(name) for name in self._shared if name in more}
-        option = Option(self.name, help, metavar, shown, **(self._shared | own))
-        return Field(default, json_schema_extra=option, **more)
-
-
-_target = _Group("Target")
-_data = _Group("Data")
-_judge = _Group("Judge", "judge")
-_moderator = _Group("Moderator")
-_guard = _Group("Moderator", "moderate")
-_rate = _Group("Limits and money", "judge", "moderate", decides=False)
-_limit = _Group("Limits and money", "judge", decides=False)
-_run = _Group("Run", decides=False)
-_output = _Group("Output", "judge", decides=False)
+_target = OptionGroup("Target")
+_data = OptionGroup("Data")
+_judge = OptionGroup("Judge", "judge")
+_moderator = OptionGroup("Moderator")
+_guard = OptionGroup("Moderator", "moderate")
+_rate = OptionGroup("Limits and money", "judge", "moderate", decides=False)
+_limit = OptionGroup("Limits and money", "judge", decides=False)
+_run = OptionGroup("Run", decides=False)
+_output = OptionGroup("Output", "judge", decides=False)
 
 _PerMinute = Annotated[float, Field(gt=0)]
 _Calls = Annotated[int, Field(ge=1, le=10_000)]

@@ -9,7 +9,8 @@ from typing import Literal, get_args, get_origin
 
 from safemt_client.cli.flags import flag_of
 from safemt_client.cli.parser import COMMANDS
-from safemt_client.settings import Option, RunSettings, default_of, kind_of, options
+from safemt_client.option import Option
+from safemt_client.settings import RunSettings, default_of, kind_of, options
 
 __all__ = ["document"]
 

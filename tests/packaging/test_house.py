@@ -15,7 +15,8 @@ AT_THE_TOP = ("providers", "judges", "moderator", "results")
 BELOW = {
     "demo": "",
     "providers": "",
-    "settings": "providers",
+    "option": "",
+    "settings": "option providers",
     "judges": "providers",
     "moderator": "providers",
     "results": "judges moderator providers",
