@@ -28,7 +28,7 @@ BELOW = {
     "proxy": "models settings moderator providers",
     "viewer": "datasets results providers",
     "api": "engine telemetry planning datasets models settings results judges moderator providers",
-    "cli": "api engine telemetry planning proxy viewer datasets models settings results judges moderator providers",
+    "cli": "api engine telemetry planning proxy viewer datasets models settings option results judges moderator providers",
     "__main__": "cli results providers",
 }
 """What each sub-package or module of the package may import, from the lowest to the highest."""
