@@ -1,4 +1,4 @@
-"""What the documents show of the program: the README's session, and the tutorial's commands on the demo."""
+"""The commands in the documents are understood, and those of the tutorial run on the demo."""
 
 import re
 import shlex
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from safemt_client.__main__ import main
+from safemt_client.cli.parser import make_parser, with_command
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,27 +22,34 @@ def blocks(name: str) -> list[str]:
     ]
 
 
+def commands(name: str) -> list[str]:
+    """The program's commands in the blocks of a page, without the program's name."""
+    lines = "\n".join(blocks(name)).replace("\\\n", " ").splitlines()
+    found = [re.fullmatch(r"(?:\$ )?(?:safemt|python -m safemt_client) (.*)", line) for line in lines]
+    # An ellipsis or brackets say that it is the form of a command, not one.
+    return [one[1] for one in found if one and "..." not in one[1] and "[" not in one[1]]
+
+
 def without_a_model() -> list[list[str]]:
     """The tutorial's commands that need neither its local model nor a browser."""
-    lines = "\n".join(blocks("docs/tutorial.md")).replace("\\\n", " ").splitlines()
-    commands = [shlex.split(line)[1:] for line in lines if line.startswith("safemt ")]
     return [
-        words
-        for words in commands
-        if words[0] != "view" and "local.duckdb" not in words and "http://" not in " ".join(words)
+        shlex.split(line)
+        for line in commands("docs/tutorial.md")
+        if not line.startswith("view") and "local.duckdb" not in line and "http://" not in line
     ]
 
 
-def test_the_session_in_the_readme_is_what_the_program_prints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (session,) = (block for block in blocks("README.md") if block.startswith("$ "))
-    command, *lines = session.rstrip().splitlines()
-    monkeypatch.chdir(tmp_path)
-    assert main(shlex.split(command.removeprefix("$ python -m safemt_client "))) == 0
-    captured = capsys.readouterr()
-    printed = [line.rstrip() for line in (captured.err + captured.out).splitlines()]
-    assert [line for line in lines if line != "..." and line.rstrip() not in printed] == []
+SPOKEN = [
+    (str(page.relative_to(ROOT)), line)
+    for page in sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    for line in commands(str(page.relative_to(ROOT)))
+]
+
+
+@pytest.mark.parametrize(("page", "line"), SPOKEN)
+def test_the_commands_of_the_pages_are_understood(page: str, line: str) -> None:
+    words = with_command(shlex.split(line, comments=True))
+    make_parser(words).parse_args(words)
 
 
 def test_the_commands_of_the_tutorial_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
