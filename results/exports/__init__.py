@@ -2,47 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import pkgutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from safemt_client.results.exports.files import check_folder, write_csv, write_jsonl, write_parquet
-from safemt_client.results.exports.huggingface import export_huggingface
-from safemt_client.results.exports.inspect_log import export_inspect
-from safemt_client.results.exports.redaction import Redaction, labels_of
-from safemt_client.results.exports.reference import export_reference
-from safemt_client.results.exports.tables import TABLES, Dump, Records, Table
-from safemt_client.results.scores.collect import latest_run
-from safemt_client.results.store.reader import Queryable
+from safemt_client.providers.errors import InputError
+from safemt_client.results.exports import formats
+
+if TYPE_CHECKING:
+    from safemt_client.providers.plugins import Plugin
+    from safemt_client.results.exports.tables import Dump
+    from safemt_client.results.store.reader import Queryable
 
 __all__ = ["FORMATS", "export"]
 
-_WRITERS: dict[str, Callable[[Path, Table, Records, bool], object]] = {
-    "parquet": write_parquet,
-    "csv": write_csv,
-    "jsonl": write_jsonl,
-}
-FORMATS = ("reference", *_WRITERS, "inspect", "huggingface")
-"""What `export --format` takes."""
+# The command line shows these names: nothing is imported for them.
+FORMATS = tuple(found.name for found in pkgutil.iter_modules(formats.__path__))
+"""The formats that are built in."""
 
 
 def export(reader: Queryable, form: str, run_id: str | None, folder: Path, *, redact: bool) -> list[Path]:
     """Write a run (None is the latest) below `folder`; return the files. Those that exist are replaced.
 
     Raises:
-        InputError: no such run, the folder cannot be written, or it is to hold no texts but has files
-            of another export.
+        InputError: no such format or run, the folder cannot be written, or it is to hold no texts but has
+            files of another export.
     """
+    from safemt_client.providers.plugins import find, say_hidden
+    from safemt_client.results.exports.redaction import Redaction, labels_of
+    from safemt_client.results.exports.tables import Dump
+    from safemt_client.results.scores.collect import latest_run
+
+    plugin = None if form in FORMATS else find("exports", form)
+    if plugin is None and form not in FORMATS:
+        raise InputError(f"--format {form}: there is no such format; known are {', '.join(FORMATS)}")
     run_id = latest_run(reader, run_id)
-    if form == "reference":
-        # Ids and labels alone: there is nothing to leave out.
-        return export_reference(reader, run_id, folder)
     dump = Dump(reader, run_id, Redaction(labels_of(reader, run_id)) if redact else None)
-    if form == "inspect":
-        return export_inspect(dump, folder)
-    if form == "huggingface":
-        return export_huggingface(dump, folder)
-    paths = {table.name: folder / f"{table.name}.{form}" for table in TABLES}
-    check_folder(folder, paths.values(), redact)
-    for table in TABLES:
-        _WRITERS[form](paths[table.name], table, dump.records(table), redact)
-    return list(paths.values())
+    if plugin is not None:
+        return _by_plugin(plugin, dump, folder)
+    say_hidden("exports", form)
+    paths: list[Path] = importlib.import_module(f"{formats.__name__}.{form}").export(dump, folder)
+    return paths
+
+
+def _by_plugin(plugin: Plugin, dump: Dump, folder: Path) -> list[Path]:
+    paths = plugin.make(dump, folder)
+    if not isinstance(paths, list) or not all(isinstance(path, Path) for path in paths):
+        raise InputError(f"{plugin}: did not return a list of the paths that it has written")
+    return paths

@@ -6,17 +6,25 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from safemt_client.providers.errors import InputError
-from safemt_client.results.exports.tables import Kind, Records, Table
+from safemt_client.results.exports.tables import TABLES, Dump, Kind, Records, Table
 from safemt_client.results.sanitize import coded, inert
 
-__all__ = ["check_folder", "file_name", "partial", "write_csv", "write_jsonl", "write_parquet"]
+__all__ = [
+    "check_folder",
+    "export_tables",
+    "file_name",
+    "partial",
+    "write_csv",
+    "write_jsonl",
+    "write_parquet",
+]
 
 _PART = ".part"
 # What JSON leaves as it is though it is not harmless on a screen: C1, direction marks, line separators.
@@ -42,6 +50,21 @@ def check_folder(folder: Path, paths: Iterable[Path], redact: bool) -> None:
                 f"{folder}: holds {path.name} of before, which may have texts: "
                 "name an empty folder with --out, or leave --redact out"
             )
+
+
+def export_tables(
+    dump: Dump, folder: Path, suffix: str, write: Callable[[Path, Table, Records, bool], object]
+) -> list[Path]:
+    """Write each table of a run to `TABLE.SUFFIX`.
+
+    Raises:
+        InputError: the folder cannot be written, or is to hold no texts but has other files.
+    """
+    paths = {table.name: folder / f"{table.name}.{suffix}" for table in TABLES}
+    check_folder(folder, paths.values(), dump.redact)
+    for table in TABLES:
+        write(paths[table.name], table, dump.records(table), dump.redact)
+    return list(paths.values())
 
 
 def file_name(name: str) -> str:

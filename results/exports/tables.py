@@ -243,7 +243,7 @@ class Dump:
         self.run_id = run_id
         self.redaction = redaction
         self.judge_key = deciding_judge(reader, run_id)
-        self._reader = reader
+        self.reader = reader
 
     @property
     def redact(self) -> bool:
@@ -254,7 +254,7 @@ class Dump:
         """The keys of the run's dialogues, so many as are read at a time."""
         keys = [
             row[0]
-            for row in self._reader.query(
+            for row in self.reader.query(
                 """SELECT dialogue_key FROM (SELECT DISTINCT dialogue_key FROM run_dialogues WHERE run_id = ?)
                    JOIN (SELECT dialogue_key, any_value(length) AS length FROM dialogues GROUP BY ALL)
                         USING (dialogue_key) ORDER BY length, dialogue_key""",
@@ -282,7 +282,7 @@ class Dump:
         makers = [self._maker(column.kind) for column in kept]
         return [
             {column.name: make(row[place]) for column, place, make in zip(kept, places, makers, strict=True)}
-            for row in self._reader.query(sql, values).rows
+            for row in self.reader.query(sql, values).rows
         ]
 
     def _maker(self, kind: Kind) -> Callable[[Any], Any]:

@@ -177,10 +177,9 @@ def _export(parser: argparse.ArgumentParser) -> None:
     _run_id(parser)
     parser.add_argument(
         "--format",
-        choices=FORMATS,
-        default=FORMATS[0],
+        default="reference",
         metavar="FORMAT",
-        help=f"{', '.join(FORMATS)} (default: %(default)s)",
+        help=f"{', '.join(FORMATS)}, or that of a plug-in (default: %(default)s)",
     )
     parser.add_argument(
         "--redact", action="store_true", help="leave out all texts; keep labels, hashes, counts and settings"

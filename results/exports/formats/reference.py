@@ -9,29 +9,31 @@ from collections import defaultdict
 from pathlib import Path
 
 from safemt_client.providers.errors import InputError
+from safemt_client.results.exports.tables import Dump
 from safemt_client.results.sanitize import without_secrets
-from safemt_client.results.scores.collect import deciding_judge, latest_run
-from safemt_client.results.store.reader import Queryable
 
-__all__ = ["export_reference"]
+__all__ = ["ABOUT", "export"]
+
+ABOUT = "labels in the reference's own layout"
 
 
-def export_reference(reader: Queryable, run_id: str | None, folder: Path) -> list[Path]:
+def export(dump: Dump, folder: Path) -> list[Path]:
     """Write `<k>/label/<model>.json`, a list of `id` and `safety_label`, for each length and target.
 
     A reply without a verdict is written as `unscored`, which the reference's script leaves out of
     ASR and counts as safe in sigma. Files are replaced as a whole.
 
+    These are ids and labels alone: there is nothing that could be left out.
+
     Raises:
-        InputError: no such run, or the folder cannot be written.
+        InputError: the folder cannot be written.
     """
-    run_id = latest_run(reader, run_id)
     files: dict[tuple[int, str], list[dict[str, str]]] = defaultdict(list)
-    rows = reader.query(
+    rows = dump.reader.query(
         "SELECT length, target, item_id, coalesce(label, 'unscored') FROM conversations "
         "WHERE run_id = ? AND state <> 'not_attempted' AND judge_key IS NOT DISTINCT FROM ? "
         "ORDER BY length, target, item_id",
-        [run_id, deciding_judge(reader, run_id)],
+        [dump.run_id, dump.judge_key],
     ).rows
     for length, target, item, label in rows:
         files[length, target].append({"id": item, "safety_label": label})

@@ -22,7 +22,9 @@ from safemt_client.results.exports.tables import (
 )
 from safemt_client.results.sanitize import plain
 
-__all__ = ["export_huggingface"]
+__all__ = ["ABOUT", "export"]
+
+ABOUT = "Parquet files and a card for the Hugging Face hub"
 
 _LICENCES = {
     *("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0"),
@@ -41,7 +43,7 @@ _KINDS = {
 }
 
 
-def export_huggingface(dump: Dump, folder: Path) -> list[Path]:
+def export(dump: Dump, folder: Path) -> list[Path]:
     """Write `data/*.parquet` and the card `README.md`; `datasets` takes no table without rows.
 
     Raises:

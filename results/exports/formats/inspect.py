@@ -30,7 +30,9 @@ from safemt_client.results.exports.tables import (
     Dump,
 )
 
-__all__ = ["export_inspect"]
+__all__ = ["ABOUT", "export"]
+
+ABOUT = "logs for inspect_ai, one a target"
 
 Record = Mapping[str, Any]
 _VERSION = 2
@@ -67,7 +69,7 @@ class _Log:
     ids: Counter[str] = field(default_factory=Counter)
 
 
-def export_inspect(dump: Dump, folder: Path) -> list[Path]:
+def export(dump: Dump, folder: Path) -> list[Path]:
     """Write a log a target; its samples are the conversations that were asked.
 
     Raises:
