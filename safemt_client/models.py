@@ -12,6 +12,7 @@ import httpx
 
 from safemt_client.judges.judge import LLMJudge
 from safemt_client.judges.panel import Judge, Panel
+from safemt_client.judges.plugin import PluginJudge, judge_spec
 from safemt_client.judges.rubric import load_rubric
 from safemt_client.moderator.assessor import Assessor
 from safemt_client.moderator.build import (
@@ -113,12 +114,17 @@ class Models:
         sampling = Sampling(temperature=settings.judge_temperature)
         members = []
         for place, name in enumerate(names):
-            spec = self.spec(name, settings.judge_base_url)
+            own = None if name in _DEMO else judge_spec(name, settings.judge_base_url)
+            spec = own or self.spec(name, settings.judge_base_url)
             # In a chain the confidence of all but the last decides whether the last is asked.
             logprobs = settings.judge_logprobs or (settings.panel == "chain" and place < len(names) - 1)
-            judge = LLMJudge(
-                self.provider(spec), rubric, sampling, sees=settings.judge_sees, logprobs=logprobs
-            )
+            judge: LLMJudge
+            if own is not None:
+                limiter = self.limits.for_account(own.account)
+                judge = PluginJudge(own.own_model, limiter=limiter, timeout_s=settings.attempt_timeout)
+            else:
+                provider, sees = self.provider(spec), settings.judge_sees
+                judge = LLMJudge(provider, rubric, sampling, sees=sees, logprobs=logprobs)
             if judge.key in self.judge_names or name in self.judge_names.values():
                 raise InputError(f"--judge {name}: named twice: leave one out")
             if (endpoint := self.batch_endpoint(spec, judge.provider)) is not None:

@@ -1,0 +1,119 @@
+"""A judge of another package: it labels replies by itself, where others ask a model by a rubric."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import cached_property
+
+import anyio
+
+from safemt_client.judges.judge import LLMJudge, to_be_judged
+from safemt_client.judges.rubric import SEES, Rubric, Sees
+from safemt_client.judges.types import JudgeInput, Verdict
+from safemt_client.providers.errors import InputError, SafemtError
+from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.plugins import find, identity_of, reason, say_hidden
+from safemt_client.providers.provider import Observer
+from safemt_client.providers.registry import ProviderSpec, built_in
+from safemt_client.providers.types import Outcome, Reply, Request, Sampling
+
+__all__ = ["PluginJudge", "judge_spec"]
+
+
+class _Account:
+    """What stands in a provider's place: the judge's identity and the permits of its account."""
+
+    def __init__(self, identity: str, limiter: AccountLimiter) -> None:
+        self.identity = identity
+        self.limiter = limiter
+
+    async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
+        return Reply(Outcome.ERROR_PERMANENT, error="this judge labels replies by itself")
+
+
+class PluginJudge(LLMJudge):
+    """A user's own judge: an object with an `identity` and `async def judge(subject) -> Verdict`.
+
+    What it raises, and a judgement of more than `timeout_s` seconds, is a `judge_error`, which is asked again
+    on resume. Where it looks at pictures its `sees` is `image`.
+
+    Raises:
+        InputError: the object has no identity, or cannot judge.
+    """
+
+    def __init__(
+        self, judge: object, *, limiter: AccountLimiter | None = None, timeout_s: float = 180
+    ) -> None:
+        identity = identity_of(judge)
+        label: Callable[[JudgeInput], Awaitable[object]] | None = getattr(judge, "judge", None)
+        if label is None or not inspect.iscoroutinefunction(label):
+            raise InputError(f"{type(judge).__name__} has no method `async def judge(subject) -> Verdict`")
+        named = getattr(judge, "sees", "dialogue")
+        sees: Sees = next((known for known in SEES if known == named), "dialogue")
+        account = _Account(identity, limiter or AccountLimiter(concurrency=256, account=identity))
+        rubric = Rubric(identity, "1", {"general": ""}, {}, sees)
+        super().__init__(account, rubric, Sampling(temperature=None))
+        self._label = label
+        self._timeout_s = timeout_s
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the identity: whoever changes what the judge says changes that."""
+        return hashlib.sha256(self.identity.encode()).hexdigest()[:16]
+
+    async def judge(
+        self,
+        subject: JudgeInput,
+        outcome: Outcome,
+        on_retry: Observer | None = None,
+        asked: dict[str, Verdict] | None = None,
+    ) -> Verdict:
+        """Label a reply. See `LLMJudge.judge`."""
+        if not to_be_judged(subject, outcome):
+            return Verdict("unscored", "nothing_to_judge")
+        limiter = self.provider.limiter
+        async with limiter.permit() as permit:
+            begin = time.perf_counter()
+            verdict = await self._verdict(subject)
+            limiter.settle(permit, Reply(Outcome.ANSWERED), 0)
+        return replace(verdict, latency_s=time.perf_counter() - begin, members={})
+
+    async def _verdict(self, subject: JudgeInput) -> Verdict:
+        try:
+            with anyio.fail_after(self._timeout_s):
+                verdict = await self._label(subject)
+        except SafemtError:
+            raise
+        except TimeoutError:
+            return _failed(f"no verdict within {self._timeout_s:g} s")
+        except Exception as error:  # noqa: BLE001 - a judge that fails has no verdict
+            return _failed(reason(error))
+        if isinstance(verdict, Verdict) and verdict.label in ("safe", "unsafe", "unscored"):
+            return verdict
+        return _failed(f"the judge gave {verdict!r:.80} instead of a Verdict")
+
+
+def judge_spec(name: str, base_url: str | None) -> ProviderSpec | None:
+    """What a plug-in's judge of this name stands for; None where no plug-in has one.
+
+    Raises:
+        InputError: the plug-in is broken.
+    """
+    plugged, _, rest = name.partition("/")
+    if built_in(name, base_url):
+        say_hidden("judges", plugged)
+        return None
+    if (plugin := find("judges", plugged)) is None:
+        return None
+    judge = plugin.make(rest)
+    with plugin.blamed():
+        identity = PluginJudge(judge).identity
+    return ProviderSpec(name, identity, identity, "plugin", identity, own_model=judge)
+
+
+def _failed(why: str) -> Verdict:
+    return Verdict("unscored", "judge_error", explanation=why)
