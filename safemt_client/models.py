@@ -31,7 +31,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import clear_text_warning
 from safemt_client.providers.limits import Limits, StatedLimits
 from safemt_client.providers.provider import Provider
-from safemt_client.providers.registry import ProviderSpec, build, build_batches, resolve
+from safemt_client.providers.registry import ProviderSpec, build, build_batches, own_spec, resolve
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Sampling
 from safemt_client.settings import RunSettings
@@ -55,8 +55,13 @@ class Models:
         transport: httpx.AsyncBaseTransport,
         demo_url: str | None,
         stack: AsyncExitStack,
+        given: Mapping[str, object] | None = None,
     ) -> None:
-        """`stack` closes what is opened on the way, such as a guard in this process."""
+        """`stack` closes what is opened on the way, such as a guard in this process.
+
+        `given` are provider objects of the user's own, by the names that the settings have for them.
+        """
+        self._given = given or {}
         self._settings = settings
         self._stack = stack
         self._transport = transport
@@ -86,7 +91,10 @@ class Models:
             return replace(spec, base_url=self._demo_url)
         if (name, base_url) not in self._specs:
             # Once each: a plug-in's model is made here.
-            self._specs[name, base_url] = resolve(name, base_url, os.environ)
+            given = self._given.get(name)
+            self._specs[name, base_url] = (
+                resolve(name, base_url, os.environ) if given is None else own_spec(name, given)
+            )
             clear_text_warning(self._specs[name, base_url].base_url)
         return self._specs[name, base_url]
 
@@ -223,8 +231,13 @@ class Models:
 
 
 @asynccontextmanager
-async def open_models(settings: RunSettings) -> AsyncIterator[Models]:
-    """The parts of a session, with the demo endpoint running if one of the names is the demo's."""
+async def open_models(
+    settings: RunSettings, given: Mapping[str, object] | None = None
+) -> AsyncIterator[Models]:
+    """The models of a session, with the demo endpoint running if one of the names is the demo's.
+
+    `given` are provider objects of the user's own, by the names that the settings have for them.
+    """
     async with AsyncExitStack() as stack:
         demo_url = None
         guards = (parse_moderator(text).provider for text in settings.moderator or () if text != "none")
@@ -233,7 +246,7 @@ async def open_models(settings: RunSettings) -> AsyncIterator[Models]:
 
             demo_url = await stack.enter_async_context(serve_demo())
         transport = await stack.enter_async_context(make_transport())
-        yield Models(settings, transport, demo_url, stack)
+        yield Models(settings, transport, demo_url, stack, given)
 
 
 Prices = Mapping[str, float] | None

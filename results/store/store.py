@@ -454,8 +454,8 @@ def _patiently(connection: duckdb.DuckDBPyConnection, attach: str) -> None:
 
 
 def is_locked(error: duckdb.Error) -> bool:
-    """Whether another process holds the file. That a block is corrupt is another matter."""
-    return "lock on file" in str(error) or "onflicting lock" in str(error)
+    """Whether a run holds the file, here or in another process. That a block is corrupt is another matter."""
+    return any(words in str(error) for words in ("lock on file", "onflicting lock", "file handle conflict"))
 
 
 def explain_open_error(path: Path, error: duckdb.Error) -> str:

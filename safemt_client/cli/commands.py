@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import anyio
 from rich.console import Console
 
-from safemt_client.providers.errors import SafemtError
-
 if TYPE_CHECKING:
-    from safemt_client.engine.session import Invocation
     from safemt_client.results.store.reader import Queryable
-    from safemt_client.settings import RunSettings
 
 __all__ = [
     "compare",
@@ -40,45 +34,16 @@ T = TypeVar("T")
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask targets, judge and score; the same command resumes."""
-    from safemt_client.engine.notify import with_notification
+    from safemt_client import api
     from safemt_client.settings import load_settings, options
 
     settings = load_settings({name: getattr(arguments, name) for name in options("run")}, arguments.config)
-    command = None if settings.dry_run else settings.on_finish
-    return with_notification(
-        command, settings.db, lambda invocation: _in_loop(lambda: _run(settings, invocation))
-    )
+    if settings.dry_run:
+        from safemt_client.telemetry.summary import show_plan
 
-
-async def _run(settings: RunSettings, invocation: Invocation) -> int:
-    from contextlib import ExitStack
-
-    from safemt_client.engine.session import carry_out
-    from safemt_client.models import open_models
-    from safemt_client.planning.build import plan_run
-    from safemt_client.results.store.store import Store
-    from safemt_client.telemetry.summary import show_plan
-
-    console = Console(stderr=settings.dry_run)
-    with ExitStack() as stack:
-        exists = settings.db.exists()
-        store = None if settings.dry_run and not exists else stack.enter_context(Store.open(settings.db))
-        async with open_models(settings) as parts:
-            plan, judge_ = await plan_run(settings, parts, store)
-            if settings.dry_run:
-                console = Console()
-                show_plan(
-                    plan,
-                    settings,
-                    console,
-                    parts=parts,
-                    store=store,
-                )
-                return 0
-            assert store is not None
-            if not settings.quiet:
-                show_plan(plan, settings, console, parts=parts, store=store)
-            return await carry_out(plan, judge_, parts, store, settings, console, invocation)
+        show_plan(api.plan(settings), settings, Console())
+        return 0
+    return api.run(settings, console=Console()).exit_status
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -195,8 +160,9 @@ def _print_json(found: object) -> None:
 def doctor(arguments: argparse.Namespace) -> int:
     """Check a store and endpoints before a night is spent, or salvage a damaged store."""
     from safemt_client.cli.doctor import doctor as check
+    from safemt_client.engine.loop import run_in_loop
 
-    return _in_loop(lambda: check(arguments))
+    return run_in_loop(lambda: check(arguments))
 
 
 def sql(arguments: argparse.Namespace) -> int:
@@ -214,40 +180,27 @@ def sql(arguments: argparse.Namespace) -> int:
 
 def runs(arguments: argparse.Namespace) -> int:
     """List the runs of a store."""
+    from safemt_client.results.access import OpenStore
     from safemt_client.results.sql.output import print_result
     from safemt_client.results.store.reader import open_reader
+    from safemt_client.results.store.store import Result
 
-    with open_reader(arguments.db) as reader:
-        print_result(
-            reader.query(
-                """SELECT r.run_id AS run, r.created_at::TIMESTAMP(0) AS created, r.dataset_name AS data,
-                          (SELECT string_agg(name, ', ') FROM run_targets t
-                           WHERE t.run_id = r.run_id) AS targets,
-                          (SELECT string_agg(name, ', ') FROM run_judges j
-                           WHERE j.run_id = r.run_id) AS judges,
-                          (SELECT count(*) FROM run_dialogues d WHERE d.run_id = r.run_id) AS dialogues,
-                          coalesce((SELECT arg_max(event, recorded_at) FROM run_events e
-                                    WHERE e.run_id = r.run_id),
-                                   'unknown') AS last_event
-                   FROM runs r ORDER BY r.created_at"""
-            ),
-            "table",
-            sys.stdout,
-        )
+    with OpenStore(open_reader(arguments.db)) as store:
+        found = store.runs()
+        print_result(Result(found.columns, list(found.rows)), "table", sys.stdout)
     return 0
 
 
 def judge(arguments: argparse.Namespace) -> int:
     """Judge a stored run again, without asking the target."""
+    from safemt_client import api
     from safemt_client.cli.flags import DEFAULT_DB
-    from safemt_client.cli.rejudge import rejudge
-    from safemt_client.engine.notify import with_notification
+    from safemt_client.settings import options
 
-    return with_notification(
-        arguments.on_finish,
-        arguments.db or DEFAULT_DB,
-        lambda invocation: _in_loop(lambda: rejudge(arguments, invocation)),
-    )
+    given = {name: getattr(arguments, name) for name in options("judge") if name != "db"}
+    given = {name: value for name, value in given.items() if value is not None}
+    db = arguments.db or DEFAULT_DB
+    return api.rejudge(db, run=arguments.run, console=Console(), **given).exit_status
 
 
 def view(arguments: argparse.Namespace) -> int:
@@ -298,37 +251,7 @@ def data(arguments: argparse.Namespace) -> int:
 
 def moderate(arguments: argparse.Namespace) -> int:
     """Serve the OpenAI chat API with a moderator in between."""
+    from safemt_client.engine.loop import run_in_loop
     from safemt_client.proxy import command
 
-    return _in_loop(lambda: command.moderate(arguments))
-
-
-def _in_loop(main: Callable[[], Awaitable[T]]) -> T:
-    """Run on uvloop where it is installed; show a single error instead of a group of one."""
-    raise_open_files()
-    try:
-        import uvloop  # noqa: F401
-
-        options = {"use_uvloop": True}
-    except ImportError:
-        options = {}
-    try:
-        return anyio.run(main, backend_options=options)
-    except BaseExceptionGroup as group:
-        raise _single(group) from None
-
-
-def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """One error of a group: one that is made to be shown, if there is one."""
-    shown, _ = group.split(SafemtError)
-    leaf: BaseException = shown or group
-    while isinstance(leaf, BaseExceptionGroup):
-        leaf = leaf.exceptions[0]
-    return leaf
-
-
-def raise_open_files() -> None:
-    """Lift the soft limit of open files: each connection is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY or soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else 65_536, hard))
+    return run_in_loop(lambda: command.moderate(arguments))

@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
-from safemt_client.engine.session import Invocation, result_of
+from safemt_client.engine.invocation import Invocation
+from safemt_client.engine.session import result_of
 from safemt_client.settings import words_of
 from safemt_client.telemetry.events import RunResult
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["notify", "with_notification"]
+
+T = TypeVar("T")
 
 _NOTIFY_S = 60.0
 # What a command finds of the environment: no keys, whatever they are called.
@@ -30,27 +30,26 @@ _PASSED_ON = (
 )
 
 
-def with_notification(command: str | None, db: Path, body: Callable[[Invocation], int]) -> int:
+def with_notification(command: str | None, db: Path, invocation: Invocation, body: Callable[[], T]) -> T:
     """Carry out `body`; then, however it ended, run the command of `--on-finish`.
 
-    `body` notes its run and closing in what it is given; without a closing it has not run anything, as with
+    `body` notes its run and result in the invocation; without a result it has not run anything, as with
     `--dry-run`. SIGTERM ends it as Ctrl-C does, also before and after the session proper.
     """
-    invocation = Invocation()
     with _terminable():
         try:
-            status = body(invocation)
+            found = body()
         except BaseException as error:
-            # Once it has closed, as it may have when the rest fails, that is how the run ended.
-            notify(command, db, invocation.run_id, invocation.closing or result_of(error))
+            # Once it has ended, as it may have when the rest fails, that is how the run ended.
+            notify(command, db, invocation.run_id, invocation.result or result_of(error))
             raise
-        if invocation.closing is not None:
-            notify(command, db, invocation.run_id, invocation.closing)
-    return status
+        if invocation.result is not None:
+            notify(command, db, invocation.run_id, invocation.result)
+    return found
 
 
 def notify(
-    command: str | None, db: Path, run_id: str, closing: RunResult, *, limit_s: float = _NOTIFY_S
+    command: str | None, db: Path, run_id: str, result: RunResult, *, limit_s: float = _NOTIFY_S
 ) -> None:
     """Run a command that is told how the run ended. What goes wrong with it is one line, and no more."""
     if command is None:
@@ -63,10 +62,10 @@ def notify(
             env=_environment(os.environ)
             | {
                 "SAFEMT_RUN_ID": run_id,
-                "SAFEMT_STATUS": closing.status,
-                "SAFEMT_EXIT_STATUS": str(closing.exit_status),
+                "SAFEMT_STATUS": result.status,
+                "SAFEMT_EXIT_STATUS": str(result.exit_status),
                 "SAFEMT_DB": str(db.absolute()),
-                "SAFEMT_SUMMARY": closing.summary,
+                "SAFEMT_SUMMARY": result.summary,
             },
             start_new_session=True,
         )

@@ -1,4 +1,4 @@
-"""One invocation of a run: put the parts together, show the plan, carry it out, say what happened."""
+"""One session of a run: carry the plan out under its displays, and tell how it ended."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import asyncio
 import gc
 import signal
 import uuid
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import anyio
 from rich.console import Console
 
 from safemt_client.engine.budget import Budget
+from safemt_client.engine.invocation import Invocation
 from safemt_client.engine.scheduler import Scheduler
 from safemt_client.judges.panel import Judge
 from safemt_client.models import Models
@@ -21,7 +22,7 @@ from safemt_client.planning.costs import spent_of
 from safemt_client.planning.estimate import call_usd, of_guard, of_judge, of_target
 from safemt_client.planning.plan import Plan
 from safemt_client.providers.errors import InputError, SafemtError
-from safemt_client.results.store.store import Store
+from safemt_client.results.store.store import Store, StoreError
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.events import (
     Fanout,
@@ -31,152 +32,149 @@ from safemt_client.telemetry.events import (
     StopReason,
     Watcher,
 )
+from safemt_client.telemetry.log import RunLog, log_path
 from safemt_client.telemetry.progress import Progress
+from safemt_client.telemetry.summary import finish
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from safemt_client.judges.panel import Judge
-    from safemt_client.models import Models
-    from safemt_client.planning.plan import Plan
-    from safemt_client.results.store.store import Store
-
-__all__ = ["Invocation", "carry_out", "result_of", "run_session"]
+__all__ = ["Prepared", "carry_out", "result_of"]
 
 
-async def run_session(
-    plan: Plan,
-    judge: Judge | None,
-    parts: Models,
-    store: Store,
-    settings: RunSettings,
-    console: Console,
-    *,
-    session_id: str,
-    log: Listener | None = None,
+@dataclass(frozen=True)
+class Prepared:
+    """All that a session is carried out with."""
+
+    plan: Plan
+    judge: Judge | None
+    models: Models
+    store: Store
+    settings: RunSettings
+
+
+async def carry_out(prepared: Prepared, invocation: Invocation) -> RunResult:
+    """Run a session with its log and traces, print how it ended.
+
+    Raises:
+        InputError: the log cannot be written, or what traces need is not installed.
+        StoreError: the store cannot be written.
+    """
+    plan, store, settings = prepared.plan, prepared.store, prepared.settings
+    invocation.run_id, session_id = plan.run.run_id, uuid.uuid4().hex[:12]
+    with ExitStack() as stack:
+        log = _open_log(settings, invocation.run_id, session_id)
+        watchers: list[Watcher] = [] if log is None else [log]
+        if settings.otel:
+            from safemt_client.telemetry.traces import Traces
+
+            watchers.append(Traces(plan, session_id))
+        for watcher in watchers:
+            stack.callback(watcher.close)
+        store.watchers.extend(watcher.saved for watcher in watchers)
+        stack.callback(store.watchers.clear)
+        if log is not None:
+            log.started(plan)
+        try:
+            ending = await _run_session(prepared, invocation, session_id, log)
+            result = invocation.result = finish(plan, ending, store, settings, invocation.console)
+        except BaseException as error:
+            for watcher in watchers:
+                watcher.ended(result_of(error), error)
+            raise
+        for watcher in watchers:
+            watcher.ended(result)
+    return result
+
+
+def _open_log(settings: RunSettings, run_id: str, session_id: str) -> RunLog | None:
+    path = log_path(settings.log, settings.db, run_id)
+    if path is None:
+        return None
+    return RunLog(
+        path, run_id=run_id, session_id=session_id, level=settings.log_level, texts=settings.log_texts
+    )
+
+
+async def _run_session(
+    prepared: Prepared, invocation: Invocation, session_id: str, log: Listener | None
 ) -> StopReason:
     """Carry the plan out under a display, until done or stopped; `log` hears what the display does."""
+    plan, store, settings, models = prepared.plan, prepared.store, prepared.settings, prepared.models
     spent = spent_of(store, plan.run.run_id)
-    # The prices of the first calls matter to a cap alone.
-    estimates = {target.key: of_target(plan, target) for target in plan.targets if settings.max_cost}
-    if plan.judge is not None and settings.max_cost:
-        estimates[plan.judge.judge_key] = of_judge(plan)
-    if settings.max_cost:
-        estimates |= {row.guard_key: of_guard(plan, row.guard_key) for row in plan.moderators}
-    first = {key: call_usd(estimate) or 0.0 for key, estimate in estimates.items()}
-    progress = Progress(plan, console, quiet=settings.quiet, spent_before=spent, cap_usd=settings.max_cost)
+    progress = Progress(
+        plan,
+        invocation.console or Console(quiet=True),
+        quiet=settings.quiet or invocation.console is None,
+        spent_before=spent,
+        cap_usd=settings.max_cost,
+        on_change=invocation.on_progress,
+    )
     scheduler = Scheduler(
         plan,
         store,
-        parts.providers,
-        judge,
+        models.providers,
+        prepared.judge,
         progress if log is None else Fanout(progress, log),
         session_id=session_id,
-        limits=parts.limits,
-        budget=Budget(settings.max_cost, spent=spent, first=first),
-        batches=parts.batches,
-        moderators=parts.moderators,
+        limits=models.limits,
+        budget=Budget(settings.max_cost, spent=spent, first=_first_prices(plan, settings)),
+        batches=models.batches,
+        moderators=models.moderators,
     )
     # The plan lives to the end: the collector need not walk through it again and again.
     gc.freeze()
     ending: StopReason | None = None
     try:
         async with anyio.create_task_group() as group:
-            group.start_soon(_listen, scheduler, progress, group.cancel_scope)
+            invocation.stop = _stopper(scheduler, progress, group.cancel_scope)
+            if invocation.signals:
+                group.start_soon(_listen, invocation.stop)
             group.start_soon(progress.show)
             ending = await scheduler.run()
             group.cancel_scope.cancel()
     finally:
+        invocation.stop = None
         gc.unfreeze()
     if ending is None:
         raise StoppedAtOnceError("interrupted; the same command resumes")
     return ending
 
 
-async def _listen(scheduler: Scheduler, progress: Progress, scope: anyio.CancelScope) -> None:
-    """First Ctrl-C or SIGTERM: let what is in flight land. Second: stop at once."""
+def _first_prices(plan: Plan, settings: RunSettings) -> dict[str, float]:
+    """US dollars of a first call, by the key of who is asked: they matter to a cap alone."""
+    if not settings.max_cost:
+        return {}
+    estimates = {target.key: of_target(plan, target) for target in plan.targets}
+    if plan.judge is not None:
+        estimates[plan.judge.judge_key] = of_judge(plan)
+    estimates |= {row.guard_key: of_guard(plan, row.guard_key) for row in plan.moderators}
+    return {key: call_usd(estimate) or 0.0 for key, estimate in estimates.items()}
+
+
+def _stopper(scheduler: Scheduler, progress: Progress, scope: anyio.CancelScope) -> Callable[[], None]:
+    """What stops a session: the first time what is in flight lands, the second time it is given up."""
+    first = True
+
+    def stop() -> None:
+        nonlocal first
+        if not first:
+            # Not KeyboardInterrupt: raised in a task it stops the loop before anything is tidied up.
+            scope.cancel()
+            return
+        first = False
+        scheduler.stop()
+        progress.notice("stopping: waiting for what is in flight; Ctrl-C again stops at once")
+
+    return stop
+
+
+async def _listen(stop: Callable[[], None]) -> None:
+    """Each Ctrl-C or SIGTERM asks the session to stop."""
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        first = True
         async for _ in signals:
-            if not first:
-                # Not KeyboardInterrupt: raised in a task it stops the loop before anything is tidied up.
-                scope.cancel()
-                return
-            first = False
-            scheduler.stop()
-            progress.notice("stopping: waiting for what is in flight; Ctrl-C again stops at once")
-
-
-@dataclass
-class Invocation:
-    """What is known of an invocation while it goes on: its run once there is a plan, and how it closed."""
-
-    run_id: str = ""
-    closing: RunResult | None = None
-
-
-async def carry_out(
-    plan: Plan,
-    judge: Judge | None,
-    parts: Models,
-    store: Store,
-    settings: RunSettings,
-    console: Console,
-    invocation: Invocation,
-) -> int:
-    """Run a session with its log and traces, print how it ended; return the exit status.
-
-    Raises:
-        InputError: the log cannot be written, or what traces need is not installed.
-        StoreError: the store cannot be written.
-    """
-    from safemt_client.engine.session import run_session
-    from safemt_client.telemetry.log import RunLog, log_path
-    from safemt_client.telemetry.summary import finish
-
-    run_id, session_id = plan.run.run_id, uuid.uuid4().hex[:12]
-    invocation.run_id = run_id
-    with ExitStack() as stack:
-        watchers: list[Watcher] = []
-        log = None
-        if (path := log_path(settings.log, settings.db, run_id)) is not None:
-            log = RunLog(
-                path,
-                run_id=run_id,
-                session_id=session_id,
-                level=settings.log_level,
-                texts=settings.log_texts,
-            )
-            watchers.append(log)
-            stack.callback(log.close)
-        if settings.otel:
-            from safemt_client.telemetry.traces import Traces
-
-            traces = Traces(plan, session_id)
-            watchers.append(traces)
-            stack.callback(traces.close)
-        store.watchers.extend(watcher.saved for watcher in watchers)
-        stack.callback(store.watchers.clear)
-        if log is not None:
-            log.started(plan)
-        try:
-            ending = await run_session(
-                plan, judge, parts, store, settings, console, session_id=session_id, log=log
-            )
-            invocation.closing = finish(plan, ending, store, settings, console)
-        except BaseException as error:
-            for watcher in watchers:
-                watcher.ended(result_of(error), error)
-            raise
-        for watcher in watchers:
-            watcher.ended(invocation.closing)
-    return invocation.closing.exit_status
+            stop()
 
 
 def result_of(error: BaseException) -> RunResult:
     """How a session ended that an exception has ended."""
-    from safemt_client.results.store.store import StoreError
-
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, KeyboardInterrupt | asyncio.CancelledError | StoppedAtOnceError):

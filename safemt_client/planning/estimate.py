@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.costs import batch_prices
@@ -18,7 +19,17 @@ from safemt_client.planning.target import Target
 from safemt_client.providers.limits import StatedLimits
 from safemt_client.providers.tokens import CHARACTERS_A_TOKEN, image_tokens
 
-__all__ = ["Estimate", "call_usd", "of_guard", "of_judge", "of_target", "seconds_at"]
+__all__ = [
+    "Estimate",
+    "EstimateLine",
+    "RunEstimate",
+    "call_usd",
+    "estimate_of",
+    "of_guard",
+    "of_judge",
+    "of_target",
+    "seconds_at",
+]
 
 _SHORT_REPLY, _LONG_REPLY = 100, 1000
 # Criteria, instructions and the answer of a judge, beside what it judges.
@@ -32,6 +43,77 @@ class Estimate:
     calls: int
     tokens: tuple[int, int]
     usd: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateLine:
+    """What a target, a guard or the judge may take; `cached` of its turns or verdicts are in the store."""
+
+    key: str
+    name: str
+    role: Literal["target", "guard", "judge"]
+    estimate: Estimate
+    cached: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunEstimate:
+    """A plan with what it may take: nothing has been asked. Ranges are from low to high.
+
+    `seconds` is what the stated limits alone ask for, None where no limit is stated; `spent_usd` what the run
+    has cost so far.
+    """
+
+    plan: Plan
+    lines: tuple[EstimateLine, ...]
+    seconds: tuple[float, float] | None
+    spent_usd: float
+
+    @property
+    def run_id(self) -> str:
+        """The run that carrying the plan out would begin or go on with."""
+        return self.plan.run.run_id
+
+    @property
+    def calls(self) -> int:
+        """Calls at most, to targets, guards and the judge."""
+        return sum(line.estimate.calls for line in self.lines)
+
+    @property
+    def cached(self) -> int:
+        """Turns and verdicts that the store holds already."""
+        return sum(line.cached for line in self.lines)
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Tokens of all calls."""
+        low, high = (sum(line.estimate.tokens[end] for line in self.lines) for end in (0, 1))
+        return low, high
+
+    @property
+    def usd(self) -> tuple[float, float] | None:
+        """US dollars to come; None where a price is not known."""
+        known = [line.estimate.usd for line in self.lines if line.estimate.calls]
+        if any(usd is None for usd in known):
+            return None
+        low, high = (sum(usd[end] for usd in known if usd is not None) for end in (0, 1))
+        return low, high
+
+
+def estimate_of(
+    plan: Plan, accounts: Mapping[str, str], stated: Callable[[str], StatedLimits], spent_usd: float = 0.0
+) -> RunEstimate:
+    """What the plan may take; `accounts` and `stated` as of `seconds_at`."""
+    lines = [
+        EstimateLine(t.key, t.name, "target", of_target(plan, t), plan.cached_turns.get(t.key, 0))
+        for t in plan.targets
+    ]
+    guards = {row.guard_key: row.guard for row in plan.moderators}
+    lines += [EstimateLine(key, name, "guard", of_guard(plan, key)) for key, name in guards.items()]
+    if plan.judge is not None:
+        judge = plan.judge
+        lines.append(EstimateLine(judge.judge_key, judge.name, "judge", of_judge(plan), plan.cached_verdicts))
+    return RunEstimate(plan, tuple(lines), seconds_at(plan, accounts, stated), spent_usd)
 
 
 def of_target(plan: Plan, target: Target) -> Estimate:

@@ -10,7 +10,17 @@ from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.types import Usage
 from safemt_client.results.store.rows import Row
 
-__all__ = ["Fanout", "Listener", "RunResult", "Status", "StopReason", "StoppedAtOnceError", "Watcher"]
+__all__ = [
+    "Fanout",
+    "Listener",
+    "ProgressLine",
+    "ProgressSnapshot",
+    "RunResult",
+    "Status",
+    "StopReason",
+    "StoppedAtOnceError",
+    "Watcher",
+]
 
 
 class Listener(Protocol):
@@ -60,13 +70,65 @@ Status = Literal["done", "stopped", "capped", "low-coverage", "failed"]
 class RunResult:
     """How a session ended, for whoever waits for it: a word, the exit status and one line without texts.
 
-    `cause` is a word for what made it fail.
+    `cause` is a word for what made it fail; `id` is the run's, empty where there was no plan yet; `coverage`
+    is scored / attempted over all targets, None without a judge or where nothing was attempted.
     """
 
     status: Status
     exit_status: int
     summary: str
     cause: str | None = None
+    id: str = ""
+    coverage: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressLine:
+    """How far one target, guard or judge is. `total` is what this session has to ask of it at most.
+
+    `failed` counts what will be asked again on resume; `cached` was in the store before. `cost_usd` is what
+    this session has paid for it, None while no price is known; `stopped` says why it is not asked any more.
+    """
+
+    key: str
+    name: str
+    role: Literal["target", "guard", "judge"]
+    done: int
+    total: int
+    failed: int
+    cached: int
+    in_flight: int
+    cost_usd: float | None
+    stopped: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressSnapshot:
+    """How far a session is, in all and line by line."""
+
+    run_id: str
+    lines: tuple[ProgressLine, ...]
+
+    @property
+    def done(self) -> int:
+        """Turns and verdicts that are in the store since the session began."""
+        return sum(line.done for line in self.lines)
+
+    @property
+    def total(self) -> int:
+        """Turns and verdicts that the session has to ask for, at most."""
+        return sum(line.total for line in self.lines)
+
+    @property
+    def failed(self) -> int:
+        """Turns and verdicts that will be asked again on resume."""
+        return sum(line.failed for line in self.lines)
+
+    @property
+    def cost_usd(self) -> float | None:
+        """US dollars of this session, None while no price is known."""
+        known = [line.cost_usd for line in self.lines if line.cost_usd is not None]
+        return sum(known) if known else None
 
 
 class Watcher(Protocol):
@@ -83,32 +145,32 @@ class Watcher(Protocol):
 
 
 class Fanout:
-    """A `Listener` that passes on to two."""
+    """A `Listener` that passes on to several."""
 
-    def __init__(self, first: Listener, second: Listener) -> None:
-        self._both = (first, second)
+    def __init__(self, *listeners: Listener) -> None:
+        self._all = listeners
 
     def asking(self, key: str) -> None:
         """See `Listener`."""
-        for listener in self._both:
+        for listener in self._all:
             listener.asking(key)
 
     def retrying(self, key: str, reason: str, wait_s: float) -> None:
         """See `Listener`."""
-        for listener in self._both:
+        for listener in self._all:
             listener.retrying(key, reason, wait_s)
 
     def landed(self, key: str, outcome: str, usage: Usage, cost_usd: float | None) -> None:
         """See `Listener`."""
-        for listener in self._both:
+        for listener in self._all:
             listener.landed(key, outcome, usage, cost_usd)
 
     def batch(self, key: str, batch_key: str, done: int, total: int) -> None:
         """See `Listener`."""
-        for listener in self._both:
+        for listener in self._all:
             listener.batch(key, batch_key, done, total)
 
     def stopped(self, key: str, reason: str) -> None:
         """See `Listener`."""
-        for listener in self._both:
+        for listener in self._all:
             listener.stopped(key, reason)

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 from rich.console import Console
@@ -18,6 +18,7 @@ from safemt_client.planning.costs import money
 from safemt_client.planning.estimate import of_guard
 from safemt_client.providers.types import Outcome, Usage
 from safemt_client.results.sanitize import plain
+from safemt_client.telemetry.events import ProgressLine, ProgressSnapshot
 
 if TYPE_CHECKING:
     from safemt_client.planning.plan import Plan
@@ -34,6 +35,7 @@ class _Line:
     name: str
     total: int
     cached: int
+    role: Literal["target", "guard", "judge"] = "target"
     done: int = 0
     in_flight: int = 0
     failed: int = 0
@@ -57,9 +59,15 @@ class Progress:
         quiet: bool,
         spent_before: float = 0.0,
         cap_usd: float | None = None,
+        on_change: Callable[[ProgressSnapshot], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`spent_before` is what earlier sessions of the run have cost, in US dollars."""
+        """`spent_before` is what earlier sessions of the run have cost, in US dollars.
+
+        `on_change` is told of each turn and verdict that has landed, and of what cannot be asked any more.
+        """
+        self._run_id = plan.run.run_id
+        self._on_change = on_change
         self._console = console
         self._quiet = quiet
         self._spent_before = spent_before
@@ -73,11 +81,36 @@ class Progress:
             for target in plan.targets
         }
         for row in plan.moderators:
-            self._lines[row.guard_key] = _Line(f"guard {row.guard}", of_guard(plan, row.guard_key).calls, 0)
+            self._lines[row.guard_key] = _Line(
+                f"guard {row.guard}", of_guard(plan, row.guard_key).calls, 0, "guard"
+            )
         if plan.judge is not None:
             self._lines[plan.judge.judge_key] = _Line(
-                f"judge {plan.judge.name}", plan.verdicts, plan.cached_verdicts
+                f"judge {plan.judge.name}", plan.verdicts, plan.cached_verdicts, "judge"
             )
+
+    def snapshot(self) -> ProgressSnapshot:
+        """How far the session is now."""
+        lines = (
+            ProgressLine(
+                key=key,
+                name=line.name,
+                role=line.role,
+                done=line.done,
+                total=line.total,
+                failed=line.failed,
+                cached=line.cached,
+                in_flight=line.in_flight,
+                cost_usd=line.cost_usd if line.priced else None,
+                stopped=line.stopped,
+            )
+            for key, line in self._lines.items()
+        )
+        return ProgressSnapshot(self._run_id, tuple(lines))
+
+    def _changed(self) -> None:
+        if self._on_change is not None:
+            self._on_change(self.snapshot())
 
     def asking(self, key: str) -> None:
         """A turn or a verdict was begun."""
@@ -103,6 +136,7 @@ class Progress:
         if cost_usd is not None:
             line.cost_usd += cost_usd
             line.priced = True
+        self._changed()
 
     def batch(self, key: str, batch_key: str, done: int, total: int) -> None:
         """How far a batch of the target is; all 0 when it is over."""
@@ -117,6 +151,7 @@ class Progress:
         line = self._lines[key]
         line.stopped = reason
         self._console.print(f"[red]{escape(plain(line.name))} stopped:[/] {escape(plain(reason))}")
+        self._changed()
 
     def notice(self, text: str) -> None:
         """A line from the program itself, shown even when quiet."""

@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from safemt_client.models import Models
 from safemt_client.planning.costs import money, spent_of
-from safemt_client.planning.estimate import Estimate, of_guard, of_judge, of_target, seconds_at
+from safemt_client.planning.estimate import Estimate, RunEstimate
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
 from safemt_client.results.report.terminal import report
@@ -24,18 +23,21 @@ __all__ = ["finish", "show_plan"]
 
 
 def finish(
-    plan: Plan, ending: StopReason, store: Store, settings: RunSettings, console: Console
+    plan: Plan, ending: StopReason, store: Store, settings: RunSettings, console: Console | None
 ) -> RunResult:
-    """Print the scores and, in the last line, how it ended and how to continue."""
-    report(store, plan.run.run_id, console)
+    """How a session ended; on a console the scores and, in the last line, how to continue."""
+    if console is not None:
+        report(store, plan.run.run_id, console)
     coverage = None if plan.judge is None else _coverage(store, plan.run.run_id, plan.judge.judge_key)
     again = "python -m safemt_client " + " ".join(shlex.quote(word) for word in sys.argv[1:])
     spent = money(spent_of(store, plan.run.run_id))
 
     def closing(status: Status, exit_status: int, line: str, why: str) -> RunResult:
-        console.print(line, markup=False, soft_wrap=True)
+        if console is not None:
+            console.print(line, markup=False, soft_wrap=True)
         scored = "" if coverage is None else f", coverage {coverage:.1%}"
-        return RunResult(status, exit_status, f"{why}{scored}, {spent} spent")
+        summary = f"{why}{scored}, {spent} spent"
+        return RunResult(status, exit_status, summary, id=plan.run.run_id, coverage=coverage)
 
     names = {target.key: target.name for target in plan.targets}
     who = ", ".join(plain(without_secrets(names.get(key, "the judge"))) for key in ending.stopped)
@@ -107,18 +109,9 @@ def _total(
         say("  money: " + ", ".join(parts))
 
 
-def show_plan(
-    plan: Plan,
-    settings: RunSettings,
-    console: Console,
-    *,
-    parts: Models,
-    store: Store | None = None,
-) -> None:
-    """Print what will be asked, what is in the store already, what it may cost and how long it may take.
-
-    `parts` knows the accounts and their limits; `store` tells what the run has cost so far.
-    """
+def show_plan(found: RunEstimate, settings: RunSettings, console: Console) -> None:
+    """Print what will be asked, what is in the store already, what it may cost and how long it may take."""
+    plan = found.plan
     licence = f", licence {plan.run.dataset_licence}" if plan.run.dataset_licence else ""
 
     def say(text: str) -> None:
@@ -128,31 +121,31 @@ def show_plan(
         f"run {plan.run.run_id}: {len(plan.dialogues)} dialogues of {plain(plan.run.dataset_name)} "
         f"(digest {plan.run.dataset_digest[:12]}{plain(licence)}), store {settings.db}"
     )
-    estimates = []
-    for target in plan.targets:
-        estimates.append(estimate := of_target(plan, target))
-        say(
-            f"  {plain(target.name)}: {estimate.calls} calls to make{_in_batches(plan, target)}, "
-            f"{plan.cached_turns.get(target.key, 0)} in the store; {_range(estimate)}"
-        )
+    targets = {target.key: target for target in plan.targets}
     guards = {row.guard_key: row for row in plan.moderators}
-    for guard_key, row in guards.items():
-        estimates.append(estimate := of_guard(plan, guard_key))
-        say(
-            f"  guard {plain(row.guard)} on {plain(row.identity)} (licence: {plain(row.licence)}): "
-            f"{estimate.calls} assessments at most; {_range(estimate)}"
-        )
-    if plan.judge is not None:
-        estimates.append(estimate := of_judge(plan))
-        say(
-            f"  judge {plain(plan.judge.name)} ({plan.judge.rubric}): {estimate.calls} verdicts to ask for"
-            f"{' (in batches at half the price)' if plan.judge_batch else ''}, "
-            f"{plan.cached_verdicts} in the store; {_range(estimate)}"
-        )
-    spent = 0.0 if store is None else spent_of(store, plan.run.run_id)
-    _total(estimates, spent, settings, say)
-    if (seconds := seconds_at(plan, parts.accounts, parts.limits.stated)) is not None:
-        low, high = (span(value) for value in seconds)
+    for line in found.lines:
+        estimate = line.estimate
+        if line.role == "target":
+            batched = _in_batches(plan, targets[line.key])
+            say(
+                f"  {plain(line.name)}: {estimate.calls} calls to make{batched}, "
+                f"{line.cached} in the store; {_range(estimate)}"
+            )
+        elif line.role == "guard":
+            row = guards[line.key]
+            say(
+                f"  guard {plain(row.guard)} on {plain(row.identity)} (licence: {plain(row.licence)}): "
+                f"{estimate.calls} assessments at most; {_range(estimate)}"
+            )
+        elif plan.judge is not None:
+            say(
+                f"  judge {plain(line.name)} ({plan.judge.rubric}): {estimate.calls} verdicts to ask for"
+                f"{' (in batches at half the price)' if plan.judge_batch else ''}, "
+                f"{line.cached} in the store; {_range(estimate)}"
+            )
+    _total([line.estimate for line in found.lines], found.spent_usd, settings, say)
+    if found.seconds is not None:
+        low, high = (span(value) for value in found.seconds)
         say(f"  at these limits: at least {low}" + (f", up to {high}" if high != low else ""))
     if plan.not_attempted:
         first = next(iter(plan.not_attempted.values()))

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
-
 from safemt_client import __version__
-from safemt_client.cli.flags import DEFAULT_DB
 from safemt_client.datasets import images, open_dataset
-from safemt_client.engine.session import Invocation, carry_out
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.types import JudgeInput
-from safemt_client.models import open_models, prices_of
+from safemt_client.models import Models, prices_of
 from safemt_client.planning.costs import check_prices
 from safemt_client.planning.judgings import JudgingTask, submitted, unjudged, with_known
 from safemt_client.planning.plan import Plan, run_fingerprint
@@ -25,51 +20,50 @@ from safemt_client.planning.rows import judge_rows
 from safemt_client.planning.target import Target
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image, Message, Outcome, Sampling
-from safemt_client.results.scores.collect import latest_run
 from safemt_client.results.store.rows import DialogueRow, ModeratorRow, RunRow, StepRow
 from safemt_client.results.store.store import Store
-from safemt_client.settings import RunSettings, load_settings, options
-from safemt_client.telemetry.summary import show_plan
+from safemt_client.settings import RunSettings
 
-__all__ = ["rejudge"]
+__all__ = ["plan_rejudging", "settings_of_stored"]
 
 
-async def rejudge(arguments: argparse.Namespace, invocation: Invocation) -> int:
-    """Judge the replies of a run; the verdicts make a run of their own over the same turns."""
-    path = arguments.db or DEFAULT_DB
-    if not path.exists():
-        raise InputError(f"{path}: no such store: name one with --db")
-    with Store.open(path) as store:
-        run_id = latest_run(store, arguments.run)
-        flags = {name: getattr(arguments, name) for name in options("judge")}
-        names = [
-            row[0] for row in store.query("SELECT name FROM run_targets WHERE run_id = ?", [run_id]).rows
-        ]
-        settings = load_settings(flags | {"data": "stored", "provider": names}, None)
-        if not settings.judge_names:
-            raise InputError("--judge none: name the judge to use, such as --judge gpt-4o-mini")
-        async with open_models(settings) as parts:
-            judge = parts.judge()
-            assert judge is not None
-            plan = _plan(store, run_id, judge, settings)
-            prices = {key: prices_of(spec, settings) for key, spec in parts.judge_specs.items()}
-            rows = judge_rows(judge, plan.run.run_id, parts.judge_names, prices)
-            if settings.batch and judge.key not in parts.batches:
-                asked = ", ".join(settings.judge_names)
-                raise InputError(f"--batch: no batch API of {asked} is known, or it is a panel: leave it out")
-            plan = replace(
-                plan,
-                judge=rows[0],
-                members=rows[1:],
-                judge_batch=settings.batch,
-                submitted=submitted((), plan.judgings, judge, store),
-            )
-            # The judges alone are asked.
-            check_prices(replace(plan, targets=(), moderators=()), settings)
-            console = Console()
-            if not settings.quiet:
-                show_plan(plan, settings, console, parts=parts, store=store)
-            return await carry_out(plan, judge, parts, store, settings, console, invocation)
+def settings_of_stored(settings: RunSettings, store: Store, run_id: str) -> RunSettings:
+    """The settings of a new judging with the targets of the stored run.
+
+    Raises:
+        InputError: no judge is named.
+    """
+    names = [row[0] for row in store.query("SELECT name FROM run_targets WHERE run_id = ?", [run_id]).rows]
+    found = settings.model_copy(update={"provider": names})
+    if not found.judge_names:
+        raise InputError("--judge none: name the judge to use, such as --judge gpt-4o-mini")
+    return found
+
+
+def plan_rejudging(settings: RunSettings, models: Models, store: Store, run_id: str) -> tuple[Plan, Judge]:
+    """The plan of judging a stored run again; the verdicts make a run of their own over the same turns.
+
+    Raises:
+        InputError: a judge, a price or a picture is missing.
+    """
+    judge = models.judge()
+    assert judge is not None
+    plan = _plan(store, run_id, judge, settings)
+    prices = {key: prices_of(spec, settings) for key, spec in models.judge_specs.items()}
+    rows = judge_rows(judge, plan.run.run_id, models.judge_names, prices)
+    if settings.batch and judge.key not in models.batches:
+        asked = ", ".join(settings.judge_names)
+        raise InputError(f"--batch: no batch API of {asked} is known, or it is a panel: leave it out")
+    plan = replace(
+        plan,
+        judge=rows[0],
+        members=rows[1:],
+        judge_batch=settings.batch,
+        submitted=submitted((), plan.judgings, judge, store),
+    )
+    # The judges alone are asked.
+    check_prices(replace(plan, targets=(), moderators=()), settings)
+    return plan, judge
 
 
 def _plan(store: Store, run_id: str, judge: Judge, settings: RunSettings) -> Plan:
@@ -85,10 +79,10 @@ def _plan(store: Store, run_id: str, judge: Judge, settings: RunSettings) -> Pla
     )
     targets = tuple(
         Target(
-            *(name, identity, history, images),
+            *(name, identity, history, images_),
             *(_sampling(sampling), sample, prices and json.loads(prices), moderator),
         )
-        for name, identity, history, images, sampling, sample, prices, moderator in store.query(
+        for name, identity, history, images_, sampling, sample, prices, moderator in store.query(
             "SELECT name, identity, history, images, sampling, sample, prices, moderator FROM run_targets "
             "WHERE run_id = ?",
             [run_id],

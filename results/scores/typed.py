@@ -1,0 +1,228 @@
+"""The scores of a run as typed rows: what the store's views hold of it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
+
+from safemt_client.results.scores.collect import as_dict, deciding_judge, index_of
+from safemt_client.results.store.reader import Queryable
+from safemt_client.results.table import Table
+
+__all__ = [
+    "AsrByMethod",
+    "AsrByScenario",
+    "AsrByTurn",
+    "OutcomeCount",
+    "RefusalRate",
+    "SafetyIndexRow",
+    "Scores",
+    "Spend",
+]
+
+
+class AsrByTurn(NamedTuple):
+    """A row of the view `asr_by_turn`: how often a target was unsafe in dialogues of one length."""
+
+    target: str
+    judge: str | None
+    length: int
+    unsafe: int
+    safe: int
+    scored: int
+    by_guard: int
+    attempted: int
+    planned: int
+    asr: float | None
+    coverage: float | None
+    asr_best: float | None
+    asr_worst: float | None
+    target_key: str
+    judge_key: str | None
+
+
+class AsrByScenario(NamedTuple):
+    """A row of the view `asr_by_scenario`."""
+
+    target: str
+    judge: str | None
+    scenario: str | None
+    length: int
+    unsafe: int
+    safe: int
+    scored: int
+    attempted: int
+    asr: float | None
+    coverage: float | None
+    target_key: str
+    judge_key: str | None
+
+
+class AsrByMethod(NamedTuple):
+    """A row of the view `asr_by_method`."""
+
+    target: str
+    judge: str | None
+    method: str | None
+    length: int
+    unsafe: int
+    safe: int
+    scored: int
+    attempted: int
+    asr: float | None
+    coverage: float | None
+    target_key: str
+    judge_key: str | None
+
+
+class OutcomeCount(NamedTuple):
+    """A row of the view `outcomes`: how many conversations of one length ended so."""
+
+    target: str
+    length: int
+    outcome: str
+    conversations: int
+    target_key: str
+
+
+class RefusalRate(NamedTuple):
+    """A row of the view `refusals`: how often a target declined, by rules and by the judge."""
+
+    target: str
+    judge: str | None
+    length: int
+    benign: bool
+    replies: int
+    declined_by_rule: int
+    judged: int
+    declined_by_judge: int
+    blocked: int
+    rate_by_rule: float | None
+    rate_by_judge: float | None
+    rate_with_blocks: float | None
+    target_key: str
+    judge_key: str | None
+
+
+class Spend(NamedTuple):
+    """A row of the view `spend`: what a session paid to a target, a guard or a judge, in US dollars."""
+
+    who: str
+    session_id: str
+    calls: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cached_tokens: int | None
+    cost_usd: float | None
+    calls_of_unknown_cost: int
+    calls_in_batches: int
+
+
+class SafetyIndexRow(NamedTuple):
+    """The Safety Index of a target under a judge, or in `refused` why there is none.
+
+    `low` and `high` are the 95 % interval when items are resampled; `best` and `worst` take all replies that
+    are not scored as safe, or all as unsafe; `small` says that few items or unsafe replies stand behind it.
+    """
+
+    target: str
+    judge: str
+    safety_index: float | None
+    exposure: float | None
+    consistency: float | None
+    low: float | None
+    high: float | None
+    best: float | None
+    worst: float | None
+    small: bool
+    refused: str | None
+    target_key: str
+    judge_key: str
+
+
+R = TypeVar("R", bound=tuple[Any, ...])
+
+
+class Scores:
+    """The scores of one run. Each table is read when it is first asked for, and kept."""
+
+    def __init__(self, reader: Queryable, run_id: str) -> None:
+        self._reader = reader
+        self.run_id = run_id
+
+    @cached_property
+    def asr_by_turn(self) -> Table[AsrByTurn]:
+        """Attack success rates by target, judge and length."""
+        return self._of(AsrByTurn, "asr_by_turn", "target, judge, length")
+
+    @cached_property
+    def by_scenario(self) -> Table[AsrByScenario]:
+        """Attack success rates by scenario and length."""
+        return self._of(AsrByScenario, "asr_by_scenario", "target, judge, scenario, length")
+
+    @cached_property
+    def by_method(self) -> Table[AsrByMethod]:
+        """Attack success rates by attack method and length."""
+        return self._of(AsrByMethod, "asr_by_method", "target, judge, method, length")
+
+    @cached_property
+    def outcomes(self) -> Table[OutcomeCount]:
+        """What became of the conversations."""
+        return self._of(OutcomeCount, "outcomes", "target, length, outcome")
+
+    @cached_property
+    def refusals(self) -> Table[RefusalRate]:
+        """How often the targets declined."""
+        return self._of(RefusalRate, "refusals", "target, judge, benign, length")
+
+    @cached_property
+    def spend(self) -> Table[Spend]:
+        """Calls, tokens and money by who was asked."""
+        return self._of(Spend, "spend", "who, session_id")
+
+    @cached_property
+    def safety_index(self) -> Table[SafetyIndexRow]:
+        """The Safety Index of each target under each judge. Its interval takes a moment to compute."""
+        pairs = dict.fromkeys(
+            (row.target, row.target_key, row.judge, row.judge_key) for row in self.asr_by_turn
+        )
+        rows = []
+        for target, target_key, judge, judge_key in pairs:
+            if judge is None or judge_key is None:
+                continue
+            found = index_of(self._reader, self.run_id, target_key, judge_key)
+            index = found.index
+            rows.append(
+                SafetyIndexRow(
+                    target=target,
+                    judge=judge,
+                    safety_index=index.value if index else None,
+                    exposure=index.exposure if index else None,
+                    consistency=index.consistency if index else None,
+                    low=found.low,
+                    high=found.high,
+                    best=found.best,
+                    worst=found.worst,
+                    small=found.small,
+                    refused=found.refused,
+                    target_key=target_key,
+                    judge_key=judge_key,
+                )
+            )
+        return Table(SafetyIndexRow._fields, rows)
+
+    @cached_property
+    def deciding_judge(self) -> str | None:
+        """The key of the judge whose labels count, a panel's where there is one; None without a judge."""
+        return deciding_judge(self._reader, self.run_id)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All scores as JSON-able data: what `report --json` prints."""
+        return as_dict(self._reader, self.run_id)
+
+    def _of(self, kind: type[R], view: str, order: str) -> Table[R]:
+        columns: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
+        found = self._reader.query(
+            f"SELECT {', '.join(columns)} FROM {view} WHERE run_id = ? ORDER BY {order}", [self.run_id]
+        )
+        return Table(columns, [kind(*row) for row in found.rows])

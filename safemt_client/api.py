@@ -1,0 +1,271 @@
+"""The one road to everything that asks models or reads a store, for programs and for the command line.
+
+    import safemt_client as safemt
+
+    run = safemt.run(provider="demo", turns=[1, 2], db="x.duckdb")
+    with safemt.open("x.duckdb") as store:
+        store.scores(run.id).asr_by_turn.df()
+
+Keywords are the fields of `RunSettings`: docs/options.md lists them. Nothing is printed unless a `console` is
+given. What goes wrong is an `InputError` or a `StoreError`, never an exit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+from rich.console import Console
+
+from safemt_client.engine.invocation import Invocation
+from safemt_client.engine.loop import in_main_thread, loop_is_running, run_in_loop
+from safemt_client.engine.notify import notify, with_notification
+from safemt_client.engine.session import Prepared, carry_out, result_of
+from safemt_client.models import open_models
+from safemt_client.planning.build import plan_run
+from safemt_client.planning.costs import spent_of
+from safemt_client.planning.estimate import RunEstimate, estimate_of
+from safemt_client.planning.rejudge import plan_rejudging, settings_of_stored
+from safemt_client.providers.errors import InputError
+from safemt_client.providers.plugins import adopt
+from safemt_client.results.access import OpenStore
+from safemt_client.results.scores.collect import latest_run
+from safemt_client.results.store.reader import open_reader
+from safemt_client.results.store.store import Store
+from safemt_client.settings import RunSettings, load_settings
+from safemt_client.settings import options as options_of
+from safemt_client.telemetry.events import ProgressSnapshot, RunResult
+from safemt_client.telemetry.summary import show_plan
+
+__all__ = ["arejudge", "arun", "open", "plan", "rejudge", "run"]
+
+OnProgress = Callable[[ProgressSnapshot], object]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Settings, and the provider objects that they name."""
+
+    settings: RunSettings
+    given: Mapping[str, object] = field(default_factory=dict)
+
+
+def run(
+    settings: RunSettings | None = None,
+    *,
+    on_progress: OnProgress | None = None,
+    console: Console | None = None,
+    **options: Any,
+) -> RunResult:
+    """Ask targets, judge and score; the same call resumes: what the store holds is not asked again.
+
+    `settings`, or the keywords that make them. `provider` and `judge` take names, objects with the `Provider`
+    protocol, or a list of both. `on_progress` is called after each turn and verdict that is in the store.
+    Where an event loop runs already, as in a notebook, a thread with a loop of its own does the work. Ctrl-C
+    lets what is in flight land; once more stops at once.
+
+    Raises:
+        InputError: a setting is wrong, or the data, a key or a price is missing.
+        StoreError: the store cannot be written; what was acknowledged before is in it.
+    """
+    wanted = _wanted(settings, options)
+    _no_dry_run(wanted.settings)
+    invocation = Invocation(console, on_progress)
+    return _invoke(wanted.settings, invocation, partial(_run, wanted, invocation))
+
+
+async def arun(
+    settings: RunSettings | None = None,
+    *,
+    on_progress: OnProgress | None = None,
+    console: Console | None = None,
+    **options: Any,
+) -> RunResult:
+    """As `run`, in the loop that runs already. Cancelling it gives up what is in flight.
+
+    Raises:
+        InputError: a setting is wrong, or the data, a key or a price is missing.
+        StoreError: the store cannot be written; what was acknowledged before is in it.
+    """
+    wanted = _wanted(settings, options)
+    _no_dry_run(wanted.settings)
+    invocation = Invocation(console, on_progress)
+    return await _ainvoke(wanted.settings, invocation, partial(_run, wanted, invocation))
+
+
+def plan(settings: RunSettings | None = None, **options: Any) -> RunEstimate:
+    """What `run` would ask and what it may cost: the dry run as a value. Nothing is asked, no store is made.
+
+    Raises:
+        InputError: a setting is wrong, or the data, a key or a price is missing.
+    """
+    wanted = _wanted(settings, options)
+    return run_in_loop(partial(_plan, wanted))
+
+
+def rejudge(
+    db: str | Path = "safemt.duckdb",
+    *,
+    run: str | None = None,
+    on_progress: OnProgress | None = None,
+    console: Console | None = None,
+    **options: Any,
+) -> RunResult:
+    """Judge the replies of a stored run again (`run`: its id, by default the latest). No target is asked.
+
+    The verdicts make a run of their own over the same turns. The keywords are those of the judge, of limits
+    and of operation.
+
+    Raises:
+        InputError: there is no such store or run, or a setting is wrong.
+        StoreError: the store cannot be written.
+    """
+    wanted, invocation = _rejudging(Path(db), options), Invocation(console, on_progress)
+    return _invoke(wanted.settings, invocation, partial(_rejudge, wanted, run, invocation))
+
+
+async def arejudge(
+    db: str | Path = "safemt.duckdb",
+    *,
+    run: str | None = None,
+    on_progress: OnProgress | None = None,
+    console: Console | None = None,
+    **options: Any,
+) -> RunResult:
+    """As `rejudge`, in the loop that runs already.
+
+    Raises:
+        InputError: there is no such store or run, or a setting is wrong.
+        StoreError: the store cannot be written.
+    """
+    wanted, invocation = _rejudging(Path(db), options), Invocation(console, on_progress)
+    return await _ainvoke(wanted.settings, invocation, partial(_rejudge, wanted, run, invocation))
+
+
+def open(db: str | Path = "safemt.duckdb") -> OpenStore:
+    """A store to read from, also while a run goes on. Use as a context manager.
+
+    Raises:
+        InputError: no such file, or not a store.
+        StoreHeldError: a process holds it and does not answer.
+    """
+    return OpenStore(open_reader(Path(db)))
+
+
+async def _run(wanted: _Wanted, invocation: Invocation) -> RunResult:
+    settings = wanted.settings
+    with Store.open(settings.db) as store:
+        async with open_models(settings, wanted.given) as models:
+            found, judge = await plan_run(settings, models, store)
+            return await _go(Prepared(found, judge, models, store, settings), invocation)
+
+
+async def _rejudge(wanted: _Wanted, run_id: str | None, invocation: Invocation) -> RunResult:
+    with Store.open(wanted.settings.db) as store:
+        run_id = latest_run(store, run_id)
+        settings = settings_of_stored(wanted.settings, store, run_id)
+        async with open_models(settings, wanted.given) as models:
+            found, judge = plan_rejudging(settings, models, store, run_id)
+            return await _go(Prepared(found, judge, models, store, settings), invocation)
+
+
+async def _go(prepared: Prepared, invocation: Invocation) -> RunResult:
+    if invocation.console is not None and not prepared.settings.quiet:
+        show_plan(_estimate(prepared), prepared.settings, invocation.console)
+    return await carry_out(prepared, invocation)
+
+
+async def _plan(wanted: _Wanted) -> RunEstimate:
+    settings = wanted.settings
+    with ExitStack() as stack:
+        store = stack.enter_context(Store.open(settings.db)) if settings.db.exists() else None
+        async with open_models(settings, wanted.given) as models:
+            found, _ = await plan_run(settings, models, store)
+            spent = 0.0 if store is None else spent_of(store, found.run.run_id)
+            return estimate_of(found, models.accounts, models.limits.stated, spent)
+
+
+def _estimate(prepared: Prepared) -> RunEstimate:
+    models, found = prepared.models, prepared.plan
+    return estimate_of(
+        found, models.accounts, models.limits.stated, spent_of(prepared.store, found.run.run_id)
+    )
+
+
+def _invoke(
+    settings: RunSettings, invocation: Invocation, main: Callable[[], Awaitable[RunResult]]
+) -> RunResult:
+    invocation.signals = in_main_thread() and not loop_is_running()
+    return with_notification(
+        settings.on_finish, settings.db, invocation, lambda: run_in_loop(main, invocation.interrupt)
+    )
+
+
+async def _ainvoke(
+    settings: RunSettings, invocation: Invocation, main: Callable[[], Awaitable[RunResult]]
+) -> RunResult:
+    async def tell(result: RunResult) -> None:
+        run_id = invocation.run_id
+        await anyio.to_thread.run_sync(notify, settings.on_finish, settings.db, run_id, result)
+
+    try:
+        result = await main()
+    except BaseException as error:
+        with anyio.CancelScope(shield=True):
+            await tell(invocation.result or result_of(error))
+        raise
+    await tell(result)
+    return result
+
+
+def _wanted(settings: RunSettings | None, options: Mapping[str, Any]) -> _Wanted:
+    """The settings, or those that the keywords make; provider objects are named by their identity."""
+    if settings is not None:
+        if options:
+            raise InputError(f"{next(iter(options))}: give either settings or keywords")
+        return _Wanted(settings)
+    given: dict[str, object] = {}
+    named = dict(options)
+    for name in named:
+        if name not in RunSettings.model_fields:
+            raise InputError(f"{name}: there is no such keyword: docs/options.md lists them")
+    for name in ("provider", "judge"):
+        value = named.get(name)
+        if value is not None:
+            several = list(value) if isinstance(value, list | tuple) else [value]
+            named[name] = [one if isinstance(one, str) else _named(one, given) for one in several]
+    if given and named.get("batch"):
+        raise InputError("batch: a provider object has no batch API: leave batch=True out")
+    return _Wanted(load_settings(named, None), given)
+
+
+def _named(model: object, given: dict[str, object]) -> str:
+    """The name of a provider object, under which `given` then holds it."""
+    name = adopt(model).identity
+    if given.setdefault(name, model) is not model:
+        raise InputError(f"{type(model).__name__}: two objects have the identity {name!r}: give each its own")
+    return name
+
+
+def _no_dry_run(settings: RunSettings) -> None:
+    if settings.dry_run:
+        raise InputError("dry_run: call plan() with the same keywords")
+
+
+def _rejudging(db: Path, options: Mapping[str, Any]) -> _Wanted:
+    """The settings of a new judging; the targets are those of the stored run, read once it is open.
+
+    Raises:
+        InputError: there is no such store, or a keyword does not belong to judging.
+    """
+    for name in options:
+        if name in RunSettings.model_fields and name not in options_of("judge"):
+            raise InputError(f"{name}: is part of the stored run, which is judged as it is")
+    if not db.exists():
+        raise InputError(f"{db}: no such store: name one with --db")
+    return _wanted(None, {**options, "data": "stored", "db": db, "provider": ["stored"]})
