@@ -66,7 +66,7 @@ class Progress:
 
         `on_change` is told of each turn and verdict that has landed, and of what cannot be asked any more.
         """
-        self._run_id = plan.run.run_id
+        self._plan = plan
         self._on_change = on_change
         self._console = console
         self._quiet = quiet
@@ -106,7 +106,7 @@ class Progress:
             )
             for key, line in self._lines.items()
         )
-        return ProgressSnapshot(self._run_id, tuple(lines))
+        return ProgressSnapshot(self._plan.run.run_id, tuple(lines))
 
     def _changed(self) -> None:
         if self._on_change is not None:

@@ -36,11 +36,13 @@ BELOW = {
 BELOW_IN_RESULTS = {
     "sanitize": "",
     "stats": "",
+    "table": "",
     "store": "sanitize",
     "sql": "store sanitize",
-    "scores": "store stats sanitize",
+    "scores": "store stats table sanitize",
     "exports": "scores store sanitize",
     "report": "scores stats store sanitize",
+    "access": "report scores store table",
 }
 
 LONGEST = {"module": 400, "test module": 500, "function": 60}
@@ -53,7 +55,7 @@ NOT_YET = {
     "results/report/sections/outcomes.py::outcomes",
     "results/report/sections/outcomes.py::refusals",
     "results/report/sections/safety_index.py::index",
-    "safemt_client/cli/rejudge.py::_plan",
+    "safemt_client/planning/rejudge.py::_plan",
     "safemt_client/planning/build.py::make_plan",
     "safemt_client/planning/build.py::plan_run",
     "safemt_client/viewer/conversation.py::_turns",
