@@ -31,7 +31,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from safemt_client.moderator.local.model import LocalModel
+from safemt_client.moderator.local.model import LocalModel, Weights
 from safemt_client.providers.types import Message, Outcome, Request, Sampling
 
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
@@ -109,7 +109,7 @@ def ours(model: Any, tokenizer: Any, work: list[tuple[str, int]], share_prefix: 
             assert reply.usage.completion_tokens == tokens
 
         async with (
-            LocalModel(model, tokenizer, name="random", share_prefix=share_prefix) as guard,
+            LocalModel(Weights("random", model, tokenizer), share_prefix=share_prefix) as guard,
             anyio.create_task_group() as tasks,
         ):
             for text, tokens in work:

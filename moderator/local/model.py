@@ -12,6 +12,7 @@ import io
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,7 @@ from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.types import Message, Outcome, Reply, Request, Usage
 
-__all__ = ["LocalModel"]
+__all__ = ["LocalModel", "Weights"]
 
 _NEW_TOKENS = 256
 _EXTRAS = {"chat_template_kwargs", "logprobs", "top_logprobs"}
@@ -37,16 +38,30 @@ class _UnfitRequestError(ValueError):
     """This model cannot take this request. The message is one line."""
 
 
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A model with what belongs to it: its tokenizer, and `processor`, which prepares images.
+
+    `processor` is None for a model of text. `revision` is that of the hub, or the names and sizes of a local
+    folder's files.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    processor: Any = None
+    revision: str = ""
+
+
 class LocalModel:
     """A `Provider` that runs a causal language model or an image-text-to-text model in this process.
 
     Many `ask` at a time make the batches; each gets its own answer only. `identity` is
     `local-model/NAME@HASH`: the hash is over configuration, chat template, number format and the revision
-    (of a local folder: the names and sizes of its files). `tokenizer` needs a chat template; `processor` is
-    what prepares images, None for a model of text. `max_batch_tokens` bounds a batch, padding and new tokens
-    included; None takes half of the free memory of a GPU, and 16,384 tokens on the CPU. `max_queue` is the
-    number of requests that are kept prepared. `share_prefix`: what the prompts of a group begin with
-    is read once.
+    (of a local folder: the names and sizes of its files). The tokenizer needs a chat template.
+    `max_batch_tokens` bounds a batch, padding and new tokens included; None takes half of the free memory of
+    a GPU, and 16,384 tokens on the CPU. `max_queue` is the number of requests that are kept prepared.
+    `share_prefix`: what the prompts of a group begin with is read once.
 
     Raises:
         InputError: the model has no chat template, or keeps a state other than keys and values.
@@ -54,17 +69,14 @@ class LocalModel:
 
     def __init__(
         self,
-        model: Any,
-        tokenizer: Any,
+        weights: Weights,
         *,
-        name: str,
-        processor: Any = None,
-        revision: str = "",
         max_batch_tokens: int | None = None,
         max_queue: int = 256,
         limiter: AccountLimiter | None = None,
         share_prefix: bool = True,
     ) -> None:
+        model, tokenizer, name = weights.model, weights.tokenizer, weights.name
         config = model.config.get_text_config(decoder=True)
         layers = set(getattr(config, "layer_types", None) or _CACHED_LAYERS)
         if not layers <= _CACHED_LAYERS or getattr(model, "_is_stateful", False):
@@ -73,10 +85,10 @@ class LocalModel:
             )
         if not getattr(tokenizer, "chat_template", None):
             raise InputError(f"the model {name} has no chat template: it cannot be shown a conversation")
-        self._tokenizer, self._processor = tokenizer, processor
+        self._tokenizer, self._processor = tokenizer, weights.processor
         self._context: int | None = getattr(config, "max_position_embeddings", None)
         self._defaults = model.generation_config
-        parts = (model.config.to_json_string(), tokenizer.chat_template, model.dtype, revision)
+        parts = (model.config.to_json_string(), tokenizer.chat_template, model.dtype, weights.revision)
         digest = hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
         self._identity = f"local-model/{name}@{digest[:8]}"
         self._limiter = limiter or AccountLimiter(concurrency=4 * max_queue, account=self._identity)
@@ -112,13 +124,8 @@ class LocalModel:
         """
 
         def load() -> LocalModel:
-            model, tokenizer, processor, revision = _load(str(path_or_name), device, dtype)
             return cls(
-                model,
-                tokenizer,
-                name=Path(path_or_name).name if Path(path_or_name).is_dir() else str(path_or_name),
-                processor=processor,
-                revision=revision,
+                _load(str(path_or_name), device, dtype),
                 max_batch_tokens=max_batch_tokens,
                 max_queue=max_queue,
                 limiter=limiter,
@@ -292,7 +299,7 @@ def _line(error: BaseException) -> str:
     return first or type(error).__name__
 
 
-def _load(source: str, device: str, dtype: str) -> tuple[Any, Any, Any, str]:
+def _load(source: str, device: str, dtype: str) -> Weights:
     """The model on its device, its tokenizer, its processor if it takes images, and its revision."""
     try:
         torch: Any = importlib.import_module("torch")
@@ -319,7 +326,8 @@ def _load(source: str, device: str, dtype: str) -> tuple[Any, Any, Any, str]:
         raise InputError(
             f"the model {source} cannot be loaded on {device} as {dtype}: {_line(error)}"
         ) from error
-    return model, tokenizer, processor, getattr(config, "_commit_hash", None) or _files(source)
+    name = Path(source).name if Path(source).is_dir() else source
+    return Weights(name, model, tokenizer, processor, getattr(config, "_commit_hash", None) or _files(source))
 
 
 def _files(folder: str) -> str:

@@ -17,7 +17,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from safemt_client.moderator.local.model import LocalModel
+from safemt_client.moderator.local.model import LocalModel, Weights
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling
 
@@ -81,7 +81,8 @@ def make_model(arch: str = "llama") -> Any:
 def local(model: Any = None, **more: Any) -> LocalModel:
     if model is None:
         model = make_model()
-    return LocalModel(model, more.pop("tokenizer", None) or make_tokenizer(), name="tiny", **more)
+    tokenizer = more.pop("tokenizer", None) or make_tokenizer()
+    return LocalModel(Weights("tiny", model, tokenizer, more.pop("processor", None)), **more)
 
 
 def asked(text: str, tokens: int = 12, *, images: tuple[Image, ...] = (), **more: Any) -> Request:
@@ -453,4 +454,4 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_a_model_without_a_chat_template_is_refused() -> None:
     tokenizer = make_tokenizer(None)
     with pytest.raises(InputError, match="no chat template"):
-        LocalModel(make_model(), tokenizer, name="base")
+        LocalModel(Weights("base", make_model(), tokenizer))
