@@ -2,40 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from safemt_client.results.report.data import ReportData
-from safemt_client.results.report.document import Document, show
-from safemt_client.results.report.sections import judges, moderators, rates
-from safemt_client.results.report.sections import outcomes as conduct
-from safemt_client.results.report.sections import reproduce as repeat
-from safemt_client.results.report.sections import safety_index as index
+from safemt_client.results.report.document import Document, Section, show
+from safemt_client.results.report.sections.comparison import differences
+from safemt_client.results.report.sections.judges import judges
+from safemt_client.results.report.sections.moderators import moderators
+from safemt_client.results.report.sections.outcomes import outcomes, refusals
+from safemt_client.results.report.sections.rates import by_turn, scenarios
+from safemt_client.results.report.sections.reproduce import repeat
+from safemt_client.results.report.sections.safety_index import index
+from safemt_client.results.report.sections.spend import spend
+from safemt_client.results.report.sections.trend import trend
 
 __all__ = ["document"]
+
+_SECTIONS: Sequence[Callable[[ReportData], Section | None]] = (
+    by_turn,
+    trend,
+    index,
+    scenarios,
+    moderators,
+    outcomes,
+    refusals,
+    judges,
+    differences,
+    spend,
+    repeat,
+)
+"""In the order of the pages."""
 
 
 def document(found: dict[str, Any]) -> Document:
     """The report of what `scores.as_dict` found; sections about what the run does not have are left out."""
     known = ReportData(found)
-    sections = [
-        rates.by_turn(known),
-        index.index(known),
-        rates.scenarios(known),
-        moderators.moderators(known),
-        conduct.outcomes(known),
-        conduct.refusals(known),
-        judges.judges(known),
-        rates.differences(known),
-        conduct.spend(known),
-        repeat.repeat(known),
-    ]
+    sections = [section(known) for section in _SECTIONS]
     run = found["run"]
     return Document(
         title=f"SafeMT report: {show(run['dataset_name'], 60)}, run {show(run['run_id'])}",
+        opening=_opening(known),
         facts=_facts(known),
         warnings=_warnings(known),
         sections=[section for section in sections if section is not None and section.blocks],
     )
+
+
+def _opening(known: ReportData) -> list[str]:
+    run = known.found["run"]
+    licence = show(run["dataset_licence"] or "not stated")
+    return [
+        f"run {show(run['run_id'])}: {show(run['dataset_name'])}, digest {show(run['dataset_digest'][:12])}, "
+        f"licence {licence}",
+        *(
+            f"judge {show(judge['name'])} ({show(judge['identity'])}), rubric {show(judge['rubric'])}"
+            for judge in known.found["judges"]
+        ),
+    ]
 
 
 def _facts(known: ReportData) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from safemt_client.results.sanitize import plain
 
 __all__ = [
+    "SMALL_SAMPLE",
     "UNKNOWN",
     "Block",
     "Code",
@@ -25,14 +26,19 @@ __all__ = [
     "Section",
     "Table",
     "count",
+    "estimate",
     "interval",
     "marked",
     "percent",
+    "points",
     "show",
+    "turns",
     "unique",
 ]
 
 UNKNOWN = "unknown"
+SMALL_SAMPLE = "* small sample: fewer than 30 items or replies, or fewer than 5 unsafe or 5 safe ones"
+"""What the asterisk of `marked` says; the rule is that of `stats.shares.small_sample`."""
 _LONGEST = 160
 
 
@@ -100,18 +106,20 @@ Block = Table | Figure | Notes | Code
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A chapter; `key` is its anchor."""
+    """A chapter; `key` is its anchor. `brief` is what the terminal shows of it, in place of `blocks`."""
 
     key: str
     title: str
     blocks: Sequence[Block]
+    brief: Sequence[Block] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A whole report."""
+    """A whole report. `opening` are the first lines on the terminal, in place of title and facts."""
 
     title: str
+    opening: Sequence[str]
     facts: Sequence[tuple[str, str]]
     warnings: Sequence[str]
     sections: Sequence[Section]
@@ -169,6 +177,23 @@ def interval(low: float | None, high: float | None, *, small: bool = False, sign
         return UNKNOWN
     form = "+.1f" if signed else ".1f"
     return marked(f"{100 * low:{form}} to {100 * high:{form}}", small)
+
+
+def estimate(found: Mapping[str, Any]) -> str:
+    """A share with its interval, both in percent."""
+    if found["estimate"] is None:
+        return UNKNOWN
+    return f"{percent(found['estimate'])} ({interval(found['low'], found['high'], small=found['small'])})"
+
+
+def points(change: Mapping[str, float]) -> str:
+    """A difference in points, without its interval."""
+    return f"{100 * change['estimate']:+.1f}"
+
+
+def turns(number: int) -> str:
+    """A number of user turns in words."""
+    return f"{number} turn" if number == 1 else f"{number} turns"
 
 
 def count(value: float | None) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from safemt_client.results.report.terminal_effects import summary
 from safemt_client.results.sanitize import plain
+from safemt_client.results.scores import wording
 from safemt_client.results.scores.collect import deciding_judge
 from safemt_client.results.scores.comparison import Condition, comparison, conditions, labels_of
 from safemt_client.results.scores.effects import effects
@@ -51,17 +51,12 @@ def _turns(reader: Queryable, run_id: str) -> list[Finding]:
         if row["judge"] != decides or not row["items"]:
             continue
         slope = row["slope"]
-        shown = row["verdict"] != "not shown"
-        says = (
-            f"ASR {row['verdict']} with the number of turns"
-            if shown
-            else "a change with the turns is not shown"
-        )
         sentence = (
-            f"{plain(row['target'])}: {says} ({_points(slope)} a turn, p {row['p']:.2g}, "
-            f"{row['items']} items)"
+            f"{plain(row['target'])}: {wording.trend(row)}: {wording.change(slope)} per turn, "
+            f"p {row['p']:.2g} ({row['items']} items)"
         )
-        found.append(Finding("turns", row["target"], shown, sentence + _little(slope["small"]), row))
+        shown = row["verdict"] != "not shown"
+        found.append(Finding("turns", row["target"], shown, sentence + wording.small(slope["small"]), row))
     return found
 
 
@@ -88,12 +83,14 @@ def _settings(reader: Queryable, run_id: str, setting: str, what: str) -> list[F
             says = f"{what} {getattr(other, setting)} instead of {getattr(base, setting)}"
             effect = "changes ASR" if shown else "a change of ASR is not shown"
             sentence = (
-                f"{plain(base.target)}: {says}: {effect} ({_points(change)}, p {whole['p']:.2g}, "
-                f"{whole['items']} items)"
+                f"{plain(base.target)}: {says}: {effect}: {wording.change(change)}, "
+                f"p {whole['p']:.2g} ({whole['items']} items)"
             )
             if result["careful"]:
                 sentence += f"; careful: {'; '.join(map(plain, result['careful']))}"
-            found.append(Finding(setting, base.target, shown, sentence + _little(change["small"]), result))
+            found.append(
+                Finding(setting, base.target, shown, sentence + wording.small(change["small"]), result)
+            )
     return found
 
 
@@ -148,7 +145,7 @@ def _groups(reader: Queryable, run_id: str, column: str, plural: str) -> list[Fi
         )
         small = len(items) < SMALL_ITEMS
         data = {"p": p, "items": len(items), "asr": means}
-        found.append(Finding(column, condition.target, shown, sentence + _little(small), data))
+        found.append(Finding(column, condition.target, shown, sentence + wording.small(small), data))
     return found
 
 
@@ -187,7 +184,9 @@ def _moderator(reader: Queryable, run_id: str) -> list[Finding]:
         shown = whole["p"] < _LEVEL
         lowers = whole["difference"]["estimate"] < 0
         says = ("lowers ASR" if lowers else "raises ASR") if shown else "an effect is not shown"
-        found.append(Finding("moderator", effect["target"], shown, f"{summary(effect)}: {says}", effect))
+        found.append(
+            Finding("moderator", effect["target"], shown, f"{wording.effect(effect)}: {says}", effect)
+        )
     return found
 
 
@@ -197,17 +196,6 @@ def _judge_name(reader: Queryable, run_id: str) -> str | None:
         [run_id, deciding_judge(reader, run_id)],
     ).rows
     return str(rows[0][0]) if rows else None
-
-
-def _points(interval: Mapping[str, float]) -> str:
-    return (
-        f"{100 * interval['estimate']:+.1f} points, "
-        f"95 % CI: {100 * interval['low']:+.1f} to {100 * interval['high']:+.1f}"
-    )
-
-
-def _little(small: bool) -> str:
-    return "; small sample" if small else ""
 
 
 ANALYSES: Mapping[str, Callable[[Queryable, str], Sequence[Finding] | list[Finding]]] = {

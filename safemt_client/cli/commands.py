@@ -101,8 +101,9 @@ def _not_the_store(db: Path, files: Iterable[Path | None]) -> None:
 def compare(arguments: argparse.Namespace) -> int:
     """Compare runs or targets, pair by pair; without names, what each moderator of a run does."""
     from safemt_client.providers.errors import InputError
-    from safemt_client.results.report.terminal_comparison import print_comparisons
-    from safemt_client.results.report.terminal_effects import print_effects
+    from safemt_client.results.report.sections.comparison import compared
+    from safemt_client.results.report.sections.moderators import effects_in_full
+    from safemt_client.results.report.terminal import show
     from safemt_client.results.scores.collect import deciding_judge, latest_run
     from safemt_client.results.scores.comparison import comparison, conditions
     from safemt_client.results.scores.effects import effects
@@ -116,7 +117,7 @@ def compare(arguments: argparse.Namespace) -> int:
             if arguments.json:
                 _print_json(pairs)
             else:
-                print_comparisons(pairs, Console())
+                show(compared(pairs), Console())
             return 0
         run_id = latest_run(reader, arguments.run)
         found = effects(reader, run_id)
@@ -129,13 +130,14 @@ def compare(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json(found)
     else:
-        print_effects([row for row in found if row["judge_key"] == decides], Console(), full=True)
+        show(effects_in_full([row for row in found if row["judge_key"] == decides]), Console())
     return 0
 
 
 def leaderboard(arguments: argparse.Namespace) -> int:
     """Print the targets of one run or several in order, with the places that the data leave open."""
-    from safemt_client.results.report.terminal_comparison import print_leaderboard
+    from safemt_client.results.report.sections.leaderboard import ranked as board
+    from safemt_client.results.report.terminal import show
     from safemt_client.results.scores.collect import latest_run
     from safemt_client.results.scores.comparison import conditions
     from safemt_client.results.scores.leaderboard import leaderboard as ranked
@@ -147,7 +149,7 @@ def leaderboard(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json(rows)
     else:
-        print_leaderboard(rows, Console())
+        show(board(rows), Console())
     return 0
 
 

@@ -49,12 +49,8 @@ LONGEST = {"module": 400, "test module": 500, "function": 60}
 MOST_PARAMETERS = 8
 
 NOT_YET = {
-    "safemt_client.results.scores.analyses imports safemt_client.results.report.terminal_effects",
     "results/store/store.py",
     "safemt_client/engine/batches.py",
-    "results/report/sections/outcomes.py::outcomes",
-    "results/report/sections/outcomes.py::refusals",
-    "results/report/sections/safety_index.py::index",
     "safemt_client/planning/rejudge.py::_plan",
     "safemt_client/planning/build.py::make_plan",
     "safemt_client/planning/build.py::plan_run",

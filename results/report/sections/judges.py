@@ -16,71 +16,87 @@ from safemt_client.results.report.document import (
     Section,
     Table,
     count,
+    estimate,
     interval,
     percent,
     show,
+    turns,
 )
-from safemt_client.results.report.sections.rates import LITTLE, turns
+from safemt_client.results.report.sections.rates import LITTLE
 
 __all__ = ["judges"]
 
 _TARGET = Column("Target", numeric=False)
 _JUDGE = Column("Judge", numeric=False)
+_ERRORS = ("sensitivity", "specificity", "agreement")
 
 
 def judges(known: ReportData) -> Section | None:
     """Agreement of the judges, each judge's rates, and rates corrected by people's labels."""
     if known.judge is None:
         return None
-    blocks: list[Block] = []
-    agreement = known.found["agreement"]
-    if agreement:
-        blocks.append(
-            Table(
-                "Agreement between the judges, with 95 % intervals (items resampled)",
-                [
-                    Column("Measure", numeric=False),
-                    Column("Judges", numeric=False),
-                    Column("Value"),
-                    Column("95 % CI"),
-                ],
-                [
-                    (
-                        show(row["measure"]),
-                        ", ".join(map(known.judge_label, row["judges"])),
-                        UNKNOWN if row["value"] is None else f"{row['value']:.2f}",
-                        UNKNOWN if row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}",
-                    )
-                    for row in agreement
-                ],
-            )
-        )
-    else:
-        blocks.append(Notes(["One judge labelled: agreement between judges is unknown."]))
-    if known.found["escalated"]:
-        blocks.append(
-            Notes(
-                [
-                    f"{show(row['panel'])}: {row['escalated']} of {row['verdicts']} went to the last judge."
-                    for row in known.found["escalated"]
-                ]
-            )
-        )
+    agreement, corrections = known.found["agreement"], known.found["corrections"]
+    escalated = Notes(
+        [
+            f"{show(row['panel'])}: {row['escalated']} of {row['verdicts']} were put to the last judge"
+            for row in known.found["escalated"]
+        ]
+    )
+    blocks: list[Block] = [
+        _agreement(known, agreement)
+        if agreement
+        else Notes(["One judge labelled: agreement between judges is unknown."])
+    ]
+    if escalated.lines:
+        blocks.append(escalated)
     if known.panel:
         blocks.append(_each_judge(known))
-    corrections = known.found["corrections"]
-    if not corrections:
-        blocks.append(
-            Notes(
-                [
-                    "No reply is labelled by people: the judge's errors, and rates corrected for them, are "
-                    "unknown."
-                ]
-            )
-        )
-    else:
+    if corrections:
         blocks += _corrected(known, corrections)
-    return Section("judges", "Judges and corrected rates", blocks)
+    else:
+        unknown = (
+            "No reply is labelled by people: the judge's errors, and rates corrected for them, are unknown."
+        )
+        blocks.append(Notes([unknown]))
+    brief: list[Block] = [escalated, Notes(_agreement_lines(known, agreement))]
+    for row in corrections:
+        brief += [Notes([_errors_line(known, row)]), _corrected_table(known, row)]
+    return Section("judges", "Judges and corrected rates", blocks, brief)
+
+
+def _agreement(known: ReportData, rows: list[dict[str, Any]]) -> Table:
+    return Table(
+        "Agreement between the judges, with 95 % intervals (items resampled)",
+        [
+            Column("Measure", numeric=False),
+            Column("Judges", numeric=False),
+            Column("Value"),
+            Column("95 % CI"),
+        ],
+        [
+            (
+                show(row["measure"]),
+                ", ".join(map(known.judge_label, row["judges"])),
+                UNKNOWN if row["value"] is None else f"{row['value']:.2f}",
+                UNKNOWN if row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}",
+            )
+            for row in rows
+        ],
+    )
+
+
+def _agreement_lines(known: ReportData, rows: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"{show(row['measure'])} of {' and '.join(map(known.judge_label, row['judges']))}: {row['value']:.2f}"
+        + ("" if row["low"] is None else f", 95 % CI: {row['low']:.2f} - {row['high']:.2f}")
+        for row in rows
+        if row["value"] is not None
+    ]
+
+
+def _errors_line(known: ReportData, row: dict[str, Any]) -> str:
+    shares = ", ".join(f"{name} {estimate(row[name])}" for name in _ERRORS)
+    return f"{known.judge_label(row['judge'])} against {row['labelled']} labels of people (%): {shares}"
 
 
 def _each_judge(known: ReportData) -> Table:
@@ -104,19 +120,19 @@ def _each_judge(known: ReportData) -> Table:
 
 
 def _rate(row: dict[str, Any] | None) -> str:
-    return UNKNOWN if row is None else _share(row | {"estimate": row["asr"]})
+    return UNKNOWN if row is None else estimate(row | {"estimate": row["asr"]})
 
 
 def _corrected(known: ReportData, corrections: list[dict[str, Any]]) -> list[Block]:
     blocks: list[Block] = [
         Table(
             "Judges against people's labels (%), with 95 % intervals",
-            [_JUDGE, *map(Column, ("Labels", "Sensitivity", "Specificity", "Agreement"))],
+            [_JUDGE, *map(Column, ("Labels", *map(str.capitalize, _ERRORS)))],
             [
                 (
                     known.judge_label(row["judge"]),
                     count(row["labelled"]),
-                    *(_share(row[name]) for name in ("sensitivity", "specificity", "agreement")),
+                    *(estimate(row[name]) for name in _ERRORS),
                 )
                 for row in corrections
             ],
@@ -124,32 +140,32 @@ def _corrected(known: ReportData, corrections: list[dict[str, Any]]) -> list[Blo
         )
     ]
     for row in sorted(corrections, key=lambda row: row["judge"] != known.judge):
-        name = known.judge_label(row["judge"])
-        table = Table(
-            f"ASR corrected for the errors of {name} (%)",
-            [_TARGET, *map(Column, ("Turns", "As judged", "Corrected", "95 % CI"))],
-            [
-                *(_line(known, rate, str(rate["length"])) for rate in row["by_turn"]),
-                *(
-                    _line(known, rate, "all")
-                    for rate in row["prediction_powered"]
-                    if rate["corrected"] is not None
-                ),
-            ],
-            f"By turns: Rogan and Gladen; all: prediction-powered. {LITTLE}",
-        )
+        table = _corrected_table(known, row)
         if row["judge"] != known.judge:
             blocks.append(table)
             continue
         blocks.append(
             Figure(
-                f"ASR as judged by {name}, and corrected (%)",
+                f"ASR as judged by {known.judge_label(row['judge'])}, and corrected (%)",
                 _panels(known, row["by_turn"]),
                 table,
                 legend=[("series-0", "corrected, with its interval"), ("series-1", "as judged")],
             )
         )
     return blocks
+
+
+def _corrected_table(known: ReportData, row: dict[str, Any]) -> Table:
+    powered = (rate for rate in row["prediction_powered"] if rate["corrected"] is not None)
+    return Table(
+        f"ASR corrected for the errors of {known.judge_label(row['judge'])} (%)",
+        [_TARGET, *map(Column, ("Turns", "As judged", "Corrected", "95 % CI"))],
+        [
+            *(_line(known, rate, str(rate["length"])) for rate in row["by_turn"]),
+            *(_line(known, rate, "all") for rate in powered),
+        ],
+        f"By turns: Rogan and Gladen; all: prediction-powered. {LITTLE}",
+    )
 
 
 def _panels(known: ReportData, rates: list[dict[str, Any]]) -> list[Plot]:
@@ -184,9 +200,3 @@ def _line(known: ReportData, rate: dict[str, Any], which: str) -> tuple[str, ...
         UNKNOWN if right is None else percent(right["estimate"]),
         UNKNOWN if right is None else interval(right["low"], right["high"], small=right["small"]),
     )
-
-
-def _share(found: dict[str, Any]) -> str:
-    if found["estimate"] is None:
-        return UNKNOWN
-    return f"{percent(found['estimate'])} ({interval(found['low'], found['high'], small=found['small'])})"

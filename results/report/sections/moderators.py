@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from safemt_client.results.report.data import ReportData
@@ -15,15 +16,25 @@ from safemt_client.results.report.document import (
     Section,
     Table,
     count,
-    interval,
     percent,
+    points,
     show,
+    turns,
 )
-from safemt_client.results.report.sections.rates import LITTLE, turns
+from safemt_client.results.report.sections.comparison import (
+    BETTER,
+    pair_cells,
+    pair_columns,
+    pair_table,
+    signed,
+)
+from safemt_client.results.report.sections.rates import LITTLE
+from safemt_client.results.scores import wording
 
-__all__ = ["moderators"]
+__all__ = ["effects_in_full", "moderators"]
 
 _TARGET = Column("Target", numeric=False)
+_AGAINST = {"the data": "by_data", "the judge's labels": "by_judge"}
 
 
 def moderators(known: ReportData) -> Section | None:
@@ -49,7 +60,89 @@ def moderators(known: ReportData) -> Section | None:
             ),
         ]
     blocks += [_pairs(known, effects), _detection(known, effects), _added(known, effects)]
-    return Section("moderators", "Moderator on and off", blocks)
+    brief = [Notes([line for effect in effects for line in _lines(effect, full=False)])]
+    return Section("moderators", "Moderator on and off", blocks, brief)
+
+
+def effects_in_full(effects: Sequence[dict[str, Any]]) -> list[Block]:
+    """What each moderator does, as `compare` shows it: sentences and the table."""
+    blocks: list[Block] = []
+    for effect in effects:
+        caption = f"ASR without and with the moderator of {show(effect['target'])} (%), same items"
+        blocks += [
+            Notes(_lines(effect, full=True)),
+            pair_table(caption, effect["rows"], "Without", "With"),
+        ]
+    return [*blocks, Notes([BETTER])]
+
+
+def _lines(effect: dict[str, Any], *, full: bool) -> list[str]:
+    """A sentence about a moderator, what it changed and added; with `full` also what its guard detects."""
+    detection = _detection_lines(effect["detection"]) if full else []
+    return [
+        f"moderator {show(wording.effect(effect), 500)}",
+        *(f"  {line}" for line in (*_change_lines(effect), *detection, *_added_lines(effect))),
+    ]
+
+
+_FAILED = {
+    "refused": "refused since the guard could not assess them",
+    "passed": "let pass although the guard could not assess them",
+    "unassessed": "not assessed and not scored",
+}
+
+
+def _change_lines(effect: dict[str, Any]) -> list[str]:
+    benign = effect["over_refusal"]
+    lines = [
+        f"of {effect['pairs']} pairs {effect['rescued']} rescued, {effect['newly_unsafe']} newly unsafe; "
+        f"{effect['newly_declined']} newly declined"
+        + (f"; {effect['not_paired']} not scored in both" if effect["not_paired"] else "")
+    ]
+    lines += [
+        f"careful: {effect['actions'][action]} turns were {text}"
+        for action, text in _FAILED.items()
+        if effect["actions"].get(action)
+    ]
+    if benign["pairs"]:
+        lines.append(
+            f"over-refusal on {benign['pairs']} benign dialogues: {benign['without']} without, "
+            f"{benign['with']} with"
+        )
+    return lines
+
+
+def _detection_lines(found: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, key in _AGAINST.items():
+        scores = found[key]
+        if not scores["harmful"] + scores["harmless"]:
+            continue
+        precision = _share(scores["precision"]) if scores["harmless"] else "unknown: nothing is harmless"
+        f1 = "" if scores["f1"] is None else f", F1 {scores['f1']:.2f}"
+        lines.append(
+            f"detection against {name}: recall {_share(scores['recall'])}, precision {precision}{f1}"
+        )
+    first = found["first_detected_turn"]
+    if first["median"] is not None and first["every_turn"]:
+        counts = ", ".join(f"turn {turn}: {times}" for turn, times in first["counts"].items())
+        lines.append(f"first detected ({counts})")
+    if found["failed"]:
+        lines.append(f"{found['failed']} conversations could not be assessed")
+    return lines
+
+
+def _added_lines(effect: dict[str, Any]) -> list[str]:
+    waited, asked = effect["waited_s"], effect["assessments"]
+    if not waited["turns"]:
+        return []
+    model = f" (the model itself took {waited['model']:.1f} s)" if waited["model"] else ""
+    money = "" if asked["cost_usd"] is None else f", ${asked['cost_usd']:.4f}"
+    return [
+        f"added {waited['total']:.1f} s of waiting over {waited['turns']} turns, median "
+        f"{1000 * waited['median']:.0f} ms, p95 {1000 * waited['p95']:.0f} ms{model}; "
+        f"{asked['calls']} assessments, {asked['tokens']:,} tokens{money}"
+    ]
 
 
 def _slopes(known: ReportData, effect: dict[str, Any]) -> Plot:
@@ -60,7 +153,6 @@ def _slopes(known: ReportData, effect: dict[str, Any]) -> Plot:
     ]
     whole = next(row for row in effect["rows"] if row["by"] == "all")
     change = whole["difference"]
-    bounds = interval(change["low"], change["high"], small=change["small"], signed=True)
     said = ", ".join(
         f"{turns(row['value'])} {percent(row['asr_first'])} % to {percent(row['asr_second'])} %"
         for row in effect["rows"]
@@ -72,39 +164,20 @@ def _slopes(known: ReportData, effect: dict[str, Any]) -> Plot:
         f"{known.target(effect['target'])}: ASR {percent(whole['asr_first'])} % without the moderator, "
         f"{percent(whole['asr_second'])} % with it; by length: {said}.",
         data,
-        {"subtitle": f"all: {100 * change['estimate']:+.1f} points ({bounds})"},
+        {"subtitle": f"all: {points(change)} points ({signed(change)})"},
     )
 
 
 def _changes(known: ReportData, effects: list[dict[str, Any]]) -> Table:
-    rank = {"all": 0, "length": 1, "scenario": 2}
-    body = []
-    for effect in effects:
-        for row in sorted(effect["rows"], key=lambda row: rank[row["by"]]):
-            change = row["difference"]
-            what = {"all": "all", "length": f"{row['value']} turns"}.get(row["by"]) or show(row["value"])
-            body.append(
-                (
-                    known.target(effect["target"]),
-                    "1 turn" if what == "1 turns" else what,
-                    count(row["items"]),
-                    percent(row["asr_first"]),
-                    percent(row["asr_second"]),
-                    f"{100 * change['estimate']:+.1f}",
-                    interval(change["low"], change["high"], small=change["small"], signed=True),
-                    f"{row['only_first']}/{row['only_second']}",
-                    f"{row['p_holm']:.2g}",
-                )
-            )
     return Table(
         "ASR without and with the moderator on the same items (%, differences in points)",
+        [_TARGET, *pair_columns("Without", "With")],
         [
-            _TARGET,
-            Column("Of", numeric=False),
-            *map(Column, ("Items", "Without", "With", "Difference", "95 % CI", "Better/worse", "p (Holm)")),
+            (known.target(effect["target"]), *cells)
+            for effect in effects
+            for cells in pair_cells(effect["rows"])
         ],
-        body,
-        f"{LITTLE} Better, worse: items with fewer, more unsafe replies.",
+        f"{LITTLE} {BETTER}",
     )
 
 
@@ -139,7 +212,8 @@ def _detection(known: ReportData, effects: list[dict[str, Any]]) -> Table:
     body = []
     for effect in effects:
         found = effect["detection"]
-        for name, scores in (("the data", found["by_data"]), ("the judge's labels", found["by_judge"])):
+        for name, key in _AGAINST.items():
+            scores = found[key]
             body.append(
                 (
                     known.target(effect["target"]),

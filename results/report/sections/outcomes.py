@@ -1,13 +1,13 @@
-"""Sections about what came back: outcomes, refusals, money and time."""
+"""Sections about what came back: outcomes and refusals."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import (
-    UNKNOWN,
     Block,
     Column,
     Figure,
@@ -15,17 +15,15 @@ from safemt_client.results.report.document import (
     Plot,
     Section,
     Table,
-    count,
-    interval,
-    percent,
+    estimate,
     show,
 )
 from safemt_client.results.report.sections.rates import LITTLE
 
-__all__ = ["ENDINGS", "outcomes", "refusals", "spend"]
+__all__ = ["ENDINGS", "outcomes", "refusals"]
 
 _TARGET = Column("Target", numeric=False)
-_TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
+_NOTHING = ("N", "not asked or not yet there")
 ENDINGS = {
     "answered": ("A", "answered"),
     "declined": ("D", "answered with a refusal"),
@@ -35,9 +33,9 @@ ENDINGS = {
     "empty": ("E", "empty"),
     "error_transient": ("X", "error"),
     "error_permanent": ("X", "error"),
-    "unassessed": ("N", "not asked or not yet there"),
-    "pending": ("N", "not asked or not yet there"),
-    "not_attempted": ("N", "not asked or not yet there"),
+    "unassessed": _NOTHING,
+    "pending": _NOTHING,
+    "not_attempted": _NOTHING,
 }
 """What can become of a conversation: the letter and the words of its part in the plot."""
 
@@ -55,50 +53,16 @@ def outcomes(known: ReportData) -> Section | None:
         totals[row["target"]][ending] += row["conversations"]
     used = [name for name in ENDINGS if any(name in found for found in totals.values())]
     used += sorted({name for found in totals.values() for name in found} - set(used))
-    data = []
-    for target, found in totals.items():
-        parts: Counter[tuple[str, str]] = Counter()
-        for name, number in found.items():
-            parts[ENDINGS.get(name, ("N", "not asked or not yet there"))] += number
-        whole = sum(parts.values())
-        data += [
-            {"label": known.target(target), "part": words, "letter": letter, "share": number / whole}
-            | {"count": number}
-            for (letter, words), number in parts.items()
-        ]
-    said = "; ".join(
-        f"{known.target(target)}: " + ", ".join(f"{show(name)} {found[name]}" for name in used if found[name])
-        for target, found in totals.items()
+    table = Table(
+        "Outcomes by target and number of user turns (conversations, benign items included)",
+        [_TARGET, Column("Turns"), *(Column(show(name.replace("_", " "))) for name in used)],
+        [
+            (known.target(target), str(length), *(str(found[name]) for name in used))
+            for (target, length), found in counts.items()
+        ],
+        "declined: answered, but the reply refuses by rules.",
     )
-    blocks: list[Block] = [
-        Figure(
-            "What became of every planned conversation (%)",
-            [
-                Plot(
-                    "stacks",
-                    "Outcomes by target",
-                    f"Outcomes by target: {said}.",
-                    data,
-                    {"order": [known.target(target) for target in totals]},
-                )
-            ],
-            Table(
-                "Outcomes by target and number of user turns (conversations, benign items included)",
-                [_TARGET, Column("Turns"), *(Column(show(name.replace("_", " "))) for name in used)],
-                [
-                    (known.target(target), str(length), *(str(found[name]) for name in used))
-                    for (target, length), found in counts.items()
-                ],
-                "declined: answered, but the reply refuses by rules.",
-            ),
-            wide=True,
-            legend=[
-                (f"ending-{letter}", f"{letter} {words}")
-                for letter, words in dict.fromkeys(ENDINGS.values())
-                if any(row["letter"] == letter for row in data)
-            ],
-        )
-    ]
+    blocks: list[Block] = [_stacks(known, totals, used, table)]
     unscored = known.rows("unscored")
     if unscored:
         blocks.append(
@@ -111,7 +75,65 @@ def outcomes(known: ReportData) -> Section | None:
                 ],
             )
         )
-    return Section("outcomes", "Outcomes", blocks)
+    warnings = [show(warning, 300) for warning in known.found["warnings"]]
+    return Section(
+        "outcomes", "Outcomes", blocks, brief=[Notes(_lines(known)), Notes(warnings, careful=True)]
+    )
+
+
+def _lines(known: ReportData) -> list[str]:
+    totals: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in known.found["outcomes"]:
+        totals[row["target"]][row["outcome"]] += row["conversations"]
+    lines = []
+    for target, found in totals.items():
+        said = ", ".join(f"{show(outcome)} {number}" for outcome, number in found.most_common())
+        lines.append(f"outcomes of {known.target(target)}: {said}")
+    lines += [
+        f"unscored: {row['conversations']} of {known.target(row['target'])} by "
+        f"{known.judge_label(row['judge'])}: {show(row['reason'])}"
+        for row in known.rows("unscored")
+    ]
+    return lines
+
+
+def _stacks(
+    known: ReportData, totals: Mapping[str, Counter[str]], used: Sequence[str], table: Table
+) -> Figure:
+    data = []
+    for target, found in totals.items():
+        parts: Counter[tuple[str, str]] = Counter()
+        for name, number in found.items():
+            parts[ENDINGS.get(name, _NOTHING)] += number
+        whole = sum(parts.values())
+        data += [
+            {"label": known.target(target), "part": words, "letter": letter, "share": number / whole}
+            | {"count": number}
+            for (letter, words), number in parts.items()
+        ]
+    said = "; ".join(
+        f"{known.target(target)}: " + ", ".join(f"{show(name)} {found[name]}" for name in used if found[name])
+        for target, found in totals.items()
+    )
+    return Figure(
+        "What became of every planned conversation (%)",
+        [
+            Plot(
+                "stacks",
+                "Outcomes by target",
+                f"Outcomes by target: {said}.",
+                data,
+                {"order": [known.target(target) for target in totals]},
+            )
+        ],
+        table,
+        wide=True,
+        legend=[
+            (f"ending-{letter}", f"{letter} {words}")
+            for letter, words in dict.fromkeys(ENDINGS.values())
+            if any(row["letter"] == letter for row in data)
+        ],
+    )
 
 
 def refusals(known: ReportData) -> Section | None:
@@ -119,158 +141,78 @@ def refusals(known: ReportData) -> Section | None:
     rows = known.rows("refusals")
     if not rows:
         return None
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    body = []
     benign = any(row["benign"] for row in rows)
-    for row in rows:
-        ruled, judged, blocked = row["by_rule"], row["by_judge"], row["with_blocks"]
-        kind = "benign" if row["benign"] else "harmful"
-        body.append(
+    series = ["by rules", "by judge", *(["benign, by rules", "benign, by judge"] if benign else [])]
+    notes = [
+        "A reply refuses if it declines outright or offers something else, by rules and by the judge.",
+        "On items that the data mark as benign this is over-refusal."
+        if benign
+        else "The data mark no item as benign: over-refusal is unknown.",
+    ]
+    table = Table(
+        "Refusals, with 95 % intervals (% of replies; with blocks: of replies and blocks)",
+        [
+            _TARGET,
+            Column("Items", numeric=False),
+            *map(Column, ("Turns", "By rules", "By judge", "By rules, with blocks", "Blocked")),
+        ],
+        [
             (
-                *(known.target(row["target"]), kind, str(row["length"])),
-                *(*map(_rate, (ruled, judged, blocked)), str(row["blocked"])),
+                *(known.target(row["target"]), "benign" if row["benign"] else "harmful", str(row["length"])),
+                *(estimate(row[name]) for name in ("by_rule", "by_judge", "with_blocks")),
+                str(row["blocked"]),
             )
-        )
+            for row in rows
+        ],
+        LITTLE.replace("unsafe or 5 safe", "declined or 5 other"),
+    )
+    figure = Figure(
+        "Refusals by number of user turns (% of replies)",
+        _refusal_panels(known, rows, series),
+        table,
+        legend=[(f"series-{place}", name) for place, name in enumerate(series)],
+    )
+    return Section(
+        "refusals",
+        "Refusal and over-refusal",
+        [Notes(notes), figure],
+        brief=[Notes(_refusal_lines(known, rows))],
+    )
+
+
+def _refusal_lines(known: ReportData, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    sums: dict[tuple[str, bool], Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        for name in ("declined_by_rule", "replies", "declined_by_judge", "judged"):
+            sums[row["target"], row["benign"]][name] += row[name]
+    return [
+        f"{'over-refusal on benign items' if benign else 'refusals'} of {known.target(target)}: "
+        f"{total['declined_by_rule']}/{total['replies']} by rules"
+        + (f", {total['declined_by_judge']}/{total['judged']} by judge" if total["judged"] else "")
+        for (target, benign), total in sums.items()
+        if total["replies"]
+    ]
+
+
+def _refusal_panels(
+    known: ReportData, rows: Sequence[Mapping[str, Any]], series: Sequence[str]
+) -> list[Plot]:
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
         prefix = "benign, " if row["benign"] else ""
-        for name, rate in ((f"{prefix}by rules", ruled), (f"{prefix}by judge", judged)):
+        for name, rate in (("by rules", row["by_rule"]), ("by judge", row["by_judge"])):
             groups[row["target"]].append(
                 {"x": row["length"], "y": rate["estimate"], "low": rate["low"], "high": rate["high"]}
-                | {"series": name, "small": rate["small"]}
+                | {"series": f"{prefix}{name}", "small": rate["small"]}
             )
-    series = ["by rules", "by judge", *(["benign, by rules", "benign, by judge"] if benign else [])]
-    panels = [
+    return [
         Plot(
             "lines",
             known.target(target),
             f"Share of replies of {known.target(target)} that refuse, by number of user turns; the figures "
             "are in the table.",
             data,
-            {"x": "user turns", "series": series},
+            {"x": "user turns", "series": list(series)},
         )
         for target, data in groups.items()
     ]
-    notes = [
-        "A reply refuses if it declines outright or offers something else instead, by rules and by the judge."
-    ]
-    notes.append(
-        "On items that the data mark as benign this is over-refusal."
-        if benign
-        else "The data mark no item as benign: over-refusal is unknown."
-    )
-    return Section(
-        "refusals",
-        "Refusal and over-refusal",
-        [
-            Notes(notes),
-            Figure(
-                "Refusals by number of user turns (% of replies)",
-                panels,
-                Table(
-                    "Refusals, with 95 % intervals (% of replies; with blocks: of replies and blocks)",
-                    [
-                        _TARGET,
-                        Column("Items", numeric=False),
-                        *map(Column, ("Turns", "By rules", "By judge", "By rules, with blocks", "Blocked")),
-                    ],
-                    body,
-                    LITTLE.replace("unsafe or 5 safe", "declined or 5 other"),
-                ),
-                legend=[(f"series-{place}", name) for place, name in enumerate(series)],
-            ),
-        ],
-    )
-
-
-def _rate(found: dict[str, Any]) -> str:
-    if found["estimate"] is None:
-        return UNKNOWN
-    return f"{percent(found['estimate'])} ({interval(found['low'], found['high'], small=found['small'])})"
-
-
-def spend(known: ReportData) -> Section | None:
-    """Calls, tokens and money by whom they were paid for, and how long replies took."""
-    sums: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in known.found["spend"]:
-        total = sums[show(row["who"])]
-        for name in ("calls", *_TOKENS, "cost_usd"):
-            total[name] += row[name] or 0
-            total[f"known {name}"] += row[name] is not None
-        total["unknown"] += row["calls_of_unknown_cost"]
-        total["batched"] += row["calls_in_batches"] or 0
-    blocks: list[Block] = []
-    if sums:
-        everyone: Counter[str] = Counter()
-        for total in sums.values():
-            everyone.update(total)
-        blocks.append(
-            Table(
-                "Calls, tokens and cost of this run",
-                [
-                    Column("Who", numeric=False),
-                    *map(Column, ("Calls", "Prompt tokens", "Completion tokens", "Of them cached")),
-                    *map(Column, ("In batches", "Cost (US$)", "Calls of unknown cost")),
-                ],
-                [_spent(who, total) for who, total in [*sums.items(), ("all", everyone)]],
-                "Every attempt is counted. What was taken from another run of the store was paid there.",
-            )
-        )
-    latency = known.found["latency"]
-    if latency:
-        blocks.append(_latency(known, latency))
-    return Section("spend", "Cost, tokens, latency", blocks) if blocks else None
-
-
-def _spent(who: str, total: Counter[str]) -> tuple[str, ...]:
-    if total["unknown"] >= total["calls"]:
-        cost = UNKNOWN
-    else:
-        cost = f"{total['cost_usd']:.4f}" + (" and more" if total["unknown"] else "")
-    tokens = [count(total[name]) if total[f"known {name}"] else UNKNOWN for name in _TOKENS]
-    return (
-        *(who, count(total["calls"]), *tokens, count(total["batched"])),
-        *(cost, count(total["unknown"])),
-    )
-
-
-def _latency(known: ReportData, rows: list[dict[str, Any]]) -> Figure | Table:
-    table = Table(
-        "Seconds a reply took the model (retries and a moderator's time left out)",
-        [_TARGET, *map(Column, ("Replies", "Timed", "Median", "p95", "Longest"))],
-        [
-            (
-                known.target(row["target"]),
-                count(row["replies"]),
-                count(row["timed"]),
-                *(_seconds(row[name]) for name in ("median_s", "p95_s", "max_s")),
-            )
-            for row in rows
-        ],
-        "Replies of batches have no time.",
-    )
-    timed = [row for row in rows if row["median_s"] is not None]
-    if not timed:
-        return table
-    timed.sort(key=lambda row: row["median_s"])
-    said = "; ".join(f"{known.target(row['target'])} {_seconds(row['median_s'])}" for row in timed)
-    return Figure(
-        "Latency of replies: median and p95 (s)",
-        [
-            Plot(
-                "ranges",
-                "Latency by target",
-                f"Median seconds of a reply: {said}.",
-                [
-                    {"label": known.target(row["target"]), "x": row["median_s"], "high": row["p95_s"]}
-                    for row in timed
-                ],
-                {"order": [known.target(row["target"]) for row in timed]},
-            )
-        ],
-        table,
-        wide=True,
-        legend=[("dot", "median"), ("tick", "p95")],
-    )
-
-
-def _seconds(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.3g}"

@@ -1,13 +1,14 @@
-"""Sections about attack success rates."""
+"""Sections about attack success rates, by number of user turns, scenario and method."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import (
+    SMALL_SAMPLE,
     UNKNOWN,
     Block,
     Column,
@@ -16,23 +17,18 @@ from safemt_client.results.report.document import (
     Plot,
     Section,
     Table,
-    count,
+    estimate,
     interval,
     marked,
     percent,
-    show,
+    turns,
     unique,
 )
 
-__all__ = ["LITTLE", "by_turn", "differences", "scenarios", "turns"]
+__all__ = ["LITTLE", "by_turn", "scenarios"]
 
-LITTLE = "* small sample: fewer than 30 items or replies, or fewer than 5 unsafe or 5 safe ones."
+LITTLE = f"{SMALL_SAMPLE}."
 _TEXT = Column("Target", numeric=False)
-
-
-def turns(number: int) -> str:
-    """A number of user turns in words."""
-    return f"{number} turn" if number == 1 else f"{number} turns"
 
 
 def by_turn(known: ReportData) -> Section | None:
@@ -60,9 +56,7 @@ def by_turn(known: ReportData) -> Section | None:
     ]
     if len(groups) > 1:
         blocks.append(_all_targets(known, groups))
-    blocks += _trends(known)
-    blocks += _live(known)
-    return Section("asr", "Attack success rate", blocks)
+    return Section("asr", "Attack success rate", blocks, brief=[_every_judge(known)])
 
 
 def _line_panel(known: ReportData, target: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
@@ -93,30 +87,50 @@ def _line_panel(known: ReportData, target: str, rows: Sequence[Mapping[str, Any]
     )
 
 
+_RATE: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "Turns": lambda row: str(row["length"]),
+    "ASR": lambda row: percent(row["asr"]),
+    "95 % CI": lambda row: interval(row["low"], row["high"], small=row["small"]),
+    "Unsafe/scored": lambda row: f"{row['unsafe']}/{row['scored']}",
+    "Not scored": lambda row: str(row["attempted"] - row["scored"]),
+    "Coverage": lambda row: percent(row["coverage"]),
+    "If these were safe": lambda row: percent(row["asr_best"]),
+    "If unsafe": lambda row: percent(row["asr_worst"]),
+    "Bounds": lambda row: interval(row["asr_best"], row["asr_worst"]),
+}
+"""What the tables say of a row of `asr_by_turn`, by column."""
+
+
 def _rates_table(known: ReportData, groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+    shown = [name for name in _RATE if name != "Bounds"]
     return Table(
         "ASR by number of user turns, with coverage and bounds (%)",
+        [_TEXT, *map(Column, shown)],
         [
-            _TEXT,
-            *map(Column, ("Turns", "ASR", "95 % CI", "Unsafe/scored", "Not scored", "Coverage")),
-            *map(Column, ("If these were safe", "If unsafe")),
-        ],
-        [
-            (
-                known.target(target),
-                str(row["length"]),
-                percent(row["asr"]),
-                interval(row["low"], row["high"], small=row["small"]),
-                f"{row['unsafe']}/{row['scored']}",
-                str(row["attempted"] - row["scored"]),
-                percent(row["coverage"]),
-                percent(row["asr_best"]),
-                percent(row["asr_worst"]),
-            )
+            (known.target(target), *(_RATE[name](row) for name in shown))
             for target, group in groups.items()
             for row in group
         ],
         f"{LITTLE} Coverage: scored among attempted.",
+    )
+
+
+def _every_judge(known: ReportData) -> Table:
+    """The rates under each judge of a panel, not only the one that decides."""
+    shown = ("Turns", "ASR", "95 % CI", "Unsafe/scored", "Coverage", "Bounds")
+    judge = [Column("Judge", numeric=False)] if known.panel else []
+    return Table(
+        "Attack success rate by number of user turns (%)",
+        [_TEXT, *judge, *map(Column, shown)],
+        [
+            (
+                known.target(row["target"]),
+                *(known.judge_label(row["judge"]) for _ in judge),
+                *(_RATE[name](row) for name in shown),
+            )
+            for row in known.found["asr_by_turn"]
+        ],
+        SMALL_SAMPLE,
     )
 
 
@@ -157,7 +171,7 @@ def _all_targets(known: ReportData, groups: Mapping[str, Sequence[Mapping[str, A
         row = cells.get((target, length))
         if row is None or row["asr"] is None:
             return UNKNOWN
-        return f"{percent(row['asr'])} ({interval(row['low'], row['high'], small=row['small'])})"
+        return estimate({**row, "estimate": row["asr"]})
 
     return Figure(
         caption="All targets side by side, by number of user turns (%, highest mean first)",
@@ -171,102 +185,34 @@ def _all_targets(known: ReportData, groups: Mapping[str, Sequence[Mapping[str, A
     )
 
 
-def _trends(known: ReportData) -> list[Block]:
-    rows = [row for row in known.rows("trends") if row["items"]]
-    if not rows:
-        return []
-    return [
-        Table(
-            "Does ASR change with the turns? (points a turn, items resampled)",
-            [_TEXT, *map(Column, ("Slope", "95 % CI", "p", "Items")), Column("Verdict", numeric=False)],
-            [
-                (
-                    known.target(row["target"]),
-                    f"{100 * row['slope']['estimate']:+.1f}",
-                    interval(
-                        row["slope"]["low"], row["slope"]["high"], small=row["slope"]["small"], signed=True
-                    ),
-                    f"{row['p']:.2g}",
-                    str(row["items"]),
-                    show(row["verdict"]),
-                )
-                for row in rows
-            ],
-            f"{LITTLE} 'not shown' is not the same as none.",
-        )
-    ]
-
-
-def _live(known: ReportData) -> list[Block]:
-    rows = known.rows("asr_by_turn_reached")
-    if not rows:
-        return []
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[row["target"]].append(row)
-    panels = [
-        Plot(
-            "lines",
-            known.target(target),
-            f"Live history: share of unsafe replies of {known.target(target)} at each turn reached.",
-            [
-                {
-                    "x": row["turn"],
-                    "y": row["asr"],
-                    "low": row["low"],
-                    "high": row["high"],
-                    "series": "ASR",
-                    "small": row["small"],
-                }
-                for row in group
-            ],
-            {"x": "turn reached", "series": ["ASR"]},
-        )
-        for target, group in groups.items()
-    ]
-    table = Table(
-        "Live history: ASR at each turn reached (%)",
-        [_TEXT, *map(Column, ("Turn", "ASR", "95 % CI", "Unsafe/scored", "Reached"))],
-        [
-            (
-                known.target(row["target"]),
-                str(row["turn"]),
-                percent(row["asr"]),
-                interval(row["low"], row["high"], small=row["small"]),
-                f"{row['unsafe']}/{row['scored']}",
-                str(row["reached"]),
-            )
-            for row in rows
-        ],
-        LITTLE,
-    )
-    first = Table(
-        "Live history: where conversations turn unsafe",
-        [_TEXT, *map(Column, ("Conversations", "Turn unsafe", "Median turn", "Safe again later"))],
-        [
-            (
-                known.target(row["target"]),
-                str(row["conversations"]),
-                str(row["unsafe"]),
-                UNKNOWN if row["median_turn"] is None else f"{row['median_turn']:g}",
-                str(row["recovered"]),
-            )
-            for row in known.rows("first_unsafe")
-        ],
-    )
-    return [Figure("Live history: ASR at each turn reached (%)", panels, table), first]
-
-
 def scenarios(known: ReportData) -> Section | None:
     """ASR by scenario and length, and by method where the data name one."""
     blocks: list[Block] = []
-    rows = known.rows("asr_by_scenario")
-    if rows:
-        blocks.append(_heat(known, rows, "scenario", known.scenarios))
-    methods = known.rows("asr_by_method")
-    if methods:
-        blocks.append(_heat(known, methods, "method", unique(row["method"] for row in methods)))
-    return Section("scenarios", "Scenarios by number of turns", blocks) if blocks else None
+    brief: list[Block] = []
+    methods = unique(row["method"] for row in known.rows("asr_by_method"))
+    for name, labels in (("scenario", known.scenarios), ("method", methods)):
+        rows = known.rows(f"asr_by_{name}")
+        if rows:
+            blocks.append(_heat(known, rows, name, labels))
+            brief.append(_grid(known, rows, name, labels))
+    return Section("scenarios", "Scenarios by number of turns", blocks, brief) if blocks else None
+
+
+def _grid(known: ReportData, rows: list[dict[str, Any]], name: str, labels: Mapping[Any, str]) -> Table:
+    """Unsafe/scored of each scenario or method by number of user turns."""
+    lengths = sorted({row["length"] for row in rows})
+    cells = {(row["target"], row[name], row["length"]): _RATE["Unsafe/scored"](row) for row in rows}
+    return Table(
+        f"ASR by {name} (unsafe/scored)",
+        [_TEXT, Column(name.capitalize(), numeric=False), *(Column(str(length)) for length in lengths)],
+        [
+            (
+                *(known.target(target), labels[value]),
+                *(cells.get((target, value, length), "") for length in lengths),
+            )
+            for target, value in dict.fromkeys((row["target"], row[name]) for row in rows)
+        ],
+    )
 
 
 def _heat(known: ReportData, rows: list[dict[str, Any]], name: str, labels: Mapping[Any, str]) -> Figure:
@@ -323,40 +269,3 @@ def _cell(row: Mapping[str, Any] | None) -> str:
         return f"0/0 {UNKNOWN}"
     bounds = f"{100 * row['low']:.0f} to {100 * row['high']:.0f}"
     return f"{row['unsafe']}/{row['scored']} ({marked(bounds, row['small'])})"
-
-
-def differences(known: ReportData) -> Section | None:
-    """Paired differences between the targets of a run over all lengths."""
-    body = []
-    for pair in known.rows("differences"):
-        lengths = [row for row in pair["rows"] if row["by"] == "length"]
-        shown = [str(row["value"]) for row in lengths if row["p_holm"] < 0.05]
-        for row in (row for row in pair["rows"] if row["by"] == "all"):
-            change = row["difference"]
-            body.append(
-                (
-                    f"{known.target(pair['second'])} minus {known.target(pair['first'])}",
-                    count(row["items"]),
-                    f"{100 * change['estimate']:+.1f}",
-                    interval(change["low"], change["high"], small=change["small"], signed=True),
-                    f"{row['p']:.2g}",
-                    ", ".join(shown) or "none",
-                )
-            )
-    if not body:
-        return None
-    return Section(
-        "differences",
-        "Differences between targets",
-        [
-            Table(
-                "ASR of one target minus another's on the same items, all lengths together (points)",
-                [
-                    Column("Targets", numeric=False),
-                    *map(Column, ("Items", "Difference", "95 % CI", "p", "Lengths where shown")),
-                ],
-                body,
-                f"{LITTLE} p: sign test over items; lengths by McNemar's test, p (Holm) below .05.",
-            )
-        ],
-    )

@@ -1,0 +1,43 @@
+"""What figures say, in words: the sentences that analyses, the terminal and the report share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from safemt_client.results.sanitize import plain
+
+__all__ = ["change", "effect", "small", "trend"]
+
+
+def change(interval: Mapping[str, float]) -> str:
+    """A difference of two rates with its interval, in points."""
+    return (
+        f"{100 * interval['estimate']:+.1f} points "
+        f"(95 % CI: {100 * interval['low']:+.1f} to {100 * interval['high']:+.1f})"
+    )
+
+
+def small(sample_is_small: bool) -> str:
+    """What to add to a sentence about a small sample."""
+    return "; small sample" if sample_is_small else ""
+
+
+def trend(row: Mapping[str, Any]) -> str:
+    """Whether ASR changes with the turns; see `inference.trends`."""
+    if row["verdict"] == "not shown":
+        return "a change with the turns is not shown"
+    return f"ASR {row['verdict']} with the turns"
+
+
+def effect(found: Mapping[str, Any]) -> str:
+    """What a moderator does: ASR without and with it, the difference, and what it is worth; see `effects`."""
+    whole = next((row for row in found["rows"] if row["by"] == "all"), None)
+    name = plain(found["target"])
+    if whole is None:
+        return f"{name}: no reply is scored with the moderator and without"
+    difference = whole["difference"]
+    return (
+        f"{name}: ASR {100 * whole['asr_first']:.1f} % without, {100 * whole['asr_second']:.1f} % with; "
+        f"difference {change(difference)}, p {whole['p']:.2g} ({whole['items']} items)"
+    ) + small(difference["small"])
