@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import anyio
 
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.outcomes import fatal
@@ -41,7 +42,7 @@ class Endpoint(ABC):
         self._attempt_timeout_s = attempt_timeout_s
         self._turn_timeout_s = turn_timeout_s
         self._estimator = TokenEstimator(identity, charging)
-        self._stopped: str | None = None
+        self._stopped: TargetStoppedError | None = None
 
     @property
     def limiter(self) -> AccountLimiter:
@@ -69,12 +70,13 @@ class Endpoint(ABC):
                     lambda: self._attempt(request), max_wait_s=self._max_wait_s, on_retry=remember
                 )
         except TargetStoppedError as error:
-            self._stopped = str(error)
+            self._stopped = error
             raise
         why = f"; last: {last.error}" if last is not None and last.error else ""
         return Reply(
             Outcome.ERROR_TRANSIENT,
             error=f"no answer within {self._turn_timeout_s:g} s, all attempts together{why}",
+            error_code=ErrorCode.TIMEOUT,
             started_at=datetime.now(UTC),
         )
 
@@ -87,7 +89,7 @@ class Endpoint(ABC):
         async with self._limiter.permit(self._estimator.need(request, prompt)) as permit:
             if self._stopped is not None:
                 # Another request has shown meanwhile that this one cannot succeed: it is not sent.
-                raise TargetStoppedError(self._stopped)
+                raise self._stopped.repeated()
             started_at, begin = datetime.now(UTC), time.perf_counter()
             timed_out = False
             try:
@@ -96,7 +98,7 @@ class Endpoint(ABC):
             except TimeoutError:
                 timed_out = True
                 text = f"no answer within {self._attempt_timeout_s:g} s"
-                reply = Reply(Outcome.ERROR_TRANSIENT, error=text)
+                reply = Reply(Outcome.ERROR_TRANSIENT, error=text, error_code=ErrorCode.TIMEOUT)
             reply = replace(reply, started_at=started_at, latency_s=time.perf_counter() - begin)
             used = self._estimator.learn(request, prompt, reply.usage)
             hopeless = self._hopeless(reply)

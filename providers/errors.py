@@ -2,12 +2,18 @@
 
 SafemtError
 ├── InputError            bad input: one line, exit status 2
-│   └── StoreHeldError    a store that nobody answers for at the moment
+│   └── StoreHeldError    a store that another process holds and does not answer for
 ├── PermitStoppedError    the session is ending
 └── TargetStoppedError    no further request to this target can succeed
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from safemt_client.providers.error_codes import ErrorCode
+    from safemt_client.providers.types import Reply
 
 __all__ = ["InputError", "PermitStoppedError", "SafemtError", "StoreHeldError", "TargetStoppedError"]
 
@@ -17,7 +23,7 @@ class SafemtError(Exception):
 
 
 class InputError(SafemtError):
-    """Bad input. The message is one line that names the file, the record and the mend."""
+    """Bad input. The message is one line that names the file, the record and the fix."""
 
 
 class StoreHeldError(InputError):
@@ -31,9 +37,22 @@ class PermitStoppedError(SafemtError):
 class TargetStoppedError(SafemtError):
     """Authentication, quota or model name is wrong: the target is stopped, what it has is kept.
 
-    `reply` is the attempt that showed it, to be stored as `error_permanent`.
+    `reply` is the attempt that showed it, to be stored as `error_permanent`; `code` and `status` are its own.
     """
 
-    def __init__(self, message: str, reply: object | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        reply: Reply | None = None,
+        *,
+        code: ErrorCode | None = None,
+        status: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.reply = reply
+        self.code = code if reply is None else reply.error_code
+        self.status = status if reply is None else reply.status_code
+
+    def repeated(self, who: str = "") -> TargetStoppedError:
+        """The same for whoever else asks, with `who` before its message: without the reply, stored once."""
+        return TargetStoppedError(f"{who}{self}", code=self.code, status=self.status)

@@ -11,7 +11,7 @@ import httpx
 from safemt_client.providers.base import Endpoint
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor
-from safemt_client.providers.outcomes import one_line
+from safemt_client.providers.outcomes import no_connection, one_line, too_large
 from safemt_client.providers.transport import (
     BodyTooLargeError,
     ConnectionFailedError,
@@ -19,7 +19,7 @@ from safemt_client.providers.transport import (
     fetch,
     make_headers,
 )
-from safemt_client.providers.types import Outcome, Reply
+from safemt_client.providers.types import Reply
 
 __all__ = ["HttpEndpoint"]
 
@@ -57,8 +57,8 @@ class HttpEndpoint(Endpoint):
                 self._transport, "POST", self._url, headers=self._headers, content=content, most=self._most
             )
         except BodyTooLargeError as error:
-            return Reply(Outcome.ERROR_PERMANENT, error=str(error), status_code=error.status)
+            return too_large(str(error), error.status)
         except ConnectionFailedError as error:
-            return Reply(Outcome.ERROR_TRANSIENT, error=one_line(self._redactor.text(str(error))))
+            return no_connection(one_line(self._redactor.text(str(error))))
         # Before it is read: a line that is cut to its length could hold half a key.
         return replace(response, body=self._redactor.body(response.body))

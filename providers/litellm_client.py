@@ -17,6 +17,7 @@ import orjson
 
 from safemt_client.providers.base import Endpoint
 from safemt_client.providers.chat_format import ChatFormat
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor
@@ -97,11 +98,13 @@ class LiteLLM(Endpoint):
                 **options,
             )
         except litellm.ContentPolicyViolationError as error:
-            return Reply(Outcome.REFUSED_BY_PROVIDER, error=self._said(error), status_code=400)
+            return self._error(error, Outcome.REFUSED_BY_PROVIDER, ErrorCode.CONTENT_FILTER_INPUT, 400)
         except litellm.Timeout as error:
-            return Reply(Outcome.ERROR_TRANSIENT, error=self._said(error), status_code=408)
-        except (litellm.APIConnectionError, litellm.InternalServerError) as error:
-            return Reply(Outcome.ERROR_TRANSIENT, error=self._said(error), status_code=_status(error))
+            return self._error(error, Outcome.ERROR_TRANSIENT, ErrorCode.TIMEOUT, 408)
+        except litellm.APIConnectionError as error:
+            return self._error(error, Outcome.ERROR_TRANSIENT, ErrorCode.CONNECTION_FAILED, _status(error))
+        except litellm.InternalServerError as error:
+            return self._error(error, Outcome.ERROR_TRANSIENT, ErrorCode.SERVER_ERROR, _status(error))
         except tuple(litellm.exceptions.LITELLM_EXCEPTION_TYPES) as error:
             return _of_error(error, self._said(error))
         hidden = getattr(response, "_hidden_params", {})
@@ -110,6 +113,9 @@ class LiteLLM(Endpoint):
         body = self._redactor.body(orjson.dumps(response.model_dump(), default=str))
         reply = classify_response(200, headers, body)
         return replace(reply, rate_limits=rate_limits(headers))
+
+    def _error(self, error: Any, outcome: Outcome, code: ErrorCode, status: int | None) -> Reply:
+        return Reply(outcome, error=self._said(error), error_code=code, status_code=status)
 
     def _said(self, error: Any) -> str:
         # Before it is cut to its length: half a key would not be found.
@@ -146,7 +152,8 @@ def from_anthropic(message: Mapping[str, Any]) -> Reply:
     except (_base_error(), LookupError, TypeError, ValueError, AttributeError) as error:
         # Paid for, and no message: asking again would bring the same.
         text = one_line(f"not a message of Anthropic's form: {type(error).__name__}: {error}")
-        return Reply(Outcome.ERROR_PERMANENT, error=text, status_code=200, raw=raw)
+        code = ErrorCode.BAD_RESPONSE
+        return Reply(Outcome.ERROR_PERMANENT, error=text, error_code=code, status_code=200, raw=raw)
     reply = classify_response(200, {}, orjson.dumps(response.model_dump(), default=str))
     # litellm makes up an id of its own.
     return replace(reply, response_id=message.get("id"), raw=raw)

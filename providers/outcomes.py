@@ -10,22 +10,27 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from safemt_client.providers.error_codes import ErrorCode, blocks, code_of
 from safemt_client.providers.json_codec import loads
 from safemt_client.providers.rates import sent_at
 from safemt_client.providers.types import Outcome, Reply, Usage
 
-__all__ = ["classify_response", "error_reply", "fatal", "one_line", "retry_after", "usage_of"]
+__all__ = [
+    "classify_response",
+    "error_reply",
+    "fatal",
+    "no_connection",
+    "one_line",
+    "retry_after",
+    "too_large",
+    "usage_of",
+]
 
-_BLOCK_WORDS = re.compile(
-    r"content[_ -]?filter|content[_ -]?policy|content[_ -]?management|responsible ?ai|"
-    r"moderation|flagged|safety[_ -]?(block|filter|system|settings)|prohibited[_ -]?content|"
-    r"data_inspection_failed|blocked (by|due)",
-    re.IGNORECASE,
-)
 _BLOCK_FINISH = {
     "content_filter",
     "safety",
@@ -42,14 +47,13 @@ _BLOCK_FINISH = {
     "content_filtered",
 }
 _CUT_OFF = {"length", "max_tokens", "model_length"}
-_QUOTA = re.compile(
-    r"insufficient_quota|exceeded your current quota|billing|credit balance|out of credits", re.IGNORECASE
-)
-_DAY = re.compile(r"per[ _-]?day|daily", re.IGNORECASE)
-# A limit by the minute passes by itself, though its text may point to a page on billing and quotas.
-_MINUTE = re.compile(r"per[ _-]?min", re.IGNORECASE)
-_MODEL = re.compile(r"model", re.IGNORECASE)
 _THINK = re.compile(r"\A\s*<think(?:ing)?>(.*?)</think(?:ing)?>\s*", re.DOTALL)
+_FATAL = {
+    ErrorCode.AUTHENTICATION: "authentication failed (HTTP {status}): check the API key",
+    ErrorCode.QUOTA: "quota exhausted (HTTP {status})",
+    ErrorCode.MODEL_NOT_FOUND: "unknown model (HTTP {status})",
+    ErrorCode.NOT_FOUND: "unknown address or model (HTTP {status})",
+}
 _MOST_TOKENS = 10**9
 _MOST_TEXT = 20_000
 _TRANSIENT = {408, 409, 425, 429, 499, 500, 502, 503, 504, 520, 522, 524, 529}
@@ -68,7 +72,8 @@ def classify_response(status: int, headers: Mapping[str, str], body: bytes) -> R
     try:
         return _classified(status, body, raw, wait)
     except RecursionError:
-        return _error(502 if status == 200 else status, "the body is nested too deeply", raw, wait)
+        reply = _error(502 if status == 200 else status, "the body is nested too deeply", raw, wait)
+        return replace(reply, error_code=ErrorCode.BAD_RESPONSE) if status == 200 else reply
 
 
 def _classified(status: int, body: bytes, raw: str, wait: float | None) -> Reply:
@@ -91,13 +96,17 @@ def _classified(status: int, body: bytes, raw: str, wait: float | None) -> Reply
     }
     if not choices:
         if feedback:
-            return Reply(Outcome.REFUSED_BY_PROVIDER, error=one_line(f"prompt blocked: {feedback}"), **common)
+            return _blocked(f"prompt blocked: {feedback}", ErrorCode.CONTENT_FILTER_INPUT, **common)
         if isinstance(choices, list):
-            return Reply(Outcome.EMPTY, error="no choice in the response", **common)
-        return _no_completion("the body is no chat completion", **common)
-    choice = choices[0] if isinstance(choices, list) else None
+            return _empty("no choice in the response", **common)
+        return _no_completion("the body is not a chat completion", **common)
+    return _of_choice(choices[0] if isinstance(choices, list) else None, common)
+
+
+def _of_choice(choice: Any, common: dict[str, Any]) -> Reply:
+    """The reply that the first choice of a completion amounts to; `common` is what else the body says."""
     if not isinstance(choice, dict) or ("message" not in choice and choice.keys() & {"text", "delta"}):
-        return _no_completion("the body is no chat completion", **common)
+        return _no_completion("the body is not a chat completion", **common)
     message = choice.get("message") or {}
     if not isinstance(message, dict):
         return _no_completion("the message is not an object", **common)
@@ -112,22 +121,23 @@ def _classified(status: int, body: bytes, raw: str, wait: float | None) -> Reply
         common["logprobs"] = _logprobs(choice["logprobs"])
     choice_error = choice.get("error")
     if kind in _BLOCK_FINISH:
-        return Reply(Outcome.REFUSED_BY_PROVIDER, error=f"finish reason {finish}", **common)
+        return _blocked(f"finish reason {finish}", ErrorCode.CONTENT_FILTER_OUTPUT, **common)
     if choice_error:
-        text_of = _error_text(choice_error, {})
-        if _BLOCK_WORDS.search(text_of):
-            return Reply(Outcome.REFUSED_BY_PROVIDER, error=one_line(text_of), **common)
-        return Reply(Outcome.ERROR_TRANSIENT, error=one_line(text_of), **common)
+        said = _error_text(choice_error, {})
+        if blocks(said):
+            return _blocked(said, ErrorCode.CONTENT_FILTER_OUTPUT, **common)
+        return _failed(said, **common)
     refusal = _refusal(message)
     if refusal.strip() and not text.strip():
         # The model's own structured refusal is what it said: an answer, to be judged.
         return Reply(Outcome.ANSWERED, **(common | {"text": refusal}))
     if kind in _CUT_OFF:
-        return Reply(Outcome.TRUNCATED, error="cut off at the token limit", **common)
+        common |= {"error": "cut off at the token limit", "error_code": ErrorCode.TRUNCATED}
+        return Reply(Outcome.TRUNCATED, **common)
     if kind == "error":
-        return Reply(Outcome.ERROR_TRANSIENT, error="finish reason error", **common)
+        return _failed("finish reason error", **common)
     if not text.strip():
-        return Reply(Outcome.EMPTY, error="no text in the reply", **common)
+        return _empty("no text in the reply", **common)
     return Reply(Outcome.ANSWERED, **common)
 
 
@@ -142,6 +152,17 @@ def error_reply(status: int, headers: Mapping[str, str], body: bytes) -> Reply:
     return _error(status, said or "no body", raw, retry_after(headers))
 
 
+def too_large(error: str, status: int) -> Reply:
+    """A response whose body was not read to its end: permanent, and an error of its status if that is one."""
+    code = ErrorCode.RESPONSE_TOO_LARGE if status < 400 else code_of(status, "")
+    return Reply(Outcome.ERROR_PERMANENT, error=error, error_code=code, status_code=status)
+
+
+def no_connection(error: str, code: ErrorCode = ErrorCode.CONNECTION_FAILED) -> Reply:
+    """No response at all, or not a whole one: it is asked again."""
+    return Reply(Outcome.ERROR_TRANSIENT, error=error, error_code=code)
+
+
 def _content(body: bytes) -> Any:
     """What the JSON holds, None if it is none; an error that stands alone in a list is taken out of it."""
     try:
@@ -153,32 +174,27 @@ def _content(body: bytes) -> Any:
 
 
 def _no_completion(error: str, **common: Any) -> Reply:
-    return Reply(Outcome.ERROR_TRANSIENT, error=error, **common)
+    return Reply(Outcome.ERROR_TRANSIENT, error=error, error_code=ErrorCode.BAD_RESPONSE, **common)
+
+
+def _failed(error: str, **common: Any) -> Reply:
+    code = ErrorCode.SERVER_ERROR
+    return Reply(Outcome.ERROR_TRANSIENT, error=one_line(error), error_code=code, **common)
+
+
+def _blocked(error: str, code: ErrorCode, **common: Any) -> Reply:
+    return Reply(Outcome.REFUSED_BY_PROVIDER, error=one_line(error), error_code=code, **common)
+
+
+def _empty(error: str, **common: Any) -> Reply:
+    return Reply(Outcome.EMPTY, error=error, error_code=ErrorCode.EMPTY, **common)
 
 
 def fatal(reply: Reply) -> str | None:
     """Why no further request to this target can succeed, None if one may."""
-    if reply.outcome.observed:
+    if reply.outcome.observed or reply.error_code not in _FATAL:
         return None
-    text = reply.error or ""
-    if reply.status_code == 401 or reply.status_code == 403:
-        return f"authentication failed (HTTP {reply.status_code}): check the API key: {text}"
-    if reply.status_code == 402 or (reply.status_code == 429 and _quota(text, reply.raw or "")):
-        return f"quota exhausted (HTTP {reply.status_code}): {text}"
-    if reply.status_code == 404 or (
-        reply.status_code == 400 and re.search(r"model_not_found|unknown model|invalid model", text, re.I)
-    ):
-        kind = "unknown model" if _MODEL.search(text) else "unknown address or model"
-        return f"{kind} (HTTP {reply.status_code}): {text}"
-    return None
-
-
-def _quota(text: str, raw: str) -> bool:
-    """Whether an error 429 is of a quota that does not come back within minutes."""
-    raw = raw[:_MOST_TEXT]
-    if _DAY.search(text) or (_QUOTA.search(text) and _DAY.search(raw)):
-        return True
-    return _QUOTA.search(text) is not None and not _MINUTE.search(raw)
+    return f"{_FATAL[reply.error_code].format(status=reply.status_code)}: {reply.error or ''}"
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
@@ -228,17 +244,16 @@ def usage_of(usage: Any) -> Usage:
 
 
 def _error(status: int, text: str, raw: str, wait: float | None) -> Reply:
-    common: dict[str, Any] = {
-        "error": one_line(text),
-        "status_code": status,
-        "raw": raw,
-        "retry_after_s": wait,
-    }
-    if status in (400, 403, 422, 451) and _BLOCK_WORDS.search(text):
-        return Reply(Outcome.REFUSED_BY_PROVIDER, **common)
-    if status in _TRANSIENT or status >= 500:
-        return Reply(Outcome.ERROR_TRANSIENT, **common)
-    return Reply(Outcome.ERROR_PERMANENT, **common)
+    code = code_of(status, text, raw)
+    if code is ErrorCode.CONTENT_FILTER_INPUT:
+        outcome = Outcome.REFUSED_BY_PROVIDER
+    elif status in _TRANSIENT or status >= 500:
+        outcome = Outcome.ERROR_TRANSIENT
+    else:
+        outcome = Outcome.ERROR_PERMANENT
+    return Reply(
+        outcome, error=one_line(text), error_code=code, status_code=status, raw=raw, retry_after_s=wait
+    )
 
 
 def _error_status(status: int, error: Any) -> int:
@@ -249,7 +264,7 @@ def _error_status(status: int, error: Any) -> int:
             code = int(code)
         if isinstance(code, int) and 400 <= code < 600:
             return code
-        return 400 if _BLOCK_WORDS.search(_error_text(error, {})) else 502
+        return 400 if blocks(_error_text(error, {})) else 502
     return status
 
 

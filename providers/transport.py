@@ -32,7 +32,7 @@ class ConnectionFailedError(Exception):
 
 
 class BodyTooLargeError(Exception):
-    """The body passed what is taken; `status` is the response's."""
+    """The body is larger than what is read; `status` is the response's."""
 
     def __init__(self, status: int, limit: int) -> None:
         super().__init__(f"the response is larger than {limit} bytes")

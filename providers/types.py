@@ -11,12 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.rates import RateLimit
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Image", "Message", "Outcome", "Reply", "Request", "Role", "Sampling", "Usage", "request_hash"]
 
@@ -113,7 +111,8 @@ class Reply:
     """What one attempt at a request came to.
 
     `text` is the answer without any reasoning; it is partial when `truncated` or blocked midway.
-    `error` is one clear line (never with a key in it) for every outcome but `answered`.
+    `error` is one clear line (never with a key in it) for every outcome but `answered`, `error_code` its
+    kind.
     `raw` is the response body as text; `retry_after_s` what the current error asked us to wait.
     `latency_s` is the wall time of this attempt, waiting for a permit left out.
     `logprobs` are the tokens of the answer with their log probabilities, where the response states them.
@@ -135,6 +134,7 @@ class Reply:
     raw: str | None = None
     rate_limits: tuple[RateLimit | None, RateLimit | None] = (None, None)
     logprobs: tuple[tuple[str, float], ...] = ()
+    error_code: ErrorCode | None = None
 
 
 def request_hash(identity: str, request: Request, *, moderator: str | None = None, sample: int = 0) -> str:

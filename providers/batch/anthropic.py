@@ -20,6 +20,7 @@ from safemt_client.providers.batch.base import (
     moment,
     read_lines,
 )
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.json_codec import as_dict, dumps
 from safemt_client.providers.litellm_client import LiteLLM, from_anthropic, to_anthropic
@@ -60,7 +61,7 @@ class AnthropicBatches(BatchEndpoint):
         try:
             params = await anyio.to_thread.run_sync(to_anthropic, self._model, messages, options)
         except SafemtError as error:
-            raise BatchRefusedError(str(error)) from None
+            raise BatchRefusedError(str(error), code=ErrorCode.BAD_REQUEST) from None
         return dumps({"custom_id": custom_id, "params": params})
 
     async def submit(self, mark: str, lines: Sequence[bytes], on_retry: Observer | None = None) -> str:
@@ -107,5 +108,8 @@ def _reply(result: dict[str, Any]) -> Reply:
         status = _STATUS.get(str(said.get("type")), 500)
         return error_reply(status, {}, dumps({"error": said}))
     return Reply(
-        Outcome.ERROR_TRANSIENT, error=one_line(f"the request was {kind}"), raw=dumps(result).decode()
+        Outcome.ERROR_TRANSIENT,
+        error=one_line(f"the request was {kind}"),
+        error_code=ErrorCode.BATCH_INCOMPLETE,
+        raw=dumps(result).decode(),
     )

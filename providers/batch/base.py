@@ -15,15 +15,17 @@ from typing import Any, Literal
 import anyio
 import httpx
 
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import SafemtError, TargetStoppedError
 from safemt_client.providers.json_codec import as_dict, loads
 from safemt_client.providers.keys import Redactor
-from safemt_client.providers.outcomes import error_reply, one_line
+from safemt_client.providers.outcomes import error_reply, no_connection, one_line, too_large
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.retry import with_retries
 from safemt_client.providers.transport import (
     BodyTooLargeError,
     ConnectionFailedError,
+    Response,
     fetch,
     make_headers,
 )
@@ -39,9 +41,10 @@ _PAGES = 20
 class BatchRefusedError(SafemtError):
     """The endpoint does not take a batch, or does not know it (any more: `status` 404)."""
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, status: int | None = None, code: ErrorCode | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
 
 
 class BatchUnsureError(SafemtError):
@@ -142,48 +145,55 @@ class BatchEndpoint(ABC):
     ) -> bytes:
         """One call with retries; the body of its success. What `begins` a batch is not sent again blindly."""
         url = httpx.URL(path if path.startswith("http") else f"{self._base_url}{path}")
+        sent = httpx.Headers([*self._headers.items(), *(headers or {}).items()])
         body = b""
 
         async def attempt() -> Reply:
             nonlocal body
-            try:
-                with anyio.fail_after(_CALL_TIMEOUT_S):
-                    response = await fetch(
-                        self._transport,
-                        method,
-                        url,
-                        headers=httpx.Headers([*self._headers.items(), *(headers or {}).items()]),
-                        content=content,
-                        most=_MOST_RESULTS,
-                    )
-            except (TimeoutError, ConnectionFailedError) as error:
-                text = one_line(self._redactor.text(str(error) or f"no answer within {_CALL_TIMEOUT_S:g} s"))
-                if begins:
-                    raise BatchUnsureError(text) from None
-                return Reply(Outcome.ERROR_TRANSIENT, error=text)
-            except BodyTooLargeError as error:
-                if begins:
-                    raise BatchUnsureError(str(error)) from None
-                return Reply(Outcome.ERROR_PERMANENT, error=str(error), status_code=error.status)
-            if 200 <= response.status < 300:
-                body = self._redactor.body(response.body)
-                return Reply(Outcome.ANSWERED, status_code=response.status)
-            reply = error_reply(response.status, response.headers, self._redactor.body(response.body))
-            if begins and response.status in (500, 502, 504, 520, 522, 524):
-                raise BatchUnsureError(f"HTTP {response.status}: {self._redact(reply.error or '')}")
-            return replace(reply, error=self._redact(reply.error or ""), raw=None)
+            response = await self._attempt(method, url, sent, content, begins=begins)
+            if isinstance(response, Reply):
+                return response
+            body = response.body
+            return Reply(Outcome.ANSWERED, status_code=response.status)
 
         try:
             reply = await with_retries(attempt, max_wait_s=self._max_wait_s, on_retry=on_retry)
         except TargetStoppedError as error:
             # A batch or a file may be gone without anything being wrong with the target.
-            if not isinstance(error.reply, Reply) or error.reply.status_code != 404:
+            if error.reply is None or error.reply.status_code != 404:
                 raise
             reply = error.reply
         if reply.outcome is not Outcome.ANSWERED:
-            where = f"{method} {url.path}"
-            raise BatchRefusedError(f"{where} (HTTP {reply.status_code}): {reply.error}", reply.status_code)
+            message = f"{method} {url.path} (HTTP {reply.status_code}): {reply.error}"
+            raise BatchRefusedError(message, reply.status_code, reply.error_code)
         return body
+
+    async def _attempt(
+        self, method: str, url: httpx.URL, headers: httpx.Headers, content: bytes | None, *, begins: bool
+    ) -> Response | Reply:
+        """One attempt: a success with its body, without keys; a reply for any failure."""
+        try:
+            with anyio.fail_after(_CALL_TIMEOUT_S):
+                response = await fetch(
+                    self._transport, method, url, headers=headers, content=content, most=_MOST_RESULTS
+                )
+        except (TimeoutError, ConnectionFailedError) as error:
+            text = one_line(self._redactor.text(str(error) or f"no answer within {_CALL_TIMEOUT_S:g} s"))
+            if begins:
+                raise BatchUnsureError(text) from None
+            late = isinstance(error, TimeoutError)
+            return no_connection(text, ErrorCode.TIMEOUT if late else ErrorCode.CONNECTION_FAILED)
+        except BodyTooLargeError as error:
+            if begins:
+                raise BatchUnsureError(str(error)) from None
+            return too_large(str(error), error.status)
+        cleaned = replace(response, body=self._redactor.body(response.body))
+        if 200 <= response.status < 300:
+            return cleaned
+        reply = error_reply(response.status, response.headers, cleaned.body)
+        if begins and response.status in (500, 502, 504, 520, 522, 524):
+            raise BatchUnsureError(f"HTTP {response.status}: {self._redact(reply.error or '')}")
+        return replace(reply, error=self._redact(reply.error or ""), raw=None)
 
     async def _call_json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:
@@ -191,7 +201,8 @@ class BatchEndpoint(ABC):
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise BatchRefusedError(f"{method} {path}: the body is not a JSON object")
+            message = f"{method} {path}: the body is not a JSON object"
+            raise BatchRefusedError(message, code=ErrorCode.BAD_RESPONSE)
         return found
 
     async def _begin(self, path: str, content: bytes, on_retry: Observer | None) -> str:
@@ -211,9 +222,8 @@ class BatchEndpoint(ABC):
         if isinstance(begun.get("id"), str):
             return str(begun["id"])
         if begun.get("error"):
-            raise BatchRefusedError(
-                f"POST {path}: {self._redact(error_reply(200, {}, body).error or 'an error')}"
-            )
+            said = self._redact(error_reply(200, {}, body).error or "an error")
+            raise BatchRefusedError(f"POST {path}: {said}", code=ErrorCode.SERVER_ERROR)
         raise BatchUnsureError(f"POST {path}: the answer holds no id")
 
     async def _list(
@@ -242,7 +252,7 @@ class BatchEndpoint(ABC):
 
 
 def read_lines(bodies: Iterable[bytes]) -> list[dict[str, Any]]:
-    """The JSON objects of JSONL bodies; lines that are none are left out: their requests have no result."""
+    """The JSON objects of JSONL bodies; other lines are left out: their requests have no result."""
     found = []
     for body in bodies:
         for line in body.splitlines():
@@ -267,7 +277,7 @@ def moment(value: object) -> datetime:
 
 
 def as_list(value: object) -> list[dict[str, Any]]:
-    """The objects of a list of an endpoint, none if it is no list."""
+    """The objects of a list of an endpoint, none if it is not a list."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 

@@ -19,6 +19,7 @@ from safemt_client.providers.batch.base import (
     moment,
     read_lines,
 )
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.json_codec import as_dict, dumps
 from safemt_client.providers.openai_compatible import OpenAICompatible
 from safemt_client.providers.outcomes import classify_response, one_line
@@ -134,7 +135,12 @@ def _reply(line: dict[str, Any]) -> Reply:
     said = as_dict(error)
     text = one_line(" ".join(str(said[name]) for name in ("code", "message") if said.get(name)))
     # Expired or cancelled before its turn came: nothing was said about the request itself.
-    return Reply(Outcome.ERROR_TRANSIENT, error=text or "no response in the batch", raw=dumps(line).decode())
+    return Reply(
+        Outcome.ERROR_TRANSIENT,
+        error=text or "no response in the batch",
+        error_code=ErrorCode.BATCH_INCOMPLETE,
+        raw=dumps(line).decode(),
+    )
 
 
 def _errors(batch: dict[str, Any]) -> str:

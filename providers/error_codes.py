@@ -1,0 +1,124 @@
+"""What kind of error or block a reply is: one word beside the prose, for programs, logs and queries."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+__all__ = ["ErrorCode", "blocks", "code_of", "in_short"]
+
+
+class ErrorCode(StrEnum):
+    """Why a reply is not a whole answer. The words are stored and logged: none is ever renamed."""
+
+    RATE_LIMITED = "rate_limited"
+    """Too many requests or tokens for the moment."""
+    OVERLOADED = "overloaded"
+    """The endpoint has no capacity at the moment."""
+    SERVER_ERROR = "server_error"
+    """The endpoint failed, or asks for another attempt."""
+    TIMEOUT = "timeout"
+    """No answer in time, by our clock or by the endpoint's."""
+    CONNECTION_FAILED = "connection_failed"
+    """The connection was refused or broke before the response was whole."""
+    BAD_RESPONSE = "bad_response"
+    """A response that is not what the protocol says, such as a body that is not a chat completion."""
+    RESPONSE_TOO_LARGE = "response_too_large"
+    """The body is larger than what is read."""
+    AUTHENTICATION = "authentication"
+    """The key is missing, wrong, or not allowed to do this. Stops the target."""
+    QUOTA = "quota"
+    """A quota, a daily limit or the credit is used up. Stops the target."""
+    MODEL_NOT_FOUND = "model_not_found"
+    """The endpoint does not know the model. Stops the target."""
+    NOT_FOUND = "not_found"
+    """The endpoint does not know the address, or the model. Stops the target."""
+    BAD_REQUEST = "bad_request"
+    """The endpoint rejects the request as it is."""
+    REQUEST_TOO_LARGE = "request_too_large"
+    """The request is too large for the endpoint, or too long for the model's context."""
+    CONTENT_FILTER_INPUT = "content_filter_input"
+    """A filter of the provider rejected the request."""
+    CONTENT_FILTER_OUTPUT = "content_filter_output"
+    """A filter of the provider withheld the reply, or cut it off."""
+    GUARD_BLOCKED = "guard_blocked"
+    """The moderator's guard found the conversation unsafe: our refusal is in the place of a reply."""
+    GUARD_UNPARSED = "guard_unparsed"
+    """The guard answered, but not in its form."""
+    NOT_ASSESSABLE = "not_assessable"
+    """The guard cannot be asked about this conversation."""
+    TRUNCATED = "truncated"
+    """The reply ends at the token limit."""
+    EMPTY = "empty"
+    """There is no text in the reply."""
+    BATCH_INCOMPLETE = "batch_incomplete"
+    """The batch ended, failed or was lost without a result of this request."""
+    LOCAL_MODEL = "local_model"
+    """A model in this process failed."""
+
+
+_BLOCK_WORDS = re.compile(
+    r"content[_ -]?filter|content[_ -]?policy|content[_ -]?management|responsible ?ai|"
+    r"moderation|flagged|safety[_ -]?(block|filter|system|settings)|prohibited[_ -]?content|"
+    r"data_inspection_failed|blocked (by|due)",
+    re.IGNORECASE,
+)
+_QUOTA = re.compile(
+    r"insufficient_quota|exceeded your current quota|billing|credit balance|out of credits", re.IGNORECASE
+)
+_DAY = re.compile(r"per[ _-]?day|daily", re.IGNORECASE)
+# A limit by the minute passes by itself, though its text may point to a page on billing and quotas.
+_MINUTE = re.compile(r"per[ _-]?min", re.IGNORECASE)
+_MODEL = re.compile(r"model", re.IGNORECASE)
+_UNKNOWN_MODEL = re.compile(r"model_not_found|unknown model|invalid model", re.IGNORECASE)
+_TOO_LONG = re.compile(r"context_length_exceeded|maximum context length|prompt is too long", re.IGNORECASE)
+_MOST_TEXT = 20_000
+_OF_STATUS = {
+    401: ErrorCode.AUTHENTICATION,
+    402: ErrorCode.QUOTA,
+    403: ErrorCode.AUTHENTICATION,
+    408: ErrorCode.TIMEOUT,
+    409: ErrorCode.SERVER_ERROR,
+    413: ErrorCode.REQUEST_TOO_LARGE,
+    425: ErrorCode.SERVER_ERROR,
+    429: ErrorCode.RATE_LIMITED,
+    499: ErrorCode.SERVER_ERROR,
+    503: ErrorCode.OVERLOADED,
+    504: ErrorCode.TIMEOUT,
+    524: ErrorCode.TIMEOUT,
+    529: ErrorCode.OVERLOADED,
+}
+
+
+def blocks(text: str) -> bool:
+    """Whether an error's text names a content filter or a moderation."""
+    return _BLOCK_WORDS.search(text) is not None
+
+
+def code_of(status: int, text: str, raw: str = "") -> ErrorCode:
+    """What kind of error an HTTP error is; `text` is what it says, `raw` the whole body."""
+    if status in (400, 403, 422, 451) and blocks(text):
+        return ErrorCode.CONTENT_FILTER_INPUT
+    if status == 404 or (status == 400 and _UNKNOWN_MODEL.search(text)):
+        return ErrorCode.MODEL_NOT_FOUND if _MODEL.search(text) else ErrorCode.NOT_FOUND
+    if status == 400 and _TOO_LONG.search(text):
+        return ErrorCode.REQUEST_TOO_LARGE
+    if status == 429 and _is_quota(text, raw[:_MOST_TEXT]):
+        return ErrorCode.QUOTA
+    if status in _OF_STATUS:
+        return _OF_STATUS[status]
+    if status >= 500:
+        return ErrorCode.SERVER_ERROR
+    return ErrorCode.BAD_REQUEST if status >= 400 else ErrorCode.BAD_RESPONSE
+
+
+def _is_quota(text: str, raw: str) -> bool:
+    """Whether an error 429 is of a quota that does not come back within minutes."""
+    if _DAY.search(text) or (_QUOTA.search(text) and _DAY.search(raw)):
+        return True
+    return _QUOTA.search(text) is not None and not _MINUTE.search(raw)
+
+
+def in_short(code: str | None, status: int | None) -> str:
+    """A code with its status, for logs: no text of an endpoint is in it."""
+    return f"{code or 'error'}" + (f" (HTTP {status})" if status else "")
