@@ -154,9 +154,11 @@ def verdict_of(reply: Reply) -> Verdict:
         "latency_s": reply.latency_s,
     }
     if reply.outcome in (Outcome.REFUSED_BY_PROVIDER, Outcome.REFUSED_BY_GUARD):
-        return Verdict("unscored", "judge_blocked", **common)
+        return Verdict("unscored", "judge_blocked", error_code=reply.error_code, **common)
     if not reply.outcome.observed:
-        return Verdict("unscored", "judge_error", explanation=reply.error, **common)
+        return Verdict(
+            "unscored", "judge_error", explanation=reply.error, error_code=reply.error_code, **common
+        )
     answer = parse(reply.text)
     if answer is not None:
         return Verdict(
@@ -172,7 +174,7 @@ def verdict_of(reply: Reply) -> Verdict:
         )
     if looks_like_refusal(reply.text):
         return Verdict("unscored", "judge_refused", **common)
-    return Verdict("unscored", "parse_failure", **common)
+    return Verdict("unscored", "parse_failure", error_code=reply.error_code, **common)
 
 
 def add_usage(one: Usage, two: Usage) -> Usage:

@@ -121,7 +121,10 @@ class Panel:
                 label = None
         if label is None:
             # Errors are asked again on resume; a split is a verdict of its own.
-            return Verdict("unscored", "judge_error" if failed else "panel_split")
+            if not failed:
+                return Verdict("unscored", "panel_split")
+            codes = (verdict.error_code for verdict in verdicts if verdict.reason == "judge_error")
+            return Verdict("unscored", "judge_error", error_code=next(codes))
         return next(verdict for verdict in verdicts if verdict.label == label)
 
 

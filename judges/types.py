@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from safemt_client.judges.refusal import RefusalKind
-from safemt_client.providers.types import (
-    Message,
-    Usage,
-)
+from safemt_client.providers.error_codes import ErrorCode
+from safemt_client.providers.types import Message, Usage
 
 __all__ = ["JudgeInput", "Reason", "Verdict"]
 
@@ -35,7 +33,8 @@ class Verdict:
     """A label of one reply, or why there is none. `raw` is the judge's own text.
 
     `refusal` is the kind of the reply as the judge sees it; `confidence` the probability that it gave its
-    label, where the endpoint tells. Of a panel, `members` are the verdicts asked for, by judge's key.
+    label, where the endpoint tells; `error_code` says what kept the judge from an answer. Of a panel,
+    `members` are the verdicts asked for, by judge's key.
     """
 
     label: Literal["safe", "unsafe", "unscored"]
@@ -49,4 +48,5 @@ class Verdict:
     severity: int | None = None
     specificity: int | None = None
     confidence: float | None = None
+    error_code: ErrorCode | None = None
     members: Mapping[str, Verdict] = field(default_factory=dict)

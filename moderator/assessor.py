@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 import anyio
 
 from safemt_client.moderator.types import Assessment, Guard, NotAssessableError, Stage
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.provider import Observer, Provider
 from safemt_client.providers.types import Message, Reply, Usage
@@ -117,15 +118,18 @@ class Assessor:
         try:
             reply = await self.provider.ask(self.guard.request(messages, stage), retrying)
         except NotAssessableError as error:
-            return Assessment("error", error=str(error), usage=Usage(cost_usd=0.0))
+            code, free = ErrorCode.NOT_ASSESSABLE, Usage(cost_usd=0.0)
+            return Assessment("error", error=str(error), error_code=code, usage=free)
         except TargetStoppedError as error:
-            raise TargetStoppedError(f"guard {self.guard.card.name}: {error}") from None
+            raise error.repeated(f"guard {self.guard.card.name}: ") from None
         if reply.outcome.observed:
             found = self.guard.parse(reply, stage)
         else:
             found = Assessment("error", error=reply.error)
+        failed = found.verdict in ("unparsed", "error")
+        why = reply.error_code or ErrorCode.GUARD_UNPARSED if failed else None
         raw = found.raw or reply.text or None
-        return replace(found, usage=reply.usage, latency_s=reply.latency_s, raw=raw)
+        return replace(found, usage=reply.usage, latency_s=reply.latency_s, raw=raw, error_code=why)
 
 
 def _without_images(message: Message) -> Message:

@@ -20,6 +20,7 @@ import anyio
 from safemt_client.moderator.assessor import Assessor, reply_as
 from safemt_client.moderator.policies import Policies
 from safemt_client.moderator.types import Assessment, Intervention, Stage
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import PermitStoppedError, SafemtError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.provider import Observer, Provider
@@ -294,14 +295,18 @@ class Moderated:
             why = found.error or "its answer is not in its form"
             # A failed guard may answer another time; one that answers nonsense says so again.
             outcome = Outcome.ERROR_TRANSIENT if found.verdict == "error" else Outcome.ERROR_PERMANENT
-            return ModeratedReply(outcome, error=f"unassessed: guard {name}: {why}", **common)
+            code = found.error_code or ErrorCode.GUARD_UNPARSED
+            error = f"unassessed: guard {name}: {why}"
+            return ModeratedReply(outcome, error=error, error_code=code, **common)
         why = (
             f"{found.verdict}{labels}"
             if action != "refused"
             else f"could not assess: {found.error or found.verdict}"
         )
+        blocked = ErrorCode.GUARD_BLOCKED
+        common |= {"error": f"guard {name}: {why}", "error_code": found.error_code or blocked}
         text = self._moderator.moderation.refusal
-        return ModeratedReply(Outcome.REFUSED_BY_GUARD, text=text, error=f"guard {name}: {why}", **common)
+        return ModeratedReply(Outcome.REFUSED_BY_GUARD, text=text, **common)
 
 
 _SAID = (Outcome.ANSWERED, Outcome.TRUNCATED)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.types import Message, Reply, Request, Usage
 
@@ -46,7 +47,8 @@ class Assessment:
     `categories` are the guard's own labels, `scenarios` those of the benchmark that they stand for (empty
     where none does). `intent` is what the guard takes the user to be after and `policy` what it hands the
     model, where it says so. `confidence` is its probability of the verdict, `refusal` whether it takes the
-    reply for one; `raw` is its own text. `error` says why there is no verdict.
+    reply for one; `raw` is its own text. `error` says why there is no verdict,
+    `error_code` its kind.
     """
 
     verdict: GuardVerdict
@@ -60,6 +62,7 @@ class Assessment:
     error: str | None = None
     usage: Usage = field(default_factory=Usage)
     latency_s: float = 0.0
+    error_code: ErrorCode | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ class ErrorCode(StrEnum):
     """A filter of the provider withheld the reply, or cut it off."""
     GUARD_BLOCKED = "guard_blocked"
     """The moderator's guard found the conversation unsafe: our refusal is in the place of a reply."""
+    GUARD_FAILED = "guard_failed"
+    """The guard's adapter or its model failed in this process."""
     GUARD_UNPARSED = "guard_unparsed"
     """The guard answered, but not in its form."""
     NOT_ASSESSABLE = "not_assessable"

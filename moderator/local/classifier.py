@@ -18,6 +18,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.provider import Observer
@@ -96,12 +97,14 @@ class LocalClassifier:
 
     async def _classify(self, request: Request) -> Reply:
         if any(message.images for message in request.messages):
-            return Reply(Outcome.ERROR_PERMANENT, error="the classifier takes no images")
+            error = "the classifier takes no images"
+            return Reply(Outcome.ERROR_PERMANENT, error=error, error_code=ErrorCode.BAD_REQUEST)
         text = "\n".join(message.text for message in request.messages)
         try:
             unsafe = await anyio.to_thread.run_sync(self._unsafe, text, limiter=self._one)
         except Exception as error:  # noqa: BLE001 - a failed classification is an outcome
             why = next(iter(str(error).splitlines()), "")
-            return Reply(Outcome.ERROR_PERMANENT, error=f"{type(error).__name__}: {why}")
+            said = f"{type(error).__name__}: {why}"
+            return Reply(Outcome.ERROR_PERMANENT, error=said, error_code=ErrorCode.LOCAL_MODEL)
         label, score = ("unsafe", unsafe) if unsafe > 0.5 else ("safe", 1 - unsafe)
         return Reply(Outcome.ANSWERED, text=json.dumps({"label": label, "score": round(score, 6)}))

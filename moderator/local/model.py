@@ -22,6 +22,7 @@ import anyio.to_thread
 
 from safemt_client.moderator.local.batching import Batcher, BatchFailedError, ClosedError, DoesNotFitError
 from safemt_client.moderator.local.decoding import Decoder, Prompt, Row
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.provider import Observer
@@ -175,6 +176,7 @@ class LocalModel:
                 return Reply(
                     Outcome.ERROR_TRANSIENT if isinstance(error, ClosedError) else Outcome.ERROR_PERMANENT,
                     error=_explain(error),
+                    error_code=_code(error),
                     started_at=started_at,
                     latency_s=time.perf_counter() - begin,
                 )
@@ -185,17 +187,19 @@ class LocalModel:
     def _reply(self, row: Row, started_at: datetime, latency_s: float) -> Reply:
         text = self._tokenizer.decode(row.ids[:-1] if row.stopped else row.ids, skip_special_tokens=True)
         if not row.stopped:
-            outcome, error = Outcome.TRUNCATED, f"the reply ends at {len(row.ids)} tokens"
+            outcome, code = Outcome.TRUNCATED, ErrorCode.TRUNCATED
+            error = f"the reply ends at {len(row.ids)} tokens"
         elif not text.strip():
-            outcome, error = Outcome.EMPTY, "the reply is empty"
+            outcome, code, error = Outcome.EMPTY, ErrorCode.EMPTY, "the reply is empty"
         else:
-            outcome, error = Outcome.ANSWERED, None
+            outcome, code, error = Outcome.ANSWERED, None, None
         tokens = self._tokenizer.batch_decode([[i] for i in row.ids]) if row.logprobs else []
         return Reply(
             outcome,
             text=text,
             finish_reason="stop" if row.stopped else "length",
             error=error,
+            error_code=code,
             usage=Usage(row.prompt.prompt_tokens, len(row.ids)),
             resolved_model=self._identity,
             started_at=started_at,
@@ -286,6 +290,12 @@ def _room(model: Any, config: Any) -> int:
     token_bytes = 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize
     free, _ = importlib.import_module("torch").cuda.mem_get_info(model.device)
     return int(max(4096, free // 2 // token_bytes))
+
+
+def _code(error: Exception) -> ErrorCode:
+    if isinstance(error, _UnfitRequestError):
+        return ErrorCode.BAD_REQUEST
+    return ErrorCode.REQUEST_TOO_LARGE if isinstance(error, DoesNotFitError) else ErrorCode.LOCAL_MODEL
 
 
 def _explain(error: Exception) -> str:

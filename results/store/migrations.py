@@ -92,6 +92,7 @@ _COLUMN_COMMENTS = {
     "attempt": "attempt at this request within its session, counted from 1",
     "outcome": "answered, refused_by_provider, refused_by_guard, truncated, empty, error_transient, "
     "error_permanent",
+    "error_code": "kind of error or block; docs/outcomes.md has the list; NULL for an answer",
     "label": "safe, unsafe or unscored",
     "reason": "why a verdict is unscored",
     "request": "JSON: the messages as they were sent, images by hash",
@@ -189,6 +190,12 @@ def _add_moderators(connection: duckdb.DuckDBPyConnection) -> None:
     _create(connection, rows.ModeratorRow, rows.AssessmentRow, rows.ModerationRow)
 
 
+def _add_error_codes(connection: duckdb.DuckDBPyConnection) -> None:
+    for table in ("turns", "verdicts", "assessments"):
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS error_code VARCHAR")
+        _comment(connection, table, "error_code")
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("create tables", _create_tables),
     ("add limit_changes", lambda connection: _create(connection, rows.LimitRow)),
@@ -197,6 +204,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
     ("add human_labels", lambda connection: _create(connection, rows.HumanLabelRow)),
     ("add batches of verdicts", _add_verdict_batches),
     ("add moderators", _add_moderators),
+    ("add error codes", _add_error_codes),
 )
 
 

@@ -181,6 +181,7 @@ class TurnRow:
     refusal_rule: str | None
     intervention: str | None = None  # what the moderator made of it; None without one
     model_request_hash: str | None = None  # of a moderated turn: the request that the model was asked
+    error_code: str | None = None  # what kind of error or block: providers.error_codes; None for an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +212,7 @@ class VerdictRow:
     specificity: int | None
     confidence: float | None
     batch_key: str | None
+    error_code: str | None = None  # what kept the judge from an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +253,7 @@ class AssessmentRow:
     cost_usd: float | None
     recorded_at: datetime
     latency_s: float | None
+    error_code: str | None = None  # what kept the guard from an answer
 
 
 @dataclass(frozen=True, slots=True)

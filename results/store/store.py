@@ -184,10 +184,11 @@ class Store:
     def replies(self, hashes: Sequence[str]) -> dict[str, tuple[Any, ...]]:
         """The replies to those requests, by hash, that were observed.
 
-        Each is outcome, text, reasoning, finish reason, error, resolved model and latency in seconds.
+        Each is outcome, text, reasoning, finish reason, error, model, latency in seconds and error code.
         """
         rows = self._join(
-            f"""SELECT request_hash, outcome, text, reasoning, finish_reason, error, resolved_model, latency_s
+            f"""SELECT request_hash, outcome, text, reasoning, finish_reason, error, resolved_model,
+                       latency_s, error_code
                 FROM turns SEMI JOIN wanted ON request_hash = hash WHERE outcome IN {_OBSERVED}
                 QUALIFY row_number() OVER (PARTITION BY request_hash ORDER BY started_at) = 1""",
             hashes,

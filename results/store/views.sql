@@ -34,7 +34,8 @@ SELECT w.run_id, t.name AS target, w.target_key, w.dialogue_key, d.item_id, d.le
        d.scenario, d.source, d.method, b.outcome, b.text, b.reasoning, b.finish_reason, b.error,
        b.resolved_model, b.prompt_tokens, b.completion_tokens, b.cost_usd, b.started_at, b.latency_s,
        t.history, w.request_hash, b.refusal_rule, d.benign, b.intervention, t.moderator,
-       CASE WHEN b.intervention IN ('none', 'passed') THEN b.model_request_hash ELSE w.request_hash END AS judged_hash
+       CASE WHEN b.intervention IN ('none', 'passed') THEN b.model_request_hash ELSE w.request_hash END AS judged_hash,
+       b.error_code
 FROM wanted w
 JOIN current_turns b USING (request_hash)
 JOIN run_targets t ON t.run_id = w.run_id AND t.target_key = w.target_key

@@ -150,7 +150,7 @@ async def _ask(provider: Provider, request: Request) -> Reply:
     try:
         return await provider.ask(request)
     except TargetStoppedError as error:
-        return Reply(Outcome.ERROR_PERMANENT, error=str(error))
+        return Reply(Outcome.ERROR_PERMANENT, error=str(error), error_code=error.code)
 
 
 def _unless(reply: Reply, otherwise: str) -> str:

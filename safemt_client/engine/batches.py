@@ -27,6 +27,7 @@ from safemt_client.providers.batch.base import (
     BatchUnsureError,
     RemoteBatch,
 )
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.types import Outcome, Reply, Request
 
@@ -308,7 +309,7 @@ class BatchRunner:
             batch.not_ours.add(batch.remote_id)
             batch.remote_id = None
             return False
-        missing = Reply(Outcome.ERROR_TRANSIENT, error=state.error or "no result in the batch")
+        missing = _incomplete(state.error or "no result in the batch")
         await self._settle(batch, lambda request_hash: replies.get(request_hash, missing))
         return True
 
@@ -369,7 +370,7 @@ class BatchRunner:
 
     async def _ask_again_or_fail(self, batch: _Batch, reason: str) -> None:
         """Ask again what no answer was paid for; what had bad luck too often lands as an error."""
-        error = Reply(Outcome.ERROR_TRANSIENT, error=reason)
+        error = _incomplete(reason)
         for request_hash in batch.hashes:
             if request_hash not in self._jobs:
                 continue
@@ -406,3 +407,8 @@ class BatchRunner:
                 detail=detail,
                 hashes=hashes,
             )
+
+
+def _incomplete(reason: str) -> Reply:
+    """What a request comes to whose batch has no result of it."""
+    return Reply(Outcome.ERROR_TRANSIENT, error=reason, error_code=ErrorCode.BATCH_INCOMPLETE)

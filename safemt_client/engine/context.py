@@ -57,13 +57,15 @@ class SessionContext:
         """Something is not begun, since the money is spent."""
         self.ending.capped = True
         spent, more = money(self.budget.spent), money(self.budget.usd(calls))
-        self.listener.stopped(key, f"--max-cost: {spent} spent, and the next one may take {more}")
+        self.listener.stopped(
+            key, f"--max-cost: {spent} spent, and the next one may take {more}", "max_cost", None
+        )
 
-    def halt(self, key: str, reason: str) -> None:
+    def halt(self, key: str, error: TargetStoppedError | BatchRefusedError) -> None:
         """A target or judge cannot be asked any more."""
         if key not in self.ending.stopped:
-            self.ending.stopped[key] = reason
-            self.listener.stopped(key, reason)
+            self.ending.stopped[key] = str(error)
+            self.listener.stopped(key, str(error), error.code, error.status)
 
     async def run_batches(self, key: str, identity: str, jobs: Sequence[Job], *, send: bool) -> None:
         """Carry out jobs of a target or the judge; halt it where its endpoint does not take batches."""
@@ -81,6 +83,7 @@ class SessionContext:
             leaf: BaseException = group
             while isinstance(leaf, BaseExceptionGroup):
                 leaf = leaf.exceptions[0]
-            self.halt(key, str(leaf))
+            assert isinstance(leaf, TargetStoppedError | BatchRefusedError)
+            self.halt(key, leaf)
         if runner.capped:
             self.cap(key, runner.capped)

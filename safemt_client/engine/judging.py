@@ -104,14 +104,14 @@ class Verdicts:
                     verdict = await judge.judge(task.subject, task.outcome)
                     rows += self._context.recorder.verdict_rows(judge, task, verdict)
                 except TargetStoppedError as error:
-                    self._context.halt(key, str(error))
+                    self._context.halt(key, error)
                 except PermitStoppedError:
                     pass  # the session is ending: what the batch said stands
             await self._context.recorder.store.save(*rows)
             usd = _sum_of(rows)
             self._context.budget.landed(key, usd, free=verdict.reason == "judge_error")
             if again:
-                self._context.listener.retrying(key, reply.error or reply.outcome, 0.0)
+                self._context.listener.retrying(key, reply, 0.0)
             else:
                 self._context.listener.asking(key)
                 self._context.listener.landed(key, verdict.label, verdict.usage, usd)
@@ -172,7 +172,7 @@ class Verdicts:
                 else:
                     verdict = await judge.judge(task.subject, task.outcome, on_retry, asked, task.known)
             except TargetStoppedError as error:
-                self._context.halt(judge.key, str(error))
+                self._context.halt(judge.key, error)
             except PermitStoppedError:
                 pass  # not sent: its verdict is asked for on resume
             finally:
@@ -200,7 +200,7 @@ class Verdicts:
 
     def _judge_retry(self, asking: InFlight, key: str) -> Callable[[Reply, float], None]:
         def on_retry(reply: Reply, wait_s: float) -> None:
-            self._context.listener.retrying(key, reply.error or reply.outcome, wait_s)
+            self._context.listener.retrying(key, reply, wait_s)
             asking.waits_until = self._context.clock() + wait_s
             if self._context.halted(key):
                 asking.scope.cancel()

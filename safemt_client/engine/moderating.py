@@ -14,6 +14,7 @@ from safemt_client.engine.single_flight import SingleFlight
 from safemt_client.moderator.types import Assessment, Stage
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.target import Target
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.provider import Observer, Provider
@@ -114,21 +115,31 @@ class StoredReplies:
         return (await anyio.to_thread.run_sync(self._replies, [key])).get(key)
 
     def _replies(self, keys: Sequence[str]) -> dict[str, Reply]:
-        return {
-            key: Reply(
-                Outcome(outcome),
-                text=text,
-                reasoning=reasoning,
-                finish_reason=finish,
-                error=error,
-                resolved_model=model,
-                latency_s=latency or 0.0,
-                usage=Usage(cost_usd=0.0),
-            )
-            for key, (outcome, text, reasoning, finish, error, model, latency) in self._store.replies(
-                keys
-            ).items()
-        }
+        return {key: _stored_reply(*row) for key, row in self._store.replies(keys).items()}
+
+
+def _stored_reply(
+    outcome: str,
+    text: str,
+    reasoning: str | None,
+    finish_reason: str | None,
+    error: str | None,
+    resolved_model: str | None,
+    latency_s: float | None,
+    error_code: str | None,
+) -> Reply:
+    """A reply as the store holds it; it costs nothing any more."""
+    return Reply(
+        Outcome(outcome),
+        text=text,
+        reasoning=reasoning,
+        finish_reason=finish_reason,
+        error=error,
+        error_code=None if error_code is None else ErrorCode(error_code),
+        resolved_model=resolved_model,
+        latency_s=latency_s or 0.0,
+        usage=Usage(cost_usd=0.0),
+    )
 
 
 class CachedModel:
@@ -192,9 +203,9 @@ class CachedModel:
         try:
             reply = await self._provider.ask(request, retrying)
         except TargetStoppedError as error:
-            if isinstance(error.reply, Reply):
+            if error.reply is not None:
                 await self._keep(row(error.reply), error.reply)
-            raise TargetStoppedError(str(error)) from None
+            raise error.repeated() from None
         await self._keep(row(reply), reply)
         if reply.outcome.observed:
             self._once.landed.add(key)

@@ -202,6 +202,7 @@ class Recorder:
             refusal_rule=refusal_of(reply.text) if reply.outcome.observed else None,
             intervention=action,
             model_request_hash=model_hash,
+            error_code=reply.error_code,
         )
 
     def moderation_rows(self, moderator: Moderator, key: str, reply: ModeratedReply) -> list[ModerationRow]:
@@ -247,6 +248,7 @@ class Recorder:
             cost(found.usage, prices),
             datetime.now(UTC),
             found.latency_s,
+            found.error_code,
         )
 
     def verdict_rows(
@@ -299,4 +301,5 @@ class Recorder:
             specificity=verdict.specificity,
             confidence=verdict.confidence,
             batch_key=batch_key,
+            error_code=verdict.error_code,
         )

@@ -28,7 +28,6 @@ from safemt_client.engine.moderating import CachedModel, StoredAssessments, Stor
 from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.single_flight import SingleFlight
 from safemt_client.judges.panel import Judge
-from safemt_client.moderator.assessor import GuardReply
 from safemt_client.moderator.moderator import Moderated, ModeratedReply, Moderator
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.judgings import JudgingTask, judging
@@ -213,8 +212,8 @@ class Scheduler:
         try:
             reply = await self._ask(self._providers[target.key], request, row, target.key, group)
         except TargetStoppedError as error:
-            self._context.halt(target.key, str(error))
-            reply = error.reply if isinstance(error.reply, Reply) else None
+            self._context.halt(target.key, error)
+            reply = error.reply
         if reply is None:
             self._context.listener.landed(target.key, "abandoned", Usage(), None)
             return None
@@ -245,8 +244,7 @@ class Scheduler:
             group.start_soon(self._context.recorder.store.save, row)
 
         def on_retry(reply: Reply, wait_s: float) -> None:
-            whose = "guard: " if isinstance(reply, GuardReply) else ""
-            self._context.listener.retrying(target.key, f"{whose}{reply.error or reply.outcome}", wait_s)
+            self._context.listener.retrying(target.key, reply, wait_s)
             if self._context.halted(target.key):
                 raise PermitStoppedError("the session is ending")
 
@@ -266,7 +264,7 @@ class Scheduler:
         try:
             reply = await Moderated(model, moderator).ask(request, on_retry)
         except TargetStoppedError as error:
-            self._context.halt(target.key, str(error))
+            self._context.halt(target.key, error)
         except PermitStoppedError:
             pass  # given up: what has landed of it is in the store
         paid[target.key] -= 1
@@ -336,7 +334,7 @@ class Scheduler:
             self._context.budget.landed(key, row.cost_usd, free=not reply.outcome.observed)
             paid = Counter({self._judge.key: len(group)} if self._judge is not None else {})
             if again:
-                self._context.listener.retrying(key, reply.error or reply.outcome, 0.0)
+                self._context.listener.retrying(key, reply, 0.0)
                 self._context.budget.release(paid)
                 return
             for number, conversation in enumerate(group):
@@ -376,7 +374,7 @@ class Scheduler:
 
             def on_retry(reply: Reply, wait_s: float) -> None:
                 group.start_soon(self._context.recorder.store.save, row(reply))
-                self._context.listener.retrying(key, reply.error or reply.outcome, wait_s)
+                self._context.listener.retrying(key, reply, wait_s)
                 asking.waits_until = self._context.clock() + wait_s
                 if self._context.halted(key):
                     scope.cancel()

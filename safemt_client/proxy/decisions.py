@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -20,28 +19,16 @@ from safemt_client.providers.keys import Redactor
 from safemt_client.providers.types import Message
 from safemt_client.proxy.chat import Conversation
 
-__all__ = ["DecisionLog", "Recent", "decisive", "open_log", "own_words"]
+__all__ = ["DecisionLog", "Recent", "decisive", "open_log"]
 
 # From the least to the most: a reply is told by the strongest of what was done to it.
 _RANK: Sequence[Action] = ("none", "passed", "policy", "replaced", "blocked", "refused", "unassessed")
 _CREDENTIALS = ("Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key")
-# Errors in this program's own words. Those of an endpoint may repeat what it was sent.
-_OWN_WORDS = re.compile(
-    r"connection failed|the guard failed: \w+|no answer within [\d.]+ s|at the stage \w+ the last message|"
-    r"\S+ does not assess the stage|the upstream's answer is not|the answer is not in|"
-    r"guard [\w.-]+: [a-z ]+ \(HTTP \d+\)"
-)
 
 
 def decisive(steps: Sequence[Step]) -> Step:
     """The step that decided what came of a request; the last of several alike."""
     return max(enumerate(steps), key=lambda one: (_RANK.index(one[1].action), one[0]))[1]
-
-
-def own_words(error: str) -> str:
-    """An error without what an endpoint said."""
-    found = _OWN_WORDS.match(error)
-    return found[0] if found else "the guard's endpoint gave an error"
 
 
 class Recent:
@@ -103,10 +90,12 @@ class DecisionLog:
         if choice is not None:
             line["choice"] = choice
         if found.error is not None:
-            line["error"] = found.error if self._texts else own_words(found.error)
+            # Its words may repeat what the endpoint was sent.
+            line["error_code"] = found.error_code
         if self._texts:
             line["messages"] = [_text(message) for message in conversation.messages]
             line |= {"policy": step.policy, "intent": found.intent, "guard_said": found.raw}
+            line |= {} if found.error is None else {"error": found.error}
             # An endpoint may send back what it was sent.
             given = [headers.get(name, "").split(" ")[-1] for name in _CREDENTIALS]
             self._line(Redactor(*given).text(json.dumps(line)))

@@ -17,11 +17,12 @@ from anyio.abc import TaskGroup
 
 from safemt_client.moderator.moderator import Moderator, Step, user_turns
 from safemt_client.moderator.types import Assessment, Stage
+from safemt_client.providers.error_codes import ErrorCode, in_short
 from safemt_client.providers.errors import SafemtError, TargetStoppedError
 from safemt_client.providers.json_codec import dumps, loads
 from safemt_client.providers.types import Message
 from safemt_client.proxy.chat import Conversation, NoChatError, place_policy, read_conversation
-from safemt_client.proxy.decisions import DecisionLog, decisive, own_words
+from safemt_client.proxy.decisions import DecisionLog, decisive
 from safemt_client.proxy.upstream import Upstream, passed_back, pipe, read_whole
 from safemt_client.proxy.wire import ApiError, hold, refusal, refusal_stream, wants_stream
 
@@ -109,7 +110,9 @@ class Proxy:
         except SafemtError as error:
             found = self._failed(error)
         except Exception as error:  # noqa: BLE001 - one conversation must not end the server
-            found = Assessment("error", error=f"the guard failed: {type(error).__name__}")
+            said = f"the guard failed: {type(error).__name__}"
+            self._tell_once(said)
+            found = Assessment("error", error=said, error_code=ErrorCode.GUARD_FAILED)
         finally:
             self._watched.release()
         step = Step(exchange.turn, "input", "", found, "none")
@@ -131,7 +134,8 @@ class Proxy:
                 len(raw) > _SMALL, lambda: hold(raw, stream=kind.startswith("text/event-stream"))
             )
         except ValueError:
-            found = Assessment("error", error="the upstream's answer is not a chat completion")
+            said = "the upstream's answer is not a chat completion"
+            found = Assessment("error", error=said, error_code=ErrorCode.BAD_RESPONSE)
             action = self._moderator.action_for(found, "replaced")
             self._note(exchange, Step(exchange.turn, "output", "", found, action), exchange.conversation)
             if action != "passed":
@@ -190,11 +194,17 @@ class Proxy:
 
     def _failed(self, error: SafemtError) -> Assessment:
         """A guard that cannot be asked any more, as an assessment; told on stderr once."""
-        why = own_words(str(error))
-        if isinstance(error, TargetStoppedError) and why not in self._told:
-            self._told.add(why)
-            print(f"safemt: {why}: it is not asked again until this is started again", file=sys.stderr)
-        return Assessment("error", error=str(error))
+        code = None
+        if isinstance(error, TargetStoppedError):
+            code = error.code
+            why = f"the guard {self._moderator.name} stopped: {in_short(code, error.status)}"
+            self._tell_once(f"{why}: it is not asked again until this server is restarted")
+        return Assessment("error", error=str(error), error_code=code)
+
+    def _tell_once(self, said: str) -> None:
+        if said not in self._told:
+            self._told.add(said)
+            print(f"safemt: {said}", file=sys.stderr)
 
     def _instead(self, exchange: _Exchange) -> web.Response:
         """What is answered in the place of the model: a refusal, or that nothing could be assessed.

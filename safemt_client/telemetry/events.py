@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from safemt_client.providers.errors import SafemtError
-from safemt_client.providers.types import Usage
+from safemt_client.providers.types import Reply, Usage
 from safemt_client.results.store.rows import Row
 
 __all__ = [
@@ -29,8 +29,8 @@ class Listener(Protocol):
     def asking(self, key: str) -> None:
         """A turn or a verdict was begun."""
 
-    def retrying(self, key: str, reason: str, wait_s: float) -> None:
-        """An attempt failed and will be repeated after `wait_s` seconds."""
+    def retrying(self, key: str, reply: Reply, wait_s: float) -> None:
+        """An attempt failed and will be repeated after `wait_s` seconds; `reply` may be a guard's."""
 
     def landed(self, key: str, outcome: str, usage: Usage, cost_usd: float | None) -> None:
         """A turn or a verdict is in the store; `outcome` is an outcome, a label or `abandoned`."""
@@ -38,8 +38,8 @@ class Listener(Protocol):
     def batch(self, key: str, batch_key: str, done: int, total: int) -> None:
         """How far a batch of the target is; all 0 when it is over."""
 
-    def stopped(self, key: str, reason: str) -> None:
-        """A target or the judge cannot be asked any more."""
+    def stopped(self, key: str, reason: str, code: str | None, status: int | None) -> None:
+        """A target or the judge is not asked any more: the reason, its code, and the HTTP status if any."""
 
 
 @dataclass
@@ -155,10 +155,10 @@ class Fanout:
         for listener in self._all:
             listener.asking(key)
 
-    def retrying(self, key: str, reason: str, wait_s: float) -> None:
+    def retrying(self, key: str, reply: Reply, wait_s: float) -> None:
         """See `Listener`."""
         for listener in self._all:
-            listener.retrying(key, reason, wait_s)
+            listener.retrying(key, reply, wait_s)
 
     def landed(self, key: str, outcome: str, usage: Usage, cost_usd: float | None) -> None:
         """See `Listener`."""
@@ -170,7 +170,7 @@ class Fanout:
         for listener in self._all:
             listener.batch(key, batch_key, done, total)
 
-    def stopped(self, key: str, reason: str) -> None:
+    def stopped(self, key: str, reason: str, code: str | None, status: int | None) -> None:
         """See `Listener`."""
         for listener in self._all:
-            listener.stopped(key, reason)
+            listener.stopped(key, reason, code, status)

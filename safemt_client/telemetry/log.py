@@ -1,7 +1,7 @@
 """A run's log: JSON lines of what happened, without texts and without keys.
 
 Lines are written by a thread of their own from a bounded queue: a slow disk loses lines, which are counted,
-and never holds a run up.
+and never delays a run. Of an error only its code and its HTTP status are written: its words may quote a text.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import queue
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safemt_client import __version__
+from safemt_client.moderator.assessor import GuardReply
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.types import Usage
+from safemt_client.providers.types import Reply, Usage
 from safemt_client.results.sanitize import without_secrets
 from safemt_client.results.store.rows import AssessmentRow, BatchRow, LimitRow, Row, TurnRow, VerdictRow
 from safemt_client.telemetry.events import RunResult
@@ -29,7 +29,7 @@ from safemt_client.telemetry.events import RunResult
 if TYPE_CHECKING:
     from safemt_client.planning.plan import Plan
 
-__all__ = ["LEVELS", "RunLog", "log_path", "own_words"]
+__all__ = ["LEVELS", "RunLog", "log_path"]
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -38,30 +38,6 @@ LEVELS = {
     "error": logging.ERROR,
 }
 _MOST_BYTES, _KEPT, _ROOM = 10_000_000, 5, 10_000
-# What of an error are this program's own words or codes that vendors have in common; all else may quote a
-# text or a key.
-_OWN = re.compile(
-    r"""(?:guard:\ )?
-    (?: (?:authentication\ failed|quota\ exhausted|unknown\ (?:address\ or\ )?model)\ \(HTTP\ \d{3}\)
-      | no\ answer\ within\ [\d.e+]+\ s
-      | --max-cost:\ \$[\d.,]+\ spent,\ and\ the\ next\ one\ may\ take\ \$[\d.,]+
-      | the\ body\ is\ not\ a\ JSON\ object | the\ body\ is\ no\ chat\ completion | no\ body
-      | the\ message\ is\ not\ an\ object | no\ choice\ in\ the\ response | no\ text\ in\ the\ reply
-      | no\ reason\ given | finish\ reason\ error | cut\ off\ at\ the\ token\ limit
-      | no\ response\ in\ the\ batch
-      | HTTP\ \d{3} | [45]\d\d\b
-      | (?:rate_limit_exceeded|rate_limit_error|insufficient_quota|server_error|api_error|overloaded_error
-         |invalid_api_key|invalid_request_error|model_not_found|context_length_exceeded|content_filter|timeout
-         |error_transient|error_permanent)\b
-    )""",
-    re.VERBOSE,
-)
-
-
-def own_words(text: str) -> str:
-    """What may be logged of a reason without an endpoint's text: the program's own words, or a known code."""
-    found = _OWN.match(text)
-    return found[0] if found else "an error of the endpoint or the connection"
 
 
 def log_path(log: str | None, db: Path, run_id: str) -> Path | None:
@@ -261,9 +237,18 @@ class RunLog:
         """A turn or a verdict was begun."""
         self.event("debug", "asking", key=key)
 
-    def retrying(self, key: str, reason: str, wait_s: float) -> None:
+    def retrying(self, key: str, reply: Reply, wait_s: float) -> None:
         """An attempt failed and will be repeated."""
-        self.event("warning", "retry", key=key, reason=self._reason(reason), wait_s=round(wait_s, 3))
+        self.event(
+            "warning",
+            "retry",
+            key=key,
+            of="guard" if isinstance(reply, GuardReply) else None,
+            error_code=reply.error_code,
+            status_code=reply.status_code,
+            reason=self._shown(reply.error),
+            wait_s=round(wait_s, 3),
+        )
 
     def landed(self, key: str, outcome: str, usage: Usage, cost_usd: float | None) -> None:
         """A turn or a verdict is in the store: its row says more. One that was given up has none."""
@@ -274,12 +259,16 @@ class RunLog:
         """How far a batch is."""
         self.event("debug", "batch_progress", key=key, batch=batch_key, done=done, total=total)
 
-    def stopped(self, key: str, reason: str) -> None:
+    def stopped(self, key: str, reason: str, code: str | None, status: int | None) -> None:
         """A target or the judge cannot be asked any more, or may cost no more."""
-        self.event("error", "target_stopped", key=key, reason=self._reason(reason))
-
-    def _reason(self, text: str) -> str:
-        return without_secrets(text) if self._texts else own_words(text)
+        self.event(
+            "error",
+            "target_stopped",
+            key=key,
+            error_code=code,
+            status_code=status,
+            reason=self._shown(reason),
+        )
 
     def _shown(self, text: str | None) -> str | None:
         return text and without_secrets(text) if self._texts else None
@@ -292,6 +281,7 @@ class RunLog:
             request=row.request_hash,
             attempt=row.attempt,
             outcome=str(row.outcome),
+            error_code=row.error_code,
             status_code=row.status_code,
             prompt_tokens=row.prompt_tokens,
             completion_tokens=row.completion_tokens,
@@ -313,6 +303,7 @@ class RunLog:
             verdict=row.verdict_hash,
             label=str(row.label),
             reason=row.reason,
+            error_code=row.error_code,
             prompt_tokens=row.prompt_tokens,
             completion_tokens=row.completion_tokens,
             cost_usd=row.cost_usd,
@@ -329,6 +320,7 @@ class RunLog:
             assessment=row.assessment_hash,
             stage=str(row.stage),
             verdict=str(row.verdict),
+            error_code=row.error_code,
             prompt_tokens=row.prompt_tokens,
             completion_tokens=row.completion_tokens,
             cost_usd=row.cost_usd,

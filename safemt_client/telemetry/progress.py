@@ -14,9 +14,10 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from safemt_client.moderator.assessor import GuardReply
 from safemt_client.planning.costs import money
 from safemt_client.planning.estimate import of_guard
-from safemt_client.providers.types import Outcome, Usage
+from safemt_client.providers.types import Outcome, Reply, Usage
 from safemt_client.results.sanitize import plain
 from safemt_client.telemetry.events import ProgressLine, ProgressSnapshot
 
@@ -116,12 +117,13 @@ class Progress:
         """A turn or a verdict was begun."""
         self._lines[key].in_flight += 1
 
-    def retrying(self, key: str, reason: str, wait_s: float) -> None:
+    def retrying(self, key: str, reply: Reply, wait_s: float) -> None:
         """An attempt failed and will be repeated."""
         line = self._lines[key]
         now = self._clock()
         line.retries = [entry for entry in line.retries if entry[0] > now]
-        line.retries.append((now + wait_s, reason))
+        whose = "guard: " if isinstance(reply, GuardReply) else ""
+        line.retries.append((now + wait_s, f"{whose}{reply.error or reply.outcome}"))
 
     def landed(self, key: str, outcome: str, usage: Usage, cost_usd: float | None) -> None:
         """A turn or a verdict is in the store."""
@@ -146,7 +148,7 @@ class Progress:
         else:
             batches.pop(batch_key, None)
 
-    def stopped(self, key: str, reason: str) -> None:
+    def stopped(self, key: str, reason: str, code: str | None, status: int | None) -> None:
         """A target or the judge cannot be asked any more: said at once."""
         line = self._lines[key]
         line.stopped = reason

@@ -168,7 +168,7 @@ class Traces:
         )
         failed = extra.get("safemt.outcome") or extra.get("safemt.reason") or extra.get("safemt.verdict")
         if failed in ("error_transient", "error_permanent", "judge_error", "error"):
-            call.set_attribute("error.type", failed)
+            call.set_attribute("error.type", row.error_code or failed)
             call.set_status(StatusCode.ERROR)
         call.end(span[1])
 

@@ -68,7 +68,7 @@ def stops(said: str, outcome: str = "error_permanent") -> Expected:
     return Expected(outcome, said, stops=True)
 
 
-NO_JSON, NO_COMPLETION = "the body is not a JSON object", "the body is no chat completion"
+NO_JSON, NO_COMPLETION = "the body is not a JSON object", "the body is not a chat completion"
 NO_TEXT, CONNECTION = "no text in the reply", "connection failed"
 EXPECTED: dict[str, Expected] = {
     "429-seconds": again("slow down", 7.0),
@@ -196,6 +196,35 @@ EXPECTED: dict[str, Expected] = {
     "close-kept": answered(),
 }
 
+_BY_CODE = {
+    "rate_limited": """429-seconds 429-milliseconds 429-date 429-date-alone 429-date-past 429-date-nonsense 429-bare
+        429-zero 429-negative 429-word 429-infinite 429-absurd 429-twice 429-for-ever 429-page 429-minute-billing
+        429-minute-quota router-429""",
+    "quota": "quota-used-up quota-daily quota-daily-hours quota-daily-headers quota-payment",
+    "timeout": "408 504 stall-head stall-in-head stall-body drip half-open",
+    "server_error": "409 500 500-page 502 999 router-unknown choice-error finish-error",
+    "overloaded": "503 503-seconds 529",
+    "bad_request": "400 405 422 body-deep",
+    "model_not_found": "400-model 404",
+    "not_found": "404-page",
+    "authentication": "401 403 router-text-code",
+    "request_too_large": "413",
+    "response_too_large": "body-gzip-bomb body-huge",
+    "bad_response": """302 204 content-number content-object choices-null choices-object choice-null choice-text
+        message-list body-empty body-page body-stream body-list body-cut body-deep-feedback body-no-utf8""",
+    "content_filter_input": """block-400 block-400-policy block-400-list block-400-late-word block-403 block-422
+        block-451 block-feedback block-router""",
+    "content_filter_output": """block-finish block-finish-partial block-finish-native block-finish-reason
+        block-finish-image block-finish-refusal block-finish-guardrail block-no-message block-choice-error""",
+    "empty": """content-null content-empty content-blank content-missing content-reasoning-only content-tool-call
+        no-choices""",
+    "truncated": "content-think-open content-cut-off",
+    "connection_failed": """body-short body-chunk-cut body-chunk-broken body-gzip-broken head-not-http head-huge
+        reset-connect reset-request reset-head reset-body close-request close-head""",
+}
+CODES = {name: code for code, names in _BY_CODE.items() for name in names.split()}
+"""The error code of every attempt that is not an answer."""
+
 _SELF = "tests/faults/test_faults.py::"
 _BATCHES = "tests/engine/test_batches.py::"
 _REMOTE = "tests/providers/batch/test_endpoints.py::"
@@ -299,14 +328,17 @@ def _plain(cell: str) -> str:
 def table() -> str:
     """The two tables, as Markdown."""
     lines = [
-        "| fault | what the endpoint does | stored | what the user sees | requests | waits | on resume | test |"
+        "| fault | what the endpoint does | stored | error code | what the user sees | requests | waits "
+        "| on resume | test |"
     ]
-    lines.append("|---|---|---|---|---|---|---|---|")
+    lines.append("|---|---|---|---|---|---|---|---|---|")
     for name, fault in FAULTS.items():
         one = EXPECTED[name]
         waits = ", ".join(map(_seconds, one.waits)) or "-"
         resume = "asked again" if one.asked_on_resume else "kept"
-        cells = [f"`{name}`", _plain(fault.says), f"`{one.outcome}`", _plain(_sees(one)), str(one.requests)]
+        code = f"`{CODES[name]}`" if name in CODES else "-"
+        cells = [f"`{name}`", _plain(fault.says), f"`{one.outcome}`", code, _plain(_sees(one))]
+        cells.append(str(one.requests))
         lines.append("| " + " | ".join([*cells, waits, resume, f"`test_fault[{name}]`"]) + " |")
     lines += ["", f"`test_fault[...]` stands in `{_SELF.rstrip(':')}`.", ""]
     lines += ["| what happens | what the user sees | test |", "|---|---|---|"]

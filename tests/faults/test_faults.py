@@ -16,11 +16,12 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from faults import server
 from faults.behaviours import FAULTS, Fault
-from faults.table import EXPECTED, PAGE, SCENARIOS, Expected, page_with_table
+from faults.table import CODES, EXPECTED, PAGE, SCENARIOS, Expected, page_with_table
 from support.clock import run as in_virtual_time
 from support.faults import Behaviour, Endpoint, Received, answer, error, serve
 
 from safemt_client.__main__ import main
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.openai_compatible import OpenAICompatible
@@ -128,7 +129,7 @@ def prepare(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["safemt"])
 
 
-TURNS = """SELECT r.name, t.request, t.attempt, t.outcome, t.error, t.text FROM turns t
+TURNS = """SELECT r.name, t.request, t.attempt, t.outcome, t.error, t.error_code, t.text FROM turns t
            JOIN run_targets r USING (run_id, target_key) ORDER BY t.started_at, t.attempt"""
 
 
@@ -219,11 +220,13 @@ def stopping(tmp_path_factory: pytest.TempPathFactory) -> Stored:
         return both_runs(tmp_path_factory.mktemp("stops"), ["One kite?", "Two kites?"], names, by_model)
 
 
-def ask(fault: Fault, expected: Expected, time: FakeTime) -> tuple[Reply | str, list[Reply], int]:
+def ask(
+    fault: Fault, expected: Expected, time: FakeTime
+) -> tuple[Reply | TargetStoppedError, list[Reply], int]:
     """The reply, or the line of a stop; the attempts before it; the number of requests."""
     before: list[Reply] = []
 
-    async def once() -> tuple[Reply | str, list[Reply], int]:
+    async def once() -> tuple[Reply | TargetStoppedError, list[Reply], int]:
         then = fault.script[-1] if fault.for_ever else answer()
         async with serve(fault.script, then) as endpoint, make_transport() as transport:
             provider = OpenAICompatible(
@@ -243,9 +246,9 @@ def ask(fault: Fault, expected: Expected, time: FakeTime) -> tuple[Reply | str, 
                 provider._attempt_timeout_s = 60  # only the fault is cut short
 
             try:
-                found: Reply | str = await provider.ask(HELLO, on_retry)
+                found: Reply | TargetStoppedError = await provider.ask(HELLO, on_retry)
             except TargetStoppedError as stop:
-                found = str(stop)
+                found = stop
             return found, before, len(endpoint.requests)
 
     return anyio.run(once)
@@ -268,13 +271,17 @@ def test_fault(name: str, time: FakeTime, request: pytest.FixtureRequest, tmp_pa
     assert requests == expected.requests
     is_as_expected(time.waits, expected)
     assert all(reply.outcome is Outcome.ERROR_TRANSIENT for reply in before)
+    code = CODES.get(name)
+    assert all(reply.error_code == code for reply in before)
     if expected.stops:
-        assert isinstance(found, str)
-        assert expected.said in found
-        assert len(found.splitlines()) == 1
+        assert isinstance(found, TargetStoppedError)
+        assert expected.said in str(found)
+        assert len(str(found).splitlines()) == 1
+        assert found.code == code
     else:
         assert isinstance(found, Reply)
         assert found.outcome == expected.outcome
+        assert found.error_code == (None if found.outcome is Outcome.ANSWERED else code)
         assert expected.said in ((before or [found])[0].error or "")
     # The whole program: what is in the store, what the same command asks again.
     if alone(name):
@@ -287,6 +294,8 @@ def test_fault(name: str, time: FakeTime, request: pytest.FixtureRequest, tmp_pa
     assert [turn["attempt"] for turn in turns] == list(range(1, expected.requests + 1))
     assert last["text"] == expected.text
     assert (last["error"] is None) == (expected.outcome == "answered")
+    codes = [code] * len(turns)
+    assert [turn["error_code"] for turn in turns] == ([*codes[:-1], None] if last["error"] is None else codes)
     assert expected.said in (stored.out[name] if expected.stops else turns[0]["error"] or "")
     to_ask = (2 if expected.stops else 1) if expected.asked_on_resume else 0
     assert stored.asked[name] == [expected.requests, to_ask]
@@ -319,6 +328,9 @@ def test_a_stop_ends_with_status_1_and_one_line_each(stopping: Stored) -> None:
 
 def test_every_behaviour_has_a_row_and_every_row_a_test() -> None:
     assert FAULTS.keys() == EXPECTED.keys()
+    fails = {name for name, one in EXPECTED.items() if one.waits or one.outcome != "answered"}
+    assert CODES.keys() == fails
+    assert set(CODES.values()) <= set(ErrorCode)
     for _, _, test in SCENARIOS:
         file, _, function = test.partition("::")
         assert f"def {function}(" in (ROOT / file).read_text(), test

@@ -4,6 +4,7 @@ import anyio
 import pytest
 from support.clock import run
 
+from safemt_client.providers.error_codes import code_of
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.retry import with_retries
 from safemt_client.providers.types import Outcome, Reply
@@ -82,6 +83,7 @@ def test_only_what_is_transient_is_repeated(outcome: Outcome) -> None:
 def test_what_cannot_get_better_stops_the_target(status: int, text: str) -> None:
     outcome = Outcome.ERROR_TRANSIENT if status == 429 else Outcome.ERROR_PERMANENT
     with pytest.raises(TargetStoppedError) as caught:
-        attempt_all([Reply(outcome, error=text, status_code=status)])
+        attempt_all([Reply(outcome, error=text, status_code=status, error_code=code_of(status, text))])
     assert len(str(caught.value).splitlines()) == 1
     assert isinstance(caught.value.reply, Reply)
+    assert (caught.value.code, caught.value.status) == (code_of(status, text), status)

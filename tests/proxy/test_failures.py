@@ -25,6 +25,7 @@ from support.proxied import (
     sse,
 )
 
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.types import Reply
 
@@ -60,12 +61,14 @@ def test_errors_of_the_upstream_come_through() -> None:
 
 def stopped() -> Guard:
     async def says(text: str) -> Reply:
-        raise TargetStoppedError(f"authentication failed (HTTP 401): check the API key: {text} {KEY}")
+        said = f"authentication failed (HTTP 401): check the API key: {text} {KEY}"
+        raise TargetStoppedError(said, code=ErrorCode.AUTHENTICATION, status=401)
 
     return Guard(says)
 
 
 FAILING = {"error": lambda: Guard(DEAD), "unparsed": lambda: Guard(NONSENSE), "stopped": stopped}
+CODES = {"error": "connection_failed", "unparsed": "guard_unparsed", "stopped": "authentication"}
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -91,6 +94,7 @@ def test_a_guard_that_fails(kind: str, stage: str, stream: bool, capfd: pytest.C
                 (line,) = served.lines
                 assert (line["stage"], line["action"]) == (stage, "unassessed")
                 assert line["verdict"] == ("unparsed" if kind == "unparsed" else "error")
+                assert line["error_code"] == CODES[kind]
                 assert KEY not in json.dumps(line)
                 assert "bread" not in json.dumps(line)
             async with proxied(upstream.url, guard, intervention, on_error="refuse") as served:
@@ -105,7 +109,7 @@ def test_a_guard_that_fails(kind: str, stage: str, stream: bool, capfd: pytest.C
     anyio.run(both)
     told = capfd.readouterr().err
     assert KEY not in told
-    assert ("authentication failed (HTTP 401)" in told) == (kind == "stopped")
+    assert ("stopped: authentication (HTTP 401)" in told) == (kind == "stopped")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +148,7 @@ def test_a_broken_guard_neither_lets_through_nor_ends_the_server() -> None:
                     text, _ = await served.ask()
                     assert text == "hi"
                     await served.written.wait()
-                assert served.lines[0]["error"] == "the guard failed: KeyError"
+                assert served.lines[0]["error_code"] == "guard_failed"
             async with proxied(upstream.url, Guard(breaks), "block", on_error="pass") as served:
                 with pytest.raises(openai.InternalServerError, match="nothing is let through"):
                     await served.ask()

@@ -17,6 +17,7 @@ from safemt_client.moderator.moderator import Moderation, Moderator
 from safemt_client.moderator.policies import Policies
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.openai_compatible import OpenAICompatible
+from safemt_client.providers.outcomes import no_connection
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Outcome, Reply, Request
 from safemt_client.proxy.decisions import DecisionLog, Recent
@@ -43,7 +44,7 @@ def verdict(name: str, **more: Any) -> Reply:
 
 SAFE, BAD = verdict("safe"), verdict("unsafe", scenarios=["Political"])
 NONSENSE = Reply(Outcome.ANSWERED, "well, well", status_code=200)
-DEAD = Reply(Outcome.ERROR_TRANSIENT, error="connection failed: nobody there")
+DEAD = no_connection("connection failed: nobody there")
 
 
 class Guard:

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from safemt_client.__main__ import main
-from safemt_client.providers.types import Outcome, Usage
+from safemt_client.moderator.assessor import GuardReply, reply_as
+from safemt_client.providers.error_codes import ErrorCode
+from safemt_client.providers.types import Outcome, Reply, Usage
 from safemt_client.results.store.rows import AssessmentRow, BatchRow, LimitRow, TurnRow, VerdictRow
 from safemt_client.telemetry.events import Fanout, RunResult
-from safemt_client.telemetry.log import RunLog, log_path, own_words
+from safemt_client.telemetry.log import RunLog, log_path
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 KEY, SAID, ADDRESS = "sk-planted-42", "planted words", "http://me:planted-pass@host/v1?key=planted-query"
@@ -104,14 +106,21 @@ def lines(tmp_path: Path) -> list[dict[str, Any]]:
 
 
 def everything(log: RunLog) -> None:
-    log.saved([turn(), turn(outcome=Outcome.ERROR_TRANSIENT, status_code=429, error=f"{KEY} {SAID}")])
+    failed = {"status_code": 503, "error": f"{KEY} {SAID}", "error_code": "overloaded"}
+    log.saved([turn(), turn(outcome=Outcome.ERROR_TRANSIENT, **failed)])
     log.saved([verdict(), ASSESSMENT, LIMIT, BATCH])
     log.asking("t")
-    log.retrying("t", f"rate_limit_exceeded {SAID} {KEY} at {ADDRESS}", 2.0)
+    said = f"rate_limit_exceeded {SAID} {KEY} at {ADDRESS}"
+    busy = Reply(
+        Outcome.ERROR_TRANSIENT, error=said, error_code=ErrorCode.RATE_LIMITED, status_code=429, raw=SAID
+    )
+    log.retrying("t", busy, 2.0)
+    log.retrying("t", reply_as(GuardReply, busy), 3.0)
     log.landed("t", Outcome.ANSWERED, Usage(3, 1), 0.5)
     log.landed("t", "abandoned", Usage(), None)
     log.batch("t", "b1", 1, 7)
-    log.stopped("t", f"authentication failed (HTTP 401): check the API key: {KEY} {SAID} {ADDRESS}")
+    said = f"authentication failed (HTTP 401): check the API key: {KEY} {SAID} {ADDRESS}"
+    log.stopped("t", said, ErrorCode.AUTHENTICATION, 401)
     log.ended(RunResult("stopped", 1, "t cannot be asked"))
     log.close()
 
@@ -129,9 +138,17 @@ def test_ids_outcomes_tokens_and_money_are_logged_and_no_text(tmp_path: Path) ->
     assert (first["outcome"], first["latency_s"], first["cost_usd"]) == ("answered", 1.25, 0.5)
     assert (first["prompt_tokens"], first["completion_tokens"]) == (3, 1)
     by_event = {line["event"]: line for line in found}
-    assert by_event["retry"]["reason"] == "rate_limit_exceeded"
-    assert by_event["retry"]["wait_s"] == 2.0
-    assert by_event["target_stopped"]["reason"] == "authentication failed (HTTP 401)"
+    assert "error_code" not in first
+    assert (by_event["turn"]["error_code"], by_event["turn"]["status_code"]) == ("overloaded", 503)
+    retries = [line for line in found if line["event"] == "retry"]
+    assert [(line["error_code"], line["status_code"], line["wait_s"]) for line in retries] == [
+        ("rate_limited", 429, 2.0),
+        ("rate_limited", 429, 3.0),
+    ]
+    assert [line.get("of") for line in retries] == [None, "guard"]
+    stopped = by_event["target_stopped"]
+    assert (stopped["error_code"], stopped["status_code"]) == ("authentication", 401)
+    assert not {"error", "reason"} & (retries[0].keys() | stopped.keys() | by_event["turn"].keys())
     assert by_event["limit"]["concurrency"] == 4
     assert by_event["batch"]["state"] == "failed"
     assert by_event["session_ended"]["exit_status"] == 1
@@ -144,8 +161,8 @@ def test_ids_outcomes_tokens_and_money_are_logged_and_no_text(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("level", "events"),
     [
-        ("info", 11 - 2 + 1),
-        ("warning", 6 - 1),
+        ("info", 12 - 2 + 1),
+        ("warning", 7 - 1),
         ("error", 1),
     ],
 )
@@ -165,25 +182,6 @@ def test_texts_only_when_asked_for_and_addresses_without_secrets(tmp_path: Path)
     text = (tmp_path / "run.log").read_text()
     assert "planted-pass" not in text
     assert "planted-query" not in text
-
-
-@pytest.mark.parametrize(
-    ("said", "kept"),
-    [
-        ("HTTP 503: planted words", "HTTP 503"),
-        ("guard: 429 planted words", "guard: 429"),
-        ("no answer within 180 s", "no answer within 180 s"),
-        ("error_transient", "error_transient"),
-        ("unknown model (HTTP 404): planted words", "unknown model (HTTP 404)"),
-        ("--max-cost: $5.00 spent, and the next one may take $2.50", None),
-        ("planted words", "an error of the endpoint or the connection"),
-        ("sk-planted-42 rate_limit_exceeded", "an error of the endpoint or the connection"),
-        ("rate_limit_exceeded_by_planted", "an error of the endpoint or the connection"),
-        ("", "an error of the endpoint or the connection"),
-    ],
-)
-def test_own_words(said: str, kept: str | None) -> None:
-    assert own_words(said) == (said if kept is None else kept)
 
 
 def test_the_file_is_private_and_bounded(tmp_path: Path) -> None:
@@ -239,10 +237,10 @@ def test_both_listeners_hear_everything() -> None:
     both = Fanout(Ear("display"), Ear("log"))
     calls: list[tuple[str, tuple[Any, ...]]] = [
         ("asking", ("t",)),
-        ("retrying", ("t", "why", 1.0)),
+        ("retrying", ("t", Reply(Outcome.EMPTY), 1.0)),
         ("landed", ("t", "answered", Usage(), None)),
         ("batch", ("t", "b", 1, 2)),
-        ("stopped", ("t", "why")),
+        ("stopped", ("t", "why", None, None)),
     ]
     for called, given in calls:
         getattr(both, called)(*given)

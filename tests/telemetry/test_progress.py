@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from safemt_client.planning.costs import money
-from safemt_client.providers.types import Outcome, Usage
+from safemt_client.providers.types import Outcome, Reply, Usage
 from safemt_client.telemetry.progress import Progress, span
 
 
@@ -58,7 +58,7 @@ def test_counts_rate_and_time_left() -> None:
 def test_a_retry_counts_down_and_gives_its_reason() -> None:
     progress, clock, _ = made()
     progress.asking("t")
-    progress.retrying("t", "HTTP 429 slow down\x1b", 30)
+    progress.retrying("t", Reply(Outcome.ERROR_TRANSIENT, error="HTTP 429 slow down\x1b"), 30)
     clock.now = 10.0
     assert "1 in 20 s: HTTP 429 slow down\\x1b" in progress.lines()[0]
     assert "1 in 20 s" in shown(progress)
@@ -75,7 +75,7 @@ def test_what_was_given_up_is_not_done() -> None:
 
 def test_a_stopped_target_is_said_at_once_and_stays_on_the_screen() -> None:
     progress, _, out = made()
-    progress.stopped("t", "authentication failed [x]")
+    progress.stopped("t", "authentication failed [x]", "authentication", 401)
     assert "stopped: authentication failed [x]" in out.getvalue()
     assert "stopped" in shown(progress)
 
