@@ -22,6 +22,7 @@ from safemt_client.providers.types import Outcome, Reply, Usage
 
 __all__ = [
     "classify_response",
+    "coded",
     "error_reply",
     "fatal",
     "no_connection",
@@ -53,6 +54,12 @@ _FATAL = {
     ErrorCode.QUOTA: "quota exhausted (HTTP {status})",
     ErrorCode.MODEL_NOT_FOUND: "unknown model (HTTP {status})",
     ErrorCode.NOT_FOUND: "unknown address or model (HTTP {status})",
+}
+_OF_OUTCOME = {
+    Outcome.REFUSED_BY_PROVIDER: ErrorCode.CONTENT_FILTER_OUTPUT,
+    Outcome.REFUSED_BY_GUARD: ErrorCode.GUARD_BLOCKED,
+    Outcome.TRUNCATED: ErrorCode.TRUNCATED,
+    Outcome.EMPTY: ErrorCode.EMPTY,
 }
 _MOST_TOKENS = 10**9
 _MOST_TEXT = 20_000
@@ -195,6 +202,16 @@ def fatal(reply: Reply) -> str | None:
     if reply.outcome.observed or reply.error_code not in _FATAL:
         return None
     return f"{_FATAL[reply.error_code].format(status=reply.status_code)}: {reply.error or ''}"
+
+
+def coded(reply: Reply) -> Reply:
+    """The reply of a model from outside with the code that belongs to it, where it states none."""
+    if reply.error_code is not None or reply.outcome is Outcome.ANSWERED:
+        return reply
+    code = _OF_OUTCOME.get(reply.outcome)
+    if code is None and (reply.status_code or 0) >= 400:
+        code = code_of(reply.status_code or 0, reply.error or "", reply.raw or "")
+    return replace(reply, error_code=code or ErrorCode.LOCAL_MODEL)
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

@@ -18,8 +18,10 @@ from functools import cache
 from typing import Any, Literal
 
 from safemt_client.providers.base import Endpoint
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.outcomes import coded
 from safemt_client.providers.provider import Observer, Provider
 from safemt_client.providers.types import Outcome, Reply, Request
 
@@ -190,7 +192,7 @@ class _Model(Endpoint):
         except (SafemtError, TimeoutError):
             raise
         except Exception as error:  # noqa: BLE001 - a failure of the model is an outcome
-            return Reply(Outcome.ERROR_PERMANENT, error=reason(error))
+            return _failed(reason(error))
         return _checked(reply)
 
 
@@ -209,8 +211,12 @@ class _Whole:
 
 def _checked(reply: object) -> Reply:
     if isinstance(reply, Reply):
-        return reply
-    return Reply(Outcome.ERROR_PERMANENT, error=f"the model gave {_article(reply)} instead of a Reply")
+        return coded(reply)
+    return _failed(f"the model gave {_article(reply)} instead of a Reply")
+
+
+def _failed(error: str) -> Reply:
+    return Reply(Outcome.ERROR_PERMANENT, error=error, error_code=ErrorCode.LOCAL_MODEL)
 
 
 def reason(error: BaseException) -> str:

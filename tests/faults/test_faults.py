@@ -439,7 +439,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, *hours: float) -> None:
         "providers.rates",
         "providers.base",
         "engine.recorder",
-        "plan.build",
+        "planning.build",
     ):
         monkeypatch.setattr(f"safemt_client.{module}.datetime", clock)
 

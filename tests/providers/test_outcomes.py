@@ -1,14 +1,16 @@
 """The table of outcomes: an error is never an answer, a block never an error."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safemt_client.providers.outcomes import classify_response, fatal, retry_after
-from safemt_client.providers.types import Outcome
+from safemt_client.providers.error_codes import ErrorCode
+from safemt_client.providers.outcomes import classify_response, coded, fatal, retry_after
+from safemt_client.providers.types import Outcome, Reply
 
 
 def completion(message: dict[str, object], finish: str = "stop", **more: object) -> bytes:
@@ -55,7 +57,7 @@ TABLE = [
 def test_table(status: int, body: bytes, expected: Outcome) -> None:
     reply = classify_response(status, {}, body)
     assert reply.outcome is expected
-    assert reply.outcome is Outcome.ANSWERED or reply.error
+    assert (reply.error is None) == (reply.error_code is None) == (reply.outcome is Outcome.ANSWERED)
 
 
 def test_reasoning_is_kept_apart() -> None:
@@ -116,3 +118,21 @@ def test_garbage_is_never_an_answer(status: int, body: bytes) -> None:
         or b"choices" in body
         or status in (400, 403, 422, 451)
     )
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        (Reply(Outcome.ANSWERED, text="hello"), None),
+        (Reply(Outcome.EMPTY), "empty"),
+        (Reply(Outcome.TRUNCATED, text="hel"), "truncated"),
+        (Reply(Outcome.REFUSED_BY_PROVIDER), "content_filter_output"),
+        (Reply(Outcome.ERROR_PERMANENT, error="wrong key", status_code=401), "authentication"),
+        (Reply(Outcome.ERROR_TRANSIENT, error="busy", status_code=429), "rate_limited"),
+        (Reply(Outcome.ERROR_PERMANENT, error="no"), "local_model"),
+        (Reply(Outcome.ERROR_TRANSIENT, error_code=ErrorCode.TIMEOUT, status_code=500), "timeout"),
+    ],
+)
+def test_a_reply_from_outside_gets_its_code(reply: Reply, code: str | None) -> None:
+    assert coded(reply).error_code == code
+    assert replace(coded(reply), error_code=reply.error_code) == reply
