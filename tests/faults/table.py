@@ -244,7 +244,7 @@ SCENARIOS: tuple[tuple[str, str, str], ...] = (
     (
         "an endpoint that always says `Retry-After: 0`",
         "it is asked at the pace of the back-off, not without a pause",
-        _SELF + "test_an_endpoint_that_asks_for_no_wait_is_not_flooded",
+        "tests/providers/test_retry.py::test_an_endpoint_that_asks_for_no_wait_is_not_flooded",
     ),
     (
         "this machine's clock is a day off",

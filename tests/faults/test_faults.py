@@ -17,7 +17,6 @@ from anyio.from_thread import start_blocking_portal
 from faults import server
 from faults.behaviours import FAULTS, Fault
 from faults.table import CODES, EXPECTED, PAGE, SCENARIOS, Expected, page_with_table
-from support.clock import run as in_virtual_time
 from support.faults import Behaviour, Endpoint, Received, answer, error, serve
 
 from safemt_client.__main__ import main
@@ -399,23 +398,6 @@ def test_who_waits_behind_a_stop_is_told_at_once(name: str) -> None:
             return stopped, len(endpoint.requests)
 
     assert anyio.run(both) == (5, 1)
-
-
-@pytest.mark.parametrize("retry_after_s", [0.0, 0.001])
-def test_an_endpoint_that_asks_for_no_wait_is_not_flooded(retry_after_s: float) -> None:
-    busy = Reply(Outcome.ERROR_TRANSIENT, error="x", status_code=429, retry_after_s=retry_after_s)
-    asked = 0
-
-    async def attempt() -> Reply:
-        nonlocal asked
-        asked += 1
-        return busy
-
-    async def hour() -> Reply:
-        return await with_retries(attempt, max_wait_s=3600)
-
-    assert in_virtual_time(hour) is busy
-    assert 50 < asked < 300
 
 
 class JumpingClock(datetime):

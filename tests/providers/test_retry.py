@@ -87,3 +87,20 @@ def test_what_cannot_get_better_stops_the_target(status: int, text: str) -> None
     assert len(str(caught.value).splitlines()) == 1
     assert isinstance(caught.value.reply, Reply)
     assert (caught.value.code, caught.value.status) == (code_of(status, text), status)
+
+
+@pytest.mark.parametrize("retry_after_s", [0.0, 0.001])
+def test_an_endpoint_that_asks_for_no_wait_is_not_flooded(retry_after_s: float) -> None:
+    busy = Reply(Outcome.ERROR_TRANSIENT, error="x", status_code=429, retry_after_s=retry_after_s)
+    asked = 0
+
+    async def attempt() -> Reply:
+        nonlocal asked
+        asked += 1
+        return busy
+
+    async def hour() -> Reply:
+        return await with_retries(attempt, max_wait_s=3600)
+
+    assert run(hour) is busy
+    assert 50 < asked < 300
