@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.exports.tables import TABLES, Dump, Kind, Records, Table
+from safemt_client.results.files import whole_file
 from safemt_client.results.sanitize import coded, inert
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "write_parquet",
 ]
 
-_PART = ".part"
+_FIX = "name another folder with --out"
 # What JSON leaves as it is though it is not harmless on a screen: C1, direction marks, line separators.
 _UNSEEN = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
@@ -74,27 +74,21 @@ def file_name(name: str) -> str:
 
 @contextmanager
 def partial(path: Path) -> Iterator[Path]:
-    """Where to write what will be `path`; it takes that name at the end, and vanishes if anything fails.
+    """`whole_file` in a folder that is made where there is none.
 
     Raises:
         InputError: the file or its folder cannot be written.
     """
-    part = path.with_name(path.name + _PART)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A link or a left-over under this name is not written through.
-        part.unlink(missing_ok=True)
-        try:
-            yield part
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(path, error) from None
+    with whole_file(path, _FIX) as part:
+        yield part
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path}: {error.strerror or error}: name another folder with --out")
+    return InputError(f"{path}: {error.strerror or error}: {_FIX}")
 
 
 def write_csv(path: Path, table: Table, records: Records, redact: bool) -> None:

@@ -1,6 +1,7 @@
 """The scores of a run as one file to send on: HTML with plots, Markdown, LaTeX tables.
 
-All three show the same `document.Document`, which `contents.document` makes from `scores.as_dict`.
+All of them, and the terminal, show the same `document.Document`, which `build.document` makes from
+`scores.as_dict`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from safemt_client.providers.errors import InputError
+from safemt_client.results.files import whole_file
 from safemt_client.results.report.build import document
-from safemt_client.results.report.files import write_text
 from safemt_client.results.report.latex import latex
 from safemt_client.results.report.markdown import markdown
 
@@ -61,5 +62,6 @@ def write_pages(found: dict[str, Any], files: Mapping[str, Path | None]) -> list
             raise InputError(f"{path}: is named for two forms: name two files")
     texts = [(path, _FORMS[form](found)) for form, path in wanted.items()]
     for path, text in texts:
-        write_text(path, text)
+        with whole_file(path, "name another file") as part:
+            part.write_text(text, encoding="utf-8", newline="\n")
     return [path for path, _ in texts]

@@ -35,13 +35,14 @@ BELOW = {
 
 BELOW_IN_RESULTS = {
     "sanitize": "",
+    "files": "",
     "stats": "",
     "table": "",
     "store": "sanitize",
     "sql": "store sanitize",
     "scores": "store stats table sanitize",
-    "exports": "scores store sanitize",
-    "report": "scores stats store sanitize",
+    "exports": "scores store sanitize files",
+    "report": "scores stats store sanitize files",
     "access": "report scores store table",
 }
 
