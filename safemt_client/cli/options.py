@@ -26,7 +26,8 @@ Each option of a run is a flag, a key of the settings file, and a keyword in Pyt
     turns = [1, 2]
     max-cost = 5
 
-    RunSettings(provider=["gpt-4o"], data="SafeMT/", turns=[1, 2], max_cost=5)
+    import safemt_client as safemt
+    safemt.run(provider="gpt-4o", data="SafeMT/", turns=[1, 2], max_cost=5)
 
 Flags take precedence over the file. In the file, `-` and `_` are the same. An option that is repeatable takes
 a list there, a switch takes `true`.

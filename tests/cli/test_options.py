@@ -13,6 +13,10 @@ from safemt_client.cli.flags import flag_of
 from safemt_client.cli.options import document
 from safemt_client.cli.parser import COMMANDS, make_parser, with_command
 from safemt_client.datasets import images
+from safemt_client.judges.panel import PanelMode
+from safemt_client.judges.rubric import Sees
+from safemt_client.moderator.moderator import OnGuardError, PolicyPlace
+from safemt_client.planning.messages import History
 from safemt_client.providers.errors import InputError
 from safemt_client.settings import RunSettings, default_of, kind_of, load_settings, options
 
@@ -161,6 +165,20 @@ def test_what_a_store_keeps_of_a_run() -> None:
         ({"panel": "majority"}, False),
     ):
         assert settings.decide_as({"provider": ["demo"], "panel": "chain", "of_later": 1} | kept) is same
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("history", History),
+        ("panel", PanelMode),
+        ("judge_sees", Sees),
+        ("policy_place", PolicyPlace),
+        ("on_guard_error", OnGuardError),
+    ],
+)
+def test_a_setting_takes_the_words_that_the_program_knows(name: str, words: object) -> None:
+    assert get_args(kind_of(name)) == get_args(words)
 
 
 def test_defaults_in_words_are_those_that_hold() -> None:
