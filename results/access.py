@@ -52,7 +52,7 @@ class OpenStore:
     def sql(
         self, query: str, parameters: Sequence[Any] | None = None, *, limit: int | None = None
     ) -> Table[tuple[Any, ...]]:
-        """The rows of one read-only statement, at most `limit` of them; docs/schema.md has what it may ask.
+        """The rows of one read-only statement, at most `limit` of them; docs/sql.md has what it may ask.
 
         Raises:
             InputError: the statement is wrong or would change something.
