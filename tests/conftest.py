@@ -1,10 +1,14 @@
 """Settings of all tests, and where the program runs: an empty folder."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# As many workers as cores: with threads of their own beside them, torch's small models take several times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # For a long search by hand: pytest --hypothesis-profile fuzz
 settings.register_profile("fuzz", max_examples=20_000, deadline=None)

@@ -99,11 +99,11 @@ def _salvage(path: Path, into: Path, console: Console) -> int:
 
 async def _endpoints(settings: RunSettings, console: Console) -> bool:
     good = True
-    async with open_models(settings) as parts:
+    async with open_models(settings) as models:
         for name in settings.provider:
-            spec = parts.spec(name, settings.base_url)
+            spec = models.spec(name, settings.base_url)
             console.print(escape(f"endpoint {plain(name)} ({plain(spec.identity)})"), highlight=False)
-            async for finding in _probe(parts.provider(spec)):
+            async for finding in _probe(models.provider(spec)):
                 _say(console, finding)
                 good = good and finding.good is not False
     return good

@@ -30,8 +30,8 @@ async def moderate(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     _check_address(arguments.host, arguments.port, allow_remote=arguments.allow_remote)
     clear_text_warning(str(upstream))
-    async with open_models(settings) as parts, open_log(arguments.log, texts=arguments.log_texts) as log:
-        (moderator,) = await parts.moderators_of_settings()
+    async with open_models(settings) as models, open_log(arguments.log, texts=arguments.log_texts) as log:
+        (moderator,) = await models.moderators_of_settings()
         assert moderator is not None
         moderator.assessor.cache = Recent()
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
