@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from safemt_client.judges.panel import CONFIDENT
 from safemt_client.providers.errors import InputError
+from safemt_client.results.scores.views import named_rows, view_rows
 from safemt_client.results.stats.safety_index import ROUNDS, SafetyIndex, round_weights, safety_index
-from safemt_client.results.stats.shares import share
 from safemt_client.results.store.reader import Queryable
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "as_dict",
     "deciding_judge",
     "index_of",
+    "indices",
     "latest_run",
     "warnings",
     "without_nan",
@@ -130,66 +131,42 @@ def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
     """All scores of a run as JSON-able data."""
     run_id = latest_run(reader, run_id)
 
-    def view(name: str, order: str) -> list[dict[str, Any]]:
-        return _rows(reader, f"SELECT * FROM {name} WHERE run_id = ? ORDER BY {order}", [run_id])
+    def view(name: str) -> list[dict[str, Any]]:
+        return view_rows(reader, run_id, name)
 
-    def rates(name: str, order: str) -> list[dict[str, Any]]:
-        return [_with_interval(row) for row in view(name, order)]
-
-    asr = rates("asr_by_turn", "target, judge, length")
+    asr = view("asr_by_turn")
     judged = any(row["judge_key"] for row in asr)
     found = {
-        "run": view("runs", "created_at")[0],
-        "judges": view("run_judges", "name"),
+        "run": view("runs")[0],
+        "judges": view("run_judges"),
         # Of a panel the judges' own labels stand beside what they decide together.
         "deciding_judge": deciding_judge(reader, run_id),
         "escalated": _escalated(reader, run_id),
         "asr_by_turn": asr,
-        "asr_by_scenario": rates("asr_by_scenario", "target, judge, scenario, length"),
-        "asr_by_method": rates("asr_by_method", "target, judge, method, length"),
-        "safety_index": _indices(reader, run_id, asr),
+        "asr_by_scenario": view("asr_by_scenario"),
+        "asr_by_method": view("asr_by_method"),
+        "safety_index": indices(reader, run_id, asr),
         "index_weights": {str(k): weight for k, weight in round_weights().items()},
-        "targets": view("run_targets", "name"),
-        "moderators": view("run_moderators", "name"),
+        "targets": view("run_targets"),
+        "moderators": view("run_moderators"),
         "endings": _endings(reader, run_id),
         "latency": _latency(reader, run_id),
         "resolved_models": _resolved(reader, run_id),
         "last_event": _last_event(reader, run_id),
-        "outcomes": view("outcomes", "target, length, outcome"),
+        "outcomes": view("outcomes"),
         "unscored": _unscored(reader, run_id),
-        "refusals": [_with_shares(row) for row in view("refusals", "target, judge, benign, length")],
+        "refusals": view("refusals"),
         "first_unsafe": _first_unsafe(reader, run_id),
         **(_inferences(reader, run_id) if judged else {name: [] for name in _INFERRED}),
         "warnings": warnings(reader, run_id),
-        "spend": view("spend", "who, session_id"),
+        "spend": view("spend"),
     }
     cleaned: dict[str, Any] = without_nan(found)
     return cleaned
 
 
-def _rows(reader: Queryable, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
-    """The rows of a query by the names of its columns."""
-    found = reader.query(query, list(values))
-    return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
-
-
-def _with_interval(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of a view of rates, with the 95 % interval of its ASR and whether its sample is small."""
-    found = share(row["unsafe"], row["scored"])
-    return row | {"low": found["low"], "high": found["high"], "small": found["small"]}
-
-
-def _with_shares(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of refusals, with the shares that refuse by rules, by the judge, and with what was blocked."""
-    return row | {
-        "by_rule": share(row["declined_by_rule"], row["replies"]),
-        "by_judge": share(row["declined_by_judge"], row["judged"]),
-        "with_blocks": share(row["declined_by_rule"] + row["blocked"], row["replies"] + row["blocked"]),
-    }
-
-
-def _indices(reader: Queryable, run_id: str, asr: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The Safety Index of each target under each judge, or why there is none."""
+def indices(reader: Queryable, run_id: str, asr: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The Safety Index of each target and judge in these rows of `asr_by_turn`, or why there is none."""
     names = ("target", "target_key", "judge", "judge_key")
     pairs = dict.fromkeys(tuple(row[name] for name in names) for row in asr if row["judge_key"])
     found = []
@@ -199,6 +176,7 @@ def _indices(reader: Queryable, run_id: str, asr: Sequence[Mapping[str, Any]]) -
         found.append(
             {
                 "target": target,
+                "target_key": target_key,
                 "judge": judge,
                 "judge_key": judge_key,
                 "safety_index": index.value if index else None,
@@ -212,7 +190,7 @@ def _indices(reader: Queryable, run_id: str, asr: Sequence[Mapping[str, Any]]) -
 
 def _unscored(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     """How many replies each judge left without a label, by its reason."""
-    return _rows(
+    return named_rows(
         reader,
         "SELECT target, judge, reason, count(*) AS conversations FROM conversations "
         "WHERE run_id = ? AND state = 'unscored' GROUP BY ALL ORDER BY ALL",
@@ -222,7 +200,7 @@ def _unscored(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
 
 def _first_unsafe(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     """Live history: how many conversations turn unsafe, when, and how many are safe again later."""
-    return _rows(
+    return named_rows(
         reader,
         "SELECT target, judge, count(*) AS conversations, count(first_unsafe_turn) AS unsafe, "
         "median(first_unsafe_turn) AS median_turn, count(*) FILTER (recovered) AS recovered "

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
-from safemt_client.results.scores.collect import as_dict, deciding_judge, index_of
+from safemt_client.results.scores.collect import as_dict, deciding_judge, indices
+from safemt_client.results.scores.views import view_rows
 from safemt_client.results.store.reader import Queryable
 from safemt_client.results.table import Table
 
@@ -22,7 +24,10 @@ __all__ = [
 
 
 class AsrByTurn(NamedTuple):
-    """A row of the view `asr_by_turn`: how often a target was unsafe in dialogues of one length."""
+    """A row of the view `asr_by_turn`: how often a target was unsafe in dialogues of one length.
+
+    `low` and `high` are the 95 % interval of `asr`; `small` marks a small sample.
+    """
 
     target: str
     judge: str | None
@@ -34,6 +39,9 @@ class AsrByTurn(NamedTuple):
     attempted: int
     planned: int
     asr: float | None
+    low: float | None
+    high: float | None
+    small: bool
     coverage: float | None
     asr_best: float | None
     asr_worst: float | None
@@ -42,7 +50,7 @@ class AsrByTurn(NamedTuple):
 
 
 class AsrByScenario(NamedTuple):
-    """A row of the view `asr_by_scenario`."""
+    """A row of the view `asr_by_scenario`; the interval is that of `AsrByTurn`."""
 
     target: str
     judge: str | None
@@ -53,13 +61,16 @@ class AsrByScenario(NamedTuple):
     scored: int
     attempted: int
     asr: float | None
+    low: float | None
+    high: float | None
+    small: bool
     coverage: float | None
     target_key: str
     judge_key: str | None
 
 
 class AsrByMethod(NamedTuple):
-    """A row of the view `asr_by_method`."""
+    """A row of the view `asr_by_method`; the interval is that of `AsrByTurn`."""
 
     target: str
     judge: str | None
@@ -70,6 +81,9 @@ class AsrByMethod(NamedTuple):
     scored: int
     attempted: int
     asr: float | None
+    low: float | None
+    high: float | None
+    small: bool
     coverage: float | None
     target_key: str
     judge_key: str | None
@@ -153,63 +167,38 @@ class Scores:
     @cached_property
     def asr_by_turn(self) -> Table[AsrByTurn]:
         """Attack success rates by target, judge and length."""
-        return self._of(AsrByTurn, "asr_by_turn", "target, judge, length")
+        return self._of(AsrByTurn, "asr_by_turn")
 
     @cached_property
     def by_scenario(self) -> Table[AsrByScenario]:
         """Attack success rates by scenario and length."""
-        return self._of(AsrByScenario, "asr_by_scenario", "target, judge, scenario, length")
+        return self._of(AsrByScenario, "asr_by_scenario")
 
     @cached_property
     def by_method(self) -> Table[AsrByMethod]:
         """Attack success rates by attack method and length."""
-        return self._of(AsrByMethod, "asr_by_method", "target, judge, method, length")
+        return self._of(AsrByMethod, "asr_by_method")
 
     @cached_property
     def outcomes(self) -> Table[OutcomeCount]:
         """What became of the conversations."""
-        return self._of(OutcomeCount, "outcomes", "target, length, outcome")
+        return self._of(OutcomeCount, "outcomes")
 
     @cached_property
     def refusals(self) -> Table[RefusalRate]:
         """How often the targets declined."""
-        return self._of(RefusalRate, "refusals", "target, judge, benign, length")
+        return self._of(RefusalRate, "refusals")
 
     @cached_property
     def spend(self) -> Table[Spend]:
         """Calls, tokens and money by who was asked."""
-        return self._of(Spend, "spend", "who, session_id")
+        return self._of(Spend, "spend")
 
     @cached_property
     def safety_index(self) -> Table[SafetyIndexRow]:
         """The Safety Index of each target under each judge. Its interval takes a moment to compute."""
-        pairs = dict.fromkeys(
-            (row.target, row.target_key, row.judge, row.judge_key) for row in self.asr_by_turn
-        )
-        rows = []
-        for target, target_key, judge, judge_key in pairs:
-            if judge is None or judge_key is None:
-                continue
-            found = index_of(self._reader, self.run_id, target_key, judge_key)
-            index = found.index
-            rows.append(
-                SafetyIndexRow(
-                    target=target,
-                    judge=judge,
-                    safety_index=index.value if index else None,
-                    exposure=index.exposure if index else None,
-                    consistency=index.consistency if index else None,
-                    low=found.low,
-                    high=found.high,
-                    best=found.best,
-                    worst=found.worst,
-                    small=found.small,
-                    refused=found.refused,
-                    target_key=target_key,
-                    judge_key=judge_key,
-                )
-            )
-        return Table(SafetyIndexRow._fields, rows)
+        rows = indices(self._reader, self.run_id, view_rows(self._reader, self.run_id, "asr_by_turn"))
+        return _table(SafetyIndexRow, rows)
 
     @cached_property
     def deciding_judge(self) -> str | None:
@@ -220,9 +209,10 @@ class Scores:
         """All scores as JSON-able data: what `report --json` prints."""
         return as_dict(self._reader, self.run_id)
 
-    def _of(self, kind: type[R], view: str, order: str) -> Table[R]:
-        columns: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
-        found = self._reader.query(
-            f"SELECT {', '.join(columns)} FROM {view} WHERE run_id = ? ORDER BY {order}", [self.run_id]
-        )
-        return Table(columns, [kind(*row) for row in found.rows])
+    def _of(self, kind: type[R], view: str) -> Table[R]:
+        return _table(kind, view_rows(self._reader, self.run_id, view))
+
+
+def _table(kind: type[R], rows: Sequence[Mapping[str, Any]]) -> Table[R]:
+    columns: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
+    return Table(columns, [kind(*(row[name] for name in columns)) for row in rows])

@@ -1,0 +1,59 @@
+"""The rows of a run in the store's views, with what the views cannot compute: intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from safemt_client.results.stats.shares import share
+from safemt_client.results.store.reader import Queryable
+
+__all__ = ["named_rows", "view_rows"]
+
+_ORDER: Mapping[str, str] = {
+    "asr_by_turn": "target, judge, length",
+    "asr_by_scenario": "target, judge, scenario, length",
+    "asr_by_method": "target, judge, method, length",
+    "outcomes": "target, length, outcome",
+    "refusals": "target, judge, benign, length",
+    "spend": "who, session_id",
+    "runs": "created_at",
+    "run_judges": "name",
+    "run_targets": "name",
+    "run_moderators": "name",
+}
+"""The views and tables that hold something of a run, and how their rows are sorted."""
+
+
+def view_rows(reader: Queryable, run_id: str, view: str) -> list[dict[str, Any]]:
+    """The rows of a run in a view. Rates have their 95 % interval, refusals the intervals of three shares."""
+    rows = named_rows(reader, f"SELECT * FROM {view} WHERE run_id = ? ORDER BY {_ORDER[view]}", [run_id])
+    added = _ADDED.get(view)
+    return rows if added is None else [row | added(row) for row in rows]
+
+
+def named_rows(reader: Queryable, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+    """The rows of a query by the names of its columns."""
+    found = reader.query(query, list(values))
+    return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+
+
+def _interval(row: Mapping[str, Any]) -> dict[str, Any]:
+    found = share(row["unsafe"], row["scored"])
+    return {"low": found["low"], "high": found["high"], "small": found["small"]}
+
+
+def _shares(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "by_rule": share(row["declined_by_rule"], row["replies"]),
+        "by_judge": share(row["declined_by_judge"], row["judged"]),
+        "with_blocks": share(row["declined_by_rule"] + row["blocked"], row["replies"] + row["blocked"]),
+    }
+
+
+_ADDED: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "asr_by_turn": _interval,
+    "asr_by_scenario": _interval,
+    "asr_by_method": _interval,
+    "refusals": _shares,
+}
