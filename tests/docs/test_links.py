@@ -1,4 +1,5 @@
-"""What the Markdown files refer to is there: links, headings, files of the repository; the index lists every page."""
+"""What the Markdown files refer to is there: links, headings, files of the repository; the index lists every page,
+and the page on the report every section."""
 
 import re
 from pathlib import Path
@@ -63,6 +64,18 @@ def test_files_of_the_repository_that_are_named_exist(page: Path) -> None:
 def test_the_index_lists_every_page() -> None:
     listed = {target.partition("#")[0] for target in links(DOCS / "README.md")}
     assert sorted(page.name for page in DOCS.glob("*.md") if page.name not in {*listed, "README.md"}) == []
+
+
+def test_the_sections_of_the_report_are_listed() -> None:
+    sources = (ROOT / "results" / "report" / "sections").glob("*.py")
+    titles = [
+        title
+        for source in sources
+        for title in re.findall(r'\bSection\(\s*"\w+",\s*"([^"]+)"', source.read_text(encoding="utf-8"))
+    ]
+    assert len(titles) > 5
+    page = (DOCS / "report.md").read_text(encoding="utf-8")
+    assert [title for title in titles if f"| {title} |" not in page] == []
 
 
 def test_a_broken_link_is_found(tmp_path: Path) -> None:
