@@ -16,13 +16,23 @@ pytestmark = pytest.mark.usefixtures("here")
 STORE = Path("safemt.duckdb")
 
 
-def run_demo() -> None:
-    assert main(["--provider", "demo", "--moderator", "none", "--moderator", "demo-guard", "--quiet"]) == 0
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a run of the demo, not to be changed."""
+    path = tmp_path_factory.mktemp("doctor") / STORE
+    words = ["--provider", "demo", "--moderator", "none", "--moderator", "demo-guard", "--quiet"]
+    assert main([*words, "--db", str(path)]) == 0
+    return path
 
 
+@pytest.fixture
+def store(demo: Path, here: Path) -> Path:
+    """A copy of it in the current folder."""
+    return Path(shutil.copy(demo, here / STORE))
+
+
+@pytest.mark.usefixtures("store")
 def test_a_sound_store(capsys: pytest.CaptureFixture[str]) -> None:
-    run_demo()
-    capsys.readouterr()
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "every turn's hash fits what was sent" in out
@@ -42,11 +52,11 @@ def test_a_sound_store(capsys: pytest.CaptureFixture[str]) -> None:
         ("INSERT INTO turns SELECT * FROM turns LIMIT 1", "no request was answered twice"),
     ],
 )
-def test_a_broken_promise_is_named(change: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    run_demo()
-    with duckdb.connect(STORE) as connection:
+def test_a_broken_promise_is_named(
+    change: str, said: str, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with duckdb.connect(store) as connection:
         connection.execute(change)
-    capsys.readouterr()
     assert main(["doctor"]) == 1
     assert f"no {said}" in capsys.readouterr().out
 
@@ -93,14 +103,13 @@ def rows(path: Path) -> dict[str, int]:
         }
 
 
-def test_what_can_be_read_of_a_damaged_store_is_saved(tmp_path: Path) -> None:
-    run_demo()
-    whole = rows(STORE)
-    size = STORE.stat().st_size
+def test_what_can_be_read_of_a_damaged_store_is_saved(store: Path, tmp_path: Path) -> None:
+    whole = rows(store)
+    size = store.stat().st_size
     partly, refused = 0, []
     for number, begin in enumerate(range(3 * 4096, size, 262144)):
         damaged, saved = tmp_path / "damaged.duckdb", tmp_path / f"saved-{number}.duckdb"
-        shutil.copy(STORE, damaged)
+        shutil.copy(store, damaged)
         with damaged.open("r+b") as file:
             file.seek(begin + 1000)
             file.write(b"\x55" * 3000)
@@ -121,10 +130,9 @@ def test_what_can_be_read_of_a_damaged_store_is_saved(tmp_path: Path) -> None:
 
 
 def test_salvage_goes_on_without_a_log_that_cannot_be_replayed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_demo()
-    whole = rows(STORE)
+    whole = rows(store)
     Path("safemt.duckdb.wal").write_bytes(b"not a log" * 1000)
     saved = tmp_path / "saved.duckdb"
     capsys.readouterr()
