@@ -1,8 +1,6 @@
 """Data that mean harm: one clear line each, in bounded time and memory."""
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pyarrow.parquet
 import pytest
 from support.faults import answer
 from support.measured import TURN, refused, write
-from support.program import ROOT, against
+from support.program import against
 
 from safemt_client.__main__ import main
 from safemt_client.datasets import files, open_dataset
@@ -209,7 +207,9 @@ def test_a_name_that_is_none(spec: str, capsys: pytest.CaptureFixture[str]) -> N
     assert "\x1b" not in err
 
 
-def test_ids_that_act(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_that_act(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     inside = tmp_path / "in"
     inside.mkdir()
@@ -243,15 +243,11 @@ def test_ids_that_act(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ["sql", "FROM dialogues"],
         ["runs"],
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "safemt_client", *words],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert b"\x1b" not in done.stdout + done.stderr
-        assert "\u202e".encode() not in done.stdout + done.stderr
+        capsys.readouterr()
+        assert main(words) == 0
+        shown = "".join(capsys.readouterr())
+        assert "\x1b" not in shown
+        assert "\u202e" not in shown
     for form in ("reference", "parquet", "csv", "jsonl", "inspect", "huggingface"):
         assert main(["export", "--format", form, "--out", f"exported/{form}"]) == 0
     assert main(["sql", "SELECT count(DISTINCT item_id) FROM dialogues"]) == 0
