@@ -14,12 +14,14 @@ import anyio
 from safemt_client.judges.judge import LLMJudge, to_be_judged
 from safemt_client.judges.rubric import SEES, Rubric, Sees
 from safemt_client.judges.types import JudgeInput, Verdict
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.plugins import find, identity_of, reason, say_hidden
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.registry import ProviderSpec, built_in
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling
+from safemt_client.providers.vendors import PLUGIN
 
 __all__ = ["PluginJudge", "judge_spec"]
 
@@ -89,7 +91,7 @@ class PluginJudge(LLMJudge):
         except SafemtError:
             raise
         except TimeoutError:
-            return _failed(f"no verdict within {self._timeout_s:g} s")
+            return _failed(f"no verdict within {self._timeout_s:g} s", ErrorCode.TIMEOUT)
         except Exception as error:  # noqa: BLE001 - a judge that fails has no verdict
             return _failed(reason(error))
         if isinstance(verdict, Verdict) and verdict.label in ("safe", "unsafe", "unscored"):
@@ -112,8 +114,8 @@ def judge_spec(name: str, base_url: str | None) -> ProviderSpec | None:
     judge = plugin.make(rest)
     with plugin.blamed():
         identity = PluginJudge(judge).identity
-    return ProviderSpec(name, identity, identity, "plugin", identity, own_model=judge)
+    return ProviderSpec(name, identity, identity, identity, PLUGIN, own_model=judge)
 
 
-def _failed(why: str) -> Verdict:
-    return Verdict("unscored", "judge_error", explanation=why)
+def _failed(why: str, code: ErrorCode = ErrorCode.LOCAL_MODEL) -> Verdict:
+    return Verdict("unscored", "judge_error", explanation=why, error_code=code)

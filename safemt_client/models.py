@@ -34,12 +34,10 @@ from safemt_client.providers.provider import Provider
 from safemt_client.providers.registry import ProviderSpec, build, build_batches, own_spec, resolve
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Sampling
+from safemt_client.providers.vendors import DEMO_NAMES
 from safemt_client.settings import RunSettings
 
 __all__ = ["Models", "Prices", "open_models", "prices_of"]
-
-
-_DEMO = ("demo", "demo-judge", "demo-judge-hasty", "demo-guard")
 
 
 class Models:
@@ -86,16 +84,12 @@ class Models:
 
     def spec(self, name: str, base_url: str | None) -> ProviderSpec:
         """Resolve a name; the demo's names lead to the endpoint of this session."""
-        if name in _DEMO:
-            spec = replace(resolve("demo", None, os.environ), name=name, model=name, identity=f"demo/{name}")
-            return replace(spec, base_url=self._demo_url)
         if (name, base_url) not in self._specs:
             # Once each: a plug-in's model is made here.
             given = self._given.get(name)
-            self._specs[name, base_url] = (
-                resolve(name, base_url, os.environ) if given is None else own_spec(name, given)
-            )
-            clear_text_warning(self._specs[name, base_url].base_url)
+            spec = resolve(name, base_url, os.environ) if given is None else own_spec(name, given)
+            self._specs[name, base_url] = replace(spec, base_url=self._demo_url) if spec.free else spec
+            clear_text_warning(spec.base_url)
         return self._specs[name, base_url]
 
     def provider(self, spec: ProviderSpec) -> Provider:
@@ -122,7 +116,7 @@ class Models:
         sampling = Sampling(temperature=settings.judge_temperature)
         members = []
         for place, name in enumerate(names):
-            own = None if name in _DEMO else judge_spec(name, settings.judge_base_url)
+            own = None if name in DEMO_NAMES else judge_spec(name, settings.judge_base_url)
             spec = own or self.spec(name, settings.judge_base_url)
             # In a chain the confidence of all but the last decides whether the last is asked.
             logprobs = settings.judge_logprobs or (settings.panel == "chain" and place < len(names) - 1)
@@ -241,7 +235,7 @@ async def open_models(
     async with AsyncExitStack() as stack:
         demo_url = None
         guards = (parse_moderator(text).provider for text in settings.moderator or () if text != "none")
-        if {*_DEMO} & {*settings.provider, *settings.judge_names, *guards}:
+        if {*DEMO_NAMES} & {*settings.provider, *settings.judge_names, *guards}:
             from safemt_client.demo.endpoint import serve_demo
 
             demo_url = await stack.enter_async_context(serve_demo())
@@ -264,9 +258,9 @@ def prices_of(
         return own
     if snapshot is not None and key in snapshot:
         return snapshot[key]
-    if spec.kind == "demo":
+    if spec.free:
         return {"input": 0.0, "output": 0.0}
-    if spec.kind == "plugin" or spec.identity.startswith("local/"):
+    if spec.kind == "plugin" or spec.own:
         return None
     from safemt_client.providers.prices import prices
 

@@ -29,10 +29,10 @@ import anyio
 from aiohttp import web
 
 from safemt_client.demo.batches import BatchRoutes
+from safemt_client.providers.vendors import DEMO_NAMES
 
-__all__ = ["FALSE_ALARMS", "MISSED", "MODELS", "demo_answers", "demo_detects", "serve_demo"]
+__all__ = ["FALSE_ALARMS", "MISSED", "demo_answers", "demo_detects", "serve_demo"]
 
-MODELS = ("demo", "demo-judge", "demo-judge-hasty", "demo-guard")
 MISSED, FALSE_ALARMS = 0.2, 0.1
 """Shares of `demo-judge-hasty`: unsafe replies that it calls safe, safe replies that it calls unsafe."""
 
@@ -72,7 +72,7 @@ class _Demo:
             texts = [(message["role"], _text(message["content"])) for message in messages]
         except (ValueError, KeyError, TypeError):
             return _error(400, "invalid_request_error", "give model and messages")
-        if model not in MODELS:
+        if model not in DEMO_NAMES:
             return _error(404, "model_not_found", f"there is no model {str(model)[:60]!r}")
         self.counts[model] += 1
         users = [text for role, text in texts if role == "user"]
@@ -103,7 +103,7 @@ class _Demo:
         }
 
     async def models(self, request: web.Request) -> web.Response:
-        names = [{"id": name, "object": "model"} for name in MODELS]
+        names = [{"id": name, "object": "model"} for name in DEMO_NAMES]
         return web.json_response({"object": "list", "data": names})
 
 

@@ -201,10 +201,9 @@ async def targets_of(settings: RunSettings, parts: Models, store: Store | None) 
     moderators = await parts.moderators_of_settings()
     for name, moderator in itertools.product(settings.provider, moderators):
         spec = parts.spec(name, settings.base_url)
-        local = spec.identity.startswith("local/")
         sampling = Sampling(
             temperature=settings.temperature,
-            max_tokens=settings.max_tokens or (_LOCAL_MAX_TOKENS if local else None),
+            max_tokens=settings.max_tokens or (_LOCAL_MAX_TOKENS if spec.own else None),
             top_p=settings.top_p,
             seed=settings.seed,
         )

@@ -13,8 +13,8 @@ AT_THE_TOP = ("providers", "judges", "moderator", "results")
 """Folders of the repository that are imported as `safemt_client.NAME`."""
 
 BELOW = {
-    "demo": "",
     "providers": "",
+    "demo": "providers",
     "option": "",
     "settings": "option providers",
     "judges": "providers",

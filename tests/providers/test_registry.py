@@ -4,6 +4,7 @@ import pytest
 
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.registry import resolve
+from safemt_client.providers.vendors import DEMO_NAMES, VENDORS, Vendor
 
 ENV = {"OPENAI_API_KEY": "sk-openai", "ANTHROPIC_API_KEY": "sk-ant", "SAFEMT_API_KEY": "sk-own"}
 
@@ -24,6 +25,67 @@ def test_names(name: str, identity: str, kind: str, account: str) -> None:
     spec = resolve(name, None, ENV)
     assert (spec.identity, spec.kind, spec.account) == (identity, kind, account)
     assert "sk-" not in repr(spec)
+
+
+KEYS = {
+    variable: f"sk-{number}"
+    for number, vendor in enumerate(VENDORS)
+    for variable in (vendor.key, *vendor.further_keys)
+    if variable is not None
+}
+# Identities are in the hashes of all that is stored, accounts in what users state limits for.
+PINNED = {
+    "openai": ("openai", "openai/m", True, "openai"),
+    "openrouter": ("openai", "openrouter", False, None),
+    "groq": ("openai", "groq/m", False, "openai"),
+    "together_ai": ("openai", "together_ai", False, None),
+    "fireworks_ai": ("openai", "fireworks_ai", False, None),
+    "deepseek": ("openai", "deepseek", False, None),
+    "mistral": ("openai", "mistral/m", False, None),
+    "xai": ("openai", "xai/m", False, None),
+    "anthropic": ("litellm", "anthropic/m", False, "anthropic"),
+    "gemini": ("litellm", "gemini/m", False, None),
+    "bedrock": ("litellm", "bedrock", False, None),
+    "vertex_ai": ("litellm", "vertex_ai", False, None),
+    "azure": ("litellm", "azure", False, None),
+    "cohere": ("litellm", "cohere", False, None),
+}
+
+
+@pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
+def test_every_vendor_is_a_row(vendor: Vendor) -> None:
+    spec = resolve(f"{vendor.name}/m", None, KEYS)
+    assert (spec.identity, spec.model, spec.own, spec.free) == (f"{vendor.name}/m", "m", False, False)
+    reserved = vendor.charging == "reserved"
+    assert (spec.kind, spec.account, reserved, vendor.batches) == PINNED[vendor.name]
+    assert (spec.base_url is not None) == (vendor.kind == "openai" or vendor.name == "anthropic")
+    assert spec.api_key == KEYS.get(vendor.key or "")
+    assert list(spec.secrets) == [KEYS[variable] for variable in vendor.further_keys]
+    for prefix in vendor.bare:
+        assert resolve(f"{prefix}x", None, KEYS).identity == f"{vendor.name}/{prefix}x"
+    if vendor.key is not None:
+        with pytest.raises(InputError, match=vendor.key):
+            resolve(f"{vendor.name}/m", None, {})
+
+
+@pytest.mark.parametrize("name", DEMO_NAMES)
+def test_the_demo_is_free_and_needs_no_key(name: str) -> None:
+    spec = resolve(name, None, {})
+    assert (spec.identity, spec.kind, spec.account) == (f"demo/{name}", "demo", "demo")
+    assert spec.free
+    assert not spec.own
+
+
+def test_an_endpoint_of_ones_own_is_not_free() -> None:
+    spec = resolve("m@http://127.0.0.1:1/v1", None, {})
+    assert spec.own
+    assert not spec.free
+
+
+def test_anthropics_address_is_where_litellm_sends_to() -> None:
+    moved = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:1/v1/messages"}
+    assert resolve("claude-x", None, KEYS | moved).base_url == "http://127.0.0.1:1"
+    assert resolve("claude-x", None, KEYS).base_url == "https://api.anthropic.com"
 
 
 def test_a_vendors_key_goes_nowhere_else() -> None:
