@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from safemt_client.providers.error_codes import ErrorCode
-from safemt_client.providers.provider import Provider
 from safemt_client.providers.types import Message, Reply, Request, Usage
 
 __all__ = [
@@ -131,7 +130,8 @@ class GuardType:
     `make` gives the adapter; it takes the `options`, all of them texts, as keywords. `provider` is what the
     guard is asked through where the user names nothing, and `intervention` what is done where he names none.
     `aliases` are further names of the guard, each with the provider that it stands for. A guard that runs in
-    this process has `load`, which gives what it is asked through.
+    this process has `load`, which gives what it is asked through: a `Provider`, or of a plug-in a model as
+    `plugins.adopt` takes it.
     """
 
     card: Card
@@ -141,4 +141,4 @@ class GuardType:
     provider: str | None = None
     intervention: Intervention = "block"
     aliases: Mapping[str, str] = field(default_factory=dict)
-    load: Callable[[], Awaitable[Provider]] | None = None
+    load: Callable[[], Awaitable[Any]] | None = None

@@ -1,50 +1,19 @@
 """Every way of having it: bare checkout, wheel, `pip install .` from inside and from elsewhere, `-e .`."""
 
-import os
-import shutil
-import subprocess
-import sys
-import sysconfig
-import venv
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("safemt_client", "providers", "judges", "moderator", "results", "pyproject.toml", "README.md")
-PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-OFFLINE = ("--no-deps", "--no-index", "--no-build-isolation")
-
-
-def run(*words: str, cwd: Path, **env: str) -> str:
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        words, cwd=cwd, env=clean | env, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+from support.installed import OFFLINE, PIP, copy_sources, fresh_python, run
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    folder.mkdir()
-    for name in SOURCES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / name, folder / name)
-    return folder
+    return copy_sources(tmp_path / "source")
 
 
 @pytest.fixture
 def python(tmp_path: Path) -> str:
-    """The interpreter of a fresh environment that sees the dependencies of the one that runs the tests."""
-    venv.create(tmp_path / "venv", with_pip=False)
-    site = next((tmp_path / "venv" / "lib").glob("python*")) / "site-packages"
-    # After the environment's own packages, so that what is installed there wins.
-    (site / "zz-dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    return str(tmp_path / "venv" / "bin" / "python")
+    return fresh_python(tmp_path / "venv")
 
 
 @pytest.fixture
