@@ -24,7 +24,6 @@ import pytest
 from support.faults import Behaviour, Endpoint, answer, error, response, serve
 from support.program import ROOT
 
-from safemt_client.providers import registry as names
 from safemt_client.providers.batch.base import BatchRefusedError
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import Limits, StatedLimits
@@ -32,18 +31,19 @@ from safemt_client.providers.litellm_client import LiteLLM
 from safemt_client.providers.registry import build, build_batches, resolve
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Message, Reply, Request, Sampling
+from safemt_client.providers.vendors import VENDORS
 
 KEY = "sk-planted-4f2/9d+7c"
 CLIENTS = "sk-planted-of-a-client-77"
 HELLO = Request((Message("user", "hi"),), Sampling(max_tokens=5))
 VARIABLES = sorted(
     {
-        *(variable for _, variable in names._COMPATIBLE.values()),
-        *(variable for variable in names._TRANSLATED.values() if variable),
-        *(name for found in names._FURTHER_SECRETS.values() for name in found),
+        *(vendor.key for vendor in VENDORS if vendor.key is not None),
+        *(name for vendor in VENDORS for name in vendor.further_keys),
         "SAFEMT_API_KEY",
     }
 )
+VARIABLE_OF = {vendor.name: vendor.key or "" for vendor in VENDORS}
 PLANTED = {name: f"sk-planted-{name.lower()}-0123456789" for name in VARIABLES} | {"SAFEMT_API_KEY": KEY}
 
 
@@ -338,10 +338,10 @@ def asked(
     return anyio.run(main)
 
 
-@pytest.mark.parametrize("vendor", sorted(names._COMPATIBLE))
+@pytest.mark.parametrize("vendor", [vendor.name for vendor in VENDORS if vendor.kind == "openai"])
 def test_each_compatible_vendor(vendor: str) -> None:
     spec = resolve(f"{vendor}/m", None, PLANTED)
-    key = PLANTED[names._COMPATIBLE[vendor][1]]
+    key = PLANTED[VARIABLE_OF[vendor]]
     found, endpoint = asked(lambda url: replace(spec, base_url=url), echo(key))
     said = repr(found) + "".join(repr(getattr(one, "reply", "")) for one in found)
     assert "[key]" in said
@@ -361,7 +361,7 @@ def test_each_compatible_vendor(vendor: str) -> None:
 def test_each_translated_vendor(
     name: str, base: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    key = PLANTED[names._TRANSLATED[name.partition("/")[0]] or ""]
+    key = PLANTED[VARIABLE_OF[name.partition("/")[0]]]
     monkeypatch.setenv("AZURE_API_VERSION", "2024-02-01")
 
     def spec_of(url: str) -> Any:
