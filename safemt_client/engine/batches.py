@@ -12,12 +12,13 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import anyio
 from anyio.abc import TaskGroup
 
+from safemt_client.engine.batch_search import LOOKS, OpenBatch, find, is_gone
 from safemt_client.engine.budget import Budget
 from safemt_client.engine.recorder import Recorder
 from safemt_client.providers.batch.base import (
@@ -25,7 +26,6 @@ from safemt_client.providers.batch.base import (
     BatchRefusedError,
     BatchState,
     BatchUnsureError,
-    RemoteBatch,
 )
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import SafemtError
@@ -36,16 +36,10 @@ __all__ = ["BatchRunner", "Job"]
 _FIRST_POLL_S, _POLL_GROWTH, _LONGEST_POLL_S = 1.0, 1.5, 60.0
 _ROUNDS = 3
 _AT_A_TIME = 256
-# Pauses before each look for a batch that may have been begun: soon after a submission of unknown end a slow
-# gateway may still be at it; after a kill the connection is long gone.
-_LOOKS_AFTER_KILL = (0.0, 1.0, 4.0)
-_LOOKS = (*_LOOKS_AFTER_KILL, 15.0, 40.0, 60.0)
 # Ended with answers, but none to be fetched yet.
 _EMPTY_LOOKS = 20
-_CLOCK_SKEW = timedelta(minutes=10)
 # A batch failed as a whole because too much is queued at the vendor: smaller and later it may pass.
 _TOO_MUCH = ("token_limit", "enqueued", "rate_limit", "too many", "quota of batch")
-_NO_LIST = (404, 405, 501)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +54,6 @@ class Job:
     request: Request
     calls: Mapping[str, int]
     land: Callable[[Reply, str, bool], Awaitable[None]]
-
-
-@dataclass(eq=False)
-class _Batch:
-    key: str
-    hashes: tuple[str, ...]  # of the requests that have no result yet
-    total: int
-    since: datetime
-    remote_id: str | None = None
-    looks: tuple[float, ...] = _LOOKS_AFTER_KILL
-    empty_looks: int = 0
-    postponed: bool = False
-    over: anyio.Event = field(default_factory=anyio.Event)
-    not_ours: set[str] = field(default_factory=set)
 
 
 class BatchRunner:
@@ -102,7 +82,7 @@ class BatchRunner:
         self._todo: deque[str] = deque()
         self._reserved: set[str] = set()
         self._rounds: Counter[str] = Counter()
-        self._under_way: list[_Batch] = []
+        self._under_way: list[OpenBatch] = []
         self._most = endpoint.most_requests
         self._changed = anyio.Event()
         # Scopes to cancel on `stop`, each with the time until which it does nothing but wait.
@@ -157,9 +137,9 @@ class BatchRunner:
             if until > now:
                 scope.cancel()
 
-    def _submitted_before(self) -> list[_Batch]:
+    def _submitted_before(self) -> list[OpenBatch]:
         return [
-            _Batch(found.key, found.hashes, found.total, found.since, found.remote_id)
+            OpenBatch(found.key, found.hashes, found.total, found.since, found.remote_id)
             for found in self._recorder.store.open_batches(list(self._jobs))
         ]
 
@@ -197,7 +177,7 @@ class BatchRunner:
         return chunk
 
     async def _submit(self, chunk: dict[str, bytes], group: TaskGroup) -> None:
-        batch = _Batch(f"safemt-{uuid.uuid4().hex[:16]}", tuple(chunk), len(chunk), datetime.now(UTC))
+        batch = OpenBatch(f"safemt-{uuid.uuid4().hex[:16]}", tuple(chunk), len(chunk), datetime.now(UTC))
         await self._record(batch, "intended", hashes=batch.hashes)
         try:
             # Not to be cut short, since whether a batch was begun would not be known; but while it only waits
@@ -216,7 +196,7 @@ class BatchRunner:
                 return
         except BatchUnsureError:
             # Followed without an id: it is looked for.
-            batch.looks = _LOOKS
+            batch.looks = LOOKS
         except BatchRefusedError as error:
             await self._record(batch, "failed", str(error))
             if error.status != 429:
@@ -231,7 +211,7 @@ class BatchRunner:
         self._status(batch.key, 0, batch.total)
         group.start_soon(self._follow, batch)
 
-    async def _follow(self, batch: _Batch, too_much: str | None = None) -> None:
+    async def _follow(self, batch: OpenBatch, too_much: str | None = None) -> None:
         try:
             with anyio.CancelScope() as scope, self._waits(scope):
                 # Whatever waits is given up on `stop`; what is being stored is shielded.
@@ -245,7 +225,7 @@ class BatchRunner:
             self._status(batch.key, 0, 0)
             self._changed.set()
 
-    async def _follow_to_its_end(self, batch: _Batch) -> None:
+    async def _follow_to_its_end(self, batch: OpenBatch) -> None:
         pause = _FIRST_POLL_S
         while not self._stopped:
             if batch.remote_id is None and not await self._find(batch):
@@ -260,7 +240,7 @@ class BatchRunner:
                 if state.status == "ended" and await self._collect(batch, state):
                     return
             except BatchRefusedError as error:
-                if error.status != 404 or not await self._is_gone(batch):
+                if error.status != 404 or not await is_gone(batch, self._endpoint):
                     raise
                 await self._give_up(batch, "lost", str(error))
                 return
@@ -268,37 +248,18 @@ class BatchRunner:
             await anyio.sleep(pause)
             pause = min(pause * _POLL_GROWTH, _LONGEST_POLL_S)
 
-    async def _find(self, batch: _Batch) -> bool:
-        """Look for a batch whose submission had no known end: by our mark, or else by its size."""
-        for wait in batch.looks:
-            await anyio.sleep(wait)
-            taken = self._recorder.store.known_keys("batches", "remote_id") | batch.not_ours
-            found = [remote for remote in await self._listed(batch) if remote.id not in taken]
-            ours = [remote for remote in found if remote.mark == batch.key]
-            if not self._endpoint.keeps_marks:
-                ours += [r for r in found if r.mark is None and r.total in (0, batch.total)]
-            if ours:
-                batch.remote_id = ours[0].id
-                if ours[0].mark is not None:
-                    await self._record(batch, "submitted")
-                return True
-        return False
+    async def _find(self, batch: OpenBatch) -> bool:
+        """Look for a batch whose submission had no known end."""
+        store = self._recorder.store
+        remote = await find(batch, self._endpoint, lambda: store.known_keys("batches", "remote_id"))
+        if remote is None:
+            return False
+        batch.remote_id = remote.id
+        if remote.mark is not None:
+            await self._record(batch, "submitted")
+        return True
 
-    async def _listed(self, batch: _Batch) -> list[RemoteBatch]:
-        """The account's batches since a little before this one; none where the endpoint cannot tell."""
-        try:
-            return await self._endpoint.list_since(batch.since - _CLOCK_SKEW)
-        except BatchRefusedError as error:
-            if error.status not in _NO_LIST:
-                raise
-            return []
-
-    async def _is_gone(self, batch: _Batch) -> bool:
-        """Whether a batch that was not found is not there, and not only asked for at a wrong address."""
-        listed = await self._endpoint.list_since(batch.since - _CLOCK_SKEW)
-        return all(remote.id != batch.remote_id for remote in listed)
-
-    async def _collect(self, batch: _Batch, state: BatchState) -> bool:
+    async def _collect(self, batch: OpenBatch, state: BatchState) -> bool:
         """Store the results; False if there are none yet, or they show that the batch is another's."""
         assert batch.remote_id is not None
         replies = await self._endpoint.results(batch.remote_id)
@@ -313,7 +274,7 @@ class BatchRunner:
         await self._settle(batch, lambda request_hash: replies.get(request_hash, missing))
         return True
 
-    async def _settle(self, batch: _Batch, reply_of: Callable[[str], Reply]) -> None:
+    async def _settle(self, batch: OpenBatch, reply_of: Callable[[str], Reply]) -> None:
         """Land a reply for each request that this run waits for, and ask again what may be."""
         wanted = [request_hash for request_hash in batch.hashes if request_hash in self._jobs]
         limiter = anyio.CapacityLimiter(_AT_A_TIME)
@@ -342,13 +303,13 @@ class BatchRunner:
         self._rounds[request_hash] += 1
         return self._send and self._rounds[request_hash] < _ROUNDS
 
-    async def _failed(self, batch: _Batch, reason: str) -> None:
+    async def _failed(self, batch: OpenBatch, reason: str) -> None:
         await self._record(batch, "failed", reason)
         if not any(word in reason.lower() for word in _TOO_MUCH):
             raise BatchRefusedError(f"the batch {batch.remote_id} failed: {reason}")
         await self._later(batch, reason)
 
-    async def _later(self, batch: _Batch, reason: str) -> None:
+    async def _later(self, batch: OpenBatch, reason: str) -> None:
         """Too much is queued at the vendor: once another batch has ended, or smaller after a pause."""
         batch.postponed = True
         others = [other for other in self._under_way if not other.postponed]
@@ -364,11 +325,11 @@ class BatchRunner:
         await anyio.sleep(_LONGEST_POLL_S)
         await self._ask_again_or_fail(batch, reason)
 
-    async def _give_up(self, batch: _Batch, event: str, detail: str) -> None:
+    async def _give_up(self, batch: OpenBatch, event: str, detail: str) -> None:
         await self._record(batch, event, detail)
         await self._ask_again_or_fail(batch, detail)
 
-    async def _ask_again_or_fail(self, batch: _Batch, reason: str) -> None:
+    async def _ask_again_or_fail(self, batch: OpenBatch, reason: str) -> None:
         """Ask again what no answer was paid for; what had bad luck too often lands as an error."""
         error = _incomplete(reason)
         for request_hash in batch.hashes:
@@ -394,7 +355,7 @@ class BatchRunner:
             del self._waiting[scope]
 
     async def _record(
-        self, batch: _Batch, event: str, detail: str | None = None, hashes: Sequence[str] = ()
+        self, batch: OpenBatch, event: str, detail: str | None = None, hashes: Sequence[str] = ()
     ) -> None:
         with anyio.CancelScope(shield=True):
             await self._recorder.save_batch(
