@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), ROOT / "benchmarks" / "README.md"])
+PAGES = sorted(
+    page for form in ("*.md", "docs/*.md", "benchmarks/*.md", "examples/**/*.md") for page in ROOT.glob(form)
+)
 FOLDERS = "safemt_client|providers|judges|moderator|results|tests|docs|benchmarks|examples|tools"
 
 
