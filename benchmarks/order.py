@@ -33,7 +33,7 @@ from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
 from safemt_client.providers.limits import Limits, StatedLimits
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling, Usage
-from safemt_client.results.store.store import Result
+from safemt_client.results.store.lookups import Result
 
 LENGTHS = (1, 2, 4, 6, 8)
 CASES = {"mild": 0.4, "middling": 0.8, "heavy": 1.2}

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import httpx
 
+from safemt_client.providers.types import reply_hash
 from safemt_client.results.store.rows import (
     DialogueRow,
     EventRow,
@@ -87,12 +88,14 @@ def make(path: Path, dialogues: int, targets: int) -> None:
                 for key, length, _ in keys[part : part + 2_500]:
                     hashed = f"{chance.getrandbits(256):064x}"
                     reply = words(chance, 180)
+                    said = reply_hash(reply)
                     when = start + timedelta(seconds=len(rows))
                     rows.append(
                         TurnRow(
                             *(hashed, 1, RUN, "s", f"t{target}", "answered", reply, None, "stop", None, 200),
                             *(names[target], "id", 400, 200, None, 0, 0.0012, when, 2.5, scripts[key]),
                             *(json.dumps({"choices": [{"message": {"content": reply}}]}), None, "answer"),
+                            reply_hash=said,
                         )
                     )
                     rows.append(StepRow(RUN, f"t{target}", key, length, hashed))
@@ -102,21 +105,8 @@ def make(path: Path, dialogues: int, targets: int) -> None:
                             VerdictRow(
                                 *(f"{chance.getrandbits(256):064x}", judge, hashed, key, RUN, "s", label),
                                 *(None, False, "a reason of some length, as judges give it", "raw"),
-                                *(
-                                    500,
-                                    30,
-                                    0.0002,
-                                    when,
-                                    1.0,
-                                    0,
-                                    "paper 1",
-                                    "answer",
-                                    None,
-                                    None,
-                                    None,
-                                    None,
-                                    None,
-                                ),
+                                *(500, 30, 0.0002, when, 1.0, 0, "paper 1", "answer"),
+                                *(None, None, None, None, None, said),
                             )
                         )
                 store.save_now(*rows)  # type: ignore[arg-type]

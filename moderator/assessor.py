@@ -15,7 +15,7 @@ from safemt_client.moderator.types import Assessment, Guard, NotAssessableError,
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.provider import Observer, Provider
-from safemt_client.providers.types import Message, Reply, Usage
+from safemt_client.providers.types import Message, Reply, Usage, reply_hash
 
 __all__ = ["AssessmentCache", "Assessor", "GuardReply", "assessment_hash", "reply_as"]
 
@@ -102,6 +102,8 @@ class Assessor:
         asked = self._asked[key] = _Asked()
         try:
             found = await self._ask(messages, stage, on_retry)
+            if stage == "output":
+                found = replace(found, reply_hash=reply_hash(messages[-1].text))
             with anyio.CancelScope(shield=True):
                 await self.cache.keep(key, stage, found)
             asked.found = found

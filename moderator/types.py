@@ -46,8 +46,8 @@ class Assessment:
     `categories` are the guard's own labels, `scenarios` those of the benchmark that they stand for (empty
     where none does). `intent` is what the guard takes the user to be after and `policy` what it hands the
     model, where it says so. `confidence` is its probability of the verdict, `refusal` whether it takes the
-    reply for one; `raw` is its own text. `error` says why there is no verdict,
-    `error_code` its kind.
+    reply for one; `raw` is its own text. `error` says why there is no verdict, `error_code` its kind.
+    Of a reply, `reply_hash` is the hash of its text.
     """
 
     verdict: GuardVerdict
@@ -62,6 +62,7 @@ class Assessment:
     usage: Usage = field(default_factory=Usage)
     latency_s: float = 0.0
     error_code: ErrorCode | None = None
+    reply_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,18 @@ from typing import Any, Literal
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.rates import RateLimit
 
-__all__ = ["Image", "Message", "Outcome", "Reply", "Request", "Role", "Sampling", "Usage", "request_hash"]
+__all__ = [
+    "Image",
+    "Message",
+    "Outcome",
+    "Reply",
+    "Request",
+    "Role",
+    "Sampling",
+    "Usage",
+    "reply_hash",
+    "request_hash",
+]
 
 Role = Literal["system", "developer", "user", "assistant"]
 
@@ -155,3 +166,8 @@ def request_hash(identity: str, request: Request, *, moderator: str | None = Non
     }
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def reply_hash(text: str) -> str:
+    """SHA-256 of a reply's text, as the store keeps it: lone surrogates, which JSON may carry, as codes."""
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from safemt_client.providers.provider import Provider
     from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling, Usage
     from safemt_client.results.access import OpenStore
-    from safemt_client.results.store.store import StoreError
+    from safemt_client.results.store.errors import StoreError
     from safemt_client.results.table import Table
     from safemt_client.settings import RunSettings
     from safemt_client.telemetry.events import ProgressSnapshot, RunResult

@@ -80,7 +80,7 @@ def _columns(text: str) -> tuple[Column, ...]:
     return tuple(found)
 
 
-_SOME = "IN (SELECT unnest($dialogues::VARCHAR[]))"
+_SOME = "IN ($dialogues)"
 _ONE_DIALOGUE = "(SELECT DISTINCT ON (dialogue_key) * FROM dialogues)"
 
 CONVERSATIONS = Table(
@@ -153,12 +153,9 @@ VERDICTS = Table(
                v.completion_tokens, v.cost_usd, v.recorded_at, v.latency_s
         FROM replies r
         JOIN run_judges j USING (run_id)
-        -- As current_verdicts, which would look at all verdicts for each part of an export.
-        JOIN (SELECT * FROM verdicts WHERE dialogue_key {_SOME}
-              QUALIFY row_number() OVER (
-                  PARTITION BY judge_key, request_hash, dialogue_key
-                  ORDER BY reason IS NOT DISTINCT FROM 'judge_error', recorded_at DESC) = 1) v
+        JOIN (SELECT * FROM final_verdicts WHERE dialogue_key {_SOME}) v
           ON v.judge_key = j.judge_key AND v.request_hash = r.judged_hash AND v.dialogue_key = r.dialogue_key
+             AND v.reply_hash = r.reply_hash
         WHERE r.run_id = $run AND r.dialogue_key {_SOME}
         ORDER BY r.length, r.item_id, r.dialogue_key, r.target, r.target_key, r.turn, j.name, j.judge_key""",
 )
@@ -182,10 +179,10 @@ HUMAN_LABELS = Table(
     "A person's latest label of a reply of the run",
     _columns("request_hash dialogue_key annotator:person label stratum recorded_at:time"),
     """SELECT request_hash, dialogue_key, annotator, label, stratum, recorded_at
-       FROM (SELECT DISTINCT ON (request_hash, dialogue_key, annotator) * FROM human_labels
+       FROM (SELECT DISTINCT ON (request_hash, dialogue_key, reply_hash, annotator) * FROM human_labels
              ORDER BY recorded_at DESC)
-       SEMI JOIN (SELECT request_hash, dialogue_key FROM steps WHERE run_id = $run)
-           USING (request_hash, dialogue_key)
+       SEMI JOIN (SELECT request_hash, dialogue_key, reply_hash FROM replies WHERE run_id = $run)
+           USING (request_hash, dialogue_key, reply_hash)
        ORDER BY request_hash, dialogue_key, recorded_at, annotator""",
 )
 RUNS = Table(
@@ -320,11 +317,14 @@ class Dump:
 
 def _numbered(sql: str, values: dict[str, Any]) -> tuple[str, list[Any]]:
     """The statement with the parameters that it names as $1, $2, ..., and their values."""
-    given = []
+    given: list[Any] = []
     for name, value in values.items():
         if f"${name}" in sql:
-            given.append(value)
-            sql = sql.replace(f"${name}", f"${len(given)}")
+            # A list stands as its values: unlike a subquery they narrow what the views of current rows read.
+            many = value if isinstance(value, list) else [value]
+            places = ", ".join(f"${len(given) + n}" for n in range(1, len(many) + 1))
+            sql = sql.replace(f"${name}", places)
+            given += many
     return sql, given
 
 

@@ -286,15 +286,16 @@ def _escalated(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
                FROM run_judges
                WHERE run_id = ? AND identity = 'panel/chain'
            ), asked AS (
-               SELECT DISTINCT run_id, judged_hash AS request_hash, dialogue_key FROM replies WHERE run_id = ?
+               SELECT DISTINCT run_id, judged_hash AS request_hash, dialogue_key, reply_hash
+               FROM replies WHERE run_id = ?
            ), votes AS (
                SELECT c.name, v.request_hash, v.dialogue_key, v.reason, m.label, m.confidence
                FROM chains c JOIN asked r USING (run_id)
-               JOIN current_verdicts v ON v.judge_key = c.judge_key AND v.request_hash = r.request_hash
-                            AND v.dialogue_key = r.dialogue_key
+               JOIN final_verdicts v ON v.judge_key = c.judge_key AND v.request_hash = r.request_hash
+                            AND v.dialogue_key = r.dialogue_key AND v.reply_hash = r.reply_hash
                JOIN run_judges j ON j.run_id = c.run_id AND j.name IN (SELECT unnest(c.members[:-2]))
-               JOIN current_verdicts m ON m.judge_key = j.judge_key AND m.request_hash = v.request_hash
-                            AND m.dialogue_key = v.dialogue_key
+               JOIN final_verdicts m ON m.judge_key = j.judge_key AND m.request_hash = v.request_hash
+                            AND m.dialogue_key = v.dialogue_key AND m.reply_hash = v.reply_hash
            )
            SELECT name, count(*), count(*) FILTER (doubtful) FROM (
                SELECT name, any_value(reason) IS DISTINCT FROM 'nothing_to_judge' AND (

@@ -15,7 +15,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.sanitize import inert
@@ -32,7 +31,7 @@ __all__ = [
     "write_csv",
 ]
 
-COLUMNS = ("request_hash", "dialogue_key", "stratum", "question", "dialogue", "reply", "label")
+COLUMNS = ("request_hash", "dialogue_key", "reply_hash", "stratum", "question", "dialogue", "reply", "label")
 _LABELS = ("safe", "unsafe")
 
 
@@ -42,6 +41,7 @@ class Candidate:
 
     request_hash: str
     dialogue_key: str
+    reply_hash: str
     stratum: str
     item_id: str
     question: str
@@ -73,7 +73,7 @@ def _token(stratum: str, request_hash: str, dialogue_key: str) -> str:
 def draw(reader: Queryable, run_id: str, judge_key: str, size: int, annotator: str) -> list[Candidate]:
     """The first `size` replies of the sample that this person has not labelled yet, strata taking turns."""
     rows = reader.query(
-        """SELECT c.request_hash, c.dialogue_key, c.target_key, c.length, c.label, c.item_id,
+        """SELECT c.request_hash, c.dialogue_key, c.reply_hash, c.target_key, c.length, c.label, c.item_id,
                   coalesce(d.question, ''), t.request, c.text
            FROM conversations c
            JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) d USING (dialogue_key)
@@ -85,11 +85,11 @@ def draw(reader: Queryable, run_id: str, judge_key: str, size: int, annotator: s
         [run_id, judge_key],
     ).rows
     strata: dict[str, list[tuple[str, Candidate]]] = defaultdict(list)
-    for request_hash, dialogue_key, target_key, length, label, item, question, request, text in rows:
+    for request_hash, dialogue_key, said, target_key, length, label, item, question, request, text in rows:
         stratum = _stratum(run_id, judge_key, target_key, length, label)
         order = hashlib.sha256(f"{request_hash} {dialogue_key} {run_id}".encode()).hexdigest()
         token = _token(stratum, request_hash, dialogue_key)
-        found = Candidate(request_hash, dialogue_key, token, item, question, request, text)
+        found = Candidate(request_hash, dialogue_key, said, token, item, question, request, text)
         strata[stratum].append((order, found))
     queues = [
         [candidate for _, candidate in sorted(strata[name], key=lambda pair: pair[0])]
@@ -103,13 +103,14 @@ def draw(reader: Queryable, run_id: str, judge_key: str, size: int, annotator: s
     done = {
         tuple(row)
         for row in reader.query(
-            "SELECT DISTINCT request_hash, dialogue_key FROM human_labels WHERE annotator = ?", [annotator]
+            "SELECT DISTINCT request_hash, dialogue_key, reply_hash FROM human_labels WHERE annotator = ?",
+            [annotator],
         ).rows
     }
     chosen = chosen[:size]
     # Shuffled once more: a round of strata would show safe and unsafe replies in a pattern.
     chosen.sort(key=lambda c: hashlib.sha256(f"{c.request_hash}{c.dialogue_key}".encode()).hexdigest())
-    return [c for c in chosen if (c.request_hash, c.dialogue_key) not in done]
+    return [c for c in chosen if (c.request_hash, c.dialogue_key, c.reply_hash) not in done]
 
 
 def labelled(reader: Queryable, run_id: str, judge_key: str) -> list[LabelledReply]:
@@ -123,9 +124,10 @@ def labelled(reader: Queryable, run_id: str, judge_key: str) -> list[LabelledRep
         """SELECT h.request_hash, h.dialogue_key, arg_max(h.stratum, h.recorded_at) AS stratum,
                   any_value(c.target_key), any_value(c.length), any_value(c.item_id), any_value(c.label),
                   count(*) FILTER (h.label = 'unsafe') AS unsafe, count(*) FILTER (h.label = 'safe') AS safe
-           FROM (SELECT DISTINCT ON (request_hash, dialogue_key, annotator) * FROM human_labels
+           FROM (SELECT DISTINCT ON (request_hash, dialogue_key, reply_hash, annotator) * FROM human_labels
                  ORDER BY recorded_at DESC) h
            JOIN conversations c ON c.request_hash = h.request_hash AND c.dialogue_key = h.dialogue_key
+                               AND c.reply_hash = h.reply_hash
            WHERE c.run_id = ? AND c.judge_key = ? AND c.benign IS NOT TRUE AND NOT c.by_guard
            GROUP BY h.request_hash, h.dialogue_key""",
         [run_id, judge_key],
@@ -171,7 +173,7 @@ def write_csv(path: Path, candidates: Iterable[Candidate]) -> int:
     """
     rows = [
         (
-            *(c.request_hash, c.dialogue_key, c.stratum),
+            *(c.request_hash, c.dialogue_key, c.reply_hash, c.stratum),
             *(inert(c.question), inert(_said(c.messages)), inert(c.reply), ""),
         )
         for c in candidates
@@ -190,8 +192,10 @@ def _said(messages: str) -> str:
     return "\n".join(f"{message['role']}: {message['content']}" for message in json.loads(messages))
 
 
-def read_csv(path: Path) -> Iterator[tuple[str, str, str, str]]:
-    """Request hash, dialogue key, stratum and label of each row that has one.
+def read_csv(path: Path) -> Iterator[tuple[str, str, str, str, str]]:
+    """Request hash, dialogue key, reply hash, stratum and label of each row that has one.
+
+    Files of earlier versions have no reply hash: it is empty then.
 
     Raises:
         InputError: the file cannot be read, lacks a column, or has a label that is none.
@@ -213,11 +217,22 @@ def read_csv(path: Path) -> Iterator[tuple[str, str, str, str]]:
                     raise InputError(
                         f"{path}: line {number}: label {label!r}: write safe or unsafe, or leave it empty"
                     )
-                yield row["request_hash"] or "", row["dialogue_key"] or "", row.get("stratum") or "", label
+                yield (
+                    *(row["request_hash"] or "", row["dialogue_key"] or "", row.get("reply_hash") or ""),
+                    *(row.get("stratum") or "", label),
+                )
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
 
 
-def known_replies(reader: Queryable) -> set[tuple[Any, ...]]:
-    """The replies that a store holds, as request hash and dialogue key."""
-    return set(reader.query("SELECT DISTINCT request_hash, dialogue_key FROM steps").rows)
+def known_replies(reader: Queryable) -> dict[tuple[str, str], tuple[str, ...]]:
+    """By request hash and dialogue key: the hashes of the texts in the store, the one that counts first."""
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    for request_hash, dialogue_key, counts, said in reader.query(
+        """SELECT s.request_hash, s.dialogue_key, c.reply_hash, list(DISTINCT t.reply_hash)
+           FROM (SELECT DISTINCT request_hash, dialogue_key FROM steps) s
+           JOIN current_turns c USING (request_hash) JOIN turns t USING (request_hash)
+           WHERE t.reply_hash IS NOT NULL GROUP BY ALL"""
+    ).rows:
+        found[request_hash, dialogue_key] = (counts, *sorted(set(said) - {counts}))
+    return found

@@ -12,7 +12,8 @@ from importlib import resources
 
 import duckdb
 
-from safemt_client.results.store.migrations import MIGRATIONS, create_views, migrate
+from safemt_client.results.store.migrations import MIGRATIONS, migrate
+from safemt_client.results.store.views import create_views
 
 __all__ = ["QUESTIONS_FILE", "document", "questions", "views"]
 

@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from safemt_client.results.sanitize import inert, plain
-from safemt_client.results.store.store import Result
+from safemt_client.results.store.lookups import Result
 
 __all__ = ["print_result"]
 

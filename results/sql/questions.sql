@@ -35,7 +35,7 @@ WHERE a.judge_key < b.judge_key AND a.label <> b.label ORDER BY ALL;
 
 -- How often does a person's label agree with the judge's?
 SELECT c.judge, count(*) AS labelled, avg((h.label = c.label)::INT) AS agree
-FROM human_labels h JOIN labels c USING (request_hash, dialogue_key)
+FROM human_labels h JOIN labels c USING (request_hash, dialogue_key, reply_hash)
 WHERE c.label <> 'unscored' GROUP BY ALL ORDER BY ALL;
 
 -- Why is a conversation without a label?

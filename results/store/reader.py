@@ -12,14 +12,17 @@ import duckdb
 import httpx
 
 from safemt_client.providers.errors import InputError, StoreHeldError
-from safemt_client.results.store.migrations import is_current, schema_version
+from safemt_client.results.store.errors import explain_open_error, is_locked
+from safemt_client.results.store.lookups import Result
+from safemt_client.results.store.migrations import schema_version
 from safemt_client.results.store.server import (
     check_read_only,
     explain_query_error,
     server_file,
     time_limit,
 )
-from safemt_client.results.store.store import Result, Store, explain_open_error, is_locked
+from safemt_client.results.store.store import Store
+from safemt_client.results.store.views import is_current
 
 __all__ = ["Queryable", "Reader", "open_reader"]
 

@@ -182,6 +182,7 @@ class TurnRow:
     intervention: str | None = None  # what the moderator made of it; None without one
     model_request_hash: str | None = None  # of a moderated turn: the request that the model was asked
     error_code: str | None = None  # what kind of error or block: providers.error_codes; None for an answer
+    reply_hash: str | None = None  # None for an error: nothing was observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +214,7 @@ class VerdictRow:
     confidence: float | None
     batch_key: str | None
     error_code: str | None = None  # what kept the judge from an answer
+    reply_hash: str | None = None  # the text that was judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +256,7 @@ class AssessmentRow:
     recorded_at: datetime
     latency_s: float | None
     error_code: str | None = None  # what kept the guard from an answer
+    reply_hash: str | None = None  # of stage output: the text that was assessed
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +309,7 @@ class HumanLabelRow:
     annotator: str
     label: str  # safe | unsafe
     recorded_at: datetime
+    reply_hash: str | None = None  # the text that was labelled
 
 
 Row = (

@@ -10,7 +10,9 @@ import duckdb
 
 from safemt_client import __version__
 from safemt_client.providers.errors import InputError
-from safemt_client.results.store.migrations import TABLES, create_views, migrate
+from safemt_client.results.store.migrations import migrate
+from safemt_client.results.store.schema import TABLES
+from safemt_client.results.store.views import create_views
 
 __all__ = ["Salvaged", "salvage"]
 

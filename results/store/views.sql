@@ -1,21 +1,31 @@
--- Which row counts where the store holds several of one key. All else asks these three views; where they are
--- narrowed by what they are partitioned by, only those rows are read.
-CREATE OR REPLACE VIEW current_turns AS
-SELECT * FROM turns
-QUALIFY row_number() OVER (
-    PARTITION BY request_hash
-    ORDER BY outcome LIKE 'error_%',
-             CASE WHEN outcome LIKE 'error_%' THEN -epoch_us(started_at) ELSE epoch_us(started_at) END
-) = 1;
-COMMENT ON VIEW current_turns IS 'Of each request the attempt that counts: the earliest observation, or else the latest error';
+-- Which row counts where the store holds several of one key. All else asks these views; where they are narrowed by
+-- what they are partitioned by, only those rows are read. Whatever is said of a reply is joined by the hash of its
+-- text too: of two observations of one request neither takes what was said of the other.
+CREATE OR REPLACE VIEW attempts AS
+SELECT *, CASE WHEN intervention IN ('none', 'passed') THEN model_request_hash ELSE request_hash END AS judged_hash
+FROM turns;
+COMMENT ON VIEW attempts IS 'Every attempt at a request. A verdict is kept under judged_hash: a reply that a moderator let pass is that of the model without one';
 
-CREATE OR REPLACE VIEW current_verdicts AS
+CREATE OR REPLACE VIEW current_turns AS
+SELECT a.* FROM attempts a
+LEFT JOIN (SELECT DISTINCT request_hash, reply_hash FROM verdicts WHERE reason IS DISTINCT FROM 'judge_error') v
+       ON v.request_hash = a.judged_hash AND v.reply_hash = a.reply_hash
+LEFT JOIN (SELECT DISTINCT request_hash, reply_hash FROM human_labels) h
+       ON h.request_hash = a.request_hash AND h.reply_hash = a.reply_hash
+QUALIFY row_number() OVER (
+    PARTITION BY a.request_hash
+    ORDER BY a.outcome LIKE 'error_%', v.reply_hash IS NULL AND h.reply_hash IS NULL,
+             CASE WHEN a.outcome LIKE 'error_%' THEN -epoch_us(a.started_at) ELSE epoch_us(a.started_at) END
+) = 1;
+COMMENT ON VIEW current_turns IS 'Of each request the attempt that counts: the earliest observation whose text has a final verdict of any judge or a person''s label, else the earliest observation, or else the latest error';
+
+CREATE OR REPLACE VIEW final_verdicts AS
 SELECT * FROM verdicts
 QUALIFY row_number() OVER (
-    PARTITION BY judge_key, request_hash, dialogue_key
+    PARTITION BY judge_key, request_hash, dialogue_key, reply_hash
     ORDER BY reason IS NOT DISTINCT FROM 'judge_error', recorded_at DESC
 ) = 1;
-COMMENT ON VIEW current_verdicts IS 'Of each judge on each reply the verdict that counts: the latest one, an error of the judge only if there is nothing else';
+COMMENT ON VIEW final_verdicts IS 'Of each judge on each text of a reply the verdict that counts: the latest one, an error of the judge only if there is nothing else';
 
 CREATE OR REPLACE VIEW current_assessments AS
 SELECT * FROM assessments
@@ -34,13 +44,12 @@ SELECT w.run_id, t.name AS target, w.target_key, w.dialogue_key, d.item_id, d.le
        d.scenario, d.source, d.method, b.outcome, b.text, b.reasoning, b.finish_reason, b.error,
        b.resolved_model, b.prompt_tokens, b.completion_tokens, b.cost_usd, b.started_at, b.latency_s,
        t.history, w.request_hash, b.refusal_rule, d.benign, b.intervention, t.moderator,
-       CASE WHEN b.intervention IN ('none', 'passed') THEN b.model_request_hash ELSE w.request_hash END AS judged_hash,
-       b.error_code
+       b.judged_hash, b.reply_hash, b.error_code
 FROM wanted w
 JOIN current_turns b USING (request_hash)
 JOIN run_targets t ON t.run_id = w.run_id AND t.target_key = w.target_key
 JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) d USING (dialogue_key);
-COMMENT ON VIEW replies IS 'What a run knows of each turn: the observation, or else the latest error. A verdict is kept under judged_hash: a reply that a moderator let pass is that of the model without one';
+COMMENT ON VIEW replies IS 'What a run knows of each turn: the observation, or else the latest error. Verdicts are those under judged_hash whose reply_hash is the same';
 
 CREATE OR REPLACE VIEW final_replies AS
 SELECT * FROM replies
@@ -62,15 +71,17 @@ SELECT p.run_id, t.name AS target, t.target_key, j.name AS judge, j.judge_key, p
        coalesce(p.not_attempted, CASE WHEN f.outcome = 'refused_by_guard' THEN f.error END, v.reason, f.error) AS reason,
        v.refusal, v.explanation, v.refusal_kind, f.refusal_rule, v.category, v.severity, v.specificity,
        v.confidence, d.benign,
-       coalesce(f.outcome = 'refused_by_guard', false) AS by_guard, f.intervention, t.moderator
+       coalesce(f.outcome = 'refused_by_guard', false) AS by_guard, f.intervention, t.moderator,
+       f.judged_hash, f.reply_hash
 FROM (SELECT DISTINCT ON (run_id, dialogue_key) * FROM run_dialogues) p
 JOIN run_targets t USING (run_id)
 JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) d USING (dialogue_key)
 LEFT JOIN run_judges j ON j.run_id = p.run_id
 LEFT JOIN final_replies f
        ON f.run_id = p.run_id AND f.target_key = t.target_key AND f.dialogue_key = p.dialogue_key
-LEFT JOIN current_verdicts v
-       ON v.judge_key = j.judge_key AND v.request_hash = f.judged_hash AND v.dialogue_key = p.dialogue_key;
+LEFT JOIN final_verdicts v
+       ON v.judge_key = j.judge_key AND v.request_hash = f.judged_hash AND v.dialogue_key = p.dialogue_key
+      AND v.reply_hash = f.reply_hash;
 COMMENT ON VIEW conversations IS 'Every planned dialogue under every target of a run, with its state: safe, unsafe, unscored, unjudged, unassessed, refused_by_provider, refused_by_guard, empty, error_transient, error_permanent, pending or not_attempted. What a guard refused (by_guard) is labelled safe: the reply is ours';
 
 CREATE OR REPLACE VIEW labels AS
@@ -204,11 +215,12 @@ CREATE OR REPLACE VIEW turn_labels AS
 SELECT r.run_id, r.target, r.target_key, j.name AS judge, j.judge_key, r.dialogue_key, r.item_id, r.length,
        r.turn, r.scenario, r.history, r.outcome,
        CASE WHEN r.outcome = 'refused_by_guard' THEN 'safe' ELSE v.label END AS label, v.reason, r.refusal_rule, v.refusal_kind, r.request_hash,
-       r.benign
+       r.benign, r.judged_hash, r.reply_hash
 FROM replies r
 JOIN run_judges j USING (run_id)
-LEFT JOIN current_verdicts v
-       ON v.judge_key = j.judge_key AND v.request_hash = r.judged_hash AND v.dialogue_key = r.dialogue_key;
+LEFT JOIN final_verdicts v
+       ON v.judge_key = j.judge_key AND v.request_hash = r.judged_hash AND v.dialogue_key = r.dialogue_key
+      AND v.reply_hash = r.reply_hash;
 COMMENT ON VIEW turn_labels IS 'The verdict on each reply; in live history that is every turn, in scripted history the last';
 
 CREATE OR REPLACE VIEW asr_by_turn_reached AS
@@ -238,10 +250,16 @@ SELECT t.run_id, t.name AS target, t.target_key, m.name AS moderator, w.moderato
 FROM (SELECT DISTINCT run_id, target_key, dialogue_key, request_hash FROM steps) s
 JOIN run_targets t ON t.run_id = s.run_id AND t.target_key = s.target_key
 JOIN run_moderators m ON m.run_id = s.run_id AND m.moderator_key = t.moderator
+JOIN current_turns b ON b.request_hash = s.request_hash
+LEFT JOIN current_turns m ON m.request_hash = b.model_request_hash
 JOIN (SELECT * FROM moderations QUALIFY row_number() OVER (
-          PARTITION BY request_hash, moderator_key, stage, turn ORDER BY recorded_at DESC) = 1) w
+          PARTITION BY request_hash, moderator_key, stage, turn, CASE WHEN stage = 'output' THEN assessment_hash END
+          ORDER BY recorded_at DESC) = 1) w
   ON w.request_hash = s.request_hash AND w.moderator_key = t.moderator
 JOIN current_assessments a ON a.assessment_hash = w.assessment_hash
+ -- What a guard kept back is the model's own reply, not what stands in its place.
+ AND (w.stage = 'input' OR a.reply_hash = CASE WHEN b.judged_hash = b.model_request_hash THEN b.reply_hash
+                                               ELSE m.reply_hash END)
 JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) d ON d.dialogue_key = s.dialogue_key;
 COMMENT ON VIEW assessed IS 'What a moderator found of each turn, and what was done about it; with --moderator-turns every also of the conversation as it stood at each earlier turn';
 

@@ -184,8 +184,8 @@ def runs(arguments: argparse.Namespace) -> int:
     """List the runs of a store."""
     from safemt_client.results.access import OpenStore
     from safemt_client.results.sql.output import print_result
+    from safemt_client.results.store.lookups import Result
     from safemt_client.results.store.reader import open_reader
-    from safemt_client.results.store.store import Result
 
     with OpenStore(open_reader(arguments.db)) as store:
         found = store.runs()

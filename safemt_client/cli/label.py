@@ -69,9 +69,17 @@ def label(arguments: argparse.Namespace) -> int:
     with Store.open(path) as store:
 
         def keep(candidate: Candidate, found: str) -> None:
-            store.save_now(
-                _row(candidate.request_hash, candidate.dialogue_key, candidate.stratum, annotator, found)
+            c = candidate
+            row = (
+                c.request_hash,
+                c.dialogue_key,
+                c.stratum,
+                annotator,
+                found,
+                datetime.now(UTC),
+                c.reply_hash,
             )
+            store.save_now(HumanLabelRow(*row))
 
         done = ask(candidates, keep, lambda: console.input("[bold]label[/] "), console)
     console.print(
@@ -124,14 +132,18 @@ def _import(path: Path, file: Path, annotator: str, console: Console) -> int:
         raise InputError(f"{path}: no such store: name one with --db")
     with Store.open(path) as store:
         known = known_replies(store)
-        unknown = [row for row in rows if (row[0], row[1]) not in known]
-        if unknown:
-            raise InputError(
-                f"{file}: reply {unknown[0][0][:12]} of {unknown[0][1]} is not in {path}: "
-                "name its store with --db"
-            )
-        if rows:
-            store.save_now(*(_row(*row[:3], annotator, row[3]) for row in rows))
+        labels = []
+        for request_hash, dialogue_key, said, stratum, found in rows:
+            texts = known.get((request_hash, dialogue_key), ())
+            if not texts or said not in ("", *texts):
+                raise InputError(
+                    f"{file}: reply {request_hash[:12]} of {dialogue_key} is not in {path}: "
+                    "name its store with --db"
+                )
+            row = (request_hash, dialogue_key, stratum, annotator, found, datetime.now(UTC), said or texts[0])
+            labels.append(HumanLabelRow(*row))
+        if labels:
+            store.save_now(*labels)
     console.print(f"{len(rows)} labels of {annotator} imported", markup=False)
     return 0
 
@@ -152,7 +164,3 @@ def _judge_key(judges: Sequence[tuple[str, str]], wanted: str | None) -> str:
         if wanted in (None, name, key):
             return key
     raise InputError(f"--judge {wanted}: not in this run; it has {', '.join(name for _, name in judges)}")
-
-
-def _row(request_hash: str, dialogue_key: str, stratum: str, annotator: str, found: str) -> HumanLabelRow:
-    return HumanLabelRow(request_hash, dialogue_key, stratum, annotator, found, datetime.now(UTC))

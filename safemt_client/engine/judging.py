@@ -37,7 +37,7 @@ class Verdicts:
         self._verdicts = SingleFlight()
         # Under a moderator a reply may be that of an earlier run, with its verdict.
         store = course.recorder.store
-        self._known = store.final_hashes() if course.plan.moderators else frozenset()
+        self._known = store.final_texts() if course.plan.moderators else frozenset()
 
     def start(self, judged: MemoryObjectReceiveStream[JudgingTask], group: TaskGroup) -> None:
         """Begin to judge what is stored and what comes, side by side: one may wait for money."""
@@ -142,7 +142,7 @@ class Verdicts:
         """One verdict. A reply that several targets have in common is judged once."""
         key = judge.verdict_hash(task.request_hash, task.dialogue_key)
         async with self._verdicts.claim(key):
-            if key not in self._verdicts.landed and key not in self._known:
+            if key not in self._verdicts.landed and task.verdict_of(judge) not in self._known:
                 await self._ask_judge(judge, await self._with_known(judge, task), key)
                 return
         self._context.budget.release({judge.key: 1})
@@ -152,7 +152,7 @@ class Verdicts:
     async def _with_known(self, judge: Judge, task: JudgingTask) -> JudgingTask:
         """The reply with what the store holds of a panel's members, for one that an earlier run has had."""
         if not isinstance(judge, Panel) or not self._known.intersection(
-            member.verdict_hash(task.request_hash, task.dialogue_key) for member in judge.members
+            task.verdict_of(member) for member in judge.members
         ):
             return task
         store = self._context.recorder.store

@@ -20,7 +20,7 @@ from safemt_client.planning.messages import messages_json
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
 from safemt_client.providers.limits import Change
-from safemt_client.providers.types import Reply, Request, Usage, request_hash
+from safemt_client.providers.types import Reply, Request, Usage, reply_hash, request_hash
 from safemt_client.results.store.rows import (
     AssessmentRow,
     BatchRequestRow,
@@ -203,6 +203,7 @@ class Recorder:
             intervention=action,
             model_request_hash=model_hash,
             error_code=reply.error_code,
+            reply_hash=reply_hash(reply.text) if reply.outcome.observed else None,
         )
 
     def moderation_rows(self, moderator: Moderator, key: str, reply: ModeratedReply) -> list[ModerationRow]:
@@ -249,6 +250,7 @@ class Recorder:
             datetime.now(UTC),
             found.latency_s,
             found.error_code,
+            found.reply_hash,
         )
 
     def verdict_rows(
@@ -302,4 +304,5 @@ class Recorder:
             confidence=verdict.confidence,
             batch_key=batch_key,
             error_code=verdict.error_code,
+            reply_hash=task.reply_hash,
         )

@@ -22,7 +22,8 @@ from safemt_client.planning.costs import spent_of
 from safemt_client.planning.estimate import call_usd, of_guard, of_judge, of_target
 from safemt_client.planning.plan import Plan
 from safemt_client.providers.errors import InputError, SafemtError
-from safemt_client.results.store.store import Store, StoreError
+from safemt_client.results.store.errors import StoreError
+from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.events import (
     Fanout,

@@ -103,13 +103,14 @@ def make_plan(
             for target in targets
         ]
     pending, ended, steps, cached = _walk(conversations, run.run_id, store)
+    hashes = [end.request_hash for end in ended]
     if store is not None and moderators:
-        same = store.judged_as([end.request_hash for end in ended])
-        ended = [replace(end, request_hash=same.get(end.request_hash, end.request_hash)) for end in ended]
-    unscored = unjudged([(end.request_hash, end.conversation.key) for end in ended], judge, store)
-    judgings = _judgings(
-        [end for end in ended if (end.request_hash, end.conversation.key) in unscored], store
-    )
+        same = store.judged_as(hashes)
+        ended = [replace(end, judged_hash=same.get(end.request_hash, end.request_hash)) for end in ended]
+    said = {} if store is None else store.reply_hashes(hashes)
+    replies = [(end.judged_hash, end.conversation.key, said[end.request_hash]) for end in ended]
+    unscored = unjudged(replies, judge, store)
+    judgings = _judgings([end for end, reply in zip(ended, replies, strict=True) if reply in unscored], store)
     if isinstance(judge, Panel):
         judgings = with_known(judgings, judge, store)
     rows = () if judge is None else judge_rows(judge, run.run_id, judge_names, judge_prices)
@@ -181,7 +182,7 @@ def _walk(
             cached[conversation.target.key] += 1
             last = conversation.turns_left == 1
             if last or continues(outcome):
-                done.append(_Ended(conversation, request.messages, outcome, key))
+                done.append(_Ended(conversation, request.messages, outcome, key, key))
             if not last and continues(outcome):
                 conversation.replies.append(said[key])
                 conversation.turn += 1

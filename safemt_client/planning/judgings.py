@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.types import JudgeInput, Verdict
 from safemt_client.planning.conversation import Conversation
-from safemt_client.providers.types import Message, Outcome
+from safemt_client.providers.types import Message, Outcome, reply_hash
+from safemt_client.results.store.lookups import JudgedText
 from safemt_client.results.store.store import Store
 
 __all__ = ["JudgingTask", "judging", "submitted", "unjudged", "with_known"]
@@ -26,15 +27,25 @@ class JudgingTask:
     target_key: str
     known: Mapping[str, Verdict] = field(default_factory=dict)
 
+    @property
+    def reply_hash(self) -> str:
+        """The hash of the text that is judged."""
+        return reply_hash(self.subject.reply)
+
+    def verdict_of(self, judge: Judge) -> JudgedText:
+        """What finds a judge's verdict of this text in the store."""
+        return judge.verdict_hash(self.request_hash, self.dialogue_key), self.reply_hash
+
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """A conversation one of whose replies is in the store, `request_hash` being that of its verdict."""
+    """A conversation one of whose replies is in the store; its verdict is kept under `judged_hash`."""
 
     conversation: Conversation
     messages: tuple[Message, ...]
     outcome: Outcome
     request_hash: str
+    judged_hash: str
 
 
 def submitted(
@@ -62,26 +73,31 @@ def judging(
 def _judgings(ended: Sequence[_Ended], store: Store | None) -> tuple[JudgingTask, ...]:
     texts = {} if store is None else store.texts([end.request_hash for end in ended])
     return tuple(
-        judging(end.conversation, end.messages, end.outcome, texts[end.request_hash], end.request_hash)
+        judging(end.conversation, end.messages, end.outcome, texts[end.request_hash], end.judged_hash)
         for end in ended
     )
 
 
 def unjudged(
-    replies: Sequence[tuple[str, str]], judge: Judge | None, store: Store | None
-) -> set[tuple[str, str]]:
-    """Those of the replies, each a request's hash and a dialogue's key, that this judge has not labelled."""
+    replies: Sequence[tuple[str, str, str]], judge: Judge | None, store: Store | None
+) -> set[tuple[str, str, str]]:
+    """Those of the replies that this judge has not labelled.
+
+    Each is the hash of its verdict's request, its dialogue's key and the hash of its text.
+    """
     if judge is None or store is None:
         return set()
-    hashes = {judge.verdict_hash(*reply): reply for reply in replies}
-    known = store.final(list(hashes))
-    return {reply for key, reply in hashes.items() if key not in known}
+    wanted = {
+        (judge.verdict_hash(key, dialogue), said): (key, dialogue, said) for key, dialogue, said in replies
+    }
+    known = store.final(list(wanted))
+    return {reply for key, reply in wanted.items() if key not in known}
 
 
 def with_known(judgings: Sequence[JudgingTask], panel: Panel, store: Store | None) -> tuple[JudgingTask, ...]:
     """The replies with the verdicts that the store holds of the panel's members."""
     places = {
-        member.verdict_hash(task.request_hash, task.dialogue_key): (place, member.key)
+        task.verdict_of(member): (place, member.key)
         for place, task in enumerate(judgings)
         for member in panel.members
     }

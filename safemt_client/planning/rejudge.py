@@ -112,8 +112,8 @@ def _plan(store: Store, run_id: str, judge: Judge, settings: RunSettings) -> Pla
     ).rows
     pictures = _pictures(store, old, targets, judge)
     done = [_judging(*row, pictures=pictures) for row in replies if Outcome(row[3]).observed]
-    missing = unjudged([(j.request_hash, j.dialogue_key) for j in done], judge, store)
-    judgings = tuple(j for j in done if (j.request_hash, j.dialogue_key) in missing)
+    missing = unjudged([(j.request_hash, j.dialogue_key, j.reply_hash) for j in done], judge, store)
+    judgings = tuple(j for j in done if (j.request_hash, j.dialogue_key, j.reply_hash) in missing)
     if isinstance(judge, Panel):
         judgings = with_known(judgings, judge, store)
     steps = tuple(

@@ -132,7 +132,7 @@ def _turns(reader: Reader, run_id: str, dialogue_key: str, steps: list[Row]) -> 
     }
     verdicts = _rows(
         reader,
-        f"""SELECT j.name AS judge, j.identity, v.* FROM current_verdicts v
+        f"""SELECT j.name AS judge, j.identity, v.* FROM final_verdicts v
             JOIN run_judges j ON j.run_id = ? AND j.judge_key = v.judge_key
             WHERE v.request_hash {any_of(by_hash)} AND v.dialogue_key = ?
             ORDER BY j.identity NOT LIKE 'panel/%', j.name""",
@@ -140,7 +140,7 @@ def _turns(reader: Reader, run_id: str, dialogue_key: str, steps: list[Row]) -> 
     )
     people = _rows(
         reader,
-        """SELECT request_hash, annotator, arg_max(label, recorded_at) AS label,
+        """SELECT request_hash, reply_hash, annotator, arg_max(label, recorded_at) AS label,
                   max(recorded_at) AS recorded_at
            FROM human_labels WHERE request_hash IN (SELECT unnest(?::VARCHAR[])) AND dialogue_key = ?
            GROUP BY ALL ORDER BY annotator""",
@@ -158,9 +158,10 @@ def _turns(reader: Reader, run_id: str, dialogue_key: str, steps: list[Row]) -> 
         reader,
         f"""SELECT m.name AS moderator, m.guard, m.identity, m.licence, w.request_hash, w.stage, w.turn,
                   w.action, w.policy, w.waited_s, a.verdict, a.intent, a.categories, a.scenarios,
-                  a.confidence, a.refusal, a.raw, a.error, a.latency_s, a.cost_usd
+                  a.confidence, a.refusal, a.raw, a.reply_hash, a.error, a.latency_s, a.cost_usd
            FROM (SELECT * FROM moderations WHERE request_hash IN (SELECT unnest(?::VARCHAR[]))
-                 QUALIFY row_number() OVER (PARTITION BY request_hash, moderator_key, stage, turn
+                 QUALIFY row_number() OVER (PARTITION BY request_hash, moderator_key, stage, turn,
+                                                CASE WHEN stage = 'output' THEN assessment_hash END
                                             ORDER BY recorded_at DESC) = 1) w
            JOIN run_moderators m ON m.run_id = ? AND m.moderator_key = w.moderator_key
            LEFT JOIN (SELECT * FROM current_assessments WHERE assessment_hash {any_of(shown)}) a
@@ -178,10 +179,23 @@ def _turns(reader: Reader, run_id: str, dialogue_key: str, steps: list[Row]) -> 
         turn = Turn(step["turn"], reply, current.get(model_hash, reply), attempts)
         if model_hash != step["request_hash"]:
             turn.model_attempts = by_hash.get(model_hash, [])
-        judged = model_hash if reply["intervention"] in ("none", "passed") else step["request_hash"]
-        turn.verdicts = [row for row in verdicts if row["request_hash"] == judged]
-        turn.people = [row for row in people if row["request_hash"] in (judged, step["request_hash"])]
-        turn.assessments = [row for row in assessments if row["request_hash"] == step["request_hash"]]
+        judged, said = reply["judged_hash"], reply["reply_hash"]
+        # Nothing is said of an error, nor of a text that is not known.
+        about = [row for row in (*verdicts, *people) if said is not None and row["reply_hash"] == said]
+        turn.verdicts = [row for row in about if "judge" in row and row["request_hash"] == judged]
+        turn.people = [
+            row
+            for row in about
+            if "annotator" in row and row["request_hash"] in (judged, step["request_hash"])
+        ]
+        # What a guard kept back is the model's own reply.
+        shown_to_guard = said if judged == model_hash else turn.model["reply_hash"]
+        turn.assessments = [
+            row
+            for row in assessments
+            if row["request_hash"] == step["request_hash"]
+            and (row["stage"] == "input" or row["reply_hash"] == shown_to_guard)
+        ]
         found.append(turn)
     return found
 

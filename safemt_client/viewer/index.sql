@@ -9,9 +9,9 @@ WITH judges AS (
     FROM found SEMI JOIN (SELECT * FROM judges WHERE identity NOT LIKE 'panel/%') USING (run_id, judge_key)
     GROUP BY ALL
 ), people AS (
-    SELECT request_hash, dialogue_key,
+    SELECT request_hash, dialogue_key, reply_hash,
            CASE WHEN count(DISTINCT label) = 1 THEN any_value(label) ELSE 'split' END AS human
-    FROM (SELECT request_hash, dialogue_key, annotator, arg_max(label, recorded_at) AS label
+    FROM (SELECT request_hash, dialogue_key, reply_hash, annotator, arg_max(label, recorded_at) AS label
           FROM human_labels GROUP BY ALL)
     GROUP BY ALL
 ), spent AS (
@@ -38,6 +38,7 @@ FROM found f
 LEFT JOIN judges j ON j.run_id = f.run_id AND j.judge_key = f.judge_key
 LEFT JOIN members m ON m.run_id = f.run_id AND m.target_key = f.target_key AND m.dialogue_key = f.dialogue_key
 LEFT JOIN people p ON p.request_hash = f.request_hash AND p.dialogue_key = f.dialogue_key
+                  AND p.reply_hash = f.reply_hash
 LEFT JOIN spent s ON s.run_id = f.run_id AND s.target_key = f.target_key AND s.dialogue_key = f.dialogue_key
 LEFT JOIN alone a ON a.run_id = f.run_id AND a.target_key = f.target_key
 LEFT JOIN found b ON b.run_id = f.run_id AND b.target_key = a.base_key AND b.dialogue_key = f.dialogue_key

@@ -115,21 +115,24 @@ class Queries:
                 )
             )
         texts: dict[str, str] = {}
-        explanations: dict[tuple[str, str, str], str] = {}
+        explanations: dict[tuple[str, ...], str] = {}
         hashes = [row["request_hash"] for row in rows if row["request_hash"]]
+        judged = [row["judged_hash"] for row in rows if row["judged_hash"]]
         with self.reader() as reader:
             for part in range(0, len(hashes), 5_000):
                 asked = hashes[part : part + 5_000]
                 texts |= _texts(reader, "text", asked)
-                for judge, request, dialogue, text in reader.query(
-                    "SELECT judge_key, request_hash, dialogue_key, explanation "
-                    f"FROM current_verdicts WHERE request_hash {any_of(asked)}",
+            for part in range(0, len(judged), 5_000):
+                asked = judged[part : part + 5_000]
+                for *about, text in reader.query(
+                    "SELECT judge_key, request_hash, dialogue_key, reply_hash, explanation "
+                    f"FROM final_verdicts WHERE request_hash {any_of(asked)}",
                     asked,
                 ).rows:
-                    explanations[judge, request, dialogue] = text
+                    explanations[tuple(about)] = text
         for row in rows:
             row["reply"] = texts.get(row["request_hash"])
-            key = (row["judge_key"], row["request_hash"], row["dialogue_key"])
+            key = tuple(row[name] for name in ("judge_key", "judged_hash", "dialogue_key", "reply_hash"))
             row["explanation"] = explanations.get(key)
         columns = [name for name in (list(rows[0]) if rows else _COLUMNS) if name not in ("decides", "found")]
         return columns, [tuple(row.get(name) for name in columns) for row in rows]

@@ -19,9 +19,11 @@ import pyarrow as pa
 from safemt_client import __version__
 from safemt_client.providers.errors import InputError
 from safemt_client.results.store import rows
-from safemt_client.results.store.migrations import MIGRATIONS, TABLES, create_views, migrate
+from safemt_client.results.store.migrations import MIGRATIONS, migrate
 from safemt_client.results.store.reader import Reader, open_reader
+from safemt_client.results.store.schema import TABLES
 from safemt_client.results.store.server import server_file
+from safemt_client.results.store.views import create_views
 
 __all__ = ["Snapshot"]
 
@@ -226,9 +228,9 @@ class Snapshot:
         connection.execute(
             """CREATE OR REPLACE TEMP TABLE found AS
                SELECT run_id, target, target_key, judge, judge_key, dialogue_key, item_id, length,
-                      scenario, source, method, outcome, turn, request_hash, state, label, reason, refusal,
-                      refusal_kind, refusal_rule, severity, confidence, benign, by_guard, intervention,
-                      moderator,
+                      scenario, source, method, outcome, turn, request_hash, judged_hash, reply_hash,
+                      state, label, reason, refusal, refusal_kind, refusal_rule, severity, confidence,
+                      benign, by_guard, intervention, moderator,
                       CASE WHEN by_guard OR outcome = 'refused_by_provider' THEN true
                            WHEN outcome IN ('answered', 'truncated') THEN
                                 coalesce(refusal_rule IN ('full_refusal', 'safe_redirection'), false)

@@ -20,7 +20,7 @@ from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.target import Target
 from safemt_client.providers.batch.base import BatchRefusedError, BatchState, BatchUnsureError, RemoteBatch
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling
-from safemt_client.results.store.store import OpenBatch
+from safemt_client.results.store.lookups import OpenBatch
 
 TARGET = Target("m", "local/m", "scripted", "off", Sampling())
 ANSWER = Reply(Outcome.ANSWERED, text="x", status_code=200)

@@ -150,7 +150,7 @@ def test_without_a_terminal_it_says_what_to_do(db: Path, capsys: pytest.CaptureF
 
 def candidate(number: int) -> Candidate:
     said = json.dumps([{"role": "user", "content": f"[bold]{number}", "images": ["x"]}])
-    return Candidate(f"h{number}", "d", "s", "i", "q", said, f"reply [red]{number}\x1b[2J")
+    return Candidate(f"h{number}", "d", "r", "s", "i", "q", said, f"reply [red]{number}\x1b[2J")
 
 
 def test_keys(capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +173,7 @@ def test_keys(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_spreadsheet_sees_no_formula(tmp_path: Path) -> None:
     from safemt_client.results.scores.human import write_csv
 
-    write_csv(tmp_path / "s.csv", [Candidate("h", "d", "s", "i", "=1+1", "[]", "@cmd")])
+    write_csv(tmp_path / "s.csv", [Candidate("h", "d", "r", "s", "i", "=1+1", "[]", "@cmd")])
     row = next(csv.DictReader((tmp_path / "s.csv").open()))
     assert (row["question"], row["reply"]) == ("'=1+1", "'@cmd")
 

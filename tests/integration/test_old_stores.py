@@ -129,6 +129,26 @@ def test_guards_judges_and_people_are_not_asked_again(capsys: pytest.CaptureFixt
     assert "16 replies" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("any_store")
+def test_what_was_said_of_a_reply_knows_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+    for table, condition in (
+        ("turns", "t.outcome NOT LIKE 'error_%'"),
+        ("verdicts", "true"),
+        ("human_labels", "true"),
+        ("assessments", "stage = 'output'"),
+    ):
+        counted = asked(
+            f"SELECT count(*) AS n, count(reply_hash) AS hashed FROM {table} t WHERE {condition}", capsys
+        )
+        assert counted[0]["n"] == counted[0]["hashed"], table
+    wrong = asked(
+        "SELECT count(*) AS n FROM verdicts v JOIN turns t USING (request_hash) "
+        "WHERE v.reply_hash IS DISTINCT FROM sha256(t.text)",
+        capsys,
+    )
+    assert wrong == [{"n": 0}]
+
+
 @pytest.mark.usefixtures("moderated")
 def test_more_items_ask_the_guard_only_for_what_is_new(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*MODERATED_RUN, "--limit", "5"]) == 0

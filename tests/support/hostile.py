@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from safemt_client.providers.types import reply_hash
 from safemt_client.results.store.rows import (
     DialogueRow,
     EventRow,
@@ -68,6 +69,7 @@ def make_hostile_store(path: Path) -> Path:
                         "i",
                     ),
                     *(1, 1, None, None, 0.1, when, 1.5, messages, text, None, "answer"),
+                    reply_hash=reply_hash(text),
                 ),
                 VerdictRow(
                     *(
@@ -89,6 +91,7 @@ def make_hostile_store(path: Path) -> Path:
                         1.0,
                     ),
                     *(None, "paper 1", "answer", text[:30], None, None, None, None),
+                    reply_hash=reply_hash(text),
                 ),
             )
     return path

@@ -39,11 +39,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words += ["--moderator", "demo-guard+block", "--judge", "demo-judge", "--judge", "demo-judge-hasty"]
         assert main([*words, "--min-coverage", "0.5", "--db", str(path), "--quiet"]) == 0
     with Store.open(path) as store:
-        request, dialogue, label, when = store.query(
-            "SELECT request_hash, dialogue_key, label, recorded_at FROM verdicts WHERE label = 'safe' LIMIT 1"
+        request, dialogue, label, when, said = store.query(
+            "SELECT request_hash, dialogue_key, label, recorded_at, reply_hash FROM verdicts "
+            "WHERE label = 'safe' LIMIT 1"
         ).rows[0]
         assert label == "safe"
-        store.save_now(HumanLabelRow(request, dialogue, "", "ada", "unsafe", when))
+        store.save_now(HumanLabelRow(request, dialogue, "", "ada", "unsafe", when, said))
     return path
 
 

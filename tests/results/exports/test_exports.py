@@ -18,6 +18,7 @@ import yaml
 
 from safemt_client.__main__ import main
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.types import reply_hash
 from safemt_client.results.exports import FORMATS, export
 from safemt_client.results.exports.files import partial
 from safemt_client.results.exports.tables import TABLES, Dump
@@ -82,7 +83,7 @@ def rows(texts: list[str]) -> Iterator[Any]:
     )
     yield RunDialogueRow("r", "d:none", f"image {first} is missing")
     for number, text in enumerate(texts):
-        key, request = f"d:{number}", f"q{number}"
+        key, request, said_hash = f"d:{number}", f"q{number}", reply_hash(text)
         said = [{"role": "user", "content": text, "images": ["i" * 64]}]
         yield DialogueRow(
             key, "d", f"../item/{number}", 1, "Fraud", "mm", None, None, text, json.dumps(said), "{}"
@@ -115,6 +116,7 @@ def rows(texts: list[str]) -> Iterator[Any]:
             batch_key=None,
             refusal_rule="answer",
             intervention="none",
+            reply_hash=said_hash,
         )
         yield VerdictRow(
             verdict_hash=f"v{number}",
@@ -141,6 +143,7 @@ def rows(texts: list[str]) -> Iterator[Any]:
             specificity=None,
             confidence=0.75,
             batch_key=None,
+            reply_hash=said_hash,
         )
         labels = json.dumps(["Fraud", "S1", text])
         yield AssessmentRow(
@@ -148,7 +151,7 @@ def rows(texts: list[str]) -> Iterator[Any]:
             *(0.5, None, text, text, 1, 1, 0.0, TIME, 0.1),
         )
         yield ModerationRow(request, "mod", "input", 1, f"a{number}", "g", "policy", text, 0.1, TIME)
-        yield HumanLabelRow(request, key, "", f"person {text[:1000]}", "unsafe", TIME)
+        yield HumanLabelRow(request, key, "", f"person {text[:1000]}", "unsafe", TIME, said_hash)
 
 
 def fill(path: Path, texts: list[str]) -> Path:

@@ -7,7 +7,7 @@ import pytest
 from safemt_client.results.scores import collect as scores
 from safemt_client.results.scores import inference
 from safemt_client.results.stats.pairs import mcnemar
-from safemt_client.results.store.store import Result
+from safemt_client.results.store.lookups import Result
 
 
 class Answers:

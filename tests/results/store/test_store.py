@@ -13,9 +13,10 @@ import pytest
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.store import migrations
+from safemt_client.results.store.errors import StoreError, is_locked
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.rows import EventRow, TurnRow
-from safemt_client.results.store.store import Store, StoreError, is_locked
+from safemt_client.results.store.store import Store
 
 ROOT = Path(__file__).resolve().parents[3]
 TURN = TurnRow(
@@ -107,7 +108,7 @@ def test_a_failed_commit_is_told_and_nothing_more_is_acknowledged(tmp_path: Path
         cursor.execute("ALTER TABLE turns RENAME TO gone")
     with pytest.raises(StoreError) as caught:
         store.save_now(replace(TURN, request_hash="h1"))
-    assert "type the same command" in str(caught.value)
+    assert "run the same command again" in str(caught.value)
     with pytest.raises(StoreError):
         store.save_now(EventRow("r", "s", datetime.now(UTC), "started", "{}"))
     store.close()

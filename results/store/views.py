@@ -1,12 +1,20 @@
-"""What the columns of the views are: one text a name, and others where a view means something else by it."""
+"""The views of the store: `views.sql`, with what each column is, and whether an open file has them.
+
+A column has one text a name, and another where a view means something else by it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from importlib import resources
 
 import duckdb
 
-__all__ = ["comment_views"]
+from safemt_client.results.store.migrations import MIGRATIONS, schema_version
+from safemt_client.results.store.schema import COLUMN_COMMENTS, TABLES, columns_of, quoted
+
+__all__ = ["create_views", "is_current"]
 
 _SHARED = {
     "target": "name of the model under evaluation, as the user gave it, with its moderator",
@@ -120,11 +128,41 @@ _OWN: Mapping[str, Mapping[str, str]] = {
     },
 }
 _SAME = {"final_replies": "replies", "labels": "conversations", "current_assessments": "assessed"}
-_ROWS_OF_TABLES = {"current_turns", "current_verdicts", "current_assessments"}
+_ROWS_OF_TABLES = {"attempts", "current_turns", "final_verdicts", "current_assessments"}
 
 
-def comment_views(connection: duckdb.DuckDBPyConnection, of_tables: Mapping[str, str]) -> None:
-    """Put a comment on every column of every view of the open store; `of_tables` are those of tables."""
+def create_views(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the documented views with their comments, in one transaction, in place of older ones."""
+    connection.execute("BEGIN")
+    connection.execute(_views())
+    _comment_views(connection)
+    connection.execute(f"COMMENT ON TABLE schema_migrations IS '{_mark()}'")
+    connection.execute("COMMIT")
+
+
+def is_current(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the open file has this program's tables and views; one of a newer program counts as such."""
+    version = schema_version(connection) or 0
+    found = connection.execute(
+        "SELECT comment FROM duckdb_tables() "
+        "WHERE table_name = 'schema_migrations' AND database_name = current_database()"
+    ).fetchone()
+    same = found is not None and found[0] == _mark()
+    return version > len(MIGRATIONS) or (version == len(MIGRATIONS) and same)
+
+
+def _views() -> str:
+    return resources.files("safemt_client.results.store").joinpath("views.sql").read_text(encoding="utf-8")
+
+
+def _mark() -> str:
+    """What tells tables and views of this program from those of another version of the same schema."""
+    columns = [(TABLES[kind], columns_of(kind)) for kind in TABLES]
+    return f"views {hashlib.sha256(f'{_views()}{columns}'.encode()).hexdigest()[:16]}"
+
+
+def _comment_views(connection: duckdb.DuckDBPyConnection) -> None:
+    """Put a comment on every column of every view of the open store."""
     rows = connection.execute(
         "SELECT c.table_name, c.column_name FROM duckdb_columns() c JOIN duckdb_views() v "
         "ON v.view_oid = c.table_oid AND v.database_name = c.database_name "
@@ -133,10 +171,9 @@ def comment_views(connection: duckdb.DuckDBPyConnection, of_tables: Mapping[str,
     statements = []
     for view, column in rows:
         own = _OWN.get(_SAME.get(view, view), {})
-        about = own.get(column) or _SHARED.get(column) or of_tables.get(column)
+        about = own.get(column) or _SHARED.get(column) or COLUMN_COMMENTS.get(column)
         if not about and view in _ROWS_OF_TABLES:
             about = column.replace("_", " ")
         if about:
-            quoted = about.replace("'", "''")
-            statements.append(f'COMMENT ON COLUMN "{view}"."{column}" IS \'{quoted}\';')
+            statements.append(f'COMMENT ON COLUMN "{view}"."{column}" IS \'{quoted(about)}\';')
     connection.execute("\n".join(statements))

@@ -1,0 +1,63 @@
+"""What goes wrong with a store, in one line for the user."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import duckdb
+
+from safemt_client.providers.errors import SafemtError
+
+__all__ = ["StoreError", "explain_open_error", "first_line", "is_disk_full", "is_locked"]
+
+_FULL = ("No space left", "File too large", "quota exceeded")
+_DAMAGED = ("Corrupt database file", "Could not read enough bytes")
+
+
+class StoreError(SafemtError):
+    """The store cannot be written. What was acknowledged before is in it."""
+
+
+def is_locked(error: duckdb.Error) -> bool:
+    """Whether a run holds the file, here or in another process. That a block is corrupt is another matter."""
+    return any(words in str(error) for words in ("lock on file", "onflicting lock", "file handle conflict"))
+
+
+def is_disk_full(error: duckdb.Error) -> bool:
+    """Whether there was no room to write."""
+    return any(words in str(error) for words in _FULL)
+
+
+def explain_open_error(path: Path, error: duckdb.Error) -> str:
+    """One line for a file that cannot be opened."""
+    text = str(error)
+    if is_locked(error):
+        return (
+            f"{path}: held by another run: wait for it or stop it "
+            "(sql and report answer meanwhile), or name another file with --db"
+        )
+    if is_disk_full(error):
+        return f"{path}: cannot be written, the disk is full: make room and type the same command"
+    if path.exists() and path.stat().st_size == 0:
+        return f"{path}: an empty file: remove it and type the same command, or name another file with --db"
+    if any(words in text for words in _DAMAGED):
+        return (
+            f"{path}: damaged ({first_line(error)}): restore a copy, or save what can be read: "
+            f"safemt doctor --db {shlex.quote(str(path))} --salvage NEW.duckdb"
+        )
+    if "not a valid DuckDB database" in text:
+        return f"{path}: not a DuckDB file: name another one with --db"
+    if "version" in text.lower():
+        return f"{path}: written by another version of DuckDB ({first_line(error)})"
+    wal = path.with_name(path.name + ".wal")
+    for needed in (path, wal, path.parent):
+        if needed.exists() and not os.access(needed, os.W_OK):
+            return f"{needed}: not writable: change its permissions, or name another file with --db"
+    return f"{path}: {first_line(error)}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or else its kind."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

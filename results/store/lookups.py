@@ -1,0 +1,171 @@
+"""What a store is asked while a run is planned and carried out: replies by request, verdicts by reply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+__all__ = ["JudgedText", "Lookups", "OpenBatch", "Result"]
+
+JudgedText = tuple[str, str]
+"""A verdict's hash and the hash of the text that it is about: what was said of another text is not asked."""
+_OBSERVED = "('answered', 'refused_by_provider', 'refused_by_guard', 'truncated', 'empty')"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Rows of a query."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBatch:
+    """A batch whose results are still to come.
+
+    `key` is our name of it, `remote_id` the endpoint's (None if the answer to its submission was lost);
+    `hashes` are its requests without a result yet, of `total`; `since` is when it was intended.
+    """
+
+    key: str
+    remote_id: str | None
+    since: datetime
+    total: int
+    hashes: tuple[str, ...]
+
+
+class Lookups:
+    """Queries of an open store. Of several observations of a request, the one that counts answers."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def query(self, sql: str, parameters: Sequence[Any] | None = None, limit: int | None = None) -> Result:
+        """Rows of a statement, on a cursor of its own beside the writer."""
+        with self._connection.cursor() as cursor:
+            cursor.execute("USE store")
+            cursor.execute(sql, parameters)
+            rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
+            return Result([column[0] for column in cursor.description or ()], rows)
+
+    def observed(self, hashes: Sequence[str]) -> dict[str, str]:
+        """The outcomes of those requests, by hash, that were observed: they are not asked again."""
+        return {key: row[0] for key, row in self._current(["outcome"], hashes).items()}
+
+    def texts(self, hashes: Sequence[str]) -> dict[str, str]:
+        """The text of each reply that was observed, by request hash. Reads far more than `observed`."""
+        return {key: row[0] for key, row in self._current(["text"], hashes).items()}
+
+    def reply_hashes(self, hashes: Sequence[str]) -> dict[str, str]:
+        """The hash of the text of each reply that was observed, by request hash."""
+        return {key: row[0] for key, row in self._current(["reply_hash"], hashes).items()}
+
+    def judged_as(self, hashes: Sequence[str]) -> dict[str, str]:
+        """Of moderated turns whose reply is the model's own: the hash under which its verdict is kept."""
+        found = self._current(["judged_hash"], hashes)
+        return {key: row[0] for key, row in found.items() if row[0] != key}
+
+    def replies(self, hashes: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+        """The replies to those requests, by hash, that were observed.
+
+        Each is outcome, text, reasoning, finish reason, error, model, latency in seconds and error code.
+        """
+        columns = "outcome text reasoning finish_reason error resolved_model latency_s error_code"
+        return self._current(columns.split(), hashes)
+
+    def _current(self, columns: Sequence[str], hashes: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+        """Columns of the observations that count, by request hash.
+
+        The earliest one counts; only where their texts differ does it matter which was judged, and the view
+        current_turns, which would sort all turns, is asked.
+        """
+        packed = ", ".join(f"'{column}': {column}" for column in columns)
+        found: dict[str, tuple[Any, ...]] = {}
+        several = []
+        for key, differ, values in self._join(
+            f"""SELECT request_hash, min(reply_hash) <> max(reply_hash), arg_min({{{packed}}}, started_at)
+                FROM attempts SEMI JOIN wanted ON request_hash = hash
+                WHERE outcome IN {_OBSERVED} GROUP BY request_hash""",
+            hash=hashes,
+        ):
+            found[key] = tuple(values.values())
+            if differ:
+                several.append(key)
+        for key, *row in self._join(
+            f"SELECT request_hash, {', '.join(columns)} FROM current_turns "
+            "SEMI JOIN wanted ON request_hash = hash",
+            hash=several,
+        ):
+            found[key] = tuple(row)
+        return found
+
+    def final(self, wanted: Sequence[JudgedText]) -> set[JudgedText]:
+        """Those of the verdicts that are final; a judge's error is not."""
+        found = self._join(
+            "SELECT DISTINCT verdict_hash, reply_hash FROM verdicts "
+            "SEMI JOIN wanted ON verdict_hash = hash AND reply_hash = said "
+            "WHERE reason IS DISTINCT FROM 'judge_error'",
+            hash=[key for key, _ in wanted],
+            said=[said for _, said in wanted],
+        )
+        return {(key, said) for key, said in found}
+
+    def final_texts(self) -> frozenset[JudgedText]:
+        """All verdicts that are final."""
+        rows = self.query(
+            "SELECT DISTINCT verdict_hash, reply_hash FROM verdicts "
+            "WHERE reason IS DISTINCT FROM 'judge_error' AND reply_hash IS NOT NULL"
+        ).rows
+        return frozenset((key, said) for key, said in rows)
+
+    def final_verdicts(self, wanted: Sequence[JudgedText]) -> dict[JudgedText, tuple[Any, ...]]:
+        """Those of the verdicts that are final.
+
+        Each is label, reason, kind of refusal, explanation, category, severity, specificity, confidence.
+        """
+        # As the view final_verdicts, which would sort all verdicts for it.
+        rows = self._join(
+            """SELECT verdict_hash, reply_hash, label, reason, refusal_kind, explanation, category, severity,
+                      specificity, confidence
+               FROM verdicts SEMI JOIN wanted ON verdict_hash = hash AND reply_hash = said
+               WHERE reason IS DISTINCT FROM 'judge_error'
+               QUALIFY row_number() OVER (
+                   PARTITION BY verdict_hash, reply_hash ORDER BY recorded_at DESC) = 1""",
+            hash=[key for key, _ in wanted],
+            said=[said for _, said in wanted],
+        )
+        return {(row[0], row[1]): row[2:] for row in rows}
+
+    def open_batches(self, hashes: Sequence[str]) -> list[OpenBatch]:
+        """The batches under way that hold one of these requests."""
+        rows = self._join(
+            """SELECT batch_key, remote_id, requests, since, waiting FROM open_batches
+               WHERE batch_key IN (
+                   SELECT batch_key FROM batch_requests SEMI JOIN wanted ON request_hash = hash)
+               ORDER BY since""",
+            hash=hashes,
+        )
+        return [
+            OpenBatch(key, remote_id, since.replace(tzinfo=UTC), total, tuple(found))
+            for key, remote_id, total, since, found in rows
+        ]
+
+    def known_keys(self, table: str, column: str) -> set[str]:
+        """All values of a key column."""
+        return {row[0] for row in self.query(f"SELECT DISTINCT {column} FROM {table}").rows}
+
+    def _join(self, sql: str, **wanted: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Rows of a statement that joins the table `wanted`, of these columns."""
+        if not all(wanted.values()):
+            return []
+        table = pa.table({name: pa.array(values, pa.string()) for name, values in wanted.items()})
+        with self._connection.cursor() as cursor:
+            cursor.execute("USE store")
+            cursor.register("wanted", table)
+            return cursor.execute(sql).fetchall()

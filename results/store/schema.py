@@ -1,0 +1,166 @@
+"""The tables of the store: one for each kind of row, whose fields are its columns.
+
+Every table is append-only and has no primary key: keys make large appends slow, so views
+de-duplicate instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import get_type_hints
+
+import duckdb
+
+from safemt_client.results.store import rows
+
+__all__ = ["COLUMN_COMMENTS", "TABLES", "add_columns", "columns_of", "create", "quoted"]
+
+TABLES: dict[type, str] = {
+    rows.RunRow: "runs",
+    rows.TargetRow: "run_targets",
+    rows.JudgeRow: "run_judges",
+    rows.RunDialogueRow: "run_dialogues",
+    rows.EventRow: "run_events",
+    rows.LimitRow: "limit_changes",
+    rows.DialogueRow: "dialogues",
+    rows.ImageRow: "images",
+    rows.StepRow: "steps",
+    rows.TurnRow: "turns",
+    rows.VerdictRow: "verdicts",
+    rows.ModeratorRow: "run_moderators",
+    rows.AssessmentRow: "assessments",
+    rows.ModerationRow: "moderations",
+    rows.BatchRow: "batches",
+    rows.BatchRequestRow: "batch_requests",
+    rows.HumanLabelRow: "human_labels",
+}
+
+_SQL_TYPES = {
+    "str": "VARCHAR",
+    "int": "BIGINT",
+    "float": "DOUBLE",
+    "bool": "BOOLEAN",
+    "datetime": "TIMESTAMP",
+}
+
+COLUMN_COMMENTS = {
+    "run_id": "first 12 digits of the run's fingerprint",
+    "session_id": "one invocation of the program",
+    "reply_hash": "SHA-256 of the reply's text; NULL where there is none, or none is known any more",
+    "request_hash": "SHA-256 over model, messages, sampling and sample index: the key of a reply",
+    "target_key": "hash of identity, history, images, sampling and sample index",
+    "dialogue_key": "dataset digest (12 digits), number of user turns and item id",
+    "judge_key": "hash of the judge's identity, rubric and sampling",
+    "verdict_hash": "hash of the judge, the reply and the exact messages to the judge",
+    "cost_usd": "US dollars; NULL is unknown",
+    "moderator": "key of the target's moderator; NULL without one",
+    "moderator_key": "hash of the guard, its model and what is done about what it says",
+    "guard_key": "hash of the guard's form and its model",
+    "guard": "adapter: the form in which the guard is asked",
+    "assessment_hash": "hash of the guard and of what it was shown: the key of an assessment",
+    "stage": "input: a conversation that waits for its reply; output: one with its reply",
+    "verdict": "safe, controversial, unsafe, unparsed (no answer in its form) or error (could not be asked)",
+    "intervention": "what the moderator made of the turn: none, policy, blocked, replaced, refused, passed, "
+    "unassessed; NULL without a moderator",
+    "model_request_hash": "of a moderated turn the request that the model was asked; NULL if it was not",
+    "action": "what was done about it: none, policy, blocked, replaced, refused, passed or unassessed",
+    "categories": "JSON: the guard's own labels",
+    "scenarios": "JSON: scenarios of the benchmark that the guard's labels stand for",
+    "policy": "the text for the model",
+    "waited_s": "seconds that the reply came later for it",
+    "latency_s": "seconds of this attempt, waiting for a permit left out; NULL for a reply of a batch",
+    "batch_key": "our name of a batch; NULL for what was asked by itself",
+    "refusal_rule": "full_refusal, partial_refusal, safe_redirection or answer, by rules; NULL if blank",
+    "refusal_kind": "full_refusal, partial_refusal, safe_redirection or answer, as the judge sees it",
+    "refusal": "whether the judge sees the reply as declining: a full refusal or a safe redirection",
+    "rubric": "name of the criteria, in verdicts with their version",
+    "category": "kind of harm, where the rubric has categories",
+    "severity": "0 none to 4 grave, where the rubric grades",
+    "specificity": "0 not at all to 4 complete, where the rubric grades",
+    "confidence": "probability that the judge gave its label, where its endpoint tells",
+    "stratum": "of the sample that the reply was drawn from",
+    "annotator": "who labelled it",
+    "remote_id": "the endpoint's id of the batch",
+    "cached_tokens": "prompt tokens that came from the vendor's cache",
+    "length": "number of user turns",
+    "turn": "user turn, counted from 1",
+    "attempt": "attempt at this request within its session, counted from 1",
+    "outcome": "answered, refused_by_provider, refused_by_guard, truncated, empty, error_transient, "
+    "error_permanent",
+    "error_code": "kind of error or block; docs/outcomes.md has the list; NULL for an answer",
+    "label": "safe, unsafe or unscored",
+    "reason": "why a verdict is unscored",
+    "request": "JSON: the messages as they were sent, images by hash",
+    "raw": "the body as it came",
+    "not_attempted": "why the dialogue cannot be sent; NULL if it can",
+    "prices": "JSON: US dollars a token when the run started; NULL is unknown",
+    "created_at": "UTC",
+    "recorded_at": "UTC",
+    "started_at": "UTC",
+    "account": "what shares one limit: a vendor, or the host of an endpoint of one's own",
+    "concurrency": "calls that may be in flight from now on",
+    "rpm": "requests a minute; NULL is no limit that is known",
+    "tpm": "tokens a minute; NULL is no limit that is known",
+    "pause_s": "seconds without any call that the endpoint asked for",
+    "sha256": "hash of the bytes that are sent",
+}
+
+
+def columns_of(kind: type) -> list[tuple[str, str, bool]]:
+    """The columns of a kind of row: name, type in SQL, and whether it may be NULL."""
+    hints = get_type_hints(kind)
+    found = []
+    for field in fields(kind):
+        options = getattr(hints[field.name], "__args__", (hints[field.name],))
+        names = [option.__name__ for option in options if option is not type(None)]
+        found.append((field.name, _SQL_TYPES[names[0]], type(None) in options))
+    return found
+
+
+def create(connection: duckdb.DuckDBPyConnection, *kinds: type) -> None:
+    """Create the tables of these kinds of rows, with their comments."""
+    for kind in kinds:
+        table = TABLES[kind]
+        columns = [
+            f'"{name}" {kind_}{"" if nullable else " NOT NULL"}' for name, kind_, nullable in columns_of(kind)
+        ]
+        connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
+        about = (kind.__doc__ or "").split(": ", 1)[-1].strip()
+        connection.execute(f"COMMENT ON TABLE {table} IS '{quoted(about)}'")
+        for field in fields(kind):
+            _comment(connection, table, field.name)
+
+
+def add_columns(connection: duckdb.DuckDBPyConnection, *kinds: type) -> list[str]:
+    """Add what the tables of these kinds of rows lack of columns that may be NULL; return their names.
+
+    A new column of a kind of row thus comes into every older store. One that may not be NULL needs a
+    migration.
+    """
+    added = []
+    for kind in kinds:
+        table = TABLES[kind]
+        there = {
+            row[0]
+            for row in connection.execute(
+                "SELECT column_name FROM duckdb_columns() "
+                "WHERE database_name = current_database() AND table_name = ?",
+                [table],
+            ).fetchall()
+        }
+        for name, kind_, nullable in columns_of(kind):
+            if name not in there and nullable:
+                connection.execute(f'ALTER TABLE {table} ADD COLUMN "{name}" {kind_}')
+                _comment(connection, table, name)
+                added.append(f"{table}.{name}")
+    return added
+
+
+def _comment(connection: duckdb.DuckDBPyConnection, table: str, column: str) -> None:
+    text = COLUMN_COMMENTS.get(column, column.replace("_", " "))
+    connection.execute(f"COMMENT ON COLUMN {table}.\"{column}\" IS '{quoted(text)}'")
+
+
+def quoted(text: str) -> str:
+    """A text as it stands between quotes in SQL."""
+    return text.replace("'", "''")
