@@ -64,7 +64,7 @@ _HOMES = {
     "providers.provider": ("Provider",),
     "providers.types": ("Image", "Message", "Outcome", "Reply", "Request", "Sampling", "Usage"),
     "results.access": ("OpenStore",),
-    "results.store.store": ("StoreError",),
+    "results.store.errors": ("StoreError",),
     "results.table": ("Table",),
     "settings": ("RunSettings",),
     "telemetry.events": ("ProgressSnapshot", "RunResult"),

@@ -226,7 +226,8 @@ def test_a_guard_s_word_on_a_reply_stays_with_that_reply(tmp_path: Path) -> None
                         None,
                         None,
                     ),
-                    *(1, 1, 0.0, when, 0.1, reply_hash(said)),
+                    *(1, 1, 0.0, when, 0.1),
+                    reply_hash=reply_hash(said),
                 ),
                 ModerationRow("q", "mod", "output", 1, f"a{said}", "g", "passed", None, 0.1, when),
             )
