@@ -22,8 +22,7 @@ from safemt_client.moderator.policies import Policies
 from safemt_client.moderator.types import Assessment, Intervention, Stage
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import PermitStoppedError, SafemtError
-from safemt_client.providers.limits import AccountLimiter
-from safemt_client.providers.provider import Observer, Provider
+from safemt_client.providers.provider import Observer, Provider, ProviderWrapper
 from safemt_client.providers.types import Message, Outcome, Reply, Request, Usage
 
 __all__ = [
@@ -188,22 +187,17 @@ class _Watch:
     stopped: SafemtError | None = None
 
 
-class Moderated:
+class Moderated(ProviderWrapper):
     """A provider with a moderator round it; itself a `Provider`."""
 
     def __init__(self, provider: Provider, moderator: Moderator) -> None:
-        self._provider = provider
+        super().__init__(provider)
         self._moderator = moderator
 
     @property
     def identity(self) -> str:
         """Provider and model with the moderator."""
         return f"{self._provider.identity}+{self._moderator.key}"
-
-    @property
-    def limiter(self) -> AccountLimiter:
-        """The limiter of the model's account."""
-        return self._provider.limiter
 
     async def ask(self, request: Request, on_retry: Observer | None = None) -> ModeratedReply:
         """Assess, ask the model, assess what it says, as the moderator is set; see `Provider.ask`.

@@ -1,7 +1,8 @@
-"""What every client of a model offers."""
+"""What every client of a model offers, and what those share that are wrapped around one."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,7 +11,7 @@ from safemt_client.providers.types import Reply, Request
 if TYPE_CHECKING:
     from safemt_client.providers.limits import AccountLimiter
 
-__all__ = ["Observer", "Provider"]
+__all__ = ["Observer", "Provider", "ProviderWrapper"]
 
 
 Observer = Callable[[Reply, float], None]
@@ -40,3 +41,24 @@ class Provider(Protocol):
                 no further request to this target can succeed.
         """
         ...
+
+
+class ProviderWrapper(ABC):
+    """A `Provider` that changes how another one is asked, and by default is known as that one."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    @property
+    def identity(self) -> str:
+        """Provider and model."""
+        return self._provider.identity
+
+    @property
+    def limiter(self) -> AccountLimiter:
+        """The limiter of the account."""
+        return self._provider.limiter
+
+    @abstractmethod
+    async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
+        """See `Provider.ask`."""

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import anyio
 
 from safemt_client.providers.errors import PermitStoppedError
-from safemt_client.providers.limits import AccountLimiter
-from safemt_client.providers.provider import Observer, Provider
+from safemt_client.providers.provider import Observer, Provider, ProviderWrapper
 from safemt_client.providers.types import Reply, Request
 
 __all__ = ["InFlight", "InterruptibleProvider"]
@@ -24,26 +23,16 @@ class InFlight:
     waits_until: float = -math.inf
 
 
-class InterruptibleProvider:
+class InterruptibleProvider(ProviderWrapper):
     """A provider whose calls are given up one by one, by `PermitStoppedError`, while they wait for a retry.
 
     A moderated turn may have several under way: those in flight land.
     """
 
     def __init__(self, provider: Provider, under_way: set[InFlight], clock: Callable[[], float]) -> None:
-        self._provider = provider
+        super().__init__(provider)
         self._under_way = under_way
         self._clock = clock
-
-    @property
-    def identity(self) -> str:
-        """Provider and model."""
-        return self._provider.identity
-
-    @property
-    def limiter(self) -> AccountLimiter:
-        """The limiter of the account."""
-        return self._provider.limiter
 
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
         """See `Provider.ask`."""

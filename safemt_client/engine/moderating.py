@@ -16,8 +16,7 @@ from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.target import Target
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
-from safemt_client.providers.limits import AccountLimiter
-from safemt_client.providers.provider import Observer, Provider
+from safemt_client.providers.provider import Observer, Provider, ProviderWrapper
 from safemt_client.providers.types import Outcome, Reply, Request, Usage, request_hash
 from safemt_client.results.store.rows import TurnRow
 from safemt_client.results.store.store import Store
@@ -142,7 +141,7 @@ def _stored_reply(
     )
 
 
-class CachedModel:
+class CachedModel(ProviderWrapper):
     """The model beneath a moderator, for one turn: a `Provider` whose replies are stored as its own.
 
     What was put before the model decides the reply, and not why it was put there. So a reply is kept under
@@ -160,8 +159,8 @@ class CachedModel:
         budget: Budget,
         save_later: Callable[[TurnRow], Any],
     ) -> None:
+        super().__init__(provider)
         self._target = target
-        self._provider = provider
         self._recorder = recorder
         self._stored = stored
         self._once = once
@@ -169,16 +168,6 @@ class CachedModel:
         self._save_later = save_later
         self.usage = Usage()
         self.cost_usd: float | None = 0.0
-
-    @property
-    def identity(self) -> str:
-        """Provider and model."""
-        return self._provider.identity
-
-    @property
-    def limiter(self) -> AccountLimiter:
-        """The limiter of the account."""
-        return self._provider.limiter
 
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
         """The reply to this request, from the store where it holds one."""
