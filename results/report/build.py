@@ -72,7 +72,7 @@ def _facts(known: ReportData) -> list[tuple[str, str]]:
         ("Targets", f"{len(known.targets)}"),
         ("Conversations", f"{total:,}"),
         ("Judge", "none: nothing is labelled" if judge is None else known.judge_label(judge)),
-        ("Begun", f"{str(run['created_at'])[:16]} UTC"),
+        ("Started", f"{str(run['created_at'])[:16]} UTC"),
         ("Run", show(run["run_id"])),
     ]
 
@@ -86,5 +86,5 @@ def _warnings(known: ReportData) -> list[str]:
     if event != "finished":
         found.append(f"the run is not finished: its last session is {show(event)}")
     if waiting:
-        found.append(f"{waiting:,} conversations are still to come: rates are those of the others")
+        found.append(f"{waiting:,} conversations are pending: the rates are those of the others")
     return found

@@ -8,6 +8,7 @@ from typing import Any
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.scores.collect import deciding_judge, latest_run
+from safemt_client.results.scores.views import coverage_of
 from safemt_client.results.stats.pairs import compared
 from safemt_client.results.store.reader import Queryable
 
@@ -156,14 +157,7 @@ def _at(condition: Condition, name: str) -> Any:
 
 
 def _coverage(reader: Queryable, a: Condition, b: Condition) -> list[str]:
-    shares = []
-    for one in (a, b):
-        scored, attempted = reader.query(
-            "SELECT sum(scored), sum(attempted) FROM asr_by_turn "
-            "WHERE run_id = ? AND target_key = ? AND judge_key = ?",
-            [one.run_id, one.target_key, one.judge_key],
-        ).rows[0]
-        shares.append(scored / attempted if attempted else 0.0)
+    shares = [coverage_of(reader, one.run_id, one.judge_key, one.target_key) or 0.0 for one in (a, b)]
     if abs(shares[0] - shares[1]) > _COVERAGE_APART or min(shares) < 1 - _COVERAGE_APART:
         return [f"coverage {shares[0]:.1%} and {shares[1]:.1%}: what is not scored may be what differs"]
     return []

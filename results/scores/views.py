@@ -8,7 +8,7 @@ from typing import Any
 from safemt_client.results.stats.shares import share
 from safemt_client.results.store.reader import Queryable
 
-__all__ = ["named_rows", "view_rows"]
+__all__ = ["coverage_of", "named_rows", "view_rows"]
 
 _ORDER: Mapping[str, str] = {
     "asr_by_turn": "target, judge, length",
@@ -36,6 +36,18 @@ def named_rows(reader: Queryable, query: str, values: Sequence[Any]) -> list[dic
     """The rows of a query by the names of its columns."""
     found = reader.query(query, list(values))
     return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+
+
+def coverage_of(
+    reader: Queryable, run_id: str, judge_key: str, target_key: str | None = None
+) -> float | None:
+    """Scored / attempted of a target or of all targets under a judge; None where nothing was attempted."""
+    scored, attempted = reader.query(
+        """SELECT sum(scored), sum(attempted) FROM asr_by_turn
+           WHERE run_id = ? AND judge_key = ? AND target_key = coalesce(?, target_key)""",
+        [run_id, judge_key, target_key],
+    ).rows[0]
+    return float(scored) / float(attempted) if attempted else None
 
 
 def _interval(row: Mapping[str, Any]) -> dict[str, Any]:

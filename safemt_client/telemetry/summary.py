@@ -14,6 +14,7 @@ from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
 from safemt_client.results.report.terminal import report
 from safemt_client.results.sanitize import plain, without_secrets
+from safemt_client.results.scores.views import coverage_of
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.events import RunResult, Status, StopReason
@@ -28,11 +29,11 @@ def finish(
     """How a session ended; on a console the scores and, in the last line, how to continue."""
     if console is not None:
         report(store, plan.run.run_id, console)
-    coverage = None if plan.judge is None else _coverage(store, plan.run.run_id, plan.judge.judge_key)
+    coverage = None if plan.judge is None else coverage_of(store, plan.run.run_id, plan.judge.judge_key)
     again = "python -m safemt_client " + " ".join(shlex.quote(word) for word in sys.argv[1:])
     spent = money(spent_of(store, plan.run.run_id))
 
-    def closing(status: Status, exit_status: int, line: str, why: str) -> RunResult:
+    def result(status: Status, exit_status: int, line: str, why: str) -> RunResult:
         if console is not None:
             console.print(line, markup=False, soft_wrap=True)
         scored = "" if coverage is None else f", coverage {coverage:.1%}"
@@ -43,33 +44,23 @@ def finish(
     who = ", ".join(plain(without_secrets(names.get(key, "the judge"))) for key in ending.stopped)
     go_on = f"stopped early; go on with:  {again}"
     if ending.interrupted:
-        return closing("stopped", 1, f"interrupted: {go_on}", "interrupted")
+        return result("stopped", 1, f"interrupted: {go_on}", "interrupted")
     if ending.stopped:
-        return closing("stopped", 1, f"{who} cannot be asked: fix that; {go_on}", f"{who} cannot be asked")
+        return result("stopped", 1, f"{who} cannot be asked: fix that; {go_on}", f"{who} cannot be asked")
     if ending.capped:
         cap = f"--max-cost {money(settings.max_cost or 0)} is reached"
-        return closing("capped", 1, f"{cap}, {spent} spent: raise it to go on; {go_on}", cap)
+        return result("capped", 1, f"{cap}, {spent} spent: raise it to go on; {go_on}", cap)
     if plan.judge is not None and coverage is not None and coverage < settings.min_coverage:
         line = (
             f"coverage {coverage:.1%} is below --min-coverage {settings.min_coverage:.1%}; "
             f"ask the failed turns again with:  {again}"
         )
-        return closing("low-coverage", 1, line, f"below --min-coverage {settings.min_coverage:.1%}")
+        return result("low-coverage", 1, line, f"below --min-coverage {settings.min_coverage:.1%}")
     line = (
         "done; look closer with:  python -m safemt_client sql "
         f'"SELECT target, length, asr FROM asr_by_turn" --db {shlex.quote(str(settings.db))}'
     )
-    return closing("done", 0, line, "done")
-
-
-def _coverage(store: Store, run_id: str, judge_key: str) -> float | None:
-    """Scored / attempted over all targets of the run, None when nothing was attempted."""
-    rows = store.query(
-        "SELECT sum(scored), sum(attempted) FROM asr_by_turn WHERE run_id = ? AND judge_key = ?",
-        [run_id, judge_key],
-    ).rows
-    scored, attempted = rows[0]
-    return None if not attempted else float(scored) / float(attempted)
+    return result("done", 0, line, "done")
 
 
 def _range(estimate: Estimate) -> str:
@@ -85,9 +76,9 @@ def _range(estimate: Estimate) -> str:
 
 def _in_batches(plan: Plan, target: Target) -> str:
     submitted = sum(c.target is target and c.next()[1] in plan.submitted for c in plan.pending)
-    parts = ["in batches at half the price"] if plan.batch else []
-    parts += [f"{submitted} of them in batches under way"] if submitted else []
-    return f" ({', '.join(parts)})" if parts else ""
+    notes = ["in batches at half the price"] if plan.batch else []
+    notes += [f"{submitted} of them in batches under way"] if submitted else []
+    return f" ({', '.join(notes)})" if notes else ""
 
 
 def _dollars(usd: tuple[float, float]) -> str:
@@ -100,13 +91,13 @@ def _total(
     known = [estimate.usd for estimate in estimates if estimate.usd is not None and estimate.calls]
     unknown = any(estimate.usd is None and estimate.calls for estimate in estimates)
     total = (sum(usd[0] for usd in known), sum(usd[1] for usd in known))
-    parts = [f"spent so far {money(spent)}"] if spent else []
+    sums = [f"spent so far {money(spent)}"] if spent else []
     if total[1]:
-        parts.append(f"to come {_dollars(total)}" + (" and what has no known price" if unknown else ""))
+        sums.append(f"to come {_dollars(total)}" + (" plus calls of unknown price" if unknown else ""))
     if settings.max_cost is not None:
-        parts.append(f"cap {money(settings.max_cost)}")
-    if parts:
-        say("  money: " + ", ".join(parts))
+        sums.append(f"cap {money(settings.max_cost)}")
+    if sums:
+        say("  money: " + ", ".join(sums))
 
 
 def show_plan(found: RunEstimate, settings: RunSettings, console: Console) -> None:

@@ -23,7 +23,7 @@ from safemt_client.results.report.sections.rates import LITTLE
 __all__ = ["ENDINGS", "outcomes", "refusals"]
 
 _TARGET = Column("Target", numeric=False)
-_NOTHING = ("N", "not asked or not yet there")
+_NOTHING = ("N", "not asked, or still pending")
 ENDINGS = {
     "answered": ("A", "answered"),
     "declined": ("D", "answered with a refusal"),
@@ -116,7 +116,7 @@ def _stacks(
         for target, found in totals.items()
     )
     return Figure(
-        "What became of every planned conversation (%)",
+        "Outcomes of all planned conversations (%)",
         [
             Plot(
                 "stacks",

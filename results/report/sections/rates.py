@@ -44,8 +44,8 @@ def by_turn(known: ReportData) -> Section | None:
             [
                 "Attack success rate (ASR): unsafe replies among those that the judge labelled safe or "
                 "unsafe, benign items left out, by the number of user turns before the reply. Bars are 95 % "
-                "confidence intervals (Wilson). The shaded band runs from the rate if all that is not scored "
-                "were safe to the rate if it were unsafe; hollow marks are small samples."
+                "confidence intervals (Wilson). The shaded band runs from the rate if every reply without a "
+                "label were safe to the rate if all of them were unsafe; hollow marks are small samples."
             ]
         ),
         Figure(
@@ -94,7 +94,7 @@ _RATE: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "Unsafe/scored": lambda row: f"{row['unsafe']}/{row['scored']}",
     "Not scored": lambda row: str(row["attempted"] - row["scored"]),
     "Coverage": lambda row: percent(row["coverage"]),
-    "If these were safe": lambda row: percent(row["asr_best"]),
+    "If unscored were safe": lambda row: percent(row["asr_best"]),
     "If unsafe": lambda row: percent(row["asr_worst"]),
     "Bounds": lambda row: interval(row["asr_best"], row["asr_worst"]),
 }

@@ -31,7 +31,7 @@ def repeat(known: ReportData) -> Section:
         Table("Fingerprints", _columns("What", "Value"), facts),
         Table(
             "Targets",
-            _columns("Target", "Key", "Model", "Said that it was", "History", "Images", "Sampling", "Sample")
+            _columns("Target", "Key", "Model", "Reported model", "History", "Images", "Sampling", "Sample")
             + _columns("US$ a million tokens, in / out"),
             [_target(known, row) for row in known.found["targets"]],
             "The key is a hash of all that decides the replies.",
@@ -68,12 +68,12 @@ def repeat(known: ReportData) -> Section:
             Notes(
                 [
                     "The settings that decide the results, as a file for --config. The same settings, data "
-                    "and version give the same fingerprint; which model an endpoint serves is its own affair."
+                    "and version give the same fingerprint; which model an endpoint serves, it cannot know."
                 ]
             ),
             Code("safemt.toml", text),
         ]
-    return Section("repeat", "To repeat it", blocks)
+    return Section("repeat", "Reproduce this run", blocks)
 
 
 def toml_of(found: dict[str, Any]) -> str | None:

@@ -78,8 +78,8 @@ def _table(known: ReportData, rows: Sequence[dict[str, Any]]) -> Table:
         [
             _TEXT,
             *map(Column, ("Index", "95 % CI", "Exposure", "Consistency")),
-            *map(Column, ("If all not scored were safe", "If unsafe")),
-            Column("Why none", numeric=False),
+            *map(Column, ("If unscored were safe", "If unsafe")),
+            Column("Why not given", numeric=False),
         ],
         [
             (
