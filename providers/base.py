@@ -75,7 +75,7 @@ class Endpoint(ABC):
         why = f"; last: {last.error}" if last is not None and last.error else ""
         return Reply(
             Outcome.ERROR_TRANSIENT,
-            error=f"no answer within {self._turn_timeout_s:g} s, all attempts together{why}",
+            error=f"no answer within {self._turn_timeout_s:g} s over all attempts{why}",
             error_code=ErrorCode.TIMEOUT,
             started_at=datetime.now(UTC),
         )

@@ -54,5 +54,5 @@ class TargetStoppedError(SafemtError):
         self.status = status if reply is None else reply.status_code
 
     def repeated(self, who: str = "") -> TargetStoppedError:
-        """The same for whoever else asks, with `who` before its message: without the reply, stored once."""
+        """The same error for another caller, `who` before its message; the reply stays with the first."""
         return TargetStoppedError(f"{who}{self}", code=self.code, status=self.status)

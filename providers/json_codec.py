@@ -25,7 +25,7 @@ def loads(data: bytes) -> Any:
     """What the JSON holds.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
     """
     try:
         return orjson.loads(data)

@@ -46,7 +46,7 @@ def find_key(variable: str, env: Mapping[str, str]) -> Key | None:
     """The key of this variable, None if there is none anywhere.
 
     Raises:
-        InputError: its file can be read by others or not at all, the keyring fails, or it is no key.
+        InputError: its file can be read by others or not at all, the keyring fails, or it is not a key.
     """
     if key := env.get(variable, "").strip():
         return _checked(key, f"the environment variable {variable}")
@@ -65,21 +65,21 @@ def _from_file(path: Path, variable: str) -> Key:
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise InputError(f"{where}: is no file: name one that holds the key alone")
+                raise InputError(f"{where}: is not a file: name one that contains only the key")
             if status.st_mode & 0o077:
                 raise InputError(f"{where}: others can read it: chmod 600 {path}")
             if status.st_uid not in (os.getuid(), 0):
                 raise InputError(f"{where}: belongs to another user: make a file of your own")
             content = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "no path"
-        raise InputError(f"{where}: {why}: name a file that holds the key alone") from None
+        why = getattr(error, "strerror", None) or "not a valid path"
+        raise InputError(f"{where}: {why}: name a file that contains only the key") from None
     try:
         key = content.decode("ascii").strip()
     except UnicodeDecodeError:
         key = ""
     if not key or len(content) > _MOST_BYTES:
-        raise InputError(f"{where}: holds no key: write the key alone into it")
+        raise InputError(f"{where}: does not contain a key: write only the key into it")
     return _checked(key, where)
 
 
@@ -90,7 +90,7 @@ def _from_keyring(variable: str) -> Key | None:
         raise InputError("SAFEMT_KEYRING: needs an extra: pip install 'safemt-client[keyring]'") from None
     try:
         found = keyring.get_password(KEYRING_SERVICE, variable)
-    except Exception as error:  # noqa: BLE001 - backends raise what they like
+    except Exception as error:  # noqa: BLE001 - backends raise anything
         raise InputError(
             f"SAFEMT_KEYRING: the keyring failed ({type(error).__name__}): unlock it, or set {variable}"
         ) from None
@@ -99,7 +99,7 @@ def _from_keyring(variable: str) -> Key | None:
 
 def _checked(key: str, where: str) -> Key:
     if not re.fullmatch(r"[\x21-\x7e]+", key):
-        raise InputError(f"{where}: holds white space or characters that no key has: write the key alone")
+        raise InputError(f"{where}: contains spaces or characters that no key has: write only the key")
     return Key(key)
 
 
@@ -199,4 +199,4 @@ def clear_text_warning(url: str | None) -> None:
     if parts.scheme != "http" or not host or is_loopback(host) or host in _warned:
         return
     _warned.add(host)
-    print(f"safemt: {host} is asked over http: keys and texts travel in the clear", file=sys.stderr)
+    print(f"safemt: {host} is reached over http: keys and texts are sent unencrypted", file=sys.stderr)

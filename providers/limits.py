@@ -42,7 +42,7 @@ class Permit:
 
 
 class AccountLimiter:
-    """Permits of one account. Rates are per minute; None is no limit that is known.
+    """Permits of one account. Rates are per minute; None means that no limit is known.
 
     The rates are kept without any burst. The number in flight adapts between 1 and `most`, beginning
     at `start` (by default at `most`). `on_change` is told of each change that matters.
@@ -140,7 +140,7 @@ class AccountLimiter:
         self._changed.set()
 
     def pause(self, seconds: float) -> None:
-        """Give no permit for so long: the endpoint asked the whole account to wait."""
+        """Give no permits for that long: the endpoint asked the whole account to wait."""
         until = self._clock() + seconds
         if until > self._paused_until:
             self._paused_until = until

@@ -118,7 +118,7 @@ def _of_choice(choice: Any, common: dict[str, Any]) -> Reply:
     if not isinstance(message, dict):
         return _no_completion("the message is not an object", **common)
     if not isinstance(message.get("content"), str | list | None):
-        return _no_completion("the content is neither a text nor a list of parts", **common)
+        return _no_completion("the content is neither text nor a list of parts", **common)
     finish = _text(choice.get("finish_reason"))
     # Some add the reason of the block: `content_filter: PROHIBITED_CONTENT`.
     kind = (finish or "").lower().partition(":")[0].strip()
@@ -149,7 +149,7 @@ def _of_choice(choice: Any, common: dict[str, Any]) -> Reply:
 
 
 def error_reply(status: int, headers: Mapping[str, str], body: bytes) -> Reply:
-    """What a response that is no success amounts to, whatever route it came from."""
+    """What a response that is not a success amounts to, whichever way it came."""
     raw = body.decode("utf-8", "replace")
     content = _content(body)
     try:
@@ -171,7 +171,7 @@ def no_connection(error: str, code: ErrorCode = ErrorCode.CONNECTION_FAILED) -> 
 
 
 def _content(body: bytes) -> Any:
-    """What the JSON holds, None if it is none; an error that stands alone in a list is taken out of it."""
+    """What the JSON holds, None if it is not JSON; an error alone in a list is taken out of it."""
     try:
         content = loads(body)
     except ValueError:

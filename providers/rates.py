@@ -17,7 +17,7 @@ _SMALLEST_SHARE = 0.9
 class Rate:
     """A generic cell rate without burst: each permit has its own time, a step after the one before.
 
-    `per_minute` is the limit as stated; None is no limit. Times are those of the caller's clock, in seconds.
+    `per_minute` is the limit as stated; None means no limit. Times are seconds of the caller's clock.
     """
 
     def __init__(self, per_minute: float | None) -> None:

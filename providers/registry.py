@@ -80,7 +80,7 @@ def build_batches(
 def resolve(name: str, base_url: str | None, env: Mapping[str, str]) -> ProviderSpec:
     """What `name` stands for; `base_url` sends it to another OpenAI-compatible endpoint.
 
-    The key of an endpoint of one's own is `SAFEMT_API_KEY`: a vendor's key never goes elsewhere.
+    The key of the user's own endpoint is `SAFEMT_API_KEY`: a vendor's key never goes elsewhere.
 
     Raises:
         InputError: the name is not known, the URL is wrong, or the key is missing.

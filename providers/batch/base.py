@@ -282,5 +282,5 @@ def as_list(value: object) -> list[dict[str, Any]]:
 
 
 def as_count(value: object) -> int:
-    """A count of an endpoint, 0 if it is none."""
+    """A count of an endpoint, 0 if it is not one."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

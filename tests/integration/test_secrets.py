@@ -454,7 +454,8 @@ def test_plain_http_to_elsewhere_is_said(tmp_path: Path) -> None:
     )
     for host in ("models", "judges", "guards"):
         assert (
-            said.count(f"safemt: {host}.invalid is asked over http: keys and texts travel in the clear") == 1
+            said.count(f"safemt: {host}.invalid is reached over http: keys and texts are sent unencrypted")
+            == 1
         )
 
 

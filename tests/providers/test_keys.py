@@ -207,4 +207,4 @@ def test_plain_http_to_elsewhere_is_said_once(
     clear_text_warning("http://a.example/other")
     clear_text_warning("http://[")
     err = capsys.readouterr().err
-    assert err.splitlines() == ["safemt: a.example is asked over http: keys and texts travel in the clear"]
+    assert err.splitlines() == ["safemt: a.example is reached over http: keys and texts are sent unencrypted"]

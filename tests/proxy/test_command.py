@@ -95,7 +95,7 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str], here: Path) ->
         finally:
             other.kill()
     err = capsys.readouterr().err.splitlines()
-    assert err[0].startswith("safemt: 192.0.2.1 is asked over http: keys and texts travel in the clear")
+    assert err[0].startswith("safemt: 192.0.2.1 is reached over http: keys and texts are sent unencrypted")
     assert "choose another" in err[1]
 
 
