@@ -99,12 +99,14 @@ class PluginJudge(LLMJudge):
         return _failed(f"the judge gave {verdict!r:.80} instead of a Verdict")
 
 
-def judge_spec(name: str, base_url: str | None) -> ProviderSpec | None:
-    """What a plug-in's judge of this name stands for; None where no plug-in has one.
+def judge_spec(name: str, base_url: str | None, given: object = None) -> ProviderSpec | None:
+    """What a plug-in's judge stands for, or one that is `given`; None where a model is to be the judge.
 
     Raises:
-        InputError: the plug-in is broken.
+        InputError: the plug-in or the judge is broken.
     """
+    if given is not None:
+        return _own_spec(name, given) if hasattr(given, "judge") else None
     plugged, _, rest = name.partition("/")
     if built_in(name, base_url):
         say_hidden("judges", plugged)
@@ -113,7 +115,11 @@ def judge_spec(name: str, base_url: str | None) -> ProviderSpec | None:
         return None
     judge = plugin.make(rest)
     with plugin.blamed():
-        identity = PluginJudge(judge).identity
+        return _own_spec(name, judge)
+
+
+def _own_spec(name: str, judge: object) -> ProviderSpec:
+    identity = PluginJudge(judge).identity
     return ProviderSpec(name, identity, identity, identity, PLUGIN, own_model=judge)
 
 

@@ -26,6 +26,7 @@ from safemt_client.engine.invocation import Invocation
 from safemt_client.engine.loop import in_main_thread, loop_is_running, run_in_loop
 from safemt_client.engine.notify import notify, with_notification
 from safemt_client.engine.session import Prepared, carry_out, result_of
+from safemt_client.judges.plugin import PluginJudge
 from safemt_client.models import open_models
 from safemt_client.planning.build import plan_run
 from safemt_client.planning.costs import spent_of
@@ -64,8 +65,8 @@ def run(
 ) -> RunResult:
     """Ask targets, judge and score; the same call resumes: what the store holds is not asked again.
 
-    `settings`, or the keywords that make them. `provider` and `judge` take names, objects with the `Provider`
-    protocol, or a list of both. `on_progress` is called after each turn and verdict that is in the store.
+    `settings`, or the keywords that make them. `provider` and `judge` take names, objects of your own
+    (docs/plugins.md), or a list of both. `on_progress` is called after each turn and verdict in the store.
     Where an event loop runs already, as in a notebook, a thread with a loop of its own does the work. Ctrl-C
     lets what is in flight land; once more stops at once.
 
@@ -238,15 +239,18 @@ def _wanted(settings: RunSettings | None, options: Mapping[str, Any]) -> _Wanted
         value = named.get(name)
         if value is not None:
             several = list(value) if isinstance(value, list | tuple) else [value]
-            named[name] = [one if isinstance(one, str) else _named(one, given) for one in several]
+            named[name] = [
+                one if isinstance(one, str) else _named(one, given, judge=name == "judge") for one in several
+            ]
     if given and named.get("batch"):
         raise InputError("batch: a provider object has no batch API: leave batch=True out")
     return _Wanted(load_settings(named, None), given)
 
 
-def _named(model: object, given: dict[str, object]) -> str:
-    """The name of a provider object, under which `given` then holds it."""
-    name = adopt(model).identity
+def _named(model: object, given: dict[str, object], *, judge: bool) -> str:
+    """The name of a model or a judge, under which `given` then holds it."""
+    labels = judge and hasattr(model, "judge")
+    name = PluginJudge(model).identity if labels else adopt(model).identity
     if given.setdefault(name, model) is not model:
         raise InputError(f"{type(model).__name__}: two objects have the identity {name!r}: give each its own")
     return name

@@ -57,7 +57,7 @@ class Models:
     ) -> None:
         """`stack` closes what is opened on the way, such as a guard in this process.
 
-        `given` are provider objects of the user's own, by the names that the settings have for them.
+        `given` are models and judges of the user's own, by the names that the settings have for them.
         """
         self._given = given or {}
         self._settings = settings
@@ -116,7 +116,8 @@ class Models:
         sampling = Sampling(temperature=settings.judge_temperature)
         members = []
         for place, name in enumerate(names):
-            own = None if name in DEMO_NAMES else judge_spec(name, settings.judge_base_url)
+            given = self._given.get(name)
+            own = None if name in DEMO_NAMES else judge_spec(name, settings.judge_base_url, given)
             spec = own or self.spec(name, settings.judge_base_url)
             # In a chain the confidence of all but the last decides whether the last is asked.
             logprobs = settings.judge_logprobs or (settings.panel == "chain" and place < len(names) - 1)
@@ -230,7 +231,7 @@ async def open_models(
 ) -> AsyncIterator[Models]:
     """The models of a session, with the demo endpoint running if one of the names is the demo's.
 
-    `given` are provider objects of the user's own, by the names that the settings have for them.
+    `given` are models and judges of the user's own, by the names that the settings have for them.
     """
     async with AsyncExitStack() as stack:
         demo_url = None

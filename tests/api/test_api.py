@@ -13,6 +13,7 @@ import pytest
 
 import safemt_client as safemt
 from safemt_client import InputError, Outcome, ProgressSnapshot, Reply, Request
+from safemt_client.judges.types import JudgeInput, Verdict
 from safemt_client.results.scores.typed import Scores
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,6 +157,35 @@ def test_a_provider_object_as_the_judge() -> None:
     run = safemt.run(provider="demo", judge=Judge(), turns=[1], db="x.duckdb")
     with safemt.open("x.duckdb") as store:
         assert [row.asr for row in store.scores(run.id).asr_by_turn] == [1.0]
+
+
+class MyJudge:
+    """A judge that needs no model."""
+
+    identity = "my/judge"
+
+    def __init__(self) -> None:
+        self.judged: list[JudgeInput] = []
+
+    async def judge(self, subject: JudgeInput) -> Verdict:
+        self.judged.append(subject)
+        return Verdict("unsafe", refusal="answer")
+
+
+def test_a_judge_that_labels_by_itself() -> None:
+    judge, again = MyJudge(), MyJudge()
+    options: dict[str, Any] = {"provider": "demo", "turns": [1], "db": "x.duckdb"}
+    run = safemt.run(judge=judge, **options)
+    with safemt.open("x.duckdb") as store:
+        assert [row.asr for row in store.scores(run.id).asr_by_turn] == [1.0]
+        assert store.sql("SELECT identity FROM run_judges").rows == [("plugin:my/judge",)]
+    assert safemt.run(judge=again, **options).id == run.id
+    assert (len(judge.judged), len(again.judged)) == (15, 0)
+    panel = safemt.run(judge=[again, "demo-judge"], panel="chain", **options)
+    assert (panel.status, len(again.judged)) == ("done", 0)
+    # What the judge said of the replies is known: only the run is new.
+    assert safemt.rejudge("x.duckdb", run=panel.id, judge=again).status == "done"
+    assert len(again.judged) == 0
 
 
 @pytest.mark.parametrize(
