@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from safemt_client import __version__
-from safemt_client.datasets import images, open_dataset
+from safemt_client.datasets import images
+from safemt_client.datasets.model import Dataset
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.types import JudgeInput
 from safemt_client.models import Models, prices_of
@@ -183,7 +185,8 @@ def _pictures(store: Store, run: RunRow, targets: Sequence[Target], judge: Judge
     members = judge.members if isinstance(judge, Panel) else (judge,)
     if all(member.sees != "image" for member in members) or all(t.images == "off" for t in targets):
         return {}
-    dataset = open_dataset(run.dataset_path, follow_links=True)
+    # Its dialogues are in the store; what is needed here is where its images are.
+    dataset = Dataset(run.dataset_name, Path(run.dataset_path), (), links_to=(Path("/"),))
     given = json.loads(run.settings)
     blank = any(target.images == "blank" for target in targets)
     found: dict[str, Image] = {}

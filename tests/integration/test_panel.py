@@ -1,5 +1,6 @@
 """A panel end to end: its judges' own verdicts are kept, reused, paid once and compared."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -142,3 +143,12 @@ def test_a_judge_that_sees_pictures_sees_those_that_were_sent(capsys: pytest.Cap
     ]
     assert main(words) in (0, 1)
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_pictures_of_a_users_own_file_are_seen_again(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(next(SAMPLE.rglob("*.png")), "a.png")
+    said = {"role": "user", "content": "What is this?", "images": ["a.png"]}
+    Path("own.jsonl").write_text(json.dumps({"id": "a", "dialogue": [said]}) + "\n")
+    assert main(["--provider", "demo", "--data", "own.jsonl", "--judge", "none", "--quiet"]) == 0
+    assert main(["judge", "--judge", "demo-judge", "--judge-sees", "image", "--quiet"]) == 0
+    assert sql("SELECT count(*) AS n FROM verdicts", capsys) == [{"n": 1}]
