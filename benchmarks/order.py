@@ -27,6 +27,8 @@ from support.clock import run
 
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
 from safemt_client.engine.budget import Budget
+from safemt_client.engine.context import SessionContext
+from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.scheduler import Scheduler
 from safemt_client.planning.build import make_plan
 from safemt_client.planning.plan import Plan
@@ -102,9 +104,9 @@ def ours(plan: Plan, connections: int, spread: float) -> float:
         store: Any = NoStore()
         providers = {target.key: model for target in plan.targets}
         budget = Budget(None, spent=0.0, first={})
-        await Scheduler(
-            plan, store, providers, None, Silent(), session_id="s", limits=limits, budget=budget
-        ).run()
+        silent: Any = Silent()
+        context = SessionContext(plan, Recorder(plan, store, "s"), silent, budget)
+        await Scheduler(context, providers, None, limits=limits).run()
         return anyio.current_time()
 
     return run(main)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import anyio
+
 from safemt_client.engine.batches import BatchRunner, Job
 from safemt_client.engine.budget import Budget
 from safemt_client.engine.interrupt import InFlight
@@ -26,14 +28,15 @@ class SessionContext:
         recorder: Recorder,
         listener: Listener,
         budget: Budget,
-        batches: Mapping[str, BatchEndpoint],
-        clock: Callable[[], float],
+        batches: Mapping[str, BatchEndpoint] | None = None,
+        clock: Callable[[], float] = anyio.current_time,
     ) -> None:
+        """`batches` holds the batch endpoint of each target or judge that has one, by its key."""
         self.plan = plan
         self.recorder = recorder
         self.listener = listener
         self.budget = budget
-        self.batches = batches
+        self.batches = batches or {}
         self.clock = clock
         self.ending = StopReason()
         self.under_way: set[InFlight] = set()

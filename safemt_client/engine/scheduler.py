@@ -20,28 +20,23 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from safemt_client.engine.admission import Admission
 from safemt_client.engine.batches import Job
-from safemt_client.engine.budget import Budget
 from safemt_client.engine.context import SessionContext
 from safemt_client.engine.interrupt import InFlight, InterruptibleProvider
 from safemt_client.engine.judging import Verdicts
 from safemt_client.engine.moderating import CachedModel, StoredAssessments, StoredReplies
-from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.single_flight import SingleFlight
 from safemt_client.judges.panel import Judge
 from safemt_client.moderator.moderator import Moderated, ModeratedReply, Moderator
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.judgings import JudgingTask, judging
 from safemt_client.planning.messages import continues
-from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
-from safemt_client.providers.batch.base import BatchEndpoint
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.limits import Change, Limits
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.types import Outcome, Reply, Request, Usage
 from safemt_client.results.store.rows import TurnRow
-from safemt_client.results.store.store import Store
-from safemt_client.telemetry.events import Listener, StopReason
+from safemt_client.telemetry.events import StopReason
 
 __all__ = ["Scheduler"]
 
@@ -51,38 +46,34 @@ class Scheduler:
 
     def __init__(
         self,
-        plan: Plan,
-        store: Store,
+        context: SessionContext,
         providers: Mapping[str, Provider],
         judge: Judge | None,
-        listener: Listener,
         *,
-        session_id: str,
         limits: Limits,
-        budget: Budget,
-        batches: Mapping[str, BatchEndpoint] | None = None,
         moderators: Mapping[str, Moderator] | None = None,
-        clock: Callable[[], float] = anyio.current_time,
     ) -> None:
         """`providers` maps each target's key to its provider; `limits` holds their accounts.
 
-        `batches` holds the batch endpoint of each target that has one, `moderators` its moderator; each of
-        those keeps its assessments in the store from now on.
+        `moderators` holds the moderator of each target that has one; from now on it keeps its assessments in
+        the store.
         """
-        recorder = Recorder(plan, store, session_id)
-        self._context = SessionContext(plan, recorder, listener, budget, batches or {}, clock)
+        plan, recorder = context.plan, context.recorder
+        self._context = context
         self._providers = providers
         self._judge = judge
         self._limits = limits
-        self._once = SingleFlight()
-        self._stored_replies = StoredReplies(store, plan.pending)
+        self._claims = SingleFlight()
+        self._stored_replies = StoredReplies(recorder.store, plan.pending)
         self._moderators = moderators or {}
         prices = {
             row.guard_key: None if row.prices is None else json.loads(row.prices) for row in plan.moderators
         }
         for assessor in {moderator.assessor for moderator in self._moderators.values()}:
-            assessor.cache = StoredAssessments(assessor.key, recorder, prices[assessor.key], budget, listener)
-            assessor.provider = InterruptibleProvider(assessor.provider, self._context.under_way, clock)
+            assessor.cache = StoredAssessments(
+                assessor.key, recorder, prices[assessor.key], context.budget, context.listener
+            )
+            assessor.provider = InterruptibleProvider(assessor.provider, context.under_way, context.clock)
 
     async def run(self) -> StopReason:
         """Carry out the plan.
@@ -170,8 +161,8 @@ class Scheduler:
         Conversations that ask the same share one call and its reply, as they would on resume.
         """
         request, key = conversation.next()
-        async with self._once.claim(key):
-            if key in self._once.landed:
+        async with self._claims.claim(key):
+            if key in self._claims.landed:
                 return await self._shared(target, conversation, request, key, paid)
             if target.key in self._moderators:
                 return await self._moderated_turn(target, conversation, request, key, group, paid)
@@ -224,7 +215,7 @@ class Scheduler:
         self._context.budget.landed(target.key, turn_row.cost_usd, free=not reply.outcome.observed)
         self._context.listener.landed(target.key, reply.outcome, reply.usage, turn_row.cost_usd)
         if reply.outcome.observed:
-            self._once.landed.add(key)
+            self._claims.landed.add(key)
         return self._advanced(conversation, request, key, reply)
 
     async def _moderated_turn(
@@ -256,7 +247,7 @@ class Scheduler:
             provider,
             self._context.recorder,
             self._stored_replies,
-            self._once,
+            self._claims,
             self._context.budget,
             save_later,
         )
@@ -278,7 +269,7 @@ class Scheduler:
             await self._context.recorder.save_turn(row, [conversation], rows)
         self._context.listener.landed(target.key, reply.outcome, model.usage, model.cost_usd)
         if reply.outcome.observed:
-            self._once.landed.add(key)
+            self._claims.landed.add(key)
         own = row.model_request_hash if reply.action in ("none", "passed") else None
         return self._advanced(conversation, request, own or key, reply)
 

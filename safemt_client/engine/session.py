@@ -14,7 +14,9 @@ import anyio
 from rich.console import Console
 
 from safemt_client.engine.budget import Budget
+from safemt_client.engine.context import SessionContext
 from safemt_client.engine.invocation import Invocation
+from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.scheduler import Scheduler
 from safemt_client.judges.panel import Judge
 from safemt_client.models import Models
@@ -108,17 +110,15 @@ async def _run_session(
         cap_usd=settings.max_cost,
         on_change=invocation.on_progress,
     )
-    scheduler = Scheduler(
+    context = SessionContext(
         plan,
-        store,
-        models.providers,
-        prepared.judge,
+        Recorder(plan, store, session_id),
         progress if log is None else Fanout(progress, log),
-        session_id=session_id,
-        limits=models.limits,
-        budget=Budget(settings.max_cost, spent=spent, first=_first_prices(plan, settings)),
-        batches=models.batches,
-        moderators=models.moderators,
+        Budget(settings.max_cost, spent=spent, first=_first_prices(plan, settings)),
+        models.batches,
+    )
+    scheduler = Scheduler(
+        context, models.providers, prepared.judge, limits=models.limits, moderators=models.moderators
     )
     # The plan lives to the end: the collector need not walk through it again and again.
     gc.freeze()

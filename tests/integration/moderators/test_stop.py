@@ -16,6 +16,8 @@ import pytest
 
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
 from safemt_client.engine.budget import Budget
+from safemt_client.engine.context import SessionContext
+from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.scheduler import Scheduler
 from safemt_client.moderator.assessor import Assessor
 from safemt_client.moderator.guards import build_guard
@@ -79,17 +81,10 @@ def session(path: Path, model: Asked, guard: Asked, *wanted: str) -> Any:
         store=store,
         moderators=[moderator_row(moderator, "", None)],
     )
-    limits = Limits()
+    budget = Budget(None, spent=0.0, first={})
+    context = SessionContext(plan, Recorder(plan, store, "s"), Quiet(), budget)  # type: ignore[arg-type]
     scheduler = Scheduler(
-        plan,
-        store,
-        {target.key: model},
-        None,
-        Quiet(),
-        session_id="s",
-        limits=limits,
-        budget=Budget(None, spent=0.0, first={}),
-        moderators={target.key: moderator},
+        context, {target.key: model}, None, limits=Limits(), moderators={target.key: moderator}
     )
     return store, scheduler
 
