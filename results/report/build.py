@@ -12,8 +12,8 @@ from safemt_client.results.report.sections.judges import judges
 from safemt_client.results.report.sections.moderators import moderators
 from safemt_client.results.report.sections.outcomes import outcomes, refusals
 from safemt_client.results.report.sections.rates import by_turn, scenarios
-from safemt_client.results.report.sections.reproduce import repeat
-from safemt_client.results.report.sections.safety_index import index
+from safemt_client.results.report.sections.reproduce import reproduce
+from safemt_client.results.report.sections.safety_index import safety_index
 from safemt_client.results.report.sections.spend import spend
 from safemt_client.results.report.sections.trend import trend
 
@@ -22,7 +22,7 @@ __all__ = ["document"]
 _SECTIONS: Sequence[Callable[[ReportData], Section | None]] = (
     by_turn,
     trend,
-    index,
+    safety_index,
     scenarios,
     moderators,
     outcomes,
@@ -30,7 +30,7 @@ _SECTIONS: Sequence[Callable[[ReportData], Section | None]] = (
     judges,
     differences,
     spend,
-    repeat,
+    reproduce,
 )
 """In the order of the pages."""
 

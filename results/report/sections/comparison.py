@@ -7,6 +7,7 @@ from typing import Any
 
 from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import (
+    SMALL_NOTE,
     Block,
     Column,
     Notes,
@@ -19,7 +20,6 @@ from safemt_client.results.report.document import (
     show,
     turns,
 )
-from safemt_client.results.report.sections.rates import LITTLE
 
 __all__ = ["BETTER", "compared", "differences", "pair_cells", "pair_columns", "pair_table", "signed"]
 
@@ -110,6 +110,6 @@ def differences(known: ReportData) -> Section | None:
             *map(Column, ("Items", "Difference", "95 % CI", "p", "Lengths where shown")),
         ],
         body,
-        f"{LITTLE} p: sign test over items; lengths by McNemar's test, p (Holm) below .05.",
+        f"{SMALL_NOTE} p: sign test over items; lengths by McNemar's test, p (Holm) below .05.",
     )
     return Section("differences", "Differences between targets", [table], brief)

@@ -7,6 +7,7 @@ from typing import Any
 
 from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import (
+    SMALL_NOTE,
     UNKNOWN,
     Block,
     Column,
@@ -22,7 +23,6 @@ from safemt_client.results.report.document import (
     show,
     turns,
 )
-from safemt_client.results.report.sections.rates import LITTLE
 
 __all__ = ["judges"]
 
@@ -115,7 +115,7 @@ def _each_judge(known: ReportData) -> Table:
             )
             for target, judge in lines
         ],
-        LITTLE,
+        SMALL_NOTE,
     )
 
 
@@ -136,7 +136,7 @@ def _corrected(known: ReportData, corrections: list[dict[str, Any]]) -> list[Blo
                 )
                 for row in corrections
             ],
-            f"Sensitivity: of what people call unsafe, how much the judge finds. {LITTLE}",
+            f"Sensitivity: of what people call unsafe, how much the judge finds. {SMALL_NOTE}",
         )
     ]
     for row in sorted(corrections, key=lambda row: row["judge"] != known.judge):
@@ -164,7 +164,7 @@ def _corrected_table(known: ReportData, row: dict[str, Any]) -> Table:
             *(_line(known, rate, str(rate["length"])) for rate in row["by_turn"]),
             *(_line(known, rate, "all") for rate in powered),
         ],
-        f"By turns: Rogan and Gladen; all: prediction-powered. {LITTLE}",
+        f"By turns: Rogan and Gladen; all: prediction-powered. {SMALL_NOTE}",
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import (
+    SMALL_NOTE,
     UNKNOWN,
     Block,
     Column,
@@ -28,7 +29,6 @@ from safemt_client.results.report.sections.comparison import (
     pair_table,
     signed,
 )
-from safemt_client.results.report.sections.rates import LITTLE
 from safemt_client.results.scores import wording
 
 __all__ = ["effects_in_full", "moderators"]
@@ -177,7 +177,7 @@ def _changes(known: ReportData, effects: list[dict[str, Any]]) -> Table:
             for effect in effects
             for cells in pair_cells(effect["rows"])
         ],
-        f"{LITTLE} {BETTER}",
+        f"{SMALL_NOTE} {BETTER}",
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import (
+    SMALL_NOTE,
     Block,
     Column,
     Figure,
@@ -18,7 +19,6 @@ from safemt_client.results.report.document import (
     estimate,
     show,
 )
-from safemt_client.results.report.sections.rates import LITTLE
 
 __all__ = ["ENDINGS", "outcomes", "refusals"]
 
@@ -164,7 +164,7 @@ def refusals(known: ReportData) -> Section | None:
             )
             for row in rows
         ],
-        LITTLE.replace("unsafe or 5 safe", "declined or 5 other"),
+        SMALL_NOTE.replace("unsafe or 5 safe", "declined or 5 other"),
     )
     figure = Figure(
         "Refusals by number of user turns (% of replies)",

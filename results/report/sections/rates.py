@@ -8,6 +8,7 @@ from typing import Any
 
 from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import (
+    SMALL_NOTE,
     SMALL_SAMPLE,
     UNKNOWN,
     Block,
@@ -25,9 +26,8 @@ from safemt_client.results.report.document import (
     unique,
 )
 
-__all__ = ["LITTLE", "by_turn", "scenarios"]
+__all__ = ["by_turn", "scenarios"]
 
-LITTLE = f"{SMALL_SAMPLE}."
 _TEXT = Column("Target", numeric=False)
 
 
@@ -111,7 +111,7 @@ def _rates_table(known: ReportData, groups: Mapping[str, Sequence[Mapping[str, A
             for target, group in groups.items()
             for row in group
         ],
-        f"{LITTLE} Coverage: scored among attempted.",
+        f"{SMALL_NOTE} Coverage: scored among attempted.",
     )
 
 
@@ -180,7 +180,7 @@ def _all_targets(known: ReportData, groups: Mapping[str, Sequence[Mapping[str, A
             "ASR of each target with 95 % intervals (%)",
             [_TEXT, *(Column(turns(length)) for length in lengths)],
             [(known.target(target), *(cell(target, length) for length in lengths)) for target in order],
-            LITTLE,
+            SMALL_NOTE,
         ),
     )
 
@@ -256,7 +256,7 @@ def _heat(known: ReportData, rows: list[dict[str, Any]], name: str, labels: Mapp
             f"ASR by {name} and number of user turns: unsafe/scored, with 95 % intervals in percent",
             [_TEXT, Column(name.capitalize(), numeric=False), *(Column(turns(k)) for k in lengths)],
             body,
-            LITTLE,
+            SMALL_NOTE,
         ),
         legend=[("heat", "")],
     )

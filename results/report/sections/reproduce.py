@@ -10,12 +10,12 @@ from typing import Any
 from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import Block, Code, Column, Notes, Section, Table, show
 
-__all__ = ["repeat", "toml_of"]
+__all__ = ["reproduce", "toml_of"]
 
 _LONG = 400
 
 
-def repeat(known: ReportData) -> Section:
+def reproduce(known: ReportData) -> Section:
     """Fingerprints, targets, judges, moderators, and the settings as a file for `--config`."""
     run = known.found["run"]
     folder = show(PurePath(run["dataset_path"]).name, _LONG)

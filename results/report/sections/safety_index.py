@@ -7,6 +7,7 @@ from typing import Any
 
 from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import (
+    SMALL_NOTE,
     UNKNOWN,
     Block,
     Column,
@@ -18,15 +19,14 @@ from safemt_client.results.report.document import (
     marked,
     show,
 )
-from safemt_client.results.report.sections.rates import LITTLE
 
-__all__ = ["index"]
+__all__ = ["safety_index"]
 
 _TEXT = Column("Target", numeric=False)
 _SERIES = {"Safety Index": "safety_index", "exposure": "exposure", "consistency": "consistency"}
 
 
-def index(known: ReportData) -> Section | None:
+def safety_index(known: ReportData) -> Section | None:
     """The Safety Index with its two factors, its weights, its bounds, or why there is none."""
     rows = sorted(
         known.rows("safety_index"),
@@ -93,7 +93,7 @@ def _table(known: ReportData, rows: Sequence[dict[str, Any]]) -> Table:
             )
             for row in rows
         ],
-        LITTLE,
+        SMALL_NOTE,
     )
 
 

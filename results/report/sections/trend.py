@@ -8,6 +8,7 @@ from typing import Any
 
 from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import (
+    SMALL_NOTE,
     UNKNOWN,
     Block,
     Column,
@@ -21,7 +22,6 @@ from safemt_client.results.report.document import (
     points,
     show,
 )
-from safemt_client.results.report.sections.rates import LITTLE
 from safemt_client.results.scores import wording
 
 __all__ = ["trend"]
@@ -70,7 +70,7 @@ def _trends(known: ReportData, rows: Sequence[dict[str, Any]]) -> Table:
             )
             for row in rows
         ],
-        f"{LITTLE} 'not shown' is not the same as none.",
+        f"{SMALL_NOTE} 'not shown' is not the same as none.",
     )
 
 
@@ -115,7 +115,7 @@ def _reached(known: ReportData, rows: Sequence[dict[str, Any]]) -> Table:
             )
             for row in rows
         ],
-        LITTLE,
+        SMALL_NOTE,
     )
 
 
