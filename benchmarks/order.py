@@ -32,6 +32,7 @@ from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.scheduler import Scheduler
 from safemt_client.planning.build import make_plan
 from safemt_client.planning.plan import Plan
+from safemt_client.planning.resolved import NothingKnown, of_dataset
 from safemt_client.planning.target import Target
 from safemt_client.providers.limits import Limits, StatedLimits
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling, Usage
@@ -162,17 +163,7 @@ def main() -> None:
             for d in data.dialogues
         ]
         for connections in arguments.connections:
-            plan = make_plan(
-                dataset=data,
-                chosen=data.dialogues,
-                targets=[target],
-                judge=None,
-                judge_names={},
-                judge_prices={},
-                images={},
-                settings={},
-                store=None,
-            )
+            plan = make_plan(of_dataset(data, data.dialogues, [target]), NothingKnown())
             bound = max(sum(map(sum, chains)) / connections, max(map(sum, chains)))
             found = ours(plan, connections, spread)
             others = [order(chains, connections) for order in (first_come, batches, oracle)]

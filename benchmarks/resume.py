@@ -29,6 +29,7 @@ from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
 from safemt_client.planning.build import make_plan
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.plan import Plan
+from safemt_client.planning.resolved import of_dataset
 from safemt_client.planning.target import Target
 from safemt_client.providers.types import Sampling
 from safemt_client.results.store.rows import TurnRow
@@ -61,17 +62,7 @@ def target() -> Target:
 
 def plan(data: Dataset, store: Store) -> Plan:
     """The plan of all dialogues against the store."""
-    return make_plan(
-        dataset=data,
-        chosen=data.dialogues,
-        targets=[target()],
-        judge=None,
-        judge_names={},
-        judge_prices={},
-        images={},
-        settings={},
-        store=store,
-    )
+    return make_plan(of_dataset(data, data.dialogues, [target()]), store)
 
 
 def turn(request_hash: str, number: int) -> TurnRow:

@@ -28,10 +28,12 @@ from safemt_client.engine.notify import notify, with_notification
 from safemt_client.engine.session import Prepared, carry_out, result_of
 from safemt_client.judges.plugin import PluginJudge
 from safemt_client.models import open_models
-from safemt_client.planning.build import plan_run
-from safemt_client.planning.costs import spent_of
+from safemt_client.planning.build import make_plan
+from safemt_client.planning.costs import check_prices, spent_of
 from safemt_client.planning.estimate import RunEstimate, estimate_of
-from safemt_client.planning.rejudge import plan_rejudging, settings_of_stored
+from safemt_client.planning.rejudge import resolve_stored, settings_of_stored
+from safemt_client.planning.resolve import resolve_run
+from safemt_client.planning.resolved import NothingKnown
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.plugins import adopt
 from safemt_client.results.access import OpenStore
@@ -49,7 +51,7 @@ OnProgress = Callable[[ProgressSnapshot], object]
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _Asked:
     """Settings, and the provider objects that they name."""
 
     settings: RunSettings
@@ -74,10 +76,10 @@ def run(
         InputError: a setting is wrong, or the data, a key or a price is missing.
         StoreError: the store cannot be written; what was acknowledged before is in it.
     """
-    wanted = _wanted(settings, options)
-    _no_dry_run(wanted.settings)
+    asked = _asked(settings, options)
+    _no_dry_run(asked.settings)
     invocation = Invocation(console, on_progress)
-    return _invoke(wanted.settings, invocation, partial(_run, wanted, invocation))
+    return _invoke(asked.settings, invocation, partial(_run, asked, invocation))
 
 
 async def arun(
@@ -93,10 +95,10 @@ async def arun(
         InputError: a setting is wrong, or the data, a key or a price is missing.
         StoreError: the store cannot be written; what was acknowledged before is in it.
     """
-    wanted = _wanted(settings, options)
-    _no_dry_run(wanted.settings)
+    asked = _asked(settings, options)
+    _no_dry_run(asked.settings)
     invocation = Invocation(console, on_progress)
-    return await _ainvoke(wanted.settings, invocation, partial(_run, wanted, invocation))
+    return await _ainvoke(asked.settings, invocation, partial(_run, asked, invocation))
 
 
 def plan(settings: RunSettings | None = None, **options: Any) -> RunEstimate:
@@ -105,8 +107,8 @@ def plan(settings: RunSettings | None = None, **options: Any) -> RunEstimate:
     Raises:
         InputError: a setting is wrong, or the data, a key or a price is missing.
     """
-    wanted = _wanted(settings, options)
-    return run_in_loop(partial(_plan, wanted))
+    asked = _asked(settings, options)
+    return run_in_loop(partial(_plan, asked))
 
 
 def rejudge(
@@ -126,8 +128,8 @@ def rejudge(
         InputError: there is no such store or run, or a setting is wrong.
         StoreError: the store cannot be written.
     """
-    wanted, invocation = _rejudging(Path(db), options), Invocation(console, on_progress)
-    return _invoke(wanted.settings, invocation, partial(_rejudge, wanted, run, invocation))
+    asked, invocation = _rejudging(Path(db), options), Invocation(console, on_progress)
+    return _invoke(asked.settings, invocation, partial(_rejudge, asked, run, invocation))
 
 
 async def arejudge(
@@ -144,8 +146,8 @@ async def arejudge(
         InputError: there is no such store or run, or a setting is wrong.
         StoreError: the store cannot be written.
     """
-    wanted, invocation = _rejudging(Path(db), options), Invocation(console, on_progress)
-    return await _ainvoke(wanted.settings, invocation, partial(_rejudge, wanted, run, invocation))
+    asked, invocation = _rejudging(Path(db), options), Invocation(console, on_progress)
+    return await _ainvoke(asked.settings, invocation, partial(_rejudge, asked, run, invocation))
 
 
 def open(db: str | Path = "safemt.duckdb") -> OpenStore:
@@ -158,21 +160,25 @@ def open(db: str | Path = "safemt.duckdb") -> OpenStore:
     return OpenStore(open_reader(Path(db)))
 
 
-async def _run(wanted: _Wanted, invocation: Invocation) -> RunResult:
-    settings = wanted.settings
+async def _run(asked: _Asked, invocation: Invocation) -> RunResult:
+    settings = asked.settings
     with Store.open(settings.db) as store:
-        async with open_models(settings, wanted.given) as models:
-            found, judge = await plan_run(settings, models, store)
-            return await _go(Prepared(found, judge, models, store, settings), invocation)
+        async with open_models(settings, asked.given) as models:
+            wanted = await resolve_run(settings, models, store)
+            found = make_plan(wanted, store)
+            check_prices(found, settings, list(models.guard_specs))
+            return await _go(Prepared(found, wanted.judge, models, store, settings), invocation)
 
 
-async def _rejudge(wanted: _Wanted, run_id: str | None, invocation: Invocation) -> RunResult:
-    with Store.open(wanted.settings.db) as store:
+async def _rejudge(asked: _Asked, run_id: str | None, invocation: Invocation) -> RunResult:
+    with Store.open(asked.settings.db) as store:
         run_id = latest_run(store, run_id)
-        settings = settings_of_stored(wanted.settings, store, run_id)
-        async with open_models(settings, wanted.given) as models:
-            found, judge = plan_rejudging(settings, models, store, run_id)
-            return await _go(Prepared(found, judge, models, store, settings), invocation)
+        settings = settings_of_stored(asked.settings, store, run_id)
+        async with open_models(settings, asked.given) as models:
+            wanted = resolve_stored(settings, models, store, run_id)
+            found = make_plan(wanted, store)
+            check_prices(found, settings, judges_only=True)
+            return await _go(Prepared(found, wanted.judge, models, store, settings), invocation)
 
 
 async def _go(prepared: Prepared, invocation: Invocation) -> RunResult:
@@ -181,12 +187,13 @@ async def _go(prepared: Prepared, invocation: Invocation) -> RunResult:
     return await carry_out(prepared, invocation)
 
 
-async def _plan(wanted: _Wanted) -> RunEstimate:
-    settings = wanted.settings
+async def _plan(asked: _Asked) -> RunEstimate:
+    settings = asked.settings
     with ExitStack() as stack:
         store = stack.enter_context(Store.open(settings.db)) if settings.db.exists() else None
-        async with open_models(settings, wanted.given) as models:
-            found, _ = await plan_run(settings, models, store)
+        async with open_models(settings, asked.given) as models:
+            found = make_plan(await resolve_run(settings, models, store), store or NothingKnown())
+            check_prices(found, settings, list(models.guard_specs))
             spent = 0.0 if store is None else spent_of(store, found.run.run_id)
             return estimate_of(found, models.accounts, models.limits.stated, spent)
 
@@ -224,12 +231,12 @@ async def _ainvoke(
     return result
 
 
-def _wanted(settings: RunSettings | None, options: Mapping[str, Any]) -> _Wanted:
+def _asked(settings: RunSettings | None, options: Mapping[str, Any]) -> _Asked:
     """The settings, or those that the keywords make; provider objects are named by their identity."""
     if settings is not None:
         if options:
             raise InputError(f"{next(iter(options))}: give either settings or keywords")
-        return _Wanted(settings)
+        return _Asked(settings)
     given: dict[str, object] = {}
     named = dict(options)
     for name in named:
@@ -244,7 +251,7 @@ def _wanted(settings: RunSettings | None, options: Mapping[str, Any]) -> _Wanted
             ]
     if given and named.get("batch"):
         raise InputError("batch: a provider object has no batch API: leave batch=True out")
-    return _Wanted(load_settings(named, None), given)
+    return _Asked(load_settings(named, None), given)
 
 
 def _named(model: object, given: dict[str, object], *, judge: bool) -> str:
@@ -261,7 +268,7 @@ def _no_dry_run(settings: RunSettings) -> None:
         raise InputError("dry_run: call plan() with the same keywords")
 
 
-def _rejudging(db: Path, options: Mapping[str, Any]) -> _Wanted:
+def _rejudging(db: Path, options: Mapping[str, Any]) -> _Asked:
     """The settings of a new judging; the targets are those of the stored run, read once it is open.
 
     Raises:
@@ -272,4 +279,4 @@ def _rejudging(db: Path, options: Mapping[str, Any]) -> _Wanted:
             raise InputError(f"{name}: is part of the stored run, which is judged as it is")
     if not db.exists():
         raise InputError(f"{db}: no such store: name one with --db")
-    return _wanted(None, {**options, "data": "stored", "db": db, "provider": ["stored"]})
+    return _asked(None, {**options, "data": "stored", "db": db, "provider": ["stored"]})

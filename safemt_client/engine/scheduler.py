@@ -28,7 +28,7 @@ from safemt_client.engine.single_flight import SingleFlight
 from safemt_client.judges.panel import Judge
 from safemt_client.moderator.moderator import Moderated, ModeratedReply, Moderator
 from safemt_client.planning.conversation import Conversation
-from safemt_client.planning.judgings import JudgingTask, judging
+from safemt_client.planning.judgings import JudgingTask, reply_of, task_of
 from safemt_client.planning.messages import continues
 from safemt_client.planning.target import Target
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
@@ -284,7 +284,7 @@ class Scheduler:
             return None
         if conversation.turns_left > 1 and not continues(reply.outcome):
             return None
-        task = judging(conversation, request.messages, reply.outcome, reply.text, judged)
+        task = task_of(reply_of(conversation, request.messages, reply.outcome, judged), reply.text)
         conversation.replies.append(reply.text)
         conversation.turn += 1
         return task

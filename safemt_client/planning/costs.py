@@ -15,14 +15,18 @@ from safemt_client.settings import RunSettings
 __all__ = ["batch_prices", "check_prices", "cost", "money", "spent_of", "stored_prices"]
 
 
-def check_prices(plan: Plan, settings: RunSettings, guards: Sequence[str] = ()) -> None:
+def check_prices(
+    plan: Plan, settings: RunSettings, guards: Sequence[str] = (), *, judges_only: bool = False
+) -> None:
     """Refuse a cap on money where a price is unknown, or a price for a model that is not asked.
 
-    `guards` are the names of the models that guards run on.
+    `guards` are the names of the models that guards run on; with `judges_only` nothing but judges is asked.
     """
-    names = {target.model_name: target.prices is not None for target in plan.targets}
-    unknown = any(row.prices is None for row in plan.moderators)
-    names |= {name: not unknown or name in settings.prices for name in guards}
+    names: dict[str, bool] = {}
+    if not judges_only:
+        names = {target.model_name: target.prices is not None for target in plan.targets}
+        unknown = any(row.prices is None for row in plan.moderators)
+        names |= {name: not unknown or name in settings.prices for name in guards}
     judges = plan.members or ((plan.judge,) if plan.judge is not None else ())
     names |= {row.name: row.prices is not None for row in judges}
     for name in settings.prices:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.types import JudgeInput, Verdict
 from safemt_client.planning.conversation import Conversation
+from safemt_client.planning.resolved import Known, StoredReply
 from safemt_client.providers.types import Message, Outcome, reply_hash
 from safemt_client.results.store.lookups import JudgedText
-from safemt_client.results.store.store import Store
 
-__all__ = ["JudgingTask", "judging", "submitted", "unjudged", "with_known"]
+__all__ = ["JudgingTask", "reply_of", "submitted", "task_of", "unjudged", "with_known"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,75 +37,69 @@ class JudgingTask:
         return judge.verdict_hash(self.request_hash, self.dialogue_key), self.reply_hash
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """A conversation one of whose replies is in the store; its verdict is kept under `judged_hash`."""
-
-    conversation: Conversation
-    messages: tuple[Message, ...]
-    outcome: Outcome
-    request_hash: str
-    judged_hash: str
-
-
 def submitted(
-    pending: Sequence[Conversation], judgings: Sequence[JudgingTask], judge: Judge | None, store: Store | None
+    pending: Sequence[Conversation], judgings: Sequence[JudgingTask], judge: Judge | None, known: Known
 ) -> frozenset[str]:
     """Hashes of requests and verdicts that a batch under way holds; live turns are never asked in one."""
     hashes = [c.next()[1] for c in pending if c.target.history != "live"]
     if judge is not None:
         hashes += [judge.verdict_hash(task.request_hash, task.dialogue_key) for task in judgings]
-    found = [] if store is None else store.open_batches(hashes)
-    return frozenset(hashes).intersection(*[{h for batch in found for h in batch.hashes}])
+    return frozenset(hashes) & {h for batch in known.open_batches(hashes) for h in batch.hashes}
 
 
-def judging(
-    conversation: Conversation, messages: tuple[Message, ...], outcome: Outcome, text: str, key: str
-) -> JudgingTask:
-    """What the judge is to see of a conversation's reply to these messages."""
-    question = conversation.dialogue.question or messages[-1].text
-    subject = JudgeInput(
-        question=question, messages=messages, reply=text, scenario=conversation.dialogue.scenario
-    )
-    return JudgingTask(subject, outcome, key, conversation.key, conversation.target.key)
-
-
-def _judgings(ended: Sequence[_Ended], store: Store | None) -> tuple[JudgingTask, ...]:
-    texts = {} if store is None else store.texts([end.request_hash for end in ended])
-    return tuple(
-        judging(end.conversation, end.messages, end.outcome, texts[end.request_hash], end.judged_hash)
-        for end in ended
+def reply_of(
+    conversation: Conversation, messages: tuple[Message, ...], outcome: Outcome, request_hash: str
+) -> StoredReply:
+    """A conversation's reply to these messages; its verdict is kept under `request_hash`."""
+    dialogue = conversation.dialogue
+    return StoredReply(
+        conversation.target.key,
+        conversation.key,
+        request_hash,
+        request_hash,
+        outcome,
+        messages,
+        dialogue.question,
+        dialogue.scenario,
     )
 
 
-def unjudged(
-    replies: Sequence[tuple[str, str, str]], judge: Judge | None, store: Store | None
-) -> set[tuple[str, str, str]]:
-    """Those of the replies that this judge has not labelled.
-
-    Each is the hash of its verdict's request, its dialogue's key and the hash of its text.
-    """
-    if judge is None or store is None:
-        return set()
-    wanted = {
-        (judge.verdict_hash(key, dialogue), said): (key, dialogue, said) for key, dialogue, said in replies
-    }
-    known = store.final(list(wanted))
-    return {reply for key, reply in wanted.items() if key not in known}
+def task_of(reply: StoredReply, text: str) -> JudgingTask:
+    """What the judge is to see of a reply."""
+    question = reply.question or reply.messages[-1].text
+    subject = JudgeInput(question=question, messages=reply.messages, reply=text, scenario=reply.scenario)
+    return JudgingTask(subject, reply.outcome, reply.judged_hash, reply.dialogue_key, reply.target_key)
 
 
-def with_known(judgings: Sequence[JudgingTask], panel: Panel, store: Store | None) -> tuple[JudgingTask, ...]:
-    """The replies with the verdicts that the store holds of the panel's members."""
+def unjudged(replies: Sequence[StoredReply], judge: Judge | None, known: Known) -> tuple[JudgingTask, ...]:
+    """The replies that this judge has not labelled, with the verdicts that a panel's members have given."""
+    if judge is None:
+        return ()
+    said = known.reply_hashes([reply.request_hash for reply in replies])
+
+    def verdict_of(reply: StoredReply) -> JudgedText:
+        return judge.verdict_hash(reply.judged_hash, reply.dialogue_key), said[reply.request_hash]
+
+    wanted = [verdict_of(reply) for reply in replies]
+    final = known.final(list(dict.fromkeys(wanted)))
+    waiting = [reply for reply, verdict in zip(replies, wanted, strict=True) if verdict not in final]
+    texts = known.texts([reply.request_hash for reply in waiting])
+    tasks = tuple(task_of(reply, texts[reply.request_hash]) for reply in waiting)
+    return with_known(tasks, judge, known) if isinstance(judge, Panel) else tasks
+
+
+def with_known(tasks: Sequence[JudgingTask], panel: Panel, known: Known) -> tuple[JudgingTask, ...]:
+    """The replies with the verdicts of the panel's members that are known."""
     places = {
         task.verdict_of(member): (place, member.key)
-        for place, task in enumerate(judgings)
+        for place, task in enumerate(tasks)
         for member in panel.members
     }
-    known: dict[int, dict[str, Verdict]] = defaultdict(dict)
-    for key, row in ({} if store is None else store.final_verdicts(list(places))).items():
+    given: dict[int, dict[str, Verdict]] = defaultdict(dict)
+    for key, row in known.final_verdicts(list(places)).items():
         place, member_key = places[key]
         label, reason, refusal, explanation, category, severity, specificity, confidence = row
-        known[place][member_key] = Verdict(
+        given[place][member_key] = Verdict(
             label,
             reason,
             refusal,
@@ -115,4 +109,4 @@ def with_known(judgings: Sequence[JudgingTask], panel: Panel, store: Store | Non
             specificity=specificity,
             confidence=confidence,
         )
-    return tuple(replace(task, known=known.get(place, {})) for place, task in enumerate(judgings))
+    return tuple(replace(task, known=given.get(place, {})) for place, task in enumerate(tasks))

@@ -7,16 +7,15 @@ the scheduler carries it out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from safemt_client.judges.panel import Judge
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.judgings import JudgingTask
-from safemt_client.planning.target import Target, _digest
+from safemt_client.planning.target import Target
 from safemt_client.results.store.rows import DialogueRow, JudgeRow, ModeratorRow, RunRow, StepRow
 
-__all__ = ["Plan", "run_fingerprint"]
+__all__ = ["Plan"]
 
 
 @dataclass(frozen=True)
@@ -65,12 +64,3 @@ class Plan:
         if self.judge is None:
             return 0
         return len(self.judgings) + sum(conversation.turns_left for conversation in self.pending)
-
-
-def run_fingerprint(
-    dataset_digest: str, dialogue_keys: Sequence[str], target_keys: Sequence[str], judge: Judge | None
-) -> str:
-    """SHA-256 over the data, the targets and the judge: two invocations with the same one are one run."""
-    return _digest(
-        [dataset_digest, sorted(dialogue_keys), sorted(target_keys), None if judge is None else judge.key]
-    )

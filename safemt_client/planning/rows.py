@@ -11,16 +11,18 @@ from safemt_client.judges.panel import Judge, Panel
 from safemt_client.moderator.moderator import Moderator
 from safemt_client.results.store.rows import DialogueRow, JudgeRow, ModeratorRow
 
-__all__ = ["judge_rows", "moderator_row"]
+__all__ = ["dialogue_row", "judge_rows", "moderator_row"]
 
 
 def judge_rows(
-    judge: Judge,
+    judge: Judge | None,
     run_id: str,
     names: Mapping[str, str],
     prices: Mapping[str, Mapping[str, float] | None],
 ) -> tuple[JudgeRow, ...]:
     """The rows of table `run_judges`: the one that decides first, then the members of a panel."""
+    if judge is None:
+        return ()
     members = judge.members if isinstance(judge, Panel) else (judge,)
     rows = [
         JudgeRow(
@@ -53,7 +55,8 @@ def _json(prices: Mapping[str, float] | None) -> str | None:
     return None if prices is None else json.dumps(dict(prices))
 
 
-def _dialogue_row(dataset: Dataset, dialogue: Dialogue) -> DialogueRow:
+def dialogue_row(dataset: Dataset, dialogue: Dialogue) -> DialogueRow:
+    """The row of table `dialogues`."""
     messages = [
         {"role": message.role, "content": message.text}
         | ({"images": list(message.images)} if message.images else {})

@@ -13,7 +13,7 @@ from safemt_client.planning.messages import History
 from safemt_client.providers.types import Sampling
 from safemt_client.results.store.rows import TargetRow
 
-__all__ = ["Target"]
+__all__ = ["Target", "digest_of"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Target:
     @cached_property
     def key(self) -> str:
         """Hash of all that decides the replies; the name and the prices are left out."""
-        return _digest(
+        return digest_of(
             [self.identity, self.history, self.images, self.sampling.as_dict(), self.moderator, self.sample]
         )[:16]
 
@@ -61,5 +61,6 @@ class Target:
         )
 
 
-def _digest(content: Any) -> str:
+def digest_of(content: Any) -> str:
+    """SHA-256 of JSON-able data."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -7,6 +7,7 @@ from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
 from safemt_client.planning.build import make_plan
 from safemt_client.planning.messages import History
 from safemt_client.planning.plan import Plan
+from safemt_client.planning.resolved import NothingKnown, of_dataset
 from safemt_client.planning.target import Target
 from safemt_client.providers.types import Sampling
 
@@ -23,15 +24,10 @@ def dialogue(item: int, length: int) -> Dialogue:
 def plan(*histories: History, items: int = 200) -> Plan:
     data = Dataset("d", Path(), tuple(dialogue(item, k) for k in LENGTHS for item in range(items)))
     return make_plan(
-        dataset=data,
-        chosen=data.dialogues,
-        targets=[Target(name, "local/m", name, "off", Sampling()) for name in histories],
-        judge=None,
-        judge_names={},
-        judge_prices={},
-        images={},
-        settings={},
-        store=None,
+        of_dataset(
+            data, data.dialogues, [Target(name, "local/m", name, "off", Sampling()) for name in histories]
+        ),
+        NothingKnown(),
     )
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from safemt_client.moderator.guards import build_guard
 from safemt_client.moderator.moderator import Moderation, Moderator
 from safemt_client.moderator.policies import load_policies
 from safemt_client.planning.build import make_plan
+from safemt_client.planning.resolved import of_dataset
 from safemt_client.planning.rows import moderator_row
 from safemt_client.planning.target import Target
 from safemt_client.providers.errors import PermitStoppedError
@@ -70,16 +71,8 @@ def session(path: Path, model: Asked, guard: Asked, *wanted: str) -> Any:
     store = Store.open(path)
     data = Dataset("d", Path(), (dialogue,))
     plan = make_plan(
-        dataset=data,
-        chosen=data.dialogues,
-        targets=[target],
-        judge=None,
-        judge_names={},
-        judge_prices={},
-        images={},
-        settings={},
-        store=store,
-        moderators=[moderator_row(moderator, "", None)],
+        replace(of_dataset(data, data.dialogues, [target]), moderators=(moderator_row(moderator, "", None),)),
+        store,
     )
     budget = Budget(None, spent=0.0, first={})
     context = SessionContext(plan, Recorder(plan, store, "s"), Quiet(), budget)  # type: ignore[arg-type]

@@ -1,0 +1,245 @@
+"""From settings and data to what is wanted of a run, every name resolved. Nothing is sent."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import anyio
+
+from safemt_client.datasets import open_dataset
+from safemt_client.datasets.model import Dataset, Dialogue
+from safemt_client.models import Models, Prices, prices_of
+from safemt_client.planning.costs import stored_prices
+from safemt_client.planning.resolved import Resolved, of_dataset
+from safemt_client.planning.rows import judge_rows, moderator_row
+from safemt_client.planning.target import Target
+from safemt_client.providers.errors import InputError
+from safemt_client.providers.types import Image, Sampling
+from safemt_client.results.store.store import Store
+from safemt_client.settings import RunSettings
+
+__all__ = ["prepare_images", "resolve_run", "select", "targets_of"]
+
+
+def select(
+    dataset: Dataset,
+    turns: Sequence[int] | None,
+    scenarios: Sequence[str] | None,
+    limit: int | None,
+) -> tuple[Dialogue, ...]:
+    """The dialogues of a run. `limit` counts items, so that pairs over the lengths stay whole."""
+    wanted = [
+        dialogue
+        for dialogue in dataset.dialogues
+        if (turns is None or dialogue.length in turns)
+        and (scenarios is None or dialogue.scenario in scenarios)
+    ]
+    if limit is not None:
+        items = dict.fromkeys(dialogue.item_id for dialogue in wanted)
+        kept = set(list(items)[:limit])
+        wanted = [dialogue for dialogue in wanted if dialogue.item_id in kept]
+    return tuple(wanted)
+
+
+_LOCAL_MAX_TOKENS = 1024
+
+
+async def targets_of(settings: RunSettings, models: Models, store: Store | None) -> list[Target]:
+    """The targets of the settings: each model under each moderator.
+
+    With `--fresh` under a sample index that is new or unfinished.
+    """
+    targets: list[Target] = []
+    moderators = await models.moderators_of_settings()
+    for name, moderator in itertools.product(settings.provider, moderators):
+        spec = models.spec(name, settings.base_url)
+        sampling = Sampling(
+            temperature=settings.temperature,
+            max_tokens=settings.max_tokens or (_LOCAL_MAX_TOKENS if spec.own else None),
+            top_p=settings.top_p,
+            seed=settings.seed,
+        )
+        target = Target(name, spec.identity, settings.history, settings.images, sampling)
+        if moderator is not None:
+            called = f"{name} + {moderator.name}"
+            target = replace(target, name=called, provider=name, moderator=moderator.key)
+        if any(target.key == other.key for other in targets):
+            raise InputError(f"--provider {name}: named twice with the same settings: leave one out")
+        targets.append(target)
+    if settings.fresh and store is not None:
+        sample = _fresh_sample(store, targets)
+        targets = [replace(target, sample=sample) for target in targets]
+    by_key = {moderator.key: moderator for moderator in moderators if moderator is not None}
+    for target in targets:
+        spec = models.spec(target.model_name, settings.base_url)
+        if target.moderator is not None:
+            models.moderators[target.key] = by_key[target.moderator]
+        provider = models.providers[target.key] = models.provider(spec)
+        if (endpoint := models.batch_endpoint(spec, provider)) is not None:
+            models.batches[target.key] = endpoint
+        elif settings.batch:
+            raise InputError(f"--batch: no batch API of {target.name} is known here: leave it out")
+        models.accounts[target.key] = models.limits.account_of(spec.account)
+    return targets
+
+
+def _fresh_sample(store: Store, targets: Sequence[Target]) -> int:
+    """The next sample index, or the current one while its run has not finished: so `--fresh` resumes."""
+    rows = store.query(
+        """SELECT t.sample, bool_and(t.run_id IN (SELECT run_id FROM run_events WHERE event = 'finished'))
+           FROM run_targets t WHERE list_contains(?, t.identity) GROUP BY t.sample
+           ORDER BY t.sample DESC LIMIT 1""",
+        [[target.identity for target in targets]],
+    ).rows
+    if not rows:
+        return 0
+    sample, finished = rows[0]
+    return int(sample) + 1 if finished or sample == 0 else int(sample)
+
+
+async def prepare_images(
+    dataset: Dataset, chosen: Sequence[Dialogue], settings: RunSettings
+) -> dict[str, Image | str]:
+    """Each image path of the dialogues, verified: the image, or why it cannot be sent."""
+    if settings.images == "off":
+        return {}
+    from safemt_client.datasets import images
+
+    owners = {
+        path: dialogue.item_id
+        for dialogue in reversed(chosen)
+        for message in dialogue.messages
+        for path in message.images
+    }
+    found: dict[str, Image | str] = {}
+    limiter = anyio.CapacityLimiter(os.cpu_count() or 2)
+
+    def one(path: str, item: str) -> Image | str:
+        try:
+            image = images.prepare(
+                dataset.image_path(path),
+                max_edge=settings.image_max_edge or images.DEFAULT_MAX_EDGE,
+                max_bytes=settings.image_max_bytes or images.DEFAULT_MAX_BYTES,
+                item=item,
+            )
+        except InputError as error:
+            return str(error)
+        return images.blank(image) if settings.images == "blank" else image
+
+    async def keep(path: str, item: str) -> None:
+        found[path] = await anyio.to_thread.run_sync(one, path, item, limiter=limiter)
+
+    async with anyio.create_task_group() as group:
+        for path, item in owners.items():
+            group.start_soon(keep, path, item)
+    return found
+
+
+async def resolve_run(settings: RunSettings, models: Models, store: Store | None) -> Resolved:
+    """Read the data and resolve every name. Nothing is sent.
+
+    Raises:
+        InputError: the data, a key, a file or a price is missing, or settings do not go together.
+    """
+    dataset = open_dataset(settings.dataset, follow_links=settings.follow_links)
+    chosen = _chosen(dataset, settings)
+    if store is not None and not settings.new_run:
+        _same_data(store, dataset, settings)
+    judge = models.judge()
+    targets = await targets_of(settings, models, store)
+    if unused := models.limits.unused():
+        raise InputError(
+            f"[accounts.{unused[0]}]: nothing of this run asks it; "
+            f"it asks {', '.join(sorted(set(models.accounts.values())))}"
+        )
+    wanted = of_dataset(
+        dataset,
+        chosen,
+        targets,
+        images=await prepare_images(dataset, chosen, settings),
+        settings=settings.deciding,
+        judge=judge,
+    )
+    wanted = replace(
+        wanted,
+        batch=settings.batch,
+        # The judges of a panel are asked one after the other.
+        judge_batch=settings.batch and judge is not None and judge.key in models.batches,
+    )
+    return _priced(wanted, settings, models, stored_prices(store, wanted.run_id))
+
+
+def _chosen(dataset: Dataset, settings: RunSettings) -> tuple[Dialogue, ...]:
+    """The dialogues of the run.
+
+    Raises:
+        InputError: the settings do not go together, or not with the data.
+    """
+    if settings.batch and settings.history == "live":
+        raise InputError(
+            "--batch: in live history each turn needs the reply before it: leave --batch out, "
+            "or take --history scripted"
+        )
+    if settings.batch and settings.moderator and set(settings.moderator) != {"none"}:
+        raise InputError("--batch: a moderator looks at each turn as it comes: leave out one of the two")
+    if dataset.live_only and settings.history != "live":
+        raise InputError(f"{settings.data}: has no scripted assistant turns: add --history live")
+    unknown = set(settings.scenario or ()) - {d.scenario for d in dataset.dialogues}
+    if unknown:
+        known = ", ".join(sorted({d.scenario for d in dataset.dialogues if d.scenario}))
+        raise InputError(f"--scenario {sorted(unknown)[0]!r}: not in {dataset.name}; it has: {known}")
+    lengths = {d.length for d in dataset.dialogues}
+    missing = sorted(set(settings.turns or ()) - lengths)
+    if missing:
+        have = ", ".join(map(str, sorted(lengths)))
+        raise InputError(f"--turns {missing[0]}: {dataset.name} has no such dialogues; it has {have}")
+    chosen = select(dataset, settings.turns, settings.scenario, settings.limit)
+    if not chosen:
+        raise InputError("no dialogue is left after --turns, --scenario and --limit: loosen one of them")
+    return chosen
+
+
+def _priced(
+    wanted: Resolved, settings: RunSettings, models: Models, snapshot: Mapping[str, Prices]
+) -> Resolved:
+    """With the prices of the run's start (`snapshot`), unless the user gives others."""
+
+    def priced(target: Target) -> Target:
+        spec = models.spec(target.model_name, settings.base_url)
+        return replace(target, prices=prices_of(spec, settings, snapshot, target.key))
+
+    def guard_prices(key: str) -> Prices:
+        now = models.guard_prices[key]
+        return now if settings.price else snapshot.get(key, now)
+
+    judges = {key: prices_of(spec, settings, snapshot, key) for key, spec in models.judge_specs.items()}
+    return replace(
+        wanted,
+        targets=tuple(map(priced, wanted.targets)),
+        judge_rows=judge_rows(wanted.judge, wanted.run_id, models.judge_names, judges),
+        moderators=tuple(
+            moderator_row(moderator, wanted.run_id, guard_prices(moderator.assessor.key))
+            for moderator in dict.fromkeys(models.moderators.values())
+        ),
+    )
+
+
+def _same_data(store: Store, dataset: Dataset, settings: RunSettings) -> None:
+    """Refuse to go on with a run whose data set has changed under it."""
+    runs = store.query(
+        "SELECT run_id, dataset_digest, settings FROM runs WHERE dataset_path = ? ORDER BY created_at DESC",
+        [str(dataset.path)],
+    ).rows
+    run_id, digest = next(
+        ((run_id, digest) for run_id, digest, kept in runs if settings.decide_as(json.loads(kept))),
+        ("", dataset.digest),
+    )
+    if digest != dataset.digest:
+        raise InputError(
+            f"{dataset.path}: the data has changed since run {run_id} (digest {digest[:12]}, "
+            f"now {dataset.digest[:12]}): restore it, or pass --new-run to start another run"
+        )

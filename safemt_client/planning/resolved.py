@@ -1,0 +1,203 @@
+"""What is wanted of a run, every name resolved, and what is known of it: a plan is made of the two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+from safemt_client.datasets.model import Dataset, Dialogue
+from safemt_client.judges.panel import Judge
+from safemt_client.planning.rows import dialogue_row
+from safemt_client.planning.target import Target, digest_of
+from safemt_client.providers.types import Image, Message, Outcome
+from safemt_client.results.store.lookups import JudgedText, OpenBatch
+from safemt_client.results.store.rows import DialogueRow, JudgeRow, ModeratorRow
+
+__all__ = [
+    "DataSource",
+    "Known",
+    "NothingKnown",
+    "Resolved",
+    "Sendable",
+    "StoredReply",
+    "of_dataset",
+    "run_fingerprint",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """The data set that the dialogues are of; `warnings` counts its oddities."""
+
+    name: str
+    digest: str
+    path: str
+    licence: str | None
+    warnings: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sendable:
+    """A dialogue that can be sent, with its images by their paths."""
+
+    dialogue: Dialogue
+    key: str
+    images: Mapping[str, Image]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReply:
+    """A reply that is in the store under `request_hash`, with what a judge needs beside its text.
+
+    Its verdict is kept under `judged_hash`; `question` is the data set's, if it has one.
+    """
+
+    target_key: str
+    dialogue_key: str
+    request_hash: str
+    judged_hash: str
+    outcome: Outcome
+    messages: tuple[Message, ...]
+    question: str | None
+    scenario: str | None
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What is wanted. `settings` is what decides the results, as the store keeps it.
+
+    `sendable` are the dialogues that are followed through the store, each under each target. Of a run that is
+    judged again there are none: its `replies` and its `steps` (target, dialogue, turn and request) are known.
+    `judge_rows` are those of the judge that decides, then of a panel's members; the plan sets the run ids of
+    rows. `not_attempted` maps a dialogue's key to the reason why it cannot be sent. With `batch` what is
+    pending goes in batches, with `judge_batch` the verdicts do.
+    """
+
+    data: DataSource
+    dialogues: tuple[DialogueRow, ...]
+    targets: tuple[Target, ...]
+    settings: Mapping[str, Any]
+    judge: Judge | None = None
+    judge_rows: tuple[JudgeRow, ...] = ()
+    moderators: tuple[ModeratorRow, ...] = ()
+    sendable: tuple[Sendable, ...] = ()
+    not_attempted: Mapping[str, str] = field(default_factory=dict)
+    replies: tuple[StoredReply, ...] = ()
+    steps: tuple[tuple[str, str, int, str], ...] = ()
+    batch: bool = False
+    judge_batch: bool = False
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What says whether two invocations are the same run."""
+        keys = [row.dialogue_key for row in self.dialogues]
+        return run_fingerprint(self.data.digest, keys, [target.key for target in self.targets], self.judge)
+
+    @property
+    def run_id(self) -> str:
+        """The first 12 digits of the fingerprint."""
+        return self.fingerprint[:12]
+
+
+def of_dataset(
+    dataset: Dataset,
+    chosen: Sequence[Dialogue],
+    targets: Sequence[Target],
+    *,
+    images: Mapping[str, Image | str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    judge: Judge | None = None,
+) -> Resolved:
+    """The chosen dialogues of a data set, for each of the targets.
+
+    `images` maps each path of the dialogues to the image, or to the reason why it cannot be sent; without any
+    no image is sent.
+    """
+    sendable: list[Sendable] = []
+    not_attempted: dict[str, str] = {}
+    for dialogue in chosen:
+        key = dataset.dialogue_key(dialogue)
+        paths = [path for message in dialogue.messages for path in message.images] if images else []
+        found = {path: (images or {})[path] for path in paths}
+        broken = [reason for reason in found.values() if isinstance(reason, str)]
+        if broken:
+            not_attempted[key] = broken[0]
+        else:
+            ready = {path: image for path, image in found.items() if not isinstance(image, str)}
+            sendable.append(Sendable(dialogue, key, ready))
+    return Resolved(
+        data=DataSource(
+            dataset.name, dataset.digest, str(dataset.path), dataset.licence, len(dataset.warnings)
+        ),
+        dialogues=tuple(dialogue_row(dataset, dialogue) for dialogue in chosen),
+        targets=tuple(targets),
+        settings=dict(settings or {}),
+        judge=judge,
+        sendable=tuple(sendable),
+        not_attempted=not_attempted,
+    )
+
+
+def run_fingerprint(
+    dataset_digest: str, dialogue_keys: Sequence[str], target_keys: Sequence[str], judge: Judge | None
+) -> str:
+    """SHA-256 over the data, the targets and the judge: two invocations with the same one are one run."""
+    return digest_of(
+        [dataset_digest, sorted(dialogue_keys), sorted(target_keys), None if judge is None else judge.key]
+    )
+
+
+class Known(Protocol):
+    """What of the wanted is known, looked up by hash: a store, or a stand-in of a test."""
+
+    def observed(self, hashes: Sequence[str]) -> Mapping[str, str]:
+        """The outcomes of those requests that were observed: they are not asked again."""
+        ...
+
+    def texts(self, hashes: Sequence[str]) -> Mapping[str, str]:
+        """The text of each reply that was observed."""
+        ...
+
+    def judged_as(self, hashes: Sequence[str]) -> Mapping[str, str]:
+        """Of moderated turns whose reply is the model's own: the hash under which its verdict is kept."""
+        ...
+
+    def reply_hashes(self, hashes: Sequence[str]) -> Mapping[str, str]:
+        """The hash of the text of each reply that was observed."""
+        ...
+
+    def final(self, wanted: Sequence[JudgedText]) -> set[JudgedText]:
+        """Those of the verdicts that are final."""
+        ...
+
+    def final_verdicts(self, wanted: Sequence[JudgedText]) -> Mapping[JudgedText, tuple[Any, ...]]:
+        """What those of the verdicts say that are final."""
+        ...
+
+    def open_batches(self, hashes: Sequence[str]) -> Sequence[OpenBatch]:
+        """The batches under way that hold one of these requests."""
+        ...
+
+
+class NothingKnown:
+    """What is known without a store."""
+
+    def observed(self, hashes: Sequence[str]) -> Mapping[str, str]:
+        """See `Known`."""
+        return {}
+
+    texts = judged_as = reply_hashes = observed
+
+    def final(self, wanted: Sequence[JudgedText]) -> set[JudgedText]:
+        """See `Known`."""
+        return set()
+
+    def final_verdicts(self, wanted: Sequence[JudgedText]) -> Mapping[JudgedText, tuple[Any, ...]]:
+        """See `Known`."""
+        return {}
+
+    def open_batches(self, hashes: Sequence[str]) -> Sequence[OpenBatch]:
+        """See `Known`."""
+        return ()
