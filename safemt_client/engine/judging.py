@@ -31,13 +31,13 @@ _GATHER_S = 2.0
 class Verdicts:
     """The judging of a session. The money for a verdict has been set aside when its reply was asked for."""
 
-    def __init__(self, course: SessionContext, judge: Judge) -> None:
-        self._context = course
+    def __init__(self, context: SessionContext, judge: Judge) -> None:
+        self._context = context
         self._judge = judge
         self._verdicts = SingleFlight()
         # Under a moderator a reply may be that of an earlier run, with its verdict.
-        store = course.recorder.store
-        self._known = store.final_texts() if course.plan.moderators else frozenset()
+        store = context.recorder.store
+        self._known = store.final_texts() if context.plan.moderators else frozenset()
 
     def start(self, judged: MemoryObjectReceiveStream[JudgingTask], group: TaskGroup) -> None:
         """Begin to judge what is stored and what comes, side by side: one may wait for money."""
