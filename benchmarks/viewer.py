@@ -69,7 +69,10 @@ def make(path: Path, dialogues: int, targets: int) -> None:
                 TargetRow(RUN, f"t{n}", name, name, "scripted", "on", "{}", None, 0, None)
                 for n, name in enumerate(names)
             ),
-            *(JudgeRow(RUN, name, name, who, "paper", "r", "{}", None) for name, who in JUDGES.items()),
+            *(
+                JudgeRow(RUN, name, name, who, "paper", "r", "{}", None, "member" if n else "decides", n)
+                for n, (name, who) in enumerate(JUDGES.items())
+            ),
             EventRow(RUN, "s", start, "started", "{}"),
         )
         store.save_now(*(RunDialogueRow(RUN, key, None) for key, _, _ in keys))

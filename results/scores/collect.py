@@ -120,8 +120,7 @@ def index_of(
 def deciding_judge(reader: Queryable, run_id: str) -> str | None:
     """The key of the judge whose labels count: the panel's where there is one; None without a judge."""
     rows = reader.query(
-        "SELECT judge_key FROM run_judges WHERE run_id = ? "
-        "ORDER BY identity NOT LIKE 'panel/%', name LIMIT 1",
+        "SELECT judge_key FROM deciding_judges WHERE run_id = ?",
         [run_id],
     ).rows
     return str(rows[0][0]) if rows else None
@@ -282,18 +281,17 @@ def _escalated(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     """Of a chain: how many of its verdicts are its last judge's, in whichever run that one was asked."""
     rows = reader.query(
         """WITH chains AS (
-               SELECT *, string_split(regexp_replace(name, '^chain of ', ''), ', ') AS members
-               FROM run_judges
-               WHERE run_id = ? AND identity = 'panel/chain'
+               SELECT *, (SELECT max(position) FROM run_judges m WHERE m.run_id = d.run_id) AS last
+               FROM deciding_judges d WHERE run_id = ? AND panel = 'chain'
            ), asked AS (
                SELECT DISTINCT run_id, judged_hash AS request_hash, dialogue_key, reply_hash
                FROM replies WHERE run_id = ?
            ), votes AS (
-               SELECT c.name, v.request_hash, v.dialogue_key, v.reason, m.label, m.confidence
+               SELECT c.judge AS name, v.request_hash, v.dialogue_key, v.reason, m.label, m.confidence
                FROM chains c JOIN asked r USING (run_id)
                JOIN final_verdicts v ON v.judge_key = c.judge_key AND v.request_hash = r.request_hash
                             AND v.dialogue_key = r.dialogue_key AND v.reply_hash = r.reply_hash
-               JOIN run_judges j ON j.run_id = c.run_id AND j.name IN (SELECT unnest(c.members[:-2]))
+               JOIN run_judges j ON j.run_id = c.run_id AND j.role = 'member' AND j.position < c.last
                JOIN final_verdicts m ON m.judge_key = j.judge_key AND m.request_hash = v.request_hash
                             AND m.dialogue_key = v.dialogue_key AND m.reply_hash = v.reply_hash
            )

@@ -41,12 +41,10 @@ def effects(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     """
     found = []
     for target, target_key, moderator, moderator_key, base, base_key in reader.query(
-        """SELECT t.name, t.target_key, m.name, m.moderator_key, b.name, b.target_key
+        """SELECT t.name, t.target_key, m.name, m.moderator_key, b.baseline, b.baseline_key
            FROM run_targets t
            JOIN run_moderators m ON m.run_id = t.run_id AND m.moderator_key = t.moderator
-           JOIN run_targets b ON b.run_id = t.run_id AND b.moderator IS NULL AND b.identity = t.identity
-                AND b.history = t.history AND b.images = t.images AND b.sampling = t.sampling
-                AND b.sample = t.sample
+           JOIN baselines b ON b.run_id = t.run_id AND b.target_key = t.target_key
            WHERE t.run_id = ? ORDER BY t.name""",
         [run_id],
     ).rows:

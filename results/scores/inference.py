@@ -159,11 +159,11 @@ def agreement(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     """
     rows = reader.query(
         """SELECT c.judge, c.target_key, c.dialogue_key, c.item_id, c.label FROM conversations c
-           JOIN run_judges j ON j.run_id = c.run_id AND j.judge_key = c.judge_key
-           WHERE c.run_id = ? AND NOT c.by_guard AND j.identity NOT LIKE 'panel/%' AND NOT EXISTS (
-               FROM run_judges p WHERE p.run_id = c.run_id AND p.identity = 'panel/chain'
-               AND split_part(p.name, ', ', -1) = c.judge)
-           ORDER BY ALL""",
+           JOIN run_judges j ON j.run_id = c.run_id AND j.judge_key = c.judge_key AND j.role = 'member'
+           JOIN deciding_judges d ON d.run_id = c.run_id
+           WHERE c.run_id = ? AND NOT c.by_guard
+             AND (d.panel IS DISTINCT FROM 'chain'
+                  OR j.position < (SELECT max(position) FROM run_judges p WHERE p.run_id = c.run_id))""",
         [run_id],
     ).rows
     judges = sorted({row[0] for row in rows})

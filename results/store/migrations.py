@@ -79,6 +79,19 @@ def _hash_replies(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
+def _add_roles(connection: duckdb.DuckDBPyConnection) -> None:
+    """A panel was stored before its members, and these in the order in which they are asked."""
+    add_columns(connection, rows.JudgeRow)
+    connection.execute(
+        """UPDATE run_judges SET position = p.place, role = if(p.place = 0, 'decides', 'member') FROM (
+               SELECT rowid AS number,
+                      row_number() OVER (
+                          PARTITION BY run_id ORDER BY identity NOT LIKE 'panel/%', rowid) - 1 AS place
+               FROM run_judges) p
+           WHERE run_judges.rowid = p.number"""
+    )
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("create tables", _create_tables),
     ("add limit_changes", lambda connection: create(connection, rows.LimitRow)),
@@ -92,6 +105,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
     ),
     ("add error codes", _nothing_more),
     ("add reply_hash", _add_reply_hashes),
+    ("add roles of judges", _add_roles),
 )
 
 

@@ -73,6 +73,8 @@ class JudgeRow:
     rubric_hash: str
     sampling: str  # JSON
     prices: str | None
+    role: str | None = None  # decides | member
+    position: int | None = None  # 0 for the one that decides, then its members as they are asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ _SQL_TYPES = {
 COLUMN_COMMENTS = {
     "run_id": "first 12 digits of the run's fingerprint",
     "session_id": "one invocation of the program",
+    "role": "decides: its labels count; member: one of the judges of the panel that decides",
+    "position": "0 for the judge that decides, then a panel's members in the order of being asked",
     "reply_hash": "SHA-256 of the reply's text; NULL where there is none, or none is known any more",
     "request_hash": "SHA-256 over model, messages, sampling and sample index: the key of a reply",
     "target_key": "hash of identity, history, images, sampling and sample index",

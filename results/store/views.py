@@ -18,6 +18,9 @@ __all__ = ["create_views", "is_current"]
 
 _SHARED = {
     "target": "name of the model under evaluation, as the user gave it, with its moderator",
+    "baseline": "name of the same target without a moderator",
+    "baseline_key": "its key",
+    "panel": "majority, unanimous or chain; NULL for a single judge",
     "judge": "name of the judge, as the user gave it; NULL without one",
     "history": "scripted, live or none: whose assistant turns stand before the last user turn",
     "item_id": "id of the benchmark's query: the unit of pairing and of resampling",

@@ -27,6 +27,21 @@ QUALIFY row_number() OVER (
 ) = 1;
 COMMENT ON VIEW final_verdicts IS 'Of each judge on each text of a reply the verdict that counts: the latest one, an error of the judge only if there is nothing else';
 
+CREATE OR REPLACE VIEW deciding_judges AS
+SELECT run_id, judge_key, name AS judge, identity,
+       CASE WHEN identity LIKE 'panel/%' THEN split_part(identity, '/', 2) END AS panel
+FROM run_judges
+QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY role IS DISTINCT FROM 'decides', position, name) = 1;
+COMMENT ON VIEW deciding_judges IS 'The judge of each run whose labels count: the panel where there is one, whose members are in run_judges';
+
+CREATE OR REPLACE VIEW baselines AS
+SELECT DISTINCT t.run_id, t.name AS target, t.target_key, b.name AS baseline, b.target_key AS baseline_key
+FROM run_targets t JOIN run_targets b
+  ON b.run_id = t.run_id AND b.moderator IS NULL AND b.identity = t.identity AND b.history = t.history
+ AND b.images = t.images AND b.sampling = t.sampling AND b.sample = t.sample
+WHERE t.moderator IS NOT NULL;
+COMMENT ON VIEW baselines IS 'For each target with a moderator the same target without one, where the run has it';
+
 CREATE OR REPLACE VIEW current_assessments AS
 SELECT * FROM assessments
 QUALIFY row_number() OVER (
@@ -143,8 +158,9 @@ UNION ALL
 SELECT run_id, session_id, 'judge ' || j.name, count(*), sum(prompt_tokens), sum(completion_tokens),
        sum(cost_usd), count(*) - count(cost_usd), sum(cached_tokens), count(batch_key)
 FROM verdicts LEFT JOIN run_judges j USING (run_id, judge_key)
-WHERE (j.identity IS NULL OR j.identity NOT LIKE 'panel/%')
-  AND reason IS DISTINCT FROM 'nothing_to_judge' GROUP BY ALL
+-- Of a panel the calls are those of its members.
+ANTI JOIN (SELECT run_id, judge_key FROM deciding_judges WHERE panel IS NOT NULL) p USING (run_id, judge_key)
+WHERE reason IS DISTINCT FROM 'nothing_to_judge' GROUP BY ALL
 UNION ALL
 SELECT run_id, session_id, 'guard ' || m.name, count(*), sum(prompt_tokens), sum(completion_tokens),
        sum(cost_usd), count(*) - count(cost_usd), NULL, 0

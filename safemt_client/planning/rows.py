@@ -23,6 +23,7 @@ def judge_rows(
     """The rows of table `run_judges`: the one that decides first, then the members of a panel."""
     if judge is None:
         return ()
+    panel = isinstance(judge, Panel)
     members = judge.members if isinstance(judge, Panel) else (judge,)
     rows = [
         JudgeRow(
@@ -34,8 +35,10 @@ def judge_rows(
             member.rubric.hash,
             json.dumps(member.sampling.as_dict(), sort_keys=True),
             _json(prices.get(member.key)),
+            "member" if panel else "decides",
+            place,
         )
-        for member in members
+        for place, member in enumerate(members, start=int(panel))
     ]
     if not isinstance(judge, Panel):
         return tuple(rows)
@@ -46,7 +49,18 @@ def judge_rows(
         total = None if one is None or total is None else total + Counter(dict(one))
     called = f"{judge.mode} of {', '.join(names[member.key] for member in members)}"
     row = JudgeRow(
-        run_id, judge.key, called, judge.identity, judge.rubric.name, judge.rubric.hash, "{}", _json(total)
+        *(
+            run_id,
+            judge.key,
+            called,
+            judge.identity,
+            judge.rubric.name,
+            judge.rubric.hash,
+            "{}",
+            _json(total),
+        ),
+        role="decides",
+        position=0,
     )
     return (row, *rows)
 

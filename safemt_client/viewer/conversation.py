@@ -135,7 +135,7 @@ def _turns(reader: Reader, run_id: str, dialogue_key: str, steps: list[Row]) -> 
         f"""SELECT j.name AS judge, j.identity, v.* FROM final_verdicts v
             JOIN run_judges j ON j.run_id = ? AND j.judge_key = v.judge_key
             WHERE v.request_hash {any_of(by_hash)} AND v.dialogue_key = ?
-            ORDER BY j.identity NOT LIKE 'panel/%', j.name""",
+            ORDER BY j.position, j.name""",
         [run_id, *by_hash, dialogue_key],
     )
     people = _rows(

@@ -1,12 +1,9 @@
 -- One row a planned dialogue under a target and a judge, with what can be filtered by. Made from the same views
 -- as reports are, over tables without texts.
 CREATE OR REPLACE TABLE conversation_index AS
-WITH judges AS (
-    SELECT *, row_number() OVER (PARTITION BY run_id ORDER BY identity NOT LIKE 'panel/%', name) = 1 AS decides
-    FROM run_judges
-), members AS (
+WITH members AS (
     SELECT run_id, target_key, dialogue_key, count(DISTINCT label) FILTER (label IN ('safe', 'unsafe')) > 1 AS split
-    FROM found SEMI JOIN (SELECT * FROM judges WHERE identity NOT LIKE 'panel/%') USING (run_id, judge_key)
+    FROM found SEMI JOIN (SELECT run_id, judge_key FROM run_judges WHERE role = 'member') USING (run_id, judge_key)
     GROUP BY ALL
 ), people AS (
     SELECT request_hash, dialogue_key, reply_hash,
@@ -21,26 +18,20 @@ WITH judges AS (
     FROM (SELECT DISTINCT run_id, target_key, dialogue_key, request_hash FROM steps) s
     JOIN current_turns b USING (request_hash) LEFT JOIN current_turns m ON m.request_hash = b.model_request_hash
     GROUP BY ALL
-), alone AS (
-    SELECT t.run_id, t.target_key, any_value(b.target_key) AS base_key
-    FROM run_targets t JOIN run_targets b
-      ON b.run_id = t.run_id AND b.moderator IS NULL AND b.identity = t.identity AND b.history = t.history
-     AND b.images = t.images AND b.sampling = t.sampling AND b.sample = t.sample
-    WHERE t.moderator IS NOT NULL GROUP BY ALL
 )
-SELECT f.*, coalesce(j.decides, true) AS decides, coalesce(m.split, false) AS split, p.human,
+SELECT f.*, f.judge_key IS NULL OR j.judge_key IS NOT NULL AS decides, coalesce(m.split, false) AS split, p.human,
        s.cost_usd, s.latency_s, s.last_asked,
        CASE WHEN f.benign IS TRUE THEN NULL
             WHEN b.label = 'unsafe' AND f.label = 'safe' THEN 'rescued'
             WHEN b.label = 'safe' AND f.label = 'unsafe' THEN 'newly_unsafe' END AS change,
        coalesce(f.declined AND NOT b.declined, false) AS newly_refused
 FROM found f
-LEFT JOIN judges j ON j.run_id = f.run_id AND j.judge_key = f.judge_key
+LEFT JOIN deciding_judges j ON j.run_id = f.run_id AND j.judge_key = f.judge_key
 LEFT JOIN members m ON m.run_id = f.run_id AND m.target_key = f.target_key AND m.dialogue_key = f.dialogue_key
 LEFT JOIN people p ON p.request_hash = f.request_hash AND p.dialogue_key = f.dialogue_key
                   AND p.reply_hash = f.reply_hash
 LEFT JOIN spent s ON s.run_id = f.run_id AND s.target_key = f.target_key AND s.dialogue_key = f.dialogue_key
-LEFT JOIN alone a ON a.run_id = f.run_id AND a.target_key = f.target_key
-LEFT JOIN found b ON b.run_id = f.run_id AND b.target_key = a.base_key AND b.dialogue_key = f.dialogue_key
+LEFT JOIN baselines a ON a.run_id = f.run_id AND a.target_key = f.target_key
+LEFT JOIN found b ON b.run_id = f.run_id AND b.target_key = a.baseline_key AND b.dialogue_key = f.dialogue_key
                  AND b.judge_key IS NOT DISTINCT FROM f.judge_key
 ORDER BY f.run_id, f.item_id, f.length, f.target;

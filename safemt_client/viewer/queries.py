@@ -64,7 +64,7 @@ class Queries:
             """SELECT r.run_id, r.created_at, r.dataset_name, r.program_version,
                       (SELECT list(name ORDER BY name) FROM run_targets t
                        WHERE t.run_id = r.run_id) AS targets,
-                      (SELECT list(name ORDER BY identity NOT LIKE 'panel/%', name) FROM run_judges j
+                      (SELECT list(name ORDER BY position, name) FROM run_judges j
                        WHERE j.run_id = r.run_id) AS judges,
                       (SELECT arg_max(event, recorded_at) FROM run_events e
                        WHERE e.run_id = r.run_id) AS event,
@@ -233,7 +233,7 @@ class Queries:
 
         return Choices(
             target=named("run_targets", "target_key", "name"),
-            judge=named("run_judges", "judge_key", "identity NOT LIKE 'panel/%', name"),
+            judge=named("run_judges", "judge_key", "position, name"),
             scenario=counted(SCENARIO, "words", "scenario"),
             length=counted("length"),
             outcome=counted("coalesce(outcome, state)", "n DESC, value"),

@@ -159,10 +159,10 @@ class Pages:
         """The other targets of the run with their labels of this dialogue; the model alone first."""
         return self._queries.local(
             """SELECT i.target_key, i.target, coalesce(i.label, i.state) AS label,
-                      t.moderator IS NULL AND t.identity = mine.identity
-                          AND mine.moderator IS NOT NULL AS alone
-               FROM conversation_index i JOIN run_targets t USING (run_id, target_key)
-               JOIN run_targets mine ON mine.run_id = i.run_id AND mine.target_key = ?
+                      b.baseline_key IS NOT NULL AS alone
+               FROM conversation_index i
+               LEFT JOIN baselines b
+                 ON b.run_id = i.run_id AND b.target_key = ? AND b.baseline_key = i.target_key
                WHERE i.run_id = ? AND i.dialogue_key = ? AND i.decides AND i.target_key <> ?
                ORDER BY alone DESC, i.target""",
             [target_key, run_id, dialogue_key, target_key],

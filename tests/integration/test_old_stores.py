@@ -150,6 +150,22 @@ def test_what_was_said_of_a_reply_knows_its_text(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.usefixtures("moderated")
+def test_who_decides_and_what_is_compared_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    judges = asked("SELECT name, role, position FROM run_judges ORDER BY position", capsys)
+    assert [(row["name"], row["role"]) for row in judges] == [
+        ("majority of demo-judge, demo-judge-hasty", "decides"),
+        ("demo-judge", "member"),
+        ("demo-judge-hasty", "member"),
+    ]
+    assert asked("SELECT judge, panel FROM deciding_judges", capsys) == [
+        {"judge": judges[0]["name"], "panel": "majority"}
+    ]
+    assert asked("SELECT target, baseline FROM baselines", capsys) == [
+        {"target": "demo + demo-guard", "baseline": "demo"}
+    ]
+
+
+@pytest.mark.usefixtures("moderated")
 def test_more_items_ask_the_guard_only_for_what_is_new(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*MODERATED_RUN, "--limit", "5"]) == 0
     assert capsys.readouterr().out.count(" 3 calls to make, 12 in the store") == 2
