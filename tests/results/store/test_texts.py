@@ -9,7 +9,8 @@ import duckdb
 import pytest
 
 from safemt_client.planning.judgings import unjudged
-from safemt_client.providers.types import reply_hash
+from safemt_client.planning.resolved import StoredReply
+from safemt_client.providers.types import Outcome, reply_hash
 from safemt_client.results.exports.tables import HUMAN_LABELS, TURNS, VERDICTS, Dump
 from safemt_client.results.scores.human import draw, labelled
 from safemt_client.results.store.reader import open_reader
@@ -120,8 +121,9 @@ def shown(path: Path) -> tuple[str | None, str | None]:
         found.add((store.texts(["q"])["q"], label))
         found.add((store.replies(["q"])["q"][1], label))
         assert store.reply_hashes(["q"]) == {"q": reply_hash(text)}
-        missing = unjudged([("q", "d", store.reply_hashes(["q"])["q"])], OneJudge(), store)  # type: ignore[arg-type]
-        assert bool(missing) == (label is None)
+        stored = StoredReply("t", "d", "q", "q", Outcome.ANSWERED, (), "how?", None)
+        missing = unjudged([stored], OneJudge(), store)  # type: ignore[arg-type]
+        assert [task.subject.reply for task in missing] == ([text] if label is None else [])
     snapshot = Snapshot(path)
     try:
         snapshot.refresh(wait=True)
