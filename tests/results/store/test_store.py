@@ -239,3 +239,16 @@ def test_a_store_from_before_batches_is_brought_up_to_date(tmp_path: Path) -> No
             "AND table_name IN ('turns', 'verdicts', 'batches', 'batch_requests')"
         )
         assert comments.rows == [(0,)]
+
+
+def test_a_column_that_rows_have_and_an_older_store_lacks_is_added(tmp_path: Path) -> None:
+    path = tmp_path / "d.duckdb"
+    Store.open(path).close()
+    with duckdb.connect(path) as old:
+        for (view,) in old.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall():
+            old.execute(f"DROP VIEW {view}")
+        old.execute("ALTER TABLE batches DROP COLUMN detail")
+    with Store.open(path) as store:
+        assert store.query("SELECT detail FROM batches").rows == []
+        [(name,)] = store.query("SELECT name FROM schema_migrations ORDER BY applied_at DESC LIMIT 1").rows
+        assert name == "add batches.detail"
