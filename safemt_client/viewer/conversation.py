@@ -146,6 +146,45 @@ def _turns(reader: Reader, run_id: str, dialogue_key: str, steps: list[Row]) -> 
            GROUP BY ALL ORDER BY annotator""",
         [list(by_hash), dialogue_key],
     )
+    assessments = _assessments(reader, run_id, hashes)
+    found = []
+    for step in steps:
+        attempts = by_hash.get(step["request_hash"], [])
+        if not attempts:
+            continue
+        reply = current[step["request_hash"]]
+        model_hash = reply["model_request_hash"]
+        turn = Turn(step["turn"], reply, current.get(model_hash, reply), attempts)
+        if model_hash != step["request_hash"]:
+            turn.model_attempts = by_hash.get(model_hash, [])
+        _add_what_was_said(turn, step["request_hash"], verdicts, people, assessments)
+        found.append(turn)
+    return found
+
+
+def _add_what_was_said(
+    turn: Turn, request_hash: str, verdicts: list[Row], people: list[Row], assessments: list[Row]
+) -> None:
+    """Give a turn those verdicts, labels and assessments that are about its reply."""
+    judged, said = turn.reply["judged_hash"], turn.reply["reply_hash"]
+    # Nothing is said of an error, nor of a text that is not known.
+    about = [row for row in (*verdicts, *people) if said is not None and row["reply_hash"] == said]
+    turn.verdicts = [row for row in about if "judge" in row and row["request_hash"] == judged]
+    turn.people = [
+        row for row in about if "annotator" in row and row["request_hash"] in (judged, request_hash)
+    ]
+    # What a guard kept back is the model's own reply.
+    shown_to_guard = said if judged == turn.reply["model_request_hash"] else turn.model["reply_hash"]
+    turn.assessments = [
+        row
+        for row in assessments
+        if row["request_hash"] == request_hash
+        and (row["stage"] == "input" or row["reply_hash"] == shown_to_guard)
+    ]
+
+
+def _assessments(reader: Reader, run_id: str, hashes: list[str]) -> list[Row]:
+    """What guards said of these requests, each with what the moderator did about it."""
     shown = [
         row["assessment_hash"]
         for row in _rows(
@@ -154,7 +193,7 @@ def _turns(reader: Reader, run_id: str, dialogue_key: str, steps: list[Row]) -> 
             hashes,
         )
     ]
-    assessments = _rows(
+    return _rows(
         reader,
         f"""SELECT m.name AS moderator, m.guard, m.identity, m.licence, w.request_hash, w.stage, w.turn,
                   w.action, w.policy, w.waited_s, a.verdict, a.intent, a.categories, a.scenarios,
@@ -169,35 +208,6 @@ def _turns(reader: Reader, run_id: str, dialogue_key: str, steps: list[Row]) -> 
            ORDER BY w.turn, w.stage""",
         [hashes, run_id, *shown],
     )
-    found = []
-    for step in steps:
-        attempts = by_hash.get(step["request_hash"], [])
-        if not attempts:
-            continue
-        reply = current[step["request_hash"]]
-        model_hash = reply["model_request_hash"]
-        turn = Turn(step["turn"], reply, current.get(model_hash, reply), attempts)
-        if model_hash != step["request_hash"]:
-            turn.model_attempts = by_hash.get(model_hash, [])
-        judged, said = reply["judged_hash"], reply["reply_hash"]
-        # Nothing is said of an error, nor of a text that is not known.
-        about = [row for row in (*verdicts, *people) if said is not None and row["reply_hash"] == said]
-        turn.verdicts = [row for row in about if "judge" in row and row["request_hash"] == judged]
-        turn.people = [
-            row
-            for row in about
-            if "annotator" in row and row["request_hash"] in (judged, step["request_hash"])
-        ]
-        # What a guard kept back is the model's own reply.
-        shown_to_guard = said if judged == model_hash else turn.model["reply_hash"]
-        turn.assessments = [
-            row
-            for row in assessments
-            if row["request_hash"] == step["request_hash"]
-            and (row["stage"] == "input" or row["reply_hash"] == shown_to_guard)
-        ]
-        found.append(turn)
-    return found
 
 
 def _attempts(reader: Reader, hashes: list[str]) -> dict[str, list[Row]]:
