@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import anyio
 from rich.console import Console
@@ -27,6 +27,7 @@ from safemt_client.engine.loop import in_main_thread, loop_is_running, run_in_lo
 from safemt_client.engine.notify import notify, with_notification
 from safemt_client.engine.session import Prepared, carry_out, result_of
 from safemt_client.judges.plugin import PluginJudge
+from safemt_client.keywords import JudgeKeywords, RunKeywords
 from safemt_client.models import open_models
 from safemt_client.planning.build import make_plan
 from safemt_client.planning.costs import check_prices, spent_of
@@ -63,7 +64,7 @@ def run(
     *,
     on_progress: OnProgress | None = None,
     console: Console | None = None,
-    **options: Any,
+    **options: Unpack[RunKeywords],
 ) -> RunResult:
     """Ask targets, judge and score; the same call resumes: what the store holds is not asked again.
 
@@ -87,7 +88,7 @@ async def arun(
     *,
     on_progress: OnProgress | None = None,
     console: Console | None = None,
-    **options: Any,
+    **options: Unpack[RunKeywords],
 ) -> RunResult:
     """As `run`, in the loop that runs already. Cancelling it gives up what is in flight.
 
@@ -101,7 +102,7 @@ async def arun(
     return await _ainvoke(asked.settings, invocation, partial(_run, asked, invocation))
 
 
-def plan(settings: RunSettings | None = None, **options: Any) -> RunEstimate:
+def plan(settings: RunSettings | None = None, **options: Unpack[RunKeywords]) -> RunEstimate:
     """What `run` would ask and what it may cost: the dry run as a value. Nothing is asked, no store is made.
 
     Raises:
@@ -117,7 +118,7 @@ def rejudge(
     run: str | None = None,
     on_progress: OnProgress | None = None,
     console: Console | None = None,
-    **options: Any,
+    **options: Unpack[JudgeKeywords],
 ) -> RunResult:
     """Judge the replies of a stored run again (`run`: its id, by default the latest). No target is asked.
 
@@ -138,7 +139,7 @@ async def arejudge(
     run: str | None = None,
     on_progress: OnProgress | None = None,
     console: Console | None = None,
-    **options: Any,
+    **options: Unpack[JudgeKeywords],
 ) -> RunResult:
     """As `rejudge`, in the loop that runs already.
 
@@ -231,14 +232,14 @@ async def _ainvoke(
     return result
 
 
-def _asked(settings: RunSettings | None, options: Mapping[str, Any]) -> _Asked:
+def _asked(settings: RunSettings | None, options: Mapping[str, object]) -> _Asked:
     """The settings, or those that the keywords make; provider objects are named by their identity."""
     if settings is not None:
         if options:
             raise InputError(f"{next(iter(options))}: give either settings or keywords")
         return _Asked(settings)
     given: dict[str, object] = {}
-    named = dict(options)
+    named: dict[str, Any] = dict(options)
     for name in named:
         if name not in RunSettings.model_fields:
             raise InputError(f"{name}: there is no such keyword: docs/options.md lists them")
@@ -268,7 +269,7 @@ def _no_dry_run(settings: RunSettings) -> None:
         raise InputError("dry_run: call plan() with the same keywords")
 
 
-def _rejudging(db: Path, options: Mapping[str, Any]) -> _Asked:
+def _rejudging(db: Path, options: Mapping[str, object]) -> _Asked:
     """The settings of a new judging; the targets are those of the stored run, read once it is open.
 
     Raises:

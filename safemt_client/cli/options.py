@@ -1,10 +1,15 @@
-"""docs/options.md, made from the settings: `python -m safemt_client.cli.options > docs/options.md`."""
+"""What is made from the settings: docs/options.md, and with `--keywords` the types of the API's keywords.
+
+python -m safemt_client.cli.options > docs/options.md
+python -m safemt_client.cli.options --keywords > safemt_client/keywords.py
+"""
 
 from __future__ import annotations
 
 import sys
 from itertools import groupby
 from pathlib import Path
+from types import NoneType
 from typing import Literal, get_args, get_origin
 
 from safemt_client.cli.flags import flag_of
@@ -12,7 +17,7 @@ from safemt_client.cli.parser import COMMANDS
 from safemt_client.option import Option
 from safemt_client.settings import RunSettings, default_of, kind_of, options
 
-__all__ = ["document"]
+__all__ = ["document", "keywords"]
 
 _HEAD = """# Options
 
@@ -59,6 +64,54 @@ def document() -> str:
     return "\n".join(parts) + "\n" + _COMMANDS_HEAD + "\n".join(rows) + "\n"
 
 
+_KEYWORDS_HEAD = '''"""The keywords of the API with their types, for editors and type checkers.
+
+Made from the settings by `python -m safemt_client.cli.options --keywords`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, TypedDict
+
+__all__ = ["JudgeKeywords", "RunKeywords"]
+'''
+# What takes objects too; lists are also taken as a single value.
+_OBJECTS = {"provider": "object | Sequence[object]", "judge": "object | Sequence[object] | None"}
+
+
+def keywords() -> str:
+    """The text of safemt_client/keywords.py. The store is a parameter of its own where a run is judged."""
+    judging = [name for name in options("judge") if name != "db"]
+    others = [name for name in options() if name not in judging]
+    lines = [_KEYWORDS_HEAD]
+    for name, doc, base, named in (
+        ("JudgeKeywords", "What `rejudge` takes beside the store and the run.", "TypedDict", judging),
+        ("RunKeywords", "What `run`, `arun` and `plan` take.", "JudgeKeywords", others),
+    ):
+        lines += ["", f"class {name}({base}, total=False):", f'    """{doc}"""', ""]
+        lines += [f"    {keyword}: {_type_of(keyword)}" for keyword in named]
+        lines += [""]
+    return "\n".join(lines)
+
+
+def _type_of(name: str) -> str:
+    """A field's type as source text."""
+    if name in _OBJECTS:
+        return _OBJECTS[name]
+    optional = " | None" if NoneType in get_args(RunSettings.model_fields[name].annotation) else ""
+    kind = kind_of(name)
+    if get_origin(kind) is Literal:
+        return "Literal[" + ", ".join(f'"{word}"' for word in get_args(kind)) + "]" + optional
+    if get_origin(kind) is dict:
+        return "Mapping[str, Mapping[str, float]]"
+    if kind is Path:
+        return "str | Path"
+    if get_origin(kind) is list:
+        # One text stands for a list: a name, or numbers with commas.
+        return f"str | Sequence[{get_args(kind)[0].__name__}]{optional}"
+    return f"{kind.__name__}{optional}"
+
+
 def _row(name: str, option: Option) -> str:
     flag = f"`{flag_of(name)}`" if option.commands else f"`[{name}.NAME]` in the file"
     others = ", ".join(f"`{command}`" for command in option.commands if command != "run")
@@ -92,8 +145,8 @@ def _cell(text: str) -> str:
 
 
 def main() -> None:
-    """Print the document."""
-    sys.stdout.write(document())
+    """Print the document, or the keywords."""
+    sys.stdout.write(keywords() if sys.argv[1:] == ["--keywords"] else document())
 
 
 if __name__ == "__main__":

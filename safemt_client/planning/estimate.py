@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from safemt_client.planning.conversation import Conversation
@@ -64,7 +64,7 @@ class RunEstimate:
     has cost so far.
     """
 
-    plan: Plan
+    plan: Plan = field(repr=False)
     lines: tuple[EstimateLine, ...]
     seconds: tuple[float, float] | None
     spent_usd: float

@@ -10,7 +10,7 @@ import pytest
 
 from safemt_client.__main__ import main
 from safemt_client.cli.flags import flag_of
-from safemt_client.cli.options import document
+from safemt_client.cli.options import document, keywords
 from safemt_client.cli.parser import COMMANDS, make_parser, with_command
 from safemt_client.datasets import images
 from safemt_client.judges.panel import PanelMode
@@ -67,6 +67,13 @@ def test_the_page_is_up_to_date() -> None:
     made = "python -m safemt_client.cli.options"
     assert (ROOT / "docs" / "options.md").read_text(encoding="utf-8") == document(), (
         f"{made} > docs/options.md"
+    )
+
+
+def test_the_keywords_of_the_api_are_up_to_date() -> None:
+    made = "python -m safemt_client.cli.options --keywords"
+    assert (ROOT / "safemt_client" / "keywords.py").read_text(encoding="utf-8") == keywords(), (
+        f"{made} > safemt_client/keywords.py"
     )
 
 

@@ -15,6 +15,7 @@ AT_THE_TOP = ("providers", "judges", "moderator", "results")
 BELOW = {
     "providers": "",
     "demo": "providers",
+    "keywords": "",
     "option": "",
     "settings": "option providers",
     "judges": "providers",
@@ -27,8 +28,8 @@ BELOW = {
     "engine": "telemetry planning datasets models settings results judges moderator providers",
     "proxy": "models settings moderator providers",
     "viewer": "datasets results providers",
-    "api": "engine telemetry planning datasets models settings results judges moderator providers",
-    "cli": "api engine telemetry planning proxy viewer datasets models settings option results judges moderator providers",
+    "api": "keywords engine telemetry planning datasets models settings results judges moderator providers",
+    "cli": "api engine telemetry planning proxy viewer datasets models keywords settings option results judges moderator providers",
     "__main__": "cli results providers",
 }
 """What each sub-package or module of the package may import, from the lowest to the highest."""

@@ -1,0 +1,71 @@
+"""The keywords of the API with their types, for editors and type checkers.
+
+Made from the settings by `python -m safemt_client.cli.options --keywords`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, TypedDict
+
+__all__ = ["JudgeKeywords", "RunKeywords"]
+
+
+class JudgeKeywords(TypedDict, total=False):
+    """What `rejudge` takes beside the store and the run."""
+
+    judge: object | Sequence[object] | None
+    panel: Literal["majority", "unanimous", "chain"]
+    judge_base_url: str | None
+    rubric: str
+    judge_sees: Literal["reply", "question", "dialogue", "image"] | None
+    judge_logprobs: bool
+    judge_temperature: float
+    rpm: float | None
+    tpm: float | None
+    max_concurrency: int | None
+    max_cost: float | None
+    price: str | Sequence[str] | None
+    batch: bool
+    max_wait: float
+    attempt_timeout: float
+    turn_timeout: float
+    quiet: bool
+    log: str | None
+    log_level: Literal["debug", "info", "warning", "error"]
+    log_texts: bool
+    on_finish: str | None
+    otel: bool
+
+
+class RunKeywords(JudgeKeywords, total=False):
+    """What `run`, `arun` and `plan` take."""
+
+    provider: object | Sequence[object]
+    base_url: str | None
+    temperature: float | None
+    max_tokens: int | None
+    top_p: float | None
+    seed: int | None
+    data: str | None
+    follow_links: bool
+    turns: str | Sequence[int] | None
+    scenario: str | Sequence[str] | None
+    limit: int | None
+    history: Literal["scripted", "live", "none"]
+    images: Literal["on", "off", "blank"]
+    image_max_edge: int | None
+    image_max_bytes: int | None
+    moderator: str | Sequence[str] | None
+    moderator_turns: Literal["last", "every"]
+    policy_place: Literal["system", "developer", "user"]
+    policies: str | None
+    on_guard_error: Literal["unassessed", "refuse", "pass"]
+    controversial: Literal["unsafe", "safe"]
+    guard_template: str | None
+    guard_option: str | Sequence[str] | None
+    accounts: Mapping[str, Mapping[str, float]]
+    min_coverage: float
+    db: str | Path
+    dry_run: bool
+    fresh: bool
+    new_run: bool
