@@ -39,7 +39,7 @@ def analyse(reader: Queryable, run_id: str, name: str) -> list[Finding]:
     """The findings of an analysis, by its name in `ANALYSES`, about the targets of a run."""
     found = ANALYSES[name](reader, run_id)
     if not found:
-        found = [Finding(name, "", None, _MISSING[name])]
+        found = [Finding(name, "", None, wording.UNANSWERED[name])]
     return [replace(finding, analysis=name) for finding in found]
 
 
@@ -207,12 +207,3 @@ ANALYSES: Mapping[str, Callable[[Queryable, str], Sequence[Finding] | list[Findi
     "methods": _methods,
 }
 """The analyses by name."""
-
-_MISSING = {
-    "turns": "cannot be told: no target has scored replies at two lengths",
-    "images": "cannot be told: run the same targets again with --images off or blank, in the same store",
-    "history": "cannot be told: run the same targets again with --history live or none, in the same store",
-    "scenarios": "cannot be told: there are no two scenarios with scored replies",
-    "moderator": "cannot be told: run the model with --moderator none beside the moderators",
-    "methods": "cannot be told: the data name no jailbreak methods, or only one",
-}

@@ -7,7 +7,17 @@ from typing import Any
 
 from safemt_client.results.sanitize import plain
 
-__all__ = ["change", "effect", "small", "trend"]
+__all__ = ["UNANSWERED", "change", "effect", "small", "trend"]
+
+UNANSWERED: Mapping[str, str] = {
+    "turns": "not known: no target has scored replies at two lengths",
+    "images": "not known: run the same targets again with --images off or blank, in the same store",
+    "history": "not known: run the same targets again with --history live or none, in the same store",
+    "scenarios": "not known: there are no two scenarios with scored replies",
+    "moderator": "not known: run the model with --moderator none beside the moderators",
+    "methods": "not known: the data name no jailbreak methods, or only one",
+}
+"""What an analysis, by its name, says where the data do not answer it."""
 
 
 def change(interval: Mapping[str, float]) -> str:

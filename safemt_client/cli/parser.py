@@ -93,7 +93,8 @@ def _epilog() -> str:
 
 
 def _report(parser: argparse.ArgumentParser) -> None:
-    from safemt_client.results.scores.analyses import ANALYSES
+    # The analyses themselves import numpy and scipy.
+    from safemt_client.results.scores.wording import UNANSWERED
 
     _db(parser)
     _run_id(parser)
@@ -103,9 +104,9 @@ def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--analysis",
         action="append",
-        choices=tuple(ANALYSES),
+        choices=tuple(UNANSWERED),
         metavar="NAME",
-        help=f"say in one sentence what the data show of {', '.join(ANALYSES)}; repeatable",
+        help=f"say in one sentence what the data show of {', '.join(UNANSWERED)}; repeatable",
     )
 
 

@@ -52,7 +52,7 @@ def test_histories_pictures_and_targets(capsys: pytest.CaptureFixture[str]) -> N
     for name in ("methods", "moderator"):
         found = told(capsys, "report", "--run", plain, "--analysis", name)
         assert [finding["shown"] for finding in found] == [None]
-        assert "cannot be told" in found[0]["sentence"]
+        assert "not known" in found[0]["sentence"]
 
 
 def test_what_is_hard_to_compare_is_said(capsys: pytest.CaptureFixture[str]) -> None:
