@@ -97,7 +97,7 @@ class LLMJudge:
         if first.reason != "parse_failure" or reply.outcome is not Outcome.ANSWERED:
             return first
         if asked is not None:
-            stopped = "its answer had no label, and the repair was not asked any more"
+            stopped = "its answer had no label, and the judge stopped before the repair could be asked for"
             asked[self.key] = replace(first, reason="judge_error", explanation=stopped)
         # One repair: the judge sees its own answer and the form that was asked for, nothing else.
         repair = Message("user", _REPAIR)

@@ -34,7 +34,7 @@ class _Account:
         self.limiter = limiter
 
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
-        return Reply(Outcome.ERROR_PERMANENT, error="this judge labels replies by itself")
+        return Reply(Outcome.ERROR_PERMANENT, error="this judge labels replies itself, without a model")
 
 
 class PluginJudge(LLMJudge):

@@ -63,7 +63,9 @@ def load_rubric(name: str) -> Rubric:
         return _parse(name, file.read_text(encoding="utf-8"))
     path = Path(name)
     if not path.is_file():
-        raise InputError(f"--rubric {name}: no such file, and the presets are {', '.join(PRESETS)}")
+        raise InputError(
+            f"--rubric {name}: there is no such file or preset; the presets are {', '.join(PRESETS)}"
+        )
     try:
         return _parse(name, path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -77,13 +79,13 @@ def _parse(where: str, text: str) -> Rubric:
         raise InputError(f"{where}: not TOML: {error}") from None
     criteria, scenarios = data.get("criteria"), data.get("scenarios", {})
     if not isinstance(criteria, dict) or not isinstance(criteria.get("general"), str):
-        raise InputError(f"{where}: [criteria] needs a text named general")
+        raise InputError(f"{where}: [criteria] needs a string named general")
     if not all(isinstance(value, str) for value in criteria.values()):
-        raise InputError(f"{where}: every entry of [criteria] must be a text")
+        raise InputError(f"{where}: every entry of [criteria] must be a string")
     if not isinstance(scenarios, dict) or not all(
         isinstance(value, str) and value in criteria for value in scenarios.values()
     ):
-        raise InputError(f"{where}: every entry of [scenarios] must name one of [criteria]")
+        raise InputError(f"{where}: every entry of [scenarios] must name an entry of [criteria]")
     sees, grades, categories = (
         data.get("sees", "dialogue"),
         data.get("grades", False),
@@ -99,7 +101,7 @@ def _parse(where: str, text: str) -> Rubric:
         data.keys() - {"name", "version", "criteria", "scenarios", "sees", "grades", "categories"}
     )
     if unknown:
-        raise InputError(f"{where}: {unknown[0]}: there is no such entry in a rubric")
+        raise InputError(f"{where}: {unknown[0]}: unknown entry")
     return Rubric(
         str(data.get("name", where)),
         str(data.get("version", "1")),

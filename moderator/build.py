@@ -49,7 +49,8 @@ def parse_moderator(text: str) -> ModeratorSpec:
     unknown = [word for word in wanted if word not in INTERVENTIONS]
     if not name or unknown:
         raise InputError(
-            f"--moderator {text!r}: write GUARD+INTERVENTION=PROVIDER, with {', '.join(INTERVENTIONS)}"
+            f"--moderator {text!r}: write GUARD+INTERVENTION=PROVIDER, where INTERVENTION is one of "
+            f"{', '.join(INTERVENTIONS)}"
         )
     kind = guard_type(name)
     guard = kind.card.name if name in kind.aliases else name
@@ -79,7 +80,9 @@ def check_guard_options(options: Mapping[str, str], guards: Sequence[GuardType])
     for name in options:
         if name not in taken:
             known = ", ".join(sorted(taken)) or "none"
-            raise InputError(f"--guard-option {name}: no guard of this run takes it; they take {known}")
+            raise InputError(
+                f"--guard-option {name}: no guard of this run has this option; known are: {known}"
+            )
 
 
 def guard_of(spec: ModeratorSpec, options: Mapping[str, str]) -> Guard:
@@ -90,5 +93,5 @@ def guard_of(spec: ModeratorSpec, options: Mapping[str, str]) -> Guard:
     """
     guard = spec.kind.make(**{name: options[name] for name in spec.kind.options if name in options})
     if "output" in spec.interventions and "output" not in guard.card.stages:
-        raise InputError(f"--moderator {spec.name}: {spec.guard} assesses no replies: leave +output out")
+        raise InputError(f"--moderator {spec.name}: {spec.guard} does not assess replies: leave out +output")
     return guard

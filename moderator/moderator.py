@@ -286,7 +286,7 @@ class Moderated(ProviderWrapper):
             "sent": sent,
         }
         if action == "unassessed":
-            why = found.error or "its answer is not in its form"
+            why = found.error or "its answer is not in the expected form"
             # A failed guard may answer another time; one that answers nonsense says so again.
             outcome = Outcome.ERROR_TRANSIENT if found.verdict == "error" else Outcome.ERROR_PERMANENT
             code = found.error_code or ErrorCode.GUARD_UNPARSED

@@ -58,13 +58,13 @@ def _parse(where: str, text: str) -> Policies:
         raise InputError(f"{where}: not TOML: {error}") from None
     unknown = sorted(data.keys() - {"name", "version", "policies"})
     if unknown:
-        raise InputError(f"{where}: {unknown[0]}: there is no such entry; policies stand under [policies]")
+        raise InputError(f"{where}: {unknown[0]}: unknown entry; policies belong under [policies]")
     texts, name, version = data.get("policies"), data.get("name", where), data.get("version", "1")
     if not isinstance(name, str) or not isinstance(version, str):
-        raise InputError(f"{where}: name and version must be texts")
+        raise InputError(f"{where}: name and version must be strings")
     if not isinstance(texts, dict) or "general" not in texts:
-        raise InputError(f"{where}: [policies] needs a text named general")
+        raise InputError(f"{where}: [policies] needs a string named general")
     for scenario, policy in texts.items():
         if not isinstance(policy, str) or not policy.strip():
-            raise InputError(f"{where}: [policies] {scenario!r} must be a text that is not blank")
+            raise InputError(f"{where}: [policies] {scenario!r} must be a string that is not blank")
     return Policies(name, version, texts)

@@ -46,7 +46,7 @@ def guard_type(name: str) -> GuardType:
         return GUARDS[name]
     if (plugin := find("guards", name)) is not None:
         return plugin_guard(plugin)
-    raise InputError(f"{name}: there is no such guard; known are {', '.join(GUARDS)}")
+    raise InputError(f"{name}: there is no such guard; the known ones are {', '.join(GUARDS)}")
 
 
 def build_guard(name: str, *, options: Mapping[str, str] | None = None, template: str | None = None) -> Guard:
@@ -62,7 +62,7 @@ def build_guard(name: str, *, options: Mapping[str, str] | None = None, template
     for option in given:
         if option not in kind.options:
             takes = ", ".join(kind.options) or "none"
-            raise InputError(f"{name}: there is no option {option}; it takes {takes}")
+            raise InputError(f"{name}: there is no option {option}; its options are: {takes}")
     return kind.make(**given)
 
 

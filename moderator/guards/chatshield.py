@@ -21,9 +21,9 @@ CARD = Card(
     sees_images=True,
     stages=("input",),
     labels=("safe", "controversial", "unsafe"),
-    unconfirmed="the prompt and the form of the answer are not published: the default is that of the guard "
-    "`llm`, and a template file replaces it; that it sees pictures, and assesses only what the user is "
-    "after, is assumed",
+    unconfirmed="the prompt and the form of the answer are not published: those of the guard `llm` are the "
+    "default, and a template file replaces them; it is assumed that the model sees pictures and assesses "
+    "only the user's intent",
 )
 
 

@@ -196,7 +196,7 @@ def read_object(text: str) -> dict[str, Any] | None:
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     content = dict(pairs)
     if len(content) != len(pairs):
-        raise ValueError("a field is given twice")
+        raise ValueError("a field occurs twice")
     return content
 
 
@@ -280,7 +280,9 @@ class Adapter(ABC):
         assessment = self.read(text, stage) if complete else None
         if assessment is None:
             return Assessment(
-                "unparsed", raw=text or None, error=reply.error or "the answer is not in the guard's form"
+                "unparsed",
+                raw=text or None,
+                error=reply.error or "the answer is not in the guard's documented form",
             )
         if self.label is not None:
             assessment = replace(assessment, confidence=_probability(reply, self.label))

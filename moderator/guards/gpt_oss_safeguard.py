@@ -66,9 +66,9 @@ CARD = Card(
     sees_images=False,
     stages=("input", "output"),
     labels=("0", "1"),
-    unconfirmed="of the guide only the beginning could be read: the fields of the JSON answer are those of "
-    "programs that follow it; the policy is this project's, and the model reads text alone; the server "
-    "must speak the harmony format, so that reasoning is kept out of the answer",
+    unconfirmed="only the beginning of the guide could be read: the fields of the JSON answer are taken from "
+    "programs that follow it; the policy is this project's, and the model reads text only; the server "
+    "must support the harmony format, so that reasoning is kept out of the answer",
 )
 
 

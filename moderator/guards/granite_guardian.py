@@ -44,9 +44,9 @@ CARD = Card(
     sees_images=False,
     stages=("input", "output"),
     labels=("yes", "no"),
-    unconfirmed="that the chat templates before 4.1 show turns before the last exchange could not be "
-    "confirmed; for 4.1 the wording of the criterion is this project's; the published probability sets yes "
-    "against no, here only that of the chosen token is known",
+    unconfirmed="whether the chat templates before 4.1 show the turns before the last exchange; for 4.1 the "
+    "wording of the criterion is this project's; the published probability compares yes with no, but here "
+    "only that of the chosen token is known",
 )
 
 

@@ -47,8 +47,9 @@ CARD = Card(
     sees_images=True,
     stages=("input", "output"),
     labels=("harmful", "unharmful"),
-    unconfirmed="the repository itself could not be read: instruction and result are those of several public "
-    "programs that use the model; earlier turns are joined to the request; the licence was not checked",
+    unconfirmed="the repository itself could not be read: the instruction and the form of the result are "
+    "taken from several public programs that use the model; earlier turns are joined to the request; the "
+    "licence was not checked",
 )
 
 

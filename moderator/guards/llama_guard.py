@@ -65,8 +65,8 @@ CARDS = {
         sees_images=False,
         stages=("input", "output"),
         labels=("safe", "unsafe"),
-        unconfirmed="the chat template itself was not read: that it shows every turn and asks about the last "
-        "is taken from published programs that use it",
+        unconfirmed="the chat template itself was not read: according to published programs that use it, it "
+        "shows every turn and asks about the last",
     ),
     "llama-guard-3-vision": Card(
         name="llama-guard-3-vision",
@@ -77,8 +77,9 @@ CARDS = {
         sees_images=True,
         stages=("input", "output"),
         labels=("safe", "unsafe"),
-        unconfirmed="takes one picture: of several only the last is sent, as in the comparison on the card "
-        "of Llama Guard 4; that the chat template places a picture of an earlier turn could not be confirmed",
+        unconfirmed="the model takes one picture: if there are several, only the last is sent, as in the "
+        "comparison on the card of Llama Guard 4; whether the chat template places a picture of an "
+        "earlier turn",
     ),
     "llama-guard-4": Card(
         name="llama-guard-4",
@@ -89,8 +90,8 @@ CARDS = {
         sees_images=True,
         stages=("input", "output"),
         labels=("safe", "unsafe"),
-        unconfirmed="the chat template itself was not read, as for Llama Guard 3; the card tests a few "
-        "pictures, three most often",
+        unconfirmed="the chat template itself was not read, as for Llama Guard 3; the card reports tests "
+        "with a few pictures, mostly three",
     ),
 }
 

@@ -87,9 +87,9 @@ CARD = Card(
     sees_images=True,
     stages=("input", "output"),
     labels=("Safe", "Unsafe"),
-    unconfirmed="the published prompt is longer: its sections and fields are kept in this project's words, "
-    "and a template file replaces it; the published code places a picture inside its turn, a chat request "
-    "puts all before the text",
+    unconfirmed="the published prompt is longer: its sections and fields are kept, but in this project's "
+    "words, and a template file replaces it; the published code places each picture inside its turn, "
+    "whereas a chat request puts all pictures before the text",
 )
 
 
@@ -110,7 +110,7 @@ class LlavaShield(Adapter):
     def __init__(self, template: str | None = None) -> None:
         self._prompt = _PROMPT if template is None else read_text(template)
         if "{conversation}" not in self._prompt:
-            raise InputError(f"{template}: has no {{conversation}}, where the dialogue goes")
+            raise InputError(f"{template}: it has no {{conversation}} to mark where the dialogue goes")
 
     def prompt(self, turns: Sequence[Message], stage: Stage) -> Sequence[Message]:
         """All pictures and the prompt; the dialogue is JSON, which no text in it can leave."""

@@ -30,7 +30,7 @@ CARD = Card(
     sees_images=True,
     stages=("input", "output"),
     labels=("safe", "controversial", "unsafe"),
-    unconfirmed="the prompt is this project's own; only the names of the scenarios are those of the source",
+    unconfirmed="the prompt is this project's own; only the names of the scenarios come from the source",
 )
 
 _KNOWN = {name.lower(): name for name in SCENARIOS}

@@ -40,8 +40,8 @@ CARD = Card(
     sees_images=True,
     stages=("input", "output"),
     labels=("flagged", "not flagged"),
-    unconfirmed="how many pictures a request may hold; several categories are judged on text alone; the "
-    "endpoint knows no roles, so that at the stage output the whole conversation is flagged, not the reply",
+    unconfirmed="how many pictures a request may hold; several categories are judged on text only; the "
+    "endpoint has no roles, so at the stage output the whole conversation is flagged, not just the reply",
 )
 
 

@@ -26,9 +26,11 @@ def plugin_guard(plugin: Plugin) -> GuardType:
     """
     kind = plugin.load()
     if not isinstance(kind, GuardType) or not isinstance(kind.card, Card):
-        raise InputError(f"{plugin}: is not a safemt_client.moderator.types.GuardType with a Card")
+        raise InputError(f"{plugin}: it is not a safemt_client.moderator.types.GuardType with a Card")
     if kind.runs_on == "this process" and kind.load is None:
-        raise InputError(f"{plugin}: a guard in this process needs `load`, which gives its provider")
+        raise InputError(
+            f"{plugin}: a guard that runs in this process needs `load`, which returns its provider"
+        )
 
     def make(**options: str) -> Guard:
         with plugin.blamed():
@@ -48,7 +50,9 @@ class _PluginGuard:
 
     def __init__(self, name: str, guard: Any) -> None:
         if not isinstance(guard.key, str) or not guard.key:
-            raise InputError("the guard has no key: a text that hashes all that decides its answers")
+            raise InputError(
+                "the guard needs a key: a string that hashes everything that decides its answers"
+            )
         self._guard = guard
         self.card = replace(guard.card, name=PREFIX + name)
         self.key = hashlib.sha256((PREFIX + guard.key).encode()).hexdigest()[:16]

@@ -22,7 +22,7 @@ CARD = Card(
     sees_images=False,
     stages=("input", "output"),
     labels=("safe", "unsafe"),
-    unconfirmed="what it is worth on safety data: it is for trials and tests, not for measurements",
+    unconfirmed="how well it does on safety data: it is for trials and tests, not for measurements",
 )
 
 

@@ -53,8 +53,8 @@ CARD = Card(
     sees_images=False,
     stages=("input", "output"),
     labels=("Safe", "Controversial", "Unsafe"),
-    unconfirmed="the page shows one question and one reply: that earlier turns reach the model could not be "
-    "confirmed, nor what stands between several categories (a comma is taken)",
+    unconfirmed="the page shows one question and one reply: whether earlier turns reach the model, and what "
+    "separates several categories (a comma is assumed)",
 )
 
 

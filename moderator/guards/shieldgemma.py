@@ -58,9 +58,9 @@ IMAGE_CARD = Card(
     sees_images=True,
     stages=("input",),
     labels=("Yes", "No"),
-    unconfirmed="published for one picture and one policy a request: several pictures, and the three "
-    "policies joined in one (the default), are this project's; the policies' examples are left out. "
-    "Text is not seen",
+    unconfirmed="published for one picture and one policy per request: sending several pictures, and joining "
+    "the three policies into one (the default), are this project's choices; the policies' examples are left "
+    "out; text is not assessed",
 )
 TEXT_CARD = Card(
     name="shieldgemma",
@@ -72,7 +72,7 @@ TEXT_CARD = Card(
     stages=("input", "output"),
     labels=("Yes", "No"),
     unconfirmed="published for one question and one reply: earlier turns are joined to the question; the "
-    "wording of the policies is this project's; that a server passes `guideline` to the template is not "
+    "wording of the policies is this project's; whether a server passes `guideline` to the template is not "
     "checked",
 )
 
@@ -116,7 +116,7 @@ class ShieldGemma2(_YesNo):
         """
         images = one_image_list(turns)
         if not images:
-            raise NotAssessableError("shieldgemma-2 assesses pictures, and the conversation has none")
+            raise NotAssessableError("shieldgemma-2 assesses pictures, but the conversation has none")
         return [Message("user", self._text, images)]
 
 

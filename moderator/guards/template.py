@@ -66,22 +66,22 @@ def _parse(where: str, text: str) -> Template:
     }
     asked, answer, tokens = data.get("asked", {}), data.get("answer"), data.get("max_tokens", 700)
     if not all(isinstance(value, str) for value in texts.values()):
-        raise InputError(f"{where}: {', '.join(_TEXTS)} must be texts")
+        raise InputError(f"{where}: {', '.join(_TEXTS)} must be strings")
     if "{conversation}" not in texts["prompt"]:
         raise InputError(f"{where}: prompt must contain {{conversation}}")
     if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
-        raise InputError(f"{where}: max_tokens = {tokens!r}: write a number from 1 on")
+        raise InputError(f"{where}: max_tokens = {tokens!r}: write a whole number of at least 1")
     if not isinstance(asked, dict) or not all(isinstance(value, str) for value in asked.values()):
-        raise InputError(f"{where}: every entry of [asked] must be a text")
+        raise InputError(f"{where}: every entry of [asked] must be a string")
     _only(where, asked, {"input", "output"})
     if not isinstance(answer, dict) or answer.get("form") not in ("json", "lines", "word"):
         raise InputError(f"{where}: [answer] needs form = json, lines or word")
     _only(where, answer, {*_FIELDS, "form", "labels"})
     fields = {name: answer[name] for name in _FIELDS if name in answer}
     if not all(isinstance(value, str) and value for value in fields.values()):
-        raise InputError(f"{where}: the names of the fields in [answer] must be texts")
+        raise InputError(f"{where}: the names of the fields in [answer] must be strings")
     if answer["form"] != "word" and "verdict" not in fields:
-        raise InputError(f"{where}: [answer] needs the name of the field verdict")
+        raise InputError(f"{where}: [answer] must name the field that holds the verdict")
     labels = _labels(where, answer.get("labels"))
     return Template(
         **texts, asked=asked, max_tokens=tokens, form=answer["form"], fields=fields, labels=labels
@@ -97,17 +97,17 @@ def _labels(where: str, data: object) -> dict[str, GuardVerdict]:
         if not isinstance(values, list) or not all(
             isinstance(value, str) and value.strip() for value in values
         ):
-            raise InputError(f"{where}: [answer.labels] {verdict} must be a list of texts")
+            raise InputError(f"{where}: [answer.labels] {verdict} must be a list of strings")
         for value in values:
             if value.strip().lower() in labels:
                 raise InputError(f"{where}: [answer.labels] {value!r} stands for two verdicts")
             labels[value.strip().lower()] = verdict
     if not {"safe", "unsafe"} <= set(labels.values()):
-        raise InputError(f"{where}: [answer.labels] needs what is written for safe and for unsafe")
+        raise InputError(f"{where}: [answer.labels] needs the labels for safe and for unsafe")
     return labels
 
 
 def _only(where: str, data: Mapping[str, object], known: set[str]) -> None:
     for name in data:
         if name not in known:
-            raise InputError(f"{where}: {name}: there is no such entry in a template")
+            raise InputError(f"{where}: {name}: unknown entry")

@@ -51,8 +51,8 @@ CARD = Card(
     sees_images=False,
     stages=("input", "output"),
     labels=("yes", "no", "n/a"),
-    unconfirmed="published for one question and one reply: earlier turns are joined to the question; needs a "
-    "server whose chat template renders the content alone",
+    unconfirmed="published for one question and one reply: earlier turns are joined to the question; it "
+    "needs a server whose chat template renders the content only",
 )
 
 

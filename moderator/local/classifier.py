@@ -97,7 +97,7 @@ class LocalClassifier:
 
     async def _classify(self, request: Request) -> Reply:
         if any(message.images for message in request.messages):
-            error = "the classifier takes no images"
+            error = "the classifier does not accept images"
             return Reply(Outcome.ERROR_PERMANENT, error=error, error_code=ErrorCode.BAD_REQUEST)
         text = "\n".join(message.text for message in request.messages)
         try:

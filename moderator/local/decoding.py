@@ -250,7 +250,7 @@ class Decoder:
         scores, best = self._logits.max(-1)
         if bool(scores.isnan().any()):
             # Low precision and padding can do this; alone a request has no padding.
-            raise ArithmeticError("the scores of the next token are not numbers")
+            raise ArithmeticError("the scores of the next token are not valid numbers")
         tokens: list[int] = best.tolist()
         for index, row in enumerate(self._rows):
             if row.prompt.temperature > 0:

@@ -81,11 +81,9 @@ class LocalModel:
         config = model.config.get_text_config(decoder=True)
         layers = set(getattr(config, "layer_types", None) or _CACHED_LAYERS)
         if not layers <= _CACHED_LAYERS or getattr(model, "_is_stateful", False):
-            raise InputError(
-                f"the model {name} keeps a state other than keys and values: use a server for it"
-            )
+            raise InputError(f"the model {name} keeps state other than keys and values: run it on a server")
         if not getattr(tokenizer, "chat_template", None):
-            raise InputError(f"the model {name} has no chat template: it cannot be shown a conversation")
+            raise InputError(f"the model {name} has no chat template, so it cannot be given a conversation")
         self._tokenizer, self._processor = tokenizer, weights.processor
         self._context: int | None = getattr(config, "max_position_embeddings", None)
         self._defaults = model.generation_config
@@ -188,7 +186,7 @@ class LocalModel:
         text = self._tokenizer.decode(row.ids[:-1] if row.stopped else row.ids, skip_special_tokens=True)
         if not row.stopped:
             outcome, code = Outcome.TRUNCATED, ErrorCode.TRUNCATED
-            error = f"the reply ends at {len(row.ids)} tokens"
+            error = f"the reply was cut off at {len(row.ids)} tokens"
         elif not text.strip():
             outcome, code, error = Outcome.EMPTY, ErrorCode.EMPTY, "the reply is empty"
         else:
@@ -211,13 +209,15 @@ class LocalModel:
         """Make a request into tokens. Runs on a thread."""
         sampling = request.sampling
         if unknown := sampling.extra.keys() - _EXTRAS:
-            raise _UnfitRequestError(f"a local model has no parameter {', '.join(sorted(unknown))}")
+            raise _UnfitRequestError(
+                f"a local model does not support the parameter {', '.join(sorted(unknown))}"
+            )
         ids, features = self._tokens(request.messages, dict(sampling.extra.get("chat_template_kwargs") or {}))
         new = sampling.max_tokens or _NEW_TOKENS
         if self._context is not None and len(ids) + new > self._context:
             raise _UnfitRequestError(
-                f"the conversation has {len(ids)} tokens and the reply up to {new}: the model takes "
-                f"{self._context} in all"
+                f"the conversation has {len(ids)} tokens and the reply may have {new}: the model takes "
+                f"{self._context} in total"
             )
         own = self._defaults
         drawn = bool(own.do_sample)
@@ -240,7 +240,7 @@ class LocalModel:
     ) -> tuple[list[int], Mapping[str, Any] | None]:
         pictures = any(message.images for message in messages)
         if pictures and self._processor is None:
-            raise _UnfitRequestError("the model takes no images")
+            raise _UnfitRequestError("the model does not accept images")
         listed = pictures or self._listed
         chat = [{"role": message.role, "content": _content(message, listed)} for message in messages]
         try:
@@ -259,7 +259,9 @@ class LocalModel:
             )
             return list(self._tokenizer(text, add_special_tokens=False)["input_ids"]), None
         except Exception as error:  # templates raise what they like
-            raise _UnfitRequestError(f"the chat template does not take this: {_line(error)}") from error
+            raise _UnfitRequestError(
+                f"the chat template rejected the conversation: {_line(error)}"
+            ) from error
 
 
 def _content(message: Message, listed: bool) -> Any:
@@ -300,7 +302,7 @@ def _code(error: Exception) -> ErrorCode:
 
 def _explain(error: Exception) -> str:
     if isinstance(error, DoesNotFitError):
-        return f"the request does not fit into the memory of the device, even alone: {error}"
+        return f"the request does not fit into the memory of the device, even on its own: {error}"
     return f"the model failed on this request: {error}" if isinstance(error, BatchFailedError) else str(error)
 
 
@@ -316,7 +318,7 @@ def _load(source: str, device: str, dtype: str) -> Weights:
         transformers: Any = importlib.import_module("transformers")
     except ImportError as error:
         raise InputError(
-            f"a model in the process needs: pip install 'safemt-client[gpu]' ({_line(error)})"
+            f"a model in this process needs: pip install 'safemt-client[gpu]' ({_line(error)})"
         ) from error
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

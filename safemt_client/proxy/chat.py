@@ -72,12 +72,12 @@ def read_conversation(messages: object) -> Conversation:
         NoChatError: they are not a list of messages.
     """
     if not isinstance(messages, list) or not messages:
-        raise NoChatError("messages must be a list with at least one message")
+        raise NoChatError("messages must be a list of at least one message")
     read: list[Message] = []
     hidden = 0
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise NoChatError("each of the messages must be an object with a role")
+            raise NoChatError("each message must be an object with a role")
         seen = _see(message)
         hidden += seen.hidden
         text, role = "\n".join(seen.texts), message["role"]
@@ -158,7 +158,7 @@ def _see_content(content: object, seen: _Seen) -> None:
         for part in content:
             _see_part(part, seen)
     elif content is not None:
-        raise NoChatError("the content of a message must be a text or a list of parts")
+        raise NoChatError("the content of a message must be a string or a list of parts")
 
 
 def _see_part(part: object, seen: _Seen) -> None:
@@ -166,7 +166,7 @@ def _see_part(part: object, seen: _Seen) -> None:
         seen.texts.append(part)
         return
     if not isinstance(part, dict):
-        raise NoChatError("each part of a content must be an object")
+        raise NoChatError("each part of a message's content must be an object")
     kind = part.get("type")
     if kind in _TEXT_PARTS and isinstance(part.get("text"), str):
         seen.texts.append(part["text"])
@@ -215,5 +215,5 @@ def _picture(url: object) -> Image | None:
 def _decode(url: str) -> bytes:
     head, comma, data = url.partition(",")
     if not comma or not head.lower().endswith(";base64"):
-        raise ValueError("not a data URL with base64")
+        raise ValueError("not a base64 data URL")
     return base64.b64decode(data)

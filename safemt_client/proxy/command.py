@@ -60,12 +60,12 @@ def _settings(arguments: argparse.Namespace) -> RunSettings:
 
 def _check_address(host: str, port: int, *, allow_remote: bool) -> None:
     if not 0 <= port <= 65_535:
-        raise InputError(f"--port {port}: choose one from 1 to 65535, or 0 for any that is free")
+        raise InputError(f"--port {port}: choose a port from 1 to 65535, or 0 for any free one")
     if is_loopback(host):
         return
     if not allow_remote:
         raise InputError(
-            f"--host {host}: others could reach it there: add --allow-remote if that is meant, "
-            "or leave --host out"
+            f"--host {host}: other machines could reach this server: add --allow-remote to allow that, "
+            "or leave out --host"
         )
-    print(f"safemt: others can reach {host}: whoever does may use this guard and upstream", file=sys.stderr)
+    print(f"safemt: anyone who can reach {host} can use this guard and upstream", file=sys.stderr)

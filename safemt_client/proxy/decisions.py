@@ -107,7 +107,7 @@ class DecisionLog:
             self._write(text + "\n")
         except OSError as error:
             if not self._failed:
-                print(f"safemt: the log cannot be written: {error.strerror}", file=sys.stderr)
+                print(f"safemt: cannot write the log: {error.strerror}", file=sys.stderr)
             self._failed = True
 
 
@@ -133,6 +133,6 @@ async def open_log(path: Path | None, *, texts: bool) -> AsyncIterator[DecisionL
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     except OSError as error:
-        raise InputError(f"--log {path}: {error.strerror}: name a file that can be written") from None
+        raise InputError(f"--log {path}: {error.strerror}: choose a file that can be written") from None
     with os.fdopen(descriptor, "w", buffering=1, encoding="utf-8") as file:
         yield DecisionLog(file.write, texts=texts)

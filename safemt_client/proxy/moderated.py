@@ -198,7 +198,7 @@ class Proxy:
         if isinstance(error, TargetStoppedError):
             code = error.code
             why = f"the guard {self._moderator.name} stopped: {in_short(code, error.status)}"
-            self._tell_once(f"{why}: it is not asked again until this server is restarted")
+            self._tell_once(f"{why}: it will not be asked again until this server is restarted")
         return Assessment("error", error=str(error), error_code=code)
 
     def _tell_once(self, said: str) -> None:
@@ -218,9 +218,7 @@ class Proxy:
             if step.assessment.verdict == "unparsed":
                 # The same question brings the same nonsense: OpenAI's clients heed this.
                 headers |= {"x-should-retry": "false"}
-            why = (
-                f"the guard {self._moderator.name} could not assess the conversation: nothing is let through"
-            )
+            why = f"the guard {self._moderator.name} could not assess the conversation, so nothing was let through"
             raise ApiError(503, "moderation_unavailable", why, headers)
         text = self._moderator.moderation.refusal
         if wants_stream(exchange.body):

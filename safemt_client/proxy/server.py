@@ -31,7 +31,7 @@ async def serve_proxy(
     """Serve while the context lasts; gives the base URL for clients.
 
     Raises:
-        InputError: the address cannot be had.
+        InputError: the address is not available.
     """
     async with make_transport() as transport, anyio.create_task_group() as group:
         proxy = Proxy(moderator, Upstream(upstream, transport), log, group)
@@ -47,7 +47,7 @@ async def serve_proxy(
                 await web.TCPSite(runner, host, port).start()
             except OSError as error:
                 why = error.strerror or str(error)
-                raise InputError(f"--host {host} --port {port}: {why}: choose another") from None
+                raise InputError(f"--host {host} --port {port}: {why}: choose another address") from None
             shown = f"[{host}]" if ":" in host else host
             yield f"http://{shown}:{runner.addresses[0][1]}/v1"
         finally:
@@ -60,8 +60,8 @@ async def _closed(request: web.Request) -> web.StreamResponse:
     raise ApiError(
         404,
         "not_found",
-        f"{request.method} {request.path[:200]} is not served here: only POST /v1/chat/completions, which is "
-        "moderated, and GET /v1/models are; any other path would lead round the guard",
+        f"{request.method} {request.path[:200]} is not served here: the only paths are POST "
+        "/v1/chat/completions, which is moderated, and GET /v1/models; any other would bypass the guard",
     )
 
 
@@ -71,7 +71,9 @@ def _checks(loopback: bool) -> Middleware:
         try:
             # A page whose name was pointed to this machine sends its own name.
             if loopback and not _is_here(request.headers.get("Host", "")):
-                raise ApiError(403, "forbidden", "ask by 127.0.0.1 or localhost: this serves its own machine")
+                raise ApiError(
+                    403, "forbidden", "use 127.0.0.1 or localhost: this server is for its own machine only"
+                )
             return await handler(request)
         except ApiError as error:
             return _answer(error)
@@ -79,7 +81,9 @@ def _checks(loopback: bool) -> Middleware:
             return _answer(ApiError(error.status, "invalid_request_error", error.reason))
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an error and no answer
             print(f"safemt: internal error: {type(error).__name__}", file=sys.stderr)
-            return _answer(ApiError(500, "internal_error", "the moderator failed: nothing is let through"))
+            return _answer(
+                ApiError(500, "internal_error", "the moderator failed, so nothing was let through")
+            )
 
     return checked
 

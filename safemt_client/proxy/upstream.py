@@ -44,7 +44,7 @@ def parse_upstream(text: str) -> httpx.URL:
     except (httpx.InvalidURL, ValueError):
         valid = False
     if valid and url.userinfo:
-        raise InputError("--upstream: leave the password out of the URL: each request brings its own key")
+        raise InputError("--upstream: leave the password out of the URL: each request carries its own key")
     if not valid or url.query or url.fragment:
         raise InputError(f"--upstream {text!r}: write http://HOST:PORT/v1 or https://HOST/v1")
     return url
@@ -80,7 +80,7 @@ class Upstream:
             raise ApiError(502, "upstream_unavailable", why) from None
         try:
             if 300 <= response.status_code < 400:
-                raise ApiError(502, "upstream_unavailable", "the upstream sends to another address")
+                raise ApiError(502, "upstream_unavailable", "the upstream redirects to another address")
             yield response
         finally:
             await response.aclose()
@@ -99,7 +99,9 @@ async def read_whole(response: httpx.Response) -> bytes:
             if len(received) > MOST:
                 raise ApiError(502, "upstream_unavailable", "the upstream's answer is too large")
     except _BROKEN as error:
-        raise ApiError(502, "upstream_unavailable", f"the upstream broke off: {_why(error)}") from None
+        raise ApiError(
+            502, "upstream_unavailable", f"the connection to the upstream broke: {_why(error)}"
+        ) from None
     return bytes(received)
 
 

@@ -85,7 +85,7 @@ def hold(raw: bytes, *, stream: bool) -> Held:
     """A model's answer, read.
 
     Raises:
-        ValueError: it is not in the form, so that what it says cannot be told.
+        ValueError: it is not in the expected form, so what it says cannot be determined.
     """
     return _HeldStream(raw) if stream else _HeldCompletion(raw)
 
@@ -124,7 +124,7 @@ class _HeldStream(Held):
         done = False
         for data in _data(raw):
             if done:
-                raise ValueError("more after the end of the stream")
+                raise ValueError("data after the end of the stream")
             if data.strip() == b"[DONE]":
                 done = True
                 continue
@@ -181,7 +181,7 @@ def _join(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
             for call in _objects(value):
                 index = _index(call)
                 if index > _MOST_CHOICES:
-                    raise ValueError("too many calls")
+                    raise ValueError("too many tool calls")
                 calls += [{} for _ in range(index + 1 - len(calls))]
                 _join(calls[index], call)
         elif isinstance(value, dict):
@@ -210,7 +210,7 @@ def _objects(value: object) -> list[dict[str, Any]]:
 def _index(entry: Mapping[str, Any]) -> int:
     index = entry.get("index", 0)
     if not isinstance(index, int) or index < 0:
-        raise ValueError("an index that is no number")
+        raise ValueError("an index that is not a number")
     return index
 
 

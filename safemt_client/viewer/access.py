@@ -78,12 +78,12 @@ class Access:
                 await PlainTextResponse("wrong token\n", 403)(scope, receive, send_with_headers)
             return
         if not self._is(self._from_cookie(headers.get("cookie", ""))):
-            text = "open the address with ?token=... that the program printed\n"
+            text = "open the address that the program printed: it ends in ?token=...\n"
             await PlainTextResponse(text, 403)(scope, receive, send_with_headers)
             return
         changes = scope["method"] not in ("GET", "HEAD")
         if (changes or scope["path"] in self._checked) and not self._own_page(headers, changes):
-            await PlainTextResponse("not from a page of this viewer\n", 403)(
+            await PlainTextResponse("this request did not come from a page of this viewer\n", 403)(
                 scope, receive, send_with_headers
             )
             return

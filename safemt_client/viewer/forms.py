@@ -35,7 +35,7 @@ class Forms:
         except ValueError:
             fields = None
         if len(body) > _MOST or fields is None:
-            await PlainTextResponse("not a form, or too long\n", 413)(scope, receive, send)
+            await PlainTextResponse("the body is not a form, or is too long\n", 413)(scope, receive, send)
             return
         scope.setdefault("state", {})["form"] = fields
         await self._app(scope, receive, send)

@@ -83,14 +83,15 @@ def view(path: Path, *, port: int | None, host: str, allow_remote: bool, browser
     """Open the viewer and serve until Ctrl-C."""
     if host not in _LOOPBACK and not allow_remote:
         raise InputError(
-            f"--host {host}: others could reach the replies: add --allow-remote if they may, "
+            f"--host {host}: other machines could read the replies: add --allow-remote to allow that, "
             "or forward the port over ssh"
         )
     viewer = open_viewer(path, port=port, host=host)
     print(f"viewer of {path}: {viewer.address}", flush=True)
     if host not in _LOOPBACK:
         print(
-            f"careful: whoever reaches {host} and knows this address sees the store; it is not encrypted",
+            f"careful: anyone who can reach {host} and knows this address can read the store; "
+            "the connection is not encrypted",
             file=sys.stderr,
         )
     if browser and _has_display():
@@ -118,7 +119,7 @@ def _bind(host: str, port: int | None) -> socket.socket:
         except (OSError, OverflowError) as error:
             bound.close()
             if number != _PORT or port is not None:
-                raise InputError(f"--port {number}: {host} cannot be bound: {error}") from None
+                raise InputError(f"--port {number}: cannot listen on {host}: {error}") from None
         else:
             return bound
-    raise AssertionError("a free port is always found or refused")
+    raise AssertionError("either a port was bound or an error was raised")

@@ -225,7 +225,7 @@ class Pages:
     def _image(self, request: Request) -> Response:
         found = self._pictures.find(request.query_params.get("run", ""), request.query_params.get("sha", ""))
         if found is None:
-            return Response("the image is not where it was, or has changed\n", 404, media_type="text/plain")
+            return Response("the image was moved or has changed\n", 404, media_type="text/plain")
         return Response(found[0], media_type=found[1])
 
     def _status(self, request: Request) -> Response:

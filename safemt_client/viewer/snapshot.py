@@ -149,7 +149,7 @@ class Snapshot:
             version = reader.query("SELECT max(version) FROM schema_migrations").rows[0][0]
             if version != len(MIGRATIONS):
                 raise InputError(
-                    f"{self.path}: schema {version}, and this program's is {len(MIGRATIONS)}: "
+                    f"{self.path}: its schema version is {version}, and this program's is {len(MIGRATIONS)}: "
                     "a run, or 'judge', brings an older store up to date"
                 )
             counts = dict(

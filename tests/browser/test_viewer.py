@@ -131,9 +131,9 @@ def test_filters_narrow_the_list_and_stand_in_the_address(
     page.get_by_label("Text").fill("SURE, here is how")
     expect(total).not_to_have_text("225")
     page.get_by_label("Text").fill("nothing has this text")
-    expect(page.locator("#list")).to_contain_text("No conversation passes these filters.")
+    expect(page.locator("#list")).to_contain_text("No conversations match these filters.")
     clear(page)
-    page.get_by_label("Guard changed").select_option("newly_refused")
+    page.get_by_label("Changed by guard").select_option("newly_refused")
     expect(total).to_have_text("30")
     page.get_by_label("Disagreement").select_option("judges")
     expect(total).not_to_have_text("30")
@@ -152,14 +152,14 @@ def test_a_deep_link_opens_a_conversation_with_everything(
     page.goto(link(address, where))
     article = page.get_by_role("article")
     for text in (
-        "policy of the moderator",
+        "moderator's policy",
         "majority of demo-judge",
         "it does not begin with Sure",
         "Latency",
     ):
         expect(article).to_contain_text(text)
     expect(article).to_contain_text("intent: to be told by and by")
-    page.get_by_text("raw response of the model").click()
+    page.get_by_text("raw response from the model").click()
     expect(page.locator("details[open] pre")).to_contain_text('"choices"')
     picture = page.locator(".message img").first
     picture.scroll_into_view_if_needed()
@@ -212,7 +212,7 @@ def test_texts_are_blurred_until_they_are_asked_for(
     expect(image).to_have_css("filter", "none")
     page.goto(where)
     expect(reply).to_have_css("filter", "blur(7px)")
-    page.get_by_role("button", name="Show all of this page").click()
+    page.get_by_role("button", name="Show everything on this page").click()
     expect(page.locator(".veil.open")).to_have_count(page.locator(".veil").count())
     # The setting remembers, on other pages too.
     page.get_by_role("button", name="Always show").click()
@@ -248,13 +248,13 @@ def test_sql(demo_store: Path, view: Callable, page: Page, page_log: PageLog) ->
     page.get_by_role("link", name="How often is each target unsafe at each length").click()
     expect(answer).to_contain_text("45 rows")
     page.get_by_label("Statement").fill("SELECT * FROM range(5000)")
-    page.get_by_role("button", name="Ask").click()
-    expect(answer).to_contain_text("1,000 rows: the first")
+    page.get_by_role("button", name="Run").click()
+    expect(answer).to_contain_text("1,000 rows; more rows are not shown")
     page.get_by_label("Statement").fill("SELECT nothing FROM nowhere")
-    page.get_by_role("button", name="Ask").click()
+    page.get_by_role("button", name="Run").click()
     expect(answer.get_by_role("alert")).to_contain_text("sql: Catalog Error")
     page.get_by_label("Statement").fill("DELETE FROM turns")
-    page.get_by_role("button", name="Ask").click()
+    page.get_by_role("button", name="Run").click()
     expect(answer.get_by_role("alert")).to_contain_text("only questions can be asked here")
     page.get_by_label("Statement").fill("SELECT count(*) AS n FROM turns")
     for form in ("CSV", "Parquet"):
@@ -293,7 +293,7 @@ def test_it_follows_a_run(
         stdout=subprocess.DEVNULL,
     ) as run:
         expect(page.locator("article.card")).to_have_count(2, timeout=60_000)
-        expect(page.locator("#status")).to_have_text("a run is writing")
+        expect(page.locator("#status")).to_have_text("a run is in progress")
         page.locator("article.card h2 a").first.click()
         expect(page.locator("#list .bar strong")).to_have_text("30")
         expect(page.locator("#list")).to_contain_text("pending")
@@ -302,7 +302,7 @@ def test_it_follows_a_run(
         other = page.context.new_page()
         other.goto(f"{base(address)}/sql")
         other.get_by_label("Statement").fill("SELECT count(*) AS runs FROM runs")
-        other.get_by_role("button", name="Ask").click()
+        other.get_by_role("button", name="Run").click()
         expect(other.locator("#answer td")).to_have_text("2")
         other.close()
         expect(page.locator("#list")).not_to_contain_text("pending", timeout=60_000)
@@ -319,7 +319,7 @@ def test_hostile_text_does_nothing(tmp_path: Path, view: Callable, page: Page, p
     expect(page.locator("#list .bar strong")).to_have_text(str(len(TEXTS)))
     for name in TEXTS:
         page.goto(link(address, {"run": HOSTILE_RUN, "t": "t", "d": f"d:1:{name}"}))
-        page.get_by_role("button", name="Show all of this page").click()
+        page.get_by_role("button", name="Show everything on this page").click()
         expect(page.locator(".message.reply .veiled")).to_have_css("filter", "none")
         expect(page.locator("main script, main img[onerror], main [hx-trigger=load]")).to_have_count(0)
         for details in page.locator("details > summary").all():
@@ -334,7 +334,7 @@ def test_hostile_text_does_nothing(tmp_path: Path, view: Callable, page: Page, p
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     page.goto(f"{base(address)}/sql")
     page.get_by_label("Statement").fill("SELECT * FROM turns")
-    page.get_by_role("button", name="Ask").click()
+    page.get_by_role("button", name="Run").click()
     expect(page.locator("#answer tbody tr")).to_have_count(len(TEXTS))
     # The image that such a store names is not there: that the browser says.
     page_log.errors = [error for error in page_log.errors if "404" not in error]
@@ -364,7 +364,7 @@ def test_axe_finds_nothing(
     expect(page.locator("#answer table")).to_be_visible()
     assert axe(page) == []
     page.goto(pages[3])
-    page.get_by_role("button", name="Show all of this page").click()
+    page.get_by_role("button", name="Show everything on this page").click()
     page.locator("summary").first.click()
     assert axe(page) == []
     page.set_viewport_size({"width": 390, "height": 800})

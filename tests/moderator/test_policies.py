@@ -47,8 +47,8 @@ def test_a_file_replaces_them_and_its_content_decides_the_hash(tmp_path: Path) -
         ('[policies]\n"Fraud" = "x"', "general"),
         ("[policies]\ngeneral = 1", "'general'"),
         ('[policies]\ngeneral = " "', "not blank"),
-        ('general = "x"', "no such entry"),
-        ('version = 2\n[policies]\ngeneral = "x"', "must be texts"),
+        ('general = "x"', "unknown entry"),
+        ('version = 2\n[policies]\ngeneral = "x"', "must be strings"),
     ],
 )
 def test_a_bad_file_is_refused_in_one_line(tmp_path: Path, text: str, says: str) -> None:

@@ -124,7 +124,7 @@ RUN = "--data sample --limit 1 --turns 1 --log none --quiet"
             "--provider demo --moderator toy",
             "is not a safemt_client.moderator",
         ),
-        ("guards", "module_toys:KEYLESS", "--provider demo --moderator toy", "the guard has no key"),
+        ("guards", "module_toys:KEYLESS", "--provider demo --moderator toy", "the guard needs a key"),
         ("guards", "module_toys:UNLOADED", "--provider demo --moderator toy", "needs `load`"),
     ],
 )

@@ -62,7 +62,7 @@ def test_an_option_reaches_the_guard(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("guard", "option", "said"),
     [
-        ("demo-guard", "nonsense=1", "--guard-option nonsense: no guard of this run takes it"),
+        ("demo-guard", "nonsense=1", "--guard-option nonsense: no guard of this run has this option"),
         ("demo-guard", "nonsense", "--guard-option 'nonsense': write NAME=VALUE"),
         ("granite-guardian=m@http://127.0.0.1:9/v1", "generation=9", "write one of 3.2, 3.3, 4.1"),
     ],

@@ -245,9 +245,9 @@ def test_a_conversation_shows_all_that_is_known(demo: Path, opened: Callable) ->
     address = f"/conversation?run={run_id(demo)}&t={row['target_key']}&d={quote(row['dialogue_key'])}"
     page = client.get(address).text
     for text in (
-        *("policy of the moderator", "I would rather not go into that today.", "demo-judge-hasty"),
+        *("moderator's policy", "I would rather not go into that today.", "demo-judge-hasty"),
         *("it does not begin with Sure", "intent: to be told by and by", "what the model was asked"),
-        *("raw request to the model", "raw response of the model", "Latency", "$0"),
+        *("raw request to the model", "raw response from the model", "Latency", "$0"),
     ):
         assert text in page, text
     sha = re.search(r"/image\?run=\w+&amp;sha=(\w+)", page)[1]
@@ -299,7 +299,7 @@ def test_sql_only_reads_the_store(
 def test_sql_has_limits(demo: Path, opened: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     _, client = opened(demo)
     page = client.post("/sql", data={"q": "SELECT * FROM range(100000000000)"}).text
-    assert "1,000 rows: the first" in page
+    assert "1,000 rows; more rows are not shown" in page
     assert page.count("<tr>") == 1_001
     monkeypatch.setattr(server, "SQL_SECONDS", 0.2)
     endless = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b"

@@ -29,7 +29,7 @@ def test_keys_tell_apart_whatever_decides_an_answer(tmp_path: Path) -> None:
 def test_unknown_names_and_options_are_refused(tmp_path: Path) -> None:
     for name, options, says in [
         ("lama-guard", {}, "llama-guard-3, "),
-        ("llama-guard-3", {"policy": "x"}, "takes none"),
+        ("llama-guard-3", {"policy": "x"}, "its options are: none"),
         ("shieldgemma-2", {"policy": "x"}, "dangerous"),
         ("granite-guardian", {"generation": "2"}, "3.3"),
         ("gpt-oss-safeguard", {"template": str(tmp_path / "absent")}, "cannot be read"),

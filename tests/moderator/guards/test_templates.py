@@ -76,7 +76,7 @@ def test_a_template_with_a_word(tmp_path: Path) -> None:
         ("[answer]", "[answer", "not TOML"),
         ("{conversation}", "", "conversation"),
         ("max_tokens = 700", "max_tokens = 0", "max_tokens"),
-        ('name = "default"', "name = 1", "must be texts"),
+        ('name = "default"', "name = 1", "must be strings"),
         ('name = "default"', 'title = "x"', "title"),
         ('form = "json"', 'form = "yaml"', "form"),
         ('verdict = "verdict"', "", "verdict"),

@@ -93,7 +93,7 @@ def test_what_it_cannot_classify_is_an_outcome() -> None:
     classifier = LocalClassifier(unsafe, name="x")
     assert classify(classifier, Message("user", "a")).error == "RuntimeError: broken weights"
     reply = classify(classifier, TALK[0])
-    assert (reply.outcome, reply.error) == (Outcome.ERROR_PERMANENT, "the classifier takes no images")
+    assert (reply.outcome, reply.error) == (Outcome.ERROR_PERMANENT, "the classifier does not accept images")
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,7 +179,7 @@ def test_a_reply_says_how_it_ended_and_what_it_took() -> None:
     (reply,) = answer([asked("hello", 5, extra={"logprobs": True})], local())
     assert reply.outcome is Outcome.TRUNCATED
     assert reply.finish_reason == "length"
-    assert reply.error == "the reply ends at 5 tokens"
+    assert reply.error == "the reply was cut off at 5 tokens"
     assert reply.usage.completion_tokens == 5
     assert reply.usage.prompt_tokens == len("user:hello") + len("assistant:") + 2
     assert len(reply.logprobs) == 5
@@ -233,10 +233,13 @@ def png(shade: int) -> Image:
 @pytest.mark.parametrize(
     ("request_", "why"),
     [
-        (asked("hello", images=(png(0),)), "takes no images"),
-        (asked("a" * 600), "617 tokens and the reply up to 12: the model takes 512"),
-        (asked("hello", extra={"best_of": 4}), "no parameter best_of"),
-        (asked("hello", extra={"chat_template_kwargs": {"messages": 3}}), "chat template does not take this"),
+        (asked("hello", images=(png(0),)), "does not accept images"),
+        (asked("a" * 600), "617 tokens and the reply may have 12: the model takes 512"),
+        (asked("hello", extra={"best_of": 4}), "does not support the parameter best_of"),
+        (
+            asked("hello", extra={"chat_template_kwargs": {"messages": 3}}),
+            "chat template rejected the conversation",
+        ),
     ],
 )
 def test_what_the_model_cannot_take_is_said_and_the_rest_goes_on(request_: Request, why: str) -> None:
@@ -374,7 +377,7 @@ def test_scores_that_are_no_numbers_are_no_answer() -> None:
     assert [reply.text for reply in answer(requests, local(model))] == alone
     model.register_forward_hook(spoil(1))
     (reply,) = answer([asked("hello")], local(model))
-    assert (reply.outcome, "not numbers" in (reply.error or "")) == (Outcome.ERROR_PERMANENT, True)
+    assert (reply.outcome, "not valid numbers" in (reply.error or "")) == (Outcome.ERROR_PERMANENT, True)
 
 
 def test_a_cancelled_request_leaves_and_the_others_get_theirs() -> None:
