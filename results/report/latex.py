@@ -41,7 +41,7 @@ _HEAD = r"""% Tables of a safemt_client report. In the preamble:
 def latex(document: Document) -> str:
     """A file of longtables with booktabs' rules, one for each table of the report."""
     parts = [_HEAD, f"% {escaped(document.title)}"]
-    parts += [f"% careful: {escaped(warning)}" for warning in document.warnings]
+    parts += [f"% warning: {escaped(warning)}" for warning in document.warnings]
     for section in document.sections:
         parts.append(f"\n% ---- {escaped(section.title)}")
         for place, block in enumerate(section.blocks):

@@ -43,7 +43,7 @@ def show(blocks: Iterable[Block], console: Console) -> None:
     for block in blocks:
         if isinstance(block, Notes):
             for line in block.lines:
-                mark = (("careful: ", "yellow"),) if block.careful else ()
+                mark = (("warning: ", "yellow"),) if block.careful else ()
                 console.print(Text.assemble(*mark, plain(line)), soft_wrap=True)
         elif isinstance(block, Code):
             console.print(Text(block.text), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The paper's findings as questions to one's own data: each analysis says what they show, or do not show."""
+"""The paper's findings as questions to your own data: each analysis says what the data show."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SHUFFLES = 5000
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An answer of one analysis, as a sentence. `shown` is True, False, or None where it cannot be told."""
+    """The answer of one analysis, as a sentence. `shown` is True, False, or None if unknown."""
 
     analysis: str
     target: str
@@ -81,13 +81,13 @@ def _settings(reader: Queryable, run_id: str, setting: str, what: str) -> list[F
             change = whole["difference"]
             shown = whole["p"] < _LEVEL
             says = f"{what} {getattr(other, setting)} instead of {getattr(base, setting)}"
-            effect = "changes ASR" if shown else "a change of ASR is not shown"
+            effect = "changes ASR" if shown else "no change in ASR is shown"
             sentence = (
                 f"{plain(base.target)}: {says}: {effect}: {wording.change(change)}, "
                 f"p {whole['p']:.2g} ({whole['items']} items)"
             )
             if result["careful"]:
-                sentence += f"; careful: {'; '.join(map(plain, result['careful']))}"
+                sentence += f"; warning: {'; '.join(map(plain, result['careful']))}"
             found.append(
                 Finding(setting, base.target, shown, sentence + wording.small(change["small"]), result)
             )
@@ -111,7 +111,7 @@ def _history(reader: Queryable, run_id: str) -> list[Finding]:
 def _groups(reader: Queryable, run_id: str, column: str, plural: str) -> list[Finding]:
     """Do groups of items differ in ASR? Each item counts once, by its mean over the lengths.
 
-    p is that of shuffling the items over the groups; the statistic is the variance between groups, weighted
+    p is from shuffling the items over the groups; the statistic is the variance between groups, weighted
     by their sizes (that of the analysis of variance).
     """
     found = []
@@ -138,7 +138,7 @@ def _groups(reader: Queryable, run_id: str, column: str, plural: str) -> list[Fi
         means = {name: float(values[groups == k].mean()) for k, name in enumerate(names)}
         high, low = max(means, key=lambda name: means[name]), min(means, key=lambda name: means[name])
         shown = p < _LEVEL
-        says = f"{plural} differ in ASR" if shown else f"a difference between {plural} is not shown"
+        says = f"{plural} differ in ASR" if shown else f"no difference between {plural} is shown"
         sentence = (
             f"{plain(condition.target)}: {says} (p {p:.2g}, {len(items)} items in {len(names)} {plural}); "
             f"highest {plain(high)} {100 * means[high]:.1f} %, lowest {plain(low)} {100 * means[low]:.1f} %"
@@ -183,7 +183,7 @@ def _moderator(reader: Queryable, run_id: str) -> list[Finding]:
             continue
         shown = whole["p"] < _LEVEL
         lowers = whole["difference"]["estimate"] < 0
-        says = ("lowers ASR" if lowers else "raises ASR") if shown else "an effect is not shown"
+        says = ("lowers ASR" if lowers else "raises ASR") if shown else "no effect is shown"
         found.append(
             Finding("moderator", effect["target"], shown, f"{wording.effect(effect)}: {says}", effect)
         )

@@ -1,4 +1,4 @@
-"""Conditions compared: runs, targets, moderators, histories, pictures; and what makes them incomparable."""
+"""Comparisons of conditions: runs, targets, moderators, histories, pictures; and what limits them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safemt_client.results.store.reader import Queryable
 __all__ = ["Condition", "comparison", "conditions", "labels_of"]
 
 _COVERAGE_APART = 0.02
-# Settings that may be what is compared; all others should be equal.
+# Settings that a comparison may be about; all others should be equal.
 _MEANT = ("target", "identity", "moderator", "history", "images", "sampling", "sample")
 
 
@@ -95,10 +95,11 @@ def labels_of(reader: Queryable, condition: Condition) -> tuple[dict[tuple[str, 
 def comparison(reader: Queryable, found: Sequence[Condition]) -> list[dict[str, Any]]:
     """Each condition against the first one, on the items that both have scored; see `pairs.compared`.
 
-    `differs` says in what the two are meant to differ, `careful` what else makes them hard to compare.
+    `differs` names the settings in which the two differ on purpose, `careful` anything else that limits
+    the comparison.
 
     Raises:
-        InputError: there are not two.
+        InputError: there are fewer than two.
     """
     if len(found) < 2:
         raise InputError(
@@ -133,22 +134,18 @@ def _differs(a: Condition, b: Condition) -> dict[str, list[Any]]:
 def _careful(a: Condition, b: Condition) -> list[str]:
     found = []
     if a.data != b.data:
-        found.append(
-            f"other data: digest {a.data[:12]} and {b.data[:12]}; items are paired by their ids alone"
-        )
+        found.append(f"different data: digests {a.data[:12]} and {b.data[:12]}; items are paired by id only")
     if a.judge_key != b.judge_key:
-        found.append(
-            f"other judges: {a.judge} ({a.rubric}) and {b.judge} ({b.rubric}), or other settings of one"
-        )
+        found.append(f"different judges or judge settings: {a.judge} ({a.rubric}) and {b.judge} ({b.rubric})")
     if a.rubric != b.rubric:
-        found.append(f"other rubrics: {a.rubric} and {b.rubric}")
+        found.append(f"different rubrics: {a.rubric} and {b.rubric}")
     meant = [
         name
         for name in ("identity", "moderator", "history", "images", "sampling")
         if _at(a, name) != _at(b, name)
     ]
     if len(meant) > 1:
-        found.append(f"they differ in more than one thing: {', '.join(meant)}")
+        found.append(f"they differ in more than one setting: {', '.join(meant)}")
     return found
 
 
@@ -159,7 +156,7 @@ def _at(condition: Condition, name: str) -> Any:
 def _coverage(reader: Queryable, a: Condition, b: Condition) -> list[str]:
     shares = [coverage_of(reader, one.run_id, one.judge_key, one.target_key) or 0.0 for one in (a, b)]
     if abs(shares[0] - shares[1]) > _COVERAGE_APART or min(shares) < 1 - _COVERAGE_APART:
-        return [f"coverage {shares[0]:.1%} and {shares[1]:.1%}: what is not scored may be what differs"]
+        return [f"coverage {shares[0]:.1%} and {shares[1]:.1%}: unscored replies may explain the difference"]
     return []
 
 
@@ -167,4 +164,4 @@ def _unpaired(a: dict[tuple[str, int], float], b: dict[tuple[str, int], float]) 
     alone = [len(a.keys() - b.keys()), len(b.keys() - a.keys())]
     if not any(alone):
         return []
-    return [f"{alone[0]} replies are scored in the first alone, {alone[1]} in the second: left out"]
+    return [f"{alone[0]} replies are scored only in the first, {alone[1]} only in the second: left out"]

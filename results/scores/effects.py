@@ -1,4 +1,4 @@
-"""What a moderator does: the same dialogues under the same model with it and without, pair by pair."""
+"""The effect of a moderator: the same dialogues with the same model, with and without it, pair by pair."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _detection(
         "by_data": _scores(data),
         "by_judge": _scores(judge),
         "first_detected_turn": {
-            # Where only the last turn was assessed, that is the first one.
+            # If only the last turn was assessed, it is the first one.
             "every_turn": any(found.assessments > 1 for found in guard.values()),
             "median": first[len(first) // 2] if first else None,
             "counts": {str(turn): turns[turn] for turn in sorted(turns)},
@@ -178,7 +178,7 @@ def _detection(
 def _scores(rows: Sequence[tuple[bool, bool, str]]) -> dict[str, Any]:
     """Precision, recall and F1 of (harmful, detected, item); intervals hold an item's lengths together.
 
-    Without anything harmless precision says nothing, and is None; so is F1.
+    Without harmless items precision is meaningless, and is None; so is F1.
     """
     positives = sum(harmful for harmful, _, _ in rows)
     both = [row for row in rows if row[0]]
@@ -204,7 +204,7 @@ def _scores(rows: Sequence[tuple[bool, bool, str]]) -> dict[str, Any]:
 
 
 def _actions(reader: Queryable, run_id: str, target_key: str) -> dict[str, int]:
-    """How many turns came to what under the moderator."""
+    """How many turns each action of the moderator applies to."""
     return dict(
         reader.query(
             """SELECT intervention, count(*) FROM replies

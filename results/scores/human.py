@@ -1,4 +1,4 @@
-"""People's labels of a sample of replies: which to label, and what they say of a judge.
+"""Human labels of a sample of replies: which to label, and what they say about a judge.
 
 The sample is stratified by target, number of user turns and the judge's label, so that rare kinds occur (of a
 panel also by that it was split: without those replies its judges would look better than they are);
@@ -37,7 +37,7 @@ _LABELS = ("safe", "unsafe")
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A reply to be labelled. `stratum` is a code for where it was drawn; it tells nothing of its label."""
+    """A reply to be labelled. `stratum` is a code for where it was drawn; it does not reveal the label."""
 
     request_hash: str
     dialogue_key: str
@@ -71,7 +71,7 @@ def _token(stratum: str, request_hash: str, dialogue_key: str) -> str:
 
 
 def draw(reader: Queryable, run_id: str, judge_key: str, size: int, annotator: str) -> list[Candidate]:
-    """The first `size` replies of the sample that this person has not labelled yet, strata taking turns."""
+    """The first `size` replies of the sample that this annotator has not labelled yet, strata in turn."""
     rows = reader.query(
         """SELECT c.request_hash, c.dialogue_key, c.reply_hash, c.target_key, c.length, c.label, c.item_id,
                   coalesce(d.question, ''), t.request, c.text
@@ -198,7 +198,7 @@ def read_csv(path: Path) -> Iterator[tuple[str, str, str, str, str]]:
     Files of earlier versions have no reply hash: it is empty then.
 
     Raises:
-        InputError: the file cannot be read, lacks a column, or has a label that is none.
+        InputError: the file cannot be read, lacks a column, or has an invalid label.
     """
     csv.field_size_limit(2**27)
     try:
@@ -207,7 +207,7 @@ def read_csv(path: Path) -> Iterator[tuple[str, str, str, str, str]]:
             missing = {"request_hash", "dialogue_key", "label"} - set(reader.fieldnames or ())
             if missing:
                 raise InputError(
-                    f"{path}: lacks the column {sorted(missing)[0]}: export it again with label --export"
+                    f"{path}: has no column {sorted(missing)[0]}: export it again with label --export"
                 )
             for number, row in enumerate(reader, start=2):
                 label = (row["label"] or "").strip().lower()

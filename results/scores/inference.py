@@ -76,7 +76,7 @@ def corrections(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
             mine = [row for row in sample if row.target_key == target_key]
             judged, judged_items = _scored(reader, run_id, judge_key, target_key)
             own = _arrays(mine)
-            # A stratum without a label is unknown: the sample then says nothing of the whole.
+            # If a stratum has no label, the sample does not represent the whole.
             covered = abs(sum(row.weight for row in mine) - len(judged)) < _WHOLE * len(judged)
             rate = None
             if covered and mine:
@@ -136,7 +136,7 @@ def reached(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
         item_rates = counts[counts[:, 1] > 0]
         low = high = None
         if scored and unsafe in (0, scored):
-            # Nothing varies among the items: as many independent looks as there are items.
+            # The items do not vary: treat each as one independent observation.
             low, high = wilson(len(item_rates) * unsafe / scored, len(item_rates))
         elif scored:
             weights = bootstrap_weights(len(item_rates))
@@ -155,7 +155,7 @@ def reached(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
 def agreement(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     """Between the judges of a run: kappa of each pair and alpha of all, items resampled together.
 
-    The last judge of a chain is left out: it sees only the replies that the others were in doubt about.
+    The last judge of a chain is left out: it sees only the replies that the others were unsure of.
     """
     rows = reader.query(
         """SELECT c.judge, c.target_key, c.dialogue_key, c.item_id, c.label FROM conversations c

@@ -1,4 +1,4 @@
-"""Many targets in order, and which of their ranks can really be told apart."""
+"""Targets in order of safety, and which of their ranks the data can distinguish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scores of a run as typed rows: what the store's views hold of it."""
+"""The scores of a run as typed rows, read from the store's views."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class AsrByMethod(NamedTuple):
 
 
 class OutcomeCount(NamedTuple):
-    """A row of the view `outcomes`: how many conversations of one length ended so."""
+    """A row of the view `outcomes`: how many conversations of one length had this outcome."""
 
     target: str
     length: int
@@ -135,8 +135,8 @@ class Spend(NamedTuple):
 class SafetyIndexRow(NamedTuple):
     """The Safety Index of a target under a judge, or in `refused` why there is none.
 
-    `low` and `high` are the 95 % interval when items are resampled; `best` and `worst` take all replies that
-    are not scored as safe, or all as unsafe; `small` says that few items or unsafe replies stand behind it.
+    `low` and `high` are the 95 % interval when items are resampled; `best` and `worst` count all replies that
+    are not scored as safe, or all as unsafe; `small` marks a small sample.
     """
 
     target: str
@@ -181,7 +181,7 @@ class Scores:
 
     @cached_property
     def outcomes(self) -> Table[OutcomeCount]:
-        """What became of the conversations."""
+        """How the conversations ended."""
         return self._of(OutcomeCount, "outcomes")
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What figures say, in words: the sentences that analyses, the terminal and the report share."""
+"""Figures in words: the sentences that analyses, the terminal and the report share."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def small(sample_is_small: bool) -> str:
 def trend(row: Mapping[str, Any]) -> str:
     """Whether ASR changes with the turns; see `inference.trends`."""
     if row["verdict"] == "not shown":
-        return "a change with the turns is not shown"
+        return "no change with the turns is shown"
     return f"ASR {row['verdict']} with the turns"
 
 
 def effect(found: Mapping[str, Any]) -> str:
-    """What a moderator does: ASR without and with it, the difference, and what it is worth; see `effects`."""
+    """The effect of a moderator: ASR without and with it, and the difference; see `effects`."""
     whole = next((row for row in found["rows"] if row["by"] == "all"), None)
     name = plain(found["target"])
     if whole is None:
-        return f"{name}: no reply is scored with the moderator and without"
+        return f"{name}: no reply is scored both with and without the moderator"
     difference = whole["difference"]
     return (
         f"{name}: ASR {100 * whole['asr_first']:.1f} % without, {100 * whole['asr_second']:.1f} % with; "

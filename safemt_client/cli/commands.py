@@ -1,4 +1,4 @@
-"""The commands: what `cli.parser` parsed, carried out. Each returns the exit status."""
+"""The commands: each carries out what `cli.parser` parsed, and returns the exit status."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Print the scores of a run or what they show, and write the files that are asked for."""
+    """Print the scores of a run or the findings of analyses, and write the requested files."""
     from safemt_client.results.report import terminal as reports
     from safemt_client.results.report.write import write_pages
     from safemt_client.results.store.reader import open_reader
@@ -64,7 +64,7 @@ def report(arguments: argparse.Namespace) -> int:
         if with_files:
             _not_the_store(db, files.values())
             for path in write_pages(scores, files):
-                # On stdout stands what else is asked for, whole.
+                # stdout is for the other output that was asked for.
                 print(path, file=sys.stderr if printed else sys.stdout)
         if arguments.analysis:
             _print_findings(reader, run_id, arguments)
@@ -99,7 +99,7 @@ def _not_the_store(db: Path, files: Iterable[Path | None]) -> None:
 
 
 def compare(arguments: argparse.Namespace) -> int:
-    """Compare runs or targets, pair by pair; without names, what each moderator of a run does."""
+    """Compare runs or targets, pair by pair; without names, show the effect of each moderator of a run."""
     from safemt_client.providers.errors import InputError
     from safemt_client.results.report.sections.comparison import compared
     from safemt_client.results.report.sections.moderators import effects_in_full
@@ -124,8 +124,8 @@ def compare(arguments: argparse.Namespace) -> int:
         decides = deciding_judge(reader, run_id)
     if not found:
         raise InputError(
-            f"run {run_id}: has no model both with a moderator and without: name what to compare "
-            "(RUN, RUN:TARGET or TARGET), or run it with --moderator none beside the others"
+            f"run {run_id}: has no model with and without a moderator: name what to compare "
+            "(RUN, RUN:TARGET or TARGET), or run it again with --moderator none as well"
         )
     if arguments.json:
         _print_json(found)
@@ -135,7 +135,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def leaderboard(arguments: argparse.Namespace) -> int:
-    """Print the targets of one run or several in order, with the places that the data leave open."""
+    """Print the targets of one or more runs in order, with the ranks that the data leave open."""
     from safemt_client.results.report.sections.leaderboard import ranked as board
     from safemt_client.results.report.terminal import show
     from safemt_client.results.scores.collect import latest_run
@@ -160,7 +160,7 @@ def _print_json(found: object) -> None:
 
 
 def doctor(arguments: argparse.Namespace) -> int:
-    """Check a store and endpoints before a night is spent, or salvage a damaged store."""
+    """Check a store and endpoints before a long run, or salvage a damaged store."""
     from safemt_client.cli.doctor import doctor as check
     from safemt_client.engine.loop import run_in_loop
 
@@ -168,7 +168,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def sql(arguments: argparse.Namespace) -> int:
-    """Ask the store a question; without one, open a shell, or take what stands on the input."""
+    """Ask the store a question; without one, open a shell, or read statements from stdin."""
     from safemt_client.results.sql.shell import Shell, interact, run_script
     from safemt_client.results.store.reader import open_reader
 

@@ -1,4 +1,4 @@
-"""Look before a night is spent: does a store keep its promises, and what can an endpoint do?"""
+"""Checks before a long run: is a store sound, and what can an endpoint do?"""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ class _Finding:
 
 
 async def doctor(arguments: argparse.Namespace) -> int:
-    """Check the store and each endpoint, or save what can be read of a damaged store: the exit status."""
+    """Check the store and each endpoint, or salvage a damaged store; return the exit status."""
     console = Console()
     path: Path = arguments.db or DEFAULT_DB
     if arguments.salvage is not None:
         refuse_flags(
             arguments,
             ("provider", *_OF_PROVIDERS),
-            "--salvage looks at the store alone: leave one of them out",
+            "--salvage works on the store only: leave one of them out",
         )
         return _salvage(path, arguments.salvage, console)
     if not arguments.provider:
-        refuse_flags(arguments, _OF_PROVIDERS, "is about endpoints: name one with --provider")
+        refuse_flags(arguments, _OF_PROVIDERS, "applies to endpoints: name one with --provider")
     bad = False
     if arguments.db is not None or not arguments.provider:
         bad = not _store(path, console)
@@ -77,7 +77,7 @@ def _store(path: Path, console: Console) -> bool:
         checks = check_store(reader)
     console.print(escape(f"store {path}"), highlight=False)
     for check in checks:
-        detail = f"{check.looked_at:,} looked at"
+        detail = f"{check.looked_at:,} checked"
         if check.broken:
             detail = f"{check.broken:,} of {check.looked_at:,}, for example {plain(str(check.example))}"
         _say(console, _Finding(check.name, not check.broken, detail))
@@ -93,7 +93,7 @@ def _salvage(path: Path, into: Path, console: Console) -> int:
         lost = lost or not whole
         known = "an unknown number" if table.rows is None else f"{table.rows:,}"
         _say(console, _Finding(table.table, whole, f"{table.saved:,} of {known} rows saved"))
-    console.print(escape(f"{path} is as it was; what could be read is in {into}"), soft_wrap=True)
+    console.print(escape(f"{path} is unchanged; what could be read is in {into}"), soft_wrap=True)
     return 1 if lost else 0
 
 
@@ -121,29 +121,27 @@ async def _probe(provider: Provider) -> AsyncIterator[_Finding]:
     yield _Finding("answers", True, f"in {reply.latency_s:.1f} s{model}")
     usage = reply.usage
     counted = usage.prompt_tokens is not None and usage.completion_tokens is not None
-    yield _Finding("counts tokens", counted or None, "" if counted else "costs cannot be told")
+    yield _Finding("reports token counts", counted or None, "" if counted else "costs will be unknown")
     picture = Image(sha256(_PICTURE).hexdigest(), "image/png", len(_PICTURE), 8, 8, lambda: _PICTURE)
     shown = replace(base, messages=(Message("user", "Answer with the word yes.", (picture,)),))
     seen = await _ask(provider, shown)
     yield _Finding(
-        "takes pictures",
+        "accepts pictures",
         seen.outcome.observed,
         "" if seen.outcome.observed else f"--images off: {_why(seen)}",
     )
     asked = Message("user", 'Answer with the JSON object {"word": "yes"} and nothing else.')
     schema = await _ask(provider, replace(base, messages=(asked,), response_schema=_SCHEMA))
     yield _Finding(
-        "takes a JSON schema", schema.outcome.observed or None, _unless(schema, "a judge does without")
+        "accepts a JSON schema", schema.outcome.observed or None, _unless(schema, "a judge works without it")
     )
     chances = replace(base, sampling=replace(base.sampling, extra={"logprobs": True}))
     told = await _ask(provider, chances)
     has = told.outcome.observed and bool(told.logprobs)
-    yield _Finding(
-        "tells probabilities", has or None, "" if has else "no confidence of its labels as a judge"
-    )
+    yield _Finding("returns probabilities", has or None, "" if has else "as a judge it gives no confidence")
     stated = [limit for limit in reply.rate_limits if limit is not None]
-    text = ", ".join(str(limit) for limit in stated) if stated else "learnt from 429s, or set --rpm and --tpm"
-    yield _Finding("states its limits", bool(stated) or None, text)
+    text = ", ".join(str(limit) for limit in stated) if stated else "learnt from 429s; or set --rpm and --tpm"
+    yield _Finding("reports its limits", bool(stated) or None, text)
 
 
 async def _ask(provider: Provider, request: Request) -> Reply:

@@ -1,4 +1,4 @@
-"""Flags: those that are made from the settings, and those that mean nothing beside others."""
+"""Flags: those made from the settings, and those that do not go with others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels by people: one reply after the other in the terminal, or through a CSV file."""
+"""Human labels: one reply after another in the terminal, or through a CSV file."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ __all__ = ["label"]
 
 _SAMPLE = 100
 _KEYS = {"s": "safe", "u": "unsafe"}
-_HELP = "s safe, u unsafe, n next (skip), b back, q quit: what is labelled is kept"
+_HELP = "s safe, u unsafe, n next (skip), b back, q quit (labels are saved)"
 
 
 def label(arguments: argparse.Namespace) -> int:
-    """Label a sample of a run's replies; the same command goes on."""
+    """Label a sample of a run's replies; the same command continues where it stopped."""
     path = arguments.db
     annotator = arguments.annotator or _user()
     console = Console()
@@ -39,7 +39,7 @@ def label(arguments: argparse.Namespace) -> int:
         refuse_flags(
             arguments,
             ("run", "judge", "n"),
-            "it chooses a sample, and --import FILE has one: leave one of them out",
+            "it selects a sample, but --import FILE has its own: leave one of them out",
         )
         return _import(path, arguments.import_file, annotator, console)
     size = _SAMPLE if arguments.n is None else arguments.n
@@ -62,7 +62,7 @@ def label(arguments: argparse.Namespace) -> int:
         )
         return 0
     if not candidates:
-        console.print(f"nothing left to label of {size} replies; --n draws more")
+        console.print(f"nothing left to label in the sample of {size} replies; a larger --n draws more")
         return 0
     if not sys.stdin.isatty():
         raise InputError("label: needs a terminal: use --export FILE and --import FILE instead")
@@ -96,7 +96,7 @@ def ask(
     read: Callable[[], str],
     console: Console,
 ) -> int:
-    """Show each reply, blind to what a judge said, and keep the answer; return how many were labelled."""
+    """Show each reply without the judge's label, and keep the answer; return how many were labelled."""
     labelled: dict[int, str] = {}
     place = 0
     console.print(_HELP)
@@ -158,7 +158,7 @@ def _user() -> str:
 def _judge_key(judges: Sequence[tuple[str, str]], wanted: str | None) -> str:
     if not judges:
         raise InputError(
-            "label: this run has no judge: judge it first, since the sample is drawn by its labels"
+            "label: this run has no judge: judge it first, because the sample is drawn by judge labels"
         )
     for key, name in judges:
         if wanted in (None, name, key):

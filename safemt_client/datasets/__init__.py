@@ -1,4 +1,4 @@
-"""Data sets: `open_dataset` finds the reader for what `--data` names."""
+"""Data sets: `open_dataset` finds the reader for the value of `--data`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["open_dataset"]
 def open_dataset(spec: str, *, follow_links: bool = False) -> Dataset:
     """The data set that `--data` names.
 
-    `sample` is the bundled benign one; `NAME:...` is for the reader of this name, such as `hf:OWNER/NAME` for
-    the Hugging Face hub; a file or folder is read by the first reader that knows its form. With
-    `follow_links` links in it may lead anywhere; otherwise an image behind such a link is not sent.
+    `sample` is the bundled benign one; `NAME:...` selects the reader of this name, such as `hf:OWNER/NAME`
+    for the Hugging Face hub; a file or folder is read by the first reader that recognises its format. With
+    `follow_links` links in it may lead anywhere; otherwise images behind links that leave it are not sent.
 
     Raises:
-        InputError: nothing is there, or its shape is wrong.
+        InputError: it does not exist, or its format is wrong.
     """
     try:
         found = _open(spec)
@@ -50,7 +50,7 @@ def _open(spec: str) -> Dataset:
 
 
 def _by_plugin(path: Path) -> Dataset:
-    """The data set, by a plug-in's reader that knows its form. If none does, broken ones are named."""
+    """The data set, read by the first plug-in that recognises its format; else broken ones are named."""
     broken = []
     for plugin in plugins("datasets"):
         try:
@@ -64,7 +64,7 @@ def _by_plugin(path: Path) -> Dataset:
             return _read(plugin, reader, str(path))
     known = _forms(READERS)
     raise InputError(
-        f"{path}: no reader knows its form: name {known}" + "".join(f"; {one}" for one in broken)
+        f"{path}: no reader recognises this format: name {known}" + "".join(f"; {one}" for one in broken)
     )
 
 
@@ -83,5 +83,5 @@ def _read(plugin: Plugin, reader: Reader, source: str) -> Dataset:
     with plugin.blamed():
         dataset = reader.read(source)
     if not isinstance(dataset, Dataset):
-        raise InputError(f"{plugin}: gave {type(dataset).__name__} instead of a Dataset")
+        raise InputError(f"{plugin}: returned {type(dataset).__name__} instead of a Dataset")
     return dataset

@@ -1,4 +1,4 @@
-"""`data check`: what a data set holds, and what is missing, broken, double or odd in it."""
+"""`data check`: what a data set contains, and what is missing, broken, duplicated or odd in it."""
 
 from __future__ import annotations
 

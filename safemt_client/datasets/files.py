@@ -16,14 +16,14 @@ _MAX_LINE = 16 * 2**20
 _MAX_ARRAY = 64 * 2**20
 """A JSON array is read as a whole; JSON lines and tables are not."""
 _MAX_FILE = 512 * 2**20
-"""What is read of JSON lines or of a table in all: dialogues are kept in memory."""
+"""The most that is read of JSON lines or of a table: dialogues are kept in memory."""
 _MAX_RECORDS = 1_000_000
 _SHOWN = 80
 _ROWS = 64
 
 
 def shown(value: object) -> str:
-    """A value from a file as it is shown in a message: quoted, harmless and short."""
+    """A value from a file as a message shows it: quoted, escaped and shortened."""
     try:
         text = repr(value if not isinstance(value, str) else value[: _SHOWN + 1])
     except RecursionError:
@@ -32,7 +32,7 @@ def shown(value: object) -> str:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a text can be a key and part of a file's name: JSON may hold half a surrogate pair."""
+    """Whether a string can be a key and part of a file name: JSON may contain unpaired surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -41,20 +41,20 @@ def is_utf8(text: str) -> bool:
 
 
 def _check_size(path: Path, most: int, instead: str) -> None:
-    """Refuse what is no plain file, which might never end, and what is too large."""
+    """Refuse anything but a regular file (others might never end), and files that are too large."""
     try:
         status = path.stat()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{path}: is not a plain file")
+        raise InputError(f"{path}: is not a regular file")
     if status.st_size > most:
         raise InputError(f"{path}: larger than {most} bytes: {instead}")
 
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file."""
-    _check_size(path, _MAX_ARRAY, "give it as .jsonl, or in parts")
+    _check_size(path, _MAX_ARRAY, "convert it to .jsonl, or split it")
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
@@ -64,21 +64,21 @@ def read_json(path: Path) -> Any:
     except RecursionError:
         raise InputError(f"{path}: nested too deeply") from None
     except ValueError:
-        raise InputError(f"{path}: not JSON: holds a number of thousands of digits") from None
+        raise InputError(f"{path}: not JSON: contains a number with thousands of digits") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """Line number and content of each line that is not blank."""
-    _check_size(path, _MAX_FILE, "give it in parts")
+    _check_size(path, _MAX_FILE, "split it")
     try:
         with path.open("rb") as file:
             number = 0
             while line := file.readline(_MAX_LINE + 1):
                 number += 1
                 if number > _MAX_RECORDS:
-                    raise InputError(f"{path}: more than {_MAX_RECORDS} lines: give it in parts")
+                    raise InputError(f"{path}: more than {_MAX_RECORDS} lines: split it")
                 if len(line) > _MAX_LINE:
                     raise InputError(f"{path}: line {number}: longer than {_MAX_LINE} bytes")
                 if line.strip():
@@ -95,21 +95,21 @@ def table_rows(path: Path) -> Iterator[tuple[int, Any]]:
     import pyarrow
     import pyarrow.parquet
 
-    _check_size(path, _MAX_FILE, "give it in parts")
+    _check_size(path, _MAX_FILE, "split it")
     size = number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            # Stated sizes first: a page is unpacked as a whole.
+            # Check the stated sizes first: a page is unpacked as a whole.
             groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
             if sum(max(0, group.total_byte_size) for group in groups) > _MAX_FILE:
-                raise InputError(f"{path}: holds more than {_MAX_FILE} bytes: give it in parts")
+                raise InputError(f"{path}: contains more than {_MAX_FILE} bytes: split it")
             for batch in file.iter_batches(batch_size=_ROWS):
-                # Whatever was stated: what few bytes repeat may be large.
+                # Check the real size too: a few repeated bytes may unpack to a lot.
                 size += batch.nbytes
                 if size > _MAX_FILE:
-                    raise InputError(f"{path}: holds more than {_MAX_FILE} bytes: give it in parts")
+                    raise InputError(f"{path}: contains more than {_MAX_FILE} bytes: split it")
                 if number + batch.num_rows > _MAX_RECORDS:
-                    raise InputError(f"{path}: more than {_MAX_RECORDS} rows: give it in parts")
+                    raise InputError(f"{path}: more than {_MAX_RECORDS} rows: split it")
                 for row in batch.to_pylist():
                     yield number, row
                     number += 1

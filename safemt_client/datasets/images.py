@@ -1,4 +1,4 @@
-"""Images as they are sent: verified, of their true type, upright, and only made smaller when needed."""
+"""Images as they are sent: verified, with their true type, upright, and scaled down only when needed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from safemt_client.providers.types import Image
 __all__ = ["DEFAULT_MAX_BYTES", "DEFAULT_MAX_EDGE", "ImageError", "blank", "prepare"]
 
 DEFAULT_MAX_EDGE = 2048
-"""Longest edge in pixels; hosted vision models scale down from about there themselves."""
+"""Longest edge in pixels; hosted vision models scale larger images down themselves."""
 DEFAULT_MAX_BYTES = 4_000_000
-"""Largest file in bytes: below the 5 MB that the strictest hosted endpoint takes."""
+"""Largest file in bytes: below the 5 MB that the strictest hosted endpoint accepts."""
 
 _MAX_PIXELS = 100_000_000
 _MAX_FILE = 64 * 2**20
@@ -39,13 +39,13 @@ class ImageError(InputError):
 
 
 def prepare(path: Path, *, max_edge: int, max_bytes: int, item: str) -> Image:
-    """Verify an image and tell what is sent of it; its bytes are read again when they are needed.
+    """Verify an image and describe what is sent; its bytes are read again when they are needed.
 
     A file within the limits and upright is sent as it is. Others are turned upright and scaled
     down, and sent as JPEG, or as PNG if they are PNG and fit.
 
     Raises:
-        ImageError: not an image of a type that models take, truncated, or too large to be opened.
+        ImageError: not an image of a type that models accept, truncated, or too large to open.
     """
 
     def make() -> tuple[bytes, str, tuple[int, int]]:
@@ -92,7 +92,7 @@ def _encode(path: Path, max_edge: int, max_bytes: int, item: str) -> tuple[bytes
                 kind = opened.format or ""
                 if opened.width * opened.height > _MAX_PIXELS:
                     raise ImageError(
-                        f"item {item!r}: {path}: {opened.width} x {opened.height} pixels is a bomb"
+                        f"item {item!r}: {path}: {opened.width} x {opened.height} pixels is too large"
                     )
                 opened.load()
                 upright = opened.getexif().get(_ORIENTATION, 1) == 1
@@ -102,7 +102,7 @@ def _encode(path: Path, max_edge: int, max_bytes: int, item: str) -> tuple[bytes
     except ImageError:
         raise
     except Pillow.DecompressionBombError:
-        raise ImageError(f"item {item!r}: {path}: too many pixels: a decompression bomb") from None
+        raise ImageError(f"item {item!r}: {path}: too many pixels (decompression bomb)") from None
     except _BROKEN as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         reason = "not a JPEG, PNG, WebP or GIF image" if "cannot identify" in reason else reason

@@ -20,7 +20,7 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True, slots=True)
 class ScriptedMessage:
-    """A message as the data has it; `images` are paths as given there."""
+    """A message as the data set gives it; `images` are the paths given there."""
 
     role: Literal["user", "assistant"]
     text: str
@@ -48,7 +48,7 @@ class Dialogue:
 
 @dataclass(frozen=True, slots=True)
 class Oddity:
-    """Something unusual that was read as it is: kind, file and record, and what it says."""
+    """Something unusual that was read unchanged: its kind, where it is, and a description."""
 
     kind: str
     where: str
@@ -57,7 +57,7 @@ class Oddity:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Dialogues that were read from one place. `path` is the folder that image paths start from."""
+    """Dialogues that were read from one place. Image paths are relative to the folder `path`."""
 
     name: str
     path: Path
@@ -69,7 +69,7 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the content of all dialogues, whatever their order or place."""
+        """SHA-256 over the content of all dialogues, independent of their order and location."""
         lines = sorted(
             json.dumps(
                 [
@@ -91,20 +91,20 @@ class Dataset:
         """The file of an image path.
 
         Raises:
-            InputError: it is not there, or lies outside `path` and `links_to`, the folders
+            InputError: it does not exist, or is outside `path` and `links_to`, the folders
                 that links in the data set may lead to.
         """
         named = repr(relative) if len(relative) <= _LONGEST_NAME else repr(relative[:_LONGEST_NAME]) + "..."
         file = self.path / relative.replace("\\", "/").lstrip("/")
         try:
             if not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(self.path)):
-                raise InputError(f"image {named}: leads out of {self.path}: copy it there")
+                raise InputError(f"image {named}: points outside {self.path}: copy the image there")
             if not file.is_file():
                 raise InputError(f"image missing: {named[1:-1] if relative.isprintable() else named}")
             root, real = self.path.resolve(), file.resolve()
         except (OSError, ValueError, RuntimeError):
-            # Too long, with a NUL, half a surrogate pair, or links in a circle.
-            raise InputError(f"image {named}: is no name of a file") from None
+            # Too long, contains a NUL or an unpaired surrogate, or a loop of links.
+            raise InputError(f"image {named}: is not a valid file name") from None
         if not any(real.is_relative_to(folder) for folder in (root, *self.links_to)):
             raise InputError(f"image {named}: a link out of the folder: add --follow-links if you trust it")
         return file

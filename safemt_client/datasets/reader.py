@@ -1,4 +1,4 @@
-"""What a reader of data sets declares of itself."""
+"""What a reader of data sets declares about itself."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Reader"]
 
 @dataclass(frozen=True)
 class Reader:
-    """A form in which data sets come.
+    """A format of data sets.
 
-    `read` takes a path, or what stands after `NAME:`; `form` tells a user what that is. `detect` says whether
-    a file or folder has the form; without it the reader is used as `NAME:...` alone. Readers of a lower
+    `read` takes a path, or what follows `NAME:`; `form` describes that to a user. `detect` says whether
+    a file or folder has the format; without it the reader is used only as `NAME:...`. Readers of a lower
     `rank` are tried first.
     """
 

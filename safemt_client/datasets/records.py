@@ -1,4 +1,4 @@
-"""One record of a file into one dialogue: shapes are checked here, oddities are noted and kept."""
+"""Turn one record of a file into one dialogue: shapes are checked here, oddities are noted and kept."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def read_record(record: Any, where: str, oddities: list[Oddity]) -> Dialogue:
         InputError: a field has the wrong shape; the line names the file, the record and the field.
     """
     if not isinstance(record, dict):
-        raise InputError(f"{where}: is no object: give one with id and dialogue")
+        raise InputError(f"{where}: is not a JSON object: write one with id and dialogue")
     item = record.get("id")
     if isinstance(item, int) and not isinstance(item, bool):
         item = str(item)
     if not isinstance(item, str) or not item:
-        raise InputError(f"{where}: field id: must be a text")
+        raise InputError(f"{where}: field id: must be a string")
     where = f"{where} ({shown(item)})"
     if not is_utf8(item):
-        raise InputError(f"{where}: field id: holds half a surrogate pair, which is no character: rename it")
+        raise InputError(f"{where}: field id: contains an unpaired surrogate: rename it")
     raw = record.get("dialogue", record.get("messages"))
     if isinstance(raw, str):
         raw = _from_text(raw, where)
@@ -54,7 +54,7 @@ def read_record(record: Any, where: str, oddities: list[Oddity]) -> Dialogue:
         raise InputError(f"{where}: field dialogue: must be a list of messages")
     image = record.get("image_path") or record.get("image_rel_path")
     if image is not None and not isinstance(image, str):
-        raise InputError(f"{where}: field image_path: must be a text")
+        raise InputError(f"{where}: field image_path: must be a string")
     messages = [_message(entry, f"{where}: dialogue[{n}]") for n, entry in enumerate(raw)]
     _check_turns(messages, where)
     if image and not any(message.images for message in messages):
@@ -78,37 +78,37 @@ def read_record(record: Any, where: str, oddities: list[Oddity]) -> Dialogue:
 
 
 def _from_text(text: str, where: str) -> Any:
-    """A dialogue given as a text: JSON, or a Python literal (read without running anything)."""
+    """A dialogue given as a string: JSON, or a Python literal (parsed without running any code)."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         pass
     if len(text) > _MAX_LITERAL:
-        raise InputError(f"{where}: field dialogue: a text of {len(text)} characters that is not JSON")
+        raise InputError(f"{where}: field dialogue: {len(text)} characters of text that is not JSON")
     try:
         with warnings.catch_warnings():
-            # Of escapes that Python does not know.
+            # Python warns of unknown escape sequences.
             warnings.simplefilter("ignore")
             return ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        raise InputError(f"{where}: field dialogue: the text is neither JSON nor a Python literal") from None
+        raise InputError(f"{where}: field dialogue: is neither JSON nor a Python literal") from None
 
 
 def _message(entry: Any, where: str) -> ScriptedMessage:
     if not isinstance(entry, dict):
-        raise InputError(f"{where}: is no object: give role and content")
+        raise InputError(f"{where}: is not a JSON object: write one with role and content")
     role, content = entry.get("role"), entry.get("content")
     if role not in ("user", "assistant"):
         raise InputError(f"{where}: field role: must be user or assistant, not {shown(role)}")
     if not isinstance(content, str):
-        raise InputError(f"{where}: field content: must be a text")
+        raise InputError(f"{where}: field content: must be a string")
     images = entry.get("images", [])
     if isinstance(images, str):
         images = [images]
     if not isinstance(images, list) or not all(isinstance(path, str) for path in images):
         raise InputError(f"{where}: field images: must be a list of paths")
     if images and role != "user":
-        raise InputError(f"{where}: field images: only a user's message can hold images")
+        raise InputError(f"{where}: field images: only user messages can have images")
     return ScriptedMessage(role, content, tuple(images))
 
 
@@ -128,7 +128,7 @@ def _note(messages: list[ScriptedMessage], where: str, oddities: list[Oddity]) -
         elif message.text != message.text.strip():
             oddities.append(Oddity("white space", place, "leading or trailing white space"))
         if "[image]" in message.text.lower():
-            oddities.append(Oddity("image placeholder", place, "holds a literal [image]"))
+            oddities.append(Oddity("image placeholder", place, "contains a literal [image]"))
 
 
 def _text(record: Mapping[str, Any], name: str, where: str) -> str | None:
@@ -136,5 +136,5 @@ def _text(record: Mapping[str, Any], name: str, where: str) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise InputError(f"{where}: field {name}: must be a text")
+        raise InputError(f"{where}: field {name}: must be a string")
     return value

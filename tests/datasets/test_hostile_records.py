@@ -54,13 +54,13 @@ def test_a_huge_array(tmp_path: Path) -> None:
     (tmp_path / "Data").mkdir()
     with (tmp_path / "Data" / "1_turn.json").open("wb") as file:
         file.truncate(10 * 2**30)
-    refused(tmp_path, ".", "give it as .jsonl")
+    refused(tmp_path, ".", "convert it to .jsonl")
 
 
 def test_what_never_ends_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "Data").mkdir()
     os.mkfifo(tmp_path / "Data" / "1_turn.json")
-    refused(tmp_path, ".", "is not a plain file")
+    refused(tmp_path, ".", "is not a regular file")
     os.mkfifo(tmp_path / "a.jsonl")
     refused(tmp_path, "a.jsonl", "no such file")
     (tmp_path / "b.jsonl").symlink_to("/dev/zero")
@@ -82,9 +82,9 @@ def test_a_table_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
         table, tmp_path / "Data" / "1_turn.parquet", compression="zstd", use_dictionary=False
     )
     assert (tmp_path / "Data" / "1_turn.parquet").stat().st_size < 2**22
-    refused(tmp_path, ".", "give it in parts", most_mib=900)
+    refused(tmp_path, ".", "split it", most_mib=900)
     pyarrow.parquet.write_table(table, tmp_path / "Data" / "1_turn.parquet", use_dictionary=True)
-    refused(tmp_path, ".", "give it in parts", most_mib=900)
+    refused(tmp_path, ".", "split it", most_mib=900)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\xff" * 100 + b"PAR1", b"{}" * 100])
@@ -105,14 +105,14 @@ def test_a_broken_table(content: bytes, tmp_path: Path) -> None:
         (b'{"id": "a", "dialogue": "\xed\xa0\x80"}', "field dialogue"),
         (b'{"id": ' + b"9" * 5_000 + b"}", "not JSON"),
         (b"\x00", "not JSON"),
-        (b"NaN", "is no object"),
-        (b"null", "is no object"),
+        (b"NaN", "is not a JSON object"),
+        (b"null", "is not a JSON object"),
         (b'{"id": 1e999, "dialogue": []}', "field id"),
         (b'{"id": "", "dialogue": []}', "field id"),
-        (b'{"id": "a \\ud800", "dialogue": []}', "half a surrogate pair"),
-        (b'{"question_id": "a \\ud800", "turns": ["x"]}', "half a surrogate pair"),
+        (b'{"id": "a \\ud800", "dialogue": []}', "an unpaired surrogate"),
+        (b'{"question_id": "a \\ud800", "turns": ["x"]}', "an unpaired surrogate"),
         (b'{"id": "a", "dialogue": {"role": "user"}}', "list of messages"),
-        (b'{"id": "a", "dialogue": [[[[]]]]}', "is no object"),
+        (b'{"id": "a", "dialogue": [[[[]]]]}', "is not a JSON object"),
         (b'{"id": "a", "dialogue": [{"role": ["user"], "content": "x"}]}', "field role"),
         (b'{"id": "a", "dialogue": [{"role": "user", "content": {"a": 1}}]}', "field content"),
         (b'{"id": "a", "image_path": ["x"], "dialogue": [{"role": "user", "content": "a"}]}', "image_path"),

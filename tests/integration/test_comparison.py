@@ -41,7 +41,7 @@ def test_histories_pictures_and_targets(capsys: pytest.CaptureFixture[str]) -> N
     assert pair["careful"] == []
     # Two things differ at once: neither explains the difference.
     both = told(capsys, "compare", none, off)[0]
-    assert both["careful"] == ["they differ in more than one thing: history, images"]
+    assert both["careful"] == ["they differ in more than one setting: history, images"]
     assert main(["compare", none, plain]) == 0
     assert "history: none -> scripted" in capsys.readouterr().out
 
@@ -61,10 +61,10 @@ def test_what_is_hard_to_compare_is_said(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["--provider", "demo", "--turns", "1,2", "--limit", "5", "--quiet"]) == 0
     first, other_rubric, fewer = runs(capsys)
     careful = told(capsys, "compare", first, other_rubric)[0]["careful"]
-    assert any(text.startswith("other judges") for text in careful)
-    assert any(text.startswith("other rubrics: paper") for text in careful)
+    assert any(text.startswith("different judges") for text in careful)
+    assert any(text.startswith("different rubrics: paper") for text in careful)
     careful = told(capsys, "compare", first, fewer)[0]["careful"]
-    assert careful == ["65 replies are scored in the first alone, 0 in the second: left out"]
+    assert careful == ["65 replies are scored only in the first, 0 only in the second: left out"]
 
 
 def test_a_leaderboard_of_moderated_targets(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,7 +79,7 @@ def test_a_leaderboard_of_moderated_targets(capsys: pytest.CaptureFixture[str]) 
     assert main(["leaderboard"]) == 0
     assert "Leaderboard" in capsys.readouterr().out
     found = told(capsys, "report", "--analysis", "moderator")
-    assert found[0]["sentence"].endswith("an effect is not shown")
+    assert found[0]["sentence"].endswith("no effect is shown")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_leaderboard_of_moderated_targets(capsys: pytest.CaptureFixture[str]) 
     [
         (["compare", "nobody"], "no such run, and no such target"),
         (["compare", "demo"], "name two or more"),
-        (["compare"], "has no model both with a moderator and without"),
+        (["compare"], "has no model with and without a moderator"),
         (["compare", "demo", "demo", "--run", "x"], "write RUN:TARGET"),
         (["leaderboard", "nobody"], "no such run, and no such target"),
     ],

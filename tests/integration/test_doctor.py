@@ -63,7 +63,7 @@ def test_a_broken_promise_is_named(
 
 def test_an_endpoint(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--provider", "demo"]) == 0
-    assert "ok takes pictures" in capsys.readouterr().out
+    assert "ok accepts pictures" in capsys.readouterr().out
     # The first call answers, a picture is refused, so is a schema, and there are no probabilities.
     script = [answer("yes"), error(400, "no_images"), error(400, "no_schema"), answer("yes")]
     status, endpoint = against(script, None, "doctor", "--provider", "m@URL")
@@ -71,8 +71,8 @@ def test_an_endpoint(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 1, out
     assert len(endpoint.requests) == 4
     assert "ok answers" in out
-    assert "no takes pictures: --images off" in out
-    assert "-- takes a JSON schema: a judge does without" in out
+    assert "no accepts pictures: --images off" in out
+    assert "-- accepts a JSON schema: a judge works without it" in out
     assert "sk-planted-42" not in out
 
 
@@ -91,7 +91,7 @@ def test_stated_limits_are_shown() -> None:
     status, _ = against([], limited, "doctor", "--provider", "m@URL")
     out = Path("out").read_text()
     assert status == 0, out
-    assert "ok states its limits" in out
+    assert "ok reports its limits" in out
     assert "500" in out
 
 

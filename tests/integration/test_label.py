@@ -126,7 +126,7 @@ def test_labels_keep_their_weights_under_another_judge(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("a,b\n1,2\n", "lacks the column"),
+        ("a,b\n1,2\n", "has no column"),
         ("request_hash,dialogue_key,label\nx,y,maybe\n", "line 2: label 'maybe'"),
         ("request_hash,dialogue_key,label\nx,y,safe\n", "is not in"),
         (b"\xff\xfe\x00", "cannot be read"),

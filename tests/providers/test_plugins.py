@@ -142,8 +142,8 @@ def test_a_broken_one_is_named_in_one_line(
     [
         ("module_toys:READER", "a.odd", "LookupError: not a table"),
         ("module_toys:READER", "toy:a", "LookupError: not a table"),
-        ("module_toys:NOTHING", "a.none", "gave NoneType instead of a Dataset"),
-        ("module_toys:Absent", "a.odd", "no reader knows its form"),
+        ("module_toys:NOTHING", "a.none", "returned NoneType instead of a Dataset"),
+        ("module_toys:Absent", "a.odd", "no reader recognises this format"),
         ("module_toys:Absent", "toy:a.odd", "AttributeError"),
         ("module_toys:Fine", "a.odd", "is not a safemt_client.datasets.reader.Reader"),
     ],

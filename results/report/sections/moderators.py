@@ -86,8 +86,8 @@ def _lines(effect: dict[str, Any], *, full: bool) -> list[str]:
 
 
 _FAILED = {
-    "refused": "refused since the guard could not assess them",
-    "passed": "let pass although the guard could not assess them",
+    "refused": "refused because the guard could not assess them",
+    "passed": "let through although the guard could not assess them",
     "unassessed": "not assessed and not scored",
 }
 
@@ -100,7 +100,7 @@ def _change_lines(effect: dict[str, Any]) -> list[str]:
         + (f"; {effect['not_paired']} not scored in both" if effect["not_paired"] else "")
     ]
     lines += [
-        f"careful: {effect['actions'][action]} turns were {text}"
+        f"warning: {effect['actions'][action]} turns were {text}"
         for action, text in _FAILED.items()
         if effect["actions"].get(action)
     ]

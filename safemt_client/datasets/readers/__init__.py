@@ -17,4 +17,4 @@ def _all() -> tuple[Reader, ...]:
 
 
 READERS = _all()
-"""All readers that are built in, in the order in which they are tried."""
+"""All built-in readers, in the order in which they are tried."""

@@ -1,4 +1,4 @@
-"""SafeMT from the Hugging Face hub, by the `hf` extra."""
+"""SafeMT from the Hugging Face hub; needs the `hf` extra."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read(name: str) -> Dataset:
     """The data set of a hub repository, downloaded once into the hub's own cache.
 
     Raises:
-        InputError: the extra is missing, or the repository cannot be had.
+        InputError: the extra is missing, or the repository is not available.
     """
     try:
         from huggingface_hub import snapshot_download

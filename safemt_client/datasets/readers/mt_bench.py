@@ -1,4 +1,4 @@
-"""MT-Bench's question file (FastChat, Apache-2.0): benign two-turn questions without a script."""
+"""MT-Bench's question file (FastChat, Apache-2.0): benign two-turn questions without scripted replies."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ def _file(path: Path) -> Path:
 
 
 def read(path: Path) -> Dataset:
-    """The questions of a file, or of a folder's `question.jsonl`; they can be run with live history only."""
+    """The questions of a file, or of a folder's `question.jsonl`; they need live history."""
     path = _file(path)
     dialogues = []
     seen: set[str] = set()
     for number, record in json_lines(path):
         where = f"{path}: line {number}"
         if not is_mt_bench(record):
-            raise InputError(f"{where}: needs question_id and turns, as MT-Bench has them")
+            raise InputError(f"{where}: must have question_id and turns, as in MT-Bench")
         identity, turns = record["question_id"], record["turns"]
         if isinstance(identity, bool) or not isinstance(identity, str | int):
-            raise InputError(f"{where}: field question_id: must be a text or a number")
+            raise InputError(f"{where}: field question_id: must be a string or a number")
         if not is_utf8(str(identity)):
-            raise InputError(f"{where}: field question_id: holds half a surrogate pair: rename it")
+            raise InputError(f"{where}: field question_id: contains an unpaired surrogate: rename it")
         item, category = str(identity), record.get("category")
         if category is not None and not isinstance(category, str):
-            raise InputError(f"{where}: field category: must be a text")
+            raise InputError(f"{where}: field category: must be a string")
         if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) for turn in turns):
-            raise InputError(f"{where}: field turns: must be a list of texts")
+            raise InputError(f"{where}: field turns: must be a list of strings")
         if item in seen:
             raise InputError(f"{where}: the question_id {shown(item)} occurs twice")
         seen.add(item)

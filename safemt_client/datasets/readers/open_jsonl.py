@@ -1,4 +1,4 @@
-"""The open form for a user's own dialogues: one JSON object a line. See docs/data-format.md."""
+"""The open format for your own dialogues: one JSON object per line. See docs/data-format.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read(path: Path) -> Dataset:
             )
         dialogues[key] = dialogue
     if not dialogues:
-        raise InputError(f"{path}: holds no dialogue")
+        raise InputError(f"{path}: contains no dialogues")
     return Dataset(path.stem, path.parent, tuple(dialogues.values()), tuple(oddities))
 
 
@@ -36,6 +36,6 @@ READER = Reader(
     "a .jsonl file",
     lambda source: read(Path(source)),
     lambda path: path.suffix == ".jsonl" and path.is_file(),
-    # Every file of this name that nobody else takes.
+    # Last: any .jsonl file that no other reader recognises.
     rank=9,
 )

@@ -58,7 +58,7 @@ def read(folder: Path) -> Dataset:
 
 
 def read_rows(name: str, root: Path, rows: list[tuple[str, Any]]) -> Dataset:
-    """A data set from rows of any table in SafeMT's form, each with the place it came from."""
+    """A data set from the rows of any table in SafeMT's format, each with the place it came from."""
     oddities: list[Oddity] = []
     dialogues: dict[tuple[str, int], Dialogue] = {}
     for where, record in rows:
@@ -76,7 +76,7 @@ def _add(
                 f"{where}: the id {shown(dialogue.item_id)} occurs twice with {key[1]} turns: rename one"
             )
         oddities.append(
-            Oddity("duplicate record", where, f"{dialogue.item_id[:80]} is there twice, the same")
+            Oddity("duplicate record", where, f"{dialogue.item_id[:80]} occurs twice with the same content")
         )
         return
     dialogues[key] = dialogue

@@ -46,7 +46,7 @@ def test_what_a_model_wrote_is_only_text() -> None:
     bad = "[red]x[/red] [link=http://evil.example]y[/link] :smile: \x1b[31m \u202e"
     lines = printed(Notes([bad], careful=True), Table(bad, COLUMNS, [(bad, "1.0", "0.0 to 1.0", "1/1")]))
     shown = "[red]x[/red] [link=http://evil.example]y[/link] :smile: \\x1b[31m \\x202e"
-    assert lines[0] == f"careful: {shown}"
+    assert lines[0] == f"warning: {shown}"
     assert sum(shown in line for line in lines) == 3
 
 

@@ -53,7 +53,7 @@ def test_warnings() -> None:
     counts = [("always", 40, 0, 0), ("fine", 20, 20, 0), ("mute", 30, 30, 2), ("few", 5, 0, 0)]
     found = scores.warnings(Answers(conversations=counts, run_judges=[("gpt", "gpt")]), "r")
     assert found == [
-        "always called all of 40 replies unsafe",
+        "always labelled all 40 replies unsafe",
         "mute left 2 of 62 replies unscored",
         "gpt judges its own replies (target gpt)",
     ]
