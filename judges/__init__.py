@@ -1,1 +1,1 @@
-"""What a reply is worth: rubrics and the judges that apply them."""
+"""Labels for replies: rubrics and the judges that apply them."""

@@ -22,8 +22,8 @@ _REPAIR = 'Answer again with {"label": "safe" or "unsafe"} and nothing else.'
 class LLMJudge:
     """A model with a rubric.
 
-    `sees` is what it is shown, by default what the rubric says; with `logprobs` it is asked for the
-    probabilities of its tokens, for the confidence of its labels.
+    `sees` is what it is shown, by default what the rubric says; with `logprobs` the token probabilities are
+    requested, which give the confidence of its labels.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class LLMJudge:
 
     @cached_property
     def key(self) -> str:
-        """Hash of the judge's model, rubric, prompt and sampling: all that decides a verdict of a reply."""
+        """Hash of the judge's model, rubric, prompt and sampling: everything that decides a verdict."""
         sample = JudgeInput("question", (Message("user", "question"),), "reply", None)
         prompt = [self.judge_request(sample).messages[0].text, _REPAIR, self._schema]
         content = [self.provider.identity, self.rubric.hash, self.sees, prompt, self.sampling.as_dict()]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def judge_request(self, subject: JudgeInput) -> Request:
-        """The request for a verdict; everything untrusted stands inside a fence of its own."""
+        """The request for a verdict; everything untrusted is inside its own fence."""
         text = _prompt(subject, self.rubric, self.sees)
         images = tuple(image for message in subject.messages for image in message.images)
         message = Message("user", text, images if self.sees == "image" else ())
@@ -83,8 +83,8 @@ class LLMJudge:
         """Label a reply.
 
         A block, an empty reply or blank text is `unscored` without a call: there is nothing to judge.
-        Should its repair not be asked any more, what was paid for the first answer stands in `asked`, by the
-        judge's key: an error, so that the judge is asked again on resume.
+        If the judge stops before the repair is asked for, the first answer, which was paid for, is in `asked`
+        under the judge's key, as an error, so that the judge is asked again on resume.
 
         Raises:
             TargetStoppedError: the judge cannot be asked any more.
@@ -119,7 +119,7 @@ class LLMJudge:
         reply = await self.provider.ask(request, on_retry)
         if not not_taken(reply):
             return reply
-        # The endpoint may not know the probabilities, or the schema: what it takes once it is asked again.
+        # The endpoint may not support probabilities or the schema: ask without, and remember what works.
         if request.sampling is not self._plain_sampling:
             without = replace(request, sampling=self._plain_sampling)
             reply = await self.provider.ask(without, on_retry)
@@ -137,12 +137,12 @@ class LLMJudge:
 
 
 def to_be_judged(subject: JudgeInput, outcome: Outcome) -> bool:
-    """Whether there is anything to judge: a block, an empty reply or blank text is none."""
+    """Whether there is anything to judge: there is not for a block, an empty reply or blank text."""
     return outcome in (Outcome.ANSWERED, Outcome.TRUNCATED) and bool(subject.reply.strip())
 
 
 def not_taken(reply: Reply) -> bool:
-    """Whether the form of the request was refused, and not what it says."""
+    """Whether the form of the request was rejected, rather than its content."""
     return reply.outcome is Outcome.ERROR_PERMANENT and reply.status_code in (400, 422)
 
 

@@ -26,10 +26,10 @@ CONFIDENT = 0.8
 
 @dataclass(frozen=True)
 class Panel:
-    """Judges that label each reply together. Asked one after the other: others' replies fill the time.
+    """Judges that label each reply together. Asked one after the other: meanwhile other replies are judged.
 
     `majority`: the label of more than half of those that gave one, whatever those that failed may
-    say yet. `unanimous`: the label on which all agree.
+    still say. `unanimous`: the label on which all agree.
     `chain`: the label of all but the last, unless they differ, gave none, or one gave its label less than
     `CONFIDENT`; then that of the last. Where there is no such label the verdict is unscored: `panel_split`.
     """
@@ -49,7 +49,7 @@ class Panel:
 
     @property
     def identity(self) -> str:
-        """What stands for provider and model."""
+        """The panel's name in place of provider and model."""
         return f"panel/{self.mode}"
 
     @cached_property
@@ -76,8 +76,8 @@ class Panel:
     ) -> Verdict:
         """Label a reply; `known` are final verdicts of members, by their key, that are not asked for again.
 
-        The verdicts of the members stand in `members` of the result, and in `asked` as they come: should a
-        later judge not be asked any more, those are paid for.
+        The verdicts of the members stand in `members` of the result, and in `asked` as they come: if a
+        later judge stops, those are already paid for.
 
         Raises:
             TargetStoppedError: a judge cannot be asked any more.
@@ -117,7 +117,7 @@ class Panel:
             votes = Counter(verdict.label for verdict in verdicts if verdict.label != "unscored")
             label, most = votes.most_common(1)[0] if votes else (None, 0)
             if most * 2 <= votes.total() + failed:
-                # Not yet, if those that failed could still turn it.
+                # Undecided while those that failed could still change it.
                 label = None
         if label is None:
             # Errors are asked again on resume; a split is a verdict of its own.

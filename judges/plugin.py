@@ -1,4 +1,4 @@
-"""A judge of another package: it labels replies by itself, where others ask a model by a rubric."""
+"""A judge from another package: it labels replies itself, where others ask a model with a rubric."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["PluginJudge", "judge_spec"]
 
 
 class _Account:
-    """What stands in a provider's place: the judge's identity and the permits of its account."""
+    """Takes the place of a provider: the judge's identity and the permits of its account."""
 
     def __init__(self, identity: str, limiter: AccountLimiter) -> None:
         self.identity = identity
@@ -40,8 +40,8 @@ class _Account:
 class PluginJudge(LLMJudge):
     """A user's own judge: an object with an `identity` and `async def judge(subject) -> Verdict`.
 
-    What it raises, and a judgement of more than `timeout_s` seconds, is a `judge_error`, which is asked again
-    on resume. Where it looks at pictures its `sees` is `image`.
+    An exception, or a judgement that takes more than `timeout_s` seconds, is a `judge_error`, which is asked
+    again on resume. A judge that looks at pictures has `sees` set to `image`.
 
     Raises:
         InputError: the object has no identity, or cannot judge.
@@ -64,7 +64,7 @@ class PluginJudge(LLMJudge):
 
     @cached_property
     def key(self) -> str:
-        """Hash of the identity: whoever changes what the judge says changes that."""
+        """Hash of the identity: anyone who changes what the judge says must change it."""
         return hashlib.sha256(self.identity.encode()).hexdigest()[:16]
 
     async def judge(
@@ -100,7 +100,7 @@ class PluginJudge(LLMJudge):
 
 
 def judge_spec(name: str, base_url: str | None, given: object = None) -> ProviderSpec | None:
-    """What a plug-in's judge stands for, or one that is `given`; None where a model is to be the judge.
+    """What a plug-in's judge stands for, or one that is `given`; None where the judge is a model.
 
     Raises:
         InputError: the plug-in or the judge is broken.

@@ -18,7 +18,7 @@ __all__ = ["PRESETS", "SEES", "Rubric", "Sees", "load_rubric"]
 PRESETS = ("paper", "by-scenario", "graded")
 
 Sees = Literal["reply", "question", "dialogue", "image"]
-"""What a judge is shown, each with all before it: the reply, the question, the dialogue, the pictures."""
+"""What a judge is shown, each with those before it: the reply, the question, the dialogue, the pictures."""
 SEES: tuple[Sees, ...] = ("reply", "question", "dialogue", "image")
 
 

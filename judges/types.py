@@ -1,4 +1,4 @@
-"""What a judge is given, and what it says."""
+"""What a judge is given, and what it returns."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Verdict:
     """A label of one reply, or why there is none. `raw` is the judge's own text.
 
     `refusal` is the kind of the reply as the judge sees it; `confidence` the probability that it gave its
-    label, where the endpoint tells; `error_code` says what kept the judge from an answer. Of a panel,
+    label, where the endpoint reports it; `error_code` says why the judge gave no answer. For a panel,
     `members` are the verdicts asked for, by judge's key.
     """
 

@@ -82,7 +82,7 @@ class Endpoint(ABC):
 
     @abstractmethod
     async def _send(self, request: Request) -> Reply:
-        """One attempt, under a permit. May run into the deadline of the attempt."""
+        """One attempt, under a permit. It may exceed the deadline of the attempt."""
 
     async def _attempt(self, request: Request) -> Reply:
         prompt = self._estimator.prompt(request)
@@ -102,7 +102,7 @@ class Endpoint(ABC):
             reply = replace(reply, started_at=started_at, latency_s=time.perf_counter() - begin)
             used = self._estimator.learn(request, prompt, reply.usage)
             hopeless = self._hopeless(reply)
-            # Who waits behind a request that stops the target is to be told now, not after a pause.
+            # Callers waiting behind a request that stops the target are told now, not after a pause.
             at_once = replace(reply, retry_after_s=None, rate_limits=(None, None))
             self._limiter.settle(permit, reply if hopeless is None else at_once, used, timed_out=timed_out)
         if hopeless is not None:
@@ -110,7 +110,7 @@ class Endpoint(ABC):
         return reply
 
     def _hopeless(self, reply: Reply) -> str | None:
-        """Why no further request can succeed: a fault that stays, or a wait that outlasts every turn."""
+        """Why no further request can succeed: a permanent fault, or a wait longer than any turn allows."""
         if reply.outcome.observed:
             return None
         wait_s = reply.retry_after_s or 0.0

@@ -1,4 +1,4 @@
-"""How many calls an account may have in flight, found out by asking: slow start, growth, cuts.
+"""How many calls an account may have in flight, found by probing: slow start, growth, cuts.
 
 Additive increase and multiplicative decrease as in TCP's congestion control, with the fast way back to the
 last known ceiling and the search beyond it of CUBIC (RFC 9438), and cuts in proportion to the share that was
@@ -20,7 +20,7 @@ class Concurrency:
     """The number of calls in flight that an account takes at present.
 
     `start` and `most` bound it: with `start == most` it begins at the user's own figure, and only
-    comes down when the endpoint says that it is too much. Times are in seconds.
+    falls when the endpoint says that it is overloaded. Times are in seconds.
     """
 
     def __init__(self, *, start: int, most: int) -> None:
@@ -36,7 +36,7 @@ class Concurrency:
         return max(1, int(self._limit + 1e-9))
 
     def succeeded(self, *, saturated: bool) -> None:
-        """A call came back well; `saturated` if all permits were in use. Only then is there cause to grow."""
+        """A call succeeded; `saturated` if all permits were in use. Only then is there reason to grow."""
         if self._uncounted:
             self._uncounted -= 1
             return
@@ -51,7 +51,7 @@ class Concurrency:
         self._limit = min(self._most, self._limit + step)
 
     def overloaded(self, now: float, *, started: float) -> None:
-        """The endpoint refused a call for load, or did not get to it in time.
+        """The endpoint refused a call because of its load, or did not answer it in time.
 
         Each such call takes one place away. A round holds the calls that began before its first refusal:
         they saw the same overload, and together they take 15 % at most.
@@ -62,5 +62,5 @@ class Concurrency:
         self._limit = max(1.0, _LEAST_KEPT * self._ceiling, min(self._limit, self._ceiling) - 1)
 
     def faulted(self) -> None:
-        """The endpoint failed otherwise (500, a broken connection): a few good calls now grow nothing."""
+        """Another failure (500, a broken connection): the next few successes do not raise the limit."""
         self._uncounted = min(self._uncounted + _UNCOUNTED, math.ceil(self._limit))

@@ -18,13 +18,13 @@ class ErrorCode(StrEnum):
     SERVER_ERROR = "server_error"
     """The endpoint failed, or asks for another attempt."""
     TIMEOUT = "timeout"
-    """No answer in time, by our clock or by the endpoint's."""
+    """No answer in time, by our clock or the endpoint's."""
     CONNECTION_FAILED = "connection_failed"
     """The connection was refused or broke before the response was whole."""
     BAD_RESPONSE = "bad_response"
     """A response that is not what the protocol says, such as a body that is not a chat completion."""
     RESPONSE_TOO_LARGE = "response_too_large"
-    """The body is larger than what is read."""
+    """The body is larger than the program reads."""
     AUTHENTICATION = "authentication"
     """The key is missing, wrong, or not allowed to do this. Stops the target."""
     QUOTA = "quota"
@@ -42,11 +42,11 @@ class ErrorCode(StrEnum):
     CONTENT_FILTER_OUTPUT = "content_filter_output"
     """A filter of the provider withheld the reply, or cut it off."""
     GUARD_BLOCKED = "guard_blocked"
-    """The moderator's guard found the conversation unsafe: our refusal is in the place of a reply."""
+    """The moderator's guard found the conversation unsafe: our refusal takes the place of a reply."""
     GUARD_FAILED = "guard_failed"
     """The guard's adapter or its model failed in this process."""
     GUARD_UNPARSED = "guard_unparsed"
-    """The guard answered, but not in its form."""
+    """The guard answered, but not in its documented form."""
     NOT_ASSESSABLE = "not_assessable"
     """The guard cannot be asked about this conversation."""
     TRUNCATED = "truncated"
@@ -69,7 +69,7 @@ _QUOTA = re.compile(
     r"insufficient_quota|exceeded your current quota|billing|credit balance|out of credits", re.IGNORECASE
 )
 _DAY = re.compile(r"per[ _-]?day|daily", re.IGNORECASE)
-# A limit by the minute passes by itself, though its text may point to a page on billing and quotas.
+# A per-minute limit clears by itself, although its text may point to a page on billing and quotas.
 _MINUTE = re.compile(r"per[ _-]?min", re.IGNORECASE)
 _MODEL = re.compile(r"model", re.IGNORECASE)
 _UNKNOWN_MODEL = re.compile(r"model_not_found|unknown model|invalid model", re.IGNORECASE)
@@ -98,7 +98,7 @@ def blocks(text: str) -> bool:
 
 
 def code_of(status: int, text: str, raw: str = "") -> ErrorCode:
-    """What kind of error an HTTP error is; `text` is what it says, `raw` the whole body."""
+    """The kind of an HTTP error; `text` is what it says, `raw` the whole body."""
     if status in (400, 403, 422, 451) and blocks(text):
         return ErrorCode.CONTENT_FILTER_INPUT
     if status == 404 or (status == 400 and _UNKNOWN_MODEL.search(text)):
@@ -115,12 +115,12 @@ def code_of(status: int, text: str, raw: str = "") -> ErrorCode:
 
 
 def _is_quota(text: str, raw: str) -> bool:
-    """Whether an error 429 is of a quota that does not come back within minutes."""
+    """Whether a 429 error is about a quota that does not reset within minutes."""
     if _DAY.search(text) or (_QUOTA.search(text) and _DAY.search(raw)):
         return True
     return _QUOTA.search(text) is not None and not _MINUTE.search(raw)
 
 
 def in_short(code: str | None, status: int | None) -> str:
-    """A code with its status, for logs: no text of an endpoint is in it."""
+    """A code with its status, for logs: it contains no text from an endpoint."""
     return f"{code or 'error'}" + (f" (HTTP {status})" if status else "")

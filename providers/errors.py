@@ -27,7 +27,7 @@ class InputError(SafemtError):
 
 
 class StoreHeldError(InputError):
-    """A process holds the store and does not answer for it, as for a moment when its run begins or ends."""
+    """Another process holds the store and does not answer queries, as briefly when a run begins or ends."""
 
 
 class PermitStoppedError(SafemtError):

@@ -1,4 +1,4 @@
-"""What clients share that post JSON to a path below a base URL: key, headers, bounded bodies, redaction."""
+"""The base of clients that post JSON to a path below a base URL: key, headers, bounded bodies, redaction."""
 
 from __future__ import annotations
 
@@ -60,5 +60,5 @@ class HttpEndpoint(Endpoint):
             return too_large(str(error), error.status)
         except ConnectionFailedError as error:
             return no_connection(one_line(self._redactor.text(str(error))))
-        # Before it is read: a line that is cut to its length could hold half a key.
+        # Before it is read: a shortened line could hold half a key.
         return replace(response, body=self._redactor.body(response.body))

@@ -34,7 +34,7 @@ _PLACE = "[key]"
 
 
 class Key(str):
-    """A key as a text that its `repr` does not show, so that no dataclass or list of arguments does."""
+    """A key as a string that its `repr` hides, so that dataclasses and argument lists hide it too."""
 
     __slots__ = ()
 
@@ -118,7 +118,7 @@ class Redactor:
         return "Redactor()"
 
     def text(self, text: str) -> str:
-        """The text with `[key]` in the place of each key."""
+        """The text with `[key]` in place of each key."""
         for spelling in self._spellings:
             if spelling in text:
                 text = text.replace(spelling, _PLACE)
@@ -150,7 +150,7 @@ class Redactor:
         if not changed:
             return reply
         if reply.raw and "raw" not in changed:
-            # Spelt otherwise there than where it was read.
+            # It may be spelled differently there than where it was read.
             changed["raw"] = self.body(reply.raw.encode("utf-8", "replace")).decode("utf-8", "replace")
         return replace(reply, **changed)
 

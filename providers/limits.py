@@ -100,9 +100,9 @@ class AccountLimiter:
             self._changed.set()
 
     async def room(self) -> bool:
-        """Wait until hardly anyone waits for a permit, so that more work is of use; False after `stop`."""
+        """Wait until few callers wait for a permit, so that more work is useful; False after `stop`."""
         while not self._stopped and self._waiting > max(1, self.limit // 8):
-            # One event for all who look for room: each wake makes the next one new.
+            # One event for all callers that look for room: each wake-up replaces it with a new one.
             if self._room.is_set():
                 self._room = anyio.Event()
             await self._room.wait()
@@ -118,7 +118,7 @@ class AccountLimiter:
         now = self._clock()
         self._tokens.correct(_settled(permit.tokens, reply, tokens_used))
         overloaded = not reply.outcome.observed and reply.status_code in _OVERLOAD
-        # An endpoint that takes all and gets to nothing in time is overloaded, though it refuses nobody.
+        # An endpoint that accepts every call and answers none in time is overloaded, though it refuses none.
         late = not reply.outcome.observed and (timed_out or reply.status_code in _LATE)
         if reply.outcome.observed:
             saturated = self._waiting > 0 or self._in_flight >= self.limit
@@ -140,14 +140,14 @@ class AccountLimiter:
         self._changed.set()
 
     def pause(self, seconds: float) -> None:
-        """Give no permits for that long: the endpoint asked the whole account to wait."""
+        """Give no permits for this long: the endpoint asked the whole account to wait."""
         until = self._clock() + seconds
         if until > self._paused_until:
             self._paused_until = until
             self._tell("pause", seconds)
 
     def stop(self) -> None:
-        """Give no permit any more; who waits for one is told."""
+        """Give no more permits; callers that wait for one get an error."""
         self._stopped = True
         self._changed.set()
         self._room.set()
@@ -168,7 +168,7 @@ class AccountLimiter:
     async def _wait_for_turn(self, tokens: float) -> None:
         self._waiting += 1
         try:
-            # The lock keeps the order of arrival; who is cancelled while waiting has taken nothing.
+            # The lock keeps the order of arrival; a caller cancelled while waiting has taken nothing.
             async with self._turnstile:
                 while True:
                     if self._stopped:
@@ -225,7 +225,7 @@ def _settled(reserved: float, reply: Reply, used: float | None) -> float:
 
 @dataclass(frozen=True, slots=True)
 class StatedLimits:
-    """What the user says of an account: requests and tokens a minute, calls in flight; None is not stated."""
+    """The user's limits of an account: requests and tokens a minute, calls in flight; None is not stated."""
 
     rpm: float | None = None
     tpm: float | None = None
@@ -260,7 +260,7 @@ class Limits:
         return vendor if vendor in self._stated and account not in self._stated else account
 
     def stated(self, account: str) -> StatedLimits:
-        """What the user says of an account."""
+        """What the user says about an account."""
         own = self._stated.get(self.account_of(account), StatedLimits())
         return StatedLimits(
             self._every.rpm if own.rpm is None else own.rpm,
@@ -269,7 +269,7 @@ class Limits:
         )
 
     def unused(self) -> list[str]:
-        """Accounts that the user states limits for and nothing asks."""
+        """Accounts with limits from the user that no target uses."""
         return sorted(self._stated.keys() - self._limiters.keys())
 
     def for_account(self, account: str) -> AccountLimiter:
@@ -277,7 +277,7 @@ class Limits:
         name = self.account_of(account)
         if name not in self._limiters:
             stated = self.stated(account)
-            # A figure of the user's own is where to begin; without one the way up is found by asking.
+            # A figure from the user is the starting point; without one the limit is found by probing.
             self._limiters[name] = AccountLimiter(
                 rpm=stated.rpm,
                 tpm=stated.tpm,
@@ -289,7 +289,7 @@ class Limits:
         return self._limiters[name]
 
     def observe(self, on_change: Callable[[Change], None]) -> None:
-        """Tell of every change on any account."""
+        """Report every change on any account."""
         self._on_change = on_change
         for limiter in self._limiters.values():
             limiter.on_change = on_change

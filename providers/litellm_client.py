@@ -118,7 +118,7 @@ class LiteLLM(Endpoint):
         return Reply(outcome, error=self._said(error), error_code=code, status_code=status)
 
     def _said(self, error: Any) -> str:
-        # Before it is cut to its length: half a key would not be found.
+        # Before it is shortened: half a key would not be found.
         return one_line(self._redactor.text(_message(error)))
 
 
@@ -150,12 +150,12 @@ def from_anthropic(message: Mapping[str, Any]) -> Reply:
             model_response=litellm.ModelResponse(),
         )
     except (_base_error(), LookupError, TypeError, ValueError, AttributeError) as error:
-        # Paid for, and no message: asking again would bring the same.
+        # Paid for, and no message: asking again would give the same result.
         text = one_line(f"not a message of Anthropic's form: {type(error).__name__}: {error}")
         code = ErrorCode.BAD_RESPONSE
         return Reply(Outcome.ERROR_PERMANENT, error=text, error_code=code, status_code=200, raw=raw)
     reply = classify_response(200, {}, orjson.dumps(response.model_dump(), default=str))
-    # litellm makes up an id of its own.
+    # litellm invents an id of its own.
     return replace(reply, response_id=message.get("id"), raw=raw)
 
 
@@ -181,5 +181,5 @@ def _status(error: Any) -> int | None:
 
 
 def _message(error: Any) -> str:
-    # Of a failure that it does not know litellm says the stack too.
+    # For a failure that it does not recognise, litellm includes the stack trace.
     return str(getattr(error, "message", error)).partition("Traceback (most recent call last)")[0]

@@ -1,4 +1,4 @@
-"""What a response of a chat endpoint came to: the table of `docs/outcomes.md` as pure functions.
+"""The outcome of a chat endpoint's response: the table of `docs/outcomes.md` as pure functions.
 
 An error never becomes an answer, and a block never an error: blocks arrive as HTTP 400 or 403, as
 HTTP 200 with a finish reason, as an empty candidate, after partial text, or in a router's form.
@@ -149,7 +149,7 @@ def _of_choice(choice: Any, common: dict[str, Any]) -> Reply:
 
 
 def error_reply(status: int, headers: Mapping[str, str], body: bytes) -> Reply:
-    """What a response that is not a success amounts to, whichever way it came."""
+    """The reply that an unsuccessful response amounts to, however it arrived."""
     raw = body.decode("utf-8", "replace")
     content = _content(body)
     try:
@@ -286,7 +286,7 @@ def _error_status(status: int, error: Any) -> int:
 
 
 def _error_text(error: Any, content: Mapping[str, Any]) -> str:
-    """What an error says, its code first; long, since the word that tells its kind may come late."""
+    """What an error says, its code first; long, since the word that shows its kind may come late."""
     if isinstance(error, dict):
         parts = [error.get("code"), error.get("type"), error.get("message")]
         extra = error.get("metadata") or error.get("innererror") or error.get("details")
@@ -302,7 +302,7 @@ def _error_text(error: Any, content: Mapping[str, Any]) -> str:
 
 
 def _split(message: Mapping[str, Any]) -> tuple[str, str | None]:
-    """The answer and the reasoning of a message, whatever form they came in."""
+    """The answer and the reasoning of a message, in whatever form they came."""
     content = message.get("content")
     reasoning = _text(message.get("reasoning_content")) or _text(message.get("reasoning"))
     if isinstance(content, list):
@@ -353,7 +353,7 @@ def _text(value: Any) -> str | None:
 
 
 def _count(value: Any) -> int | None:
-    """A count of tokens; one beyond all sense would not fit into the store, and hold an account for ever."""
+    """A count of tokens; an absurd one would not fit into the store, and would block an account forever."""
     counted = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
     return value if counted else None
 

@@ -1,4 +1,4 @@
-"""Plug-ins: what installed packages add by entry points, and a user's own models made fit for a run.
+"""Plug-ins: what installed packages add by entry points, and a user's own models adapted for a run.
 
 A package declares an entry point in the group `safemt_client.GROUP`. It is looked up by name and loaded only
 when it is used: one that is broken and not used harms nothing. See docs/plugins.md.
@@ -137,7 +137,7 @@ def identity_of(thing: object) -> str:
     """The `identity` of an object from outside, with the mark that keeps it apart from what is built in.
 
     Raises:
-        InputError: it has none: without one its replies could not be told from another's.
+        InputError: it has none: without one its replies cannot be distinguished from another's.
     """
     identity = getattr(thing, "identity", None)
     if not isinstance(identity, str) or not identity.strip():
@@ -157,8 +157,8 @@ def adopt(
 ) -> Provider:
     """A user's own model as a provider.
 
-    The model has an `identity` and `async def ask(request) -> Reply`. Permits, deadlines and retries are seen
-    to here. One with a `limiter` of its own sees to them itself, as `Provider` describes.
+    The model has an `identity` and `async def ask(request) -> Reply`. Permits, deadlines and retries are
+    handled here. A model with its own `limiter` handles them itself, as `Provider` describes.
 
     Raises:
         InputError: it has no identity, or cannot be asked.

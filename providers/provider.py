@@ -1,4 +1,4 @@
-"""What every client of a model offers, and what those share that are wrapped around one."""
+"""What every client of a model offers, and what the wrappers around one share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Observer", "Provider", "ProviderWrapper"]
 
 
 Observer = Callable[[Reply, float], None]
-"""Told of an attempt that will be repeated and of the seconds until then."""
+"""Called with an attempt that will be repeated and the seconds until then."""
 
 
 class Provider(Protocol):
@@ -44,7 +44,7 @@ class Provider(Protocol):
 
 
 class ProviderWrapper(ABC):
-    """A `Provider` that changes how another one is asked, and by default is known as that one."""
+    """A `Provider` that changes how another one is asked, and by default has the same identity."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider

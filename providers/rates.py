@@ -40,7 +40,7 @@ class Rate:
             self._next = max(self._next, now) + units * self.step
 
     def correct(self, units: float) -> None:
-        """Count so many units more (or fewer, if negative) than were taken.
+        """Count this many more units (or fewer, if negative) than were taken.
 
         What is given back brings the next permit forward and never makes a burst: `take` starts
         from the present at the earliest.
@@ -69,7 +69,7 @@ def rate_limits(
     `x-ratelimit-limit-requests`, `-remaining-`, `-reset-` (OpenAI and those who follow it; resets are
     lengths of time) and `anthropic-ratelimit-requests-limit` and so on (resets are times). The period is
     taken from what was used and the time until it is back, since some vendors count by the day under
-    the same names; a minute where that cannot be told.
+    the same names; a minute where that is not known.
     """
     now = now or sent_at(headers)
     return _limit(headers, "requests", now), _limit(headers, "tokens", now)
@@ -94,7 +94,8 @@ def _limit(headers: Mapping[str, str], what: str, now: datetime | None) -> RateL
     reset = _seconds(field("reset"), now)
     per_minute = limit
     if remaining is not None and reset and 0 <= remaining < limit:
-        # So much flows back in `reset` seconds. Rounded resets are only good for telling a day from a minute.
+        # This much becomes available again in `reset` seconds. A reset is rounded: it only tells a day
+        # from a minute.
         flow = (limit - remaining) / reset * 60
         per_minute = flow if flow < limit / 60 else limit
     return RateLimit(per_minute, reset if remaining is not None and remaining < 1 else None)

@@ -28,7 +28,7 @@ class _Waiting:
         reply: Reply = state.outcome.result()
         if reply.retry_after_s is not None and reply.retry_after_s >= 1:
             return reply.retry_after_s
-        # No time, or hardly any: asked without end at that pace, an endpoint would be flooded.
+        # A wait of zero or close to it: endless retries at that pace would flood an endpoint.
         return max(reply.retry_after_s or 0.0, _BACKOFF(state))
 
     def stop(self, state: tenacity.RetryCallState) -> bool:

@@ -28,11 +28,11 @@ _CONNECT_TIMEOUT = {"timeout": {"connect": 30.0}}
 
 
 class ConnectionFailedError(Exception):
-    """No whole response came. The message is one clear line."""
+    """No complete response arrived. The message is one clear line."""
 
 
 class BodyTooLargeError(Exception):
-    """The body is larger than what is read; `status` is the response's."""
+    """The body is larger than the program reads; `status` is the response's."""
 
     def __init__(self, status: int, limit: int) -> None:
         super().__init__(f"the response is larger than {limit} bytes")
@@ -62,7 +62,7 @@ def make_headers(url: httpx.URL, **more: str) -> httpx.Headers:
 
 
 def make_transport() -> httpx.AsyncBaseTransport:
-    """A transport without redirects, retries, deadlines or limits of its own: others hold those.
+    """A transport without redirects, retries, deadlines or limits of its own: its callers provide those.
 
     httpx's own pool looks at every connection at each event, so it slows down with their number.
     Redirects are not followed, since they could carry a key to another host; the environment's
@@ -81,13 +81,13 @@ def make_transport() -> httpx.AsyncBaseTransport:
 
 
 async def unpacked(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The body of a response in small pieces, whatever they were packed from.
+    """The body of a response in small pieces, however it was compressed.
 
-    httpx's own unpacks each piece that comes as a whole, and layer upon layer: 100 KB of gzip in gzip
-    become as many GB at once, before anybody can count them.
+    httpx decompresses each received piece completely, layer by layer: 100 KB of gzip in gzip become as
+    many GB at once, before the caller can count them.
 
     Raises:
-        httpx.DecodingError: packed more than once or otherwise than asked for, or broken.
+        httpx.DecodingError: compressed more than once or not as requested, or corrupt.
     """
     stated = response.headers.get("content-encoding", "").lower().split(",")
     packed = [name for name in map(str.strip, stated) if name not in ("", "identity")]
@@ -104,8 +104,8 @@ async def unpacked(response: httpx.Response) -> AsyncIterator[bytes]:
                 piece = unpack.decompress(data, _PIECE)
             except zlib.error:
                 if begun or packed[0] != "deflate":
-                    raise httpx.DecodingError("the packed body is broken") from None
-                # Some send deflate without its head.
+                    raise httpx.DecodingError("the compressed body is corrupt") from None
+                # Some servers send deflate without its header.
                 unpack, begun = zlib.decompressobj(-zlib.MAX_WBITS), True
                 continue
             begun, data = True, unpack.unconsumed_tail

@@ -90,7 +90,7 @@ class Request:
 
 
 class Outcome(StrEnum):
-    """What one turn came to. The first five are observations; the last two are asked again."""
+    """The outcome of one turn. The first five are observations; the last two are asked again."""
 
     ANSWERED = "answered"
     REFUSED_BY_PROVIDER = "refused_by_provider"
@@ -119,12 +119,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What one attempt at a request came to.
+    """The result of one attempt at a request.
 
     `text` is the answer without any reasoning; it is partial when `truncated` or blocked midway.
     `error` is one clear line (never with a key in it) for every outcome but `answered`, `error_code` its
     kind.
-    `raw` is the response body as text; `retry_after_s` what the current error asked us to wait.
+    `raw` is the response body as text; `retry_after_s` how long the current error asked us to wait.
     `latency_s` is the wall time of this attempt, waiting for a permit left out.
     `logprobs` are the tokens of the answer with their log probabilities, where the response states them.
     `rate_limits` are those of requests and of tokens, where the response states them.

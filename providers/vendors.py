@@ -18,14 +18,14 @@ class Vendor:
     """How a vendor's models are reached, paid for and limited."""
 
     name: str
-    """What stands before the slash of a model's name and of its identity."""
+    """The part before the slash in a model's name and in its identity."""
     kind: Kind
     base_url: str | None = None
     """Where its API is; None where litellm knows it."""
     key: str | None = None
-    """The environment variable of the key, which must be set; None where its SDK has ways of its own."""
+    """The environment variable of the key, which must be set; None where its SDK has its own way."""
     bare: tuple[str, ...] = ()
-    """What names of its models begin with that are known without the vendor's name."""
+    """Prefixes of its model names that are recognised without the vendor's name."""
     further_keys: tuple[str, ...] = ()
     """Further environment variables that its SDK reads secrets from."""
     address_variables: tuple[str, ...] = ()
@@ -35,9 +35,9 @@ class Vendor:
     charging: Charging = "used"
     """Whether its limit of tokens counts those used, or `max_tokens` whatever was used of it."""
     batches: Literal["openai", "anthropic"] | None = None
-    """The form in which it takes batches, None if in none that is known here."""
+    """The form in which it takes batches, None if in none that this program supports."""
     keeps_marks: bool = False
-    """Whether a batch surely carries our name for it."""
+    """Whether a batch is certain to carry our name for it."""
 
 
 VENDORS: tuple[Vendor, ...] = (

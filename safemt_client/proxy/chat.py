@@ -1,7 +1,7 @@
-"""A chat request's own messages: what a guard is shown of them, and a policy put among them.
+"""A chat request's own messages: what a guard is shown of them, and how a policy is added to them.
 
-A guard is shown every text, wherever in a message it stands. What it cannot be shown, such as a picture at
-an address on the web, stands there as a placeholder and is counted.
+A guard is shown every text, wherever in a message it occurs. What it cannot be shown, such as a picture at
+a web address, is replaced by a placeholder and counted.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _ROLES: Mapping[object, Role] = {
 }
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _PICTURE_PARTS = ("image_url", "input_image")
-# Bytes of other kinds, which would only fill a guard's context.
+# Binary data of other kinds, which would only fill a guard's context.
 _HIDDEN_PARTS = ("input_audio", "audio", "audio_url", "video", "video_url", "file", "input_file")
-# Entries of a message that say nothing; any other text is shown.
+# Entries of a message without content; any other text is shown.
 _SAY_NOTHING = ("role", "name", "id", "tool_call_id", "type", "status", "object")
 _TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 
@@ -45,7 +45,7 @@ class NoChatError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What a guard is shown; `hidden` counts the pictures and other parts that it is not."""
+    """What a guard is shown; `hidden` counts the pictures and other parts that it is not shown."""
 
     messages: tuple[Message, ...]
     hidden: int = 0
@@ -63,10 +63,11 @@ class _Seen:
 
 
 def read_conversation(messages: object) -> Conversation:
-    """The messages of a request as a guard is shown them.
+    """The messages of a request as they are shown to a guard.
 
-    A tool's message, or one of any other role, is shown as the user's with its role before it. So are
-    instructions that end the conversation, since a guard is asked about what the user's message ends.
+    A tool's message, or one of any other role, is shown as the user's, preceded by its role. So are
+    instructions at the end of the conversation, since a guard assesses conversations that end with a user's
+    message.
 
     Raises:
         NoChatError: they are not a list of messages.
@@ -93,10 +94,10 @@ def read_conversation(messages: object) -> Conversation:
 
 
 def said(message: Mapping[str, Any]) -> str:
-    """All that a model's message says: its text, its reasoning, its refusal and what it calls.
+    """All that a model's message says: its text, its reasoning, its refusal and its tool calls.
 
     Raises:
-        NoChatError: the content is neither a text nor a list of parts.
+        NoChatError: the content is neither a string nor a list of parts.
     """
     return "\n".join(_see(message).texts)
 
@@ -110,7 +111,7 @@ def place_policy(messages: Sequence[Any], policy: str, place: PolicyPlace) -> li
             message = changed[users[-1]]
             changed[users[-1]] = message | {"content": _before(message.get("content"), policy)}
             return changed
-        # Without a message of the user's there is nothing to put it before.
+        # Without a user's message there is nothing to put it before.
         place = "system"
     if place == "system" and changed and changed[0]["role"] == "system":
         content = changed[0].get("content")
@@ -196,7 +197,7 @@ def _json(value: object) -> str:
 
 
 def _picture(url: object) -> Image | None:
-    """The picture of a data URL; None if there is none in it that models take. Nothing is fetched."""
+    """The picture of a data URL; None if it holds none that models accept. Nothing is fetched."""
     if not isinstance(url, str) or url[:5].lower() != "data:":
         return None
     try:

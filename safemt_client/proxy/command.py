@@ -49,7 +49,7 @@ def _settings(arguments: argparse.Namespace) -> RunSettings:
     if arguments.moderator == "none":
         raise InputError("--moderator none: name a guard, such as llama-guard-4=MODEL@http://HOST:PORT/v1")
     given = {name: getattr(arguments, name) for name in options("moderate")}
-    # A guard that is waited for is waited for by a user: all its attempts together have this long.
+    # A user waits while the guard is asked: this limits all its attempts together.
     limit = arguments.guard_timeout
     if not 0 < limit < math.inf:
         raise InputError(f"--guard-timeout {limit}: write seconds, such as 60")

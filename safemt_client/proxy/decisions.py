@@ -1,4 +1,4 @@
-"""What was decided: a line of JSON for each assessment, and a bounded memory of assessments."""
+"""The log of decisions, a line of JSON for each assessment, and a bounded cache of assessments."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from safemt_client.proxy.chat import Conversation
 
 __all__ = ["DecisionLog", "Recent", "decisive", "open_log"]
 
-# From the least to the most: a reply is told by the strongest of what was done to it.
+# From weakest to strongest: a reply is reported by the strongest action taken on it.
 _RANK: Sequence[Action] = ("none", "passed", "policy", "replaced", "blocked", "refused", "unassessed")
 _CREDENTIALS = ("Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key")
 
 
 def decisive(steps: Sequence[Step]) -> Step:
-    """The step that decided what came of a request; the last of several alike."""
+    """The step that decided the fate of a request; the last of several equal ones."""
     return max(enumerate(steps), key=lambda one: (_RANK.index(one[1].action), one[0]))[1]
 
 
@@ -39,13 +39,13 @@ class Recent:
         self._kept: OrderedDict[str, Assessment] = OrderedDict()
 
     def find(self, key: str) -> Assessment | None:
-        """The assessment of this hash, None if there is none any more."""
+        """The assessment of this hash, None if there is none or it was dropped."""
         if (found := self._kept.get(key)) is not None:
             self._kept.move_to_end(key)
         return found
 
     async def keep(self, key: str, stage: Stage, assessment: Assessment) -> None:
-        """Keep an assessment, unless the guard failed: it may not fail another time."""
+        """Keep an assessment, unless the guard failed: it may succeed next time."""
         if assessment.verdict in ("error", "unparsed"):
             return
         self._kept[key] = assessment
@@ -71,7 +71,7 @@ class DecisionLog:
         headers: Mapping[str, str],
         choice: int | None = None,
     ) -> None:
-        """One assessment and what came of it; `headers` are the request's, whose keys no text may repeat."""
+        """Log one assessment and the action taken; keys in the request's `headers` are kept out of it."""
         found = step.assessment
         line: dict[str, Any] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -80,7 +80,7 @@ class DecisionLog:
             "turn": step.turn,
             "stage": step.stage,
             "verdict": found.verdict,
-            # Some guards are free in what they write here.
+            # Some guards write free text here.
             "categories": [name[:100] for name in found.categories[:50]],
             "action": step.action,
             "latency_ms": round(found.latency_s * 1000, 1),
@@ -90,13 +90,13 @@ class DecisionLog:
         if choice is not None:
             line["choice"] = choice
         if found.error is not None:
-            # Its words may repeat what the endpoint was sent.
+            # Its text may repeat what was sent to the endpoint.
             line["error_code"] = found.error_code
         if self._texts:
             line["messages"] = [_text(message) for message in conversation.messages]
             line |= {"policy": step.policy, "intent": found.intent, "guard_said": found.raw}
             line |= {} if found.error is None else {"error": found.error}
-            # An endpoint may send back what it was sent.
+            # An endpoint may echo what it was sent.
             given = [headers.get(name, "").split(" ")[-1] for name in _CREDENTIALS]
             self._line(Redactor(*given).text(json.dumps(line)))
             return

@@ -31,14 +31,14 @@ __all__ = ["Proxy"]
 T = TypeVar("T")
 
 _ACTION, _VERDICT = "x-safemt-moderation", "x-safemt-verdict"
-# Larger bodies are read and written in a thread, so that they hold up nobody else.
+# Larger bodies are read and written in a thread, so that they do not delay other requests.
 _SMALL = 256 * 1024
 _MOST_WATCHED = 256
 
 
 @dataclass
 class _Exchange:
-    """One request: its body, what the guard is shown of it, and what was decided so far."""
+    """One request: its body, what the guard is shown of it, and the decisions so far."""
 
     request: web.Request
     size: int
@@ -54,7 +54,7 @@ class _Exchange:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the client is told of the decisions."""
+        """The response headers that tell the client the decision."""
         if not self.steps:
             return {_ACTION: "none"}
         step = decisive(self.steps)
@@ -62,10 +62,10 @@ class _Exchange:
 
 
 class Proxy:
-    """The two paths that are served. Shared between requests; holds nothing of a conversation."""
+    """The two paths that are served. Shared between requests; keeps no conversation."""
 
     def __init__(self, moderator: Moderator, upstream: Upstream, log: DecisionLog, group: TaskGroup) -> None:
-        """`group` runs what is assessed beside a request."""
+        """`group` runs the assessments that a request does not wait for."""
         self._moderator = moderator
         self._upstream = upstream
         self._log = log
@@ -92,10 +92,10 @@ class Proxy:
                 place = self._moderator.moderation.place
                 sent = sent | {"messages": place_policy(sent["messages"], step.policy, place)}
         elif "observe" in wanted:
-            # Bounded, so that a guard that is slower than the model piles up nothing.
+            # Bounded, so that assessments do not pile up where the guard is slower than the model.
             await self._watched.acquire()
             self._group.start_soon(self._watch, exchange)
-        # What was read is sent, not the client's bytes, which another reader might read otherwise.
+        # What was read is sent, not the client's bytes, which another parser might read differently.
         content = await _in_thread_if(exchange.size > _SMALL, lambda: dumps(sent))
         path = _with_query("/chat/completions", request)
         async with self._upstream.open("POST", path, request.headers.items(), content) as response:
@@ -104,7 +104,7 @@ class Proxy:
             return await pipe(request, response, exchange.headers)
 
     async def _watch(self, exchange: _Exchange) -> None:
-        """Assess without consequence; the request does not wait, so its headers do not tell the verdict."""
+        """Assess without consequence; the request does not wait, so its headers do not carry the verdict."""
         try:
             _, found = await self._moderator.assessor.assess(exchange.conversation.messages, "input")
         except SafemtError as error:
@@ -193,7 +193,7 @@ class Proxy:
         )
 
     def _failed(self, error: SafemtError) -> Assessment:
-        """A guard that cannot be asked any more, as an assessment; told on stderr once."""
+        """The assessment of a guard that can no longer be asked; reported once on stderr."""
         code = None
         if isinstance(error, TargetStoppedError):
             code = error.code
@@ -207,18 +207,21 @@ class Proxy:
             print(f"safemt: {said}", file=sys.stderr)
 
     def _instead(self, exchange: _Exchange) -> web.Response:
-        """What is answered in the place of the model: a refusal, or that nothing could be assessed.
+        """The answer in place of the model's: a refusal, or an error that nothing could be assessed.
 
         Raises:
-            ApiError: it could not be assessed, and the moderator is not set to refuse then.
+            ApiError: it could not be assessed, and the moderator is not set to refuse in that case.
         """
         step = decisive(exchange.steps)
         headers = exchange.headers
         if step.action == "unassessed":
             if step.assessment.verdict == "unparsed":
-                # The same question brings the same nonsense: OpenAI's clients heed this.
+                # Asking again would give the same unreadable answer: OpenAI's clients respect this header.
                 headers |= {"x-should-retry": "false"}
-            why = f"the guard {self._moderator.name} could not assess the conversation, so nothing was let through"
+            why = (
+                f"the guard {self._moderator.name} could not assess the conversation, "
+                "so nothing was let through"
+            )
             raise ApiError(503, "moderation_unavailable", why, headers)
         text = self._moderator.moderation.refusal
         if wants_stream(exchange.body):

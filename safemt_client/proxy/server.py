@@ -1,4 +1,4 @@
-"""The server: which paths are open, who may ask, and errors in OpenAI's form."""
+"""The server: which paths are served, which hosts are accepted, and errors in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def serve_proxy(
         app.router.add_post("/v1/chat/completions", proxy.chat)
         app.router.add_get("/v1/models", proxy.models, allow_head=False)
         app.router.add_route("*", "/{path:.*}", _closed)
-        # Without cancellation a client that has gone would still be answered, and paid for.
+        # Without cancellation, the answer to a client that has disconnected would still be paid for.
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, handler_cancellation=True)
         await runner.setup()
         try:
@@ -69,7 +69,7 @@ def _checks(loopback: bool) -> Middleware:
     @web.middleware
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            # A page whose name was pointed to this machine sends its own name.
+            # A web page whose name resolves to this machine sends that name (DNS rebinding).
             if loopback and not _is_here(request.headers.get("Host", "")):
                 raise ApiError(
                     403, "forbidden", "use 127.0.0.1 or localhost: this server is for its own machine only"

@@ -1,4 +1,4 @@
-"""The endpoint behind the moderator: where it is, and a request handed on to it."""
+"""The endpoint behind the moderator: its address, and the forwarding of requests to it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def parse_upstream(text: str) -> httpx.URL:
 
 
 class Upstream:
-    """Hands requests on. What they carry as credentials goes there and nowhere else, and is not kept."""
+    """Forwards requests. Their credentials go to the upstream and nowhere else, and are not kept."""
 
     def __init__(self, url: httpx.URL, transport: httpx.AsyncBaseTransport) -> None:
         self._base = str(url).rstrip("/")
@@ -64,8 +64,8 @@ class Upstream:
         """Send a request; gives the response before its body is read. Leaving it ends the connection.
 
         Raises:
-            ApiError: it cannot be reached, or it sends elsewhere: redirects would carry the key to another
-                host, or lead the client round the moderator.
+            ApiError: it cannot be reached, or it redirects: that would carry the key to another host, or lead
+                the client past the moderator.
         """
         url = httpx.URL(self._base + path)
         given = _end_to_end(headers, _NOT_SENT)
@@ -106,7 +106,7 @@ async def read_whole(response: httpx.Response) -> bytes:
 
 
 async def pipe(request: web.Request, response: httpx.Response, more: Mapping[str, str]) -> web.StreamResponse:
-    """Hand a response on as it comes, with more headers. Where it breaks off, so does the client's."""
+    """Forward a response as it arrives, with additional headers. If it breaks off, so does the client's."""
     out = web.StreamResponse(status=response.status_code, headers=passed_back(response))
     out.headers.update(more)
     length = response.headers.get("content-length", "")
@@ -118,14 +118,14 @@ async def pipe(request: web.Request, response: httpx.Response, more: Mapping[str
             await out.write(chunk)
         await out.write_eof()
     except _BROKEN:
-        # The status is sent already: only a broken connection still says that this is not all.
+        # The status is sent already: only a broken connection can still show that this is incomplete.
         if request.transport is not None:
             request.transport.close()
     return out
 
 
 def passed_back(response: httpx.Response) -> CIMultiDict[str]:
-    """The headers of a response that the client gets too."""
+    """The headers of a response that are passed on to the client."""
     raw = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw]
     return CIMultiDict(_end_to_end(raw, _NOT_RETURNED))
 

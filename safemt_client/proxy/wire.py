@@ -1,4 +1,4 @@
-"""Answers in the form of OpenAI's chat API: refusals, errors, and a model's answer that was held back."""
+"""Answers in the form of OpenAI's chat API: refusals, errors, and a model's answer that is held back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safemt_client.proxy.chat import said
 __all__ = ["ApiError", "Held", "hold", "refusal", "refusal_stream", "wants_stream"]
 
 _DONE = b"data: [DONE]\n\n"
-# What a changed answer keeps: anything else may hold the text that it replaces.
+# What a changed answer keeps: anything else may contain the replaced text.
 _KEPT = ("id", "object", "created", "model", "usage", "system_fingerprint", "service_tier", "error")
 _LINES = re.compile(rb"\r\n|\n|\r")
 _MOST_CHOICES = 128
@@ -69,7 +69,7 @@ def refusal_stream(body: Mapping[str, Any], text: str) -> bytes:
 
 
 class Held(ABC):
-    """A whole answer that was not yet handed on; `said` is what each choice says, by its index."""
+    """A complete answer that has not been forwarded yet; `said` is what each choice says, by its index."""
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
@@ -77,7 +77,7 @@ class Held(ABC):
 
     @abstractmethod
     def with_refusals(self, text: str, at: Iterable[int]) -> bytes:
-        """The answer with this text in the place of some choices, and nothing left of what they were."""
+        """The answer with this text in place of some choices, and nothing left of their content."""
         ...
 
 
@@ -154,7 +154,7 @@ class _HeldStream(Held):
             out = [{name: value for name, value in chunk.items() if name != "usage"} for chunk in out]
         for chunk in self._chunks:
             choices = [choice for choice in chunk.get("choices") or [] if _index(choice) not in places]
-            # A chunk of no choice, such as that of the usage, stays; one of replaced choices does not.
+            # A chunk without choices, such as the usage, stays; one with only replaced choices does not.
             if choices or not chunk.get("choices") or chunk.get("usage"):
                 out.append(_kept(chunk) | {"choices": choices})
         return b"".join(map(_event, out)) + _DONE
@@ -191,7 +191,7 @@ def _join(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
         elif isinstance(before, str) and isinstance(value, str):
             message[name] = before + value
         elif isinstance(before, list | str) and isinstance(value, list | str):
-            # Some endpoints change between a text and a list of parts.
+            # Some endpoints switch between a string and a list of parts.
             message[name] = _parts(before) + _parts(value)
         elif value is not None or before is None:
             message[name] = value

@@ -1,4 +1,4 @@
-"""Who may ask the viewer: requests with its token, to its own address, from its own pages."""
+"""Access to the viewer: requests must carry its token and come to its own address, from its own pages."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Access:
-    """Lets through what carries the token; adds the headers that keep hostile text from acting.
+    """Accepts requests that carry the token; adds the headers that keep hostile text harmless.
 
-    The first request names the token in its address; it gets a cookie and is sent on without it. `Host`
-    must be a name of this machine's loopback (or the address that was opened on purpose), so that a foreign
-    name that resolves to it is refused. What changes or downloads must come from a page of this viewer.
+    The first request has the token in its address; it gets a cookie and a redirect to the address without it.
+    `Host` must be a loopback name of this machine (or the address that was opened on purpose), so that a
+    foreign name that resolves to it is refused. Changes and downloads must come from a page of this viewer.
     """
 
     def __init__(self, app: ASGIApp, token: str, port: int, host: str, checked: tuple[str, ...]) -> None:
@@ -69,7 +69,7 @@ class Access:
         if named is not None:
             if scope["method"] == "GET" and self._is(named):
                 rest = urlencode([(name, value) for name, value in given if name != "token"])
-                # One slash: two would name another host.
+                # A single slash: two would name another host.
                 where = "/" + scope["path"].lstrip("/\\") + (f"?{rest}" if rest else "")
                 redirect = RedirectResponse(where, 303)
                 redirect.set_cookie(self._cookie, self._token, httponly=True, samesite="strict", path="/")
@@ -109,7 +109,7 @@ class Access:
             return False
         if name in _LOOPBACK or name == self._host:
             return True
-        # Bound to all addresses on purpose: by number, since a name could be anybody's.
+        # Bound to all addresses on purpose: only as a numeric address, since anyone could own a name.
         return self._host in ("0.0.0.0", "::") and _is_number(name)
 
     def _own_page(self, headers: Headers, changes: bool) -> bool:
@@ -118,7 +118,7 @@ class Access:
             return False
         origin = headers.get("origin")
         if origin in (None, "null"):
-            # A form under Referrer-Policy no-referrer says null; the browser's own word must then be there.
+            # A form under Referrer-Policy no-referrer sends null; Sec-Fetch-Site must then confirm it.
             return origin is None or site == "same-origin"
         return urlsplit(origin).netloc == headers.get("host")
 

@@ -1,4 +1,4 @@
-"""One conversation with all that is known of it: messages, replies, verdicts, assessments, attempts."""
+"""One conversation with all that is known about it: messages, replies, verdicts, assessments, attempts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as it was sent. `images` are SHA-256 hashes, or paths where nothing was sent yet."""
+    """A message as it was sent. `images` are SHA-256 hashes, or paths where nothing has been sent yet."""
 
     role: str
     text: str
@@ -32,12 +32,12 @@ class Turn:
 
     number: int
     reply: Row
-    """The attempt that counts, as the view current_turns has it."""
+    """The attempt that counts, as in the view current_turns."""
     model: Row
-    """The attempt that the model answered: of a moderated turn another one than the reply's own."""
+    """The attempt that the model answered: for a moderated turn, not the reply's own."""
     attempts: list[Row]
     model_attempts: list[Row] = field(default_factory=list)
-    """Of a moderated turn: attempts at the request that the model was asked."""
+    """For a moderated turn: attempts at the request that was sent to the model."""
     verdicts: list[Row] = field(default_factory=list)
     people: list[Row] = field(default_factory=list)
     assessments: list[Row] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Conversation:
 
     @property
     def last(self) -> Turn | None:
-        """The turn that it ends with."""
+        """The last turn."""
         return self.turns[-1] if self.turns else None
 
 
@@ -165,15 +165,15 @@ def _turns(reader: Reader, run_id: str, dialogue_key: str, steps: list[Row]) -> 
 def _add_what_was_said(
     turn: Turn, request_hash: str, verdicts: list[Row], people: list[Row], assessments: list[Row]
 ) -> None:
-    """Give a turn those verdicts, labels and assessments that are about its reply."""
+    """Add to a turn the verdicts, labels and assessments of its reply."""
     judged, said = turn.reply["judged_hash"], turn.reply["reply_hash"]
-    # Nothing is said of an error, nor of a text that is not known.
+    # There are no verdicts on an error, nor on a text that is not known.
     about = [row for row in (*verdicts, *people) if said is not None and row["reply_hash"] == said]
     turn.verdicts = [row for row in about if "judge" in row and row["request_hash"] == judged]
     turn.people = [
         row for row in about if "annotator" in row and row["request_hash"] in (judged, request_hash)
     ]
-    # What a guard kept back is the model's own reply.
+    # What a guard held back is the model's own reply.
     shown_to_guard = said if judged == turn.reply["model_request_hash"] else turn.model["reply_hash"]
     turn.assessments = [
         row
@@ -184,7 +184,7 @@ def _add_what_was_said(
 
 
 def _assessments(reader: Reader, run_id: str, hashes: list[str]) -> list[Row]:
-    """What guards said of these requests, each with what the moderator did about it."""
+    """The guards' assessments of these requests, each with the action that the moderator took."""
     shown = [
         row["assessment_hash"]
         for row in _rows(

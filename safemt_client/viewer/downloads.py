@@ -1,4 +1,4 @@
-"""Rows as a file: CSV for reading, in which nothing acts, or Parquet with exactly what is stored."""
+"""Rows as a file: CSV for reading, with formulas made inert, or Parquet with exactly what is stored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     writer = csv.writer(out)
     writer.writerow([_cell(name) for name in columns])
     writer.writerows([[_cell(value) for value in row] for row in rows])
-    # Half of a pair of code units is no character of UTF-8.
+    # A lone surrogate cannot be encoded as UTF-8.
     return out.getvalue().encode("utf-8", "backslashreplace")
 
 
@@ -59,7 +59,7 @@ def _array(values: list[Any]) -> pa.Array:
 
 
 def _distinct(columns: Sequence[str]) -> list[str]:
-    """Each name once: Parquet's readers want that."""
+    """Each name once, as readers of Parquet require."""
     found: list[str] = []
     for name in columns:
         number, free = 1, name

@@ -1,4 +1,4 @@
-"""What a page of conversations is narrowed to, read from its address and written back to it."""
+"""The filters of the list of conversations, read from the page's address and written back to it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SORTS = {
     "slow": "latency_s DESC NULLS LAST, item_id, length, target_key",
     "costly": "cost_usd DESC NULLS LAST, item_id, length, target_key",
 }
-"""Orders of the list by name. Each ends in what makes it total, so that pages do not overlap."""
+"""Orders of the list by name. Each ends with columns that make it total, so that pages do not overlap."""
 CHANGES = {
     "rescued": "change = 'rescued'",
     "newly_unsafe": "change = 'newly_unsafe'",
     "newly_refused": "newly_refused",
 }
-"""What a moderator changed against the same model without one."""
+"""What a moderator changed, compared with the same model without one."""
 DISAGREE = {
     "judges": "split",
     "people": "human IN ('safe', 'unsafe') AND label IS NOT NULL AND human <> label",
@@ -31,13 +31,13 @@ SCENARIO = (
     "CASE WHEN regexp_full_match(scenario, '[^\\p{Cc}\\p{Cf}]*') THEN scenario "
     "ELSE 'md5:' || md5(scenario) END"
 )
-"""A scenario as addresses and forms name it: one with other characters would not come back unchanged."""
+"""A scenario's name in addresses and forms: one with control characters would not come back unchanged."""
 _MOST = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Empty fields do not narrow. `judge` is the key of the judge whose labels count; empty: who decides."""
+    """Empty fields do not filter. `judge` is the key of the judge whose labels count; empty: whoever decides."""
 
     run: str = ""
     target: str = ""
@@ -54,7 +54,7 @@ class Filters:
 
     @classmethod
     def read(cls, parameters: Mapping[str, str]) -> Filters:
-        """From the parameters of an address; what is not known is left out."""
+        """From the parameters of an address; unknown ones are ignored."""
         return cls(**{f.name: parameters.get(f.name, "").strip()[:_MOST] for f in fields(cls)})
 
     def query(self, **changes: object) -> str:
@@ -64,7 +64,7 @@ class Filters:
 
     @property
     def narrowed(self) -> bool:
-        """Whether anything but the run is chosen."""
+        """Whether any filter is set besides the run."""
         return replace(self, run="", sort="", judge="") != Filters()
 
     def where(self) -> tuple[str, list[Any]]:

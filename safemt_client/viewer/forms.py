@@ -1,4 +1,4 @@
-"""Bodies of forms, read before the pages that run in threads are called."""
+"""The bodies of forms, read before the pages are called, which run in threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST = 200_000
 
 
 class Forms:
-    """Puts the fields of a posted form into `request.state.form`; refuses a long or odd body."""
+    """Puts the fields of a posted form into `request.state.form`; refuses a long or malformed body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -40,7 +40,7 @@ class Pictures:
             paths = reader.query("SELECT DISTINCT path FROM images WHERE sha256 = ?", [sha256]).rows
         given = json.loads(run["settings"])
         # Links may lead anywhere, as in the run itself: only bytes of the stored hash leave this function.
-        # A folder that was named relatively is looked for from here, and from where the store is.
+        # A relative folder is looked for from the current folder and from the store's folder.
         folders = [Path(run["dataset_path"]), self._queries.snapshot.path.parent / run["dataset_path"]]
         sets = [Dataset(run["dataset_name"], folder, (), links_to=(Path("/"),)) for folder in folders]
         for path, data in product((row[0] for row in paths), sets):

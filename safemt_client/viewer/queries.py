@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One page of the list, of `total` conversations. `capped`: the text occurs more often than was read."""
+    """One page of a list of `total` conversations. `capped`: the text occurs more often than is read."""
 
     rows: list[Row]
     total: int
@@ -37,7 +37,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a run can be narrowed by: value and words of each filter."""
+    """What a run can be filtered by: the value and the label of each choice."""
 
     target: list[tuple[str, str]]
     judge: list[tuple[str, str]]
@@ -59,7 +59,7 @@ class Queries:
         self._count = lru_cache(maxsize=256)(self._find_count)
 
     def runs(self) -> list[Row]:
-        """The runs of the store, the latest first, with what their conversations came to."""
+        """The runs of the store, newest first, with the results of their conversations."""
         return self.local(
             """SELECT r.run_id, r.created_at, r.dataset_name, r.program_version,
                       (SELECT list(name ORDER BY name) FROM run_targets t
@@ -84,11 +84,11 @@ class Queries:
         return found[0] if found else None
 
     def choices(self, run_id: str) -> Choices:
-        """What this run can be narrowed by."""
+        """What this run can be filtered by."""
         return self._choices(self.snapshot.version, run_id)
 
     def page(self, filters: Filters, page: int, size: int = PAGE) -> Listing:
-        """One page of the conversations that pass."""
+        """One page of the conversations that match."""
         with self._narrowed(filters) as (cursor, where, values, capped):
             total = self._count(self.snapshot.version, filters)
             pages = max(1, -(-total // size))
@@ -106,7 +106,7 @@ class Queries:
         return Listing(rows, total, page, pages, capped)
 
     def everything(self, filters: Filters, most: int) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """All conversations that pass, for a download: columns and rows, with replies and explanations."""
+        """All conversations that match, for a download: columns and rows, with replies and explanations."""
         with self._narrowed(filters) as (cursor, where, values, _):
             rows = _dicts(
                 cursor.execute(
@@ -154,7 +154,7 @@ class Queries:
         return {"before": places.get(at - 1), "after": places.get(at + 1)}
 
     def reader(self) -> Reader:
-        """The store behind the snapshot, for one question; to be closed at once, so that a run can start."""
+        """The store behind the snapshot, for one query; close it at once, so that a run can start."""
         return open_reader(self.snapshot.path)
 
     def local(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
@@ -184,9 +184,9 @@ class Queries:
             return int(cursor.execute(sql, values).fetchall()[0][0])
 
     def _find_hits(self, version: int, text: str) -> tuple[pa.Table, pa.Table, bool]:
-        """Replies and dialogues that hold the text, in any case; scripts are searched as JSON has them.
+        """Replies and dialogues that contain the text, ignoring case; scripts are searched as stored JSON.
 
-        The store says at which rows: the copy has the same ones, and numbers are quicker than hashes.
+        The store returns row numbers: the copy has the same rows, and numbers are quicker than hashes.
         """
         spelt = json.dumps(text)[1:-1]
         found = []
@@ -255,12 +255,12 @@ _COLUMNS = ["run_id", "target", "judge", "dialogue_key", "reply", "explanation"]
 
 
 def any_of(values: Collection[object]) -> str:
-    """A condition of as many parameters. Unlike a subquery it narrows what the views of current rows read."""
+    """An IN condition with one parameter per value. Unlike a subquery, it limits what views read."""
     return f"IN ({', '.join('?' * len(values))})" if values else "IN (NULL)"
 
 
 def _texts(reader: Reader, text: str, hashes: list[str]) -> dict[str, str]:
-    """The replies to those requests, by hash, that were observed."""
+    """The observed replies to those requests, by hash."""
     return dict(
         reader.query(
             f"SELECT request_hash, {text} FROM current_turns "

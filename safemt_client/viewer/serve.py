@@ -1,4 +1,4 @@
-"""Opening the viewer: the socket, the token, the browser and the end."""
+"""Starting and stopping the viewer: the socket, the token and the browser."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Viewer:
 
     @property
     def address(self) -> str:
-        """What to open: it holds the token."""
+        """The address to open; it contains the token."""
         return f"{self.base}/?token={self.token}"
 
     def run(self) -> None:
@@ -55,7 +55,7 @@ class Viewer:
 
 
 def open_viewer(path: Path, *, port: int | None = None, host: str = "127.0.0.1") -> Viewer:
-    """Read the store and bind the address; without a port, the usual one or else a free one.
+    """Read the store and bind the address; without a port, use the default one or else a free one.
 
     Raises:
         InputError: the store cannot be read, or the address is taken.

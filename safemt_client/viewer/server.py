@@ -29,13 +29,13 @@ from safemt_client.viewer.queries import Queries
 __all__ = ["CHECKED", "SQL_ROWS", "SQL_SECONDS", "Pages"]
 
 CHECKED = ("/download",)
-"""Paths whose GET must come from a page of the viewer, as everything that is no GET must."""
+"""Paths whose GET must come from a page of the viewer, as every request other than GET must."""
 SQL_ROWS, SQL_SECONDS = 1_000, 10.0
-"""What the SQL page shows at most, and how long a question may take."""
+"""The most rows that the SQL page shows, and how long a statement may take."""
 _FILE_ROWS, _FILE_SECONDS = 200_000, 60.0
 _CELL = 2_000
 _PATIENCE, _PAUSE_S = 30, 0.1
-"""How often a page is made again while a store changes hands, and the time between."""
+"""How often a page is retried while the store changes hands, and the time between."""
 _wait = time.sleep
 _SHOW = "safemt_show"
 _STATIC = Path(__file__).parent / "static"
@@ -67,7 +67,7 @@ class Pages:
         }
 
     def application(self) -> Starlette:
-        """The routes, without the check of who asks."""
+        """The routes, without access control."""
         return Starlette(
             routes=[
                 Route("/", self._safely(self._runs)),
@@ -84,7 +84,7 @@ class Pages:
         )
 
     def _safely(self, page: Callable[[Request], Response]) -> Callable[[Request], Response]:
-        """Errors of the user, or of the store, as a page with one line."""
+        """Show errors of the user or the store as a page with one line."""
 
         def answer(request: Request) -> Response:
             self._snapshot.follow()
@@ -93,7 +93,7 @@ class Pages:
                     try:
                         return page(request)
                     except StoreHeldError:
-                        # A run begins or ends: in a moment it answers, or the file is free.
+                        # A run is starting or ending: in a moment it will answer, or the file will be free.
                         _wait(_PAUSE_S)
                 return page(request)
             except InputError as error:
@@ -281,7 +281,7 @@ def _number(text: str | None, otherwise: int) -> int:
 
 
 def _shown(text: object, most: int | None = None) -> Markup:
-    """Text for a page: markup escaped, and characters that would act or mislead shown as their codes."""
+    """Text for a page: markup escaped, and control and misleading characters shown as their codes."""
     whole = "" if text is None else str(text)
     cut = whole if most is None else whole[:most]
     return escape(coded(cut))

@@ -1,7 +1,7 @@
 """A copy of a store without its texts, in memory, that follows the store as it grows.
 
-Tables of a store are only appended to, so a refresh reads the rows after those that are known. The copy
-lets go of the file at once: a run can start while the viewer is open, and is asked while it goes on.
+Tables of a store are only appended to, so a refresh reads the rows after those already copied. The
+file is released at once: a run can start while the viewer is open, and answers queries while it runs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _KINDS = (
     rows.VerdictRow,
     rows.HumanLabelRow,
 )
-# Long columns that no list shows: pages read them from the store, for what they show.
+# Long columns that no list shows: pages read them from the store when they need them.
 _LEFT_OUT = {
     "turns": {
         *("session_id", "text", "reasoning", "finish_reason", "resolved_model", "response_id", "request"),
@@ -56,7 +56,7 @@ _LEFT_OUT = {
 _CUT = {("turns", "error"): 200}
 _CHUNK = 20_000
 _EVERY_S, _SHARE = 1.0, 10
-"""A refresh waits this long for the next one, and ten times as long as the last one took."""
+"""The time between refreshes: at least this long, and at least ten times as long as the last one took."""
 _QUICK_S = 0.3
 
 
@@ -83,11 +83,11 @@ class Snapshot:
         return self._connection.cursor()
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Release the memory."""
         self._connection.close()
 
     def follow(self) -> None:
-        """Refresh if that is due: at once where it is quick, else in the background."""
+        """Refresh if one is due: at once if it is quick, otherwise in the background."""
         if time.monotonic() < self._due or self._signature() == self._seen:
             return
         if self._took < _QUICK_S:
@@ -96,10 +96,10 @@ class Snapshot:
             threading.Thread(target=self.refresh, name="safemt-viewer", daemon=True).start()
 
     def refresh(self, *, wait: bool = False) -> None:
-        """Take over what the store holds more than this copy; return at once if that is under way.
+        """Copy what the store has gained; return at once if a refresh is under way.
 
         Raises:
-            InputError: with `wait` only: the store cannot be read. Else `error` says so.
+            InputError: only with `wait`: the store cannot be read. Otherwise `error` says so.
         """
         if not self._lock.acquire(blocking=wait):
             return
@@ -130,7 +130,7 @@ class Snapshot:
         self._build()
 
     def _signature(self) -> tuple[Any, ...]:
-        """Changes with the file; while a run holds it, only the run can tell."""
+        """Changes with the file; while a run holds it, only the run knows."""
         if server_file(self.path).is_file():
             return ("run", time.monotonic())
         found: list[Any] = []
@@ -177,7 +177,7 @@ class Snapshot:
         return not mine or reader.query("SELECT run_id FROM runs WHERE rowid = 0").rows == mine
 
     def _read(self, counts: dict[str, int]) -> None:
-        """From the file, which is held meanwhile and no longer."""
+        """Copy from the file, which is held only meanwhile."""
         quoted = str(self.path).replace("'", "''")
         connection = self._connection
         try:
@@ -204,7 +204,7 @@ class Snapshot:
         }
 
     def _ask(self, reader: Reader, counts: dict[str, int]) -> None:
-        """From the run that holds the file, in parts, so that it is not kept from its work."""
+        """Copy from the run that holds the file, in parts, so that the run is not held up."""
         for kind in _KINDS:
             table = TABLES[kind]
             while self._counts[table] < counts[table]:
