@@ -37,7 +37,10 @@ _MOST = 300
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Empty fields do not filter. `judge` is the key of the judge whose labels count; empty: whoever decides."""
+    """Empty fields do not filter.
+
+    `judge` is the key of the judge whose labels count; empty for the one that decides.
+    """
 
     run: str = ""
     target: str = ""
