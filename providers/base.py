@@ -15,6 +15,7 @@ from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.outcomes import fatal
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.retry import with_retries
+from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.tokens import Charging, TokenEstimator
 from safemt_client.providers.types import Outcome, Reply, Request
 
@@ -31,16 +32,12 @@ class Endpoint(ABC):
         *,
         identity: str,
         limiter: AccountLimiter,
-        max_wait_s: float = 3600,
-        attempt_timeout_s: float = 180,
-        turn_timeout_s: float = 7200,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
         charging: Charging = "used",
     ) -> None:
         self._identity = identity
         self._limiter = limiter
-        self._max_wait_s = max_wait_s
-        self._attempt_timeout_s = attempt_timeout_s
-        self._turn_timeout_s = turn_timeout_s
+        self._timeouts = timeouts
         self._estimator = TokenEstimator(identity, charging)
         self._stopped: TargetStoppedError | None = None
 
@@ -65,9 +62,9 @@ class Endpoint(ABC):
                 on_retry(reply, wait_s)
 
         try:
-            with anyio.move_on_after(self._turn_timeout_s):
+            with anyio.move_on_after(self._timeouts.turn_s):
                 return await with_retries(
-                    lambda: self._attempt(request), max_wait_s=self._max_wait_s, on_retry=remember
+                    lambda: self._attempt(request), max_wait_s=self._timeouts.max_wait_s, on_retry=remember
                 )
         except TargetStoppedError as error:
             self._stopped = error
@@ -75,7 +72,7 @@ class Endpoint(ABC):
         why = f"; last: {last.error}" if last is not None and last.error else ""
         return Reply(
             Outcome.ERROR_TRANSIENT,
-            error=f"no answer within {self._turn_timeout_s:g} s over all attempts{why}",
+            error=f"no answer within {self._timeouts.turn_s:g} s over all attempts{why}",
             error_code=ErrorCode.TIMEOUT,
             started_at=datetime.now(UTC),
         )
@@ -93,11 +90,11 @@ class Endpoint(ABC):
             started_at, begin = datetime.now(UTC), time.perf_counter()
             timed_out = False
             try:
-                with anyio.fail_after(self._attempt_timeout_s):
+                with anyio.fail_after(self._timeouts.attempt_s):
                     reply = await self._send(request)
             except TimeoutError:
                 timed_out = True
-                text = f"no answer within {self._attempt_timeout_s:g} s"
+                text = f"no answer within {self._timeouts.attempt_s:g} s"
                 reply = Reply(Outcome.ERROR_TRANSIENT, error=text, error_code=ErrorCode.TIMEOUT)
             reply = replace(reply, started_at=started_at, latency_s=time.perf_counter() - begin)
             used = self._estimator.learn(request, prompt, reply.usage)
@@ -114,6 +111,6 @@ class Endpoint(ABC):
         if reply.outcome.observed:
             return None
         wait_s = reply.retry_after_s or 0.0
-        if (reason := fatal(reply)) is None and wait_s > max(self._turn_timeout_s, _LONG_S):
+        if (reason := fatal(reply)) is None and wait_s > max(self._timeouts.turn_s, _LONG_S):
             return f"asked to wait {wait_s:,.0f} s (HTTP {reply.status_code}): {reply.error}"
         return reason

@@ -21,8 +21,10 @@ from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor
+from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.outcomes import classify_response, one_line
 from safemt_client.providers.rates import rate_limits
+from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["LiteLLM", "from_anthropic", "to_anthropic"]
@@ -66,9 +68,17 @@ def _forbid_redirects() -> None:
 class LiteLLM(Endpoint):
     """Asks through `litellm.acompletion`, with litellm's own retries off."""
 
-    def __init__(self, *, api_key: str | None = None, secrets: Sequence[str] = (), **options: Any) -> None:
-        """`secrets` are keys that litellm finds itself; `options` are those of `Endpoint`."""
-        super().__init__(**options)
+    def __init__(
+        self,
+        *,
+        identity: str,
+        limiter: AccountLimiter,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        api_key: str | None = None,
+        secrets: Sequence[str] = (),
+    ) -> None:
+        """`secrets` are keys that litellm finds itself."""
+        super().__init__(identity=identity, limiter=limiter, timeouts=timeouts)
         self._api_key = api_key
         self._redactor = Redactor(api_key, *secrets)
         self._format = ChatFormat()

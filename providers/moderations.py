@@ -15,8 +15,6 @@ from safemt_client.providers.types import Image, Outcome, Reply, Request, Usage
 
 __all__ = ["ModerationEndpoint"]
 
-_MAX_BODY = 2**20
-
 
 class ModerationEndpoint(HttpEndpoint):
     """Asks `POST {base_url}/moderations`; the reply's text is the body as it came.
@@ -24,9 +22,8 @@ class ModerationEndpoint(HttpEndpoint):
     Source: https://platform.openai.com/docs/api-reference/moderations. The endpoint is free of charge.
     """
 
-    def __init__(self, **options: Any) -> None:
-        """`options` are those of `HttpEndpoint`."""
-        super().__init__("/moderations", most=_MAX_BODY, **options)
+    path = "/moderations"
+    max_body = 2**20
 
     async def _send(self, request: Request) -> Reply:
         images = [image for message in request.messages for image in message.images]

@@ -6,24 +6,49 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import httpx
+
 from safemt_client.providers.chat_format import ChatFormat
 from safemt_client.providers.http import HttpEndpoint
+from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.outcomes import classify_response
 from safemt_client.providers.rates import rate_limits
+from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.types import Reply, Request
+from safemt_client.providers.vendors import OWN, Vendor
 
 __all__ = ["OpenAICompatible"]
-
-_MAX_BODY = 32 * 2**20
-_REASONING_MODEL = re.compile(r"^(o\d|gpt-5)")
 
 
 class OpenAICompatible(HttpEndpoint):
     """Asks `POST {base_url}/chat/completions`. Retries are its own; the client's are off."""
 
-    def __init__(self, **options: Any) -> None:
-        """`options` are those of `HttpEndpoint`."""
-        super().__init__("/chat/completions", most=_MAX_BODY, **options)
+    path = "/chat/completions"
+    max_body = 32 * 2**20
+
+    def __init__(
+        self,
+        *,
+        identity: str,
+        model: str,
+        base_url: str,
+        api_key: str | None,
+        transport: httpx.AsyncBaseTransport,
+        limiter: AccountLimiter,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        vendor: Vendor = OWN,
+    ) -> None:
+        super().__init__(
+            identity=identity,
+            model=model,
+            base_url=base_url,
+            api_key=api_key,
+            transport=transport,
+            limiter=limiter,
+            timeouts=timeouts,
+            charging=vendor.charging,
+        )
+        self._reasons = vendor.reasoning_models is not None and bool(re.match(vendor.reasoning_models, model))
         self._format = ChatFormat()
 
     async def _send(self, request: Request) -> Reply:
@@ -39,8 +64,7 @@ class OpenAICompatible(HttpEndpoint):
             "model": self._model,
             "messages": await self._format.messages(request),
         } | request.sampling.as_dict()
-        # OpenAI's reasoning models take another name for the limit and no temperature of ours.
-        if self._identity.startswith("openai/") and _REASONING_MODEL.match(self._model):
+        if self._reasons:
             body.pop("temperature", None)
             if "max_tokens" in body:
                 body["max_completion_tokens"] = body.pop("max_tokens")

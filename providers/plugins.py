@@ -23,6 +23,7 @@ from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.outcomes import coded
 from safemt_client.providers.provider import Observer, Provider
+from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["PREFIX", "Group", "Plugin", "adopt", "find", "identity_of", "plugins", "reason", "say_hidden"]
@@ -148,12 +149,7 @@ def identity_of(thing: object) -> str:
 
 
 def adopt(
-    model: object,
-    *,
-    limiter: AccountLimiter | None = None,
-    max_wait_s: float = 3600,
-    attempt_timeout_s: float = 180,
-    turn_timeout_s: float = 7200,
+    model: object, *, limiter: AccountLimiter | None = None, timeouts: Timeouts = DEFAULT_TIMEOUTS
 ) -> Provider:
     """A user's own model as a provider.
 
@@ -173,17 +169,17 @@ def adopt(
         ask,
         identity=identity,
         limiter=limiter or AccountLimiter(concurrency=256, account=identity),
-        max_wait_s=max_wait_s,
-        attempt_timeout_s=attempt_timeout_s,
-        turn_timeout_s=turn_timeout_s,
+        timeouts=timeouts,
     )
 
 
 class _Model(Endpoint):
     """A model that only answers."""
 
-    def __init__(self, answer: Callable[[Request], Any], **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self, answer: Callable[[Request], Any], *, identity: str, limiter: AccountLimiter, timeouts: Timeouts
+    ) -> None:
+        super().__init__(identity=identity, limiter=limiter, timeouts=timeouts)
         self._answer = answer
 
     async def _send(self, request: Request) -> Reply:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -18,6 +17,7 @@ from safemt_client.providers.limits import Limits
 from safemt_client.providers.openai_compatible import OpenAICompatible
 from safemt_client.providers.plugins import adopt, find, say_hidden
 from safemt_client.providers.provider import Provider
+from safemt_client.providers.timeouts import Timeouts
 from safemt_client.providers.vendors import DEMO, DEMO_NAMES, OWN, PLUGIN, VENDORS, Kind, Vendor, vendor_of
 
 __all__ = ["ProviderSpec", "build", "build_batches", "built_in", "own_spec", "resolve"]
@@ -62,18 +62,28 @@ def build_batches(
     vendor = spec.vendor
     if spec.base_url is None:
         return None
-    common: dict[str, Any] = {"base_url": spec.base_url, "transport": transport, "max_wait_s": max_wait_s}
     if isinstance(provider, OpenAICompatible) and vendor.batches == "openai":
-        headers = {"Authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
         return OpenAIBatches(
-            provider, keeps_marks=vendor.keeps_marks, headers=headers, secret=spec.api_key, **common
+            provider,
+            keeps_marks=vendor.keeps_marks,
+            base_url=spec.base_url,
+            api_key=spec.api_key,
+            transport=transport,
+            max_wait_s=max_wait_s,
         )
     if vendor.batches == "anthropic" and spec.api_key is not None:
         from safemt_client.providers.batch.anthropic import AnthropicBatches
         from safemt_client.providers.litellm_client import LiteLLM
 
         assert isinstance(provider, LiteLLM)
-        return AnthropicBatches(provider, model=spec.model, api_key=spec.api_key, **common)
+        return AnthropicBatches(
+            provider,
+            model=spec.model,
+            base_url=spec.base_url,
+            api_key=spec.api_key,
+            transport=transport,
+            max_wait_s=max_wait_s,
+        )
     return None
 
 
@@ -166,46 +176,30 @@ def _key(name: str, variable: str, env: Mapping[str, str]) -> Key:
 
 
 def build(
-    spec: ProviderSpec,
-    *,
-    transport: httpx.AsyncBaseTransport,
-    limits: Limits,
-    max_wait_s: float,
-    attempt_timeout_s: float,
-    turn_timeout_s: float,
+    spec: ProviderSpec, *, transport: httpx.AsyncBaseTransport, limits: Limits, timeouts: Timeouts
 ) -> Provider:
     """A provider for a resolved name, with the limiter of its account."""
     limiter = limits.for_account(spec.account)
     if spec.kind == "plugin":
-        return adopt(
-            spec.own_model,
-            limiter=limiter,
-            max_wait_s=max_wait_s,
-            attempt_timeout_s=attempt_timeout_s,
-            turn_timeout_s=turn_timeout_s,
-        )
+        return adopt(spec.own_model, limiter=limiter, timeouts=timeouts)
     if spec.kind == "litellm":
         from safemt_client.providers.litellm_client import LiteLLM
 
         return LiteLLM(
-            api_key=spec.api_key,
-            secrets=spec.secrets,
             identity=spec.identity,
             limiter=limiter,
-            max_wait_s=max_wait_s,
-            attempt_timeout_s=attempt_timeout_s,
-            turn_timeout_s=turn_timeout_s,
+            timeouts=timeouts,
+            api_key=spec.api_key,
+            secrets=spec.secrets,
         )
     assert spec.base_url is not None
     return OpenAICompatible(
-        charging=spec.vendor.charging,
         identity=spec.identity,
         model=spec.model,
         base_url=spec.base_url,
         api_key=spec.api_key,
         transport=transport,
         limiter=limiter,
-        max_wait_s=max_wait_s,
-        attempt_timeout_s=attempt_timeout_s,
-        turn_timeout_s=turn_timeout_s,
+        timeouts=timeouts,
+        vendor=spec.vendor,
     )

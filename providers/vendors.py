@@ -7,7 +7,19 @@ from typing import Literal
 
 from safemt_client.providers.tokens import Charging
 
-__all__ = ["DEMO", "DEMO_NAMES", "OWN", "PLUGIN", "VENDORS", "Kind", "Vendor", "vendor_of"]
+__all__ = [
+    "DEMO",
+    "DEMO_GUARD",
+    "DEMO_JUDGE",
+    "DEMO_NAMES",
+    "DEMO_TARGET",
+    "OWN",
+    "PLUGIN",
+    "VENDORS",
+    "Kind",
+    "Vendor",
+    "vendor_of",
+]
 
 Kind = Literal["openai", "litellm", "demo", "plugin"]
 """How a vendor is asked: in OpenAI's protocol (the demo too), through litellm, or as an object here."""
@@ -34,6 +46,9 @@ class Vendor:
     """Whether each model has rate limits of its own, by the vendor's guide to rate limits."""
     charging: Charging = "used"
     """Whether its limit of tokens counts those used, or `max_tokens` whatever was used of it."""
+    reasoning_models: str | None = None
+    """How names of its reasoning models begin, as a pattern: they know the limit of tokens as
+    `max_completion_tokens` and take no temperature of ours."""
     batches: Literal["openai", "anthropic"] | None = None
     """The form in which it takes batches, None if in none that this program supports."""
     keeps_marks: bool = False
@@ -49,6 +64,7 @@ VENDORS: tuple[Vendor, ...] = (
         bare=("gpt-", "chatgpt-", "o1", "o3", "o4"),
         account_by_model=True,
         charging="reserved",
+        reasoning_models=r"o\d|gpt-5",
         batches="openai",
         keeps_marks=True,
     ),
@@ -114,7 +130,10 @@ DEMO = Vendor("demo", "demo", batches="openai")
 PLUGIN = Vendor("plugin", "plugin")
 """A user's own model, or a plug-in's."""
 
-DEMO_NAMES = ("demo", "demo-judge", "demo-judge-hasty", "demo-guard")
+DEMO_TARGET = "demo"
+DEMO_JUDGE = "demo-judge"
+DEMO_GUARD = "demo-guard"
+DEMO_NAMES = (DEMO_TARGET, DEMO_JUDGE, "demo-judge-hasty", DEMO_GUARD)
 """The models of the demo, as they are named without a vendor."""
 
 

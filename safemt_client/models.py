@@ -94,15 +94,7 @@ class Models:
 
     def provider(self, spec: ProviderSpec) -> Provider:
         """A provider, with the limits of its account."""
-        settings = self._settings
-        return build(
-            spec,
-            transport=self._transport,
-            limits=self.limits,
-            max_wait_s=settings.max_wait,
-            attempt_timeout_s=settings.attempt_timeout,
-            turn_timeout_s=settings.turn_timeout,
-        )
+        return build(spec, transport=self._transport, limits=self.limits, timeouts=self._settings.timeouts)
 
     def batch_endpoint(self, spec: ProviderSpec, provider: Provider) -> BatchEndpoint | None:
         """The batch endpoint beside a provider, None where the vendor has none."""
@@ -217,9 +209,7 @@ class Models:
                 transport=self._transport,
                 identity=resolved.identity,
                 limiter=self.limits.for_account(resolved.account),
-                max_wait_s=settings.max_wait,
-                attempt_timeout_s=settings.attempt_timeout,
-                turn_timeout_s=settings.turn_timeout,
+                timeouts=settings.timeouts,
             )
             return endpoint, free, account
         return self.provider(resolved), prices_of(resolved, settings), account

@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from safemt_client.option import Option, OptionGroup
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
+from safemt_client.providers.vendors import DEMO_JUDGE, DEMO_TARGET
 
 __all__ = [
     "AccountSettings",
@@ -166,9 +168,11 @@ class RunSettings(BaseModel):
         "NAME=IN/OUT",
     )
     batch: bool = _limit(False, "ask in batches: answered within a day, at half the price")
-    max_wait: float = _limit(3600, "seconds of waiting between attempts, per turn", "S", ge=0)
-    attempt_timeout: float = _limit(180, "seconds per attempt", "S", gt=0)
-    turn_timeout: float = _limit(7200, "seconds in total per turn", "S", gt=0)
+    max_wait: float = _limit(
+        DEFAULT_TIMEOUTS.max_wait_s, "seconds of waiting between attempts, per turn", "S", ge=0
+    )
+    attempt_timeout: float = _limit(DEFAULT_TIMEOUTS.attempt_s, "seconds per attempt", "S", gt=0)
+    turn_timeout: float = _limit(DEFAULT_TIMEOUTS.turn_s, "seconds in total per turn", "S", gt=0)
     min_coverage: float = _run(0.98, "coverage below which the exit status is 1", "X", ge=0, le=1)
     db: Path = _run(
         Path("safemt.duckdb"), "store: the DuckDB file with all results", "FILE", commands=("run", "judge")
@@ -207,9 +211,14 @@ class RunSettings(BaseModel):
         return dict(_price(text) for text in self.price or ())
 
     @property
+    def timeouts(self) -> Timeouts:
+        """How long a request may take."""
+        return Timeouts(self.max_wait, self.attempt_timeout, self.turn_timeout)
+
+    @property
     def demo(self) -> bool:
         """Whether every target is the built-in demo endpoint."""
-        return all(name == "demo" for name in self.provider)
+        return all(name == DEMO_TARGET for name in self.provider)
 
     @property
     def dataset(self) -> str:
@@ -226,7 +235,7 @@ class RunSettings(BaseModel):
     def judge_names(self) -> list[str]:
         """The judges' provider names, none for no judging. The default is the reference's model."""
         if self.judge is None:
-            return ["demo-judge" if self.demo else _DEFAULT_JUDGE]
+            return [DEMO_JUDGE if self.demo else _DEFAULT_JUDGE]
         if "none" in self.judge:
             if len(self.judge) > 1:
                 raise InputError("--judge none: stands alone: leave the other judges out, or the none")

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import anyio
+import httpx
 
 from safemt_client.providers.batch.base import (
     BatchEndpoint,
@@ -47,10 +48,20 @@ _STATUS = {
 class AnthropicBatches(BatchEndpoint):
     """Batches of the model that `provider` asks one by one."""
 
-    def __init__(self, provider: LiteLLM, *, model: str, api_key: str, **options: Any) -> None:
-        """`options` are those of `BatchEndpoint`."""
+    def __init__(
+        self,
+        provider: LiteLLM,
+        *,
+        model: str,
+        base_url: str,
+        api_key: str,
+        transport: httpx.AsyncBaseTransport,
+        max_wait_s: float,
+    ) -> None:
         headers = {"x-api-key": api_key, "anthropic-version": "2023-06-01"}
-        super().__init__(headers=headers, secret=api_key, **options)
+        super().__init__(
+            base_url=base_url, headers=headers, transport=transport, max_wait_s=max_wait_s, secret=api_key
+        )
         self._provider = provider
         self._model = model
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import httpx
+
 from safemt_client.providers.batch.base import (
     BatchEndpoint,
     BatchState,
@@ -35,9 +37,20 @@ _ENDED = {"completed", "expired", "cancelled"}
 class OpenAIBatches(BatchEndpoint):
     """Batches of the model that `provider` asks one by one; the bodies are the same."""
 
-    def __init__(self, provider: OpenAICompatible, *, keeps_marks: bool, **options: Any) -> None:
-        """`options` are those of `BatchEndpoint`."""
-        super().__init__(**options)
+    def __init__(
+        self,
+        provider: OpenAICompatible,
+        *,
+        keeps_marks: bool,
+        base_url: str,
+        api_key: str | None,
+        transport: httpx.AsyncBaseTransport,
+        max_wait_s: float,
+    ) -> None:
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        super().__init__(
+            base_url=base_url, headers=headers, transport=transport, max_wait_s=max_wait_s, secret=api_key
+        )
         self.keeps_marks = keeps_marks
         self._provider = provider
 

@@ -29,7 +29,7 @@ import anyio
 from aiohttp import web
 
 from safemt_client.demo.batches import BatchRoutes
-from safemt_client.providers.vendors import DEMO_NAMES
+from safemt_client.providers.vendors import DEMO_GUARD, DEMO_NAMES, DEMO_TARGET
 
 __all__ = ["FALSE_ALARMS", "MISSED", "demo_answers", "demo_detects", "serve_demo"]
 
@@ -78,11 +78,11 @@ class _Demo:
         users = [text for role, text in texts if role == "user"]
         if not users:
             return _error(400, "invalid_request_error", "no user message")
-        if model == "demo":
+        if model == DEMO_TARGET:
             warned = users[-1].startswith("[") or any(role in ("system", "developer") for role, _ in texts)
             reply = _REFUSAL if warned else _answer(users[-1], len(users))
         else:
-            reply = _guard(users[0]) if model == "demo-guard" else _judge(users[0], model)
+            reply = _guard(users[0]) if model == DEMO_GUARD else _judge(users[0], model)
         prompt = sum(len(text.split()) for _, text in texts)
         return 200, {
             "id": f"demo-{self.counts.total()}",

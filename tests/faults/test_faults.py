@@ -7,6 +7,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.openai_compatible import OpenAICompatible
 from safemt_client.providers.retry import with_retries
+from safemt_client.providers.timeouts import Timeouts
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Message, Outcome, Reply, Request
 
@@ -235,14 +237,13 @@ def ask(
                 api_key="sk-planted-42",
                 transport=transport,
                 limiter=AccountLimiter(concurrency=2),
-                max_wait_s=100,
-                attempt_timeout_s=STALL_S if expected.stalls else 60,
+                timeouts=Timeouts(max_wait_s=100, attempt_s=STALL_S if expected.stalls else 60),
             )
 
             def on_retry(reply: Reply, wait_s: float) -> None:
                 before.append(reply)
                 assert wait_s >= 0
-                provider._attempt_timeout_s = 60  # only the fault is cut short
+                provider._timeouts = replace(provider._timeouts, attempt_s=60)  # only the fault is cut short
 
             try:
                 found: Reply | TargetStoppedError = await provider.ask(HELLO, on_retry)

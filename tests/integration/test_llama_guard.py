@@ -20,6 +20,7 @@ from safemt_client.moderator.guards.llama_guard import LlamaGuard
 from safemt_client.moderator.types import Assessment, Guard, Stage
 from safemt_client.providers.limits import Limits
 from safemt_client.providers.registry import build, resolve
+from safemt_client.providers.timeouts import Timeouts
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Message, Sampling
 
@@ -100,9 +101,7 @@ async def assessor(guard: Guard, server: str) -> AsyncIterator[Assessor]:
             resolve(f"smollm2@{server}", None, {}),
             transport=transport,
             limits=Limits(),
-            max_wait_s=10,
-            attempt_timeout_s=120,
-            turn_timeout_s=240,
+            timeouts=Timeouts(max_wait_s=10, attempt_s=120, turn_s=240),
         )
         yield Assessor(guard, provider)
 

@@ -29,6 +29,7 @@ from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import Limits, StatedLimits
 from safemt_client.providers.litellm_client import LiteLLM
 from safemt_client.providers.registry import build, build_batches, resolve
+from safemt_client.providers.timeouts import Timeouts
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Message, Reply, Request, Sampling
 from safemt_client.providers.vendors import VENDORS
@@ -325,9 +326,7 @@ def asked(
                     spec_of(endpoint.url),
                     transport=transport,
                     limits=Limits(StatedLimits(None, None, 4), {}),
-                    max_wait_s=0,
-                    attempt_timeout_s=20,
-                    turn_timeout_s=20,
+                    timeouts=Timeouts(max_wait_s=0, attempt_s=20, turn_s=20),
                 )
                 try:
                     found.append(await provider.ask(HELLO))
@@ -382,9 +381,7 @@ def test_a_key_goes_to_litellm_from_a_file_too() -> None:
         spec,
         transport=make_transport(),
         limits=Limits(StatedLimits(None, None, 1), {}),
-        max_wait_s=0,
-        attempt_timeout_s=1,
-        turn_timeout_s=1,
+        timeouts=Timeouts(max_wait_s=0, attempt_s=1, turn_s=1),
     )
     assert isinstance(provider, LiteLLM)
     assert provider._api_key == PLANTED["ANTHROPIC_API_KEY"]
@@ -423,9 +420,7 @@ def test_a_redirect_is_followed_nowhere(name: str, status: int, monkeypatch: pyt
                         spec,
                         transport=transport,
                         limits=Limits(StatedLimits(None, None, 4), {}),
-                        max_wait_s=0,
-                        attempt_timeout_s=20,
-                        turn_timeout_s=20,
+                        timeouts=Timeouts(max_wait_s=0, attempt_s=20, turn_s=20),
                     )
                     try:
                         reply = await provider.ask(HELLO)

@@ -16,6 +16,7 @@ from safemt_client.providers.errors import SafemtError, TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.moderations import ModerationEndpoint
 from safemt_client.providers.provider import Observer
+from safemt_client.providers.timeouts import Timeouts
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Message, Outcome, Reply, Request, Usage
 
@@ -236,7 +237,7 @@ def test_the_moderation_endpoint_is_asked_in_its_own_form() -> None:
                     transport=transport,
                     identity="openai/omni",
                     limiter=AccountLimiter(concurrency=1),
-                    max_wait_s=0,
+                    timeouts=Timeouts(max_wait_s=0),
                 )
                 assessor = Assessor(build_guard("openai-moderation"), endpoint)
                 pictured = [Message("user", "What is a kite?", (PICTURE,))]

@@ -12,6 +12,7 @@ from support.faults import Behaviour, raw, response, serve
 
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.openai_compatible import OpenAICompatible
+from safemt_client.providers.timeouts import Timeouts
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Message, Reply, Request
 
@@ -63,9 +64,7 @@ def test_an_endpoint_that_means_harm(name: str) -> None:
                 transport=transport,
                 identity="local/m",
                 limiter=AccountLimiter(rpm=None, tpm=None, concurrency=1),
-                max_wait_s=0,
-                attempt_timeout_s=3,
-                turn_timeout_s=10,
+                timeouts=Timeouts(max_wait_s=0, attempt_s=3, turn_s=10),
             )
             return await provider.ask(Request((Message("user", "hi"),)))
 

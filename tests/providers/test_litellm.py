@@ -14,6 +14,7 @@ from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.litellm_client import LiteLLM
 from safemt_client.providers.prices import prices
+from safemt_client.providers.timeouts import Timeouts
 from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +36,7 @@ def ask(
     provider = LiteLLM(
         identity="anthropic/claude-x",
         limiter=AccountLimiter(rpm=None, tpm=None, concurrency=1),
-        max_wait_s=0,
+        timeouts=Timeouts(max_wait_s=0),
     )
     asked = request or Request((Message("user", "hi"),), Sampling(max_tokens=5))
     return anyio.run(provider.ask, asked), seen
@@ -111,8 +112,9 @@ def test_an_endpoint_of_ones_own_never_imports_litellm() -> None:
     code = (
         "import sys; from safemt_client.providers.registry import resolve, build\n"
         "from safemt_client.providers.limits import Limits\n"
+        "from safemt_client.providers.timeouts import Timeouts\n"
         "build(resolve('m@http://127.0.0.1:1/v1', None, {}), transport=None, limits=Limits(),\n"
-        "  max_wait_s=1, attempt_timeout_s=1, turn_timeout_s=1)\n"
+        "  timeouts=Timeouts())\n"
         "sys.exit('litellm' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

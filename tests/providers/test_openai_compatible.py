@@ -12,8 +12,10 @@ from support.faults import Behaviour, answer, error, raw, response, serve
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.openai_compatible import OpenAICompatible
+from safemt_client.providers.timeouts import Timeouts
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling
+from safemt_client.providers.vendors import vendor_of
 
 KEY = "sk-planted-1234567890"
 HELLO = Request((Message("user", "hi"),), Sampling(max_tokens=9, extra={"top_k": 4}))
@@ -82,9 +84,12 @@ def test_an_image_comes_before_the_text_and_is_read_once(tmp_path: Path) -> None
 
 
 def test_openais_reasoning_models_take_other_names() -> None:
-    _, seen, _ = ask([answer()], identity="openai/o3", model="o3")
+    vendor, model = vendor_of("openai/o3")
+    _, seen, _ = ask([answer()], identity="openai/o3", model=model, vendor=vendor)
     assert seen[0].json["max_completion_tokens"] == 9
     assert "temperature" not in seen[0].json
+    _, seen, _ = ask([answer()], identity="local/o3", model=model)
+    assert (seen[0].json["max_tokens"], seen[0].json["temperature"]) == (9, 0.0)
 
 
 def test_a_schema_becomes_a_response_format() -> None:
@@ -117,14 +122,14 @@ def test_what_is_transient_is_asked_again(behaviours: list[Behaviour], said: str
 
 @pytest.mark.parametrize("stall", [raw(b"", stall=True), raw(HEAD + b"{", stall=True)])
 def test_a_stall_ends_at_the_deadline_of_the_attempt(stall: Behaviour) -> None:
-    replies, _, retries = ask([stall], attempt_timeout_s=0.2, max_wait_s=0)
+    replies, _, retries = ask([stall], timeouts=Timeouts(max_wait_s=0, attempt_s=0.2))
     assert replies[0].outcome is Outcome.ERROR_TRANSIENT
     assert "no answer within 0.2 s" in (replies[0].error or "")
     assert retries == []
 
 
 def test_the_deadline_of_the_turn_covers_all_attempts() -> None:
-    replies, seen, _ = ask([error(503, message="so busy", retry_after="30")], turn_timeout_s=0.3)
+    replies, seen, _ = ask([error(503, message="so busy", retry_after="30")], timeouts=Timeouts(turn_s=0.3))
     assert replies[0].outcome is Outcome.ERROR_TRANSIENT
     assert "0.3 s" in (replies[0].error or "")
     assert "so busy" in (replies[0].error or "")
@@ -169,7 +174,7 @@ def test_nobody_listens() -> None:
                 api_key=None,
                 transport=transport,
                 limiter=AccountLimiter(rpm=None, tpm=None, concurrency=1),
-                max_wait_s=0,
+                timeouts=Timeouts(max_wait_s=0),
             )
             return await provider.ask(HELLO)
 

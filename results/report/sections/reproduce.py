@@ -7,6 +7,7 @@ import unicodedata
 from pathlib import PurePath
 from typing import Any
 
+from safemt_client.providers.vendors import DEMO_TARGET
 from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import Block, Code, Column, Notes, Section, Table, show
 
@@ -87,7 +88,7 @@ def toml_of(found: dict[str, Any]) -> str | None:
     lines = [
         f"# data set {show(found['run']['dataset_name'])}, digest {show(found['run']['dataset_digest'])}"
     ]
-    if set(settings.get("provider") or ()) != {"demo"}:
+    if set(settings.get("provider") or ()) != {DEMO_TARGET}:
         lines.append('data = "..."  # where that data set lies')
     lines += [
         f"{name} = {_toml(value)}"

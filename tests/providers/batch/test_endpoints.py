@@ -23,6 +23,7 @@ from safemt_client.providers.batch.base import (
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import Limits
 from safemt_client.providers.registry import build, build_batches, resolve
+from safemt_client.providers.timeouts import Timeouts
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Image, Message, Outcome, Request, Sampling
 
@@ -47,9 +48,7 @@ def use(
                 spec,
                 transport=transport,
                 limits=Limits(),
-                max_wait_s=10,
-                attempt_timeout_s=10,
-                turn_timeout_s=10,
+                timeouts=Timeouts(max_wait_s=10, attempt_s=10, turn_s=10),
             )
             batches = build_batches(spec, provider, transport=transport, max_wait_s=10)
             assert batches is not None
