@@ -115,7 +115,9 @@ def _declared(path: tuple[str, ...]) -> tuple[Plugin, ...]:
         text = distribution.read_text("entry_points.txt") or ""
         if "safemt_client." not in text:
             continue
-        name = str(distribution.metadata["Name"] or "without a name")
+        # None for a package without any, once litellm has imported the backport `importlib_metadata`.
+        metadata: Any = distribution.metadata or {}
+        name = str(metadata.get("Name") or "without a name")
         same = re.sub(r"[-_.]+", "-", name).lower()
         if same in seen:
             continue
@@ -130,7 +132,7 @@ def _declared(path: tuple[str, ...]) -> tuple[Plugin, ...]:
         for group in groups:
             section = f"safemt_client.{group}"
             for key, value in parser.items(section) if parser.has_section(section) else ():
-                found.append(Plugin(group, key, value, f"{name} {distribution.version}"))
+                found.append(Plugin(group, key, value, f"{name} {metadata.get('Version')}"))
     return tuple(sorted(found, key=lambda plugin: (plugin.group, plugin.name, plugin.distribution)))
 
 

@@ -171,6 +171,15 @@ def test_one_that_is_not_used_harms_nothing(declare: Declare, capsys: pytest.Cap
     assert "plug-in" not in capsys.readouterr().err
 
 
+def test_a_package_without_metadata_is_read_by_the_backport_too(declare: Declare) -> None:
+    # litellm imports it, and it reads packages in the standard library's place from then on.
+    pytest.importorskip("importlib_metadata")
+    odd = declare("providers", "toy", "module_toys:Fine") / "odd-1.dist-info"
+    odd.mkdir()
+    (odd / "entry_points.txt").write_text("[safemt_client.providers]\nodd = module_toys:Fine")
+    assert {plugin.name for plugin in plugins("providers")} >= {"toy", "odd"}
+
+
 def test_a_built_in_wins_and_the_plug_in_is_named(
     declare: Declare, capsys: pytest.CaptureFixture[str]
 ) -> None:
