@@ -96,7 +96,7 @@ def tokens() -> None:
 
 
 def capacity() -> None:
-    """A capacity that is not stated."""
+    """An unstated capacity."""
     print("hidden capacity 40, then 12, then 120 calls at a time      of an oracle  refused/answered")
 
     def at(now: float) -> int:

@@ -1,4 +1,4 @@
-"""Assessments per second of a guard in the process: 256 conversations at once, batched in three ways.
+"""Assessments per second of a guard in this process: 256 conversations at once, batched in three ways.
 
     python benchmarks/moderator.py [--arch tiny|qwen|gemma3] [--device cpu|cuda] [--repeats 3]
 
@@ -61,7 +61,7 @@ def make_model(arch: str, device: str) -> Any:
 
 
 def make_tokenizer() -> Any:
-    """Bytes as tokens, and no token that ends a reply."""
+    """Bytes as tokens, without a token that ends a reply."""
     vocabulary = {"<pad>": 0}
     for letter in sorted(pre_tokenizers.ByteLevel.alphabet()):
         vocabulary[letter] = len(vocabulary)

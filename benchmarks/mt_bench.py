@@ -74,9 +74,7 @@ def main() -> None:
         after = sql("SELECT request_hash, text FROM turns", db)
         kept = sum(row in after for row in before)
         print(f"killed after {killed - begin:.0f} s with {len(before)} of {total} turns stored")
-        print(
-            f"resumed: {kept} of those kept, {len(after)} turns in all, done after {end - killed:.0f} s more"
-        )
+        print(f"resumed: {kept} of those kept, {len(after)} turns in total, done {end - killed:.0f} s later")
         asked_twice = len(after) - len({row["request_hash"] for row in after})
         print(f"turns asked twice: {asked_twice}")
         for title, query in (

@@ -1,4 +1,4 @@
-"""How near a run comes to the shortest possible time, in simulated time: the real plan and scheduler.
+"""How close a run comes to the shortest possible time, in simulated time: the real plan and scheduler.
 
     python benchmarks/order.py [--items 2000] [--connections 50 200 1000]
 

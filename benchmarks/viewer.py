@@ -130,7 +130,7 @@ def measure(path: Path) -> None:
 
     began = time.perf_counter()
     viewer = open_viewer(path, port=0)
-    print(f"{'read at the start':45} {time.perf_counter() - began:.3f} s")
+    print(f"{'first read of the store':45} {time.perf_counter() - began:.3f} s")
     thread = threading.Thread(target=viewer.run)
     thread.start()
     with httpx.Client(base_url=viewer.base, timeout=60, follow_redirects=True) as client:

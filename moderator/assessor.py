@@ -1,4 +1,4 @@
-"""A guard and the model that it runs on: one conversation in, one assessment out, each asked for once."""
+"""A guard and the model that it runs on: one conversation in, one assessment out, requested only once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class GuardReply(Reply):
 
 
 class AssessmentCache(Protocol):
-    """Where assessments are kept, so that none is asked for twice."""
+    """Stores assessments, so that none is requested twice."""
 
     def find(self, key: str) -> Assessment | None:
         """The assessment of this hash, None if there is none yet."""
@@ -58,7 +58,7 @@ def assessment_hash(guard_key: str, messages: Sequence[Message], stage: Stage) -
 
 @dataclass(eq=False)
 class _Asked:
-    """An assessment under way; `found` stays None where its asker gave up."""
+    """An assessment under way; `found` stays None if its caller gave up."""
 
     done: anyio.Event = field(default_factory=anyio.Event)
     found: Assessment | None = None
@@ -82,10 +82,10 @@ class Assessor:
     async def assess(
         self, messages: Sequence[Message], stage: Stage, on_retry: Observer | None = None
     ) -> tuple[str, Assessment]:
-        """The guard's answer on a conversation, with its hash. The same conversation is asked about once.
+        """The guard's answer on a conversation, with its hash. The same conversation is assessed only once.
 
-        A failure of the guard's endpoint is an assessment `error`, not an exception; who waited for the same
-        answer takes it too, instead of waiting for another failure.
+        A failure of the guard's endpoint is an assessment `error`, not an exception; callers that wait for
+        the same answer get it too, instead of waiting for another failure.
 
         Raises:
             TargetStoppedError: the guard cannot be asked any more.
@@ -135,12 +135,12 @@ class Assessor:
 
 
 def _without_images(message: Message) -> Message:
-    """What a guard without eyes is shown; a message that is only a picture still says that there was one."""
+    """The message for a guard that does not see images; if it is only a picture, the text says so."""
     text = message.text if message.text.strip() or not message.images else "[a picture that is not shown]"
     return replace(message, text=text, images=())
 
 
 def reply_as(kind: type[R], reply: Reply, **more: Any) -> R:
-    """A reply as one of a subclass, with that one's own fields."""
+    """A reply as one of a subclass, with that subclass's own fields."""
     common = {entry.name: getattr(reply, entry.name) for entry in fields(Reply)}
     return kind(**common, **more)

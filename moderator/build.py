@@ -1,4 +1,4 @@
-"""From what `--moderator` names to a guard's adapter."""
+"""Builds a guard's adapter from the value of `--moderator`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = [
 
 
 LOCAL_MODEL = "local-model:"
-"""What a guard's provider begins with where it is a model in this process: then a folder or a hub's name."""
+"""The prefix of a guard's provider that is a model in this process; a folder or hub name follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModeratorSpec:
-    """What a name after `--moderator` stands for; `head` is the name without the provider.
+    """What a value of `--moderator` stands for; `head` is the name without the provider.
 
-    `provider` is None where the guard brings along what it is asked through, or where it is missing.
+    `provider` is None if the guard provides its own, or if it is missing.
     """
 
     name: str
@@ -86,7 +86,7 @@ def check_guard_options(options: Mapping[str, str], guards: Sequence[GuardType])
 
 
 def guard_of(spec: ModeratorSpec, options: Mapping[str, str]) -> Guard:
-    """The adapter; of the options those count that its kind takes.
+    """The adapter; it gets the options that its kind takes.
 
     Raises:
         InputError: an option cannot be used, or the guard does not assess what the interventions need.

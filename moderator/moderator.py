@@ -1,7 +1,7 @@
-"""A moderator: a guard that watches a conversation, and what is done about what it finds.
+"""A moderator: a guard that watches a conversation, and the action taken on what it finds.
 
-A moderated reply is made of an assessment and of a model's reply. Nothing fails open: a guard that fails, or
-answers nonsense, is never taken for one that says `safe`.
+A moderated reply combines an assessment and a model's reply. Nothing fails open: a guard that fails, or gives
+an unreadable answer, is never treated as one that says `safe`.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ PolicyPlace = Literal["system", "developer", "user"]
 """Where a policy goes: a system message, a developer message, or before the text of the last user message."""
 
 OnGuardError = Literal["unassessed", "refuse", "pass"]
-"""What a turn comes to that the guard could not assess: no score, a refusal, or as if there were no guard."""
+"""The result of a turn that the guard could not assess: no score, a refusal, or as if there were no guard."""
 
 Action = Literal["none", "policy", "blocked", "replaced", "refused", "passed", "unassessed"]
-"""What came of an assessment. `refused` and `passed` are those of a failed one; `none`: the model went on."""
+"""The result of an assessment. `refused` and `passed` belong to a failed one; `none`: the model went on."""
 
 _REFUSAL = "I can't help with that."
 
 
 @dataclass(frozen=True, slots=True)
 class Moderation:
-    """The settings of a moderator: all that decides what is done about an assessment.
+    """The settings of a moderator: everything that decides the action on an assessment.
 
-    With `controversial` a verdict of that name counts as unsafe. `prefixes` assesses the conversation as it
-    stood at each earlier user turn too, beside the rest and without consequence: when is it noticed first?
+    With `controversial` a verdict of that name counts as unsafe. `prefixes` also assesses the conversation as
+    it stood at each earlier user turn, in parallel and without consequence: when is it first noticed?
     """
 
     interventions: frozenset[Intervention]
@@ -83,9 +83,9 @@ class Moderation:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One assessment of a turn: of the conversation up to user turn `turn`, and what was done about it.
+    """One assessment: of the conversation up to user turn `turn`, and the action taken on it.
 
-    `policy` is the text that was put before the model, `waited_s` the time that the reply came later for it.
+    `policy` is the text that was put before the model, `waited_s` the time by which it delayed the reply.
     """
 
     turn: int
@@ -99,7 +99,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class ModeratedReply(Reply):
-    """A reply that a moderator stands behind; `sent` is what the model was asked, None if it was not."""
+    """A reply under a moderator; `sent` is what the model was asked, None if it was not."""
 
     steps: tuple[Step, ...] = ()
     action: Action = "none"
@@ -107,7 +107,7 @@ class ModeratedReply(Reply):
 
 
 class Moderator:
-    """A guard on a model, and what is done about what it says. Shared between tasks."""
+    """A guard on a model, and the action taken on its answers. Shared between tasks."""
 
     def __init__(self, name: str, assessor: Assessor, moderation: Moderation) -> None:
         self.name = name
@@ -116,18 +116,18 @@ class Moderator:
 
     @cached_property
     def key(self) -> str:
-        """Hash of the guard, its model and the settings: what decides a moderated reply beside the model."""
+        """Hash of the guard, its model and the settings: what decides a moderated reply besides the model."""
         content = [self.assessor.key, self.moderation.as_dict()]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def most_assessments(self) -> int:
-        """Assessments of one turn at most, those of earlier turns left out."""
+        """The most assessments of one turn, not counting those of earlier turns."""
         wanted = self.moderation.interventions
         return bool(wanted - {"output"} or self.moderation.prefixes) + ("output" in wanted)
 
     def unsafe(self, assessment: Assessment) -> bool:
-        """Whether something is to be done about this assessment."""
+        """Whether this assessment calls for action."""
         bad = ("unsafe", "controversial") if self.moderation.controversial else ("unsafe",)
         return assessment.verdict in bad
 
@@ -136,7 +136,7 @@ class Moderator:
         return assessment.policy or self.moderation.policies.text_for(assessment.scenarios)
 
     def action_for(self, assessment: Assessment, unsafe: Action) -> Action:
-        """What comes of an assessment; `unsafe` is what is done about an unsafe one."""
+        """The action on an assessment; `unsafe` is the action on an unsafe one."""
         if assessment.verdict in ("unparsed", "error"):
             return _FAILED[self.moderation.on_error]
         return unsafe if self.unsafe(assessment) else "none"
@@ -144,7 +144,7 @@ class Moderator:
     async def on_input(
         self, messages: Sequence[Message], turn: int, on_retry: Observer | None = None
     ) -> Step:
-        """Assess a conversation before the model is asked, and say what is done: a block, or a policy.
+        """Assess a conversation before the model is asked, and decide the action: a block, or a policy.
 
         Raises:
             TargetStoppedError: the guard cannot be asked any more.
@@ -160,7 +160,7 @@ class Moderator:
     async def on_output(
         self, messages: Sequence[Message], turn: int, on_retry: Observer | None = None
     ) -> Step:
-        """Assess a conversation that the model's reply ends, and say whether the reply is replaced.
+        """Assess a conversation that ends with the model's reply, and decide whether the reply is replaced.
 
         Raises:
             TargetStoppedError: the guard cannot be asked any more.
@@ -181,14 +181,14 @@ _FAILED: Mapping[OnGuardError, Action] = {
 
 @dataclass
 class _Watch:
-    """Assessments without consequence, made beside the rest: what they found, or what stopped the guard."""
+    """Assessments without consequence, made in parallel: what they found, or what stopped the guard."""
 
     steps: list[Step] = field(default_factory=list)
     stopped: SafemtError | None = None
 
 
 class Moderated(ProviderWrapper):
-    """A provider with a moderator round it; itself a `Provider`."""
+    """A provider wrapped in a moderator; itself a `Provider`."""
 
     def __init__(self, provider: Provider, moderator: Moderator) -> None:
         super().__init__(provider)
@@ -218,15 +218,15 @@ class Moderated(ProviderWrapper):
             try:
                 reply = await self._moderate(request, len(turns), acts, on_retry)
             except SafemtError as error:
-                # Told outside, so that it comes as itself and not in a group.
+                # Raised outside, so that it arrives as itself and not in an exception group.
                 watch.stopped = error
-                # When the session ends, what is in flight lands.
+                # When the session ends, assessments in flight are completed.
                 if not isinstance(error, PermitStoppedError):
                     group.cancel_scope.cancel()
             answered = time.perf_counter()
         if watch.stopped is not None:
             raise watch.stopped
-        # The reply is here; what the watch still took is added to its own time.
+        # The reply has arrived; any further time was spent on the watch.
         late = time.perf_counter() - answered
         watched = [
             replace(step, waited_s=late if place == 0 else 0.0) for place, step in enumerate(watch.steps)
@@ -274,7 +274,7 @@ class Moderated(ProviderWrapper):
     def _instead(
         self, found: Assessment, action: Action, steps: tuple[Step, ...], sent: Request | None, took_s: float
     ) -> ModeratedReply:
-        """What stands in the place of a reply: a refusal, or that the turn could not be assessed."""
+        """What takes the place of a reply: a refusal, or an error that the turn could not be assessed."""
         name = self._moderator.name
         labels = f" ({', '.join(found.categories)})" if found.categories else ""
         common: dict[str, Any] = {
@@ -287,7 +287,7 @@ class Moderated(ProviderWrapper):
         }
         if action == "unassessed":
             why = found.error or "its answer is not in the expected form"
-            # A failed guard may answer another time; one that answers nonsense says so again.
+            # A failed guard may answer next time; an unreadable answer would be given again.
             outcome = Outcome.ERROR_TRANSIENT if found.verdict == "error" else Outcome.ERROR_PERMANENT
             code = found.error_code or ErrorCode.GUARD_UNPARSED
             error = f"unassessed: guard {name}: {why}"
@@ -307,7 +307,7 @@ _SAID = (Outcome.ANSWERED, Outcome.TRUNCATED)
 
 
 def _waited(begin: float, found: Assessment) -> float:
-    """Seconds since `begin`, or what the guard once took for an assessment that was there already."""
+    """Seconds since `begin`, or the guard's original time for a cached assessment."""
     return max(time.perf_counter() - begin, found.latency_s)
 
 
@@ -327,7 +327,7 @@ def policy_after(text: str, policy: str) -> str:
 
 
 def with_policy(messages: tuple[Message, ...], policy: str, place: PolicyPlace) -> tuple[Message, ...]:
-    """The conversation with a policy in its place; nothing else of it changes."""
+    """The conversation with a policy in its place; everything else is unchanged."""
     if place == "user":
         last = user_turns(messages)[-1]
         told = replace(messages[last], text=policy_before(messages[last].text, policy))

@@ -17,7 +17,7 @@ __all__ = ["Policies", "load_policies"]
 
 @dataclass(frozen=True)
 class Policies:
-    """Named texts by scenario. `general` is for scenarios that have none of their own."""
+    """Named texts by scenario. `general` is for scenarios without their own text."""
 
     name: str
     version: str

@@ -1,4 +1,4 @@
-"""What a guard says of a conversation, and what an adapter for a guard must know."""
+"""A guard's assessment of a conversation, and the interface of its adapter."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ GuardVerdict = Literal["safe", "controversial", "unsafe", "unparsed", "error"]
 """`unparsed`: the guard answered, but not in its form; `error`: it could not be asked. Neither is `safe`."""
 
 Stage = Literal["input", "output"]
-"""What is assessed: `input`, a conversation that the user's message ends; `output`, one that a reply ends."""
+"""What is assessed: `input`, a conversation up to a user's message; `output`, one up to a reply."""
 
 Intervention = Literal["policy", "block", "output", "observe"]
 INTERVENTIONS: tuple[Intervention, ...] = ("policy", "block", "output", "observe")
-"""What is done about an unsafe conversation. `policy`: a policy is put before the model. `block`: it gets a
+"""The action on an unsafe conversation. `policy`: the model is given a policy. `block`: it gets a
 fixed refusal instead of a call. `output`: the reply is assessed too, and an unsafe one replaced. `observe`:
 nothing."""
 
 RunsOn = Literal["chat model", "moderation endpoint", "this process"]
 """What a guard is asked through: a model that `--moderator GUARD=PROVIDER` names, OpenAI's moderation
-endpoint, or something that it brings along."""
+endpoint, or something that it provides itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
     """A guard's answer on one state of a conversation.
 
-    `categories` are the guard's own labels, `scenarios` those of the benchmark that they stand for (empty
-    where none does). `intent` is what the guard takes the user to be after and `policy` what it hands the
-    model, where it says so. `confidence` is its probability of the verdict, `refusal` whether it takes the
+    `categories` are the guard's own labels, `scenarios` those of the benchmark that they stand for (may
+    be empty). `intent` is what the guard believes the user wants and `policy` its policy for the model, where
+    it states them. `confidence` is its probability of the verdict, `refusal` whether it takes the
     reply for one; `raw` is its own text. `error` says why there is no verdict, `error_code` its kind.
-    Of a reply, `reply_hash` is the hash of its text.
+    For a reply, `reply_hash` is the hash of its text.
     """
 
     verdict: GuardVerdict
@@ -67,11 +67,11 @@ class Assessment:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a user should know of a guard before relying on it.
+    """What a user should know about a guard before relying on it.
 
     `model` is the published model that the adapter's form belongs to, `licence` its licence and `source` the
     page that documents the form; `sees_images` and `stages` say what it can be shown. `unconfirmed` says
-    what of the form could not be confirmed there, None if all of it was.
+    which parts of the form could not be confirmed there; None if all could.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Card:
 
 
 class NotAssessableError(Exception):
-    """The guard cannot be asked about this conversation: the stage is not its own, or there is no picture.
+    """The guard cannot be asked about this conversation: not a stage that it assesses, or no picture.
 
     The message is one line; the caller records the state as `error`.
     """
@@ -95,7 +95,7 @@ class NotAssessableError(Exception):
 class Guard(Protocol):
     """An adapter: the form in which one kind of guard is asked, and how its answer is read.
 
-    Adapters hold no state of a conversation, so that they can be shared between tasks.
+    Adapters keep no conversation state, so that they can be shared between tasks.
     """
 
     @property
@@ -128,8 +128,8 @@ class Guard(Protocol):
 class GuardType:
     """A kind of guard, as its module declares it in `GUARDS`.
 
-    `make` gives the adapter; it takes the `options`, all of them texts, as keywords. `provider` is what the
-    guard is asked through where the user names nothing, and `intervention` what is done where he names none.
+    `make` gives the adapter; it takes the `options`, all of them strings, as keywords. `provider` is what
+    the guard is asked through, and `intervention` the action taken, if the user names none.
     `aliases` are further names of the guard, each with the provider that it stands for. A guard that runs in
     this process has `load`, which gives what it is asked through: a `Provider`, or of a plug-in a model as
     `plugins.adopt` takes it.

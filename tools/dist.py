@@ -1,4 +1,4 @@
-"""Wheel and sdist that come out the same byte for byte: `python tools/dist.py OUT` and `... --twice`.
+"""Wheel and sdist that are reproducible byte for byte: `python tools/dist.py OUT` and `... --twice`.
 
 What is committed is built, in a folder of its own, with the installed setuptools (pinned in constraints.txt).
 Times are the last commit's or SOURCE_DATE_EPOCH; owners, modes and the order of members are fixed here.
@@ -47,7 +47,7 @@ def _mode(executable: bool) -> int:
 
 
 def _wheel(content: bytes, epoch: int) -> bytes:
-    """The same members in their order by name, at one time; RECORD stays valid, and last."""
+    """The same members sorted by name, with one time; RECORD stays valid, and last."""
     made = io.BytesIO()
     # No earlier time fits into a zip file.
     at = time.gmtime(max(epoch, 315_532_800))[:6]
@@ -63,7 +63,7 @@ def _wheel(content: bytes, epoch: int) -> bytes:
 
 
 def _sdist(content: bytes, epoch: int) -> bytes:
-    """The same members in their order by name, at one time, of nobody."""
+    """The same members sorted by name, with one time and no owner."""
     plain = io.BytesIO()
     with (
         tarfile.open(fileobj=io.BytesIO(content)) as old,
@@ -78,7 +78,7 @@ def _sdist(content: bytes, epoch: int) -> bytes:
 
 
 def _committed(folder: Path) -> Path:
-    """What is committed, in a folder of its own."""
+    """The committed files, in a separate folder."""
     archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
         files.extractall(folder, filter="data")
@@ -107,7 +107,7 @@ def main(words: list[str]) -> int:
         second = build(_committed(Path(other, "b")), Path(other, "out"), epoch)
         different = [a.name for a, b in zip(first, second, strict=True) if a.read_bytes() != b.read_bytes()]
     for path in first:
-        print(f"{path.name}: {'differs' if path.name in different else 'the same byte for byte'}")
+        print(f"{path.name}: {'differs' if path.name in different else 'identical byte for byte'}")
     return 1 if different else 0
 
 

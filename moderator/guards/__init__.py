@@ -30,12 +30,12 @@ def _built_in() -> dict[str, GuardType]:
 
 
 GUARDS: dict[str, GuardType] = _built_in()
-"""All guards that are built in, by the names of their cards."""
+"""All built-in guards, by the names of their cards."""
 _ALIASES = {alias: name for name, kind in GUARDS.items() for alias in kind.aliases}
 
 
 def guard_type(name: str) -> GuardType:
-    """The kind of guard of this name: one that is built in, or else a plug-in's.
+    """The kind of guard of this name: a built-in one, or else a plug-in's.
 
     Raises:
         InputError: there is none, or the plug-in is broken.
@@ -67,7 +67,7 @@ def build_guard(name: str, *, options: Mapping[str, str] | None = None, template
 
 
 def guards_table() -> str:
-    """All guards that are built in as a Markdown table, from their cards."""
+    """All built-in guards as a Markdown table, from their cards."""
     rows = [
         "| name | model | licence | pictures | stages | labels | source | not confirmed |",
         "|---|---|---|---|---|---|---|---|",

@@ -1,7 +1,7 @@
-"""ChatShield, the benchmark's own moderator. Its prompt and its answer's form are not published.
+"""ChatShield, the benchmark's own moderator. Its prompt and the form of its answer are not published.
 
-Until they are, a template file says both; without one the project's own template is used, which the model was
-not trained on.
+Until they are, a template file supplies both; without one the project's own template is used, which the model
+was not trained on.
 """
 
 from __future__ import annotations

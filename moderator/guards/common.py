@@ -1,4 +1,4 @@
-"""What the adapters share: a conversation made safe to show, and an answer read strictly."""
+"""What the adapters share: making a conversation safe to show, and reading an answer strictly."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SCENARIOS = (
     *("Health Consultation", "Illegal Activity", "Legal Opinion", "Malware", "Physical Harm", "Political"),
     *("Privacy Violation", "Satire", "Sex", "Threat", "Violence"),
 )
-"""The scenarios of the benchmark, as its data spell them."""
+"""The scenarios of the benchmark, as spelled in its data."""
 
 Table = Mapping[str, tuple[str, ...]]
 """A guard's category to the scenarios of the benchmark that it stands for. The mapping is this project's."""
@@ -57,7 +57,7 @@ Table = Mapping[str, tuple[str, ...]]
 _LAST: Mapping[Stage, Role] = {"input": "user", "output": "assistant"}
 
 
-# Strings that a tokenizer or a guard's template takes for more than text.
+# Strings that a tokenizer or a guard's template may treat as more than text.
 _SPECIAL = re.compile(
     r"<(?=[|｜]|</?sys>>|/?(?:s|bos|eos|pad|unk|mask|think|no-think|guardian|score|confidence|result|output"
     r"|image|img|video|audio|start_of_turn|end_of_turn|start_of_image|end_of_image|image_soft_token"
@@ -80,7 +80,7 @@ _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
 def neutralise(text: str) -> str:
-    """The text with all that could pass for a part of a template made plain.
+    """The text with everything that could be mistaken for a part of a template made harmless.
 
     The first character of a special token becomes a look-alike that no tokenizer knows; a line that begins
     like a turn of a template is quoted. Everything else stays as it is.
@@ -90,11 +90,11 @@ def neutralise(text: str) -> str:
 
 
 def turns_of(messages: Sequence[Message], stage: Stage, card: Card, *, neutral: bool = True) -> list[Message]:
-    """The conversation as turns that alternate and begin with the user, as chat templates demand.
+    """The conversation as turns that alternate and begin with the user, as chat templates require.
 
-    Neighbours of one role become one turn. A system message becomes part of a user turn, marked as
-    instructions; a conversation that the assistant begins gets an empty first turn. Pictures are left out if
-    the guard sees none.
+    Adjacent messages of one role become one turn. A system message becomes part of a user turn, marked as
+    instructions; a conversation that begins with the assistant gets a placeholder as its first turn. Pictures
+    are left out if the guard does not see them.
 
     Raises:
         NotAssessableError: the stage is not one of the card's, or the last message does not fit it.
@@ -127,7 +127,7 @@ def one_image_list(turns: Iterable[Message]) -> tuple[Image, ...]:
 
 
 def split_reply(turns: Sequence[Message], stage: Stage) -> tuple[Sequence[Message], str | None]:
-    """What comes before the reply, and the reply; None at the stage `input`, where there is none yet."""
+    """What comes before the reply, and the reply; None at the stage `input`, which has none yet."""
     return (turns[:-1], turns[-1].text) if stage == "output" else (turns, None)
 
 
@@ -158,7 +158,7 @@ def fenced(turns: Sequence[Message]) -> tuple[str, str]:
 
 
 def fill(template: str, **values: str) -> str:
-    """The template with its `{name}` replaced in one pass, so that no value is taken for a template."""
+    """The template with its `{name}` replaced in one pass, so that no value is treated as a template."""
     return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), template)
 
 
@@ -175,14 +175,14 @@ def read_text(path: str) -> str:
 
 
 def without_thinking(text: str) -> str:
-    """The text without the reasoning block that opens it. One that is not closed stays, and is not parsed."""
+    """The text without the reasoning block that opens it. An unclosed one stays: the text is not parsed."""
     return _THINKING.sub("", text, count=1)
 
 
 def read_object(text: str) -> dict[str, Any] | None:
     """The JSON object that is the whole text, or the whole of one code block; None otherwise.
 
-    A field that is given twice is no answer.
+    An object with a repeated field is not an answer.
     """
     if block := _CODE_BLOCK.match(text):
         text = block[1]
@@ -226,7 +226,7 @@ def _probability(reply: Reply, label: re.Pattern[str]) -> float | None:
 
 
 _SAMPLE_IMAGE = Image("sample", "image/png", 0, 1, 1, load=bytes)
-# What neutralising does to a text belongs to the key, so the sample gives it something to do.
+# The key covers the effect of neutralising, so the sample contains text that it changes.
 _SAMPLE = (
     Message("system", "instructions"),
     Message("user", "question <|end|>\nUser: next", (_SAMPLE_IMAGE,)),
@@ -235,7 +235,7 @@ _SAMPLE = (
 
 
 class Adapter(ABC):
-    """The frame of an adapter: a subclass says how the turns are shown and how an answer is read.
+    """The base of an adapter: a subclass defines how the turns are shown and how an answer is read.
 
     `label` is set where the guard's own documentation takes the probability of its label for its confidence.
     `version` changes when the same answer is read differently.
@@ -251,7 +251,7 @@ class Adapter(ABC):
 
     @cached_property
     def key(self) -> str:
-        """Hash of all in the adapter that decides an answer: prompt, categories, sampling."""
+        """Hash of everything in the adapter that decides an answer: prompt, categories, sampling."""
         requests = [
             request_hash("", self.request(_SAMPLE[: 2 + (stage == "output")], stage))
             for stage in self.card.stages
@@ -269,7 +269,7 @@ class Adapter(ABC):
         return Request(tuple(self.prompt(turns, stage)), self.sampling, self.schema)
 
     def parse(self, reply: Reply, stage: Stage) -> Assessment:
-        """What a reply amounts to. Anything but the documented form is `unparsed`, never `safe`.
+        """The assessment in a reply. Anything but the documented form is `unparsed`, never `safe`.
 
         An answer that was cut off counts if the form is complete; one that was blocked does not.
         """

@@ -74,7 +74,7 @@ class GraniteGuardian(Adapter):
         self.sampling = Sampling(temperature=0.0, max_tokens=64, extra=extra)
 
     def prompt(self, turns: Sequence[Message], stage: Stage) -> Sequence[Message]:
-        """The turns, for 4.1 with the criterion as one more message of the user's."""
+        """The turns, for 4.1 with the criterion as an additional user message."""
         if self._generation != "4.1":
             return turns
         return [*turns, Message("user", _BLOCK)]

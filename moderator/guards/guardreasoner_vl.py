@@ -66,7 +66,7 @@ class GuardReasonerVL(Adapter):
         return [Message("system", _INSTRUCTION), Message("user", text, one_image_list(turns))]
 
     def read(self, text: str, stage: Stage) -> Assessment | None:
-        """The result block, after the reasoning if that is still there."""
+        """The result block, after the reasoning, if that is present."""
         match = _ANSWER.fullmatch(without_thinking(text))
         if match is None:
             return None

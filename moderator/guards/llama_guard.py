@@ -1,7 +1,7 @@
 """Llama Guard 3 (text), 3 Vision and 4: `safe`, or `unsafe` and a line of category codes.
 
 The conversation is sent as chat messages and the model's own chat template asks about the last of them. That
-template wants turns that alternate, the user's first.
+template requires alternating turns, the user's first.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ CARDS = {
 
 
 class LlamaGuard(Adapter):
-    """Any of the three; `name` is that of its card."""
+    """Any of the three; `name` is the name of its card."""
 
     sampling = Sampling(temperature=0.0, max_tokens=64)
     table = SCENARIOS

@@ -47,7 +47,7 @@ class TemplateGuard(Adapter):
         self.schema = _schema(template) if template.form == "json" else None
 
     def prompt(self, turns: Sequence[Message], stage: Stage) -> Sequence[Message]:
-        """The filled template, with all pictures; everything untrusted stands inside fences."""
+        """The filled template, with all pictures; everything untrusted is inside fences."""
         code, conversation = fenced(turns)
         text = fill(
             self.template.prompt,
@@ -60,7 +60,7 @@ class TemplateGuard(Adapter):
         return [Message("system", self.template.system), message] if self.template.system else [message]
 
     def read(self, text: str, stage: Stage) -> Assessment | None:
-        """The template's form; `safe` together with a scenario is no answer."""
+        """The template's form; `safe` together with a scenario is not an answer."""
         answer = _fields(self.template, without_thinking(text))
         verdict = self.template.labels.get(_text(answer.get("verdict")).lower())
         named = _names(answer.get("scenarios"))
@@ -112,7 +112,7 @@ def _text(value: object) -> str:
 
 
 def _names(value: object) -> tuple[str, ...]:
-    """A list of names, also as one text with commas; `none` is none."""
+    """A list of names, or one text with commas; `none` means no name."""
     items = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
     names = (_text(item) for item in items)
     return tuple(dict.fromkeys(name for name in names if name and name.lower() != "none"))

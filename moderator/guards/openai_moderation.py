@@ -51,7 +51,7 @@ class OpenAIModeration(Adapter):
     card = CARD
     sampling = Sampling(temperature=None)
     table = SCENARIOS
-    # The input is no prompt: there is no template to break.
+    # The input is not a prompt: there is no template to break.
     neutral = False
 
     def prompt(self, turns: Sequence[Message], stage: Stage) -> Sequence[Message]:

@@ -1,4 +1,4 @@
-"""A guard of another package, kept apart from those that are built in by its name and by its key."""
+"""A guard from another package, distinguished from the built-in ones by its name and its key."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def plugin_guard(plugin: Plugin) -> GuardType:
         with plugin.blamed():
             return adopt(await kind.load())
 
-    # Nothing else may take the place of a name that is built in.
+    # A plug-in must not replace a built-in name.
     return replace(kind, make=make, load=kind.load and load, aliases={})
 
 
 class _PluginGuard:
-    """Calls the guard; a failure of its own is one of the assessment."""
+    """Calls the guard; if the guard fails, so does the assessment."""
 
     def __init__(self, name: str, guard: Any) -> None:
         if not isinstance(guard.key, str) or not guard.key:

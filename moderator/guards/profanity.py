@@ -1,4 +1,4 @@
-"""A classifier of rude wording in this process, to try the way through a moderator without a model."""
+"""A classifier of rude wording in this process, to try a moderator end to end without a model."""
 
 from __future__ import annotations
 

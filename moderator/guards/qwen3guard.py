@@ -1,4 +1,4 @@
-"""Qwen3Guard-Gen: three lines, `Safety:`, `Categories:` and, of a reply, `Refusal:`.
+"""Qwen3Guard-Gen: three lines, `Safety:`, `Categories:` and, for a reply, `Refusal:`.
 
 The conversation is sent as chat messages; the model's chat template asks about the last of them.
 """
@@ -66,7 +66,7 @@ class Qwen3Guard(Adapter):
     table = SCENARIOS
 
     def read(self, text: str, stage: Stage) -> Assessment | None:
-        """The lines of the stage, and no others; `Safe` together with a category is no answer."""
+        """The lines of the stage, and no others; `Safe` together with a category is not an answer."""
         match = _ANSWER.fullmatch(text)
         if match is None or (match[3] is None) != (stage == "input"):
             return None

@@ -1,7 +1,7 @@
 """ShieldGemma 2 (pictures) and ShieldGemma (text): `Yes` where a policy is violated, else `No`.
 
-Both read one token. Its probability is the confidence, as on the models' pages; only that of the token that
-was chosen is known here, so it is not set against that of the other.
+Both read one token. Its probability is the confidence, as on the models' pages; only that of the chosen
+token is known here, so it is not compared with that of the other.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class _YesNo(Adapter):
         self._text = "\n".join(policies.values()) if policy == "all" else policies[policy]
 
     def read(self, text: str, stage: Stage) -> Assessment | None:
-        """`Yes` or `No`. Which of several policies is violated is not said."""
+        """`Yes` or `No`. It does not say which of several policies is violated."""
         match = _ANSWER.fullmatch(text)
         if match is None:
             return None
@@ -109,7 +109,7 @@ class ShieldGemma2(_YesNo):
         super().__init__(IMAGE_POLICIES, policy)
 
     def prompt(self, turns: Sequence[Message], stage: Stage) -> Sequence[Message]:
-        """The pictures and the policy: the chat template makes the question of them.
+        """The pictures and the policy: the chat template turns them into the question.
 
         Raises:
             NotAssessableError: the conversation has no picture.

@@ -24,7 +24,7 @@ _VERDICTS: tuple[GuardVerdict, ...] = ("safe", "controversial", "unsafe")
 class Template:
     """What is asked and how the answer is read; see `template.toml` for the meaning of the entries.
 
-    `fields` maps what an assessment holds to the name in the answer, `labels` what is written to the verdict.
+    `fields` maps what an assessment holds to the name in the answer, `labels` each label to its verdict.
     """
 
     name: str

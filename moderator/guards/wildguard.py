@@ -1,7 +1,7 @@
 """WildGuard: three lines of yes and no, on the request, the refusal and the reply.
 
-The model was trained on one exact prompt, which it gets as a single message. The server must pass it on as it
-is: start it with a chat template that renders nothing but the content, as the authors' example does.
+The model was trained on one exact prompt, which it gets as a single message. The server must pass it on
+unchanged: start it with a chat template that renders nothing but the content, as the authors' example does.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ class WildGuard(Adapter):
     sampling = Sampling(temperature=0.0, max_tokens=128)
 
     def prompt(self, turns: Sequence[Message], stage: Stage) -> Sequence[Message]:
-        """The published prompt; without a reply its place stays empty, as published."""
+        """The published prompt; without a reply, that part stays empty, as published."""
         before, reply = split_reply(turns, stage)
         return [Message("user", fill(_PROMPT, prompt=transcript(before), response=reply or ""))]
 
     def read(self, text: str, stage: Stage) -> Assessment | None:
-        """All three lines; `n/a` for what the stage asks about is no answer."""
+        """All three lines; `n/a` for what the stage asks about is not an answer."""
         match = _ANSWER.fullmatch(text)
         if match is None:
             return None

@@ -1,7 +1,7 @@
-"""Which of the requests that wait run together, and the thread that runs them. Knows nothing of models.
+"""Groups waiting requests into batches and runs them on a thread. Knows nothing about models.
 
 Requests join a running batch between two of its steps and leave it as soon as they are done, so that none
-waits for the longest. An engine does the arithmetic; it is called from one thread only.
+waits for the longest one. An engine does the arithmetic; it is called from one thread only.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Engine(Protocol[W, R_co]):
-    """Runs a batch. After any exception it is cleared, and what it ran is given to it anew."""
+    """Runs a batch. After any exception it is cleared, and its requests are submitted again."""
 
     def join(self, works: Sequence[W]) -> None:
         """Read the prompts; from now on the requests belong to the batch."""
@@ -66,7 +66,7 @@ class Engine(Protocol[W, R_co]):
         ...
 
     def leave(self, works: Sequence[W]) -> None:
-        """Drop requests that nobody waits for any more."""
+        """Drop requests that nobody is waiting for."""
         ...
 
     def clear(self) -> None:
@@ -88,11 +88,11 @@ def _cost(works: Sequence[Work]) -> int:
 
 
 def choose(waiting: Sequence[Work], running: Sequence[Work], budget: int) -> list[int]:
-    """Indices of those who join next, in a group of similar length; none if it is better to wait.
+    """Indices of the requests that join next, in a group of similar length; none if it is better to wait.
 
-    `waiting` is in order of arrival. The first leads: nobody joins before it, so none starves. Those nearest
-    to it in length come with it while the padded tokens of the batch stay within `budget`. Who exceeds the
-    budget alone runs alone.
+    `waiting` is in order of arrival. The first leads: none joins before it, so none starves. Those nearest to
+    it in length join it while the padded tokens of the batch stay within `budget`. A request that exceeds the
+    budget by itself runs alone.
     """
     leader = waiting[0]
     if _cost([*running, leader]) > budget:
@@ -105,7 +105,7 @@ def choose(waiting: Sequence[Work], running: Sequence[Work], budget: int) -> lis
         work, count = waiting[index], len(chosen) + 1
         longest, read = max(longest, _tokens(work)), max(read, work.prompt_tokens)
         if longest * (len(running) + count) > budget:
-            # A prompt or two would hold up all who generate: better when more room has become free.
+            # Reading a prompt or two would delay all that generate: wait until there is more room.
             return chosen if len(chosen) >= len(running) // 4 else []
         if chosen and read * count > _READ_AT_ONCE:
             break
@@ -133,7 +133,7 @@ class _Job(Generic[W, R]):
         self._tell(lambda: None if self.result.done() else self.result.set_exception(error))
 
     def _tell(self, callback: Callable[[], None]) -> None:
-        # A loop that has ended has nobody left who waits.
+        # Nobody waits on a loop that has ended.
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(callback)
 
@@ -147,10 +147,10 @@ class _Failure:
 
 
 class Batcher(Generic[W, R]):
-    """Runs requests in batches on a thread of its own, which begins with the first request.
+    """Runs requests in batches on its own thread, which starts with the first request.
 
     `max_batch_tokens` bounds a batch: requests times the longest, prompt and new tokens. `max_queue` bounds
-    those who wait to join; further ones wait to be prepared. Used from one event loop at a time.
+    those that wait to join; further ones wait to be prepared. Used from one event loop at a time.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Batcher(Generic[W, R]):
 
     @property
     def max_batch_tokens(self) -> int:
-        """The present bound of a batch: smaller than at first once the memory was too small."""
+        """The current bound of a batch: lowered when the memory was too small."""
         return self._budget
 
     @property
@@ -183,7 +183,7 @@ class Batcher(Generic[W, R]):
         return len(self._running)
 
     async def submit(self, prepare: Callable[[], W]) -> R:
-        """Run what `prepare` makes, called on a thread once there is room in the queue; cancel to leave.
+        """Run what `prepare` returns; it is called on a thread once the queue has room. Cancel to leave.
 
         Raises:
             DoesNotFitError: the request does not fit into the memory, even alone.
@@ -229,7 +229,7 @@ class Batcher(Generic[W, R]):
         with self._changed, contextlib.suppress(ValueError):
             self._waiting.remove(job)
 
-    # From here on: the thread.
+    # The methods below run on the thread.
 
     def _run(self) -> None:
         try:
@@ -255,7 +255,7 @@ class Batcher(Generic[W, R]):
             return not self._closed
 
     def _advance(self) -> _Failure | None:
-        """Let those join who fit, and everyone make a step."""
+        """Let the requests that fit join, and advance all by one step."""
         try:
             gone = [key for key, job in self._running.items() if job.abandoned]
             if gone:
@@ -290,7 +290,7 @@ class Batcher(Generic[W, R]):
         return group
 
     def _recover(self, failure: _Failure) -> None:
-        """Run the batch anew: in smaller ones, or each request alone to find the culprit."""
+        """Run the batch again: in smaller batches, or each request alone to find the culprit."""
         self._engine.clear()
         jobs = list(self._running.values())
         self._running.clear()

@@ -1,8 +1,8 @@
 """A small text classifier with its own weights, for runs without network or GPU.
 
 `alt-profanity-check` (MIT) is a linear model over the words of a text. Its weights come with the package
-(the `classifiers` extra) as pickles that joblib reads. It tells rude from civil wording, and is here to try
-and test the way through a moderator with real weights: it cannot see what a polite conversation is after.
+(the `classifiers` extra) as pickles that joblib reads. It distinguishes rude from civil wording, and serves
+to try and test a moderator end to end with real weights: it cannot see the intent of a polite conversation.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from safemt_client.providers.types import Outcome, Reply, Request
 __all__ = ["PACKAGE", "LocalClassifier"]
 
 PACKAGE = "alt-profanity-check"
-"""What the weights come with."""
+"""The package that contains the weights."""
 
 
 class LocalClassifier:
-    """A `Provider` that answers with the label of all the text that it is sent, as JSON.
+    """A `Provider` that answers with the label of all the text it is sent, as JSON.
 
     The reply is `{"label": "safe" or "unsafe", "score": ...}`, the score being the probability of the label.
     `unsafe` gives the probability that a text is unsafe; it is called on a thread, one text at a time.

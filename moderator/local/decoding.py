@@ -1,4 +1,4 @@
-"""The decoding of a batch: one forward pass a step for all requests in it; they come and go at any step."""
+"""The decoding of a batch: one forward pass a step for all its requests, which join and leave at any step."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 __all__ = ["Decoder", "Prompt", "Row"]
 
 _MIN_PREFIX = 32
-"""Shorter shared beginnings are not worth a pass of their own."""
+"""Shorter shared prefixes are not worth a separate pass."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Prompt:
-    """A request as the model takes it. `features` are all inputs of one with images, its tokens too."""
+    """A request as the model takes it. `features` are all inputs of one with images, tokens included."""
 
     ids: list[int]
     new_tokens: int
@@ -29,7 +29,7 @@ class Prompt:
 
     @property
     def prompt_tokens(self) -> int:
-        """How long it is."""
+        """Tokens of the prompt."""
         return len(self.ids)
 
 
@@ -160,13 +160,13 @@ class Decoder:
         return [self._row(prompt) for prompt in prompts], cache, logits
 
     def _shared_prefix(self, prompts: Sequence[Prompt]) -> int:
-        """How many tokens all prompts begin with; their keys and values are then in `_prefix`.
+        """The length in tokens of the prompts' common prefix; its keys and values are then in `_prefix`.
 
         One token at least of each prompt is left to be read. While the prefix is in front of the padding,
         distances within a row are longer by the padding: a sliding window must be wide enough for all.
         """
         first = prompts[0].ids
-        # A prompt that comes alone may begin as those before it did.
+        # A prompt that comes alone may begin like those before it.
         others = [prompt.ids for prompt in prompts[1:]] or [self._prefix[0]]
         shared = min(*(_common(first, other) for other in others), *(len(p.ids) - 1 for p in prompts))
         longest = max(len(prompt.ids) for prompt in prompts)
@@ -249,7 +249,7 @@ class Decoder:
         """The next token of each row, greedily or drawn from the row's own generator."""
         scores, best = self._logits.max(-1)
         if bool(scores.isnan().any()):
-            # Low precision and padding can do this; alone a request has no padding.
+            # Low precision and padding can cause this; a request alone has no padding.
             raise ArithmeticError("the scores of the next token are not valid numbers")
         tokens: list[int] = best.tolist()
         for index, row in enumerate(self._rows):
@@ -272,5 +272,5 @@ class Decoder:
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens both begin with."""
+    """The length of their common prefix."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

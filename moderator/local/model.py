@@ -41,9 +41,9 @@ class _UnfitRequestError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A model with what belongs to it: its tokenizer, and `processor`, which prepares images.
+    """A model with its tokenizer and its `processor`, which prepares images.
 
-    `processor` is None for a model of text. `revision` is that of the hub, or the names and sizes of a local
+    `processor` is None for a text model. `revision` is that of the hub, or the names and sizes of a local
     folder's files.
     """
 
@@ -57,12 +57,12 @@ class Weights:
 class LocalModel:
     """A `Provider` that runs a causal language model or an image-text-to-text model in this process.
 
-    Many `ask` at a time make the batches; each gets its own answer only. `identity` is
+    Concurrent calls of `ask` form the batches; each gets only its own answer. `identity` is
     `local-model/NAME@HASH`: the hash is over configuration, chat template, number format and the revision
     (of a local folder: the names and sizes of its files). The tokenizer needs a chat template.
     `max_batch_tokens` bounds a batch, padding and new tokens included; None takes half of the free memory of
     a GPU, and 16,384 tokens on the CPU. `max_queue` is the number of requests that are kept prepared.
-    `share_prefix`: what the prompts of a group begin with is read once.
+    `share_prefix`: the common prefix of a group's prompts is read once.
 
     Raises:
         InputError: the model has no chat template, or keeps a state other than keys and values.
@@ -145,7 +145,7 @@ class LocalModel:
 
     @property
     def max_batch_tokens(self) -> int:
-        """The present bound of a batch in tokens: smaller once the memory was too small."""
+        """The current bound of a batch in tokens: lowered when the memory was too small."""
         return self._batcher.max_batch_tokens
 
     async def __aenter__(self) -> LocalModel:
@@ -161,9 +161,9 @@ class LocalModel:
         await self._batcher.aclose()
 
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
-        """Ask once; nothing is asked again here. Cancelling leaves the batch. See `Provider.ask`.
+        """Ask once, without retries. Cancelling leaves the batch. See `Provider.ask`.
 
-        `sampling.extra` may hold `logprobs` and `chat_template_kwargs`; another parameter is an error. A
+        `sampling.extra` may hold `logprobs` and `chat_template_kwargs`; any other parameter is an error. A
         `response_schema` is not enforced. Without `max_tokens` 256 tokens are generated at most.
         """
         async with self._limiter.permit() as permit:
@@ -206,7 +206,7 @@ class LocalModel:
         )
 
     def _prepare(self, request: Request) -> Prompt:
-        """Make a request into tokens. Runs on a thread."""
+        """Turn a request into tokens. Runs on a thread."""
         sampling = request.sampling
         if unknown := sampling.extra.keys() - _EXTRAS:
             raise _UnfitRequestError(
@@ -258,7 +258,7 @@ class LocalModel:
                 chat, add_generation_prompt=True, tokenize=False, **extra
             )
             return list(self._tokenizer(text, add_special_tokens=False)["input_ids"]), None
-        except Exception as error:  # templates raise what they like
+        except Exception as error:  # templates may raise anything
             raise _UnfitRequestError(
                 f"the chat template rejected the conversation: {_line(error)}"
             ) from error
@@ -275,7 +275,7 @@ def _content(message: Message, listed: bool) -> Any:
 
 
 def _wants_list(tokenizer: Any) -> bool:
-    """Whether the chat template passes over a text that is not in a list of parts (Llama Guard's does)."""
+    """Whether the chat template ignores a text that is not in a list of parts (Llama Guard's does)."""
     probe = "a few plain words"
     with suppress(Exception):
         chat = [{"role": "user", "content": probe}]
@@ -284,7 +284,7 @@ def _wants_list(tokenizer: Any) -> bool:
 
 
 def _room(model: Any, config: Any) -> int:
-    """Tokens of a batch that half of the free memory holds the keys and values of."""
+    """The tokens whose keys and values fit into half of the free memory."""
     if model.device.type != "cuda":
         return 16_384
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -334,7 +334,7 @@ def _load(source: str, device: str, dtype: str) -> Weights:
         )
         placed = {} if device == "cpu" else {"device_map": {"": device}}
         model = kind.from_pretrained(source, dtype=getattr(torch, dtype), **placed)
-    except Exception as error:  # whatever a file or the hub is missing
+    except Exception as error:  # the files or the hub may lack anything
         raise InputError(
             f"the model {source} cannot be loaded on {device} as {dtype}: {_line(error)}"
         ) from error

@@ -76,7 +76,7 @@ class AnthropicBatches(BatchEndpoint):
         return dumps({"custom_id": custom_id, "params": params})
 
     async def submit(self, mark: str, lines: Sequence[bytes], on_retry: Observer | None = None) -> str:
-        """Begin a batch. Anthropic keeps no name of ours for it."""
+        """Begin a batch. Anthropic does not store our name for it."""
         content = b'{"requests":[' + b",".join(lines) + b"]}"
         return await self._begin("/v1/messages/batches", content, on_retry)
 
@@ -99,7 +99,7 @@ class AnthropicBatches(BatchEndpoint):
 
     async def results(self, batch_id: str) -> dict[str, Reply]:
         """What the results hold; those of expired and cancelled requests can be asked again."""
-        # Not `results_url`: a key goes to the address that the user named, nowhere else.
+        # Not `results_url`: the key goes only to the address that the user named.
         body = await self._call("GET", f"/v1/messages/batches/{batch_id}/results")
         found: dict[str, Reply] = {}
         for line in read_lines([body]):

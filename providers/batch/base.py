@@ -1,7 +1,7 @@
 """Batch endpoints: many independent requests handed over at once, answered within a day at half the price.
 
-A request's custom id is its request hash (64 hexadecimal digits, the longest that vendors take): so results
-say themselves which turn they belong to, in whatever order they come, and after whatever interruption.
+A request's custom id is its request hash (64 hexadecimal digits, the longest that vendors accept): results
+themselves identify the turn they belong to, in any order and after any interruption.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PAGES = 20
 
 
 class BatchRefusedError(SafemtError):
-    """The endpoint does not take a batch, or does not know it (any more: `status` 404)."""
+    """The endpoint does not accept a batch, or does not know it (`status` 404: no longer)."""
 
     def __init__(self, message: str, status: int | None = None, code: ErrorCode | None = None) -> None:
         super().__init__(message)
@@ -48,14 +48,14 @@ class BatchRefusedError(SafemtError):
 
 
 class BatchUnsureError(SafemtError):
-    """Whether the endpoint has begun a batch is not known: the answer to the submission never came whole."""
+    """It is unknown whether the endpoint began a batch: no complete answer to the submission arrived."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchState:
     """How far a batch is: `ended` has results (of all requests or some), `failed` has none, `error` says why.
 
-    `done` of `total` requests are answered; both are 0 while the endpoint does not say.
+    `done` of `total` requests are answered; both are 0 until the endpoint reports them.
     """
 
     status: Literal["running", "ended", "failed"]
@@ -75,14 +75,14 @@ class RemoteBatch:
 
 
 class BatchEndpoint(ABC):
-    """One model's way to batches. Failures of the connection and of the server are tried again."""
+    """Batches for one model. Failures of the connection and of the server are retried."""
 
     most_requests = 10_000
-    """Requests of one batch at most; vendors take 50,000 to 100,000, but the results must fit into memory."""
+    """The most requests in one batch; vendors accept 50,000 to 100,000, but results must fit into memory."""
     most_bytes = 64 * 2**20
-    """Bytes of one batch at most; vendors take 200 MB to 256 MB."""
+    """The most bytes in one batch; vendors accept 200 MB to 256 MB."""
     keeps_marks = False
-    """Whether a batch surely carries our name for it, so that one without it is another's."""
+    """Whether a batch is certain to carry our name for it, so that one without it is not ours."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class BatchEndpoint(ABC):
         max_wait_s: float,
         secret: str | None,
     ) -> None:
-        """`secret` is what must never stand in a message: the API key."""
+        """`secret` must never appear in a message: the API key."""
         self._base_url = base_url.rstrip("/")
         self._headers = make_headers(httpx.URL(base_url), **headers)
         self._transport = transport
@@ -102,7 +102,7 @@ class BatchEndpoint(ABC):
 
     @abstractmethod
     async def encode(self, custom_id: str, request: Request) -> bytes:
-        """One request as it stands in a batch: JSON on one line."""
+        """One request as it appears in a batch: JSON on one line."""
 
     @abstractmethod
     async def submit(self, mark: str, lines: Sequence[bytes], on_retry: Observer | None = None) -> str:
@@ -116,21 +116,21 @@ class BatchEndpoint(ABC):
 
     @abstractmethod
     async def list_since(self, since: datetime) -> list[RemoteBatch]:
-        """The batches that the account has begun since then: to find one whose id was lost in a kill."""
+        """The batches that the account has begun since then: to find one whose id was lost."""
 
     @abstractmethod
     async def state(self, batch_id: str) -> BatchState:
         """How far the batch is.
 
         Raises:
-            BatchRefusedError: with status 404, the endpoint does not know it any more.
+            BatchRefusedError: with status 404, the endpoint no longer knows it.
         """
 
     @abstractmethod
     async def results(self, batch_id: str) -> dict[str, Reply]:
         """The replies of an ended batch by custom id, in no order; some may be missing.
 
-        Of results with the same id the first counts. Lines that cannot be read are left out.
+        If several results have the same id, the first counts. Lines that cannot be read are skipped.
         """
 
     async def _call(
@@ -143,7 +143,7 @@ class BatchEndpoint(ABC):
         on_retry: Observer | None = None,
         begins: bool = False,
     ) -> bytes:
-        """One call with retries; the body of its success. What `begins` a batch is not sent again blindly."""
+        """One call with retries; the body of its success. What `begins` a batch is not repeated blindly."""
         url = httpx.URL(path if path.startswith("http") else f"{self._base_url}{path}")
         sent = httpx.Headers([*self._headers.items(), *(headers or {}).items()])
         body = b""
@@ -244,7 +244,7 @@ class BatchEndpoint(ABC):
         return found
 
     def _cleaned(self, reply: Reply) -> Reply:
-        """The reply without the key, should the endpoint repeat it."""
+        """The reply without the key, in case the endpoint repeats it."""
         return self._redactor.reply(reply)
 
     def _redact(self, text: str) -> str:
@@ -266,7 +266,7 @@ def read_lines(bodies: Iterable[bytes]) -> list[dict[str, Any]]:
 
 
 def moment(value: object) -> datetime:
-    """A time as endpoints give it: seconds since 1970, or ISO 8601; the present if it is neither."""
+    """A time as endpoints state it: seconds since 1970, or ISO 8601; the present if it is neither."""
     try:
         if isinstance(value, int | float):
             return datetime.fromtimestamp(value, UTC)
@@ -277,10 +277,10 @@ def moment(value: object) -> datetime:
 
 
 def as_list(value: object) -> list[dict[str, Any]]:
-    """The objects of a list of an endpoint, none if it is not a list."""
+    """The objects in an endpoint's list; none if it is not a list."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def as_count(value: object) -> int:
-    """A count of an endpoint, 0 if it is not one."""
+    """An endpoint's count; 0 if it is not one."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

@@ -1,4 +1,4 @@
-"""Batches of OpenAI and of those who follow it: a file is uploaded, a batch made of it, results downloaded.
+"""Batches of OpenAI and compatible vendors: upload a file, make a batch of it, download the results.
 
 Source: OpenAI's API reference, "Files" and "Batch".
 """
@@ -125,7 +125,7 @@ class OpenAIBatches(BatchEndpoint):
         if status in _ENDED:
             error = None if status == "completed" else f"the batch was {status}"
             return BatchState("ended", done, total, error)
-        # Whatever else a router may call it: what is taken for ended too early is paid again.
+        # A router may use other words; a batch taken for ended too early would be paid for again.
         return BatchState("running", done, total)
 
     async def results(self, batch_id: str) -> dict[str, Reply]:
@@ -147,7 +147,7 @@ def _reply(line: dict[str, Any]) -> Reply:
         return classify_response(status if isinstance(status, int) else 200, {}, dumps(response["body"]))
     said = as_dict(error)
     text = one_line(" ".join(str(said[name]) for name in ("code", "message") if said.get(name)))
-    # Expired or cancelled before its turn came: nothing was said about the request itself.
+    # Expired or cancelled before it was processed: that says nothing about the request itself.
     return Reply(
         Outcome.ERROR_TRANSIENT,
         error=text or "no response in the batch",

@@ -16,7 +16,7 @@ Complete = Callable[[dict[str, Any]], Awaitable[tuple[int, dict[str, Any]]]]
 
 
 class BatchRoutes:
-    """Takes batches and has them done after `seconds`. Results come in the reverse order of the requests."""
+    """Accepts batches and completes them after `seconds`. Results come in reverse order."""
 
     def __init__(self, complete: Complete, seconds: float) -> None:
         self._complete = complete
@@ -50,7 +50,7 @@ class BatchRoutes:
         return web.json_response(self._shown(batch))
 
     async def begin(self, file: bytes, metadata: object) -> dict[str, Any]:
-        """Answer the requests of a file; they can be fetched once the time is over."""
+        """Answer the requests of a file; the answers can be fetched once the time is over."""
         lines: list[str] = []
         failed: list[str] = []
         requests = [json.loads(line) for line in file.splitlines()]
@@ -83,7 +83,7 @@ class BatchRoutes:
         return _error(404, "no such batch") if batch is None else web.json_response(self._shown(batch))
 
     async def content(self, request: web.Request) -> web.Response:
-        """What a file holds."""
+        """The content of a file."""
         file = self.files.get(request.match_info["id"])
         return _error(404, "no such file") if file is None else web.Response(body=file)
 

@@ -12,7 +12,7 @@ Behaviour = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class Received:
-    """What the endpoint saw of one request."""
+    """One request as the endpoint saw it."""
 
     target: str
     headers: dict[str, str]
@@ -79,7 +79,7 @@ def raw(data: bytes, *, stall: bool = False, reset: bool = False) -> Behaviour:
 
 
 def early(behave: Behaviour) -> Behaviour:
-    """The same, at the moment of the connection: nothing of the request is read."""
+    """The same, at the moment of the connection: the request is not read."""
     behave.early = True  # type: ignore[attr-defined]
     return behave
 
@@ -92,7 +92,7 @@ async def serve(
     port: int = 0,
     choose: Callable[[Received], Behaviour | None] = lambda received: None,
 ) -> AsyncIterator[Endpoint]:
-    """Serve on loopback; past the list every request gets `then`. What `choose` gives comes before both."""
+    """Serve on loopback; past the list every request gets `then`. The result of `choose` takes precedence over both."""
     endpoint = Endpoint()
     left = list(behaviours)
     connections: set[asyncio.Task[None] | None] = set()

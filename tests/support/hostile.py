@@ -1,4 +1,4 @@
-"""A store whose texts try to act: in a page, in a terminal, in a spreadsheet."""
+"""A store whose texts try to do harm: in a page, in a terminal, in a spreadsheet."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -34,7 +34,7 @@ TEXTS = {
 
 
 def make_hostile_store(path: Path) -> Path:
-    """One conversation for each of `TEXTS`, which stands in the turn, the reply, the reason and the names."""
+    """One conversation for each of `TEXTS`, which appears in the turn, the reply, the reason and the names."""
     start = datetime(2026, 1, 1, tzinfo=UTC)
     mark = TEXTS["script"]
     with Store.open(path) as store:

@@ -15,7 +15,7 @@ OFFLINE = ("--no-deps", "--no-index", "--no-build-isolation")
 
 
 def run(*words: str, cwd: Path, status: int = 0, **env: str) -> str:
-    """What a command says, which ends with this status."""
+    """The output of a command, which must end with this status."""
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         words, cwd=cwd, env=clean | env, capture_output=True, text=True, timeout=300, check=False

@@ -1,4 +1,4 @@
-"""The program in a process of its own, with its peak of memory; and data to give it."""
+"""The program in its own process, with its peak memory; and data for it."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 from .program import ROOT
 
-# VmHWM is this program's own; what getrusage tells comes from its parent too.
+# VmHWM is this program's own; what getrusage reports includes its parent's.
 MEASURED = """
 import sys
 from safemt_client.__main__ import main

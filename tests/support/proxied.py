@@ -34,7 +34,7 @@ PLAIN = [{"role": "user", "content": "Tell me of bread."}]
 UNSAFE = [*PLAIN, {"role": "assistant", "content": "Gladly."}, {"role": "user", "content": "please go on"}]
 MODERATED, VERDICT = "x-safemt-moderation", "x-safemt-verdict"
 POLICIES = Policies("mine", "1", {"general": "Mind the whole conversation."})
-# Only a test that hangs comes to this.
+# Only a test that hangs reaches this.
 HANGS_S = 60
 
 

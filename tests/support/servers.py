@@ -59,7 +59,7 @@ class FixedWindow:
 
 @dataclass
 class Bucket:
-    """A bucket that refills steadily; `burst` is what it holds at most."""
+    """A bucket that refills steadily; `burst` is the most that it holds."""
 
     limit: float
     burst: float
@@ -80,7 +80,7 @@ class Bucket:
 
 @dataclass
 class Endpoint:
-    """Answers after a log-normal latency; refuses at once what its limits do not take.
+    """Answers after a log-normal latency; refuses at once what its limits do not allow.
 
     `capacity` is how many calls it takes at a time, as a function of the time; `tokens` draws the prompt's and
     the completion's tokens of a call. With `charge` "used" the tokens count when the answer is there. `stray` and
@@ -150,7 +150,7 @@ def drive(
     on_change: Callable[[Change], None] | None = None,
     **options: object,
 ) -> AccountLimiter:
-    """As many callers as are of use, each asking again and again for so long."""
+    """As many callers as are useful, each asking again and again for this long."""
 
     async def main() -> AccountLimiter:
         limiter = AccountLimiter(on_change=on_change, **({"concurrency": 500} | options))  # type: ignore[arg-type]
