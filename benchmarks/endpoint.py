@@ -1,7 +1,7 @@
 """A fast OpenAI-compatible endpoint on loopback for benchmarks: `python endpoint.py PORTFILE [--latency S]`.
 
-It answers every POST after a fixed latency. GET /stats tells how many requests came, the seconds from the
-first request to the last answer and the most that were in flight; GET /reset begins anew.
+It answers every POST after a fixed latency. GET /stats returns how many requests came, the seconds from the
+first request to the last answer and the most that were in flight; GET /reset starts over.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python benchmarks/intervals.py [--items 2000] [--targets 17] [--resamples 2000]
 
 ASR of every length and target, the Safety Index of each target, a trend of each, and all pairs of targets by
-length with McNemar's test and Holm's correction. Printed: seconds in all (aim: 10), imports included.
+length with McNemar's test and Holm's correction. Prints the total seconds (aim: 10), imports included.
 """
 
 from __future__ import annotations

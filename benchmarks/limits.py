@@ -3,8 +3,8 @@
     python benchmarks/limits.py
 
 First a stated limit of 600 requests a minute, or of 100,000 tokens: the share of it that is used in steady
-state, and the requests that were refused, beside `aiolimiter` with the same figure. Then a capacity that
-nobody states and that changes at 200 s and 400 s: the throughput beside an oracle that knows it.
+state, and the requests that were refused, compared with `aiolimiter` at the same limit. Then an unstated
+capacity that changes at 200 s and 400 s: the throughput compared with an oracle that knows it.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@
 
 - one at a time: the library's `generate`, one conversation after the other
 - static: `generate` on fixed batches of conversations that are all known beforehand and sorted by length
-- ours: `LocalModel`, all asked at once, with and without reading the common beginning once
+- ours: `LocalModel`, all asked at once, with and without sharing the common prefix
 
 The weights are random, made in place, so nothing is fetched; `qwen` and `gemma3` have the shape of Qwen3 4B
 and of the text part of Gemma 3 4B. No reply ends by itself: each has 5 to 40 tokens, a fixed spread. A
-prompt is an instruction that all share and a conversation of its own.
+prompt is a shared instruction followed by its own conversation.
 """
 
 from __future__ import annotations

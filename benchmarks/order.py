@@ -5,7 +5,7 @@
 Each item is run in live history at 1, 2, 4, 6 and 8 user turns; the latency of a turn is log-normal with a
 median of 1 s. The figure is the makespan over max(total work / connections, longest chain), beside other
 orders: first come, first served in the order of the data; batches gathered one after the other, as the
-reference's script does it; and an oracle that knows every latency and always takes the longest rest.
+reference's script does it; and an oracle that knows every latency and always picks the longest remainder.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The same calls by other means: `python peers.py NAME URL DATA CONNECTIONS`.
+"""The same calls by other libraries: `python peers.py NAME URL DATA CONNECTIONS`.
 
 Each is written as its users would write it. DATA is a file in the open JSONL form.
 """

@@ -1,4 +1,4 @@
-"""How long a resume takes on a large store: open, and plan 10,000 dialogues of which nine tenths are there.
+"""How long a resume takes on a large store: open, and plan 10,000 dialogues of which nine tenths are done.
 
     python benchmarks/resume.py [--turns 1000000] [--writes 20000]
 

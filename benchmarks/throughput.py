@@ -1,13 +1,13 @@
-"""Scripted four-turn dialogues against a loopback endpoint: this program beside its peers, in one run.
+"""Scripted four-turn dialogues against a loopback endpoint: this program and its peers, in one run.
 
     python benchmarks/throughput.py [--connections 200 1000] [--dialogues 2000] [--repeat 3] [--peers ...]
 
-Every entry is a program of its own, measured from its start to its end: CPU seconds (user and system) per
+Every entry is a separate program, measured from start to end: CPU seconds (user and system) per
 1,000 turns, seconds of wall time, peak memory; and, as the endpoint sees it, the seconds from the first
 request to the last answer as a ratio to the ideal (turns x latency / connections). Medians over the repeats;
-what takes longer than 15 s is measured once. The second line is this program with --dry-run: what of the
-first it takes before anything is sent.
-inspect_ai and litellm want different versions of the openai SDK: INSPECT_PYTHON names the interpreter of an
+anything that takes longer than 15 s is measured once. The second line is this program with --dry-run: what
+the first needs before anything is sent.
+inspect_ai and litellm need different versions of the openai SDK: INSPECT_PYTHON names the interpreter of an
 environment that holds the former.
 """
 

@@ -2,7 +2,7 @@
 
     python benchmarks/viewer.py [--dialogues 10000] [--targets 17] [--db FILE]
 
-Makes the store (a few minutes; kept with --db) and prints seconds: reading it at the start, and pages as
+Makes the store (a few minutes; kept with --db) and prints seconds: the first read of the store, and pages as
 a browser gets them over HTTP, with their median and worst of five.
 """
 

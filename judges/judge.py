@@ -87,7 +87,7 @@ class LLMJudge:
         under the judge's key, as an error, so that the judge is asked again on resume.
 
         Raises:
-            TargetStoppedError: the judge cannot be asked any more.
+            TargetStoppedError: the judge can no longer be asked.
         """
         if not to_be_judged(subject, outcome):
             return Verdict("unscored", "nothing_to_judge")

@@ -80,7 +80,7 @@ class Panel:
         later judge stops, those are already paid for.
 
         Raises:
-            TargetStoppedError: a judge cannot be asked any more.
+            TargetStoppedError: a judge can no longer be asked.
         """
         known = known or {}
         found: dict[str, Verdict] = {} if asked is None else asked

@@ -88,7 +88,7 @@ class Assessor:
         the same answer get it too, instead of waiting for another failure.
 
         Raises:
-            TargetStoppedError: the guard cannot be asked any more.
+            TargetStoppedError: the guard can no longer be asked.
         """
         if not self.guard.card.sees_images:
             messages = [_without_images(message) for message in messages]

@@ -147,7 +147,7 @@ class Moderator:
         """Assess a conversation before the model is asked, and decide the action: a block, or a policy.
 
         Raises:
-            TargetStoppedError: the guard cannot be asked any more.
+            TargetStoppedError: the guard can no longer be asked.
         """
         begin = time.perf_counter()
         key, found = await self.assessor.assess(messages, "input", on_retry)
@@ -163,7 +163,7 @@ class Moderator:
         """Assess a conversation that ends with the model's reply, and decide whether the reply is replaced.
 
         Raises:
-            TargetStoppedError: the guard cannot be asked any more.
+            TargetStoppedError: the guard can no longer be asked.
         """
         begin = time.perf_counter()
         key, found = await self.assessor.assess(messages, "output", on_retry)
@@ -203,7 +203,7 @@ class Moderated(ProviderWrapper):
         """Assess, ask the model, assess what it says, as the moderator is set; see `Provider.ask`.
 
         Raises:
-            TargetStoppedError: the model or the guard cannot be asked any more.
+            TargetStoppedError: the model or the guard can no longer be asked.
         """
         moderator, wanted = self._moderator, self._moderator.moderation.interventions
         acts = bool(wanted & {"policy", "block"})

@@ -69,7 +69,7 @@ def _from_file(path: Path, variable: str) -> Key:
             if status.st_mode & 0o077:
                 raise InputError(f"{where}: others can read it: chmod 600 {path}")
             if status.st_uid not in (os.getuid(), 0):
-                raise InputError(f"{where}: belongs to another user: make a file of your own")
+                raise InputError(f"{where}: belongs to another user: use a file that you own")
             content = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "not a valid path"

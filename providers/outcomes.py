@@ -320,7 +320,7 @@ def _split(message: Mapping[str, Any]) -> tuple[str, str | None]:
         reasoning = reasoning or found[1].strip()
         text = text[found.end() :]
     elif text.lstrip().startswith("<think>"):
-        # Cut off while it was still thinking: there is no answer yet.
+        # Cut off during reasoning: there is no answer yet.
         reasoning, text = reasoning or text, ""
     return text, reasoning
 

@@ -96,7 +96,9 @@ async def unpacked(response: httpx.Response) -> AsyncIterator[bytes]:
             yield chunk
         return
     if len(packed) > 1 or packed[0] not in ("gzip", "x-gzip", "deflate"):
-        raise httpx.DecodingError(f"the body is packed as {', '.join(packed)[:80]}, not as gzip or deflate")
+        raise httpx.DecodingError(
+            f"the body is compressed with {', '.join(packed)[:80]}, not gzip or deflate"
+        )
     unpack, begun = zlib.decompressobj(zlib.MAX_WBITS | 32), False
     async for data in response.aiter_raw():
         while data and not unpack.eof:
@@ -111,7 +113,7 @@ async def unpacked(response: httpx.Response) -> AsyncIterator[bytes]:
             begun, data = True, unpack.unconsumed_tail
             yield piece
     if begun and not unpack.eof:
-        raise httpx.DecodingError("the packed body is not whole")
+        raise httpx.DecodingError("the compressed body is incomplete")
 
 
 async def fetch(

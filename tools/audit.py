@@ -1,7 +1,7 @@
-"""Known vulnerabilities of what is locked: `python tools/audit.py FILE`, by pip-audit.
+"""Known vulnerabilities in the locked packages: `python tools/audit.py FILE`, by pip-audit.
 
-Exit status 0 where none is known, and where nobody could be asked, which it says; 1 where one is known;
-2 where pip-audit itself failed.
+Exit status 0 if none is known, or if the service could not be reached, which is reported; 1 if one is known;
+2 if pip-audit itself failed.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ def verdict(stdout: str, stderr: str) -> tuple[int, list[str]]:
     try:
         found = json.loads(stdout)["dependencies"]
     except (ValueError, KeyError, TypeError):
-        last = (stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (stderr.strip().splitlines() or ["no output"])[-1]
         if _UNREACHABLE.search(stderr):
-            return 0, [f"audit: could not ask whether anything is vulnerable: {last}"]
+            return 0, [f"audit: could not check for vulnerabilities: {last}"]
         return 2, [f"audit: pip-audit failed: {last}"]
     known = [
         f"audit: {package['name']} {package.get('version', '')} has {fault['id']}"
-        + (f", mended in {', '.join(fault['fix_versions'])}" if fault.get("fix_versions") else "")
+        + (f", fixed in {', '.join(fault['fix_versions'])}" if fault.get("fix_versions") else "")
         for package in found
         for fault in package.get("vulns", ())
     ]
     skipped = [package["name"] for package in found if "skip_reason" in package]
     asked = len(found) - len(skipped)
     if known:
-        return 1, [*known, f"audit: {len(known)} vulnerabilities are known"]
+        return 1, [*known, f"audit: {len(known)} known vulnerabilities"]
     if not asked:
-        return 0, [f"audit: could not ask about any of {len(found)} packages"]
-    lines = [f"audit: no vulnerability is known in {asked} packages"]
+        return 0, [f"audit: could not check any of {len(found)} packages"]
+    lines = [f"audit: no known vulnerabilities in {asked} packages"]
     if skipped:
-        lines.append(f"audit: could not ask about {len(skipped)}: {', '.join(skipped)}")
+        lines.append(f"audit: could not check {len(skipped)}: {', '.join(skipped)}")
     return 0, lines
 
 

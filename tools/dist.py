@@ -1,6 +1,6 @@
 """Wheel and sdist that are reproducible byte for byte: `python tools/dist.py OUT` and `... --twice`.
 
-What is committed is built, in a folder of its own, with the installed setuptools (pinned in constraints.txt).
+Builds the committed files, in a separate folder, with the installed setuptools (pinned in constraints.txt).
 Times are the last commit's or SOURCE_DATE_EPOCH; owners, modes and the order of members are fixed here.
 """
 

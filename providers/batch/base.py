@@ -224,7 +224,7 @@ class BatchEndpoint(ABC):
         if begun.get("error"):
             said = self._redact(error_reply(200, {}, body).error or "an error")
             raise BatchRefusedError(f"POST {path}: {said}", code=ErrorCode.SERVER_ERROR)
-        raise BatchUnsureError(f"POST {path}: the answer holds no id")
+        raise BatchUnsureError(f"POST {path}: the answer has no id")
 
     async def _list(
         self, path: str, cursor: str, since: datetime, read: Callable[[dict[str, Any]], RemoteBatch]

@@ -65,7 +65,7 @@ class SessionContext:
         )
 
     def halt(self, key: str, error: TargetStoppedError | BatchRefusedError) -> None:
-        """A target or judge cannot be asked any more."""
+        """A target or judge can no longer be asked."""
         if key not in self.ending.stopped:
             self.ending.stopped[key] = str(error)
             self.listener.stopped(key, str(error), error.code, error.status)

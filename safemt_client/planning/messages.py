@@ -1,6 +1,6 @@
 """A dialogue being run against a target: which messages are sent at which turn.
 
-Pure functions: the history is what the dialogue and the target said, never mended.
+Pure functions: the history is what the dialogue and the target said, never repaired.
 """
 
 from __future__ import annotations

@@ -260,7 +260,7 @@ class RunLog:
         self.event("debug", "batch_progress", key=key, batch=batch_key, done=done, total=total)
 
     def stopped(self, key: str, reason: str, code: str | None, status: int | None) -> None:
-        """A target or the judge cannot be asked any more, or may cost no more."""
+        """A target or the judge can no longer be asked, or may cost no more."""
         self.event(
             "error",
             "target_stopped",

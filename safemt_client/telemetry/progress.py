@@ -65,7 +65,7 @@ class Progress:
     ) -> None:
         """`spent_before` is what earlier sessions of the run have cost, in US dollars.
 
-        `on_change` is told of each turn and verdict that has landed, and of what cannot be asked any more.
+        `on_change` is told of each turn and verdict that has landed, and of what can no longer be asked.
         """
         self._plan = plan
         self._on_change = on_change
@@ -149,7 +149,7 @@ class Progress:
             batches.pop(batch_key, None)
 
     def stopped(self, key: str, reason: str, code: str | None, status: int | None) -> None:
-        """A target or the judge cannot be asked any more: said at once."""
+        """A target or the judge can no longer be asked: said at once."""
         line = self._lines[key]
         line.stopped = reason
         self._console.print(f"[red]{escape(plain(line.name))} stopped:[/] {escape(plain(reason))}")

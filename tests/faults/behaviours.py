@@ -191,7 +191,7 @@ FAULTS: dict[str, Fault] = {
     "504": fault("504 without a body", response(504, "")),
     "529": fault("529, `overloaded_error`", error(529, "overloaded_error", "overloaded")),
     "999": fault("status 999", response(999, "")),
-    # What the client is told to mend.
+    # Errors that the client is told to fix.
     "400": fault("400", error(400, "invalid_request_error", "unknown parameter: top_k")),
     "400-model": fault("400, `model_not_found`", error(400, "model_not_found", "no such model")),
     "401": fault("401", error(401, "invalid_api_key", "wrong key")),

@@ -108,24 +108,24 @@ SKIPPED = '{"dependencies": [{"name": "b", "skip_reason": "not found"}]}'
 @pytest.mark.parametrize(
     ("stdout", "stderr", "status", "said"),
     [
-        (FOUND, "", 1, "audit: a 1 has X-1, mended in 2"),
-        (NONE, "", 0, "audit: no vulnerability is known in 1 packages"),
-        (PART, "", 0, "audit: could not ask about 1: b"),
-        (SKIPPED, "", 0, "audit: could not ask about any of 1 packages"),
+        (FOUND, "", 1, "audit: a 1 has X-1, fixed in 2"),
+        (NONE, "", 0, "audit: no known vulnerabilities in 1 packages"),
+        (PART, "", 0, "audit: could not check 1: b"),
+        (SKIPPED, "", 0, "audit: could not check any of 1 packages"),
         (
             "",
             "ERROR: Could not connect to the service",
             0,
-            "audit: could not ask whether anything is vulnerable",
+            "audit: could not check for vulnerabilities",
         ),
-        ("", "HTTPSConnectionPool: Max retries exceeded", 0, "audit: could not ask"),
+        ("", "HTTPSConnectionPool: Max retries exceeded", 0, "audit: could not check"),
         (
             "",
             "Traceback\nValueError: no such option",
             2,
             "audit: pip-audit failed: ValueError: no such option",
         ),
-        ("", "", 2, "audit: pip-audit failed: it said nothing"),
+        ("", "", 2, "audit: pip-audit failed: no output"),
     ],
 )
 def test_audit(stdout: str, stderr: str, status: int, said: str) -> None:

@@ -28,12 +28,12 @@ def nested(layers: int, size: int = 2**30) -> bytes:
 ENDPOINTS: dict[str, tuple[Behaviour, str]] = {
     "redirect": (response(302, "", location="http://localhost:9/"), "302"),
     "gzip": (response(200, nested(1), content_encoding="gzip"), "larger than"),
-    "gzip in gzip": (response(200, nested(2), content_encoding="gzip, gzip"), "packed as gzip, gzip"),
-    "brotli": (response(200, b"\x1b" * 100, content_encoding="br"), "packed as br"),
-    "no gzip": (response(200, b"{}" * 100, content_encoding="gzip"), "broken"),
+    "gzip in gzip": (response(200, nested(2), content_encoding="gzip, gzip"), "compressed with gzip, gzip"),
+    "brotli": (response(200, b"\x1b" * 100, content_encoding="br"), "compressed with br"),
+    "no gzip": (response(200, b"{}" * 100, content_encoding="gzip"), "corrupt"),
     "half gzip": (
         response(200, gzip.compress(b"{}" * 9_999)[:40], content_encoding="gzip"),
-        "broken|not whole",
+        "corrupt|incomplete",
     ),
     "deep": (response(200, b"[" * 5_000_000), "JSON"),
     "headers": (

@@ -24,8 +24,8 @@ class _JumpingSelector(selectors.SelectSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop with a clock of its own, which begins at 0.
 
-    `grain` is how late each timer fires, in seconds. A real clock moves on by itself; who relies on that waits
-    for ever where a rounding error leaves nothing to wait for.
+    `grain` is how late each timer fires, in seconds. A real clock moves on by itself; code that relies on that
+    waits forever if a rounding error leaves nothing to wait for.
     """
 
     def __init__(self, grain: float = 0.0) -> None:
