@@ -46,7 +46,7 @@ class OpenStore:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Release the file."""
         self._reader.close()
 
     def sql(
@@ -56,7 +56,7 @@ class OpenStore:
 
         Raises:
             InputError: the statement is wrong or would change something.
-            StoreHeldError: the run that held the store does not answer any more.
+            StoreHeldError: the run that held the store no longer answers.
         """
         found = self._reader.query(query, parameters, limit)
         return Table(found.columns, found.rows)

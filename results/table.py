@@ -1,4 +1,4 @@
-"""Rows with the names of their columns, to go on with in Python, pandas or Arrow."""
+"""Rows with the names of their columns, for use in Python, pandas or Arrow."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Table(Sequence[R], Generic[R]):
         try:
             import pandas as pd  # type: ignore[import-untyped,unused-ignore]
         except ImportError:
-            raise InputError("df: pandas is missing: pip install pandas, or take .arrow() or .rows") from None
+            raise InputError("df: pandas is missing: pip install pandas, or use .arrow() or .rows") from None
         return pd.DataFrame.from_records(self.rows, columns=self.columns)
 
     def arrow(self) -> pa.Table:

@@ -1,4 +1,4 @@
-"""The command line, `python -m safemt_client` and `safemt`: from words to an exit status."""
+"""The command line, `python -m safemt_client` and `safemt`: from arguments to an exit status."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST_LINE = 2_000
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     words = with_command(sys.argv[1:] if argv is None else argv)
-    # Many small objects live long here: the collector's usual pace costs a tenth of a run.
+    # Many small objects live long here: the default garbage collection takes a tenth of a run.
     gc.set_threshold(50_000, 20, 20)
     parser = make_parser(words)
     if not words:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("safemt: interrupted; the same command resumes", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # The reader of a pipe has gone, such as `head`: nothing left to say to it.
+        # The reader of a pipe, such as `head`, has gone.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _say(error: Exception) -> None:
     from safemt_client.results.sanitize import plain
 
-    # What an endpoint or a file says may stand in it: on one line, of a length that can be read.
+    # It may quote an endpoint or a file: print it on one line of readable length.
     text = plain(str(error))
     print(f"safemt: {text if len(text) <= _LONGEST_LINE else text[:_LONGEST_LINE] + ' ...'}", file=sys.stderr)
 

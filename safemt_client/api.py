@@ -1,4 +1,4 @@
-"""The one road to everything that asks models or reads a store, for programs and for the command line.
+"""The one way to everything that asks models or reads a store, for programs and for the command line.
 
     import safemt_client as safemt
 
@@ -7,7 +7,7 @@
         store.scores(run.id).asr_by_turn.df()
 
 Keywords are the fields of `RunSettings`: docs/options.md lists them. Nothing is printed unless a `console` is
-given. What goes wrong is an `InputError` or a `StoreError`, never an exit.
+given. Failures raise `InputError` or `StoreError`; nothing exits the process.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def run(
     console: Console | None = None,
     **options: Unpack[RunKeywords],
 ) -> RunResult:
-    """Ask targets, judge and score; the same call resumes: what the store holds is not asked again.
+    """Ask targets, judge and score; the same call resumes: what is in the store is not asked again.
 
     `settings`, or the keywords that make them. `provider` and `judge` take names, objects of your own
     (docs/plugins.md), or a list of both. `on_progress` is called after each turn and verdict in the store.
-    Where an event loop runs already, as in a notebook, a thread with a loop of its own does the work. Ctrl-C
-    lets what is in flight land; once more stops at once.
+    If an event loop is already running, as in a notebook, a thread with its own loop does the work. Ctrl-C
+    waits for calls in flight; a second one stops at once.
 
     Raises:
         InputError: a setting is wrong, or the data, a key or a price is missing.
@@ -90,7 +90,7 @@ async def arun(
     console: Console | None = None,
     **options: Unpack[RunKeywords],
 ) -> RunResult:
-    """As `run`, in the loop that runs already. Cancelling it gives up what is in flight.
+    """Like `run`, in the loop that is already running. Cancelling it abandons calls in flight.
 
     Raises:
         InputError: a setting is wrong, or the data, a key or a price is missing.
@@ -141,7 +141,7 @@ async def arejudge(
     console: Console | None = None,
     **options: Unpack[JudgeKeywords],
 ) -> RunResult:
-    """As `rejudge`, in the loop that runs already.
+    """Like `rejudge`, in the loop that is already running.
 
     Raises:
         InputError: there is no such store or run, or a setting is wrong.
@@ -152,7 +152,7 @@ async def arejudge(
 
 
 def open(db: str | Path = "safemt.duckdb") -> OpenStore:
-    """A store to read from, also while a run goes on. Use as a context manager.
+    """A store to read from, even during a run. Use as a context manager.
 
     Raises:
         InputError: no such file, or not a store.
@@ -277,7 +277,7 @@ def _rejudging(db: Path, options: Mapping[str, object]) -> _Asked:
     """
     for name in options:
         if name in RunSettings.model_fields and name not in options_of("judge"):
-            raise InputError(f"{name}: is part of the stored run, which is judged as it is")
+            raise InputError(f"{name}: is part of the stored run and cannot be changed: leave it out")
     if not db.exists():
         raise InputError(f"{db}: no such store: name one with --db")
     return _asked(None, {**options, "data": "stored", "db": db, "provider": ["stored"]})

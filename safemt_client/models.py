@@ -55,9 +55,9 @@ class Models:
         stack: AsyncExitStack,
         given: Mapping[str, object] | None = None,
     ) -> None:
-        """`stack` closes what is opened on the way, such as a guard in this process.
+        """`stack` closes what is opened here, such as a guard in this process.
 
-        `given` are models and judges of the user's own, by the names that the settings have for them.
+        `given` are the user's own models and judges, by their names in the settings.
         """
         self._given = given or {}
         self._settings = settings
@@ -85,7 +85,7 @@ class Models:
     def spec(self, name: str, base_url: str | None) -> ProviderSpec:
         """Resolve a name; the demo's names lead to the endpoint of this session."""
         if (name, base_url) not in self._specs:
-            # Once each: a plug-in's model is made here.
+            # Only once each: this creates a plug-in's model.
             given = self._given.get(name)
             spec = resolve(name, base_url, os.environ) if given is None else own_spec(name, given)
             self._specs[name, base_url] = replace(spec, base_url=self._demo_url) if spec.free else spec
@@ -138,7 +138,7 @@ class Models:
         """The moderators of the settings, None for `none`; guards on the same model share their assessments.
 
         Raises:
-            InputError: a guard, its provider or its files are not there.
+            InputError: a guard, its provider or its files are missing.
         """
         settings = self._settings
         specs = [None if text == "none" else parse_moderator(text) for text in settings.moderator or ["none"]]
@@ -167,11 +167,11 @@ class Models:
             found.append(Moderator(name, assessor, moderation))
         keys = [None if moderator is None else moderator.key for moderator in found]
         if len(set(keys)) < len(keys):
-            raise InputError("--moderator: two of them do the same: leave one out")
+            raise InputError("--moderator: two of them are identical: leave one out")
         return found
 
     async def _guard_provider(self, spec: ModeratorSpec, guard: Guard) -> Provider:
-        """What the guard is asked through; what it costs and its account are noted by the assessor's key."""
+        """The guard's provider; its prices and account are recorded under the assessor's key."""
         provider, prices, account = await self._open_guard(spec)
         key = Assessor(guard, provider).key
         self.guard_prices[key] = prices
@@ -221,7 +221,7 @@ async def open_models(
 ) -> AsyncIterator[Models]:
     """The models of a session, with the demo endpoint running if one of the names is the demo's.
 
-    `given` are models and judges of the user's own, by the names that the settings have for them.
+    `given` are the user's own models and judges, by their names in the settings.
     """
     async with AsyncExitStack() as stack:
         demo_url = None
@@ -240,10 +240,10 @@ Prices = Mapping[str, float] | None
 def prices_of(
     spec: ProviderSpec, settings: RunSettings, snapshot: Mapping[str, Prices] | None = None, key: str = ""
 ) -> Prices:
-    """US dollars a token: the user's own price, that of the run's start, or litellm's; None is unknown.
+    """US dollars per token: the user's price, the price at the run's start, or litellm's; None is unknown.
 
     `snapshot` maps keys of targets and judges to the prices that the run has stored. The demo is free; the
-    price of an endpoint of one's own is unknown.
+    price of the user's own endpoint is unknown.
     """
     if (own := settings.prices.get(spec.name)) is not None:
         return own

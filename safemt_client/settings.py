@@ -222,7 +222,7 @@ class RunSettings(BaseModel):
 
     @property
     def dataset(self) -> str:
-        """The data set to read; the demo has one of its own."""
+        """The data set to read; the demo has its own."""
         if self.data is None and self.demo:
             return "sample"
         if self.data is None:
@@ -238,7 +238,7 @@ class RunSettings(BaseModel):
             return [DEMO_JUDGE if self.demo else _DEFAULT_JUDGE]
         if "none" in self.judge:
             if len(self.judge) > 1:
-                raise InputError("--judge none: stands alone: leave the other judges out, or the none")
+                raise InputError("--judge none: cannot be combined with other judges: leave one of them out")
             return []
         return self.judge
 
@@ -256,7 +256,7 @@ class RunSettings(BaseModel):
     def decide_as(self, kept: Mapping[str, Any]) -> bool:
         """Whether these decide the same as those that a store keeps, perhaps of another version's run.
 
-        A setting that is not kept has its default, and one that is not known here is passed over.
+        A setting that is not stored has its default, and one that is unknown here is ignored.
         """
         try:
             other = RunSettings.model_validate(
@@ -286,7 +286,7 @@ def kind_of(name: str) -> Any:
 
 
 def default_of(name: str) -> str | None:
-    """The default of a setting in words, None where there is nothing to say: it is required, or nothing."""
+    """The default of a setting in words; None if it is required or has no default."""
     default = RunSettings.model_fields[name].default
     if (shown := options()[name].shown) is not None:
         return shown
@@ -304,7 +304,8 @@ def _price(text: str) -> tuple[str, dict[str, float]]:
         values = []
     if not name or len(values) != 2 or not all(0 <= value < math.inf for value in values):
         raise InputError(
-            f"--price {text!r}: write NAME=INPUT/OUTPUT in US dollars a million tokens, such as gpt-4o=2.5/10"
+            f"--price {text!r}: write NAME=INPUT/OUTPUT in US dollars per million tokens, "
+            "such as gpt-4o=2.5/10"
         )
     return name, {"input": values[0] / 1e6, "output": values[1] / 1e6}
 

@@ -36,7 +36,7 @@ def export(reader: Queryable, form: str, run_id: str | None, folder: Path, *, re
 
     plugin = None if form in FORMATS else find("exports", form)
     if plugin is None and form not in FORMATS:
-        raise InputError(f"--format {form}: there is no such format; known are {', '.join(FORMATS)}")
+        raise InputError(f"--format {form}: no such format; choose one of {', '.join(FORMATS)}")
     run_id = latest_run(reader, run_id)
     dump = Dump(reader, run_id, Redaction(labels_of(reader, run_id)) if redact else None)
     if plugin is not None:

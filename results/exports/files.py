@@ -47,7 +47,7 @@ def check_folder(folder: Path, paths: Iterable[Path], redact: bool) -> None:
     for path in found:
         if path not in wanted:
             raise InputError(
-                f"{folder}: holds {path.name} of before, which may have texts: "
+                f"{folder}: contains {path.name} from before, which may contain texts: "
                 "name an empty folder with --out, or leave --redact out"
             )
 

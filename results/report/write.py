@@ -1,4 +1,4 @@
-"""The scores of a run as one file to send on: HTML with plots, Markdown, LaTeX tables.
+"""The scores of a run as one file to share: HTML with plots, Markdown, LaTeX tables.
 
 All of them, and the terminal, show the same `document.Document`, which `build.document` makes from
 `scores.as_dict`.
@@ -59,7 +59,7 @@ def write_pages(found: dict[str, Any], files: Mapping[str, Path | None]) -> list
     wanted = {form: path for form, path in files.items() if path is not None}
     for path in wanted.values():
         if sum(path.absolute() == other.absolute() for other in wanted.values()) > 1:
-            raise InputError(f"{path}: is named for two forms: name two files")
+            raise InputError(f"{path}: is named for two formats: name two files")
     texts = [(path, _FORMS[form](found)) for form, path in wanted.items()]
     for path, text in texts:
         with whole_file(path, "name another file") as part:

@@ -1,4 +1,4 @@
-"""Whether a store keeps its promises: what belongs together is there, and hashes fit their content."""
+"""Whether a store is consistent: nothing that belongs together is missing, and hashes match their content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Check", "check_store"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One promise: how many rows were looked at, how many break it, and the first that does."""
+    """One check: how many rows were checked, how many fail, and an example."""
 
     name: str
     looked_at: int
@@ -26,7 +26,7 @@ _LINKS = (
     ("every step has its turn", "steps", "request_hash", "turns", "request_hash"),
     ("every verdict has the turn it judges", "verdicts", "request_hash", "turns", "request_hash"),
     ("every step has its dialogue", "steps", "dialogue_key", "dialogues", "dialogue_key"),
-    ("every planned dialogue is there", "run_dialogues", "dialogue_key", "dialogues", "dialogue_key"),
+    ("every planned dialogue is in the store", "run_dialogues", "dialogue_key", "dialogues", "dialogue_key"),
     ("every run has its targets", "runs", "run_id", "run_targets", "run_id"),
     (
         "every moderation has its assessment",
@@ -36,7 +36,7 @@ _LINKS = (
         "assessment_hash",
     ),
     ("every moderated turn has its turn", "moderations", "request_hash", "turns", "request_hash"),
-    ("every person's label has its turn", "human_labels", "request_hash", "turns", "request_hash"),
+    ("every human label has its turn", "human_labels", "request_hash", "turns", "request_hash"),
 )
 
 
@@ -104,7 +104,7 @@ def _hashes(reader: Queryable) -> Check:
         if not fits:
             broken += 1
             example = example or key
-    return Check("every turn's hash fits what was sent", looked, broken, example)
+    return Check("every turn's hash matches what was sent", looked, broken, example)
 
 
 def _messages(text: str) -> tuple[Message, ...]:

@@ -1,4 +1,4 @@
-"""What goes wrong with a store, in one line for the user."""
+"""Errors of a store, in one line for the user."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StoreError(SafemtError):
 
 
 def is_locked(error: duckdb.Error) -> bool:
-    """Whether a run holds the file, here or in another process. That a block is corrupt is another matter."""
+    """Whether a run holds the file, here or in another process. A corrupt block is something else."""
     return any(words in str(error) for words in ("lock on file", "onflicting lock", "file handle conflict"))
 
 
@@ -36,15 +36,15 @@ def explain_open_error(path: Path, error: duckdb.Error) -> str:
     if is_locked(error):
         return (
             f"{path}: held by another run: wait for it or stop it "
-            "(sql and report answer meanwhile), or name another file with --db"
+            "(sql and report still work), or name another file with --db"
         )
     if is_disk_full(error):
-        return f"{path}: cannot be written, the disk is full: make room and type the same command"
+        return f"{path}: cannot be written, the disk is full: free some space and run the same command again"
     if path.exists() and path.stat().st_size == 0:
-        return f"{path}: an empty file: remove it and type the same command, or name another file with --db"
+        return f"{path}: an empty file: remove it and run the command again, or name another file with --db"
     if any(words in text for words in _DAMAGED):
         return (
-            f"{path}: damaged ({first_line(error)}): restore a copy, or save what can be read: "
+            f"{path}: damaged ({first_line(error)}): restore a copy, or recover what can be read: "
             f"safemt doctor --db {shlex.quote(str(path))} --salvage NEW.duckdb"
         )
     if "not a valid DuckDB database" in text:
@@ -59,5 +59,5 @@ def explain_open_error(path: Path, error: duckdb.Error) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or else its kind."""
+    """The first line of an error's message, or else its type."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,6 +1,6 @@
-"""From an earlier version's schema to this one: small ordered functions, recorded in `schema_migrations`.
+"""Migrations from earlier schemas to this one: small ordered functions, recorded in `schema_migrations`.
 
-Columns follow the dataclasses of `rows`: one that may be NULL comes into older stores by itself.
+Columns follow the dataclasses of `rows`: one that may be NULL is added to older stores automatically.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FIRST = (
 
 
 def _nothing_more(connection: duckdb.DuckDBPyConnection) -> None:
-    """Its columns come by themselves."""
+    """Its columns are added automatically."""
 
 
 def _add_batches(connection: duckdb.DuckDBPyConnection) -> None:
@@ -134,7 +134,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, path: object, program_version
     """
     version = schema_version(connection)
     if version is None:
-        raise InputError(f"{path}: a DuckDB file of another program: name another one with --db")
+        raise InputError(f"{path}: a DuckDB file from another program: name another one with --db")
     if version > len(MIGRATIONS):
         raise InputError(
             f"{path}: schema {version} is newer than this program's {len(MIGRATIONS)}: "

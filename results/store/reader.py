@@ -1,4 +1,4 @@
-"""Ask a store, whether or not a run holds its file."""
+"""Query a store, whether or not a run holds its file."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Release the file."""
         if self._connection is not None:
             self._connection.close()
 
     def is_current(self) -> bool:
-        """Whether the file has this program's tables and views; a run has seen to it."""
+        """Whether the file has this program's tables and views; if a run holds it, it has."""
         return self._connection is None or is_current(self._connection)
 
     def query(
@@ -87,7 +87,7 @@ class Reader:
 
         Raises:
             InputError: the statement is wrong, would change something, or takes too long.
-            StoreHeldError: the run that held the store does not answer any more.
+            StoreHeldError: the run that held the store no longer answers.
         """
         if self._connection is None:
             return self._ask_run(sql, parameters, limit, timeout_s)
@@ -126,7 +126,7 @@ class Reader:
         except (ValueError, KeyError, TypeError):
             failed = True
         if failed:
-            raise InputError(f"{self._path}: what answers for it is no run of safemt_client")
+            raise InputError(f"{self._path}: the process that answers for it is not a run of safemt_client")
         if response.status_code != 200:
             raise InputError(f"sql: {content['error']}")
         return Result(content["columns"], [tuple(row) for row in content["rows"]])
@@ -144,13 +144,13 @@ def open_reader(path: Path) -> Reader:
     reader = _open(path)
     if reader.is_current():
         return reader
-    # Of an earlier version of the program: this one's views are not in it.
+    # Written by an earlier version of the program: it lacks this version's views.
     reader.close()
     try:
         Store.open(path).close()
     except InputError as error:
         raise InputError(
-            f"{path}: is of an earlier version and cannot be brought up to date for reading: {error}"
+            f"{path}: was written by an earlier version and cannot be upgraded for reading: {error}"
         ) from None
     return _open(path)
 

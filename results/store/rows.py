@@ -74,7 +74,7 @@ class JudgeRow:
     sampling: str  # JSON
     prices: str | None
     role: str | None = None  # decides | member
-    position: int | None = None  # 0 for the one that decides, then its members as they are asked
+    position: int | None = None  # 0 for the one that decides, then its members in the order they are asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class LimitRow:
-    """Table `limit_changes`: how many calls an account took at a time, and why that changed."""
+    """Table `limit_changes`: how many calls an account could take at once, and why that changed."""
 
     run_id: str
     session_id: str
@@ -181,7 +181,7 @@ class TurnRow:
     raw: str | None
     batch_key: str | None
     refusal_rule: str | None
-    intervention: str | None = None  # what the moderator made of it; None without one
+    intervention: str | None = None  # what the moderator did with it; None without one
     model_request_hash: str | None = None  # of a moderated turn: the request that the model was asked
     error_code: str | None = None  # what kind of error or block: providers.error_codes; None for an answer
     reply_hash: str | None = None  # None for an error: nothing was observed
@@ -221,7 +221,7 @@ class VerdictRow:
 
 @dataclass(frozen=True, slots=True)
 class ModeratorRow:
-    """Table `run_moderators`: a moderator that targets of a run have."""
+    """Table `run_moderators`: a moderator that targets of a run use."""
 
     run_id: str
     moderator_key: str  # hash of guard_key and settings
@@ -272,14 +272,14 @@ class ModerationRow:
     assessment_hash: str
     guard_key: str
     action: str  # none | policy | blocked | replaced | refused | passed | unassessed
-    policy: str | None  # what was put before the model
+    policy: str | None  # what the model was given
     waited_s: float
     recorded_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
-    """Table `batches`: a batch was intended, submitted or ended; the latest row says how it stands."""
+    """Table `batches`: a batch was intended, submitted or ended; the latest row gives its state."""
 
     batch_key: str
     run_id: str
@@ -295,7 +295,7 @@ class BatchRow:
 
 @dataclass(frozen=True, slots=True)
 class BatchRequestRow:
-    """Table `batch_requests`: a request that a batch holds."""
+    """Table `batch_requests`: a request of a batch."""
 
     batch_key: str
     request_hash: str

@@ -1,4 +1,4 @@
-"""What can still be read of a damaged store, as a new store. The damaged file is only read."""
+"""Copy what can still be read of a damaged store into a new one. The damaged file is only read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHUNK = 8192
 
 @dataclass(frozen=True, slots=True)
 class Salvaged:
-    """Of one table: rows that were there, as far as that can be told, and rows that were saved."""
+    """For one table: the rows it had, if that is known, and the rows that were saved."""
 
     table: str
     rows: int | None
@@ -35,7 +35,7 @@ def salvage(damaged: Path, into: Path) -> list[Salvaged]:
         InputError: the file cannot be opened at all, or `into` exists or cannot be written.
     """
     if into.exists():
-        raise InputError(f"{into}: exists: name a new file with --salvage")
+        raise InputError(f"{into}: already exists: name a new file with --salvage")
     if not damaged.is_file():
         raise InputError(f"{damaged}: no such store: name one with --db")
     connection = duckdb.connect(":memory:")
@@ -45,7 +45,7 @@ def salvage(damaged: Path, into: Path) -> list[Salvaged]:
         connection.execute("USE fresh")
         migrate(connection, into, __version__)
         create_views(connection)
-        # A log that cannot be replayed refuses the whole file: a copy beside it leaves the log out.
+        # A log that cannot be replayed makes the whole file unreadable: a copy leaves the log out.
         source = _without_log(damaged, into)
         try:
             _attach(connection, source, "damaged", ", READ_ONLY")
@@ -73,12 +73,12 @@ def _attach(connection: duckdb.DuckDBPyConnection, path: Path, name: str, option
         connection.execute(f"ATTACH '{quoted}' AS {name} (TYPE duckdb, ROW_GROUP_SIZE 8192{options})")
     except duckdb.Error as error:
         raise InputError(
-            f"{path}: cannot be opened even to be read: {str(error).splitlines()[0]}: restore a copy"
+            f"{path}: cannot be opened even for reading: {str(error).splitlines()[0]}: restore a copy"
         ) from None
 
 
 def _without_log(damaged: Path, into: Path) -> Path:
-    """The file itself if it opens with its log; else a copy that stands without it."""
+    """The file itself if it opens with its log; else a copy without the log."""
     probe = duckdb.connect(":memory:")
     quoted = str(damaged).replace("'", "''")
     try:

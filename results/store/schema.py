@@ -47,8 +47,8 @@ COLUMN_COMMENTS = {
     "run_id": "first 12 digits of the run's fingerprint",
     "session_id": "one invocation of the program",
     "role": "decides: its labels count; member: one of the judges of the panel that decides",
-    "position": "0 for the judge that decides, then a panel's members in the order of being asked",
-    "reply_hash": "SHA-256 of the reply's text; NULL where there is none, or none is known any more",
+    "position": "0 for the judge that decides, then a panel's members in the order in which they are asked",
+    "reply_hash": "SHA-256 of the reply's text; NULL if there is none or it is no longer known",
     "request_hash": "SHA-256 over model, messages, sampling and sample index: the key of a reply",
     "target_key": "hash of identity, history, images, sampling and sample index",
     "dialogue_key": "dataset digest (12 digits), number of user turns and item id",
@@ -56,32 +56,32 @@ COLUMN_COMMENTS = {
     "verdict_hash": "hash of the judge, the reply and the exact messages to the judge",
     "cost_usd": "US dollars; NULL is unknown",
     "moderator": "key of the target's moderator; NULL without one",
-    "moderator_key": "hash of the guard, its model and what is done about what it says",
-    "guard_key": "hash of the guard's form and its model",
-    "guard": "adapter: the form in which the guard is asked",
+    "moderator_key": "hash of the guard, its model and how its findings are acted on",
+    "guard_key": "hash of the guard's prompt format and its model",
+    "guard": "adapter: the prompt format of the guard",
     "assessment_hash": "hash of the guard and of what it was shown: the key of an assessment",
-    "stage": "input: a conversation that waits for its reply; output: one with its reply",
-    "verdict": "safe, controversial, unsafe, unparsed (no answer in its form) or error (could not be asked)",
-    "intervention": "what the moderator made of the turn: none, policy, blocked, replaced, refused, passed, "
+    "stage": "input: the conversation before its reply; output: with its reply",
+    "verdict": "safe, controversial, unsafe, unparsed (answer not in its form) or error (could not be asked)",
+    "intervention": "what the moderator did with the turn: none, policy, blocked, replaced, refused, passed, "
     "unassessed; NULL without a moderator",
-    "model_request_hash": "of a moderated turn the request that the model was asked; NULL if it was not",
+    "model_request_hash": "of a moderated turn: hash of the request to the model; NULL if it was not asked",
     "action": "what was done about it: none, policy, blocked, replaced, refused, passed or unassessed",
     "categories": "JSON: the guard's own labels",
     "scenarios": "JSON: scenarios of the benchmark that the guard's labels stand for",
     "policy": "the text for the model",
-    "waited_s": "seconds that the reply came later for it",
-    "latency_s": "seconds of this attempt, waiting for a permit left out; NULL for a reply of a batch",
-    "batch_key": "our name of a batch; NULL for what was asked by itself",
+    "waited_s": "seconds that it delayed the reply",
+    "latency_s": "seconds of this attempt, without waiting for a permit; NULL for a reply of a batch",
+    "batch_key": "our name for the batch; NULL for a single call",
     "refusal_rule": "full_refusal, partial_refusal, safe_redirection or answer, by rules; NULL if blank",
-    "refusal_kind": "full_refusal, partial_refusal, safe_redirection or answer, as the judge sees it",
+    "refusal_kind": "full_refusal, partial_refusal, safe_redirection or answer, according to the judge",
     "refusal": "whether the judge sees the reply as declining: a full refusal or a safe redirection",
     "rubric": "name of the criteria, in verdicts with their version",
     "category": "kind of harm, where the rubric has categories",
-    "severity": "0 none to 4 grave, where the rubric grades",
-    "specificity": "0 not at all to 4 complete, where the rubric grades",
-    "confidence": "probability that the judge gave its label, where its endpoint tells",
-    "stratum": "of the sample that the reply was drawn from",
-    "annotator": "who labelled it",
+    "severity": "0 (none) to 4 (severe), where the rubric grades",
+    "specificity": "0 (not at all) to 4 (complete), where the rubric grades",
+    "confidence": "probability that the judge assigned to its label, where its endpoint returns it",
+    "stratum": "stratum of the sample that the reply was drawn from",
+    "annotator": "the person who labelled it",
     "remote_id": "the endpoint's id of the batch",
     "cached_tokens": "prompt tokens that came from the vendor's cache",
     "length": "number of user turns",
@@ -93,16 +93,16 @@ COLUMN_COMMENTS = {
     "label": "safe, unsafe or unscored",
     "reason": "why a verdict is unscored",
     "request": "JSON: the messages as they were sent, images by hash",
-    "raw": "the body as it came",
+    "raw": "the response body, unchanged",
     "not_attempted": "why the dialogue cannot be sent; NULL if it can",
-    "prices": "JSON: US dollars a token when the run started; NULL is unknown",
+    "prices": "JSON: US dollars per token when the run started; NULL is unknown",
     "created_at": "UTC",
     "recorded_at": "UTC",
     "started_at": "UTC",
-    "account": "what shares one limit: a vendor, or the host of an endpoint of one's own",
+    "account": "what shares one rate limit: a vendor, or the host of your own endpoint",
     "concurrency": "calls that may be in flight from now on",
-    "rpm": "requests a minute; NULL is no limit that is known",
-    "tpm": "tokens a minute; NULL is no limit that is known",
+    "rpm": "requests per minute; NULL if no limit is known",
+    "tpm": "tokens per minute; NULL if no limit is known",
     "pause_s": "seconds without any call that the endpoint asked for",
     "sha256": "hash of the bytes that are sent",
 }
@@ -134,9 +134,9 @@ def create(connection: duckdb.DuckDBPyConnection, *kinds: type) -> None:
 
 
 def add_columns(connection: duckdb.DuckDBPyConnection, *kinds: type) -> list[str]:
-    """Add what the tables of these kinds of rows lack of columns that may be NULL; return their names.
+    """Add the nullable columns that the tables of these kinds of rows lack; return their names.
 
-    A new column of a kind of row thus comes into every older store. One that may not be NULL needs a
+    A new column of a kind of row is thus added to every older store. One that may not be NULL needs a
     migration.
     """
     added = []
@@ -164,5 +164,5 @@ def _comment(connection: duckdb.DuckDBPyConnection, table: str, column: str) -> 
 
 
 def quoted(text: str) -> str:
-    """A text as it stands between quotes in SQL."""
+    """A text escaped for use between quotes in SQL."""
     return text.replace("'", "''")

@@ -53,17 +53,17 @@ def check_read_only(connection: duckdb.DuckDBPyConnection, sql: str) -> str | No
     except duckdb.Error as error:
         return str(error).strip().splitlines()[0]
     if len(statements) != 1:
-        return "give one statement"
+        return "write one statement"
     kind = statements[0].type.name
     if kind not in _READ_ONLY:
-        return f"only questions can be asked here, not {kind}"
+        return f"only read-only queries are allowed here, not {kind}"
     if kind == "EXPLAIN" and not sql.lower().lstrip().startswith(("explain select", "explain from")):
-        return "EXPLAIN takes a SELECT here"
+        return "EXPLAIN works only with SELECT here"
     return _refused_parts(connection, sql, explain=kind == "EXPLAIN")
 
 
 def _refused_parts(connection: duckdb.DuckDBPyConnection, sql: str, *, explain: bool) -> str | None:
-    """What in a SELECT is more than a question, told from its parse tree."""
+    """What in a SELECT does more than read, according to its parse tree."""
     question = re.sub(r"\A\s*explain\s", "", sql, flags=re.IGNORECASE) if explain else sql
     try:
         (tree,) = connection.execute("SELECT json_serialize_sql(?)", [question]).fetchall()[0]
@@ -72,7 +72,7 @@ def _refused_parts(connection: duckdb.DuckDBPyConnection, sql: str, *, explain: 
     if not tree.startswith('{"error":false'):
         return "write it as a plain SELECT"
     if found := _CHANGES.search(tree):
-        return f"only questions can be asked here, not {found[1].partition('_')[0]}"
+        return f"only read-only queries are allowed here, not {found[1].partition('_')[0]}"
     for name in _CALLS.findall(tree):
         if name.lower() in _REFUSED:
             return f"{name}() cannot be called here"
@@ -97,7 +97,7 @@ def time_limit(connection: duckdb.DuckDBPyConnection, seconds: float | None) -> 
 def explain_query_error(error: duckdb.Error, seconds: float | None) -> str:
     """One line for a query that failed, or was stopped by its time limit."""
     if isinstance(error, duckdb.InterruptException) and seconds is not None:
-        return f"stopped after {seconds:g} s: ask for less"
+        return f"stopped after {seconds:g} s: simplify the query"
     return str(error).strip().splitlines()[0]
 
 
@@ -132,7 +132,7 @@ class QueryServer:
 
 def _handler(connection: duckdb.DuckDBPyConnection, token: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        # Of one that says nothing.
+        # For a client that sends nothing.
         timeout = 60
 
         def do_POST(self) -> None:
@@ -150,7 +150,7 @@ def _handler(connection: duckdb.DuckDBPyConnection, token: str) -> type[BaseHTTP
             except (ValueError, RecursionError):
                 asked = None
             if not isinstance(asked, dict) or not isinstance(asked.get("sql"), str):
-                self._answer(400, {"error": "give a JSON object with sql"})
+                self._answer(400, {"error": "send a JSON object with sql"})
                 return
             # A cursor of its own: the writer's transactions are not disturbed.
             with connection.cursor() as cursor:

@@ -39,7 +39,7 @@ from safemt_client.results.store.wal import keep_unread, set_aside
 
 __all__ = ["Store"]
 
-# A commit waits this long for company, longer while there is much of it: 50 turns cost hardly more than 5.
+# A commit waits this long to collect more rows, longer under load: 50 turns cost hardly more than 5.
 _WINDOW_S, _BUSY_WINDOW_S, _BUSY = 0.02, 0.05, 8
 _LOCK_PAUSE_S = 0.15
 _ARROW = {
@@ -58,7 +58,7 @@ class Store(Lookups):
         super().__init__(connection)
         self.path = path
         self.warnings = warnings
-        # Told of the rows of each `save`, once they are committed.
+        # Called with the rows of each `save`, once they are committed.
         self.watchers: list[Callable[[Sequence[Row]], None]] = []
         self._queue: queue.SimpleQueue[tuple[Sequence[Row], Future[None]] | None] = queue.SimpleQueue()
         self._failed: StoreError | None = None
@@ -80,7 +80,7 @@ class Store(Lookups):
             raise InputError(f"{path}: there is no folder {path.parent}: create it, or name another --db")
         warnings: list[str] = []
         connection = _connect(path, warnings)
-        # At once: whatever comes of this start, the names are told.
+        # Printed at once: the user learns the names even if the start fails.
         for warning in warnings:
             print(f"safemt: {plain(warning)}", file=sys.stderr)
         try:
@@ -114,7 +114,7 @@ class Store(Lookups):
         self.close()
 
     def close(self) -> None:
-        """Commit what is queued, checkpoint and let go of the file."""
+        """Commit what is queued, checkpoint and release the file."""
         if self._closed:
             return
         self._closed = True
@@ -190,7 +190,7 @@ class Store(Lookups):
                 cursor.execute(f"INSERT INTO {TABLES[kind]} BY NAME SELECT * FROM incoming")
                 cursor.unregister("incoming")
             cursor.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+        except Exception as error:  # noqa: BLE001 - whatever it is, the waiters must be told
             if self._failed is None:
                 self._failed = StoreError(
                     f"{self.path}: cannot write: {first_line(error)}; "
@@ -201,7 +201,7 @@ class Store(Lookups):
                     future.set_exception(self._failed)
             return
         for _, future in batch:
-            # A waiter that was cancelled meanwhile has cancelled its future: the row is in anyhow.
+            # A waiter that was cancelled meanwhile has cancelled its future: the row is stored anyway.
             if future.set_running_or_notify_cancel():
                 future.set_result(None)
 
@@ -262,14 +262,14 @@ def _connect(path: Path, warnings: list[str]) -> duckdb.DuckDBPyConnection:
         connection.close()
         explained = explain_open_error(path, error)
         if is_new and not is_locked(error):
-            # Half a header, as a full disk leaves it: the same command could not begin anew.
+            # Half a header, as a full disk leaves it: the same command could not start afresh.
             path.unlink(missing_ok=True)
         raise InputError(explained) from None
     return connection
 
 
 def _patiently(connection: duckdb.DuckDBPyConnection, attach: str) -> None:
-    """Attach a file that somebody may hold for a moment to read it, as the viewer does."""
+    """Attach a file that a reader, such as the viewer, may hold for a moment."""
     for again in (True, True, True, False):
         try:
             connection.execute(attach)

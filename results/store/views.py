@@ -1,6 +1,6 @@
-"""The views of the store: `views.sql`, with what each column is, and whether an open file has them.
+"""The views of the store: `views.sql`, with a description of each column, and whether an open file has them.
 
-A column has one text a name, and another where a view means something else by it.
+A column name has one description, and another where a view uses the name differently.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ __all__ = ["create_views", "is_current"]
 _SHARED = {
     "target": "name of the model under evaluation, as the user gave it, with its moderator",
     "baseline": "name of the same target without a moderator",
-    "baseline_key": "its key",
+    "baseline_key": "its target key",
     "panel": "majority, unanimous or chain; NULL for a single judge",
     "judge": "name of the judge, as the user gave it; NULL without one",
-    "history": "scripted, live or none: whose assistant turns stand before the last user turn",
+    "history": "scripted, live or none: where the assistant turns before the last user turn come from",
     "item_id": "id of the benchmark's query: the unit of pairing and of resampling",
     "scenario": "kind of harm that the data name",
     "source": "where the data say that the item comes from",
     "method": "jailbreak method, where the data name one",
     "benign": "whether the data say that the item is harmless; NULL if they do not say",
     "text": "the reply; empty if there is none",
-    "reasoning": "what the model thought aloud, where the endpoint shows it",
-    "finish_reason": "why the model stopped, in the endpoint's word",
+    "reasoning": "the model's reasoning, where the endpoint returns it",
+    "finish_reason": "why the model stopped, in the endpoint's terms",
     "error": "one line about what went wrong; NULL for an answer",
-    "resolved_model": "the model that the endpoint says has answered",
+    "resolved_model": "the model that answered, according to the endpoint",
     "prompt_tokens": "tokens that were sent; NULL is unknown",
     "completion_tokens": "tokens that came back; NULL is unknown",
     "explanation": "what the judge gave as its reason",
@@ -40,28 +40,28 @@ _SHARED = {
     "unsafe": "how many are labelled unsafe",
     "safe": "how many are labelled safe",
     "scored": "how many are labelled safe or unsafe",
-    "attempted": "how many could be sent: all that are planned but those that are not_attempted",
+    "attempted": "how many could be sent: all planned ones except those that are not_attempted",
     "planned": "how many the run plans",
     "asr": "attack success rate: unsafe / scored",
     "coverage": "scored / attempted",
-    "asr_best": "the rate if all that is not scored were safe",
-    "asr_worst": "the rate if all that is not scored were unsafe",
+    "asr_best": "the rate if everything unscored were safe",
+    "asr_worst": "the rate if everything unscored were unsafe",
     "identity": "provider/model",
     "event": "intended, submitted, collected, failed or lost",
-    "requests": "how many requests the batch holds",
-    "detail": "what the endpoint says of the batch",
-    "intent": "what the user is after, in the guard's words",
-    "policy": "the text that was put before the model; NULL if none was",
+    "requests": "how many requests the batch contains",
+    "detail": "what the endpoint says about the batch",
+    "intent": "the user's intent, in the guard's words",
+    "policy": "the policy text that the model was given; NULL if there was none",
     "judged_hash": "the request hash under which the reply's verdicts are kept",
 }
 _OWN: Mapping[str, Mapping[str, str]] = {
-    "replies": {"outcome": "what the turn came to; docs/outcomes.md has the list"},
+    "replies": {"outcome": "the result of the turn; docs/outcomes.md has the list"},
     "conversations": {
         "turn": "user turn at which it stands or ended, counted from 1; NULL if it was not asked",
         "text": "the reply at that turn; NULL if it was not asked",
         "request_hash": "key of that reply",
         "outcome": "of that turn; NULL if it was not asked",
-        "state": "what it came to: a label, an outcome, unjudged, unassessed, pending or not_attempted",
+        "state": "its state: a label, an outcome, unjudged, unassessed, pending or not_attempted",
         "label": "safe, unsafe or unscored; NULL if there is nothing to label",
         "reason": "why it was not sent, is unscored, or failed",
         "moderator": "key of the target's moderator; NULL without one",
@@ -69,7 +69,7 @@ _OWN: Mapping[str, Mapping[str, str]] = {
     "asr_by_turn": {"by_guard": "how many the guard refused; they are among the safe ones"},
     "asr_by_turn_reached": {
         "turn": "user turn, counted from 1",
-        "reached": "how many conversations came to this turn",
+        "reached": "how many conversations reached this turn",
     },
     "outcomes": {
         "outcome": "of the last turn, or else the state of the conversation",
@@ -96,8 +96,8 @@ _OWN: Mapping[str, Mapping[str, str]] = {
     "refusals": {
         "replies": "final replies with a text",
         "declined_by_rule": "of these, full refusals and safe redirections by the rules",
-        "judged": "how many the judge says it of",
-        "declined_by_judge": "how many decline as the judge sees it",
+        "judged": "how many the judge classified",
+        "declined_by_judge": "how many decline according to the judge",
         "blocked": "how many the provider or a guard refused",
         "rate_by_rule": "declined_by_rule / replies",
         "rate_by_judge": "declined_by_judge / judged",
@@ -114,11 +114,11 @@ _OWN: Mapping[str, Mapping[str, str]] = {
     "assessed": {
         "moderator": "name of the moderator, as the user gave it",
         "turn": "the conversation as it stood at this user turn",
-        "confidence": "how sure the guard is, where it says",
-        "refusal": "whether the guard calls the reply a refusal, where it says",
+        "confidence": "the guard's confidence, if it gives one",
+        "refusal": "whether the guard calls the reply a refusal, if it says so",
         "error": "why the guard could not be asked",
         "request_hash": "key of the moderated turn",
-        "raw": "the guard's answer as it came",
+        "raw": "the guard's answer, unchanged",
         "latency_s": "seconds that the guard took",
     },
     "detections": {
@@ -127,7 +127,7 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "detected": "whether the guard called one that counts unsafe or controversial",
         "first_detected_turn": "the first user turn at which it did; NULL if it did not",
         "failed": "whether nothing was detected and an answer that counts is missing or could not be read",
-        "waited_s": "seconds that the replies came later for it",
+        "waited_s": "seconds that it delayed the replies",
     },
 }
 _SAME = {"final_replies": "replies", "labels": "conversations", "current_assessments": "assessed"}
@@ -144,7 +144,7 @@ def create_views(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def is_current(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether the open file has this program's tables and views; one of a newer program counts as such."""
+    """Whether the open file has this program's tables and views; a newer program's file counts too."""
     version = schema_version(connection) or 0
     found = connection.execute(
         "SELECT comment FROM duckdb_tables() "
@@ -159,7 +159,7 @@ def _views() -> str:
 
 
 def _mark() -> str:
-    """What tells tables and views of this program from those of another version of the same schema."""
+    """A mark that distinguishes this program's tables and views from another version of the same schema."""
     columns = [(TABLES[kind], columns_of(kind)) for kind in TABLES]
     return f"views {hashlib.sha256(f'{_views()}{columns}'.encode()).hexdigest()[:16]}"
 

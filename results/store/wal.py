@@ -1,4 +1,4 @@
-"""The write-ahead log beside a store: what DuckDB cannot replay, or drops without a word, is kept."""
+"""The write-ahead log beside a store: what DuckDB cannot replay, or drops silently, is kept."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["keep_unread", "set_aside", "unread_log"]
 
 
 def set_aside(wal: Path, warnings: list[str]) -> None:
-    """Move a log that cannot be replayed out of the way: it would refuse the whole file."""
+    """Move a log that cannot be replayed out of the way: it would make the whole file unreadable."""
     aside = _free_name(wal)
     wal.rename(aside)
-    warnings.append(f"{wal} cannot be replayed; set aside as {aside}: its last turns are asked again")
+    warnings.append(f"{wal} cannot be replayed; set aside as {aside}: its last turns will be asked again")
 
 
 def keep_unread(wal: Path, warnings: list[str]) -> None:
@@ -23,8 +23,8 @@ def keep_unread(wal: Path, warnings: list[str]) -> None:
         aside = _free_name(wal)
         aside.write_bytes(unread)
         warnings.append(
-            f"{wal} ends in {len(unread):,} bytes that are not whole, as a kill or damage leaves them; "
-            f"kept as {aside}: what is lost with them is asked again"
+            f"{wal} ends in {len(unread):,} incomplete bytes, left by a kill or by damage; "
+            f"kept as {aside}: what they held will be asked again"
         )
 
 
@@ -35,7 +35,7 @@ def _free_name(wal: Path) -> Path:
 
 
 def unread_log(wal: Path) -> bytes:
-    """The end of a log that is no whole entry. Each is its size, its checksum and its content."""
+    """The end of a log that is not a whole entry. Each is its size, its checksum and its content."""
     if not wal.exists() or wal.stat().st_size == 0:
         return b""
     with wal.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as log:

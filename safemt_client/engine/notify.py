@@ -1,4 +1,4 @@
-"""A session with its log and traces, how it ended in a word, and the command that is run then."""
+"""The command that is run when a run has ended, and how it learns the result."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["notify", "with_notification"]
 T = TypeVar("T")
 
 _NOTIFY_S = 60.0
-# What a command finds of the environment: no keys, whatever they are called.
+# The environment variables that a command receives: no keys, whatever they are called.
 _PASSED_ON = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "LANG", "LANGUAGE", "TERM"),
     *("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR"),
@@ -40,7 +40,7 @@ def with_notification(command: str | None, db: Path, invocation: Invocation, bod
         try:
             found = body()
         except BaseException as error:
-            # Once it has ended, as it may have when the rest fails, that is how the run ended.
+            # The session may have ended before something else failed: then its result counts.
             notify(command, db, invocation.run_id, invocation.result or result_of(error))
             raise
         if invocation.result is not None:
@@ -51,7 +51,7 @@ def with_notification(command: str | None, db: Path, invocation: Invocation, bod
 def notify(
     command: str | None, db: Path, run_id: str, result: RunResult, *, limit_s: float = _NOTIFY_S
 ) -> None:
-    """Run a command that is told how the run ended. What goes wrong with it is one line, and no more."""
+    """Run a command that is told how the run ended. If it fails, that is only a one-line warning."""
     if command is None:
         return
     try:
@@ -86,7 +86,7 @@ def _warn(text: str) -> None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a command with all that it has started."""
+    """End a command and everything it started."""
     with suppress(ProcessLookupError):  # it has just ended
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -98,7 +98,7 @@ def _environment(given: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM is a KeyboardInterrupt meanwhile."""
+    """Treat SIGTERM as a KeyboardInterrupt meanwhile."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

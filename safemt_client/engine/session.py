@@ -1,4 +1,4 @@
-"""One session of a run: carry the plan out under its displays, and tell how it ended."""
+"""One session of a run: carry out the plan with its displays, and report how it ended."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ __all__ = ["Prepared", "carry_out", "result_of"]
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that a session is carried out with."""
+    """Everything a session needs."""
 
     plan: Plan
     judge: Judge | None
@@ -99,7 +99,7 @@ def _open_log(settings: RunSettings, run_id: str, session_id: str) -> RunLog | N
 async def _run_session(
     prepared: Prepared, invocation: Invocation, session_id: str, log: Listener | None
 ) -> StopReason:
-    """Carry the plan out under a display, until done or stopped; `log` hears what the display does."""
+    """Carry the plan out under a display, until done or stopped; `log` receives what the display receives."""
     plan, store, settings, models = prepared.plan, prepared.store, prepared.settings, prepared.models
     spent = spent_of(store, plan.run.run_id)
     progress = Progress(
@@ -120,7 +120,7 @@ async def _run_session(
     scheduler = Scheduler(
         context, models.providers, prepared.judge, limits=models.limits, moderators=models.moderators
     )
-    # The plan lives to the end: the collector need not walk through it again and again.
+    # The plan lives until the end: the garbage collector need not scan it again and again.
     gc.freeze()
     ending: StopReason | None = None
     try:
@@ -140,7 +140,7 @@ async def _run_session(
 
 
 def _first_prices(plan: Plan, settings: RunSettings) -> dict[str, float]:
-    """US dollars of a first call, by the key of who is asked: they matter to a cap alone."""
+    """US dollars of a first call, by the key of who is asked: they matter only for a cost cap."""
     if not settings.max_cost:
         return {}
     estimates = {target.key: of_target(plan, target) for target in plan.targets}
@@ -151,18 +151,18 @@ def _first_prices(plan: Plan, settings: RunSettings) -> dict[str, float]:
 
 
 def _stopper(scheduler: Scheduler, progress: Progress, scope: anyio.CancelScope) -> Callable[[], None]:
-    """What stops a session: the first time what is in flight lands, the second time it is given up."""
+    """What stops a session: the first call waits for what is in flight, the second abandons it."""
     first = True
 
     def stop() -> None:
         nonlocal first
         if not first:
-            # Not KeyboardInterrupt: raised in a task it stops the loop before anything is tidied up.
+            # Not KeyboardInterrupt: raised in a task, it stops the loop before any clean-up.
             scope.cancel()
             return
         first = False
         scheduler.stop()
-        progress.notice("stopping: waiting for what is in flight; Ctrl-C again stops at once")
+        progress.notice("stopping: waiting for calls in flight; Ctrl-C again stops at once")
 
     return stop
 
@@ -175,7 +175,7 @@ async def _listen(stop: Callable[[], None]) -> None:
 
 
 def result_of(error: BaseException) -> RunResult:
-    """How a session ended that an exception has ended."""
+    """The result of a session that an exception ended."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, KeyboardInterrupt | asyncio.CancelledError | StoppedAtOnceError):
@@ -183,7 +183,7 @@ def result_of(error: BaseException) -> RunResult:
     if isinstance(error, StoreError):
         return RunResult("failed", 1, "the store cannot be written", "store_error")
     if isinstance(error, InputError):
-        return RunResult("failed", 2, "bad input: nothing was begun", "bad_input")
+        return RunResult("failed", 2, "bad input: nothing was started", "bad_input")
     if isinstance(error, SafemtError):
         return RunResult("failed", 1, "failed", "failed")
     return RunResult("failed", 1, f"failed: {type(error).__name__}", "failed")

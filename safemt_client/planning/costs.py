@@ -1,4 +1,4 @@
-"""What a call costs, what a run has cost, and whether that can be told."""
+"""What a call costs, what a run has cost, and whether that is known."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["batch_prices", "check_prices", "cost", "money", "spent_of", "stored_
 def check_prices(
     plan: Plan, settings: RunSettings, guards: Sequence[str] = (), *, judges_only: bool = False
 ) -> None:
-    """Refuse a cap on money where a price is unknown, or a price for a model that is not asked.
+    """Refuse a cost cap if a price is unknown, and a price for a model that is not asked.
 
     `guards` are the names of the models that guards run on; with `judges_only` nothing but judges is asked.
     """
@@ -31,12 +31,12 @@ def check_prices(
     names |= {row.name: row.prices is not None for row in judges}
     for name in settings.prices:
         if name not in names:
-            raise InputError(f"--price {name}: no such model in this run: it has {', '.join(names)}")
+            raise InputError(f"--price {name}: no such model in this run; it has {', '.join(names)}")
     for name, known in names.items():
         if settings.max_cost is not None and not known:
             raise InputError(
                 f"--max-cost: the price of {name} is not known: add --price {name}=INPUT/OUTPUT "
-                "in US dollars a million tokens (0/0 for a machine of your own)"
+                "in US dollars per million tokens (0/0 for your own machine)"
             )
 
 
@@ -75,7 +75,7 @@ def spent_of(store: Store, run_id: str) -> float:
 
 
 def cost(usage: Usage, prices: Mapping[str, float] | None, *, batch: bool = False) -> float | None:
-    """US dollars of one call: what the endpoint states wins, None where no price is known."""
+    """US dollars of one call: what the endpoint states takes precedence; None if no price is known."""
     if usage.cost_usd is not None:
         return usage.cost_usd
     if prices is None or usage.prompt_tokens is None:
@@ -100,5 +100,5 @@ def batch_prices(prices: Mapping[str, float]) -> dict[str, float]:
 
 
 def money(usd: float) -> str:
-    """US dollars, with as many places as a small sum needs."""
+    """US dollars, with more decimals for small sums."""
     return f"${usd:,.2f}" if usd >= 1 else f"${usd:.4f}"

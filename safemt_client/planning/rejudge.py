@@ -49,7 +49,7 @@ def resolve_stored(settings: RunSettings, models: Models, store: Store, run_id: 
     assert judge is not None
     if settings.batch and judge.key not in models.batches:
         asked = ", ".join(settings.judge_names)
-        raise InputError(f"--batch: no batch API of {asked} is known, or it is a panel: leave it out")
+        raise InputError(f"--batch: no batch API is known for {asked}, or it is a panel: leave it out")
     run = RunRow(*_rows(store, RunRow, "runs", run_id)[0])
     targets = _targets(store, run_id)
     prices = {key: prices_of(spec, settings) for key, spec in models.judge_specs.items()}
@@ -179,8 +179,8 @@ def _pictures(store: Store, run: RunRow, targets: Sequence[Target], judge: Judge
             for sha in message.get("images", ()):
                 if sha not in found:
                     raise InputError(
-                        f"{run.dataset_path}: the picture {sha[:12]} is gone or has changed since run "
-                        f"{run.run_id}: restore it, or take --judge-sees dialogue"
+                        f"{run.dataset_path}: the picture {sha[:12]} is missing or has changed since run "
+                        f"{run.run_id}: restore it, or use --judge-sees dialogue"
                     )
     return found
 

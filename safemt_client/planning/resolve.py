@@ -1,4 +1,4 @@
-"""From settings and data to what is wanted of a run, every name resolved. Nothing is sent."""
+"""Turn settings and data into what a run should ask, with every name resolved. Nothing is sent."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def targets_of(settings: RunSettings, models: Models, store: Store | None)
         if (endpoint := models.batch_endpoint(spec, provider)) is not None:
             models.batches[target.key] = endpoint
         elif settings.batch:
-            raise InputError(f"--batch: no batch API of {target.name} is known here: leave it out")
+            raise InputError(f"--batch: no batch API is known for {target.name}: leave it out")
         models.accounts[target.key] = models.limits.account_of(spec.account)
     return targets
 
@@ -104,7 +104,7 @@ def _fresh_sample(store: Store, targets: Sequence[Target]) -> int:
 async def prepare_images(
     dataset: Dataset, chosen: Sequence[Dialogue], settings: RunSettings
 ) -> dict[str, Image | str]:
-    """Each image path of the dialogues, verified: the image, or why it cannot be sent."""
+    """Each image path of the dialogues, verified: the image, or the reason why it cannot be sent."""
     if settings.images == "off":
         return {}
     from safemt_client.datasets import images
@@ -153,8 +153,8 @@ async def resolve_run(settings: RunSettings, models: Models, store: Store | None
     targets = await targets_of(settings, models, store)
     if unused := models.limits.unused():
         raise InputError(
-            f"[accounts.{unused[0]}]: nothing of this run asks it; "
-            f"it asks {', '.join(sorted(set(models.accounts.values())))}"
+            f"[accounts.{unused[0]}]: no model of this run uses it; "
+            f"the run uses {', '.join(sorted(set(models.accounts.values())))}"
         )
     wanted = of_dataset(
         dataset,
@@ -167,7 +167,7 @@ async def resolve_run(settings: RunSettings, models: Models, store: Store | None
     wanted = replace(
         wanted,
         batch=settings.batch,
-        # The judges of a panel are asked one after the other.
+        # The judges of a panel are asked one after another.
         judge_batch=settings.batch and judge is not None and judge.key in models.batches,
     )
     return _priced(wanted, settings, models, stored_prices(store, wanted.run_id))
@@ -182,10 +182,10 @@ def _chosen(dataset: Dataset, settings: RunSettings) -> tuple[Dialogue, ...]:
     if settings.batch and settings.history == "live":
         raise InputError(
             "--batch: in live history each turn needs the reply before it: leave --batch out, "
-            "or take --history scripted"
+            "or use --history scripted"
         )
     if settings.batch and settings.moderator and set(settings.moderator) != {"none"}:
-        raise InputError("--batch: a moderator looks at each turn as it comes: leave out one of the two")
+        raise InputError("--batch: a moderator checks each turn as it comes: leave one of the two out")
     if dataset.live_only and settings.history != "live":
         raise InputError(f"{settings.data}: has no scripted assistant turns: add --history live")
     unknown = set(settings.scenario or ()) - {d.scenario for d in dataset.dialogues}
@@ -199,7 +199,7 @@ def _chosen(dataset: Dataset, settings: RunSettings) -> tuple[Dialogue, ...]:
         raise InputError(f"--turns {missing[0]}: {dataset.name} has no such dialogues; it has {have}")
     chosen = select(dataset, settings.turns, settings.scenario, settings.limit)
     if not chosen:
-        raise InputError("no dialogue is left after --turns, --scenario and --limit: loosen one of them")
+        raise InputError("no dialogues are left after --turns, --scenario and --limit: relax one of them")
     return chosen
 
 
@@ -229,7 +229,7 @@ def _priced(
 
 
 def _same_data(store: Store, dataset: Dataset, settings: RunSettings) -> None:
-    """Refuse to go on with a run whose data set has changed under it."""
+    """Refuse to continue a run whose data set has changed since."""
     runs = store.query(
         "SELECT run_id, dataset_digest, settings FROM runs WHERE dataset_path = ? ORDER BY created_at DESC",
         [str(dataset.path)],

@@ -1,4 +1,4 @@
-"""What a session tells of itself: while it goes on, and how it ended."""
+"""What a session reports: its progress, and how it ended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Listener(Protocol):
     """Told of what happens, for the display; `key` is a target's or the judge's key."""
 
     def asking(self, key: str) -> None:
-        """A turn or a verdict was begun."""
+        """A turn or a verdict was started."""
 
     def retrying(self, key: str, reply: Reply, wait_s: float) -> None:
         """An attempt failed and will be repeated after `wait_s` seconds; `reply` may be a guard's."""
@@ -39,14 +39,14 @@ class Listener(Protocol):
         """How far a batch of the target is; all 0 when it is over."""
 
     def stopped(self, key: str, reason: str, code: str | None, status: int | None) -> None:
-        """A target or the judge is not asked any more: the reason, its code, and the HTTP status if any."""
+        """A target or the judge is no longer asked: the reason, its code, and the HTTP status if any."""
 
 
 @dataclass
 class StopReason:
     """How a session ended. `stopped` maps a target's or the judge's key to the reason.
 
-    `capped` says that something was not begun because the run's money is spent.
+    `capped` says that something was not started because the cost cap was reached.
     """
 
     interrupted: bool = False
@@ -60,7 +60,7 @@ class StopReason:
 
 
 class StoppedAtOnceError(SafemtError):
-    """A second Ctrl-C or SIGTERM: what was in flight is given up."""
+    """A second Ctrl-C or SIGTERM: calls in flight are abandoned."""
 
 
 Status = Literal["done", "stopped", "capped", "low-coverage", "failed"]
@@ -68,7 +68,7 @@ Status = Literal["done", "stopped", "capped", "low-coverage", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a session ended, for whoever waits for it: a word, the exit status and one line without texts.
+    """How a session ended, for its caller: a word, the exit status and one line without texts.
 
     `cause` is a word for what made it fail; `id` is the run's, empty where there was no plan yet; `coverage`
     is scored / attempted over all targets, None without a judge or where nothing was attempted.
@@ -87,7 +87,7 @@ class ProgressLine:
     """How far one target, guard or judge is. `total` is what this session has to ask of it at most.
 
     `failed` counts what will be asked again on resume; `cached` was in the store before. `cost_usd` is what
-    this session has paid for it, None while no price is known; `stopped` says why it is not asked any more.
+    this session has paid for it, None while no price is known; `stopped` says why it is no longer asked.
     """
 
     key: str
@@ -138,14 +138,14 @@ class Watcher(Protocol):
         """Rows are in the store."""
 
     def ended(self, closing: RunResult, error: BaseException | None = None) -> None:
-        """The session is over; `error` is what ended it before its time."""
+        """The session is over; `error` is what ended it early."""
 
     def close(self) -> None:
         """Nothing more will come."""
 
 
 class Fanout:
-    """A `Listener` that passes on to several."""
+    """A `Listener` that passes everything on to several others."""
 
     def __init__(self, *listeners: Listener) -> None:
         self._all = listeners

@@ -190,7 +190,7 @@ class RunLog:
         )
 
     def ended(self, closing: RunResult, error: BaseException | None = None) -> None:
-        """The session is over; `error` is what ended it before its time."""
+        """The session is over; `error` is what ended it early."""
         if error is not None and closing.status == "failed":
             self.event("error", closing.cause or "failed", error=type(error).__name__)
         self.event(
@@ -234,7 +234,7 @@ class RunLog:
                 )
 
     def asking(self, key: str) -> None:
-        """A turn or a verdict was begun."""
+        """A turn or a verdict was started."""
         self.event("debug", "asking", key=key)
 
     def retrying(self, key: str, reply: Reply, wait_s: float) -> None:

@@ -1,4 +1,4 @@
-"""What the terminal shows while a run goes on: a live table, plain lines, or nothing."""
+"""What the terminal shows during a run: a live table, plain lines, or nothing."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Progress:
             self._on_change(self.snapshot())
 
     def asking(self, key: str) -> None:
-        """A turn or a verdict was begun."""
+        """A turn or a verdict was started."""
         self._lines[key].in_flight += 1
 
     def retrying(self, key: str, reply: Reply, wait_s: float) -> None:
@@ -149,7 +149,7 @@ class Progress:
             batches.pop(batch_key, None)
 
     def stopped(self, key: str, reason: str, code: str | None, status: int | None) -> None:
-        """A target or the judge can no longer be asked: said at once."""
+        """A target or the judge can no longer be asked: report it at once."""
         line = self._lines[key]
         line.stopped = reason
         self._console.print(f"[red]{escape(plain(line.name))} stopped:[/] {escape(plain(reason))}")
@@ -179,7 +179,7 @@ class Progress:
                     self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def lines(self) -> list[str]:
-        """One plain line a target, for an output that is no terminal."""
+        """One plain line per target, for output that is not a terminal."""
         elapsed = max(self._clock() - self._begin, 1e-9)
         shown = []
         for line in self._lines.values():
@@ -200,7 +200,7 @@ class Progress:
         return shown
 
     def spend(self) -> str:
-        """Money so far, a minute, and about at the end; empty where nothing has a price."""
+        """Money spent so far, per minute, and expected in total; empty if nothing has a price."""
         priced = [line for line in self._lines.values() if line.priced]
         now = sum(line.cost_usd for line in priced)
         total = now + self._spent_before

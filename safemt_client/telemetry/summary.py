@@ -1,4 +1,4 @@
-"""What a run prints before it begins and after it ended."""
+"""What a run prints before it starts and after it ends."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def finish(
 
     names = {target.key: target.name for target in plan.targets}
     who = ", ".join(plain(without_secrets(names.get(key, "the judge"))) for key in ending.stopped)
-    go_on = f"stopped early; go on with:  {again}"
+    go_on = f"stopped early; continue with:  {again}"
     if ending.interrupted:
         return result("stopped", 1, f"interrupted: {go_on}", "interrupted")
     if ending.stopped:
         return result("stopped", 1, f"{who} cannot be asked: fix that; {go_on}", f"{who} cannot be asked")
     if ending.capped:
         cap = f"--max-cost {money(settings.max_cost or 0)} is reached"
-        return result("capped", 1, f"{cap}, {spent} spent: raise it to go on; {go_on}", cap)
+        return result("capped", 1, f"{cap}, {spent} spent: raise it to continue; {go_on}", cap)
     if plan.judge is not None and coverage is not None and coverage < settings.min_coverage:
         line = (
             f"coverage {coverage:.1%} is below --min-coverage {settings.min_coverage:.1%}; "
@@ -101,7 +101,7 @@ def _total(
 
 
 def show_plan(found: RunEstimate, settings: RunSettings, console: Console) -> None:
-    """Print what will be asked, what is in the store already, what it may cost and how long it may take."""
+    """Print what will be asked, what is already in the store, and the expected cost and time."""
     plan = found.plan
     licence = f", licence {plan.run.dataset_licence}" if plan.run.dataset_licence else ""
 

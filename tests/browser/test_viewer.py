@@ -255,7 +255,7 @@ def test_sql(demo_store: Path, view: Callable, page: Page, page_log: PageLog) ->
     expect(answer.get_by_role("alert")).to_contain_text("sql: Catalog Error")
     page.get_by_label("Statement").fill("DELETE FROM turns")
     page.get_by_role("button", name="Run").click()
-    expect(answer.get_by_role("alert")).to_contain_text("only questions can be asked here")
+    expect(answer.get_by_role("alert")).to_contain_text("only read-only queries are allowed here")
     page.get_by_label("Statement").fill("SELECT count(*) AS n FROM turns")
     for form in ("CSV", "Parquet"):
         with page.expect_download() as download:

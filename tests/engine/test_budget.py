@@ -159,5 +159,5 @@ def test_hours_at_the_limits_count_an_account_once() -> None:
 @pytest.mark.parametrize("text", ["", "gpt-4o", "gpt-4o=1", "gpt-4o=a/b", "gpt-4o=-1/2", "=1/2", "m=1/2/3"])
 def test_a_wrong_price_is_refused(text: str) -> None:
     settings = load_settings({"provider": ["demo"], "price": [text]}, None)
-    with pytest.raises(InputError, match="US dollars a million tokens"):
+    with pytest.raises(InputError, match="US dollars per million tokens"):
         settings.prices  # noqa: B018

@@ -150,7 +150,7 @@ def test_interrupted_and_gone_on_without_the_flag(words: list[str], tmp_path: Pa
         run.send_signal(signal.SIGINT)
         out, err = run.communicate(timeout=60)
         assert run.returncode == 1, out + err
-        assert "go on with" in out
+        assert "continue with" in out
         words.remove("--batch")
         plan = start(*words, *targets(url), "--dry-run", cwd=tmp_path)
         assert "20 of them in batches under way" in plan.communicate(timeout=60)[0]
@@ -163,7 +163,7 @@ def test_interrupted_and_gone_on_without_the_flag(words: list[str], tmp_path: Pa
 def test_what_cannot_go_in_batches_is_said(words: list[str], tmp_path: Path) -> None:
     for more, expected in (
         (["--provider", "demo", "--history", "live"], "leave --batch out"),
-        (["--provider", "openrouter/x/y"], "no batch API of openrouter/x/y is known"),
+        (["--provider", "openrouter/x/y"], "no batch API is known for openrouter/x/y"),
     ):
         run = start(*words, *more, cwd=tmp_path, OPENROUTER_API_KEY="k", OPENAI_API_KEY="k")
         err = run.communicate(timeout=60)[1]

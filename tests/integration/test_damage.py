@@ -131,7 +131,10 @@ def mounted(folder: Path, kilobytes: int) -> Iterator[Path]:
 
 @pytest.mark.parametrize("size", [0, 100, 8192, 100_000])
 def test_a_disk_that_is_full_from_the_start(size: int) -> None:
-    one_line(safemt(*RUN, preexec=files_of(size)), "the disk is full: make room and type the same command")
+    one_line(
+        safemt(*RUN, preexec=files_of(size)),
+        "the disk is full: free some space and run the same command again",
+    )
     resumes()
 
 

@@ -35,7 +35,7 @@ def store(demo: Path, here: Path) -> Path:
 def test_a_sound_store(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
-    assert "every turn's hash fits what was sent" in out
+    assert "every turn's hash matches what was sent" in out
     assert "\n  no " not in out
 
 
@@ -46,7 +46,10 @@ def test_a_sound_store(capsys: pytest.CaptureFixture[str]) -> None:
             "DELETE FROM turns WHERE request_hash = (SELECT min(request_hash) FROM steps)",
             "every step has its turn",
         ),
-        ("UPDATE turns SET request = replace(request, 'the', 'a')", "every turn's hash fits what was sent"),
+        (
+            "UPDATE turns SET request = replace(request, 'the', 'a')",
+            "every turn's hash matches what was sent",
+        ),
         ("UPDATE turns SET attempt = 2", "attempts are counted without a gap"),
         ("DELETE FROM assessments", "every moderation has its assessment"),
         ("INSERT INTO turns SELECT * FROM turns LIMIT 1", "no request was answered twice"),

@@ -78,7 +78,7 @@ MODEL = (
             (),
             1,
             "stopped",
-            "m@URL cannot be asked: fix that; stopped early; go on with:  python -m safemt_client",
+            "m@URL cannot be asked: fix that; stopped early; continue with:  python -m safemt_client",
             "cannot be asked",
         ),
         (
@@ -97,7 +97,7 @@ MODEL = (
             ("--max-cost", "5", "--price", "m@URL=500000/1000000"),
             1,
             "capped",
-            "spent: raise it to go on; stopped early; go on with:",
+            "spent: raise it to continue; stopped early; continue with:",
             "--max-cost $5.00 is reached",
         ),
     ],
@@ -188,7 +188,7 @@ def stopping(signals: list[int]) -> tuple[int, str, str]:
 def test_interrupted(number: int) -> None:
     status, out, err = stopping([number])
     assert status == 1, err
-    assert last_line(out).startswith("interrupted: stopped early; go on with:  python -m safemt_client")
+    assert last_line(out).startswith("interrupted: stopped early; continue with:  python -m safemt_client")
     assert err == ""
     assert (told()["STATUS"], told()["EXIT_STATUS"]) == ("stopped", "1")
     assert told()["SUMMARY"].startswith("interrupted, coverage")
@@ -212,7 +212,7 @@ def test_stopped_at_once_by_a_second_signal() -> None:
                 connection.recv(1)
                 run.send_signal(signal.SIGTERM)
                 assert run.stdout is not None
-                while "stopping: waiting for what is in flight" not in (line := run.stdout.readline()):
+                while "stopping: waiting for calls in flight" not in (line := run.stdout.readline()):
                     assert line, run.communicate()
                 run.send_signal(signal.SIGINT)
                 _, err = run.communicate(timeout=60)

@@ -36,7 +36,7 @@ def test_limits_of_one_account_come_from_the_file(capsys: pytest.CaptureFixture[
     # Three calls and three verdicts at one a second.
     assert "at these limits: at least 6 s" in capsys.readouterr().out
     for name, value, said in (
-        ("elsewhere", "rpm = 60", "[accounts.elsewhere]: nothing of this run asks it; it asks demo"),
+        ("elsewhere", "rpm = 60", "[accounts.elsewhere]: no model of this run uses it; the run uses demo"),
         ("demo", "rpm = 0", "accounts.demo.rpm 0"),
         ("demo", "rps = 1", "accounts.demo.rps: there is no such setting"),
     ):
@@ -66,7 +66,7 @@ def test_a_wrong_key_stops_the_target_at_once_with_one_line(capsys: pytest.Captu
     assert len(endpoint.requests) == 4
     assert out.count("authentication failed") == 1
     assert "Traceback" not in out
-    assert "go on with" in out
+    assert "continue with" in out
     outcomes = sql("SELECT outcome, count(*) AS n FROM turns GROUP BY ALL ORDER BY ALL", capsys)
     assert outcomes[0] == {"outcome": "answered", "n": 3}
     for file in Path().iterdir():
@@ -188,7 +188,7 @@ def test_the_cap_holds_over_resumes_and_a_raised_one_goes_on(capsys: pytest.Capt
             return found
 
     assert anyio.run(nights) == [(1, 5), (1, 5), (1, 8)]
-    assert "--max-cost $5.00 is reached, $5.00 spent: raise it to go on" in Path("out0").read_text()
+    assert "--max-cost $5.00 is reached, $5.00 spent: raise it to continue" in Path("out0").read_text()
     assert "spent so far $5.00, to come $10.00, cap $8.00" in Path("out2").read_text()
 
 

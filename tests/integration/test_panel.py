@@ -107,7 +107,7 @@ def test_a_stored_run_is_judged_by_a_panel(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--judge", "none", "--judge", "demo-judge"], "stands alone"),
+        (["--judge", "none", "--judge", "demo-judge"], "cannot be combined with other judges"),
         (["--judge", "demo-judge", "--judge", "demo-judge"], "named twice"),
     ],
 )
@@ -129,7 +129,7 @@ def test_a_judge_that_sees_pictures_sees_those_that_were_sent(capsys: pytest.Cap
     capsys.readouterr()
     assert main(["judge", "--judge", "demo-judge-hasty", "--rubric", "graded", "--quiet"]) == 2
     err = capsys.readouterr().err
-    assert "is gone or has changed" in err
+    assert "is missing or has changed" in err
     assert len(err.splitlines()) == 1
     words = [
         "judge",

@@ -125,7 +125,7 @@ def test_a_session(terminal: Terminal, tmp_path: Path) -> None:
     assert "no such command" in terminal.ask(".nope")
     assert "42" in terminal.ask("SELECT 6 * 7 AS answer;")
     assert "no_such" in terminal.ask("SELECT no_such;")
-    assert "only questions can be asked" in terminal.ask("DELETE FROM turns;")
+    assert "only read-only queries are allowed" in terminal.ask("DELETE FROM turns;")
     terminal.type("SELECT 'a;b' AS text,\n")
     terminal.until(MORE)
     assert "a;b" in terminal.ask("7 AS n;")
@@ -227,7 +227,7 @@ def test_statements_through_a_pipe(db: Path) -> None:
 def test_the_first_that_fails_ends_a_script(db: Path) -> None:
     done = piped("SELECT 1 AS a;\nDROP TABLE turns;\nSELECT 'later' AS b;", db)
     assert done.returncode == 2
-    assert "only questions can be asked" in done.stderr
+    assert "only read-only queries are allowed" in done.stderr
     assert done.stderr.count("\n") == 1
     assert "later" not in done.stdout
 

@@ -56,7 +56,7 @@ def test_sql_beside_a_run_then_ctrl_c_then_resume(tmp_path: Path) -> None:
     finally:
         run.kill()
     assert run.returncode == 1, err
-    assert "stopped early; go on with:" in out
+    assert "stopped early; continue with:" in out
     assert not (tmp_path / "d.duckdb.server").exists()
     done = subprocess.run(words, cwd=tmp_path, env=ENV, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

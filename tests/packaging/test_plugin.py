@@ -93,7 +93,7 @@ def test_the_same_command_asks_nothing_again(python: str, folder: Path) -> None:
 def test_batches_are_refused(python: str, folder: Path) -> None:
     words = ("--provider", "echo", "--judge", "word", "--data", "questions.csv", "--batch")
     said = run(python, "-m", "safemt_client", *words, cwd=folder, status=2)
-    assert said == "safemt: --batch: no batch API of echo is known here: leave it out\n"
+    assert said == "safemt: --batch: no batch API is known for echo: leave it out\n"
 
 
 def test_help_loads_none(python: str, folder: Path) -> None:

@@ -206,7 +206,7 @@ def test_two_packages_with_one_name_are_both_named(
 
 def test_batches_and_unknown_prices_are_refused(declare: Declare, capsys: pytest.CaptureFixture[str]) -> None:
     declare("providers", "toy", "module_toys:Fine")
-    assert "--batch: no batch API of toy is known" in refused(
+    assert "--batch: no batch API is known for toy" in refused(
         capsys, f"--provider toy --judge none --batch {RUN}"
     )
     assert "the price of toy is not known" in refused(

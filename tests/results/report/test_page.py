@@ -412,7 +412,7 @@ def test_files_are_replaced_as_a_whole(db: Path, tmp_path: Path, capsys: pytest.
         (["--html", str(tmp_path / "none" / "x.html")], "No such file or directory"),
         (["--latex", str(tmp_path)], "is a folder"),
         (["--md", str(db)], "is the store"),
-        (["--md", str(out), "--latex", str(out)], "named for two forms"),
+        (["--md", str(out), "--latex", str(out)], "named for two formats"),
     ):
         assert main(["report", "--db", str(db), *words]) == 2
         error = capsys.readouterr().err

@@ -264,7 +264,7 @@ def test_a_wrong_server_file_is_one_line(folder: Path) -> None:
     server = HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
-        with pytest.raises(InputError, match="no run of safemt_client"):
+        with pytest.raises(InputError, match="not a run of safemt_client"):
             Reader(folder / "s.duckdb", None, "t", server.server_address[1]).query("SELECT 1")
     finally:
         server.shutdown()
