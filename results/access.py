@@ -29,7 +29,7 @@ class StoredRun(NamedTuple):
 
 
 class OpenStore:
-    """A store that is open for reading, also while a run goes on. Use as a context manager, or `close` it."""
+    """A store that is open for reading, even during a run. Use as a context manager, or `close` it."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

@@ -27,7 +27,7 @@ def whole_file(path: Path, fix: str) -> Iterator[Path]:
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder")
-        # A name that nobody knows beforehand: a link that waits under it would be written through.
+        # An unpredictable name: a link planted under a known one would be written through.
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
         os.close(descriptor)
         part = Path(name)

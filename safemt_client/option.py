@@ -17,7 +17,7 @@ class Option:
     Attributes:
         group: heading that it is listed under.
         help: what it does, without its default.
-        metavar: what stands for its value; none for a switch, and where the field's type lists the values.
+        metavar: placeholder for its value; none for a switch, and where the field's type lists the values.
         shown: the default in words, where the field's own default does not say it.
         decides: whether it decides replies or labels: only then a store keeps it with a run.
         commands: those that have its flag.

@@ -40,7 +40,7 @@ def words_of(command: str) -> list[str]:
     """The words of a command, as a shell would divide them.
 
     Raises:
-        ValueError: a quotation is not closed, or there is no word.
+        ValueError: a quotation is not closed, or the command is empty.
     """
     words = shlex.split(command)
     if not words:
@@ -207,7 +207,7 @@ class RunSettings(BaseModel):
 
     @property
     def prices(self) -> dict[str, dict[str, float]]:
-        """The user's own prices: US dollars a token for input and output, by the name of the model."""
+        """The user's own prices: US dollars per token for input and output, by the name of the model."""
         return dict(_price(text) for text in self.price or ())
 
     @property

@@ -135,7 +135,7 @@ def write_parquet(
 ) -> bool:
     """Write Parquet; texts are exact. Returns whether the table has rows.
 
-    With `leave_empty_out` one without rows has no file, not even one of before.
+    With `leave_empty_out` a table without rows has no file; an earlier one is removed.
 
     Raises:
         InputError: the file cannot be written.

@@ -142,7 +142,7 @@ def show(text: object, longest: int = _LONGEST) -> str:
 
 
 def _unfit(character: str) -> bool:
-    """Line separators, and code points that are no characters, which XML does not take."""
+    """Line separators, and noncharacters, which XML does not allow."""
     return unicodedata.category(character) in ("Zl", "Zp") or (ord(character) & 0xFFFE) == 0xFFFE
 
 

@@ -76,7 +76,7 @@ def _kind(block: object) -> str:
 
 
 def _legend(figure: Figure) -> list[tuple[Any, str]]:
-    """Pairs of a small drawing and what it stands for."""
+    """Pairs of a small drawing and its meaning."""
     found: list[tuple[Any, str]] = []
     for key, words in figure.legend:
         if key == "heat":

@@ -33,7 +33,7 @@ def escaped(text: str) -> str:
     """The text as Markdown that shows just it: no markup, link, mention or HTML."""
     shown = _SPECIAL.sub(r"\\\1", text)
     shown = "".join(_HTML.get(character, character) for character in shown)
-    # Without its dot a bare www.example.org is no link.
+    # Without its dot a bare www.example.org is not a link.
     return re.sub(r"(?i)\bwww\.", "www&#46;", shown)
 
 

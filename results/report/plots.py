@@ -1,7 +1,7 @@
 """Plots as static SVG: Altair describes them, vl-convert draws them, `svg.inline` makes them fit for a page.
 
 Colours are those of a light page; the style sheet gives each another one on a dark page, by its value. Every
-series also has a shape or a dash of its own, or a letter, so that nothing is told by colour alone.
+series also has a shape or a dash of its own, or a letter, so that nothing depends on colour alone.
 """
 
 from __future__ import annotations

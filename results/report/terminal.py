@@ -18,7 +18,7 @@ from safemt_client.results.store.reader import Queryable
 __all__ = ["as_dict", "latest_run", "report", "screen", "show"]
 
 _ORDER = ("asr", "index", "trend", "differences", "moderators", "scenarios", "refusals", "judges")
-"""The sections that come first; the others follow as they stand in the report."""
+"""The sections that come first; the others follow in the order of the report."""
 
 _ANY_WIDTH = 10_000
 _NARROWEST = 6
@@ -56,7 +56,7 @@ def _table(table: Table, console: Console) -> None:
     if console.measure(grid, options=console.options.update(width=_ANY_WIDTH)).maximum > console.width:
         grid = _grid(table, narrow=True)
     console.print(grid)
-    # An asterisk is explained where there is one.
+    # An asterisk is explained only if there is one.
     if table.note and (not table.note.startswith("*") or any(c.endswith("*") for r in table.rows for c in r)):
         console.print(Text(table.note), soft_wrap=True)
 

@@ -40,7 +40,7 @@ class Condition:
 
 
 def conditions(reader: Queryable, words: Sequence[str]) -> list[Condition]:
-    """What these names stand for: RUN, RUN:TARGET, or TARGET of the latest run; each may be several targets.
+    """The conditions of these names: RUN, RUN:TARGET, or TARGET of the latest run; each may be several.
 
     Raises:
         InputError: a name is not known, or has no verdicts.

@@ -36,8 +36,8 @@ def effects(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     those that are declined or refused only with it, and `over_refusal` are those of the benign items.
     `detection` measures the guard before the reply (conversations whose assessment failed left out): against
     the data, whose items are harmful unless they are marked benign, and against the judge, by
-    whose labels the model alone replies unsafely. `actions` counts turns by what came of them;
-    `waited_s` is what a reply came later for the moderator.
+    whose labels the model alone replies unsafely. `actions` counts turns by the action taken;
+    `waited_s` is how long the moderator delayed the replies.
     """
     found = []
     for target, target_key, moderator, moderator_key, base, base_key in reader.query(

@@ -66,7 +66,7 @@ def _stratum(run_id: str, judge_key: str, target_key: str, length: int, label: s
 
 
 def _token(stratum: str, request_hash: str, dialogue_key: str) -> str:
-    """What stands for a reply's stratum: its own code, so that the judge's label cannot be read off it."""
+    """The code of a reply's stratum, different for each reply, so that it does not reveal the label."""
     return "s" + hashlib.sha256(f"{stratum} {request_hash} {dialogue_key}".encode()).hexdigest()[:15]
 
 

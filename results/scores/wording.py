@@ -13,8 +13,8 @@ UNANSWERED: Mapping[str, str] = {
     "turns": "not known: no target has scored replies at two lengths",
     "images": "not known: run the same targets again with --images off or blank, in the same store",
     "history": "not known: run the same targets again with --history live or none, in the same store",
-    "scenarios": "not known: there are no two scenarios with scored replies",
-    "moderator": "not known: run the model with --moderator none beside the moderators",
+    "scenarios": "not known: fewer than two scenarios have scored replies",
+    "moderator": "not known: run the model with --moderator none as well",
     "methods": "not known: the data name no jailbreak methods, or only one",
 }
 """What an analysis, by its name, says where the data do not answer it."""

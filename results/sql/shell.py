@@ -25,7 +25,7 @@ _PROMPT, _MORE = "safemt> ", "   ...> "
 _COMMANDS = {
     ".help": "this list",
     ".views": "the views, and what a row of each is",
-    ".tables": "the tables beneath them: every attempt",
+    ".tables": "the underlying tables: every attempt",
     ".schema NAME": "the columns of a view or table",
     ".quit": "leave; so does Ctrl-D",
 }
@@ -72,7 +72,7 @@ class Shell:
         print_result(self._query(sql, self._max_rows), self._form, self._out)
 
     def command(self, line: str) -> bool:
-        """Carry out a command that begins with a dot; whether the shell goes on.
+        """Carry out a command that begins with a dot; return whether the shell continues.
 
         Raises:
             InputError: there is no such command, view or table.
@@ -126,7 +126,7 @@ class Shell:
         try:
             return future.result()
         except KeyboardInterrupt:
-            # Repeated: an interruption that comes before the query has begun is lost.
+            # Repeated: an interrupt that arrives before the query has started is lost.
             while self._reader.holds_file and not future.done():
                 self._reader.interrupt()
                 wait([future], timeout=_INTERRUPT_AGAIN_S)
@@ -177,7 +177,7 @@ def interact(shell: Shell) -> int:
             print()
             break
         except KeyboardInterrupt:
-            # Of a statement half typed nothing is left, of one that runs no answer comes.
+            # A half-typed statement is discarded, and a running one gives no answer.
             print("\ncancelled")
             splitter, said = Splitter(), []
         except InputError as error:

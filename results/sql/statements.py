@@ -6,7 +6,7 @@ import re
 
 __all__ = ["Splitter"]
 
-# What a ';' may stand in without ending a statement; each as far as it goes, closed or not.
+# Where a ';' does not end a statement; each match extends to its end, closed or not.
 _SKIPPED = re.compile(
     r"""
     (?P<line>--[^\n]*(?P<line_end>\n)?)

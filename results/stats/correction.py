@@ -76,7 +76,7 @@ def rogan_gladen(apparent: float, sensitivity: float, specificity: float) -> flo
     Source: W. Rogan and B. Gladen, American Journal of Epidemiology 107 (1978), 71-76.
 
     Raises:
-        ValueError: the judge is no better than chance, so that nothing can be said.
+        ValueError: the judge is no better than chance, so there is nothing to correct with.
     """
     youden = sensitivity + specificity - 1
     if youden <= 0:

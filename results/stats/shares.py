@@ -29,7 +29,7 @@ def share(hits: float, of: float) -> Share:
 
 
 def small_sample(hits: float, of: float) -> bool:
-    """Whether a share rests on fewer than 30, or on fewer than 5 of either kind."""
+    """Whether a share has fewer than 30 observations, or fewer than 5 of either kind."""
     return bool(of < SMALL_ITEMS or min(hits, of - hits) < SMALL_EVENTS)
 
 

@@ -89,7 +89,7 @@ def _hashes(reader: Queryable) -> Check:
     ).rows:
         looked += 1
         said = _messages(messages)
-        # The model beneath a moderator is asked, and its reply kept, as without one.
+        # The model under a moderator is asked, and its reply stored, as without one.
         fits = any(
             key
             == request_hash(

@@ -61,7 +61,7 @@ def _add_reply_hashes(connection: duckdb.DuckDBPyConnection) -> None:
             f"UPDATE {table} SET reply_hash = e.found FROM ({earliest}) e "
             f"WHERE {table}.reply_hash IS NULL AND e.request_hash = {table}.request_hash"
         )
-    # A guard was shown the model's own reply, whatever came of it.
+    # A guard was shown the model's own reply, whatever was done with it.
     connection.execute(
         f"""UPDATE assessments SET reply_hash = s.found FROM (
                 SELECT m.assessment_hash, arg_min(e.found, t.started_at) AS found

@@ -52,7 +52,7 @@ class Reader:
         return self._connection is not None
 
     def interrupt(self) -> None:
-        """Stop the query that another thread waits for. One that a run answers goes on there."""
+        """Stop the query that another thread waits for. A query that a run answers continues there."""
         if self._connection is not None:
             self._connection.interrupt()
 

@@ -81,7 +81,7 @@ def _refused_parts(connection: duckdb.DuckDBPyConnection, sql: str, *, explain: 
 
 @contextmanager
 def time_limit(connection: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[None]:
-    """Interrupt what the connection does after so many seconds; None is no limit."""
+    """Interrupt the connection's query after so many seconds; None is no limit."""
     if seconds is None:
         yield
         return

@@ -51,7 +51,7 @@ class Command:
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help whose lines break at spaces alone, so that a name such as `local-model:FOLDER` stays whole."""
+    """Help whose lines break only at spaces, so that a name such as `local-model:FOLDER` stays whole."""
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)

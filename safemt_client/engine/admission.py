@@ -31,7 +31,7 @@ class Admission:
 
     async def start(self, task: Callable[..., Awaitable[None]], *arguments: object) -> bool:
         """Start a task once there is room; False if the session is ending."""
-        # What waits for a retry or a commit holds no permit: room alone would admit without end.
+        # Calls waiting for a retry or a commit hold no permit: free permits alone would set no limit.
         while self._open >= 2 * self._limiter.limit + 8:
             self._ended = anyio.Event()
             await self._ended.wait()

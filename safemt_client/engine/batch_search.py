@@ -1,4 +1,4 @@
-"""A batch under way, and the search for one that may have been begun: its submission had no known end."""
+"""A batch under way, and the search for one that may have been submitted: the outcome is unknown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safemt_client.providers.batch.base import BatchEndpoint, BatchRefusedError,
 
 __all__ = ["LOOKS", "OpenBatch", "find", "is_gone"]
 
-# Pauses before each look for a batch that may have been begun: soon after a submission of unknown end a slow
+# Pauses before each search for a batch that may have been submitted: soon after its submission a slow
 # gateway may still be at it; after a kill the connection is long gone.
 _LOOKS_AFTER_KILL = (0.0, 1.0, 4.0)
 LOOKS = (*_LOOKS_AFTER_KILL, 15.0, 40.0, 60.0)

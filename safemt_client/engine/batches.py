@@ -47,7 +47,7 @@ class Job:
     """One request that may go in a batch.
 
     `key` (64 hexadecimal digits) is the name of its result; `calls` is what is paid for, by key of the
-    budget; `land` stores the reply and goes on: it is told of the batch, and whether it is asked again.
+    budget; `land` stores the reply and continues: it is told the batch, and whether it is asked again.
     """
 
     key: str
@@ -90,7 +90,7 @@ class BatchRunner:
         self._stopped = False
         self._send = False
         self.capped: dict[str, int] = {}
-        """The calls that could not be paid any more, empty if all could."""
+        """The calls that could no longer be paid, empty if all could."""
 
     async def run(self, jobs: Sequence[Job], *, send: bool) -> None:
         """Collect what earlier sessions have submitted of these and, with `send`, submit the others.
@@ -129,7 +129,7 @@ class BatchRunner:
                 self._release(request_hash)
 
     def stop(self) -> None:
-        """Wait for no batch any more; what is submitted is collected by the next session."""
+        """Stop waiting for batches; what is submitted is collected by the next session."""
         self._stopped = True
         self._changed.set()
         now = anyio.current_time()
@@ -148,7 +148,7 @@ class BatchRunner:
         self._budget.release(self._jobs[request_hash].calls)
 
     async def _next_chunk(self) -> dict[str, bytes]:
-        """As many requests as a batch holds and the money allows, by hash, as they are sent."""
+        """As many requests as a batch can contain and the money allows, by hash, as they are sent."""
         chunk: dict[str, bytes] = {}
         size = 0
         while self._todo and len(chunk) < self._most and not self._stopped:
@@ -180,8 +180,8 @@ class BatchRunner:
         batch = OpenBatch(f"safemt-{uuid.uuid4().hex[:16]}", tuple(chunk), len(chunk), datetime.now(UTC))
         await self._record(batch, "intended", hashes=batch.hashes)
         try:
-            # Not to be cut short, since whether a batch was begun would not be known; but while it only waits
-            # for another attempt, nothing has been begun.
+            # Not to be cut short: whether the batch was submitted would be unknown; but while it only waits
+            # for another attempt, nothing has been submitted.
             with anyio.CancelScope(shield=True) as scope, self._waits(scope, 0.0):
 
                 def on_retry(reply: Reply, wait_s: float) -> None:

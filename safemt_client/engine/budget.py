@@ -1,6 +1,6 @@
 """US dollars that a run may cost, with its resumes: a conversation begins only if it can be paid to its end.
 
-The cap is soft: what has begun lands and is judged. Each begun call is set aside at the mean price of
+The cap is soft: calls in flight land and are judged. Each started call is set aside at the mean price of
 those before it, so that the cap is passed by no more than the error of that mean.
 """
 
@@ -38,7 +38,7 @@ class Budget:
         return self._spent
 
     async def reserve(self, calls: Mapping[str, int]) -> bool:
-        """Set money aside for these calls, by key; False once they cannot be paid any more.
+        """Set money aside for these calls, by key; False once they can no longer be paid.
 
         Waits while it depends on calls under way, which may turn out cheaper than set aside for.
         """
@@ -78,7 +78,7 @@ class Budget:
         self.release({key: 1})
 
     def spend(self, key: str, cost_usd: float | None, *, free: bool = False) -> None:
-        """A call has ended for which nothing was set aside by itself; as `landed`, but releases nothing."""
+        """A call has ended for which nothing was set aside; like `landed`, but releases nothing."""
         self.set_aside({key: 1})
         self.landed(key, cost_usd, free=free)
 

@@ -20,7 +20,7 @@ __all__ = ["SessionContext"]
 
 
 class SessionContext:
-    """One session under way. `under_way` holds what may be given up while it waits for a retry."""
+    """One session under way. `under_way` contains what may be abandoned while it waits for a retry."""
 
     def __init__(
         self,
@@ -53,11 +53,11 @@ class SessionContext:
                 asking.scope.cancel()
 
     def halted(self, key: str) -> bool:
-        """Whether nothing more is begun for a target or judge."""
+        """Whether nothing more is started for a target or judge."""
         return self.ending.interrupted or key in self.ending.stopped
 
     def cap(self, key: str, calls: Mapping[str, int]) -> None:
-        """Something is not begun, since the money is spent."""
+        """Something is not started because the cost cap is reached."""
         self.ending.capped = True
         spent, more = money(self.budget.spent), money(self.budget.usd(calls))
         self.listener.stopped(
@@ -71,7 +71,7 @@ class SessionContext:
             self.listener.stopped(key, str(error), error.code, error.status)
 
     async def run_batches(self, key: str, identity: str, jobs: Sequence[Job], *, send: bool) -> None:
-        """Carry out jobs of a target or the judge; halt it where its endpoint does not take batches."""
+        """Carry out jobs of a target or the judge; halt it if its endpoint does not accept batches."""
 
         def status(batch_key: str, done: int, total: int) -> None:
             self.listener.batch(key, batch_key, done, total)

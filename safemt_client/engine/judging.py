@@ -99,7 +99,7 @@ class Verdicts:
             verdict = verdict_of(reply)
             rows = self._context.recorder.verdict_rows(judge, task, verdict, batch_key)
             if not again and (not_taken(reply) or verdict.reason == "parse_failure"):
-                # Asked by itself: without what the endpoint does not take, and with a second chance.
+                # Asked singly: without what the endpoint does not accept, and with a second chance.
                 try:
                     verdict = await judge.judge(task.subject, task.outcome)
                     rows += self._context.recorder.verdict_rows(judge, task, verdict)
@@ -150,7 +150,7 @@ class Verdicts:
         self._context.listener.landed(judge.key, "shared", Usage(), None)
 
     async def _with_known(self, judge: Judge, task: JudgingTask) -> JudgingTask:
-        """The reply with what the store holds of a panel's members, for one that an earlier run has had."""
+        """The reply with the stored verdicts of a panel's members, for a reply of an earlier run."""
         if not isinstance(judge, Panel) or not self._known.intersection(
             task.verdict_of(member) for member in judge.members
         ):

@@ -23,7 +23,7 @@ T = TypeVar("T")
 def run_in_loop(main: Callable[[], Awaitable[T]], interrupt: Callable[[], bool] | None = None) -> T:
     """Run on uvloop where it is installed; show a single error instead of a group of one.
 
-    Where a loop is running already, as in a notebook, `main` runs in a thread with a loop of its own. Ctrl-C
+    If a loop is already running, as in a notebook, `main` runs in a thread with its own loop. Ctrl-C
     then calls `interrupt` in that loop; if it answers False, or there is none, `main` is cancelled.
     """
     raise_open_files()

@@ -1,4 +1,4 @@
-"""Moderators in a run: what `--moderator` names, what is known of assessments, and the model beneath."""
+"""Moderators in a run: what `--moderator` names, the known assessments, and the underlying model."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _stored_reply(
     latency_s: float | None,
     error_code: str | None,
 ) -> Reply:
-    """A reply as the store holds it; it costs nothing any more."""
+    """A reply from the store; it costs nothing more."""
     return Reply(
         Outcome(outcome),
         text=text,
@@ -142,7 +142,7 @@ def _stored_reply(
 
 
 class CachedModel(ProviderWrapper):
-    """The model beneath a moderator, for one turn: a `Provider` whose replies are stored as its own.
+    """The model under a moderator, for one turn: a `Provider` whose replies are stored as its own.
 
     What was put before the model decides the reply, and not why it was put there. So a reply is kept under
     the hash of what was sent: the same model without a moderator, or under another one, takes it and nothing
@@ -170,7 +170,7 @@ class CachedModel(ProviderWrapper):
         self.cost_usd: float | None = 0.0
 
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
-        """The reply to this request, from the store where it holds one."""
+        """The reply to this request, from the store if it has one."""
         key = request_hash(self._target.identity, request, sample=self._target.sample)
         async with self._once.claim(key):
             known = await self._stored.find(key, landed=key in self._once.landed)

@@ -109,7 +109,7 @@ class Recorder:
     async def save_turn(
         self, row: TurnRow, conversations: Sequence[Conversation], moderations: Sequence[ModerationRow] = ()
     ) -> None:
-        """A reply that holds for these conversations, with their steps and the images that were sent."""
+        """A reply that applies to these conversations, with their steps and the images that were sent."""
         images = [
             ImageRow(i.sha256, i.media_type, i.size, i.width, i.height, path)
             for conversation in conversations
@@ -259,7 +259,7 @@ class Recorder:
         """The rows of one verdict: of a panel its own and those that its members were asked for."""
         if isinstance(judge, LLMJudge):
             return [self._verdict_row(judge, task, verdict, batch_key)]
-        # What its members were asked stands in their rows: its own costs nothing.
+        # What its members were asked is in their rows: the panel itself costs nothing.
         own = replace(verdict, usage=Usage(cost_usd=0.0))
         return [self._verdict_row(judge, task, own), *self.member_rows(judge, task, verdict.members)]
 

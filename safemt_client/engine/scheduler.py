@@ -157,7 +157,7 @@ class Scheduler:
     ) -> JudgingTask | None:
         """Ask one turn and store it; None when the conversation cannot go on.
 
-        `paid` holds the calls that money is set aside for; this one is taken off once it has landed.
+        `paid` contains the calls that money is set aside for; this one is removed once it has landed.
         Conversations that ask the same share one call and its reply, as they would on resume.
         """
         request, key = conversation.next()

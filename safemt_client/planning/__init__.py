@@ -1,1 +1,1 @@
-"""What will be asked, as a value, before anything is spent."""
+"""The plan of a run as a value, before anything is spent."""

@@ -60,7 +60,7 @@ class EstimateLine:
 class RunEstimate:
     """A plan with what it may take: nothing has been asked. Ranges are from low to high.
 
-    `seconds` is what the stated limits alone ask for, None where no limit is stated; `spent_usd` what the run
+    `seconds` is what the stated limits alone require, None if no limit is stated; `spent_usd` what the run
     has cost so far.
     """
 
@@ -71,7 +71,7 @@ class RunEstimate:
 
     @property
     def run_id(self) -> str:
-        """The run that carrying the plan out would begin or go on with."""
+        """The run that carrying out the plan would start or continue."""
         return self.plan.run.run_id
 
     @property
@@ -81,7 +81,7 @@ class RunEstimate:
 
     @property
     def cached(self) -> int:
-        """Turns and verdicts that the store holds already."""
+        """Turns and verdicts that are already in the store."""
         return sum(line.cached for line in self.lines)
 
     @property
@@ -193,7 +193,7 @@ def call_usd(estimate: Estimate) -> float | None:
 def seconds_at(
     plan: Plan, accounts: Mapping[str, str], stated: Callable[[str], StatedLimits]
 ) -> tuple[float, float] | None:
-    """Seconds that the stated limits alone ask for, from low to high; None if no limit is stated.
+    """Seconds that the stated limits alone require, from low to high; None if no limit is stated.
 
     `accounts` maps each target's and the judge's key to its account, `stated` an account to its limits:
     those of one account share them, and accounts work side by side.

@@ -40,7 +40,7 @@ class JudgingTask:
 def submitted(
     pending: Sequence[Conversation], judgings: Sequence[JudgingTask], judge: Judge | None, known: Known
 ) -> frozenset[str]:
-    """Hashes of requests and verdicts that a batch under way holds; live turns are never asked in one."""
+    """Hashes of requests and verdicts of batches under way; live turns are never asked in one."""
     hashes = [c.next()[1] for c in pending if c.target.history != "live"]
     if judge is not None:
         hashes += [judge.verdict_hash(task.request_hash, task.dialogue_key) for task in judgings]

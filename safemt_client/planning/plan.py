@@ -1,6 +1,6 @@
 """The plan: which turns and verdicts are missing, before anything is spent.
 
-A plan is a value. It is made from the settings, the data set and what the store already holds;
+A plan is a value. It is made from the settings, the data set and what is already in the store;
 the scheduler carries it out.
 """
 
@@ -23,7 +23,7 @@ class Plan:
     """What a run has to do.
 
     `pending` holds the conversations that still need a request, `judgings` the replies in the store
-    without a verdict, `steps` the steps of turns that the store holds already.
+    without a verdict, `steps` the steps of turns that are already in the store.
     `judge` is the one that decides, `members` the judges of a panel.
     With `batch` the pending ones go in batches; `submitted` holds the hashes of requests that are in a
     batch under way already, which is collected either way; with `judge_batch` the verdicts go in batches too.

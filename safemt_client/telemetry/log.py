@@ -87,7 +87,7 @@ class _Listener(QueueListener):
 
 
 class _Lines(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def __init__(self, common: Mapping[str, str]) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class _Lines(logging.Formatter):
 
 
 class RunLog:
-    """The log of one session. A `Listener`, and told of the rows that are in the store."""
+    """The log of one session: a `Listener` that is also told of the rows saved to the store."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """OpenTelemetry traces of a session: spans for the session, its turns, attempts, verdicts and assessments.
 
-The attributes follow the GenAI semantic conventions where they have a name; nothing holds a text. Where spans
-go is told by the standard `OTEL_...` variables.
+The attributes follow the GenAI semantic conventions where they have a name; no attribute contains a text.
+Where spans go is set by the standard `OTEL_...` variables.
 """
 
 from __future__ import annotations

@@ -264,7 +264,7 @@ def _event(model: str, said: list[dict[str, Any]], output: Record, turn: Record)
 
 def _message(message: Record, identity: str) -> dict[str, Any]:
     role = "system" if message["role"] == "developer" else message["role"]
-    # The store holds no bytes of images: their hashes stand for them.
+    # The store has no image bytes: hashes are used instead.
     images = "".join(f"[image sha256:{sha256}]\n" for sha256 in message["images"])
     return {
         "id": identity,
