@@ -250,7 +250,7 @@ def test_an_export_says_what_it_has_written(declare: Declare, capsys: pytest.Cap
     declare("exports", "toy", "module_toys:export")
     assert main(["--provider", "demo", *RUN.split()]) == 0
     assert "did not return a list of the paths" in refused(capsys, "export --format toy --out out")
-    assert "known are csv, " in refused(capsys, "export --format nothing --out out")
+    assert "choose one of csv, " in refused(capsys, "export --format nothing --out out")
 
 
 def test_nothing_is_loaded_before_it_is_used(declare: Declare) -> None:
