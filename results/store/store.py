@@ -34,7 +34,7 @@ from safemt_client.results.store.migrations import migrate
 from safemt_client.results.store.rows import Row
 from safemt_client.results.store.schema import TABLES
 from safemt_client.results.store.server import QueryServer
-from safemt_client.results.store.views import create_views
+from safemt_client.results.store.views import create_views, is_current
 from safemt_client.results.store.wal import keep_unread, set_aside
 
 __all__ = ["Store"]
@@ -85,7 +85,9 @@ class Store(Lookups):
             print(f"safemt: {plain(warning)}", file=sys.stderr)
         try:
             migrate(connection, path, __version__)
-            create_views(connection)
+            # Made again at every open they would take a tenth of a megabyte of the disk each time.
+            if not is_current(connection):
+                create_views(connection)
             connection.execute("CHECKPOINT store")
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")

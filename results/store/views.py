@@ -6,6 +6,7 @@ A column name has one description, and another where a view uses the name differ
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from importlib import resources
 
@@ -15,6 +16,8 @@ from safemt_client.results.store.migrations import MIGRATIONS, schema_version
 from safemt_client.results.store.schema import COLUMN_COMMENTS, TABLES, columns_of, quoted
 
 __all__ = ["create_views", "is_current"]
+
+_VIEW = re.compile(r"^CREATE OR REPLACE VIEW (\w+)", re.MULTILINE)
 
 _SHARED = {
     "target": "name of the model under evaluation, as the user gave it, with its moderator",
@@ -150,7 +153,7 @@ def is_current(connection: duckdb.DuckDBPyConnection) -> bool:
         "SELECT comment FROM duckdb_tables() "
         "WHERE table_name = 'schema_migrations' AND database_name = current_database()"
     ).fetchone()
-    same = found is not None and found[0] == _mark()
+    same = found is not None and found[0] == _mark() and _has_views(connection)
     return version > len(MIGRATIONS) or (version == len(MIGRATIONS) and same)
 
 
@@ -161,7 +164,16 @@ def _views() -> str:
 def _mark() -> str:
     """A mark that distinguishes this program's tables and views from another version of the same schema."""
     columns = [(TABLES[kind], columns_of(kind)) for kind in TABLES]
-    return f"views {hashlib.sha256(f'{_views()}{columns}'.encode()).hexdigest()[:16]}"
+    content = f"{_views()}{columns}{_SHARED}{_OWN}{COLUMN_COMMENTS}"
+    return f"views {hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
+def _has_views(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether no view is missing, as one is that another program has dropped."""
+    found = connection.execute(
+        "SELECT view_name FROM duckdb_views() WHERE NOT internal AND database_name = current_database()"
+    ).fetchall()
+    return set(_VIEW.findall(_views())) <= {name for (name,) in found}
 
 
 def _comment_views(connection: duckdb.DuckDBPyConnection) -> None:
