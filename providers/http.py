@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import httpx
 
 from safemt_client.providers.base import Endpoint
+from safemt_client.providers.error_body import one_line
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor
 from safemt_client.providers.limits import AccountLimiter
-from safemt_client.providers.outcomes import no_connection, one_line, too_large
+from safemt_client.providers.outcomes import no_connection, too_large
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.tokens import Charging
 from safemt_client.providers.transport import (

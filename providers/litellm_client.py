@@ -17,12 +17,13 @@ import orjson
 
 from safemt_client.providers.base import Endpoint
 from safemt_client.providers.chat_format import ChatFormat
+from safemt_client.providers.error_body import one_line
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor
 from safemt_client.providers.limits import AccountLimiter
-from safemt_client.providers.outcomes import classify_response, one_line
+from safemt_client.providers.outcomes import classify_response
 from safemt_client.providers.rates import rate_limits
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.types import Outcome, Reply, Request

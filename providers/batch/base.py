@@ -15,11 +15,12 @@ from typing import Any, Literal
 import anyio
 import httpx
 
+from safemt_client.providers.error_body import one_line
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import SafemtError, TargetStoppedError
 from safemt_client.providers.json_codec import as_dict, loads
 from safemt_client.providers.keys import Redactor
-from safemt_client.providers.outcomes import error_reply, no_connection, one_line, too_large
+from safemt_client.providers.outcomes import error_reply, no_connection, too_large
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.retry import with_retries
 from safemt_client.providers.transport import (

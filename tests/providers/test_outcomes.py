@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safemt_client.providers.error_codes import ErrorCode
-from safemt_client.providers.outcomes import classify_response, coded, fatal, retry_after
+from safemt_client.providers.outcomes import classify_response, coded, fatal
 from safemt_client.providers.types import Outcome, Reply
+from safemt_client.providers.waits import retry_after
 
 
 def completion(message: dict[str, object], finish: str = "stop", **more: object) -> bytes:
