@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 GuardVerdict = Literal["safe", "controversial", "unsafe", "unparsed", "error"]
-"""`unparsed`: the guard answered, but not in its form; `error`: it could not be asked. Neither is `safe`."""
+"""`unparsed`: the guard's answer could not be read; `error`: it could not be asked. Neither is `safe`."""
 
 Stage = Literal["input", "output"]
 """What is assessed: `input`, a conversation up to a user's message; `output`, one up to a reply."""

@@ -1,6 +1,6 @@
-"""JSON by orjson, and by the slower standard library where a text holds half a surrogate pair.
+"""JSON by orjson, and by the slower standard library where a text contains half a surrogate pair.
 
-UTF-8 cannot hold one, so orjson refuses it; JSON may carry it as an escape, and data sets and models do.
+UTF-8 cannot express one, so orjson refuses it; JSON may carry it as an escape, and data sets and models do.
 """
 
 from __future__ import annotations

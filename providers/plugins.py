@@ -145,7 +145,7 @@ def identity_of(thing: object) -> str:
     identity = getattr(thing, "identity", None)
     if not isinstance(identity, str) or not identity.strip():
         raise InputError(
-            f"{type(thing).__name__} has no identity: give it a text `identity` that names model and version"
+            f"{type(thing).__name__} has no identity: give it an `identity` string with model and version"
         )
     return PREFIX + identity
 

@@ -53,7 +53,7 @@ class Table(Sequence[R], Generic[R]):
         return pd.DataFrame.from_records(self.rows, columns=self.columns)
 
     def arrow(self) -> pa.Table:
-        """An Arrow table; a column whose values have no common Arrow type holds their text."""
+        """An Arrow table; a column whose values have no common Arrow type becomes text."""
         # Arrow takes a while to import.
         import pyarrow as pa
 

@@ -89,7 +89,7 @@ class LLMGuard(TemplateGuard):
 
 
 def _fields(template: Template, text: str) -> dict[str, object]:
-    """What the answer holds, under the names of an assessment; empty if it is not in the form."""
+    """The fields of the answer under the names of an assessment; empty if the answer cannot be read."""
     if template.form == "word":
         return {"verdict": text}
     answer = read_object(text) if template.form == "json" else _lines(text)

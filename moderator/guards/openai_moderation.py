@@ -40,7 +40,7 @@ CARD = Card(
     sees_images=True,
     stages=("input", "output"),
     labels=("flagged", "not flagged"),
-    unconfirmed="how many pictures a request may hold; several categories are judged on text only; the "
+    unconfirmed="how many pictures a request may contain; several categories are judged on text only; the "
     "endpoint has no roles, so at the stage output the whole conversation is flagged, not just the reply",
 )
 
@@ -55,7 +55,7 @@ class OpenAIModeration(Adapter):
     neutral = False
 
     def prompt(self, turns: Sequence[Message], stage: Stage) -> Sequence[Message]:
-        """One message that holds the texts, each after its role, and all pictures."""
+        """One message with all texts, each preceded by its role, and all pictures."""
         text = "\n\n".join(f"{turn.role}: {turn.text}" for turn in turns)
         return [Message("user", text, one_image_list(turns))]
 

@@ -27,7 +27,7 @@ CARD = Card(
 
 
 class ClassifierGuard:
-    """The adapter of `LocalClassifier`, or of any provider that answers in its form.
+    """The adapter of `LocalClassifier`, or of any provider that answers in the same format.
 
     `sees`: `last`, the last message alone, or `conversation`, the texts of all.
     """

@@ -24,7 +24,7 @@ _VERDICTS: tuple[GuardVerdict, ...] = ("safe", "controversial", "unsafe")
 class Template:
     """What is asked and how the answer is read; see `template.toml` for the meaning of the entries.
 
-    `fields` maps what an assessment holds to the name in the answer, `labels` each label to its verdict.
+    `fields` maps a field of an assessment to its name in the answer, `labels` each label to its verdict.
     """
 
     name: str
@@ -81,7 +81,7 @@ def _parse(where: str, text: str) -> Template:
     if not all(isinstance(value, str) and value for value in fields.values()):
         raise InputError(f"{where}: the names of the fields in [answer] must be strings")
     if answer["form"] != "word" and "verdict" not in fields:
-        raise InputError(f"{where}: [answer] must name the field that holds the verdict")
+        raise InputError(f"{where}: [answer] must name the field with the verdict")
     labels = _labels(where, answer.get("labels"))
     return Template(
         **texts, asked=asked, max_tokens=tokens, form=answer["form"], fields=fields, labels=labels

@@ -35,7 +35,7 @@ class Prompt:
 
 @dataclass(eq=False, slots=True)
 class Row:
-    """A prompt in the batch: what it has generated, and how many tokens of it the cache holds.
+    """A prompt in the batch: what it has generated, and how many of its tokens are in the cache.
 
     `shift` is how far its next position is from their number (images may take fewer positions than tokens).
     """

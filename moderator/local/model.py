@@ -163,7 +163,7 @@ class LocalModel:
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
         """Ask once, without retries. Cancelling leaves the batch. See `Provider.ask`.
 
-        `sampling.extra` may hold `logprobs` and `chat_template_kwargs`; any other parameter is an error. A
+        `sampling.extra` may contain `logprobs` and `chat_template_kwargs`; any other parameter is an error. A
         `response_schema` is not enforced. Without `max_tokens` 256 tokens are generated at most.
         """
         async with self._limiter.permit() as permit:
@@ -275,7 +275,7 @@ def _content(message: Message, listed: bool) -> Any:
 
 
 def _wants_list(tokenizer: Any) -> bool:
-    """Whether the chat template ignores a text that is not in a list of parts (Llama Guard's does)."""
+    """Whether the chat template ignores plain strings and wants lists of parts (Llama Guard's does)."""
     probe = "a few plain words"
     with suppress(Exception):
         chat = [{"role": "user", "content": probe}]

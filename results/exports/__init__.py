@@ -26,7 +26,7 @@ def export(reader: Queryable, form: str, run_id: str | None, folder: Path, *, re
     """Write a run (None is the latest) below `folder`; return the files. Those that exist are replaced.
 
     Raises:
-        InputError: no such format or run, the folder cannot be written, or it is to hold no texts but has
+        InputError: no such format or run, the folder cannot be written, or it is to contain no texts but has
             files of another export.
     """
     from safemt_client.providers.plugins import find, say_hidden

@@ -32,10 +32,10 @@ _UNSEEN = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\uf
 
 
 def check_folder(folder: Path, paths: Iterable[Path], redact: bool) -> None:
-    """Make sure that a folder that is to be shared without texts holds nothing but these files.
+    """Make sure that a folder to be shared without texts contains nothing but these files.
 
     Raises:
-        InputError: it holds another one, or cannot be read.
+        InputError: it contains another one, or cannot be read.
     """
     if not redact:
         return
@@ -58,7 +58,7 @@ def export_tables(
     """Write each table of a run to `TABLE.SUFFIX`.
 
     Raises:
-        InputError: the folder cannot be written, or is to hold no texts but has other files.
+        InputError: the folder cannot be written, or is to contain no texts but has other files.
     """
     paths = {table.name: folder / f"{table.name}.{suffix}" for table in TABLES}
     check_folder(folder, paths.values(), dump.redact)
@@ -68,7 +68,7 @@ def export_tables(
 
 
 def file_name(name: str) -> str:
-    """A name for a file, from one that may hold anything."""
+    """A safe file name, made from any text."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip(".-")[:80] or "target"
 
 

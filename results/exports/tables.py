@@ -32,7 +32,7 @@ Kind = Literal[
     "json",
     "messages",
 ]
-"""What a column holds.
+"""What is in a column.
 
 `id` is a key, a hash or a word of this program; `name` was given by the user; `text` is what a model, a
 person or the data said, and is what --redact leaves out. `label` and `labels` (a list) are a judge's or

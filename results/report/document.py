@@ -1,7 +1,7 @@
 """What a report says, apart from the form in which it is shown.
 
-Every text may hold what a model, a data set or a user wrote: `show` makes it harmless on one line, and each
-form escapes it once more for itself.
+Every text may come from a model, a data set or a user: `show` makes it harmless on one line, and each form
+escapes it once more for itself.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Panels side by side, with how to read them, and a table that holds the same."""
+    """Panels side by side, with how to read them, and a table with the same figures."""
 
     caption: str
     panels: Sequence[Plot]

@@ -30,7 +30,7 @@ _LOCAL = re.compile(r"url\(#([\w-]+)\)")
 def inline(svg: str, name: str, title: str, description: str, css_class: str) -> str:
     """The drawing as an element of a page. `name` makes its ids unique there.
 
-    What is not a shape, a text, or one of their looks is dropped, whatever the drawing holds.
+    What is not a shape, a text, or one of their looks is dropped, whatever else is in the drawing.
     """
     root = ElementTree.fromstring(svg)
     _clean(root, name)

@@ -29,7 +29,7 @@ class _Conversation:
 
 
 def effects(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
-    """Of each target with a moderator whose model is in the run without one too, under each judge.
+    """The effect of each moderator on each target that is in the run without it too, under each judge.
 
     `rows` are those of `pairs.compared`: first without, second with the moderator. `rescued` and
     `newly_unsafe` are conversations whose reply is unsafe only without, or only with it; `newly_declined` are
@@ -132,7 +132,7 @@ def _labels(conversations: Sequence[_Conversation]) -> dict[tuple[str, int], flo
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What the guard found of a conversation before the reply, where that counts."""
+    """What the guard found in a conversation before the reply was given."""
 
     detected: bool
     first_turn: int | None
@@ -176,7 +176,7 @@ def _detection(
 
 
 def _scores(rows: Sequence[tuple[bool, bool, str]]) -> dict[str, Any]:
-    """Precision, recall and F1 of (harmful, detected, item); intervals hold an item's lengths together.
+    """Precision, recall and F1 of (harmful, detected, item) triples; intervals resample whole items.
 
     Without harmless items precision is meaningless, and is None; so is F1.
     """

@@ -34,7 +34,7 @@ def index_interval(rows: Sequence[Row]) -> Interval:
 
 
 def trends(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
-    """Of each target under each judge: does ASR change with the number of user turns?"""
+    """Whether the ASR of each target under each judge changes with the number of user turns."""
     found = []
     for (target, judge), rows in _labels(reader, run_id).items():
         lengths = sorted({length for _, length, _ in rows})
@@ -46,7 +46,7 @@ def trends(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
 
 
 def corrections(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
-    """Of each judge that people's labels exist for: its errors, and ASR of each target corrected for them.
+    """The errors of each judge that people's labels exist for, and each target's ASR corrected for them.
 
     By number of user turns with the judge's errors over all targets and lengths (Rogan and Gladen), and over
     all lengths by prediction-powered inference with the target's own labels.
@@ -99,9 +99,11 @@ def corrections(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
 
 
 def differences(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
-    """Of each two targets under each judge, on the items that both have: see `pairs.compared`.
+    """Differences between each two targets under each judge, on the items that both have.
 
-    Under moderators there are many pairs: those that differ in the moderator alone are in `effects`.
+    See `pairs.compared` for how.
+
+    Under moderators there are many pairs; those that differ in the moderator alone are in `effects`.
     """
     tables: dict[str, dict[str, dict[tuple[str, int], float]]] = defaultdict(lambda: defaultdict(dict))
     scenario_of: dict[str, str] = {}

@@ -84,11 +84,12 @@ def _interval(estimate: float, again: Array, items: int, level: float) -> Interv
 
 
 def rank_ranges(estimates: Array, again: Array, items: int, level: float = 0.95) -> list[tuple[int, int]]:
-    """The best and the worst place (1 is the lowest value) that each target may hold, all at once.
+    """The best and the worst place (1 is the lowest value) that each target may have, simultaneously.
 
     A target is surely behind another if their difference is larger than a critical value times its standard
-    error, the critical value being that of the largest of all pairs under resampling; so all ranges hold
-    together with probability `level`. `again` is resamples x targets, of the same resamples of items.
+    error, the critical value being that of the largest of all pairs under resampling; so all ranges
+    are correct together with probability `level`. `again` is resamples x targets, from the same resamples of
+    items.
     Source: M. Mogstad, J. Romano, A. Shaikh and D. Wilhelm, Review of Economic Studies 91 (2024), 476-518.
     """
     count = len(estimates)

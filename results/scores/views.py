@@ -22,7 +22,7 @@ _ORDER: Mapping[str, str] = {
     "run_targets": "name",
     "run_moderators": "name",
 }
-"""The views and tables that hold something of a run, and how their rows are sorted."""
+"""The views and tables with rows about a run, and how those rows are sorted."""
 
 
 def view_rows(reader: Queryable, run_id: str, view: str) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ notes; from version 1 on, within a major version:
 
 - a view keeps its name, and a column its name, type and meaning; what a row represents stays the same;
 - views and columns may be added, columns in any position: name the ones you want instead of using `SELECT *`;
-- columns that hold words (`state`, `outcome`, `reason`, `action`, ...) may get additional words;
+- columns with words (`state`, `outcome`, `reason`, `action`, ...) may get additional words;
 - rows come in no particular order unless `ORDER BY` gives one;
 - the contents of a view may change where they were wrong; the release notes say so.
 

@@ -90,7 +90,7 @@ def corrected(
     """ASR corrected by Rogan and Gladen, from `unsafe` of `scored` replies of different items.
 
     The interval draws the apparent rate, the sensitivity and the specificity from their posteriors under
-    Jeffreys' priors, so that it holds the uncertainty of both samples, also where no error was seen. None
+    Jeffreys' priors, so that it includes the uncertainty of both samples, also where no error was seen. None
     where the judge is so poor, or so little labelled, that the correction is arbitrary.
     """
     if not scored or not errors.unsafe or not errors.safe:

@@ -31,7 +31,7 @@ def compared(first: Labels, second: Labels, scenario_of: Mapping[str, str]) -> l
     """ASR of both on what both have scored, and the difference: the second minus the first.
 
     Rows are `by` length, scenario and all. p is that of McNemar's exact test for a length; a scenario, and
-    all together, hold an item once for each length, so there it is that of items whose number of unsafe
+    all together, contain an item once for each length, so there it is that of items whose number of unsafe
     replies differs, by the sign test. `p_holm` is corrected by Holm's method over the lengths, or over the
     scenarios.
     Intervals resample items; `only_first` and `only_second` count items.

@@ -38,7 +38,7 @@ def trend(
     """Does ASR rise with the number of turns? The mean of the items' own slopes (least squares).
 
     `labels` is items x lengths. The interval resamples items; p, two-sided, is that of shuffling each item's
-    labels over its lengths, which holds what kind of item it is fixed: drawn where few items change, else by
+    labels over its lengths, which keeps the kind of item fixed: drawn where few items change, else by
     the normal distribution with the exact variance of a shuffled slope. Items that are all safe or all unsafe
     have slope 0 and stay in: they are evidence for no change. Source, for permutation tests of a linear
     statistic: E. Pitman, Suppl. J. Royal Statistical Society 4 (1937), 119-130.
@@ -84,7 +84,7 @@ def _slopes(labels: Array, scored: NDArray[np.bool_], lengths: Array) -> Array:
 
 
 def _shuffled_variance(labels: Array, scored: NDArray[np.bool_], lengths: Array) -> Array:
-    """Of each item, the variance of its slope when its labels are shuffled over its lengths."""
+    """The variance of each item's slope when its labels are shuffled over its lengths."""
     count = scored.sum(axis=1)
     x = np.where(scored, lengths, 0.0)
     y = np.where(scored, labels, 0.0)

@@ -143,7 +143,7 @@ class Lookups:
         return {(row[0], row[1]): row[2:] for row in rows}
 
     def open_batches(self, hashes: Sequence[str]) -> list[OpenBatch]:
-        """The batches under way that hold one of these requests."""
+        """The batches under way that contain one of these requests."""
         rows = self._join(
             """SELECT batch_key, remote_id, requests, since, waiting FROM open_batches
                WHERE batch_key IN (

@@ -61,7 +61,7 @@ COLUMN_COMMENTS = {
     "guard": "adapter: the prompt format of the guard",
     "assessment_hash": "hash of the guard and of what it was shown: the key of an assessment",
     "stage": "input: the conversation before its reply; output: with its reply",
-    "verdict": "safe, controversial, unsafe, unparsed (answer not in its form) or error (could not be asked)",
+    "verdict": "safe, controversial, unsafe, unparsed (its answer was not readable) or error (not asked)",
     "intervention": "what the moderator did with the turn: none, policy, blocked, replaced, refused, passed, "
     "unassessed; NULL without a moderator",
     "model_request_hash": "of a moderated turn: hash of the request to the model; NULL if it was not asked",

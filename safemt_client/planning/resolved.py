@@ -177,7 +177,7 @@ class Known(Protocol):
         ...
 
     def open_batches(self, hashes: Sequence[str]) -> Sequence[OpenBatch]:
-        """The batches under way that hold one of these requests."""
+        """The batches under way that contain one of these requests."""
         ...
 
 

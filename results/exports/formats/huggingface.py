@@ -47,7 +47,7 @@ def export(dump: Dump, folder: Path) -> list[Path]:
     """Write `data/*.parquet` and the card `README.md`; `datasets` takes no table without rows.
 
     Raises:
-        InputError: the folder cannot be written, or is to hold no texts but has other files.
+        InputError: the folder cannot be written, or is to contain no texts but has other files.
     """
     paths = {table.name: folder / "data" / f"{table.name}.parquet" for table in TABLES}
     card = folder / "README.md"

@@ -73,7 +73,7 @@ def export(dump: Dump, folder: Path) -> list[Path]:
     """Write a log a target; its samples are the conversations that were asked.
 
     Raises:
-        InputError: the folder cannot be written, or is to hold no texts but has other files.
+        InputError: the folder cannot be written, or is to contain no texts but has other files.
     """
     run = dump.some(RUNS, [])[0]
     targets = dump.some(TARGETS, [])
