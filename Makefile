@@ -24,7 +24,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed $(VENV)/.extras .venv-inspect/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-# Simulations, a release built twice, a page that follows a run, a real llama.cpp server.
+# Simulations, a release built twice, a page that follows a run, a real llama.cpp server, the soak in small.
 test-slow: $(VENV)/.installed $(VENV)/.extras
 	$(BIN)/python -m pytest -n 2 --dist load -m slow
 

@@ -7,6 +7,7 @@ from soak.soak import parse, soak
 
 
 @pytest.mark.soak
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1])
 def test_nothing_is_lost_and_nothing_is_asked_twice(seed: int, tmp_path: Path) -> None:
     words = ["--turns", "3000", "--concurrency", "48", "--sessions", "12", "--minutes", "1.2"]
