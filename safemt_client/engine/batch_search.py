@@ -59,7 +59,7 @@ async def find(
 
 
 async def is_gone(batch: OpenBatch, endpoint: BatchEndpoint) -> bool:
-    """Whether a batch that was not found is not there, and not only asked for at a wrong address."""
+    """Whether a batch that was not found is really gone, and not just looked for at a wrong address."""
     listed = await endpoint.list_since(batch.since - _CLOCK_SKEW)
     return all(remote.id != batch.remote_id for remote in listed)
 

@@ -275,7 +275,7 @@ class BatchRunner:
         return True
 
     async def _settle(self, batch: OpenBatch, reply_of: Callable[[str], Reply]) -> None:
-        """Land a reply for each request that this run waits for, and ask again what may be."""
+        """Store a reply for each request that this run waits for, and ask again where that is allowed."""
         wanted = [request_hash for request_hash in batch.hashes if request_hash in self._jobs]
         limiter = anyio.CapacityLimiter(_AT_A_TIME)
         answered = 0
@@ -310,7 +310,7 @@ class BatchRunner:
         await self._later(batch, reason)
 
     async def _later(self, batch: OpenBatch, reason: str) -> None:
-        """Too much is queued at the vendor: once another batch has ended, or smaller after a pause."""
+        """Too much is queued at the vendor: wait for another batch, or try a smaller one after a pause."""
         batch.postponed = True
         others = [other for other in self._under_way if not other.postponed]
         if others:
@@ -330,7 +330,7 @@ class BatchRunner:
         await self._ask_again_or_fail(batch, detail)
 
     async def _ask_again_or_fail(self, batch: OpenBatch, reason: str) -> None:
-        """Ask again what no answer was paid for; what had bad luck too often lands as an error."""
+        """Ask again if no answer was paid for; after too many failures store an error."""
         error = _incomplete(reason)
         for request_hash in batch.hashes:
             if request_hash not in self._jobs:
@@ -371,5 +371,5 @@ class BatchRunner:
 
 
 def _incomplete(reason: str) -> Reply:
-    """What a request comes to whose batch has no result of it."""
+    """The reply for a request of which the batch has no result."""
     return Reply(Outcome.ERROR_TRANSIENT, error=reason, error_code=ErrorCode.BATCH_INCOMPLETE)

@@ -38,7 +38,10 @@ _JUDGE_FRAME, _JUDGE_ANSWER = 400, 60
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Of one target or judge: calls at most, tokens and US dollars from low to high (None: price unknown)."""
+    """What one target or judge may take: calls at most, tokens and US dollars (None: price unknown).
+
+    Ranges are from low to high.
+    """
 
     calls: int
     tokens: tuple[int, int]

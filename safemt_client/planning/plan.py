@@ -22,10 +22,10 @@ __all__ = ["Plan"]
 class Plan:
     """What a run has to do.
 
-    `pending` holds the conversations that still need a request, `judgings` the replies in the store
+    `pending` lists the conversations that still need a request, `judgings` the replies in the store
     without a verdict, `steps` the steps of turns that are already in the store.
     `judge` is the one that decides, `members` the judges of a panel.
-    With `batch` the pending ones go in batches; `submitted` holds the hashes of requests that are in a
+    With `batch` the pending ones go in batches; `submitted` has the hashes of requests that are in a
     batch under way already, which is collected either way; with `judge_batch` the verdicts go in batches too.
     `moderators` are those of the targets. `not_attempted` maps a dialogue's key to the reason why it cannot
     be sent.

@@ -61,7 +61,7 @@ class _File(RotatingFileHandler):
 
 
 class _Queue(QueueHandler):
-    """Hands records on as they are, and drops those that find no room."""
+    """Passes records on unchanged, and drops those for which there is no room."""
 
     dropped = 0
 
@@ -76,7 +76,7 @@ class _Queue(QueueHandler):
 
 
 class _Listener(QueueListener):
-    """Ends also when the queue is full at that moment."""
+    """Can be stopped even while the queue is full."""
 
     def __init__(self, records: queue.Queue[logging.LogRecord | None], file: logging.Handler) -> None:
         super().__init__(records, file)
@@ -140,7 +140,7 @@ class RunLog:
 
     @property
     def lost(self) -> int:
-        """Lines that found no room or could not be written."""
+        """Lines that were dropped or could not be written."""
         return self._queue.dropped + self._file.lost
 
     def event(self, level: str, name: str, **fields: Any) -> None:
@@ -149,13 +149,13 @@ class RunLog:
         self._logger.log(LEVELS[level], name, fields)
 
     def close(self) -> None:
-        """Write what is queued and let go of the file."""
+        """Write what is queued and close the file."""
         self._listener.stop()
         with suppress(OSError):  # a full disk: what is still buffered is lost
             self._file.close()
 
     def started(self, plan: Plan) -> None:
-        """A session begins: what it plans."""
+        """Log the start of a session and what it plans."""
         requests = plan.requests
         judge = plan.judge
         self.event(
