@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["count", "finite", "text_of"]
+__all__ = ["MOST_TOKENS", "count", "finite", "first_count", "text_of"]
 
-_MOST_TOKENS = 10**9
+MOST_TOKENS = 10**9
+"""An absurd count would not fit into the store, and would block an account forever."""
+
+# Some servers, and gateways more often, write numbers as texts.
+_NUMBER = re.compile(r"\s*[+-]?\d{1,20}(\.\d{1,20})?([eE][+-]?\d{1,3})?\s*", re.ASCII)
 
 
 def text_of(value: Any) -> str | None:
@@ -16,15 +22,26 @@ def text_of(value: Any) -> str | None:
 
 
 def count(value: Any) -> int | None:
-    """A count of tokens; an absurd one would not fit into the store, and would block an account forever."""
-    counted = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
-    return value if counted else None
+    """A count of tokens: a whole number from 0 to `MOST_TOKENS`, also as a float or as a text."""
+    number = finite(value)
+    if number is None or not number.is_integer() or not 0 <= number <= MOST_TOKENS:
+        return None
+    return int(number)
+
+
+def first_count(fields: Mapping[str, Any], names: Iterable[str]) -> int | None:
+    """The first count among the fields of these names."""
+    return next((found for name in names if (found := count(fields.get(name))) is not None), None)
 
 
 def finite(value: Any) -> float | None:
-    """A finite number."""
+    """A finite number, also as a text."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        return None
     try:
-        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+        number = float(value)
     except OverflowError:
         return None
     return number if math.isfinite(number) else None

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from safemt_client.providers.completion import completion_reply, no_completion
+from safemt_client.providers.completion import completion_reply, error_within, no_completion, with_what_came
 from safemt_client.providers.error_body import content_of, error_text, one_line
 from safemt_client.providers.error_codes import ErrorCode, blocks, code_of
+from safemt_client.providers.stream import is_stream, whole
+from safemt_client.providers.thinking import AUTO, Reading
 from safemt_client.providers.types import Outcome, Reply
 from safemt_client.providers.waits import retry_after
 
@@ -34,27 +36,28 @@ _OF_OUTCOME = {
 _TRANSIENT = {408, 409, 425, 429, 499, 500, 502, 503, 504, 520, 522, 524, 529}
 
 
-def classify_response(status: int, headers: Mapping[str, str], body: bytes) -> Reply:
+def classify_response(status: int, headers: Mapping[str, str], body: bytes, reading: Reading = AUTO) -> Reply:
     """The reply that a chat completion response amounts to; latency and start are the caller's."""
     raw = body.decode("utf-8", "replace")
     wait = retry_after(headers)
     try:
-        return _classified(status, body, raw, wait)
+        content = whole(body) if is_stream(body, headers.get("content-type", "")) else content_of(body)
+        return _classified(status, content, raw, wait, reading)
     except RecursionError:
         reply = _error(502 if status == 200 else status, "the body is nested too deeply", raw, wait)
         return replace(reply, error_code=ErrorCode.BAD_RESPONSE) if status == 200 else reply
 
 
-def _classified(status: int, body: bytes, raw: str, wait: float | None) -> Reply:
-    content = content_of(body)
+def _classified(status: int, content: Any, raw: str, wait: float | None, reading: Reading) -> Reply:
     if not isinstance(content, dict):
         if status == 200:
             return no_completion("the body is not a JSON object", status_code=200, raw=raw)
         return _error(status, one_line(raw) or "no body", raw, wait)
-    error = content.get("error")
-    if status != 200 or (error and not content.get("choices")):
-        return _error(_error_status(status, error), error_text(error, content), raw, wait)
-    return completion_reply(content, status, raw)
+    error = error_within(content)
+    if status != 200 or error:
+        reply = _error(_error_status(status, error), error_text(error, content), raw, wait)
+        return with_what_came(reply, content, reading)
+    return completion_reply(content, status, raw, reading)
 
 
 def error_reply(status: int, headers: Mapping[str, str], body: bytes) -> Reply:

@@ -108,13 +108,18 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the endpoint reports them, and the cost in US dollars if it states one; None is unknown."""
+    """Tokens as the endpoint reports them, and the cost in US dollars if it states one; None is unknown.
+
+    `estimated` says that the endpoint counts tokens that none of its fields explains: they are taken for
+    tokens of the completion, so that a cost is never too low.
+    """
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
     cost_usd: float | None = None
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,8 @@ class Reply:
     `latency_s` is the wall time of this attempt, waiting for a permit left out.
     `logprobs` are the tokens of the answer with their log probabilities, where the response states them.
     `rate_limits` are those of requests and of tokens, where the response states them.
+    `billed` marks a failure that came with a completion: its text was paid for, and is kept, never judged.
+    `oddities` are short words for what was odd about the response (`providers.oddities`), for counting.
     """
 
     outcome: Outcome
@@ -146,6 +153,8 @@ class Reply:
     rate_limits: tuple[RateLimit | None, RateLimit | None] = (None, None)
     logprobs: tuple[tuple[str, float], ...] = ()
     error_code: ErrorCode | None = None
+    billed: bool = False
+    oddities: tuple[str, ...] = ()
 
 
 def request_hash(identity: str, request: Request, *, moderator: str | None = None, sample: int = 0) -> str:
