@@ -18,7 +18,7 @@ from safemt_client.providers.oddities import (
     REASONING_ONLY,
     unknown_finish,
 )
-from safemt_client.providers.reasoning import Parts, split
+from safemt_client.providers.reasoning import Parts, split, words_of
 from safemt_client.providers.thinking import AUTO, Reading
 from safemt_client.providers.types import Outcome, Reply
 from safemt_client.providers.usage import usage_of, usage_stated
@@ -103,9 +103,9 @@ def with_what_came(reply: Reply, content: Mapping[str, Any], reading: Reading = 
     choice = _chosen(content.get("choices"), reading)
     usage = usage_of(usage_stated(content))
     parts = Parts("") if choice is None else choice.parts
-    if not (parts.text or parts.reasoning or usage.completion_tokens):
+    withheld = choice is not None and reply.outcome is Outcome.REFUSED_BY_PROVIDER
+    if not (withheld or parts.text or parts.reasoning or usage.completion_tokens):
         return reply
-    withheld = reply.outcome is Outcome.REFUSED_BY_PROVIDER
     return replace(
         reply,
         text=parts.text,
@@ -125,7 +125,8 @@ def _chosen(choices: Any, reading: Reading) -> _Choice | None:
         if not isinstance(stated, dict) or ("message" not in stated and stated.keys() & {"text", "delta"}):
             continue
         message = stated.get("message") or {}
-        if isinstance(message, dict) and isinstance(message.get("content"), str | list | dict | None):
+        content = message.get("content") if isinstance(message, dict) else 0
+        if isinstance(content, str | list | None) or (isinstance(content, dict) and words_of(content)):
             found.append(_Choice(stated, message, split(message, reading)))
             if found[-1].said.strip():
                 return found[-1]

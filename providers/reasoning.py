@@ -92,10 +92,10 @@ def split(message: Mapping[str, Any], reading: Reading = AUTO) -> Parts:
         thoughts = [words_of(part) for part in content if _is_thought(part)]
         stated = stated or "\n".join(filter(None, thoughts))
         content = [part for part in content if not _is_thought(part) and _is_text(part)]
-    found = _read(words_of(content), reading)
-    text = _unwrapped(found.text) if stated or found.reasoning else found.text
-    reasoning = "\n".join(filter(None, (stated, found.reasoning)))
-    return Parts(text, reasoning or None, found.oddities)
+    parts = _read(words_of(content), reading)
+    text = _unwrapped(parts.text) if stated or parts.reasoning else parts.text
+    reasoning = "\n".join(filter(None, (stated, parts.reasoning)))
+    return Parts(text, reasoning or None, parts.oddities)
 
 
 def _is_thought(part: Any) -> bool:
@@ -123,10 +123,11 @@ def _read(text: str, reading: Reading) -> Parts:
     if reading.reasoning == "off" or not text.strip():
         return Parts(text)
     if reading.end and reading.end in text:
-        thoughts, _, answer = text.partition(reading.end)
-        begin = _BEGIN.match(thoughts)
-        thoughts = thoughts[begin.end() if begin else 0 :].strip()
-        return Parts(answer.lstrip(), thoughts or None, (REASONING_IN_TEXT,))
+        before, _, answer = text.partition(reading.end)
+        begin = _BEGIN.match(before)
+        return Parts(
+            answer.lstrip(), before[begin.end() if begin else 0 :].strip() or None, (REASONING_IN_TEXT,)
+        )
     if (channels := harmony.channels(text)) is not None:
         return Parts(channels[1], channels[0] or None, (REASONING_IN_TEXT,))
     thoughts, answer = _leading_blocks(text)

@@ -418,7 +418,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, *hours: float) -> None:
     """Wherever the wall clock is read it is off by so many hours, in turn."""
     clock = type("Clock", (JumpingClock,), {"offsets": [timedelta(hours=h) for h in hours]})
     for module in (
-        "providers.outcomes",
+        "providers.waits",
         "providers.rates",
         "providers.base",
         "engine.recorder",
