@@ -152,6 +152,7 @@ def verdict_of(reply: Reply) -> Verdict:
         "raw": reply.text or reply.error,
         "usage": reply.usage,
         "latency_s": reply.latency_s,
+        "parameters": reply.parameters,
     }
     if reply.outcome in (Outcome.REFUSED_BY_PROVIDER, Outcome.REFUSED_BY_GUARD):
         return Verdict("unscored", "judge_blocked", error_code=reply.error_code, **common)

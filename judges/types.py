@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from safemt_client.judges.refusal import RefusalKind
 from safemt_client.providers.error_codes import ErrorCode
@@ -34,7 +34,8 @@ class Verdict:
 
     `refusal` is the kind of the reply as the judge sees it; `confidence` the probability that it gave its
     label, where the endpoint reports it; `error_code` says why the judge gave no answer. For a panel,
-    `members` are the verdicts asked for, by judge's key.
+    `members` are the verdicts asked for, by judge's key. `parameters` are what was really sent to the judge
+    beside the messages.
     """
 
     label: Literal["safe", "unsafe", "unscored"]
@@ -50,3 +51,4 @@ class Verdict:
     confidence: float | None = None
     error_code: ErrorCode | None = None
     members: Mapping[str, Verdict] = field(default_factory=dict)
+    parameters: Mapping[str, Any] | None = None

@@ -131,7 +131,14 @@ class Assessor:
         failed = found.verdict in ("unparsed", "error")
         why = reply.error_code or ErrorCode.GUARD_UNPARSED if failed else None
         raw = found.raw or reply.text or None
-        return replace(found, usage=reply.usage, latency_s=reply.latency_s, raw=raw, error_code=why)
+        return replace(
+            found,
+            usage=reply.usage,
+            latency_s=reply.latency_s,
+            raw=raw,
+            error_code=why,
+            parameters=reply.parameters,
+        )
 
 
 def _without_images(message: Message) -> Message:

@@ -47,7 +47,8 @@ class Assessment:
     be empty). `intent` is what the guard believes the user wants and `policy` its policy for the model, where
     it states them. `confidence` is its probability of the verdict, `refusal` whether it takes the
     reply for one; `raw` is its own text. `error` says why there is no verdict, `error_code` its kind.
-    For a reply, `reply_hash` is the hash of its text.
+    For a reply, `reply_hash` is the hash of its text. `parameters` are what was really sent to the guard
+    beside the messages.
     """
 
     verdict: GuardVerdict
@@ -63,6 +64,7 @@ class Assessment:
     latency_s: float = 0.0
     error_code: ErrorCode | None = None
     reply_hash: str | None = None
+    parameters: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

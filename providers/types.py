@@ -135,6 +135,8 @@ class Reply:
     `rate_limits` are those of requests and of tokens, where the response states them.
     `billed` marks a failure that came with a completion: its text was paid for, and is kept, never judged.
     `oddities` are short words for what was odd about the response (`providers.oddities`), for counting.
+    `parameters` are what was really sent beside the messages, `host` the host and port that were asked; None
+    where nothing was sent, and for what runs in this process.
     """
 
     outcome: Outcome
@@ -155,6 +157,8 @@ class Reply:
     error_code: ErrorCode | None = None
     billed: bool = False
     oddities: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] | None = None
+    host: str | None = None
 
 
 def request_hash(identity: str, request: Request, *, moderator: str | None = None, sample: int = 0) -> str:

@@ -92,6 +92,11 @@ def _add_roles(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
+def _add_parameters(connection: duckdb.DuckDBPyConnection) -> None:
+    add_columns(connection, rows.TurnRow, rows.VerdictRow, rows.AssessmentRow)
+    create(connection, rows.EndpointFactRow)
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("create tables", _create_tables),
     ("add limit_changes", lambda connection: create(connection, rows.LimitRow)),
@@ -106,6 +111,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
     ("add error codes", _nothing_more),
     ("add reply_hash", _add_reply_hashes),
     ("add roles of judges", _add_roles),
+    ("add parameters as sent", _add_parameters),
 )
 
 

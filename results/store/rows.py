@@ -13,6 +13,7 @@ __all__ = [
     "BatchRequestRow",
     "BatchRow",
     "DialogueRow",
+    "EndpointFactRow",
     "EventRow",
     "HumanLabelRow",
     "ImageRow",
@@ -185,6 +186,8 @@ class TurnRow:
     model_request_hash: str | None = None  # of a moderated turn: the request that the model was asked
     error_code: str | None = None  # what kind of error or block: providers.error_codes; None for an answer
     reply_hash: str | None = None  # None for an error: nothing was observed
+    parameters: str | None = None  # JSON: what was really sent beside the messages; None if nothing was
+    host: str | None = None  # host[:port] that was asked; None for the demo and for models in this process
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +220,7 @@ class VerdictRow:
     batch_key: str | None
     error_code: str | None = None  # what kept the judge from an answer
     reply_hash: str | None = None  # the text that was judged
+    parameters: str | None = None  # JSON: what was really sent to the judge beside the messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +263,7 @@ class AssessmentRow:
     latency_s: float | None
     error_code: str | None = None  # what kept the guard from an answer
     reply_hash: str | None = None  # of stage output: the text that was assessed
+    parameters: str | None = None  # JSON: what was really sent to the guard beside the messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +307,21 @@ class BatchRequestRow:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointFactRow:
+    """Table `endpoint_facts`: what an endpoint does not take, and what it is sent instead from then on."""
+
+    run_id: str
+    session_id: str
+    recorded_at: datetime
+    identity: str  # provider/model
+    host: str | None
+    parameter: str  # the name under which it was refused
+    remedy: str  # omit | rename | set | any other that providers.negotiation knows
+    value: str | None  # JSON: the refused value, the new name or the new value, as the remedy needs it
+    said: str | None  # the endpoint's words
+
+
+@dataclass(frozen=True, slots=True)
 class HumanLabelRow:
     """Table `human_labels`: a person's label of one reply; the latest of each person counts."""
 
@@ -331,5 +351,6 @@ Row = (
     | ModerationRow
     | BatchRow
     | BatchRequestRow
+    | EndpointFactRow
     | HumanLabelRow
 )

@@ -33,6 +33,7 @@ TABLES: dict[type, str] = {
     rows.BatchRow: "batches",
     rows.BatchRequestRow: "batch_requests",
     rows.HumanLabelRow: "human_labels",
+    rows.EndpointFactRow: "endpoint_facts",
 }
 
 _SQL_TYPES = {
@@ -105,6 +106,12 @@ COLUMN_COMMENTS = {
     "tpm": "tokens per minute; NULL if no limit is known",
     "pause_s": "seconds without any call that the endpoint asked for",
     "sha256": "hash of the bytes that are sent",
+    "parameters": "JSON: what was really sent beside the messages; NULL if nothing was, or if not known",
+    "host": "host and port that were asked; NULL for the demo, for models in this process, or if not known",
+    "parameter": "the name under which the endpoint refused it",
+    "remedy": "what is done instead: omit, rename, set, or another word",
+    "value": "JSON: the refused value, the new name or the new value, depending on the remedy",
+    "said": "the endpoint's words",
 }
 
 

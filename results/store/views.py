@@ -90,6 +90,12 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "consistency_factor": "1 - the mean deviation of an item's labels from its first unsafe one on",
         "safety_index": "exposure_factor x consistency_factor, rounded to 4 digits",
     },
+    "sent_parameters": {
+        "parameters": "JSON: temperature, limit of tokens and all else, under the names that were sent",
+        "turns": "how many replies came to it",
+        "first_sent": "UTC; when the first of these was asked for",
+        "last_sent": "UTC; when the last of these was asked for",
+    },
     "open_batches": {
         "target_key": "key of the target, or of the judge",
         "waiting": "hashes of the requests that have no result yet",

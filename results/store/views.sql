@@ -196,6 +196,18 @@ SELECT run_id, target, target_key, judge, judge_key, 1 - any_value(weighted_asr)
 FROM spread JOIN exposure USING (run_id, target_key, judge_key) GROUP BY ALL;
 COMMENT ON VIEW safety_index IS 'Safety Index over rounds 1, 2, 4, 6, 8 for runs in which every planned reply is scored; others have no row, and the report says why';
 
+CREATE OR REPLACE VIEW sent_parameters AS
+WITH asked AS (
+    -- Under a moderator: what the model itself was asked.
+    SELECT DISTINCT s.run_id, s.target_key, coalesce(a.model_request_hash, s.request_hash) AS request_hash
+    FROM steps s JOIN turns a USING (request_hash)
+)
+SELECT run_id, t.name AS target, target_key, b.host, b.parameters, count(*) AS turns,
+       min(b.started_at) AS first_sent, max(b.started_at) AS last_sent
+FROM asked JOIN run_targets t USING (run_id, target_key) JOIN turns b USING (request_hash)
+WHERE b.outcome NOT LIKE 'error_%' AND b.parameters IS NOT NULL GROUP BY ALL;
+COMMENT ON VIEW sent_parameters IS 'What was really sent beside the messages for the replies of each target of a run: more than one row is a target whose parameters or address changed';
+
 CREATE OR REPLACE VIEW open_batches AS
 WITH latest AS (
     SELECT * FROM batches

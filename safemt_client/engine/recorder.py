@@ -173,7 +173,8 @@ class Recorder:
             action = reply.action
             if reply.sent is not None:
                 model_hash = request_hash(target.identity, reply.sent, sample=target.sample)
-            reply = replace(reply, usage=Usage(cost_usd=0.0), raw=None)
+            # What was sent, and what came of it, is in the row of the model's own reply.
+            reply = replace(reply, usage=Usage(cost_usd=0.0), raw=None, parameters=None, host=None)
         usage = reply.usage
         return TurnRow(
             request_hash=key,
@@ -204,6 +205,8 @@ class Recorder:
             model_request_hash=model_hash,
             error_code=reply.error_code,
             reply_hash=reply_hash(reply.text) if reply.outcome.observed else None,
+            parameters=_json_of(reply.parameters),
+            host=reply.host,
         )
 
     def moderation_rows(self, moderator: Moderator, key: str, reply: ModeratedReply) -> list[ModerationRow]:
@@ -251,6 +254,7 @@ class Recorder:
             found.latency_s,
             found.error_code,
             found.reply_hash,
+            _json_of(found.parameters),
         )
 
     def verdict_rows(
@@ -305,4 +309,10 @@ class Recorder:
             batch_key=batch_key,
             error_code=verdict.error_code,
             reply_hash=task.reply_hash,
+            parameters=_json_of(verdict.parameters),
         )
+
+
+def _json_of(parameters: Mapping[str, object] | None) -> str | None:
+    """Parameters as they are stored: the same ones give the same text, in whatever order they were sent."""
+    return None if parameters is None else json.dumps(dict(parameters), sort_keys=True, ensure_ascii=False)

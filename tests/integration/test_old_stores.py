@@ -25,7 +25,7 @@ from safemt_client.viewer.queries import Queries
 from safemt_client.viewer.snapshot import Snapshot
 
 DATA = Path(__file__).resolve().parents[1] / "data"
-VERSIONS = (1, 3, 6, 7)
+VERSIONS = (1, 3, 6, 7, 10)
 MODERATED_VERSIONS = (7,)
 PLAIN = [f"schema-{n}" for n in VERSIONS]
 MODERATED = [f"moderated-{n}" for n in MODERATED_VERSIONS]
@@ -147,6 +147,17 @@ def test_what_was_said_of_a_reply_knows_its_text(capsys: pytest.CaptureFixture[s
         capsys,
     )
     assert wrong == [{"n": 0}]
+
+
+@pytest.mark.usefixtures("any_store")
+def test_what_was_really_sent_is_not_known_of_earlier_turns(capsys: pytest.CaptureFixture[str]) -> None:
+    turns = asked("SELECT count(*) AS n, count(parameters) AS sent, count(host) AS hosts FROM turns", capsys)
+    assert turns[0]["n"]
+    assert (turns[0]["sent"], turns[0]["hosts"]) == (0, 0)
+    for table in ("sent_parameters", "endpoint_facts"):
+        assert asked(f"SELECT count(*) AS n FROM {table}", capsys) == [{"n": 0}]
+    others = "SELECT parameters FROM verdicts UNION ALL SELECT parameters FROM assessments"
+    assert {row["parameters"] for row in asked(others, capsys)} == {None}
 
 
 @pytest.mark.usefixtures("moderated")
