@@ -23,7 +23,7 @@ class LLMJudge:
     """A model with a rubric.
 
     `sees` is what it is shown, by default what the rubric says; with `logprobs` the token probabilities are
-    requested, which give the confidence of its labels.
+    requested, which give the confidence of its labels. `system` is a system message of the user's own.
     """
 
     def __init__(
@@ -34,7 +34,9 @@ class LLMJudge:
         *,
         sees: Sees | None = None,
         logprobs: bool = False,
+        system: str | None = None,
     ) -> None:
+        self._system = system
         self.provider = provider
         self.rubric = rubric
         self.sees: Sees = sees or rubric.sees
@@ -50,8 +52,10 @@ class LLMJudge:
     def key(self) -> str:
         """Hash of the judge's model, rubric, prompt and sampling: everything that decides a verdict."""
         sample = JudgeInput("question", (Message("user", "question"),), "reply", None)
-        prompt = [self.judge_request(sample).messages[0].text, _REPAIR, self._schema]
+        prompt = [self.judge_request(sample).messages[-1].text, _REPAIR, self._schema]
         content = [self.provider.identity, self.rubric.hash, self.sees, prompt, self.sampling.as_dict()]
+        if self._system is not None:
+            content.append(self._system)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def judge_request(self, subject: JudgeInput) -> Request:
@@ -59,7 +63,8 @@ class LLMJudge:
         text = _prompt(subject, self.rubric, self.sees)
         images = tuple(image for message in subject.messages for image in message.images)
         message = Message("user", text, images if self.sees == "image" else ())
-        return Request((message,), self.sampling, self._schema)
+        before = () if self._system is None else (Message("system", self._system),)
+        return Request((*before, message), self.sampling, self._schema)
 
     @property
     def identity(self) -> str:

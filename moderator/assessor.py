@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
@@ -67,7 +67,16 @@ class _Asked:
 class Assessor:
     """A guard on a model. Shared between tasks, and between the moderators that use it."""
 
-    def __init__(self, guard: Guard, provider: Provider, cache: AssessmentCache | None = None) -> None:
+    def __init__(
+        self,
+        guard: Guard,
+        provider: Provider,
+        cache: AssessmentCache | None = None,
+        *,
+        said: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`said` are parameters that the provider uses in place of the guard's own."""
+        self._said = dict(said or {})
         self.guard = guard
         self.provider = provider
         self.cache: AssessmentCache = cache or _Nothing()
@@ -76,8 +85,8 @@ class Assessor:
     @cached_property
     def key(self) -> str:
         """Hash of the guard's form and its model: all that decides an assessment."""
-        content = [self.guard.key, self.provider.identity]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+        content = [self.guard.key, self.provider.identity, *([self._said] if self._said else [])]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     async def assess(
         self, messages: Sequence[Message], stage: Stage, on_retry: Observer | None = None

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import base64
 from collections import OrderedDict
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 
 from safemt_client.providers.types import Image, Message, Request
 
-__all__ = ["ChatFormat"]
+__all__ = ["ChatFormat", "ImageFormat"]
+
+ImageFormat = Literal["object", "string"]
+"""How the address of an image is given: as OpenAI does, in an object `{"url": ...}`, or as it is."""
 
 
 class ChatFormat:
     """Formats requests; keeps the data URLs that were used last, `most` characters of them."""
 
-    def __init__(self, most: int = 64 * 2**20) -> None:
+    def __init__(self, images: ImageFormat = "object", *, most: int = 64 * 2**20) -> None:
+        self._images = images
         self._most = most
         self._kept: OrderedDict[str, str] = OrderedDict()
         self._size = 0
@@ -31,9 +35,10 @@ class ChatFormat:
     async def _message(self, message: Message) -> dict[str, Any]:
         if not message.images:
             return {"role": message.role, "content": message.text}
+        urls = [await self._data_url(image) for image in message.images]
         parts: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": await self._data_url(image)}}
-            for image in message.images
+            {"type": "image_url", "image_url": url if self._images == "string" else {"url": url}}
+            for url in urls
         ]
         parts.append({"type": "text", "text": message.text})
         return {"role": message.role, "content": parts}

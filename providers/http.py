@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
@@ -13,6 +14,7 @@ from safemt_client.providers.error_body import one_line
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor
 from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.outcomes import no_connection, too_large
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.tokens import Charging
@@ -23,9 +25,17 @@ from safemt_client.providers.transport import (
     fetch,
     make_headers,
 )
-from safemt_client.providers.types import Reply
+from safemt_client.providers.types import Reply, Request
 
-__all__ = ["HttpEndpoint"]
+__all__ = ["HttpEndpoint", "url_of"]
+
+
+def url_of(base_url: str, path: str, query: Mapping[str, str] | None = None) -> httpx.URL:
+    """The address of `path` below a base URL: it goes before the base's query, and `query` is added."""
+    parts, (below, _, more) = urlsplit(base_url), path.partition("?")
+    queries = "&".join(part for part in (parts.query, more) if part)
+    url = httpx.URL(urlunsplit((*parts[:2], parts.path.rstrip("/") + below, queries, "")))
+    return url.copy_merge_params(dict(query)) if query else url
 
 
 class HttpEndpoint(Endpoint):
@@ -36,6 +46,7 @@ class HttpEndpoint(Endpoint):
     max_body: ClassVar[int]
     """Bytes of a body that are read at most."""
 
+    # 9 parameters: those of a request, of the account, and of the user.
     def __init__(
         self,
         *,
@@ -47,22 +58,28 @@ class HttpEndpoint(Endpoint):
         limiter: AccountLimiter,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         charging: Charging = "used",
+        options: EndpointOptions = NO_OPTIONS,
     ) -> None:
         super().__init__(identity=identity, limiter=limiter, timeouts=timeouts, charging=charging)
         self._model = model
-        self._url = httpx.URL(base_url.rstrip("/") + self.path)
+        self._options = options
+        self._url = url_of(base_url, self.path, options.query_of())
         self._headers = make_headers(self._url, content_type="application/json")
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
-        self._redactor = Redactor(api_key)
+        self._headers.update(options.headers_of())
+        self._redactor = Redactor(api_key, *options.secrets)
         self._transport = transport
 
-    async def _post(self, body: Mapping[str, Any]) -> Response | Reply:
+    async def _post(self, request: Request, body: Mapping[str, Any]) -> Response | Reply:
         """The response, its body without keys; a reply where there is none to read."""
         content = dumps(body)
+        headers = self._headers
+        if self._options.session_header is not None:
+            headers = httpx.Headers([*headers.items(), *self._options.session_of(request).items()])
         try:
             response = await fetch(
-                self._transport, "POST", self._url, headers=self._headers, content=content, most=self.max_body
+                self._transport, "POST", self._url, headers=headers, content=content, most=self.max_body
             )
         except BodyTooLargeError as error:
             return too_large(str(error), error.status)

@@ -19,16 +19,53 @@ from safemt_client.providers.base import Endpoint
 from safemt_client.providers.chat_format import ChatFormat
 from safemt_client.providers.error_body import one_line
 from safemt_client.providers.error_codes import ErrorCode
-from safemt_client.providers.errors import SafemtError
+from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor
 from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.outcomes import classify_response
 from safemt_client.providers.rates import rate_limits
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.types import Outcome, Reply, Request
 
-__all__ = ["LiteLLM", "from_anthropic", "to_anthropic"]
+__all__ = ["LiteLLM", "check_extra", "from_anthropic", "to_anthropic"]
+
+_TRANSLATED = frozenset(
+    (
+        *("functions", "function_call", "tools", "tool_choice", "parallel_tool_calls", "modalities", "audio"),
+        *(
+            "prediction",
+            "presence_penalty",
+            "frequency_penalty",
+            "logit_bias",
+            "logprobs",
+            "top_logprobs",
+            "n",
+        ),
+        *("user", "reasoning_effort", "verbosity", "thinking", "web_search_options", "response_format"),
+        *("safety_identifier", "service_tier", "store", "prompt_cache_key"),
+    )
+)
+"""Fields of OpenAI's body that litellm translates; all others are the vendor's own."""
+
+_OF_LITELLM = frozenset(
+    (
+        *(
+            "api_key",
+            "api_base",
+            "base_url",
+            "api_version",
+            "timeout",
+            "extra_headers",
+            "extra_body",
+            "headers",
+        ),
+        *("model_list", "custom_llm_provider", "num_retries", "max_retries", "drop_params", "shared_session"),
+    )
+)
+_BY_NAME = "anthropic/"
+"""Where litellm merges `extra_body` into nothing, and takes a vendor's own fields by their names."""
 
 
 @cache
@@ -77,16 +114,29 @@ class LiteLLM(Endpoint):
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         api_key: str | None = None,
         secrets: Sequence[str] = (),
+        options: EndpointOptions = NO_OPTIONS,
     ) -> None:
         """`secrets` are keys that litellm finds itself."""
         super().__init__(identity=identity, limiter=limiter, timeouts=timeouts)
         self._api_key = api_key
-        self._redactor = Redactor(api_key, *secrets)
+        self._options = options
+        self._redactor = Redactor(api_key, *secrets, *options.secrets)
         self._format = ChatFormat()
+
+    @property
+    def options(self) -> EndpointOptions:
+        """What the user says about its requests."""
+        return self._options
 
     async def arguments(self, request: Request) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Messages and options of a request as litellm takes them."""
-        options = request.sampling.as_dict()
+        extra: dict[str, Any] = self._options.filled(request.sampling.extra)
+        own = {name: value for name, value in extra.items() if name not in _TRANSLATED}
+        options = request.sampling.named | {name: extra[name] for name in extra.keys() - own.keys()}
+        if self._identity.startswith(_BY_NAME):
+            options |= own
+        elif own:
+            options["extra_body"] = own
         if request.response_schema is not None:
             options["response_format"] = {
                 "type": "json_schema",
@@ -99,6 +149,8 @@ class LiteLLM(Endpoint):
         messages, options = await self.arguments(request)
         if self._api_key is not None:
             options["api_key"] = str(self._api_key)
+        if headers := self._options.headers_of() | self._options.session_of(request):
+            options["extra_headers"] = headers
         try:
             response = await litellm.acompletion(
                 model=self._identity,
@@ -131,6 +183,20 @@ class LiteLLM(Endpoint):
     def _said(self, error: Any) -> str:
         # Before it is shortened: half a key would not be found.
         return one_line(self._redactor.text(_message(error)))
+
+
+def check_extra(name: str, extra: Mapping[str, Any]) -> None:
+    """Refuse fields of a body that litellm would take for settings of its own.
+
+    Raises:
+        InputError: there is one.
+    """
+    _litellm()
+    from litellm.types.utils import all_litellm_params
+
+    for field in extra:
+        if field in all_litellm_params or field in _OF_LITELLM:
+            raise InputError(f"{name}: extra_body.{field}: litellm would take it for its own: leave it out")
 
 
 def to_anthropic(model: str, messages: list[dict[str, Any]], options: Mapping[str, Any]) -> dict[str, Any]:

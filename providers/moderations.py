@@ -31,7 +31,8 @@ class ModerationEndpoint(HttpEndpoint):
             {"type": "text", "text": "\n".join(message.text for message in request.messages)}
         ]
         parts += [{"type": "image_url", "image_url": {"url": await _data_url(image)}} for image in images]
-        response = await self._post({"model": self._model, "input": parts})
+        sent = {"model": self._model, "input": parts} | self._options.filled(request.sampling.extra)
+        response = await self._post(request, sent)
         if isinstance(response, Reply):
             return response
         if response.status != 200:

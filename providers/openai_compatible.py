@@ -11,6 +11,7 @@ import httpx
 from safemt_client.providers.chat_format import ChatFormat
 from safemt_client.providers.http import HttpEndpoint
 from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.outcomes import classify_response
 from safemt_client.providers.rates import rate_limits
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
@@ -26,6 +27,7 @@ class OpenAICompatible(HttpEndpoint):
     path = "/chat/completions"
     max_body = 32 * 2**20
 
+    # 9 parameters: see `HttpEndpoint`.
     def __init__(
         self,
         *,
@@ -37,6 +39,7 @@ class OpenAICompatible(HttpEndpoint):
         limiter: AccountLimiter,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         vendor: Vendor = OWN,
+        options: EndpointOptions = NO_OPTIONS,
     ) -> None:
         super().__init__(
             identity=identity,
@@ -47,30 +50,45 @@ class OpenAICompatible(HttpEndpoint):
             limiter=limiter,
             timeouts=timeouts,
             charging=vendor.charging,
+            options=options,
         )
         self._reasons = vendor.reasoning_models is not None and bool(re.match(vendor.reasoning_models, model))
-        self._format = ChatFormat()
+        self._format = ChatFormat(options.image_format)
+
+    @property
+    def options(self) -> EndpointOptions:
+        """What the user says about its requests."""
+        return self._options
 
     async def _send(self, request: Request) -> Reply:
-        response = await self._post(await self.body(request))
+        # Some servers stream unless they are told not to.
+        response = await self._post(request, await self.body(request) | {"stream": False})
         if isinstance(response, Reply):
             return response
         reply = classify_response(response.status, response.headers, response.body)
         return replace(reply, rate_limits=rate_limits(response.headers))
 
-    async def body(self, request: Request) -> dict[str, Any]:
-        """The JSON body of a request."""
-        body: dict[str, Any] = {
-            "model": self._model,
-            "messages": await self._format.messages(request),
-        } | request.sampling.as_dict()
+    def parameters(self, request: Request) -> dict[str, Any]:
+        """What a request's body holds beside the model and the messages.
+
+        Values of the environment stand in it by their names, so that it can be kept.
+        """
+        named = request.sampling.named
+        field = self._options.max_tokens_field
         if self._reasons:
-            body.pop("temperature", None)
-            if "max_tokens" in body:
-                body["max_completion_tokens"] = body.pop("max_tokens")
+            named.pop("temperature", None)
+            field = field or "max_completion_tokens"
+        if field is not None and "max_tokens" in named:
+            named[field] = named.pop("max_tokens")
+        parameters = named | dict(request.sampling.extra)
         if request.response_schema is not None:
-            body["response_format"] = {
+            parameters["response_format"] = {
                 "type": "json_schema",
                 "json_schema": {"name": "answer", "strict": True, "schema": request.response_schema},
             }
-        return body
+        return parameters
+
+    async def body(self, request: Request) -> dict[str, Any]:
+        """The JSON body of a request, `stream` left out: in a batch nothing is streamed."""
+        sent: dict[str, Any] = self._options.filled(self.parameters(request))
+        return {"model": self._model, "messages": await self._format.messages(request)} | sent

@@ -15,6 +15,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import Key, find_key
 from safemt_client.providers.limits import Limits
 from safemt_client.providers.openai_compatible import OpenAICompatible
+from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.plugins import adopt, find, say_hidden
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.timeouts import Timeouts
@@ -38,6 +39,8 @@ class ProviderSpec:
     """Keys of a vendor's own SDK beside `api_key`, which must not stand in what is kept either."""
     own_model: object | None = field(default=None, repr=False, compare=False)
     """A user's own model or a plug-in's, of kind `plugin`: what `plugins.adopt` takes."""
+    options: EndpointOptions = NO_OPTIONS
+    """What the user says about its requests."""
 
     @property
     def kind(self) -> Kind:
@@ -191,6 +194,7 @@ def build(
             timeouts=timeouts,
             api_key=spec.api_key,
             secrets=spec.secrets,
+            options=spec.options,
         )
     assert spec.base_url is not None
     return OpenAICompatible(
@@ -202,4 +206,5 @@ def build(
         limiter=limiter,
         timeouts=timeouts,
         vendor=spec.vendor,
+        options=spec.options,
     )

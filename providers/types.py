@@ -58,23 +58,33 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Sampling parameters; None leaves one to the endpoint. `extra` is merged into the body."""
+    """Sampling parameters; None leaves one to the endpoint, and so does no text in `stop`.
+
+    `extra` is merged into the body. A value of the environment stands in it by its name, such as `$MY_KEY`.
+    """
 
     temperature: float | None = 0.0
     max_tokens: int | None = None
     top_p: float | None = None
     seed: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    stop: tuple[str, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
-        """The parameters that are set, as a JSON-able mapping (`extra` merged last)."""
+    @property
+    def named(self) -> dict[str, Any]:
+        """The parameters that are set, without `extra`."""
         named = {
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
             "top_p": self.top_p,
             "seed": self.seed,
+            "stop": list(self.stop) or None,
         }
-        return {name: value for name, value in named.items() if value is not None} | dict(self.extra)
+        return {name: value for name, value in named.items() if value is not None}
+
+    def as_dict(self) -> dict[str, Any]:
+        """All that is set, as a JSON-able mapping (`extra` merged last)."""
+        return self.named | dict(self.extra)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +92,14 @@ class Request:
     """One call: the exact messages, the sampling and, where wanted, a JSON schema for the answer.
 
     `response_schema` is a JSON schema asked for as `response_format` where the endpoint has it.
+    `conversation` is an id that the requests of one conversation share, for endpoints that route by it; it
+    decides nothing and is in no hash.
     """
 
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
     response_schema: Mapping[str, Any] | None = None
+    conversation: str | None = field(default=None, compare=False)
 
 
 class Outcome(StrEnum):

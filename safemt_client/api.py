@@ -28,6 +28,7 @@ from safemt_client.engine.notify import notify, with_notification
 from safemt_client.engine.session import Prepared, carry_out, result_of
 from safemt_client.judges.plugin import PluginJudge
 from safemt_client.keywords import JudgeKeywords, RunKeywords
+from safemt_client.loading import load_settings
 from safemt_client.models import open_models
 from safemt_client.planning.build import make_plan
 from safemt_client.planning.costs import check_prices, spent_of
@@ -41,7 +42,7 @@ from safemt_client.results.access import OpenStore
 from safemt_client.results.scores.collect import latest_run
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.store import Store
-from safemt_client.settings import RunSettings, load_settings
+from safemt_client.settings import RunSettings
 from safemt_client.settings import options as options_of
 from safemt_client.telemetry.events import ProgressSnapshot, RunResult
 from safemt_client.telemetry.summary import show_plan

@@ -5,7 +5,7 @@ Made from the settings by `python -m safemt_client.cli.options --keywords`.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 __all__ = ["JudgeKeywords", "RunKeywords"]
 
@@ -19,7 +19,7 @@ class JudgeKeywords(TypedDict, total=False):
     rubric: str
     judge_sees: Literal["reply", "question", "dialogue", "image"] | None
     judge_logprobs: bool
-    judge_temperature: float
+    judge_temperature: float | Literal["none"]
     rpm: float | None
     tpm: float | None
     max_concurrency: int | None
@@ -42,10 +42,15 @@ class RunKeywords(JudgeKeywords, total=False):
 
     provider: object | Sequence[object]
     base_url: str | None
-    temperature: float | None
-    max_tokens: int | None
+    temperature: float | Literal["none"]
+    max_tokens: int | Literal["none"] | None
     top_p: float | None
     seed: int | None
+    stop: str | Sequence[str] | None
+    system_prompt: str | None
+    extra_body: str | Mapping[str, Any] | None
+    header: str | Sequence[str] | None
+    providers: Mapping[str, Mapping[str, Any]]
     data: str | None
     follow_links: bool
     turns: str | Sequence[int] | None

@@ -33,9 +33,10 @@ from safemt_client.providers.limits import Limits, StatedLimits
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.registry import ProviderSpec, build, build_batches, own_spec, resolve
 from safemt_client.providers.transport import make_transport
-from safemt_client.providers.types import Sampling
 from safemt_client.providers.vendors import DEMO_NAMES
+from safemt_client.said import Role, adjusted, check_only_headers, options_of, said_of
 from safemt_client.settings import RunSettings
+from safemt_client.tables import ProviderSettings
 
 __all__ = ["Models", "Prices", "open_models", "prices_of"]
 
@@ -80,17 +81,27 @@ class Models:
         self.guard_prices: dict[str, Mapping[str, float] | None] = {}
         self.guard_specs: dict[str, ProviderSpec] = {}
         self._local_models: dict[str, Provider] = {}
-        self._specs: dict[tuple[str, str | None], ProviderSpec] = {}
+        self._specs: dict[tuple[str, Role], ProviderSpec] = {}
 
-    def spec(self, name: str, base_url: str | None) -> ProviderSpec:
+    def said(self, name: str, role: Role = "target") -> ProviderSettings:
+        """What the user says of the requests to a model in this role."""
+        return said_of(self._settings, name, role)
+
+    def spec(self, name: str, role: Role = "target") -> ProviderSpec:
         """Resolve a name; the demo's names lead to the endpoint of this session."""
-        if (name, base_url) not in self._specs:
+        if (name, role) not in self._specs:
             # Only once each: this creates a plug-in's model.
-            given = self._given.get(name)
-            spec = resolve(name, base_url, os.environ) if given is None else own_spec(name, given)
-            self._specs[name, base_url] = replace(spec, base_url=self._demo_url) if spec.free else spec
+            given, said = self._given.get(name), self.said(name, role)
+            spec = resolve(name, said.base_url, os.environ) if given is None else own_spec(name, given)
+            spec = replace(spec, options=options_of(spec, said, os.environ))
+            self._specs[name, role] = replace(spec, base_url=self._demo_url) if spec.free else spec
             clear_text_warning(spec.base_url)
-        return self._specs[name, base_url]
+        return self._specs[name, role]
+
+    def unused_tables(self) -> list[str]:
+        """Names of tables `[providers.NAME]` that no model of the session has."""
+        named = {name for name, _ in self._specs}
+        return [name for name in self._settings.providers if name not in named]
 
     def provider(self, spec: ProviderSpec) -> Provider:
         """A provider, with the limits of its account."""
@@ -105,12 +116,13 @@ class Models:
         settings = self._settings
         names = settings.judge_names
         rubric = load_rubric(settings.rubric)
-        sampling = Sampling(temperature=settings.judge_temperature)
         members = []
         for place, name in enumerate(names):
             given = self._given.get(name)
             own = None if name in DEMO_NAMES else judge_spec(name, settings.judge_base_url, given)
-            spec = own or self.spec(name, settings.judge_base_url)
+            if own is not None and name in settings.providers:
+                raise InputError(f"[providers.{name}]: this judge labels replies itself: leave the table out")
+            spec = own or self.spec(name, "judge")
             # In a chain the confidence of all but the last decides whether the last is asked.
             logprobs = settings.judge_logprobs or (settings.panel == "chain" and place < len(names) - 1)
             judge: LLMJudge
@@ -118,8 +130,15 @@ class Models:
                 limiter = self.limits.for_account(own.account)
                 judge = PluginJudge(own.own_model, limiter=limiter, timeout_s=settings.attempt_timeout)
             else:
-                provider, sees = self.provider(spec), settings.judge_sees
-                judge = LLMJudge(provider, rubric, sampling, sees=sees, logprobs=logprobs)
+                said = self.said(name, "judge")
+                judge = LLMJudge(
+                    self.provider(spec),
+                    rubric,
+                    said.sampling(),
+                    sees=settings.judge_sees,
+                    logprobs=logprobs,
+                    system=said.system,
+                )
             if judge.key in self.judge_names or name in self.judge_names.values():
                 raise InputError(f"--judge {name}: named twice: leave one out")
             if (endpoint := self.batch_endpoint(spec, judge.provider)) is not None:
@@ -152,8 +171,7 @@ class Models:
             if spec is None:
                 found.append(None)
                 continue
-            guard = guard_of(spec, options)
-            assessor = Assessor(guard, await self._guard_provider(spec, guard))
+            assessor = await self._assessor(spec, guard_of(spec, options))
             assessor = assessors.setdefault(assessor.key, assessor)
             moderation = Moderation(
                 spec.interventions,
@@ -170,13 +188,13 @@ class Models:
             raise InputError("--moderator: two of them are identical: leave one out")
         return found
 
-    async def _guard_provider(self, spec: ModeratorSpec, guard: Guard) -> Provider:
-        """The guard's provider; its prices and account are recorded under the assessor's key."""
+    async def _assessor(self, spec: ModeratorSpec, guard: Guard) -> Assessor:
+        """The guard on its model; its prices and account are recorded under its key."""
         provider, prices, account = await self._open_guard(spec)
-        key = Assessor(guard, provider).key
-        self.guard_prices[key] = prices
-        self.accounts[key] = account
-        return provider
+        assessor = Assessor(guard, provider, said=self.said(spec.provider or "", "guard").deciding)
+        self.guard_prices[assessor.key] = prices
+        self.accounts[assessor.key] = account
+        return assessor
 
     async def _open_guard(self, spec: ModeratorSpec) -> tuple[Provider, Mapping[str, float] | None, str]:
         settings, free = self._settings, {"input": 0.0, "output": 0.0}
@@ -196,12 +214,13 @@ class Models:
                 model = await LocalModel.load(path)
                 self._local_models[path] = await self._stack.enter_async_context(model)
             return self._local_models[path], free, "this machine"
-        resolved = self.spec(spec.provider, None)
+        resolved, said = self.spec(spec.provider, "guard"), self.said(spec.provider, "guard")
         self.guard_specs[resolved.name] = resolved
         account = self.limits.account_of(resolved.account)
         if spec.kind.runs_on == "moderation endpoint":
             from safemt_client.providers.moderations import ModerationEndpoint
 
+            check_only_headers(spec.provider, said)
             endpoint = ModerationEndpoint(
                 model=resolved.model,
                 base_url=resolved.base_url or "",
@@ -210,9 +229,10 @@ class Models:
                 identity=resolved.identity,
                 limiter=self.limits.for_account(resolved.account),
                 timeouts=settings.timeouts,
+                options=resolved.options,
             )
-            return endpoint, free, account
-        return self.provider(resolved), prices_of(resolved, settings), account
+            return adjusted(endpoint, said), free, account
+        return adjusted(self.provider(resolved), said), prices_of(resolved, settings), account
 
 
 @asynccontextmanager

@@ -9,26 +9,38 @@ from __future__ import annotations
 
 import math
 import shlex
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from safemt_client.option import Option, OptionGroup
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.vendors import DEMO_JUDGE, DEMO_TARGET
+from safemt_client.tables import (
+    AccountSettings,
+    Calls,
+    MaxTokens,
+    PerMinute,
+    ProviderSettings,
+    Temperature,
+    body_of,
+    check_headers,
+    stops_of,
+    system_prompt_of,
+)
 
 __all__ = [
     "AccountSettings",
+    "ProviderSettings",
     "RunSettings",
     "default_of",
     "kind_of",
-    "load_settings",
     "options",
+    "takes_none",
     "words_of",
 ]
 
@@ -58,22 +70,9 @@ _limit = OptionGroup("Limits and money", "judge", decides=False)
 _run = OptionGroup("Run", decides=False)
 _output = OptionGroup("Output", "judge", decides=False)
 
-_PerMinute = Annotated[float, Field(gt=0)]
-_Calls = Annotated[int, Field(ge=1, le=10_000)]
-
-
-class AccountSettings(BaseModel):
-    """Limits of one account: a table `[accounts.NAME]` of the settings file, which has no flag."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    rpm: _PerMinute | None = None
-    tpm: _PerMinute | None = None
-    max_concurrency: _Calls | None = None
-
 
 class RunSettings(BaseModel):
-    """All that a run needs to know. Every field but `accounts` is a flag of the same name."""
+    """All that a run needs to know. Every field but the tables is a flag of the same name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -84,14 +83,32 @@ class RunSettings(BaseModel):
         min_length=1,
     )
     base_url: str | None = _target(None, "OpenAI-compatible endpoint of the targets", "URL", decides=False)
-    temperature: float | None = _target(0.0, "sampling temperature", "T", ge=0, le=2)
-    max_tokens: int | None = _target(
-        None, "longest reply, in tokens", "N", "1024 for NAME@URL, otherwise not sent", ge=1
+    temperature: Temperature = _target(0.0, "sampling temperature; none: as the endpoint has it", "T")
+    max_tokens: MaxTokens | None = _target(
+        None, "longest reply, in tokens; none: not sent", "N", "1024 for NAME@URL, otherwise not sent"
     )
     top_p: float | None = _target(
         None, "share of the probability to sample from", "P", "not sent", gt=0, le=1
     )
     seed: int | None = _target(None, "seed of the sampling", "N", "not sent")
+    stop: list[str] | None = _target(None, "text that ends a reply; repeatable", "TEXT")
+    system_prompt: str | None = _target(
+        None, "system message before the dialogue: a file that holds it, or the text itself", "FILE|TEXT"
+    )
+    extra_body: dict[str, Any] | None = _target(
+        None,
+        'fields added to each request, such as {"top_k": 20}; a value $NAME is read from the environment',
+        "JSON",
+    )
+    header: list[str] | None = _target(
+        None,
+        "header added to each request; a VALUE such as $NAME is read from the environment; repeatable",
+        "NAME=VALUE",
+        decides=False,
+    )
+    providers: dict[str, ProviderSettings] = _target(
+        {}, "what is said of one model: target, judge or guard (docs/endpoints.md)", commands=()
+    )
     data: str | None = _data(
         None, "SafeMT folder, .jsonl file, hf:NAME, or sample", "PATH", "sample for the demo", decides=False
     )
@@ -123,7 +140,9 @@ class RunSettings(BaseModel):
         None, "what the judge is shown; each includes those before it", shown="as the rubric says"
     )
     judge_logprobs: bool = _judge(False, "ask for token probabilities, from which confidence is computed")
-    judge_temperature: float = _judge(0.6, "sampling temperature of the judge", "T", ge=0, le=2)
+    judge_temperature: Temperature = _judge(
+        0.6, "sampling temperature of the judge; none: as the endpoint has it", "T"
+    )
     moderator: list[str] | None = _moderator(
         None,
         "wrap each target in a guard, or in none as the baseline; DO is policy, block, output or observe; "
@@ -151,11 +170,11 @@ class RunSettings(BaseModel):
     guard_option: list[str] | None = _guard(
         None, "option of a guard (docs/guards.md), such as generation=4.1; repeatable", "NAME=VALUE"
     )
-    rpm: _PerMinute | None = _rate(
+    rpm: PerMinute | None = _rate(
         None, "requests per minute, for each account", "N", "as the endpoint states"
     )
-    tpm: _PerMinute | None = _rate(None, "tokens per minute, for each account", "N", "as the endpoint states")
-    max_concurrency: _Calls | None = _rate(None, "calls in flight, for each account", "N", "adapts")
+    tpm: PerMinute | None = _rate(None, "tokens per minute, for each account", "N", "as the endpoint states")
+    max_concurrency: Calls | None = _rate(None, "calls in flight, for each account", "N", "adapts")
     accounts: dict[str, AccountSettings] = _limit(
         {}, "rpm, tpm and max_concurrency of one account (docs/limits.md)", commands=()
     )
@@ -205,6 +224,21 @@ class RunSettings(BaseModel):
             words_of(value)
         return value
 
+    @field_validator("header", "system_prompt", "stop")
+    @classmethod
+    def _readable(cls, value: Any, info: ValidationInfo) -> Any:
+        read: dict[str | None, Callable[[Any], Any]] = {
+            "header": check_headers,
+            "system_prompt": system_prompt_of,
+            "stop": stops_of,
+        }
+        return None if value is None else read[info.field_name](value)
+
+    @field_validator("extra_body", mode="before")
+    @classmethod
+    def _body(cls, value: object) -> object:
+        return None if value is None else body_of(value)
+
     @property
     def prices(self) -> dict[str, dict[str, float]]:
         """The user's own prices: US dollars per token for input and output, by the name of the model."""
@@ -246,7 +280,8 @@ class RunSettings(BaseModel):
     def deciding(self) -> dict[str, Any]:
         """What decides the replies or the labels, as JSON has it: what a store keeps of a run's settings."""
         kept = {name for name, option in options().items() if option.decides}
-        return self.model_dump(mode="json", include=kept) | {"judge": self.judge_names}
+        tables = {name: deciding for name, table in self.providers.items() if (deciding := table.deciding)}
+        return self.model_dump(mode="json", include=kept) | {"judge": self.judge_names, "providers": tables}
 
     @property
     def deciding_labels(self) -> dict[str, Any]:
@@ -278,11 +313,16 @@ def options(command: str | None = None) -> dict[str, Option]:
 
 
 def kind_of(name: str) -> Any:
-    """The type of a setting's value: that of its field, without None and checks."""
+    """The type of a setting's value: that of its field, without None, `none` and checks."""
     kind: Any = RunSettings.model_fields[name].annotation
-    if NoneType in get_args(kind):
-        (kind,) = (part for part in get_args(kind) if part is not NoneType)
+    if get_origin(kind) in (Union, UnionType):
+        (kind,) = (part for part in get_args(kind) if part not in (NoneType, Literal["none"]))
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
+def takes_none(name: str) -> bool:
+    """Whether the word `none` is a value of a setting, beside those of its type."""
+    return Literal["none"] in get_args(RunSettings.model_fields[name].annotation)
 
 
 def default_of(name: str) -> str | None:
@@ -308,43 +348,3 @@ def _price(text: str) -> tuple[str, dict[str, float]]:
             "such as gpt-4o=2.5/10"
         )
     return name, {"input": values[0] / 1e6, "output": values[1] / 1e6}
-
-
-def _underscored(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {name.replace("-", "_"): value for name, value in table.items()}
-
-
-def load_settings(flags: Mapping[str, Any], config: Path | None) -> RunSettings:
-    """Settings from the flags that were given and from a TOML file.
-
-    Raises:
-        InputError: the file cannot be read, or a value is not allowed.
-    """
-    given: dict[str, Any] = {}
-    if config is not None:
-        try:
-            given = tomllib.loads(config.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{config}: {error.strerror}: name an existing TOML file") from error
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{config}: not TOML: {error}") from error
-        given = _underscored(given)
-        if isinstance(accounts := given.get("accounts"), dict):
-            given["accounts"] = {
-                name: _underscored(table) if isinstance(table, dict) else table
-                for name, table in accounts.items()
-            }
-    given |= {name: value for name, value in flags.items() if value is not None}
-    try:
-        return RunSettings.model_validate(given)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "settings"
-        if first["loc"][:1] == ("accounts",):
-            field = ".".join(str(part).replace("_", "-") for part in first["loc"])
-        where = f"{config}: " if config is not None else ""
-        if first["type"] == "missing":
-            raise InputError(f"{where}{field} is missing: for example --provider gpt-4o") from None
-        if first["type"] == "extra_forbidden":
-            raise InputError(f"{where}{field}: there is no such setting") from None
-        raise InputError(f"{where}{field} {first['input']!r}: {first['msg'].lower()}") from None

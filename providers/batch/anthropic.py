@@ -61,7 +61,12 @@ class AnthropicBatches(BatchEndpoint):
     ) -> None:
         headers = {"x-api-key": api_key, "anthropic-version": "2023-06-01"}
         super().__init__(
-            base_url=base_url, headers=headers, transport=transport, max_wait_s=max_wait_s, secret=api_key
+            base_url=base_url,
+            headers=headers,
+            transport=transport,
+            max_wait_s=max_wait_s,
+            secret=api_key,
+            options=provider.options,
         )
         self._provider = provider
         self._model = model

@@ -18,8 +18,10 @@ import httpx
 from safemt_client.providers.error_body import one_line
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import SafemtError, TargetStoppedError
+from safemt_client.providers.http import url_of
 from safemt_client.providers.json_codec import as_dict, loads
 from safemt_client.providers.keys import Redactor
+from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.outcomes import error_reply, no_connection, too_large
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.retry import with_retries
@@ -93,13 +95,16 @@ class BatchEndpoint(ABC):
         transport: httpx.AsyncBaseTransport,
         max_wait_s: float,
         secret: str | None,
+        options: EndpointOptions = NO_OPTIONS,
     ) -> None:
         """`secret` must never appear in a message: the API key."""
-        self._base_url = base_url.rstrip("/")
+        self._base_url = base_url
+        self._query = options.query_of()
         self._headers = make_headers(httpx.URL(base_url), **headers)
+        self._headers.update(options.headers_of())
         self._transport = transport
         self._max_wait_s = max_wait_s
-        self._redactor = Redactor(secret)
+        self._redactor = Redactor(secret, *options.secrets)
 
     @abstractmethod
     async def encode(self, custom_id: str, request: Request) -> bytes:
@@ -145,7 +150,7 @@ class BatchEndpoint(ABC):
         begins: bool = False,
     ) -> bytes:
         """One call with retries; the body of its success. What `begins` a batch is not repeated blindly."""
-        url = httpx.URL(path if path.startswith("http") else f"{self._base_url}{path}")
+        url = url_of(self._base_url, path, self._query)
         sent = httpx.Headers([*self._headers.items(), *(headers or {}).items()])
         body = b""
 

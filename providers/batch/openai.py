@@ -50,7 +50,12 @@ class OpenAIBatches(BatchEndpoint):
     ) -> None:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         super().__init__(
-            base_url=base_url, headers=headers, transport=transport, max_wait_s=max_wait_s, secret=api_key
+            base_url=base_url,
+            headers=headers,
+            transport=transport,
+            max_wait_s=max_wait_s,
+            secret=api_key,
+            options=provider.options,
         )
         self.keeps_marks = keeps_marks
         self._provider = provider

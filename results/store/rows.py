@@ -60,6 +60,7 @@ class TargetRow:
     moderator: str | None
     sample: int
     prices: str | None  # JSON: US dollars a token, snapshot of the run's start; None is unknown
+    system_prompt: str | None = None  # the message before the dialogue; None without one
 
 
 @dataclass(frozen=True, slots=True)

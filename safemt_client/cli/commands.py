@@ -35,7 +35,8 @@ T = TypeVar("T")
 def run(arguments: argparse.Namespace) -> int:
     """Ask targets, judge and score; the same command resumes."""
     from safemt_client import api
-    from safemt_client.settings import load_settings, options
+    from safemt_client.loading import load_settings
+    from safemt_client.settings import options
 
     settings = load_settings({name: getattr(arguments, name) for name in options("run")}, arguments.config)
     if settings.dry_run:

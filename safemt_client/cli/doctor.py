@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from safemt_client.cli.flags import DEFAULT_DB, refuse_flags
+from safemt_client.loading import load_settings
 from safemt_client.models import open_models
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.provider import Provider
@@ -21,7 +22,7 @@ from safemt_client.results.sanitize import plain
 from safemt_client.results.store.checks import check_store
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.salvage import salvage
-from safemt_client.settings import RunSettings, load_settings
+from safemt_client.settings import RunSettings
 
 __all__ = ["doctor"]
 
@@ -101,7 +102,7 @@ async def _endpoints(settings: RunSettings, console: Console) -> bool:
     good = True
     async with open_models(settings) as models:
         for name in settings.provider:
-            spec = models.spec(name, settings.base_url)
+            spec = models.spec(name)
             console.print(escape(f"endpoint {plain(name)} ({plain(spec.identity)})"), highlight=False)
             async for finding in _probe(models.provider(spec)):
                 _say(console, finding)

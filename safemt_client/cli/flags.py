@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from safemt_client.providers.errors import InputError
-from safemt_client.settings import RunSettings, default_of, kind_of, options
+from safemt_client.settings import RunSettings, default_of, kind_of, options, takes_none
 
 __all__ = ["DEFAULT_DB", "add_setting", "add_settings", "flag_of", "refuse_flags"]
 
@@ -44,7 +44,7 @@ def add_setting(
         form = {"choices": get_args(kind)}
     elif kind == list[str]:
         form["action"] = "append"
-    elif kind in (int, float, Path):
+    elif kind in (int, float, Path) and not takes_none(name):
         form["type"] = kind
     parser.add_argument(flag_of(name), default=None, help=text.replace("%", "%%"), **form)
 

@@ -15,7 +15,7 @@ from typing import Literal, get_args, get_origin
 from safemt_client.cli.flags import flag_of
 from safemt_client.cli.parser import COMMANDS
 from safemt_client.option import Option
-from safemt_client.settings import RunSettings, default_of, kind_of, options
+from safemt_client.settings import RunSettings, default_of, kind_of, options, takes_none
 
 __all__ = ["document", "keywords"]
 
@@ -71,12 +71,17 @@ Made from the settings by `python -m safemt_client.cli.options --keywords`.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 __all__ = ["JudgeKeywords", "RunKeywords"]
 '''
 # What takes objects too; lists are also taken as a single value.
 _OBJECTS = {"provider": "object | Sequence[object]", "judge": "object | Sequence[object] | None"}
+_MAPPINGS = {
+    "accounts": "Mapping[str, Mapping[str, float]]",
+    "providers": "Mapping[str, Mapping[str, Any]]",
+    "extra_body": "str | Mapping[str, Any] | None",
+}
 
 
 def keywords() -> str:
@@ -103,13 +108,14 @@ def _type_of(name: str) -> str:
     if get_origin(kind) is Literal:
         return "Literal[" + ", ".join(f'"{word}"' for word in get_args(kind)) + "]" + optional
     if get_origin(kind) is dict:
-        return "Mapping[str, Mapping[str, float]]"
+        return _MAPPINGS[name]
     if kind is Path:
         return "str | Path"
     if get_origin(kind) is list:
         # One text stands for a list: a name, or numbers with commas.
         return f"str | Sequence[{get_args(kind)[0].__name__}]{optional}"
-    return f"{kind.__name__}{optional}"
+    none = ' | Literal["none"]' if takes_none(name) else ""
+    return f"{kind.__name__}{none}{optional}"
 
 
 def _row(name: str, option: Option) -> str:
@@ -125,18 +131,18 @@ def _value(name: str, option: Option) -> str:
     kind = kind_of(name)
     if get_origin(kind) is Literal:
         return ", ".join(f"`{word}`" for word in get_args(kind))
-    if get_origin(kind) is dict:
+    if get_origin(kind) is dict and not option.commands:
         return "table"
     words = f"`{option.metavar}`" if option.metavar else _KINDS[kind]
     if kind in (int, float):
-        words += f": {_KINDS[kind]}{_bounds(name)}"
+        words += f": {_KINDS[kind]}{_bounds(name)}" + (", or `none`" if takes_none(name) else "")
     return words
 
 
 def _bounds(name: str) -> str:
     """The bounds of a number in words, as the model's JSON schema has them."""
     schema = RunSettings.model_json_schema()["properties"][name]
-    (number, *_) = schema.get("anyOf", [schema])
+    (number, *_) = schema.get("anyOf", [schema])  # the others are null and `none`
     return "".join(f", {words} {number[key]:,}" for key, words in _BOUNDS.items() if key in number)
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from safemt_client.datasets.model import Dialogue
 from safemt_client.planning.messages import messages_at
-from safemt_client.planning.target import Target
-from safemt_client.providers.types import Image, Request, request_hash
+from safemt_client.planning.target import Target, digest_of
+from safemt_client.providers.types import Image, Message, Request, request_hash
 
 __all__ = ["Conversation"]
 
@@ -34,7 +34,11 @@ class Conversation:
         """The request of the next turn, and the key under which its reply is stored."""
         if self._next is None or self._next[0] != self.turn:
             messages = messages_at(self.dialogue, self.turn, self.target.history, self.replies, self.images)
-            request = Request(messages, self.target.sampling)
+            if self.target.system_prompt is not None:
+                messages = (Message("system", self.target.system_prompt), *messages)
+            # The same at every turn and in every session.
+            conversation = digest_of([self.target.key, self.key])[:32]
+            request = Request(messages, self.target.sampling, conversation=conversation)
             key = request_hash(
                 self.target.identity, request, moderator=self.target.moderator, sample=self.target.sample
             )

@@ -246,13 +246,15 @@ def _prompt_tokens(conversation: Conversation, reply: int) -> int:
         )
         for message in dialogue.messages
     ]
+    system = len(target.system_prompt or "") // CHARACTERS_A_TOKEN
     if target.history == "none":
-        return sizes[-1][1] + sum(image.values())
+        return system + sizes[-1][1] + sum(image.values())
     if target.history == "scripted":
-        return sum(size for _, size in sizes)
+        return system + sum(size for _, size in sizes)
     users = [size for role, size in sizes if role == "user"]
     return sum(
-        sum(users[:turn]) + (turn - 1) * reply for turn in range(conversation.turn, dialogue.length + 1)
+        system + sum(users[:turn]) + (turn - 1) * reply
+        for turn in range(conversation.turn, dialogue.length + 1)
     )
 
 

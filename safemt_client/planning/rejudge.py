@@ -84,16 +84,17 @@ def _dialogues(store: Store, run_id: str) -> list[tuple[Any, ...]]:
 
 def _targets(store: Store, run_id: str) -> tuple[Target, ...]:
     rows = store.query(
-        "SELECT name, identity, history, images, sampling, sample, prices, moderator FROM run_targets "
-        "WHERE run_id = ?",
+        "SELECT name, identity, history, images, sampling, sample, prices, moderator, system_prompt "
+        "FROM run_targets WHERE run_id = ?",
         [run_id],
     ).rows
     return tuple(
         Target(
             *(name, identity, history, sent),
             *(_sampling(sampling), sample, prices and json.loads(prices), moderator),
+            system_prompt=system_prompt,
         )
-        for name, identity, history, sent, sampling, sample, prices, moderator in rows
+        for name, identity, history, sent, sampling, sample, prices, moderator, system_prompt in rows
     )
 
 
@@ -196,4 +197,5 @@ def _columns(kind: type) -> str:
 def _sampling(text: str) -> Sampling:
     given = json.loads(text)
     named = {name: given.pop(name, None) for name in ("temperature", "max_tokens", "top_p", "seed")}
-    return Sampling(**named, extra=given)
+    stop = tuple(given.pop("stop", ()))
+    return Sampling(**named, extra=given, stop=stop)

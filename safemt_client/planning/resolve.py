@@ -18,8 +18,9 @@ from safemt_client.planning.resolved import Resolved, of_dataset
 from safemt_client.planning.rows import judge_rows, moderator_row
 from safemt_client.planning.target import Target
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.types import Image, Sampling
+from safemt_client.providers.types import Image
 from safemt_client.results.store.store import Store
+from safemt_client.said import check_hosts
 from safemt_client.settings import RunSettings
 
 __all__ = ["prepare_images", "resolve_run", "select", "targets_of"]
@@ -54,16 +55,14 @@ async def targets_of(settings: RunSettings, models: Models, store: Store | None)
     With `--fresh` under a sample index that is new or unfinished.
     """
     targets: list[Target] = []
+    check_hosts(settings, [models.spec(name) for name in settings.provider])
     moderators = await models.moderators_of_settings()
     for name, moderator in itertools.product(settings.provider, moderators):
-        spec = models.spec(name, settings.base_url)
-        sampling = Sampling(
-            temperature=settings.temperature,
-            max_tokens=settings.max_tokens or (_LOCAL_MAX_TOKENS if spec.own else None),
-            top_p=settings.top_p,
-            seed=settings.seed,
+        spec, said = models.spec(name), models.said(name)
+        sampling = said.sampling(_LOCAL_MAX_TOKENS if spec.own else None)
+        target = Target(
+            *(name, spec.identity, settings.history, settings.images, sampling), system_prompt=said.system
         )
-        target = Target(name, spec.identity, settings.history, settings.images, sampling)
         if moderator is not None:
             called = f"{name} + {moderator.name}"
             target = replace(target, name=called, provider=name, moderator=moderator.key)
@@ -75,7 +74,7 @@ async def targets_of(settings: RunSettings, models: Models, store: Store | None)
         targets = [replace(target, sample=sample) for target in targets]
     by_key = {moderator.key: moderator for moderator in moderators if moderator is not None}
     for target in targets:
-        spec = models.spec(target.model_name, settings.base_url)
+        spec = models.spec(target.model_name)
         if target.moderator is not None:
             models.moderators[target.key] = by_key[target.moderator]
         provider = models.providers[target.key] = models.provider(spec)
@@ -156,6 +155,11 @@ async def resolve_run(settings: RunSettings, models: Models, store: Store | None
             f"[accounts.{unused[0]}]: no model of this run uses it; "
             f"the run uses {', '.join(sorted(set(models.accounts.values())))}"
         )
+    if tables := models.unused_tables():
+        named = [*settings.provider, *settings.judge_names]
+        raise InputError(
+            f"[providers.{tables[0]}]: no model of this run has this name; the run names {', '.join(named)}"
+        )
     wanted = of_dataset(
         dataset,
         chosen,
@@ -209,7 +213,7 @@ def _priced(
     """With the prices of the run's start (`snapshot`), unless the user gives others."""
 
     def priced(target: Target) -> Target:
-        spec = models.spec(target.model_name, settings.base_url)
+        spec = models.spec(target.model_name)
         return replace(target, prices=prices_of(spec, settings, snapshot, target.key))
 
     def guard_prices(key: str) -> Prices:

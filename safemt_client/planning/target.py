@@ -21,6 +21,7 @@ class Target:
     """The model under evaluation: a provider plus parameters. `sample` counts `--fresh` runs.
 
     `moderator` is the key of its moderator, None without one; then `provider` is the name of the model alone.
+    `system_prompt` is the text of a message before the dialogue.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Target:
     prices: Mapping[str, float] | None = None
     moderator: str | None = None
     provider: str | None = None
+    system_prompt: str | None = None
 
     @property
     def model_name(self) -> str:
@@ -41,9 +43,11 @@ class Target:
     @cached_property
     def key(self) -> str:
         """Hash of all that decides the replies; the name and the prices are left out."""
-        return digest_of(
-            [self.identity, self.history, self.images, self.sampling.as_dict(), self.moderator, self.sample]
-        )[:16]
+        content: list[Any] = [self.identity, self.history, self.images, self.sampling.as_dict()]
+        content += [self.moderator, self.sample]
+        # Only where there is one, so that keys of earlier versions stay.
+        content += [] if self.system_prompt is None else [self.system_prompt]
+        return digest_of(content)[:16]
 
     def row(self, run_id: str) -> TargetRow:
         """The row of table `run_targets`."""
@@ -58,6 +62,7 @@ class Target:
             self.moderator,
             self.sample,
             None if self.prices is None else json.dumps(dict(self.prices)),
+            self.system_prompt,
         )
 
 

@@ -9,13 +9,14 @@ import sys
 
 import anyio
 
+from safemt_client.loading import load_settings
 from safemt_client.models import open_models
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import clear_text_warning, is_loopback
 from safemt_client.proxy.decisions import Recent, open_log
 from safemt_client.proxy.server import serve_proxy
 from safemt_client.proxy.upstream import parse_upstream
-from safemt_client.settings import RunSettings, load_settings, options
+from safemt_client.settings import RunSettings, options
 
 __all__ = ["moderate"]
 

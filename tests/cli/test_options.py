@@ -15,10 +15,11 @@ from safemt_client.cli.parser import COMMANDS, make_parser, with_command
 from safemt_client.datasets import images
 from safemt_client.judges.panel import PanelMode
 from safemt_client.judges.rubric import Sees
+from safemt_client.loading import load_settings
 from safemt_client.moderator.moderator import OnGuardError, PolicyPlace
 from safemt_client.planning.messages import History
 from safemt_client.providers.errors import InputError
-from safemt_client.settings import RunSettings, default_of, kind_of, load_settings, options
+from safemt_client.settings import RunSettings, default_of, kind_of, options
 
 ROOT = Path(__file__).resolve().parents[2]
 # What these commands have besides the settings.
@@ -77,9 +78,9 @@ def test_the_keywords_of_the_api_are_up_to_date() -> None:
     )
 
 
-def test_every_setting_is_an_option_and_all_but_the_accounts_a_flag_of_run() -> None:
+def test_every_setting_is_an_option_and_all_but_the_tables_a_flag_of_run() -> None:
     assert options().keys() == RunSettings.model_fields.keys()
-    assert options().keys() - options("run").keys() == {"accounts"}
+    assert options().keys() - options("run").keys() == {"accounts", "providers"}
 
 
 @pytest.mark.parametrize("command", sorted(OWN))

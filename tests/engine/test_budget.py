@@ -12,13 +12,13 @@ from support.clock import run
 
 from safemt_client.datasets.model import Dialogue, ScriptedMessage
 from safemt_client.engine.budget import Budget
+from safemt_client.loading import load_settings
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.estimate import call_usd, of_judge, of_target, seconds_at
 from safemt_client.planning.target import Target
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits import StatedLimits
 from safemt_client.providers.types import Image, Sampling
-from safemt_client.settings import load_settings
 
 
 @given(

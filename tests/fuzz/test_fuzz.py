@@ -14,6 +14,7 @@ from safemt_client.datasets.model import Dialogue, Oddity
 from safemt_client.datasets.records import read_record
 from safemt_client.judges import rubric
 from safemt_client.judges.parse import looks_like_refusal, parse
+from safemt_client.loading import load_settings
 from safemt_client.moderator import policies
 from safemt_client.moderator.guards import template
 from safemt_client.providers.batch import anthropic as anthropic_batches
@@ -28,7 +29,7 @@ from safemt_client.proxy.chat import Conversation, NoChatError, read_conversatio
 from safemt_client.proxy.wire import hold
 from safemt_client.results.scores.human import read_csv
 from safemt_client.results.sql.statements import Splitter
-from safemt_client.settings import RunSettings, load_settings
+from safemt_client.settings import RunSettings
 
 # The number of examples is the profile's: 100, or those of `fuzz` in tests/conftest.py.
 fuzz = settings(

@@ -62,6 +62,7 @@ def test_what_is_sent_and_what_is_kept() -> None:
         "temperature": 0.0,
         "max_tokens": 9,
         "top_k": 4,
+        "stream": False,
     }
 
 

@@ -26,12 +26,20 @@ def sql(query: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def against(behaviours: Sequence[Behaviour], then: Behaviour | None, *words: str) -> tuple[int, Endpoint]:
-    """Run the program in a process of its own against a scripted endpoint; what it says goes to `out`."""
+def against(
+    behaviours: Sequence[Behaviour], then: Behaviour | None, *words: str, config: str | None = None
+) -> tuple[int, Endpoint]:
+    """Run the program in a process of its own against a scripted endpoint; what it says goes to `out`.
+
+    `URL` in the words and in the settings file `config` stands for the endpoint's address.
+    """
 
     async def both() -> tuple[int, Endpoint]:
         async with serve(behaviours, then) as endpoint:
             given = [word.replace("URL", endpoint.url) for word in words]
+            if config is not None:
+                Path("config.toml").write_text(config.replace("URL", endpoint.url))
+                given += ["--config", "config.toml"]
             process = await anyio.run_process(
                 [sys.executable, "-m", "safemt_client", *given],
                 check=False,

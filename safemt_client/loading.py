@@ -1,0 +1,63 @@
+"""Settings from the flags or keywords that were given and from a TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from safemt_client.providers.errors import InputError
+from safemt_client.settings import RunSettings
+
+__all__ = ["load_settings"]
+
+_TABLES = ("accounts", "providers")
+
+
+def _underscored(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.replace("-", "_"): value for name, value in table.items()}
+
+
+def load_settings(flags: Mapping[str, Any], config: Path | None) -> RunSettings:
+    """Settings from the flags that were given and from a TOML file.
+
+    Raises:
+        InputError: the file cannot be read, or a value is not allowed.
+    """
+    given: dict[str, Any] = {}
+    if config is not None:
+        try:
+            given = tomllib.loads(config.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{config}: {error.strerror}: name an existing TOML file") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{config}: not TOML: {error}") from error
+        given = _underscored(given)
+        for kind in _TABLES:
+            if isinstance(tables := given.get(kind), dict):
+                given[kind] = {
+                    name: _underscored(table) if isinstance(table, dict) else table
+                    for name, table in tables.items()
+                }
+    given |= {name: value for name, value in flags.items() if value is not None}
+    try:
+        return RunSettings.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = [str(part) for part in first["loc"][:3]]
+        field = "--" + place[0].replace("_", "-") if place else "settings"
+        if place and place[0] in _TABLES:
+            # Of a table, whose name is the user's: [providers.NAME].field
+            field = ".".join([*place[:2], *(part.replace("_", "-") for part in place[2:])])
+        where = f"{config}: " if config is not None else ""
+        if first["type"] == "missing":
+            raise InputError(f"{where}{field} is missing: for example --provider gpt-4o") from None
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"{where}{field}: there is no such setting") from None
+        if first["type"] == "value_error":
+            # It says itself what is wrong; the value may be a key.
+            raise InputError(f"{where}{field}: {first['ctx']['error']}") from None
+        raise InputError(f"{where}{field} {first['input']!r}: {first['msg'].lower()}") from None

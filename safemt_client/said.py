@@ -1,0 +1,125 @@
+"""What is said of the requests to one model, by its table in the settings file and by the flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from safemt_client.providers.adjusted import Adjusted
+from safemt_client.providers.errors import InputError
+from safemt_client.providers.options import EndpointOptions, environment_of, references
+from safemt_client.providers.provider import Provider
+from safemt_client.providers.registry import ProviderSpec
+from safemt_client.settings import RunSettings
+from safemt_client.tables import ProviderSettings, headers_of
+
+__all__ = ["Role", "adjusted", "check_hosts", "check_only_headers", "options_of", "said_of"]
+
+Role = Literal["target", "judge", "guard"]
+"""What a model is asked as. The flags about requests are those of the targets."""
+
+
+def said_of(settings: RunSettings, name: str, role: Role) -> ProviderSettings:
+    """What is said of a model in this role: by its table, and where that says nothing by the flags."""
+    table = settings.providers.get(name, ProviderSettings())
+    if role == "guard":
+        return table
+    if role == "judge":
+        return table.over(
+            ProviderSettings(base_url=settings.judge_base_url, temperature=settings.judge_temperature)
+        )
+    # Checked already; a system prompt is not to be taken for the name of a file once more.
+    flags = ProviderSettings.model_construct(
+        base_url=settings.base_url,
+        headers=headers_of(settings.header),
+        extra_body=settings.extra_body or {},
+        temperature=settings.temperature,
+        max_tokens=settings.max_tokens,
+        top_p=settings.top_p,
+        seed=settings.seed,
+        stop=settings.stop,
+        system_prompt=settings.system_prompt,
+    )
+    return table.over(flags)
+
+
+_OF_HTTP = ("headers", "query", "max_tokens_field", "image_format", "session_header")
+_NOT_TAKEN = {
+    "plugin": ("it is not asked over HTTP", _OF_HTTP),
+    "litellm": ("litellm has no such setting", ("query", "max_tokens_field", "image_format")),
+}
+"""What of it cannot be obeyed, by the way in which a model is asked."""
+
+
+def options_of(spec: ProviderSpec, said: ProviderSettings, env: Mapping[str, str]) -> EndpointOptions:
+    """How requests to this model are put.
+
+    Raises:
+        InputError: something cannot be obeyed there, or a variable is not set.
+    """
+    why, fields = _NOT_TAKEN.get(spec.kind, ("", ()))
+    _refuse(spec.name, said, fields, why)
+    if spec.kind == "litellm" and said.extra_body:
+        from safemt_client.providers.litellm_client import check_extra
+
+        check_extra(spec.name, said.extra_body)
+    named = [said.headers, said.query, said.extra_body]
+    return EndpointOptions(
+        headers=said.headers,
+        query=said.query,
+        environment=environment_of(spec.name, named, env),
+        max_tokens_field=said.max_tokens_field,
+        image_format=said.image_format or "object",
+        session_header=said.session_header,
+    )
+
+
+_FOR_MODERATION = {"base_url", "headers", "query", "extra_body", "session_header"}
+
+
+def check_only_headers(name: str, said: ProviderSettings) -> None:
+    """Refuse what a moderation endpoint knows nothing of.
+
+    Raises:
+        InputError: there is such a thing.
+    """
+    fields = [field for field in ProviderSettings.model_fields if field not in _FOR_MODERATION]
+    _refuse(name, said, fields, "a moderation endpoint has no such parameter")
+
+
+def _refuse(name: str, said: ProviderSettings, fields: Sequence[str], why: str) -> None:
+    for field in fields:
+        if getattr(said, field):
+            raise InputError(f"{name}: {field.replace('_', '-')}: {why}: leave it out for this model")
+
+
+def adjusted(provider: Provider, said: ProviderSettings) -> Provider:
+    """A guard's provider with what the user says of its requests; as it is where that is nothing."""
+    # Of all that is not given the guard's own parameters stay.
+    given = said.sampling()
+    named: dict[str, Any] = {
+        "temperature": said.temperature,
+        "max_tokens": said.max_tokens,
+        "top_p": said.top_p,
+    }
+    named |= {"seed": said.seed, "stop": said.stop, "extra": said.extra_body or None}
+    parameters = {name: getattr(given, name) for name, value in named.items() if value is not None}
+    return Adjusted(provider, parameters, said.system) if parameters or said.system else provider
+
+
+def check_hosts(settings: RunSettings, targets: Sequence[ProviderSpec]) -> None:
+    """Refuse to send a value of the environment, which may be a key, to several hosts.
+
+    Raises:
+        InputError: a flag about all targets names a variable, and they are on several hosts.
+    """
+    hosts = {urlsplit(spec.base_url or "").netloc or spec.vendor.name for spec in targets}
+    if len(hosts) < 2:
+        return
+    for flag, content in (("header", headers_of(settings.header)), ("extra-body", settings.extra_body)):
+        for variable in references(content):
+            raise InputError(
+                f"--{flag}: ${variable} would go to several hosts ({', '.join(sorted(hosts))}): say it "
+                "of one target in the settings file, in [providers.NAME]"
+            )
