@@ -1,46 +1,33 @@
-"""A chat request's own messages: what a guard is shown of them, and how a policy is added to them.
-
-A guard is shown every text, wherever in a message it occurs. What it cannot be shown, such as a picture at
-a web address, is replaced by a placeholder and counted.
-"""
+"""A chat request: what a guard is shown of it, and how a policy is added to its messages."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
-from PIL import Image as Pillow
-
 from safemt_client.moderator.moderator import PolicyPlace, policy_after, policy_before
-from safemt_client.providers.json_codec import dumps
-from safemt_client.providers.types import Image, Message, Role
+from safemt_client.providers.types import Message, Role
+from safemt_client.proxy.shown import TEXT_PARTS, NoChatError, Shown, speaks
 
-__all__ = ["Conversation", "NoChatError", "place_policy", "read_conversation", "said"]
+__all__ = ["Conversation", "place_policy", "read_conversation", "read_request"]
 
-_HIDDEN_PICTURE = "[a picture that is not shown]"
 _ROLES: Mapping[object, Role] = {
     "system": "system",
     "developer": "developer",
     "user": "user",
     "assistant": "assistant",
 }
-_TEXT_PARTS = ("text", "input_text", "output_text")
-_PICTURE_PARTS = ("image_url", "input_image")
-# Binary data of other kinds, which would only fill a guard's context.
-_HIDDEN_PARTS = ("input_audio", "audio", "audio_url", "video", "video_url", "file", "input_file")
-# Entries of a message without content; any other text is shown.
-_SAY_NOTHING = ("role", "name", "id", "tool_call_id", "type", "status", "object")
-_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
-
-
-class NoChatError(ValueError):
-    """The messages are not those of a chat request. The message is one line."""
+# Fields of a request that no model reads.
+_SETTINGS = ("messages", "model", "stop", "user", "metadata", "stream_options", "safety_identifier")
+# Here even single words are part of what the model is told.
+_TOLD = ("documents", "prediction", "input", "prompt", "context", "instructions", "system")
+# These describe the form of an answer, often at length: a guard would take them for the conversation.
+_COUNTED = (
+    *("tools", "functions", "tool_choice", "function_call", "response_format", "structured_outputs"),
+    *("chat_template", "chat_template_kwargs", "guided_json", "guided_grammar", "guided_regex"),
+    *("guided_choice", "grammar", "json_schema", "web_search_options", "logit_bias"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +38,27 @@ class Conversation:
     hidden: int = 0
 
 
-@dataclass
-class _Seen:
-    texts: list[str] = field(default_factory=list)
-    images: list[Image] = field(default_factory=list)
-    hidden: int = 0
+def read_request(body: Mapping[str, Any]) -> Conversation:
+    """The conversation of a request as it is shown to a guard.
 
-    def hide(self, placeholder: str) -> None:
-        self.texts.append(placeholder)
-        self.hidden += 1
+    Texts beside the messages, such as documents, are shown with the last message. Tools and other
+    descriptions of the answer's form are only counted.
+
+    Raises:
+        NoChatError: it has no list of messages.
+    """
+    conversation = read_conversation(body.get("messages"))
+    beside = Shown()
+    for name, value in body.items():
+        if name in _SETTINGS or not (name in _TOLD or speaks({name: value})):
+            continue
+        if name in _COUNTED:
+            beside.hidden += 1
+        else:
+            beside.entry(name, value)
+    *before, last = conversation.messages
+    last = replace(last, text="\n".join([last.text, *beside.texts]))
+    return Conversation((*before, last), conversation.hidden + beside.hidden)
 
 
 def read_conversation(messages: object) -> Conversation:
@@ -79,9 +78,10 @@ def read_conversation(messages: object) -> Conversation:
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise NoChatError("each message must be an object with a role")
-        seen = _see(message)
+        seen = Shown()
+        seen.message(message)
         hidden += seen.hidden
-        text, role = "\n".join(seen.texts), message["role"]
+        text, role = seen.text, message["role"]
         if role not in _ROLES:
             text = f"[{role}]\n{text}"
         read.append(Message(_ROLES.get(role, "user"), text, tuple(seen.images)))
@@ -91,15 +91,6 @@ def read_conversation(messages: object) -> Conversation:
         text = f"[instructions to the assistant]\n{read[place].text}"
         read[place] = Message("user", text, read[place].images)
     return Conversation(tuple(read), hidden)
-
-
-def said(message: Mapping[str, Any]) -> str:
-    """All that a model's message says: its text, its reasoning, its refusal and its tool calls.
-
-    Raises:
-        NoChatError: the content is neither a string nor a list of parts.
-    """
-    return "\n".join(_see(message).texts)
 
 
 def place_policy(messages: Sequence[Any], policy: str, place: PolicyPlace) -> list[Any]:
@@ -130,91 +121,7 @@ def _before(content: Any, policy: str) -> Any:
     for at, part in enumerate(content):
         if isinstance(part, str):
             return [*content[:at], policy_before(part, policy), *content[at + 1 :]]
-        if part.get("type") in _TEXT_PARTS and isinstance(part.get("text"), str):
+        if part.get("type") in TEXT_PARTS and isinstance(part.get("text"), str):
             told = part | {"text": policy_before(part["text"], policy)}
             return [*content[:at], told, *content[at + 1 :]]
     return [*content, {"type": "text", "text": policy_before("", policy).strip()}]
-
-
-def _see(message: Mapping[str, Any]) -> _Seen:
-    seen = _Seen()
-    for name, value in message.items():
-        if name == "content":
-            _see_content(value, seen)
-        elif name == "tool_calls":
-            seen.texts += [_call(call) for call in (value if isinstance(value, list) else [value]) if call]
-        elif name == "function_call" and value:
-            seen.texts.append(_call({"function": value}))
-        elif name == "audio" and isinstance(value, dict) and value.get("transcript"):
-            seen.texts.append(str(value["transcript"]))
-        elif name not in _SAY_NOTHING and isinstance(value, str) and value:
-            seen.texts.append(value)
-    return seen
-
-
-def _see_content(content: object, seen: _Seen) -> None:
-    if isinstance(content, str):
-        seen.texts.append(content)
-    elif isinstance(content, list):
-        for part in content:
-            _see_part(part, seen)
-    elif content is not None:
-        raise NoChatError("the content of a message must be a string or a list of parts")
-
-
-def _see_part(part: object, seen: _Seen) -> None:
-    if isinstance(part, str):
-        seen.texts.append(part)
-        return
-    if not isinstance(part, dict):
-        raise NoChatError("each part of a message's content must be an object")
-    kind = part.get("type")
-    if kind in _TEXT_PARTS and isinstance(part.get("text"), str):
-        seen.texts.append(part["text"])
-    elif kind in _PICTURE_PARTS:
-        named = part.get("image_url")
-        image = _picture(named.get("url") if isinstance(named, dict) else named)
-        if image is None:
-            seen.hide(_HIDDEN_PICTURE)
-        else:
-            seen.images.append(image)
-    elif kind in _HIDDEN_PARTS:
-        seen.hide(f"[a part of type {kind} that is not shown]")
-    else:
-        # A kind that is not known here may still be a text to the model.
-        seen.texts.append(_json(part))
-
-
-def _call(call: object) -> str:
-    function = call.get("function") if isinstance(call, dict) else None
-    if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-        return f"[calls {function.get('name')}: {function['arguments']}]"
-    return f"[calls {_json(call)}]"
-
-
-def _json(value: object) -> str:
-    return dumps(value).decode()
-
-
-def _picture(url: object) -> Image | None:
-    """The picture of a data URL; None if it holds none that models accept. Nothing is fetched."""
-    if not isinstance(url, str) or url[:5].lower() != "data:":
-        return None
-    try:
-        data = _decode(url)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
-            with Pillow.open(io.BytesIO(data), formats=list(_TYPES)) as opened:
-                kind, (width, height) = opened.format or "", opened.size
-    except (OSError, ValueError, SyntaxError, EOFError, Pillow.DecompressionBombError):
-        return None
-    digest = hashlib.sha256(data).hexdigest()
-    # The bytes are decoded again when they are sent: the request holds them as text already.
-    return Image(digest, _TYPES[kind], len(data), width, height, partial(_decode, url))
-
-
-def _decode(url: str) -> bytes:
-    head, comma, data = url.partition(",")
-    if not comma or not head.lower().endswith(";base64"):
-        raise ValueError("not a base64 data URL")
-    return base64.b64decode(data)

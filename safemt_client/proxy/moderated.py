@@ -21,15 +21,19 @@ from safemt_client.providers.error_codes import ErrorCode, in_short
 from safemt_client.providers.errors import SafemtError, TargetStoppedError
 from safemt_client.providers.json_codec import dumps, loads
 from safemt_client.providers.types import Message
-from safemt_client.proxy.chat import Conversation, NoChatError, place_policy, read_conversation
+from safemt_client.proxy.chat import Conversation, place_policy, read_request
 from safemt_client.proxy.decisions import DecisionLog, decisive
-from safemt_client.proxy.upstream import Upstream, passed_back, pipe, read_whole
-from safemt_client.proxy.wire import ApiError, hold, refusal, refusal_stream, wants_stream
+from safemt_client.proxy.held import hold
+from safemt_client.proxy.shown import NoChatError, Shown
+from safemt_client.proxy.upstream import Upstream, passed_back, passed_back_with, pipe, read_whole
+from safemt_client.proxy.wire import ApiError, refusal, refusal_stream, wants_stream
 
 __all__ = ["Proxy"]
 
 T = TypeVar("T")
 
+# What a guard reads of a reply that is only a picture: some read nothing but the reply's text.
+_PICTURE = "[a picture]"
 _ACTION, _VERDICT = "x-safemt-moderation", "x-safemt-verdict"
 # Larger bodies are read and written in a thread, so that they do not delay other requests.
 _SMALL = 256 * 1024
@@ -62,7 +66,7 @@ class _Exchange:
 
 
 class Proxy:
-    """The two paths that are served. Shared between requests; keeps no conversation."""
+    """What is served: chat completions and the models. Shared between requests; keeps no conversation."""
 
     def __init__(self, moderator: Moderator, upstream: Upstream, log: DecisionLog, group: TaskGroup) -> None:
         """`group` runs the assessments that a request does not wait for."""
@@ -74,13 +78,14 @@ class Proxy:
         self._told: set[str] = set()
 
     async def models(self, request: web.Request) -> web.StreamResponse:
-        """The list of the upstream's models."""
-        path = _with_query("/models", request)
-        async with self._upstream.open("GET", path, request.headers.items(), None) as response:
+        """The list of the upstream's models, or one of them."""
+        address = self._upstream.addresses.models(request)
+        async with self._upstream.open("GET", address, request.headers.items(), None) as response:
             return await pipe(request, response, {})
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """A chat completion."""
+        address = self._upstream.addresses.chat(request)
         exchange = await _read(request)
         wanted = self._moderator.moderation.interventions
         sent = exchange.body
@@ -97,9 +102,8 @@ class Proxy:
             self._group.start_soon(self._watch, exchange)
         # What was read is sent, not the client's bytes, which another parser might read differently.
         content = await _in_thread_if(exchange.size > _SMALL, lambda: dumps(sent))
-        path = _with_query("/chat/completions", request)
-        async with self._upstream.open("POST", path, request.headers.items(), content) as response:
-            if "output" in wanted and response.is_success:
+        async with self._upstream.open("POST", address, request.headers.items(), content) as response:
+            if "output" in wanted:
                 return await self._hold(exchange, response)
             return await pipe(request, response, exchange.headers)
 
@@ -115,53 +119,56 @@ class Proxy:
             found = Assessment("error", error=said, error_code=ErrorCode.GUARD_FAILED)
         finally:
             self._watched.release()
-        step = Step(exchange.turn, "input", "", found, "none")
-        self._log.decided(
-            exchange.id,
-            exchange.body.get("model"),
-            step,
-            exchange.conversation,
-            headers=exchange.request.headers,
-        )
+        self._write(exchange, Step(exchange.turn, "input", "", found, "none"), exchange.conversation)
 
     async def _hold(self, exchange: _Exchange, response: httpx.Response) -> web.Response:
-        """The upstream's answer once it is assessed: as it was, or with refusals in it."""
+        """The upstream's answer once it is assessed: as it was, or with refusals in it.
+
+        An error may repeat what the model said, so it is assessed too: as it was, or without its words.
+        """
         raw = await read_whole(response)
-        kind = response.headers.get("content-type", "").lower()
-        body = raw
+        stream = response.headers.get("content-type", "").lower().startswith("text/event-stream")
         try:
-            held = await _in_thread_if(
-                len(raw) > _SMALL, lambda: hold(raw, stream=kind.startswith("text/event-stream"))
-            )
+            held = await _in_thread_if(len(raw) > _SMALL, lambda: hold(raw, stream=stream))
         except ValueError:
+            if not response.is_success:
+                return _wordless(exchange, response)
             said = "the upstream's answer is not a chat completion"
             found = Assessment("error", error=said, error_code=ErrorCode.BAD_RESPONSE)
             action = self._moderator.action_for(found, "replaced")
             self._note(exchange, Step(exchange.turn, "output", "", found, action), exchange.conversation)
             if action != "passed":
                 return self._instead(exchange)
-        else:
-            steps = await self._assess_choices(exchange, held.said)
-            if any(step.action == "unassessed" for step in steps.values()):
-                return self._instead(exchange)
-            away = [index for index, step in steps.items() if step.action in ("replaced", "refused")]
-            body = held.with_refusals(self._moderator.moderation.refusal, away) if away else held.raw
-        headers = passed_back(response)
+            headers = passed_back(response)
+            headers.update(exchange.headers)
+            return web.Response(status=response.status_code, body=raw, headers=headers)
+        steps = await self._assess_choices(exchange, held.said)
+        away = [index for index, step in steps.items() if step.action not in ("none", "passed")]
+        if away and not response.is_success:
+            return _wordless(exchange, response)
+        if any(step.action == "unassessed" for step in steps.values()):
+            return self._instead(exchange)
+        text = self._moderator.moderation.refusal
+        body = await _in_thread_if(
+            len(raw) > _SMALL, lambda: held.with_refusals(text, away) if away else held.whole
+        )
+        headers = passed_back_with(response, held.media_type, changed=bool(away))
         headers.update(exchange.headers)
         return web.Response(status=response.status_code, body=body, headers=headers)
 
-    async def _assess_choices(self, exchange: _Exchange, said: dict[int, str]) -> dict[int, Step]:
+    async def _assess_choices(self, exchange: _Exchange, said: dict[int, Shown]) -> dict[int, Step]:
         steps: dict[int, Step] = {}
 
-        async def one(choice: int, text: str) -> None:
-            ended = (*exchange.conversation.messages, Message("assistant", text))
-            conversation = replace(exchange.conversation, messages=ended)
+        async def one(choice: int, shown: Shown) -> None:
+            asked = exchange.conversation
+            reply = Message("assistant", shown.text or _PICTURE, tuple(shown.images))
+            conversation = Conversation((*asked.messages, reply), asked.hidden + shown.hidden)
             steps[choice] = await self._assess(exchange, conversation, "output", choice)
 
         async with anyio.create_task_group() as group:
-            for choice, text in said.items():
-                if text.strip():
-                    group.start_soon(one, choice, text)
+            for choice, shown in said.items():
+                if shown.text.strip() or shown.images:
+                    group.start_soon(one, choice, shown)
         return steps
 
     async def _assess(
@@ -183,6 +190,14 @@ class Proxy:
         self, exchange: _Exchange, step: Step, conversation: Conversation, choice: int | None = None
     ) -> None:
         exchange.steps.append(step)
+        self._write(exchange, step, conversation, choice)
+
+    def _write(
+        self, exchange: _Exchange, step: Step, conversation: Conversation, choice: int | None = None
+    ) -> None:
+        if not self._moderator.assessor.guard.card.sees_images:
+            pictures = sum(len(message.images) for message in conversation.messages)
+            conversation = replace(conversation, hidden=conversation.hidden + pictures)
         self._log.decided(
             exchange.id,
             exchange.body.get("model"),
@@ -246,7 +261,9 @@ async def _read(request: web.Request) -> _Exchange:
         body = loads(raw)
         if not isinstance(body, dict):
             raise NoChatError("the body must be a JSON object")
-        return body, read_conversation(body.get("messages"))
+        if (deployment := request.match_info.get("deployment")) is not None:
+            body["model"] = deployment
+        return body, read_request(body)
 
     try:
         body, conversation = await _in_thread_if(len(raw) > _SMALL, read)
@@ -261,6 +278,10 @@ async def _in_thread_if(large: bool, work: Callable[[], T]) -> T:
     return await anyio.to_thread.run_sync(work) if large else work()
 
 
-def _with_query(path: str, request: web.Request) -> str:
-    query = request.rel_url.raw_query_string
-    return f"{path}?{query}" if query else path
+def _wordless(exchange: _Exchange, response: httpx.Response) -> web.Response:
+    """The upstream's error with its status and its headers, but without its words."""
+    why = f"the upstream answered HTTP {response.status_code}; its words are not passed on unassessed"
+    error = ApiError(response.status_code, "upstream_error", why)
+    headers = passed_back_with(response, "application/json", changed=True)
+    headers.update(exchange.headers)
+    return web.Response(status=error.status, body=error.body, headers=headers)

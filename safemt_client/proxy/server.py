@@ -18,6 +18,7 @@ from safemt_client.providers.keys import is_loopback
 from safemt_client.providers.transport import make_transport
 from safemt_client.proxy.decisions import DecisionLog
 from safemt_client.proxy.moderated import Proxy
+from safemt_client.proxy.routes import CHAT, MODELS, closed
 from safemt_client.proxy.upstream import MOST, Upstream
 from safemt_client.proxy.wire import ApiError
 
@@ -36,8 +37,10 @@ async def serve_proxy(
     async with make_transport() as transport, anyio.create_task_group() as group:
         proxy = Proxy(moderator, Upstream(upstream, transport), log, group)
         app = web.Application(client_max_size=MOST, middlewares=[_checks(is_loopback(host))])
-        app.router.add_post("/v1/chat/completions", proxy.chat)
-        app.router.add_get("/v1/models", proxy.models, allow_head=False)
+        for path in CHAT:
+            app.router.add_post(path, proxy.chat)
+        for path in MODELS:
+            app.router.add_get(path, proxy.models, allow_head=False)
         app.router.add_route("*", "/{path:.*}", _closed)
         # Without cancellation, the answer to a client that has disconnected would still be paid for.
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, handler_cancellation=True)
@@ -57,12 +60,7 @@ async def serve_proxy(
 
 
 async def _closed(request: web.Request) -> web.StreamResponse:
-    raise ApiError(
-        404,
-        "not_found",
-        f"{request.method} {request.path[:200]} is not served here: the only paths are POST "
-        "/v1/chat/completions, which is moderated, and GET /v1/models; any other would bypass the guard",
-    )
+    raise closed(request)
 
 
 def _checks(loopback: bool) -> Middleware:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 
@@ -12,9 +13,10 @@ from multidict import CIMultiDict
 
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.transport import unpacked
+from safemt_client.proxy.routes import Addresses
 from safemt_client.proxy.wire import ApiError
 
-__all__ = ["MOST", "Upstream", "parse_upstream", "passed_back", "pipe", "read_whole"]
+__all__ = ["MOST", "Upstream", "parse_upstream", "passed_back", "passed_back_with", "pipe", "read_whole"]
 
 MOST = 64 * 2**20
 """Bytes of a request, and of an answer that is held back, at most."""
@@ -30,10 +32,17 @@ _NOT_SENT = _HOP_BY_HOP | {
     *("host", "content-length", "content-encoding", "content-type", "accept-encoding", "expect", "cookie"),
 }
 _NOT_RETURNED = _HOP_BY_HOP | {"content-length", "content-encoding", "set-cookie"}
+# An answer that was read is written anew.
+_OF_THE_BYTES = {"content-type", "etag", "digest", "content-digest", "repr-digest", "content-md5"}
+# What an answer keeps that is replaced: any other header may tell of its text.
+_OF_THE_REQUEST = re.compile(
+    r"date|server|retry-after(-ms)?|(x-|apim-)?request-id|x-ms-.*|openai-.*|(.*-)?ratelimit(-.*)?",
+    re.IGNORECASE,
+)
 
 
 def parse_upstream(text: str) -> httpx.URL:
-    """The address up to and with `/v1`.
+    """The address up to and with `/v1`, or that of an Azure resource.
 
     Raises:
         InputError: it is not a plain http or https URL.
@@ -54,12 +63,12 @@ class Upstream:
     """Forwards requests. Their credentials go to the upstream and nowhere else, and are not kept."""
 
     def __init__(self, url: httpx.URL, transport: httpx.AsyncBaseTransport) -> None:
-        self._base = str(url).rstrip("/")
+        self.addresses = Addresses(url)
         self._transport = transport
 
     @asynccontextmanager
     async def open(
-        self, method: str, path: str, headers: Iterable[tuple[str, str]], content: bytes | None
+        self, method: str, address: str, headers: Iterable[tuple[str, str]], content: bytes | None
     ) -> AsyncIterator[httpx.Response]:
         """Send a request; gives the response before its body is read. Leaving it ends the connection.
 
@@ -67,7 +76,7 @@ class Upstream:
             ApiError: it cannot be reached, or it redirects: that would carry the key to another host, or lead
                 the client past the moderator.
         """
-        url = httpx.URL(self._base + path)
+        url = httpx.URL(address)
         given = _end_to_end(headers, _NOT_SENT)
         sent = [("Host", url.netloc.decode()), *given, ("Accept-Encoding", "identity")]
         if content is not None:
@@ -128,6 +137,16 @@ def passed_back(response: httpx.Response) -> CIMultiDict[str]:
     """The headers of a response that are passed on to the client."""
     raw = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw]
     return CIMultiDict(_end_to_end(raw, _NOT_RETURNED))
+
+
+def passed_back_with(response: httpx.Response, media_type: str, *, changed: bool) -> CIMultiDict[str]:
+    """The headers for a body that is written anew; if it was `changed`, only those about the request."""
+    kept = [
+        (name, value)
+        for name, value in passed_back(response).items()
+        if name.lower() not in _OF_THE_BYTES and not (changed and not _OF_THE_REQUEST.fullmatch(name))
+    ]
+    return CIMultiDict([*kept, ("Content-Type", media_type)])
 
 
 def _end_to_end(headers: Iterable[tuple[str, str]], dropped: set[str]) -> list[tuple[str, str]]:

@@ -25,8 +25,9 @@ from safemt_client.providers.keys import Redactor
 from safemt_client.providers.outcomes import classify_response, error_reply
 from safemt_client.providers.rates import rate_limits
 from safemt_client.providers.types import Outcome, Reply
-from safemt_client.proxy.chat import Conversation, NoChatError, read_conversation
-from safemt_client.proxy.wire import hold
+from safemt_client.proxy.chat import Conversation, read_conversation
+from safemt_client.proxy.held import hold
+from safemt_client.proxy.shown import NoChatError
 from safemt_client.results.scores.human import read_csv
 from safemt_client.results.sql.statements import Splitter
 from safemt_client.settings import RunSettings

@@ -14,7 +14,8 @@ from support.proxied import BAD, SAFE, Guard, by_word, proxied
 
 from safemt_client.moderator.moderator import with_policy
 from safemt_client.providers.types import Message
-from safemt_client.proxy.chat import NoChatError, place_policy, read_conversation
+from safemt_client.proxy.chat import place_policy, read_conversation
+from safemt_client.proxy.shown import NoChatError
 
 MESSAGES = [
     (Message("user", "one"),),

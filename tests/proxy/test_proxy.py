@@ -113,7 +113,7 @@ def test_keys_go_to_the_upstream_and_nowhere_else(capfd: pytest.CaptureFixture[s
     assert KEY not in out + err
 
 
-def test_only_this_machine_may_ask_and_only_two_paths_are_open() -> None:
+def test_only_this_machine_may_ask_and_only_some_paths_are_open() -> None:
     async def both() -> None:
         async with serve([], answer("hi")) as upstream, proxied(upstream.url, Guard(SAFE), "block") as served:
             port = served.url.split(":")[2].split("/")[0]
@@ -138,7 +138,6 @@ def test_only_this_machine_may_ask_and_only_two_paths_are_open() -> None:
                     ("POST", "/embeddings"),
                     ("GET", "/chat/completions"),
                     ("POST", "/models"),
-                    ("GET", "/models/m"),
                     ("POST", "/chat/completions/"),
                     ("POST", "/../v1//chat/completions"),
                     ("OPTIONS", "/chat/completions"),

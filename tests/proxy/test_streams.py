@@ -107,7 +107,7 @@ def test_a_held_stream_is_replaced_whole() -> None:
     async def both() -> None:
         chunks = [
             piece("", role="assistant"),
-            piece("o") | {"prompt_logprobs": ["odd"]},
+            piece("o", logprobs={"content": [{"token": "odd", "logprob": -0.1}]}),
             piece("dd"),
             piece("fine", index=1),
             piece(finish="stop"),

@@ -144,10 +144,12 @@ def sse(*chunks: dict[str, Any] | str, done: bool = True) -> Behaviour:
     return response(200, body, content_type="text/event-stream", x_request_id="req-7")
 
 
-def piece(text: str | None = None, finish: str | None = None, index: int = 0, **delta: Any) -> dict[str, Any]:
+def piece(
+    text: str | None = None, finish: str | None = None, index: int = 0, logprobs: Any = None, **delta: Any
+) -> dict[str, Any]:
     if text is not None:
         delta["content"] = text
-    choice = {"index": index, "delta": delta, "finish_reason": finish, "logprobs": None}
+    choice = {"index": index, "delta": delta, "finish_reason": finish, "logprobs": logprobs}
     return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
 
 

@@ -1,0 +1,103 @@
+"""The paths that are served, where each leads at the upstream, and what is said of all others.
+
+Every path exists in OpenAI's form, `/v1/...`, and in Azure's: `/openai/v1/...`, and the older
+`/openai/deployments/NAME/...` with `?api-version=`, which names the model in the path.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import httpx
+from aiohttp import web
+
+from safemt_client.proxy.wire import ApiError
+
+__all__ = ["CHAT", "DEPLOYMENT", "MODELS", "Addresses", "closed"]
+
+DEPLOYMENT = "/openai/deployments/{deployment}/chat/completions"
+CHAT = ("/v1/chat/completions", "/openai/v1/chat/completions", DEPLOYMENT)
+MODELS = tuple(
+    f"{base}/models{one}" for base in ("/v1", "/openai/v1", "/openai") for one in ("", "/{model:.+}")
+)
+_AZURE_HOSTS = (".azure.com", ".azure.us", ".azure.cn")
+
+_UNMODERATED = "it is not moderated, so it is not passed on"
+_INSTEAD = {
+    "responses": "the Responses API is not moderated, so it is not passed on: set your client to chat "
+    "completions, POST /v1/chat/completions",
+    "completions": "a prompt is not a conversation that a guard could be shown, so it is not passed on: "
+    "send it as the message of a chat completion",
+    "messages": "Anthropic's API is not moderated, so it is not passed on: use an OpenAI client",
+    "embeddings": _UNMODERATED,
+}
+"""What is said of a path that is not served, by its last part."""
+
+
+class Addresses:
+    """Where the paths that are served lead at the upstream.
+
+    An upstream at one of Azure's hosts, or whose address ends with `/openai`, is asked for deployments in
+    Azure's form; any other is asked as usual, with the deployment's name as the model.
+    """
+
+    def __init__(self, upstream: httpx.URL) -> None:
+        base, path = str(upstream).rstrip("/"), upstream.path.rstrip("/")
+        azure = path.endswith("/openai") or (
+            upstream.host.endswith(_AZURE_HOSTS) and path in ("", "/openai/v1")
+        )
+        root = base.removesuffix("/v1").removesuffix("/openai")
+        self._openai = f"{root}/openai/v1" if azure else base
+        self._azure = f"{root}/openai" if azure else None
+
+    def chat(self, request: web.Request) -> str:
+        """Where a chat completion goes."""
+        deployment = request.match_info.get("deployment")
+        if deployment is None:
+            return f"{self._openai}/chat/completions{_query(request)}"
+        name = _part(deployment)
+        if self._azure is None:
+            return f"{self._openai}/chat/completions"
+        return f"{self._azure}/deployments/{name}/chat/completions{_query(request)}"
+
+    def models(self, request: web.Request) -> str:
+        """Where the list of models is, or one of them."""
+        dated = not request.path.removeprefix("/openai").startswith("/v1/")
+        base = self._azure if dated and self._azure is not None else self._openai
+        query = "" if dated and self._azure is None else _query(request)
+        model = request.match_info.get("model")
+        names = [] if model is None else [_part(part) for part in model.split("/")]
+        return "/".join([f"{base}/models", *names]) + query
+
+
+def closed(request: web.Request) -> ApiError:
+    """The error for a path that is not served: what to use instead."""
+    path, asked = request.path.rstrip("/"), f"{request.method} {request.path[:200]}"
+    last = path.rsplit("/", 1)[-1]
+    if path.endswith("/chat/completions"):
+        why = f"use POST /v1/chat/completions: the base URL of a client ends with /v1 ({_base(request)})"
+    elif last in _INSTEAD:
+        why = _INSTEAD[last]
+    else:
+        why = "the paths are POST /v1/chat/completions, GET /v1/models and GET /v1/models/NAME"
+    return ApiError(404, "not_found", f"{asked} is not served here, since it would bypass the guard: {why}")
+
+
+def _base(request: web.Request) -> str:
+    return f"http://{request.host}/v1"
+
+
+def _part(text: str) -> str:
+    """One part of a path, which must not lead out of its folder.
+
+    Raises:
+        ApiError: it would.
+    """
+    if text in ("", ".", ".."):
+        raise ApiError(404, "not_found", "there is no model of this name")
+    return quote(text, safe="")
+
+
+def _query(request: web.Request) -> str:
+    query = request.rel_url.raw_query_string
+    return f"?{query}" if query else ""
