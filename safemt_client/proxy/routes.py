@@ -93,7 +93,7 @@ def _part(text: str) -> str:
     Raises:
         ApiError: it would.
     """
-    if text in ("", ".", ".."):
+    if text in ("", ".", "..") or "/" in text or "\\" in text:
         raise ApiError(404, "not_found", "there is no model of this name")
     return quote(text, safe="")
 
