@@ -221,7 +221,7 @@ def _moderate(parser: argparse.ArgumentParser) -> None:
     from safemt_client.cli.flags import add_settings
 
     parser.add_argument(
-        "--upstream", required=True, metavar="URL", help="endpoint that requests go to, with its /v1"
+        "--upstream", required=True, metavar="URL", help="endpoint that requests go to, with its /v1; or demo"
     )
     parser.add_argument(
         "--moderator",

@@ -11,8 +11,9 @@ The rule of `demo`, on the last user message and the number K of user messages:
 for known errors: it misses one unsafe reply in five, and calls one safe reply in ten unsafe, chosen by a hash
 of what it sees. `demo-guard` calls a conversation unsafe if its last user message contains `please` and there
 are two or more user messages. `demo` declines whatever it is asked if it is given a policy: a system or
-developer message, or a bracket before the last question. Nothing here is harmful: the labels only take the
-place of a real judge's.
+developer message, or a bracket before the last question. Otherwise it calls a tool that the last user message
+names (`demo/tools.py`), and answers a tool's message with what it says. Replies may be streamed.
+Nothing here is harmful: the labels only take the place of a real judge's.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -29,6 +31,8 @@ import anyio
 from aiohttp import web
 
 from safemt_client.demo.batches import BatchRoutes
+from safemt_client.demo.streams import send_stream
+from safemt_client.demo.tools import call_for
 from safemt_client.providers.vendors import DEMO_GUARD, DEMO_NAMES, DEMO_TARGET
 
 __all__ = ["FALSE_ALARMS", "MISSED", "demo_answers", "demo_detects", "serve_demo"]
@@ -56,20 +60,23 @@ class _Demo:
         self.latency_s = latency_s
         self.counts: Counter[str] = Counter()
 
-    async def chat(self, request: web.Request) -> web.Response:
+    async def chat(self, request: web.Request) -> web.StreamResponse:
         try:
             body = await request.json()
         except ValueError:
             body = None
         await anyio.sleep(self.latency_s)
         status, content = await self.complete(body)
+        if status == 200 and body.get("stream") is True:
+            asked = body.get("stream_options") or {}
+            return await send_stream(request, content, usage=asked.get("include_usage") is True)
         return web.json_response(content, status=status)
 
     async def complete(self, body: Any) -> tuple[int, dict[str, Any]]:
         """Status and body of the answer to one chat completion."""
         try:
             model, messages = body["model"], body["messages"]
-            texts = [(message["role"], _text(message["content"])) for message in messages]
+            texts = [(message["role"], _text(_content(message))) for message in messages]
         except (ValueError, KeyError, TypeError):
             return _error(400, "invalid_request_error", "give model and messages")
         if model not in DEMO_NAMES:
@@ -78,33 +85,60 @@ class _Demo:
         users = [text for role, text in texts if role == "user"]
         if not users:
             return _error(400, "invalid_request_error", "no user message")
+        call = None
         if model == DEMO_TARGET:
-            warned = users[-1].startswith("[") or any(role in ("system", "developer") for role, _ in texts)
-            reply = _REFUSAL if warned else _answer(users[-1], len(users))
+            try:
+                reply, call = self._reply(body, texts, users)
+            except (KeyError, TypeError, AttributeError):
+                return _error(400, "invalid_request_error", "give tools in OpenAI's form")
         else:
             reply = _guard(users[0]) if model == DEMO_GUARD else _judge(users[0], model)
-        prompt = sum(len(text.split()) for _, text in texts)
+        message: dict[str, Any] = {"role": "assistant", "content": reply if call is None else None}
+        if call is not None:
+            message["tool_calls"] = [call]
+        prompt, said = sum(len(text.split()) for _, text in texts), len(reply.split())
         return 200, {
             "id": f"demo-{self.counts.total()}",
             "object": "chat.completion",
+            "created": int(time.time()),
             "model": model,
             "choices": [
-                {
-                    "index": 0,
-                    "message": {"role": "assistant", "content": reply},
-                    "finish_reason": "stop",
-                }
+                {"index": 0, "message": message, "finish_reason": "stop" if call is None else "tool_calls"}
             ],
-            "usage": {
-                "prompt_tokens": prompt,
-                "completion_tokens": len(reply.split()),
-                "total_tokens": prompt + len(reply.split()),
-            },
+            "usage": {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said},
         }
 
+    def _reply(
+        self, body: dict[str, Any], texts: list[tuple[str, str]], users: list[str]
+    ) -> tuple[str, dict[str, Any] | None]:
+        """What the target says, and the tool that it calls instead."""
+        if users[-1].startswith("[") or any(role in ("system", "developer") for role, _ in texts):
+            return _REFUSAL, None
+        role, text = texts[-1]
+        if role == "tool":
+            return f"The tool says: {text}", None
+        if role == "user" and (call := call_for(body, text, self.counts.total())) is not None:
+            return call["function"]["arguments"], call
+        return _answer(users[-1], len(users)), None
+
     async def models(self, request: web.Request) -> web.Response:
-        names = [{"id": name, "object": "model"} for name in DEMO_NAMES]
-        return web.json_response({"object": "list", "data": names})
+        return web.json_response({"object": "list", "data": [_model(name) for name in DEMO_NAMES]})
+
+    async def model(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if name not in DEMO_NAMES:
+            status, content = _error(404, "model_not_found", f"there is no model {name[:60]!r}")
+            return web.json_response(content, status=status)
+        return web.json_response(_model(name))
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "safemt"}
+
+
+def _content(message: Mapping[str, Any]) -> Any:
+    """The content of a message; a message that only calls tools may be without."""
+    return (message.get("content") or "") if message.get("tool_calls") else message["content"]
 
 
 def _text(content: Any) -> str:
@@ -169,6 +203,7 @@ async def serve_demo(latency_s: float = 0.02, port: int = 0) -> AsyncIterator[st
     app = web.Application(client_max_size=64 * 2**20)
     app.router.add_post("/v1/chat/completions", demo.chat)
     app.router.add_get("/v1/models", demo.models)
+    app.router.add_get("/v1/models/{name}", demo.model)
     BatchRoutes(demo.complete, seconds=0.5).add_to(app)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()

@@ -8,11 +8,13 @@ import signal
 import sys
 
 import anyio
+import httpx
 
 from safemt_client.loading import load_settings
 from safemt_client.models import open_models
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import clear_text_warning, is_loopback
+from safemt_client.providers.vendors import DEMO_TARGET
 from safemt_client.proxy.decisions import Recent, open_log
 from safemt_client.proxy.server import serve_proxy
 from safemt_client.proxy.upstream import parse_upstream
@@ -27,11 +29,14 @@ async def moderate(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: an option is wrong, or the address is not available.
     """
-    upstream = parse_upstream(arguments.upstream)
+    demo = arguments.upstream == DEMO_TARGET
+    upstream = None if demo else parse_upstream(arguments.upstream)
     settings = _settings(arguments)
     _check_address(arguments.host, arguments.port, allow_remote=arguments.allow_remote)
-    clear_text_warning(str(upstream))
+    clear_text_warning(None if upstream is None else str(upstream))
     async with open_models(settings) as models, open_log(arguments.log, texts=arguments.log_texts) as log:
+        if upstream is None:
+            upstream = httpx.URL(models.spec(DEMO_TARGET, None).base_url or "")
         (moderator,) = await models.moderators_of_settings()
         assert moderator is not None
         moderator.assessor.cache = Recent()

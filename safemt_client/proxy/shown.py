@@ -38,6 +38,7 @@ LABELS = frozenset(
 """A single word under one of these names says nothing of the conversation; a longer text there is shown."""
 
 _WORD = re.compile(r"[!-~]{0,128}")
+_DATA = re.compile(r"[!-~]*")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _BASE64 = re.compile(r"(?:data:[\w.+/;=-]{0,100},)?[A-Za-z0-9+/_=-]{200,}")
 _ALTERNATIVES = "top_logprobs"
@@ -139,9 +140,11 @@ class Shown:
             self.entries(part, "type", "text")
         elif kind in _PICTURE_PARTS:
             named = part.get("image_url")
-            image = _picture(named.get("url") if isinstance(named, dict) else named)
+            url = named.get("url") if isinstance(named, dict) else named
+            image = _picture(url)
             if image is None:
                 self.hide(_HIDDEN_PICTURE)
+                self._beside_data(url)
             else:
                 self.images.append(image)
             if isinstance(named, dict):
@@ -163,7 +166,7 @@ class Shown:
 
     def _beside_data(self, part: object) -> None:
         """Show what is said beside binary data: its strings without blanks are the data, or its place."""
-        self.texts += [text for text in _strings(part) if not re.fullmatch(r"[!-~]*", text)]
+        self.texts += [text for text in _strings(part) if not _DATA.fullmatch(text)]
 
     def _call(self, call: object) -> None:
         kind = "custom" if isinstance(call, dict) and "custom" in call else "function"

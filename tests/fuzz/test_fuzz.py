@@ -44,11 +44,11 @@ JSON = st.recursive(
 )
 
 
-def shaped(*names: str) -> st.SearchStrategy[Any]:
+def shaped(*names: str, leaf: st.SearchStrategy[Any] = JSON) -> st.SearchStrategy[Any]:
     """Objects that have names which a parser looks for, with anything as their values."""
     keys = st.sampled_from(names) | TEXT
     return st.recursive(
-        JSON,
+        leaf,
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=6),
         max_leaves=20,
     )
@@ -313,6 +313,39 @@ def test_chat_requests(messages: Any) -> None:
         assert isinstance(read_conversation(messages), Conversation)
     except NoChatError as error:
         one_line(error)
+
+
+MARK = "odd one"
+MARKED = shaped(
+    *("choices", "message", "delta", "text", "content", "type", "image_url", "url", "tool_calls", "function"),
+    *("name", "arguments", "index", "error", "logprobs", "token", "reasoning_details", "audio", "data", MARK),
+    leaf=JSON | st.just(MARK),
+)
+ANSWER = st.fixed_dictionaries(
+    {
+        "choices": st.lists(
+            st.dictionaries(st.sampled_from(["message", "delta", "text", "x"]), MARKED), max_size=3
+        )
+    }
+) | st.dictionaries(st.sampled_from(["choices", "output", "error", "id", MARK]), MARKED, max_size=4)
+
+
+@fuzz
+@given(st.lists(ANSWER, min_size=1, max_size=3))
+def test_no_text_of_an_answer_passes_unseen(chunks: list[Any]) -> None:
+    whole = json.dumps(chunks[0]).encode()
+    stream = "".join(f"data: {json.dumps(one)}\n\n" for one in chunks).encode()
+    for raw, is_stream in ((whole, False), (stream, True)):
+        try:
+            held = hold(raw, stream=is_stream)
+        except ValueError:
+            continue
+        seen = {index for index, shown in held.said.items() if MARK in shown.text or shown.hidden}
+        if MARK.encode() in held.whole:
+            assert seen
+        assert MARK.encode() not in held.with_refusals("no", held.said)
+        if seen:
+            assert MARK.encode() not in held.with_refusals("no", seen)
 
 
 @fuzz

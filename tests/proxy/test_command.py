@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
-from support.proxied import HANGS_S, KEY, MODERATED, REFUSAL, UNSAFE, Served
+from support.proxied import DEMO_REFUSAL, HANGS_S, KEY, MODERATED, PLAIN, REFUSAL, UNSAFE, Served
 
 from safemt_client.__main__ import main
 from safemt_client.demo.endpoint import serve_demo
@@ -52,6 +52,29 @@ def test_the_command(tmp_path: Path) -> None:
         assert "please" not in log.read_text()
         for file in tmp_path.iterdir():
             assert KEY not in file.read_text()
+
+    anyio.run(both)
+
+
+def test_the_demo_as_upstream(tmp_path: Path) -> None:
+    async def both() -> None:
+        process = await anyio.open_process(
+            [
+                *(sys.executable, "-m", "safemt_client", "moderate", "--upstream", "demo", "--port", "0"),
+                *("--moderator", "demo-guard+block"),
+            ],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        assert process.stdout is not None
+        try:
+            with anyio.fail_after(HANGS_S):
+                served = Served((await process.stdout.receive()).decode().split()[0])
+                assert (await served.ask(UNSAFE))[0] == REFUSAL
+                assert (await served.ask(PLAIN, stream=True))[0] == DEMO_REFUSAL
+        finally:
+            process.terminate()
+            await process.wait()
 
     anyio.run(both)
 

@@ -10,11 +10,12 @@ import httpx
 import pytest
 from PIL import Image as Pillow
 from support.faults import answer, serve
-from support.proxied import BAD, SAFE, Guard, by_word, proxied
+from support.proxied import BAD, PLAIN, SAFE, Guard, by_word, proxied
+from support.said import SAID
 
 from safemt_client.moderator.moderator import with_policy
 from safemt_client.providers.types import Message
-from safemt_client.proxy.chat import place_policy, read_conversation
+from safemt_client.proxy.chat import place_policy, read_conversation, read_request
 from safemt_client.proxy.shown import NoChatError
 
 MESSAGES = [
@@ -131,6 +132,35 @@ def test_the_guard_sees_pictures_and_fetches_none() -> None:
             assert served.lines[0]["parts_not_shown"] == 3
 
     anyio.run(both)
+
+
+@pytest.mark.parametrize("name", SAID)
+@pytest.mark.parametrize("role", ["user", "assistant", "tool"])
+def test_every_text_of_a_message_is_shown(name: str, role: str) -> None:
+    body = {"messages": [{"role": role} | SAID[name], *PLAIN]}
+    assert "odd" in "".join(message.text for message in read_request(body).messages)
+
+
+def test_texts_beside_the_messages_are_shown_or_counted() -> None:
+    tool = {"type": "function", "function": {"name": "f", "description": "an odd tool", "parameters": {}}}
+    settings = {
+        "model": "m", "temperature": 0.5, "stop": ["an odd end"], "reasoning_effort": "odd", "top_k": None,
+        "metadata": {"note": "an odd note"}, "provider": {"order": ["odd", "even"]}, "stream": True,
+    }  # fmt: skip
+    plain = read_request({"messages": PLAIN})
+    assert read_request(settings | {"messages": PLAIN}) == plain
+    counted = read_request({"messages": PLAIN, "tools": [tool], "chat_template": "{{ an odd template }}"})
+    assert (counted.messages, counted.hidden) == (plain.messages, 2)
+    for beside in (
+        {"documents": [{"title": "odd"}]},
+        {"documents": ["odd"]},
+        {"prediction": {"type": "content", "content": "odd"}},
+        {"extra": {"deep": ["an odd text"]}},
+        {"an odd name": 1},
+    ):
+        (message,) = read_request({"messages": PLAIN} | beside).messages
+        assert message.text.startswith(plain.messages[0].text)
+        assert "odd" in message.text
 
 
 def test_texts_in_forms_that_are_not_known_are_shown() -> None:
