@@ -237,7 +237,9 @@ def _place(before: list[Any], piece: object) -> int | None:
     kind = _Text if isinstance(piece, str) else type(piece)
     for place in reversed(range(len(before))):
         entry = before[place]
-        if isinstance(entry, kind) and (mark is None or _settled(entry.get(mark)) == named[mark]):
+        if not isinstance(entry, kind):
+            continue
+        if mark is None or (isinstance(entry, dict) and _settled(entry.get(mark)) == named[mark]):
             return place
     return None
 
