@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
+from safemt_client.providers.addresses import key_headers, url_of
 from safemt_client.providers.base import Endpoint
 from safemt_client.providers.error_body import one_line
 from safemt_client.providers.json_codec import dumps
@@ -27,19 +27,11 @@ from safemt_client.providers.transport import (
 )
 from safemt_client.providers.types import Reply, Request
 
-__all__ = ["HttpEndpoint", "url_of"]
-
-
-def url_of(base_url: str, path: str, query: Mapping[str, str] | None = None) -> httpx.URL:
-    """The address of `path` below a base URL: it goes before the base's query, and `query` is added."""
-    parts, (below, _, more) = urlsplit(base_url), path.partition("?")
-    queries = "&".join(part for part in (parts.query, more) if part)
-    url = httpx.URL(urlunsplit((*parts[:2], parts.path.rstrip("/") + below, queries, "")))
-    return url.copy_merge_params(dict(query)) if query else url
+__all__ = ["HttpEndpoint"]
 
 
 class HttpEndpoint(Endpoint):
-    """An `Endpoint` that asks `POST {base_url}{path}` with a bearer key. Redirects are not followed."""
+    """An `Endpoint` that asks `POST {base_url}{path}` with a key. Redirects are not followed."""
 
     path: ClassVar[str]
     """The path below the base URL."""
@@ -65,8 +57,7 @@ class HttpEndpoint(Endpoint):
         self._options = options
         self._url = url_of(base_url, self.path, options.query_of())
         self._headers = make_headers(self._url, content_type="application/json")
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._headers.update(key_headers(base_url, api_key))
         self._headers.update(options.headers_of())
         self._redactor = Redactor(api_key, *options.secrets)
         self._transport = transport

@@ -23,6 +23,7 @@ from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor
 from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.litellm_network import use_our_network
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.outcomes import classify_response
 from safemt_client.providers.rates import rate_limits
@@ -77,6 +78,7 @@ def _litellm() -> Any:
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     _forbid_redirects()
+    use_our_network()
     return litellm
 
 
@@ -115,9 +117,16 @@ class LiteLLM(Endpoint):
         api_key: str | None = None,
         secrets: Sequence[str] = (),
         options: EndpointOptions = NO_OPTIONS,
+        model: str | None = None,
+        parameters: Mapping[str, str] | None = None,
     ) -> None:
-        """`secrets` are keys that litellm finds itself."""
+        """`secrets` are keys that litellm finds itself, `parameters` are for litellm, not for the model.
+
+        `model` is what litellm calls the model, if not by the identity.
+        """
         super().__init__(identity=identity, limiter=limiter, timeouts=timeouts)
+        self._model = model or identity
+        self._parameters = dict(parameters or {})
         self._api_key = api_key
         self._options = options
         self._redactor = Redactor(api_key, *secrets, *options.secrets)
@@ -147,13 +156,14 @@ class LiteLLM(Endpoint):
     async def _send(self, request: Request) -> Reply:
         litellm = await anyio.to_thread.run_sync(_litellm)
         messages, options = await self.arguments(request)
+        options |= self._parameters
         if self._api_key is not None:
             options["api_key"] = str(self._api_key)
         if headers := self._options.headers_of() | self._options.session_of(request):
             options["extra_headers"] = headers
         try:
             response = await litellm.acompletion(
-                model=self._identity,
+                model=self._model,
                 messages=messages,
                 num_retries=0,
                 max_retries=0,

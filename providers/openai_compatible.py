@@ -16,7 +16,8 @@ from safemt_client.providers.outcomes import classify_response
 from safemt_client.providers.rates import rate_limits
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.types import Reply, Request
-from safemt_client.providers.vendors import OWN, Vendor
+from safemt_client.providers.vendor import Vendor
+from safemt_client.providers.vendors import OWN
 
 __all__ = ["OpenAICompatible"]
 

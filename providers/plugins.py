@@ -151,9 +151,13 @@ def identity_of(thing: object) -> str:
 
 
 def adopt(
-    model: object, *, limiter: AccountLimiter | None = None, timeouts: Timeouts = DEFAULT_TIMEOUTS
+    model: object,
+    *,
+    limiter: AccountLimiter | None = None,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    identity: str | None = None,
 ) -> Provider:
-    """A user's own model as a provider.
+    """A user's own model as a provider, under its own identity or the one given.
 
     The model has an `identity` and `async def ask(request) -> Reply`. Permits, deadlines and retries are
     handled here. A model with its own `limiter` handles them itself, as `Provider` describes.
@@ -161,7 +165,7 @@ def adopt(
     Raises:
         InputError: it has no identity, or cannot be asked.
     """
-    identity = identity_of(model)
+    identity = identity or identity_of(model)
     ask: Callable[..., Any] | None = getattr(model, "ask", None)
     if not inspect.iscoroutinefunction(ask):
         raise InputError(f"{type(model).__name__} has no method `async def ask(request) -> Reply`")

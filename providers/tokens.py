@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
 
 from safemt_client.providers.types import Image, Request, Usage
+from safemt_client.providers.vendor import Charging, ImageRule
+from safemt_client.providers.vendors import image_rule_of
 
 __all__ = ["CHARACTERS_A_TOKEN", "Charging", "TokenEstimator", "image_tokens"]
-
-Charging = Literal["used", "reserved"]
-"""What counts against a limit of tokens: those used, or the prompt and all of `max_tokens`."""
 
 CHARACTERS_A_TOKEN = 4
 _A_REPLY = 350
@@ -20,28 +18,41 @@ _WEIGHT = 0.05
 
 
 def image_tokens(identity: str, image: Image) -> int:
-    """Tokens of an image by its vendor's published rule, else a middle figure.
+    """Tokens of an image by its vendor's published rule, else a middle figure."""
+    return _RULES[image_rule_of(identity)](identity.partition("/")[2], image)
 
-    Sources: OpenAI's guide to vision (tiles of 512 pixels after scaling to 2048 and to a shorter side of
-    768; gpt-4o 85 + 170 a tile, gpt-4o-mini 2833 + 5667), Anthropic's guide to vision (width x height
-    / 750, scaled to 1568), Google's guide to Gemini (258 up to 384 x 384, else 258 a tile of 768).
+
+def _by_tiles(model: str, image: Image) -> int:
+    """OpenAI's guide to vision: tiles of 512 pixels after scaling to 2048 and to a shorter side of 768.
+
+    gpt-4o counts 85 + 170 a tile, gpt-4o-mini 2833 + 5667.
     """
-    vendor, _, model = identity.partition("/")
     width, height = image.width, image.height
-    if vendor == "openai":
-        base, tile = (2833, 5667) if "4o-mini" in model else (85, 170)
-        scale = min(1.0, 2048 / max(width, height))
-        scale = min(scale, 768 / (min(width, height) or 1))
-        tiles = math.ceil(width * scale / 512) * math.ceil(height * scale / 512)
-        return base + tile * tiles
-    if vendor in ("anthropic", "bedrock"):
-        scale = min(1.0, 1568 / max(width, height))
-        return math.ceil(width * scale * height * scale / 750)
-    if vendor in ("gemini", "vertex_ai"):
-        if max(width, height) <= 384:
-            return 258
-        return 258 * math.ceil(width / 768) * math.ceil(height / 768)
-    return _AN_IMAGE
+    base, tile = (2833, 5667) if "4o-mini" in model else (85, 170)
+    scale = min(1.0, 2048 / max(width, height))
+    scale = min(scale, 768 / (min(width, height) or 1))
+    return base + tile * math.ceil(width * scale / 512) * math.ceil(height * scale / 512)
+
+
+def _by_area(model: str, image: Image) -> int:
+    """Anthropic's guide to vision: width x height / 750, scaled to 1568."""
+    scale = min(1.0, 1568 / max(image.width, image.height))
+    return math.ceil(image.width * scale * image.height * scale / 750)
+
+
+def _by_large_tiles(model: str, image: Image) -> int:
+    """Google's guide to Gemini: 258 up to 384 x 384, else 258 a tile of 768."""
+    if max(image.width, image.height) <= 384:
+        return 258
+    return 258 * math.ceil(image.width / 768) * math.ceil(image.height / 768)
+
+
+_RULES: Mapping[ImageRule, Callable[[str, Image], int]] = {
+    "flat": lambda model, image: _AN_IMAGE,
+    "openai": _by_tiles,
+    "anthropic": _by_area,
+    "gemini": _by_large_tiles,
+}
 
 
 class TokenEstimator:

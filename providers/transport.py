@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ssl
+import base64
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -12,6 +12,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from safemt_client import __version__
+from safemt_client.providers.proxies import any_proxies, proxy_for, trusted
 
 __all__ = [
     "BodyTooLargeError",
@@ -65,11 +66,13 @@ def make_transport() -> httpx.AsyncBaseTransport:
     """A transport without redirects, retries, deadlines or limits of its own: its callers provide those.
 
     httpx's own pool looks at every connection at each event, so it slows down with their number.
-    Redirects are not followed, since they could carry a key to another host; the environment's
-    proxies and cookies are not used.
-    """
+    Redirects are not followed, since they could carry a key to another host; cookies are not kept. Proxies
+    and certificates are those of the environment: see `proxies`.
 
-    context = ssl.create_default_context()
+    Raises:
+        InputError: what the environment names cannot be used.
+    """
+    context = trusted()
 
     def session() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -77,7 +80,51 @@ def make_transport() -> httpx.AsyncBaseTransport:
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
-    return AiohttpTransport(client=session, verify=context)
+    def way(proxy: httpx.Proxy | None) -> httpx.AsyncBaseTransport:
+        return AiohttpTransport(client=session, verify=context, proxy=proxy)
+
+    return _Proxied(way) if any_proxies() else way(None)
+
+
+def _proxy(url: str | None) -> httpx.Proxy | None:
+    """A proxy with its credentials in a header, where aiohttp wants them."""
+    if url is None:
+        return None
+    parts = httpx.URL(url)
+    if not parts.userinfo:
+        return httpx.Proxy(url)
+    code = base64.b64encode(f"{parts.username}:{parts.password}".encode()).decode()
+    return httpx.Proxy(
+        parts.copy_with(username=None, password=None), headers={"Proxy-Authorization": f"Basic {code}"}
+    )
+
+
+class _Proxied(httpx.AsyncBaseTransport):
+    """Sends each request the way that the environment names for its host: directly, or through a proxy."""
+
+    def __init__(self, way: Callable[[httpx.Proxy | None], httpx.AsyncBaseTransport]) -> None:
+        self._open = way
+        self._ways: dict[str | None, tuple[httpx.AsyncBaseTransport, httpx.Proxy | None]] = {}
+        self._proxies: dict[tuple[str, str, int | None], str | None] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send it, and return the response as it begins."""
+        host = request.url.scheme, request.url.host, request.url.port
+        if host not in self._proxies:
+            self._proxies[host] = proxy_for(str(request.url))
+        url = self._proxies[host]
+        if url not in self._ways:
+            self._ways[url] = self._open(proxy := _proxy(url)), proxy
+        way, proxy = self._ways[url]
+        if proxy is not None and request.url.scheme == "http":
+            # Without a tunnel the request itself carries them, as far as the proxy.
+            request.headers.update(proxy.headers)
+        return await way.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close the connections of all ways."""
+        for way, _ in self._ways.values():
+            await way.aclose()
 
 
 async def unpacked(response: httpx.Response) -> AsyncIterator[bytes]:

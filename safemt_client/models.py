@@ -28,12 +28,19 @@ from safemt_client.moderator.policies import load_policies
 from safemt_client.moderator.types import Guard
 from safemt_client.providers.batch.base import BatchEndpoint
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.keys import clear_text_warning
 from safemt_client.providers.limits import Limits, StatedLimits
 from safemt_client.providers.provider import Provider
-from safemt_client.providers.registry import ProviderSpec, build, build_batches, own_spec, resolve
+from safemt_client.providers.registry import (
+    ProviderSpec,
+    build,
+    build_batches,
+    own_spec,
+    resolve,
+    split_alias,
+)
+from safemt_client.providers.routes import Routes
 from safemt_client.providers.transport import make_transport
-from safemt_client.providers.vendors import DEMO_NAMES
+from safemt_client.providers.vendors import DEMO, DEMO_NAMES
 from safemt_client.said import Role, adjusted, check_only_headers, options_of, said_of
 from safemt_client.settings import RunSettings
 from safemt_client.tables import ProviderSettings
@@ -82,6 +89,7 @@ class Models:
         self.guard_specs: dict[str, ProviderSpec] = {}
         self._local_models: dict[str, Provider] = {}
         self._specs: dict[tuple[str, Role], ProviderSpec] = {}
+        self.routes = Routes()
 
     def said(self, name: str, role: Role = "target") -> ProviderSettings:
         """What the user says of the requests to a model in this role."""
@@ -92,10 +100,17 @@ class Models:
         if (name, role) not in self._specs:
             # Only once each: this creates a plug-in's model.
             given, said = self._given.get(name), self.said(name, role)
-            spec = resolve(name, said.base_url, os.environ) if given is None else own_spec(name, given)
+            if given is None:
+                called = name if said.model is None else f"{name}={said.model}"
+                spec = resolve(called, said.base_url, os.environ, said.api_key_env)
+            else:
+                spec = own_spec(name, given)
             spec = replace(spec, options=options_of(spec, said, os.environ))
-            self._specs[name, role] = replace(spec, base_url=self._demo_url) if spec.free else spec
-            clear_text_warning(spec.base_url)
+            if spec.vendor is DEMO:
+                spec = replace(spec, base_url=self._demo_url)
+            else:
+                self.routes.add(spec)
+            self._specs[name, role] = self._specs[spec.name, role] = spec
         return self._specs[name, role]
 
     def unused_tables(self) -> list[str]:
@@ -123,6 +138,7 @@ class Models:
             if own is not None and name in settings.providers:
                 raise InputError(f"[providers.{name}]: this judge labels replies itself: leave the table out")
             spec = own or self.spec(name, "judge")
+            called = name if own is not None else spec.name
             # In a chain the confidence of all but the last decides whether the last is asked.
             logprobs = settings.judge_logprobs or (settings.panel == "chain" and place < len(names) - 1)
             judge: LLMJudge
@@ -139,11 +155,11 @@ class Models:
                     logprobs=logprobs,
                     system=said.system,
                 )
-            if judge.key in self.judge_names or name in self.judge_names.values():
-                raise InputError(f"--judge {name}: named twice: leave one out")
+            if judge.key in self.judge_names or called in self.judge_names.values():
+                raise InputError(f"--judge {called}: named twice: leave one out")
             if (endpoint := self.batch_endpoint(spec, judge.provider)) is not None:
                 self.batches[judge.key] = endpoint
-            self.judge_names[judge.key] = name
+            self.judge_names[judge.key] = called
             self.judge_specs[judge.key] = spec
             self.accounts[judge.key] = self.limits.account_of(spec.account)
             members.append(judge)
@@ -245,8 +261,9 @@ async def open_models(
     """
     async with AsyncExitStack() as stack:
         demo_url = None
-        guards = (parse_moderator(text).provider for text in settings.moderator or () if text != "none")
-        if {*DEMO_NAMES} & {*settings.provider, *settings.judge_names, *guards}:
+        guards = (parse_moderator(text).provider or "" for text in settings.moderator or () if text != "none")
+        named = (split_alias(name)[1] for name in (*settings.provider, *settings.judge_names, *guards))
+        if {*DEMO_NAMES} & {*named}:
             from safemt_client.demo.endpoint import serve_demo
 
             demo_url = await stack.enter_async_context(serve_demo())
@@ -263,7 +280,7 @@ def prices_of(
     """US dollars per token: the user's price, the price at the run's start, or litellm's; None is unknown.
 
     `snapshot` maps keys of targets and judges to the prices that the run has stored. The demo is free; the
-    price of the user's own endpoint is unknown.
+    price of the user's own endpoint is unknown, unless it is a vendor's program on this machine.
     """
     if (own := settings.prices.get(spec.name)) is not None:
         return own
@@ -275,4 +292,4 @@ def prices_of(
         return None
     from safemt_client.providers.prices import prices
 
-    return prices(spec.identity)
+    return prices(spec.listed)

@@ -10,7 +10,7 @@ from safemt_client.providers.adjusted import Adjusted
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.options import EndpointOptions, environment_of, references
 from safemt_client.providers.provider import Provider
-from safemt_client.providers.registry import ProviderSpec
+from safemt_client.providers.registry import ProviderSpec, split_alias
 from safemt_client.settings import RunSettings
 from safemt_client.tables import ProviderSettings, headers_of
 
@@ -22,7 +22,8 @@ Role = Literal["target", "judge", "guard"]
 
 def said_of(settings: RunSettings, name: str, role: Role) -> ProviderSettings:
     """What is said of a model in this role: by its table, and where that says nothing by the flags."""
-    table = settings.providers.get(name, ProviderSettings())
+    table = settings.providers.get(name) or settings.providers.get(split_alias(name)[0] or "")
+    table = table or ProviderSettings()
     if role == "guard":
         return table
     if role == "judge":
@@ -44,7 +45,7 @@ def said_of(settings: RunSettings, name: str, role: Role) -> ProviderSettings:
     return table.over(flags)
 
 
-_OF_HTTP = ("headers", "query", "max_tokens_field", "image_format", "session_header")
+_OF_HTTP = ("api_key_env", "headers", "query", "max_tokens_field", "image_format", "session_header")
 _NOT_TAKEN = {
     "plugin": ("it is not asked over HTTP", _OF_HTTP),
     "litellm": ("litellm has no such setting", ("query", "max_tokens_field", "image_format")),
@@ -75,7 +76,7 @@ def options_of(spec: ProviderSpec, said: ProviderSettings, env: Mapping[str, str
     )
 
 
-_FOR_MODERATION = {"base_url", "headers", "query", "extra_body", "session_header"}
+_FOR_MODERATION = {"model", "base_url", "api_key_env", "headers", "query", "extra_body", "session_header"}
 
 
 def check_only_headers(name: str, said: ProviderSettings) -> None:

@@ -219,7 +219,9 @@ class ProviderSettings(BaseModel):
     What is not given is left to the flags, or else to the model's endpoint.
 
     Attributes:
+        model: what it is, if NAME is the user's own name for it.
         base_url: its OpenAI-compatible endpoint.
+        api_key_env: the environment variable of its key; `none` for no key.
         headers: headers of every request.
         query: parameters added to the address.
         extra_body: fields added to the body.
@@ -231,7 +233,9 @@ class ProviderSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    model: str | None = None
     base_url: str | None = None
+    api_key_env: str | None = None
     headers: dict[str, str] = {}
     query: dict[str, str] = {}
     extra_body: dict[str, Any] = {}
@@ -244,6 +248,14 @@ class ProviderSettings(BaseModel):
     stop: list[str] | None = None
     image_format: ImageFormat | None = None
     session_header: str | None = None
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _api_key_env(cls, value: str | None) -> str | None:
+        # Nothing that may be a key itself: a missing variable is named in a message.
+        if value is None or value == "none" or re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", value):
+            return value
+        raise ValueError("names an environment variable in capitals, such as MY_KEY, and never holds the key")
 
     @field_validator("headers")
     @classmethod
@@ -318,4 +330,4 @@ class ProviderSettings(BaseModel):
         )
 
 
-_DECIDING = ("extra_body", "temperature", "max_tokens", "top_p", "seed", "system_prompt", "stop")
+_DECIDING = ("model", "extra_body", "temperature", "max_tokens", "top_p", "seed", "system_prompt", "stop")

@@ -15,10 +15,10 @@ from typing import Any, Literal
 import anyio
 import httpx
 
+from safemt_client.providers.addresses import url_of
 from safemt_client.providers.error_body import one_line
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import SafemtError, TargetStoppedError
-from safemt_client.providers.http import url_of
 from safemt_client.providers.json_codec import as_dict, loads
 from safemt_client.providers.keys import Redactor
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from safemt_client.providers.addresses import key_headers
 from safemt_client.providers.batch.base import (
     BatchEndpoint,
     BatchState,
@@ -48,7 +49,7 @@ class OpenAIBatches(BatchEndpoint):
         transport: httpx.AsyncBaseTransport,
         max_wait_s: float,
     ) -> None:
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        headers = key_headers(base_url, api_key)
         super().__init__(
             base_url=base_url,
             headers=headers,

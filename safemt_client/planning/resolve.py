@@ -61,13 +61,17 @@ async def targets_of(settings: RunSettings, models: Models, store: Store | None)
         spec, said = models.spec(name), models.said(name)
         sampling = said.sampling(_LOCAL_MAX_TOKENS if spec.own else None)
         target = Target(
-            *(name, spec.identity, settings.history, settings.images, sampling), system_prompt=said.system
+            *(spec.name, spec.identity, settings.history, settings.images, sampling),
+            system_prompt=said.system,
         )
         if moderator is not None:
-            called = f"{name} + {moderator.name}"
-            target = replace(target, name=called, provider=name, moderator=moderator.key)
+            called = f"{spec.name} + {moderator.name}"
+            target = replace(target, name=called, provider=spec.name, moderator=moderator.key)
         if any(target.key == other.key for other in targets):
-            raise InputError(f"--provider {name}: named twice with the same settings: leave one out")
+            raise InputError(
+                f"--provider {spec.name}: named twice with the same settings: leave one out, or tell two "
+                "servers apart by ALIAS=MODEL@URL"
+            )
         targets.append(target)
     if settings.fresh and store is not None:
         sample = _fresh_sample(store, targets)

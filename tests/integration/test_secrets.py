@@ -39,12 +39,12 @@ CLIENTS = "sk-planted-of-a-client-77"
 HELLO = Request((Message("user", "hi"),), Sampling(max_tokens=5))
 VARIABLES = sorted(
     {
-        *(vendor.key for vendor in VENDORS if vendor.key is not None),
+        *(name for vendor in VENDORS for name in vendor.keys),
         *(name for vendor in VENDORS for name in vendor.further_keys),
         "SAFEMT_API_KEY",
     }
 )
-VARIABLE_OF = {vendor.name: vendor.key or "" for vendor in VENDORS}
+VARIABLE_OF = {vendor.name: next(iter(vendor.keys), "") for vendor in VENDORS}
 PLANTED = {name: f"sk-planted-{name.lower()}-0123456789" for name in VARIABLES} | {"SAFEMT_API_KEY": KEY}
 
 
@@ -94,8 +94,8 @@ def echo(key: str = KEY) -> Behaviour:
     return behave
 
 
-def safemt(folder: Path, *words: str, status: Sequence[int] = (0, 1, 2)) -> str:
-    """Run the program in the folder; what it says is kept there too."""
+def safemt(folder: Path, *words: str, status: Sequence[int] = (0, 1, 2), without: Sequence[str] = ()) -> str:
+    """Run the program in the folder, `without` some variables; what it says is kept there too."""
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("COV")},
         **PLANTED,
@@ -104,6 +104,8 @@ def safemt(folder: Path, *words: str, status: Sequence[int] = (0, 1, 2)) -> str:
         "XDG_STATE_HOME": str(folder / "state"),
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     }
+    for name in without:
+        env.pop(name)
     done = subprocess.run(
         [sys.executable, "-m", "safemt_client", *words],
         cwd=folder,
@@ -365,7 +367,7 @@ def test_each_translated_vendor(
 
     def spec_of(url: str) -> Any:
         monkeypatch.setenv(base, url.removesuffix("/v1"))
-        return resolve(name, None, PLANTED)
+        return resolve(name, None, PLANTED | {base: url.removesuffix("/v1")})
 
     found, endpoint = asked(spec_of, echo(key), times=3)
     said = (
@@ -406,14 +408,11 @@ def test_a_redirect_is_followed_nowhere(name: str, status: int, monkeypatch: pyt
                     serve([], response(status, "", location=f"{where}/chat/completions")) as endpoint,
                     make_transport() as transport,
                 ):
-                    for base in (
-                        "ANTHROPIC_API_BASE",
-                        "GEMINI_API_BASE",
-                        "AZURE_API_BASE",
-                        "COHERE_API_BASE",
-                    ):
-                        monkeypatch.setenv(base, endpoint.url.removesuffix("/v1"))
-                    spec = resolve(name.replace("URL", endpoint.url), None, PLANTED)
+                    bases = ("ANTHROPIC_API_BASE", "GEMINI_API_BASE", "AZURE_API_BASE", "COHERE_API_BASE")
+                    moved = dict.fromkeys(bases, endpoint.url.removesuffix("/v1"))
+                    for base, url in moved.items():
+                        monkeypatch.setenv(base, url)
+                    spec = resolve(name.replace("URL", endpoint.url), None, PLANTED | moved)
                     if spec.kind == "openai":
                         spec = replace(spec, base_url=endpoint.url)
                     provider = build(
@@ -439,14 +438,21 @@ def test_a_redirect_is_followed_nowhere(name: str, status: int, monkeypatch: pyt
     anyio.run(main)
 
 
+HOSTS = [
+    *("--provider", "m@http://models.invalid/v1", "--base-url", "http://models.invalid/v1"),
+    *("--judge", "j", "--judge-base-url", "http://judges.invalid/v1", "--data", "sample", "--limit", "1"),
+    *("--moderator", "llama-guard-4=g@http://guards.invalid/v1", "--dry-run"),
+]
+
+
+def test_one_key_is_not_sent_to_several_hosts(tmp_path: Path) -> None:
+    said = safemt(tmp_path, *HOSTS, status=[2])
+    assert re.search(r"SAFEMT_API_KEY: .*http://judges\.invalid:80.*api_key_env", said)
+    assert_clean(tmp_path)
+
+
 def test_plain_http_to_elsewhere_is_said(tmp_path: Path) -> None:
-    said = safemt(
-        tmp_path,
-        *("--provider", "m@http://models.invalid/v1", "--base-url", "http://models.invalid/v1"),
-        *("--judge", "j", "--judge-base-url", "http://judges.invalid/v1", "--data", "sample", "--limit", "1"),
-        *("--moderator", "llama-guard-4=g@http://guards.invalid/v1", "--dry-run"),
-        status=[0],
-    )
+    said = safemt(tmp_path, *HOSTS, status=[0], without=["SAFEMT_API_KEY"])
     for host in ("models", "judges", "guards"):
         assert (
             said.count(f"safemt: {host}.invalid is reached over http: keys and texts are sent unencrypted")

@@ -4,7 +4,8 @@ import pytest
 
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.registry import resolve
-from safemt_client.providers.vendors import DEMO_NAMES, VENDORS, Vendor
+from safemt_client.providers.vendor import Vendor
+from safemt_client.providers.vendors import DEMO_NAMES, VENDORS
 
 ENV = {"OPENAI_API_KEY": "sk-openai", "ANTHROPIC_API_KEY": "sk-ant", "SAFEMT_API_KEY": "sk-own"}
 
@@ -30,9 +31,8 @@ def test_names(name: str, identity: str, kind: str, account: str) -> None:
 KEYS = {
     variable: f"sk-{number}"
     for number, vendor in enumerate(VENDORS)
-    for variable in (vendor.key, *vendor.further_keys)
-    if variable is not None
-}
+    for variable in (*vendor.keys[:1], *vendor.further_keys)
+} | {"AZURE_API_BASE": "https://name.openai.azure.com"}
 # Identities are in the hashes of all that is stored, accounts in what users state limits for.
 PINNED = {
     "openai": ("openai", "openai/m", True, "openai"),
@@ -49,23 +49,46 @@ PINNED = {
     "vertex_ai": ("litellm", "vertex_ai", False, None),
     "azure": ("litellm", "azure", False, None),
     "cohere": ("litellm", "cohere", False, None),
+    "dashscope": ("openai", "dashscope", False, None),
+    "dashscope_cn": ("openai", "dashscope_cn", False, None),
+    "moonshot": ("openai", "moonshot", False, None),
+    "moonshot_cn": ("openai", "moonshot_cn", False, None),
+    "zai": ("openai", "zai", False, None),
+    "zhipu": ("openai", "zhipu", False, None),
+    "siliconflow": ("openai", "siliconflow", False, None),
+    "siliconflow_cn": ("openai", "siliconflow_cn", False, None),
+    "cerebras": ("openai", "cerebras/m", True, None),
+    "nvidia_nim": ("openai", "nvidia_nim", False, None),
+    "huggingface": ("openai", "huggingface", False, None),
+    "perplexity": ("openai", "perplexity/m", False, None),
+    "minimax": ("openai", "minimax", False, None),
+    "minimax_cn": ("openai", "minimax_cn", False, None),
+    "ollama": ("openai", "ollama", False, None),
+    "lm_studio": ("openai", "lm_studio", False, None),
 }
 
 
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
 def test_every_vendor_is_a_row(vendor: Vendor) -> None:
     spec = resolve(f"{vendor.name}/m", None, KEYS)
-    assert (spec.identity, spec.model, spec.own, spec.free) == (f"{vendor.name}/m", "m", False, False)
+    local = vendor.name in ("ollama", "lm_studio")
+    assert (spec.identity, spec.model, spec.own, spec.free) == (f"{vendor.name}/m", "m", local, local)
     reserved = vendor.charging == "reserved"
     assert (spec.kind, spec.account, reserved, vendor.batches) == PINNED[vendor.name]
-    assert (spec.base_url is not None) == (vendor.kind == "openai" or vendor.name == "anthropic")
-    assert spec.api_key == KEYS.get(vendor.key or "")
+    assert (spec.base_url is None) == (vendor.name in ("bedrock", "vertex_ai"))
+    assert spec.api_key == (KEYS[vendor.keys[0]] if vendor.keys else None)
+    assert spec.moved_by == ("AZURE_API_BASE" if vendor.name == "azure" else None)
     assert list(spec.secrets) == [KEYS[variable] for variable in vendor.further_keys]
     for prefix in vendor.bare:
         assert resolve(f"{prefix}x", None, KEYS).identity == f"{vendor.name}/{prefix}x"
-    if vendor.key is not None:
-        with pytest.raises(InputError, match=vendor.key):
-            resolve(f"{vendor.name}/m", None, {})
+    address = {"AZURE_API_BASE": KEYS["AZURE_API_BASE"]}
+    if vendor.keys and vendor.key_needed:
+        with pytest.raises(InputError, match=vendor.keys[0]):
+            resolve(f"{vendor.name}/m", None, address)
+    else:
+        assert resolve(f"{vendor.name}/m", None, address).api_key is None
+    for variable in vendor.keys:
+        assert resolve(f"{vendor.name}/m", None, address | {variable: "sk-any"}).key_variable == variable
 
 
 @pytest.mark.parametrize("name", DEMO_NAMES)

@@ -1,0 +1,97 @@
+"""The proxies that the environment names, and the certificates that it trusts.
+
+As other programs do: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in capitals or not;
+`SSL_CERT_FILE`, `SSL_CERT_DIR` and `REQUESTS_CA_BUNDLE`. A loopback address is never asked through a proxy.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+import urllib.request
+from urllib.parse import urlsplit
+
+from safemt_client.providers.addresses import shown
+from safemt_client.providers.errors import InputError
+from safemt_client.providers.keys import is_loopback
+
+__all__ = ["any_proxies", "proxy_for", "trust_named", "trusted"]
+
+_BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+"""Variables of files with certificates to trust: OpenSSL's own, and that of requests."""
+
+
+def any_proxies() -> bool:
+    """Whether the environment, or the system's settings, name a proxy at all."""
+    return bool(urllib.request.getproxies().keys() - {"no"})
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy through which an address is asked, with its user and password; None for none.
+
+    Raises:
+        InputError: it is of a kind that cannot be used here.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if is_loopback(host):
+        return None
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    where = host if parts.port is None else f"{host}:{parts.port}"
+    if not proxy or urllib.request.proxy_bypass(where) or _in_excepted_network(host, proxies.get("no", "")):
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if urlsplit(proxy).scheme not in ("http", "https"):
+        raise InputError(
+            f"{shown(proxy)}: this kind of proxy cannot be used: name one with http:// in HTTPS_PROXY and "
+            f"HTTP_PROXY, or except {host} by NO_PROXY"
+        )
+    return proxy
+
+
+def _in_excepted_network(host: str, excepted: str) -> bool:
+    """Whether an address lies in a network of `NO_PROXY`, such as 10.0.0.0/8; names are not looked up."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    for entry in excepted.split(","):
+        try:
+            if address in ipaddress.ip_network(entry.strip(), strict=False):
+                return True
+        except ValueError:
+            continue
+    return False
+
+
+def trusted() -> ssl.SSLContext:
+    """What certificates of servers are checked against.
+
+    Raises:
+        InputError: what the environment names is missing or holds no certificates.
+    """
+    context = ssl.create_default_context()
+    trust_named(context)
+    return context
+
+
+def trust_named(context: ssl.SSLContext) -> None:
+    """Trust the system's certificates and those that the environment names, beside what is trusted already.
+
+    Raises:
+        InputError: what the environment names is missing or holds no certificates.
+    """
+    # OpenSSL reads SSL_CERT_FILE and SSL_CERT_DIR itself, and passes over what it cannot read.
+    context.load_default_certs()
+    for variable in _BUNDLES:
+        if not (named := os.environ.get(variable)):
+            continue
+        try:
+            # For requests it may also be a folder.
+            context.load_verify_locations(**{"capath" if os.path.isdir(named) else "cafile": named})
+        except ssl.SSLError:
+            raise InputError(f"{variable}: {named}: holds no certificates: name a PEM file") from None
+        except OSError as error:
+            raise InputError(f"{variable}: {named}: {error.strerror}: name a PEM file, or unset it") from None
