@@ -27,6 +27,9 @@ _LONG_S = 3600
 class Endpoint(ABC):
     """A `Provider` whose subclasses only send: one request in, one reply out, no exception."""
 
+    host: str | None = None
+    """Host and port that are asked, which each reply is kept with; None where they are not known."""
+
     def __init__(
         self,
         *,
@@ -75,6 +78,7 @@ class Endpoint(ABC):
             error=f"no answer within {self._timeouts.turn_s:g} s over all attempts{why}",
             error_code=ErrorCode.TIMEOUT,
             started_at=datetime.now(UTC),
+            host=self.host,
         )
 
     @abstractmethod
@@ -96,7 +100,8 @@ class Endpoint(ABC):
                 timed_out = True
                 text = f"no answer within {self._timeouts.attempt_s:g} s"
                 reply = Reply(Outcome.ERROR_TRANSIENT, error=text, error_code=ErrorCode.TIMEOUT)
-            reply = replace(reply, started_at=started_at, latency_s=time.perf_counter() - begin)
+            taken_s = time.perf_counter() - begin
+            reply = replace(reply, started_at=started_at, latency_s=taken_s, host=self.host)
             used = self._estimator.learn(request, prompt, reply.usage)
             hopeless = self._hopeless(reply)
             # Callers waiting behind a request that stops the target are told now, not after a pause.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import httpx
 
-from safemt_client.providers.addresses import key_headers, url_of
+from safemt_client.providers.addresses import host_of, key_headers, url_of
 from safemt_client.providers.base import Endpoint
 from safemt_client.providers.error_body import one_line
 from safemt_client.providers.json_codec import dumps
@@ -61,6 +61,7 @@ class HttpEndpoint(Endpoint):
         self._headers.update(options.headers_of())
         self._redactor = Redactor(api_key, *options.secrets)
         self._transport = transport
+        self.host = host_of(base_url)
 
     async def _post(self, request: Request, body: Mapping[str, Any]) -> Response | Reply:
         """The response, its body without keys; a reply where there is none to read."""

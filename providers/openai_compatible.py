@@ -55,6 +55,9 @@ class OpenAICompatible(HttpEndpoint):
         )
         self._reasons = vendor.reasoning_models is not None and bool(re.match(vendor.reasoning_models, model))
         self._format = ChatFormat(options.image_format)
+        if vendor.kind == "demo":
+            # The program itself, on another port each time.
+            self.host = None
 
     @property
     def options(self) -> EndpointOptions:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from safemt_client.providers.addresses import base_url_of, shown
+from safemt_client.providers.addresses import base_url_of, host_of, shown
 from safemt_client.providers.batch.base import BatchEndpoint
 from safemt_client.providers.batch.openai import OpenAIBatches
 from safemt_client.providers.errors import InputError
@@ -133,8 +133,8 @@ def resolve(
     """What `name` stands for; `base_url` sends it to another OpenAI-compatible endpoint.
 
     A key goes to the vendor whose it is, and the user's own endpoints have `SAFEMT_API_KEY`; `key_variable`
-    names another variable, or `none`. An alias (`ALIAS=NAME`) is the shown name and part of the identity: so replies of
-    two servers with models of one name are kept apart.
+    names another variable, or `none`. An alias (`ALIAS=NAME`) is the shown name and part of the identity:
+    so replies of two servers with models of one name are kept apart.
 
     Raises:
         InputError: the name is not known, the URL is wrong, or the key is missing.
@@ -307,7 +307,7 @@ def build(
     if spec.kind == "litellm":
         from safemt_client.providers.litellm_client import LiteLLM
 
-        return LiteLLM(
+        client = LiteLLM(
             identity=spec.identity,
             model=spec.listed,
             limiter=limiter,
@@ -317,6 +317,8 @@ def build(
             parameters=spec.parameters,
             options=spec.options,
         )
+        client.host = host_of(spec.base_url)
+        return client
     assert spec.base_url is not None
     return OpenAICompatible(
         identity=spec.identity,

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import anyio
 import httpx
 
-from safemt_client.providers.addresses import url_of
+from safemt_client.providers.addresses import host_of, url_of
 from safemt_client.providers.error_body import one_line
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import SafemtError, TargetStoppedError
@@ -250,8 +250,8 @@ class BatchEndpoint(ABC):
         return found
 
     def _cleaned(self, reply: Reply) -> Reply:
-        """The reply without the key, in case the endpoint repeats it."""
-        return self._redactor.reply(reply)
+        """The reply with its host, and without the key, in case the endpoint repeats it."""
+        return replace(self._redactor.reply(reply), host=host_of(self._base_url))
 
     def _redact(self, text: str) -> str:
         return self._redactor.text(text)
