@@ -36,7 +36,7 @@ async def moderate(arguments: argparse.Namespace) -> int:
     clear_text_warning(None if upstream is None else str(upstream))
     async with open_models(settings) as models, open_log(arguments.log, texts=arguments.log_texts) as log:
         if upstream is None:
-            upstream = httpx.URL(models.spec(DEMO_TARGET, None).base_url or "")
+            upstream = httpx.URL(models.spec(DEMO_TARGET).base_url or "")
         (moderator,) = await models.moderators_of_settings()
         assert moderator is not None
         moderator.assessor.cache = Recent()
