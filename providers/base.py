@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import replace
@@ -12,6 +13,7 @@ import anyio
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.outage import Outage
 from safemt_client.providers.outcomes import fatal
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.retry import with_retries
@@ -42,6 +44,7 @@ class Endpoint(ABC):
         self._limiter = limiter
         self._timeouts = timeouts
         self._estimator = TokenEstimator(identity, charging)
+        self._outage = Outage(limiter, timeouts.max_wait_s)
         self._stopped: TargetStoppedError | None = None
 
     @property
@@ -57,21 +60,28 @@ class Endpoint(ABC):
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
         """Ask once, with retries, within the turn's deadline. See `Provider.ask`."""
         last: Reply | None = None
+        with anyio.move_on_after(self._timeouts.turn_s) as deadline:
 
-        def remember(reply: Reply, wait_s: float) -> None:
-            nonlocal last
-            last = reply
-            if on_retry is not None:
-                on_retry(reply, wait_s)
+            def remember(reply: Reply, wait_s: float) -> None:
+                nonlocal last
+                last = reply
+                if on_retry is not None:
+                    on_retry(reply, wait_s)
+                if self._outage.closed:
+                    # Waiting for an outage to end has a limit of its own.
+                    deadline.deadline += wait_s
 
-        try:
-            with anyio.move_on_after(self._timeouts.turn_s):
+            try:
                 return await with_retries(
-                    lambda: self._attempt(request), max_wait_s=self._timeouts.max_wait_s, on_retry=remember
+                    lambda: self._attempt(request, deadline),
+                    max_wait_s=self._timeouts.max_wait_s,
+                    on_retry=remember,
+                    outage=self._outage,
                 )
-        except TargetStoppedError as error:
-            self._stopped = error
-            raise
+            except TargetStoppedError as error:
+                self._stopped = error
+                self._outage.give_up()
+                raise
         why = f"; last: {last.error}" if last is not None and last.error else ""
         return Reply(
             Outcome.ERROR_TRANSIENT,
@@ -85,7 +95,19 @@ class Endpoint(ABC):
     async def _send(self, request: Request) -> Reply:
         """One attempt, under a permit. It may exceed the deadline of the attempt."""
 
-    async def _attempt(self, request: Request) -> Reply:
+    async def _attempt(self, request: Request, deadline: anyio.CancelScope) -> Reply:
+        if not self._outage.busy:
+            return await self._permitted(request)
+        left_s, deadline.deadline = deadline.deadline - anyio.current_time(), math.inf
+        probe = await self._outage.admit()
+        deadline.deadline = anyio.current_time() + left_s
+        if not probe:
+            return await self._permitted(request)
+        with self._outage.probe():
+            return await self._permitted(request, probe=True)
+
+    async def _permitted(self, request: Request, *, probe: bool = False) -> Reply:
+        """One attempt, once the account has room for it."""
         prompt = self._estimator.prompt(request)
         async with self._limiter.permit(self._estimator.need(request, prompt)) as permit:
             if self._stopped is not None:
@@ -107,15 +129,21 @@ class Endpoint(ABC):
             # Callers waiting behind a request that stops the target are told now, not after a pause.
             at_once = replace(reply, retry_after_s=None, rate_limits=(None, None))
             self._limiter.settle(permit, reply if hopeless is None else at_once, used, timed_out=timed_out)
+            self._outage.learn(reply, probe=probe)
         if hopeless is not None:
             raise TargetStoppedError(hopeless, reply)
         return reply
 
     def _hopeless(self, reply: Reply) -> str | None:
-        """Why no further request can succeed: a permanent fault, or a wait longer than any turn allows."""
+        """Why no further request can succeed: a permanent fault, or a wait longer than any allowed."""
         if reply.outcome.observed:
             return None
-        wait_s = reply.retry_after_s or 0.0
-        if (reason := fatal(reply)) is None and wait_s > max(self._timeouts.turn_s, _LONG_S):
-            return f"asked to wait {wait_s:,.0f} s (HTTP {reply.status_code}): {reply.error}"
-        return reason
+        wait_s, longest_s = reply.retry_after_s, min(self._timeouts.max_wait_s, self._timeouts.turn_s)
+        if (reason := fatal(reply)) is not None:
+            return reason
+        said = f"(HTTP {reply.status_code}): {reply.error}"
+        if reply.error_code == "period_limit" and (wait_s is None or wait_s > longest_s):
+            return f"quota used up {said}" if wait_s is None else f"asked to wait {wait_s:,.0f} s {said}"
+        if wait_s is not None and wait_s > max(longest_s, _LONG_S):
+            return f"asked to wait {wait_s:,.0f} s {said}; the request may be larger than the limit"
+        return None

@@ -14,6 +14,7 @@ __all__ = ["Concurrency"]
 _LEAST_KEPT = 0.85  # of the calls in flight, in the time of one call
 _GROWTH = 0.02
 _UNCOUNTED = 5
+_AFTER_OUTAGE = 2
 
 
 class Concurrency:
@@ -60,6 +61,12 @@ class Concurrency:
             self._round = now
             self._ceiling = self._limit
         self._limit = max(1.0, _LEAST_KEPT * self._ceiling, min(self._limit, self._ceiling) - 1)
+
+    def begin_anew(self) -> None:
+        """An outage is over: as many calls as before might be too many at once."""
+        self._ceiling = max(self._limit, self._ceiling if self._ceiling < math.inf else self._limit)
+        self._limit = min(self._limit, float(_AFTER_OUTAGE))
+        self._uncounted = 0
 
     def faulted(self) -> None:
         """Another failure (500, a broken connection): the next few successes do not raise the limit."""

@@ -22,7 +22,7 @@ _FAULT = (500, 502, None)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The limits of an account have changed; `reason` says why: start, growth, overload, pause, learnt."""
+    """The limits of an account have changed; `reason`: start, growth, overload, outage, pause, learnt."""
 
     account: str
     reason: str
@@ -64,7 +64,10 @@ class AccountLimiter:
         self._concurrency = Concurrency(start=start or concurrency, most=concurrency)
         self._account = account
         self.on_change = on_change
-        self._clock = clock
+        self.on_stop: list[Callable[[], None]] = []
+        """Called by `stop`."""
+        self.clock = clock
+        """The clock of all waits, in seconds."""
         self._turnstile = anyio.Lock()
         self._changed = anyio.Event()
         self._room = anyio.Event()
@@ -92,7 +95,7 @@ class AccountLimiter:
             await self._wait_for_turn(tokens)
         else:
             self._take(tokens)
-        permit = Permit(self._clock(), tokens)
+        permit = Permit(self.clock(), tokens)
         try:
             yield permit
         finally:
@@ -115,7 +118,7 @@ class AccountLimiter:
 
         `tokens_used` is None where the endpoint did not say.
         """
-        now = self._clock()
+        now = self.clock()
         self._tokens.correct(_settled(permit.tokens, reply, tokens_used))
         overloaded = not reply.outcome.observed and reply.status_code in _OVERLOAD
         # An endpoint that accepts every call and answers none in time is overloaded, though it refuses none.
@@ -141,7 +144,7 @@ class AccountLimiter:
 
     def pause(self, seconds: float) -> None:
         """Give no permits for this long: the endpoint asked the whole account to wait."""
-        until = self._clock() + seconds
+        until = self.clock() + seconds
         if until > self._paused_until:
             self._paused_until = until
             self._tell("pause", seconds)
@@ -151,6 +154,14 @@ class AccountLimiter:
         self._stopped = True
         self._changed.set()
         self._room.set()
+        for tell in self.on_stop:
+            tell()
+
+    def begin_anew(self) -> None:
+        """An outage is over: begin with few calls in flight, up to as many as before it in a few rounds."""
+        self._concurrency.begin_anew()
+        if self.limit < self._told:
+            self._tell("outage")
 
     def _learn_from(self, requests: RateLimit | None, tokens: RateLimit | None) -> None:
         pairs = ((self._requests, requests, self._learn[0]), (self._tokens, tokens, self._learn[1]))
@@ -187,13 +198,13 @@ class AccountLimiter:
     def _wait_s(self) -> float | None:
         """Seconds until a permit can be given; None if that depends on a call coming back."""
         at = max(self._requests.ready_at(), self._tokens.ready_at(), self._paused_until)
-        wait = at - self._clock()
+        wait = at - self.clock()
         if wait > 0:
             return wait
         return 0 if self._in_flight < self.limit else None
 
     def _take(self, tokens: float) -> None:
-        now = self._clock()
+        now = self.clock()
         self._requests.take(now)
         self._tokens.take(now, tokens)
         self._in_flight += 1

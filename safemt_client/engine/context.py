@@ -47,10 +47,7 @@ class SessionContext:
         self.ending.interrupted = True
         for runner in self._runners:
             runner.stop()
-        now = self.clock()
-        for asking in self.under_way:
-            if asking.waits_until > now:
-                asking.scope.cancel()
+        self._give_up_waits()
 
     def halted(self, key: str) -> bool:
         """Whether nothing more is started for a target or judge."""
@@ -69,6 +66,14 @@ class SessionContext:
         if key not in self.ending.stopped:
             self.ending.stopped[key] = str(error)
             self.listener.stopped(key, str(error), error.code, error.status)
+            self._give_up_waits(key)
+
+    def _give_up_waits(self, key: str | None = None) -> None:
+        """Give up what waits for a retry, of one target or judge or of all."""
+        now = self.clock()
+        for asking in self.under_way:
+            if asking.waits_until > now and key in (None, asking.key):
+                asking.scope.cancel()
 
     async def run_batches(self, key: str, identity: str, jobs: Sequence[Job], *, send: bool) -> None:
         """Carry out jobs of a target or the judge; halt it if its endpoint does not accept batches."""

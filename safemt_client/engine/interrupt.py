@@ -17,9 +17,13 @@ __all__ = ["InFlight", "InterruptibleProvider"]
 
 @dataclass(eq=False)
 class InFlight:
-    """A request under way: cancelled on the first Ctrl-C while it only waits for its next attempt."""
+    """A request under way: cancelled while it only waits, on the first Ctrl-C or when its target is stopped.
+
+    `key` is the target's, the judge's or the guard's.
+    """
 
     scope: anyio.CancelScope
+    key: str
     waits_until: float = -math.inf
 
 
@@ -29,15 +33,18 @@ class InterruptibleProvider(ProviderWrapper):
     A moderated turn may have several under way: those in flight land.
     """
 
-    def __init__(self, provider: Provider, under_way: set[InFlight], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, provider: Provider, under_way: set[InFlight], clock: Callable[[], float], key: str
+    ) -> None:
         super().__init__(provider)
+        self._key = key
         self._under_way = under_way
         self._clock = clock
 
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
         """See `Provider.ask`."""
         with anyio.CancelScope() as scope:
-            asking = InFlight(scope)
+            asking = InFlight(scope, self._key)
 
             def retrying(reply: Reply, wait_s: float) -> None:
                 if on_retry is not None:

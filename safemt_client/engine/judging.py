@@ -14,6 +14,7 @@ from safemt_client.engine.batches import Job
 from safemt_client.engine.context import SessionContext
 from safemt_client.engine.interrupt import InFlight
 from safemt_client.engine.single_flight import SingleFlight
+from safemt_client.engine.watch import WatchedProvider
 from safemt_client.judges.judge import LLMJudge, not_taken, to_be_judged, verdict_of
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.types import Verdict
@@ -34,6 +35,8 @@ class Verdicts:
     def __init__(self, context: SessionContext, judge: Judge) -> None:
         self._context = context
         self._judge = judge
+        for member in judge.members if isinstance(judge, Panel) else (judge,):
+            member.provider = WatchedProvider(member.provider, context.clock)
         self._verdicts = SingleFlight()
         # Under a moderator a reply may be that of an earlier run, with its verdict.
         store = context.recorder.store
@@ -163,7 +166,7 @@ class Verdicts:
         verdict: Verdict | None = None
         asked: dict[str, Verdict] = {}
         with anyio.CancelScope() as scope:
-            asking = InFlight(scope)
+            asking = InFlight(scope, judge.key)
             self._context.under_way.add(asking)
             try:
                 on_retry = self._judge_retry(asking, judge.key)

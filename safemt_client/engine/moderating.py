@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 
+from safemt_client.engine.attempts import Attempts, is_paid
 from safemt_client.engine.budget import Budget
 from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.single_flight import SingleFlight
@@ -177,15 +178,10 @@ class CachedModel(ProviderWrapper):
             return known or await self._ask(request, key, on_retry)
 
     async def _ask(self, request: Request, key: str, on_retry: Observer | None) -> Reply:
-        attempts = 0
-
-        def row(reply: Reply) -> TurnRow:
-            nonlocal attempts
-            attempts += 1
-            return self._recorder.turn_row(self._target, request, key, reply, attempts)
+        attempts = Attempts(self._recorder, self._budget, self._target, request, key)
 
         def retrying(reply: Reply, wait_s: float) -> None:
-            self._save_later(row(reply))
+            self._save_later(attempts.repeated(reply))
             if on_retry is not None:
                 on_retry(reply, wait_s)
 
@@ -193,15 +189,16 @@ class CachedModel(ProviderWrapper):
             reply = await self._provider.ask(request, retrying)
         except TargetStoppedError as error:
             if error.reply is not None:
-                await self._keep(row(error.reply), error.reply)
+                await self._keep(attempts, error.reply)
             raise error.repeated() from None
-        await self._keep(row(reply), reply)
+        await self._keep(attempts, reply)
         if reply.outcome.observed:
             self._once.landed.add(key)
         return reply
 
-    async def _keep(self, row: TurnRow, reply: Reply) -> None:
+    async def _keep(self, attempts: Attempts, reply: Reply) -> None:
+        row = attempts.row(reply)
         with anyio.CancelScope(shield=True):
             await self._recorder.store.save(row)
-        self._budget.spend(self._target.key, row.cost_usd, free=not reply.outcome.observed)
-        self.usage, self.cost_usd = reply.usage, row.cost_usd
+        self._budget.spend(self._target.key, row.cost_usd, free=not is_paid(reply))
+        self.usage, self.cost_usd = reply.usage, attempts.all_usd(row)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -19,12 +19,14 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 
 from safemt_client.engine.admission import Admission
+from safemt_client.engine.attempts import Attempts, is_paid
 from safemt_client.engine.batches import Job
 from safemt_client.engine.context import SessionContext
 from safemt_client.engine.interrupt import InFlight, InterruptibleProvider
 from safemt_client.engine.judging import Verdicts
 from safemt_client.engine.moderating import CachedModel, StoredAssessments, StoredReplies
 from safemt_client.engine.single_flight import SingleFlight
+from safemt_client.engine.watch import WatchedProvider
 from safemt_client.judges.panel import Judge
 from safemt_client.moderator.moderator import Moderated, ModeratedReply, Moderator
 from safemt_client.planning.conversation import Conversation
@@ -60,7 +62,9 @@ class Scheduler:
         """
         plan, recorder = context.plan, context.recorder
         self._context = context
-        self._providers = providers
+        self._providers = {
+            key: WatchedProvider(provider, context.clock) for key, provider in providers.items()
+        }
         self._judge = judge
         self._limits = limits
         self._claims = SingleFlight()
@@ -73,7 +77,8 @@ class Scheduler:
             assessor.cache = StoredAssessments(
                 assessor.key, recorder, prices[assessor.key], context.budget, context.listener
             )
-            assessor.provider = InterruptibleProvider(assessor.provider, context.under_way, context.clock)
+            watched = WatchedProvider(assessor.provider, context.clock)
+            assessor.provider = InterruptibleProvider(watched, context.under_way, context.clock, assessor.key)
 
     async def run(self) -> StopReason:
         """Carry out the plan.
@@ -132,25 +137,36 @@ class Scheduler:
             finally:
                 self._context.budget.release(paid)
 
-        async with Admission(self._providers[target.key].limiter) as admission:
-            for conversation in conversations:
-                if self._context.halted(target.key):
-                    return
-                calls = Counter({target.key: conversation.turns_left})
-                if (moderator := self._moderators.get(target.key)) is not None:
-                    every = moderator.moderation.prefixes and target.history == "scripted"
-                    calls[moderator.assessor.key] += (
-                        conversation.turns_left * moderator.most_assessments
-                        + every * (conversation.dialogue.length - 1)
-                    )
-                if self._judge is not None:
-                    calls[self._judge.key] += conversation.turns_left
+        provider = self._providers[target.key]
+        provider.requests = len({conversation.next()[1] for conversation in conversations})
+        left = deque(conversations)
+        async with Admission(provider.limiter) as admission:
+            while left and not self._context.halted(target.key):
+                alone = provider.doubtful
+                conversation = min(left, key=_size) if alone else left[0]
+                left.remove(conversation)
+                calls = self._calls(target, conversation)
                 if not await self._context.budget.reserve(calls):
                     self._context.cap(target.key, calls)
                     return
-                if not await admission.start(converse, conversation, calls):
+                if alone:
+                    provider.decide_by(conversation.next()[0])
+                    await converse(conversation, calls)
+                elif not await admission.start(converse, conversation, calls):
                     self._context.budget.release(calls)
                     return
+
+    def _calls(self, target: Target, conversation: Conversation) -> Counter[str]:
+        """The calls that a conversation takes at most, by the key of who is asked."""
+        calls = Counter({target.key: conversation.turns_left})
+        if (moderator := self._moderators.get(target.key)) is not None:
+            every = moderator.moderation.prefixes and target.history == "scripted"
+            calls[moderator.assessor.key] += conversation.turns_left * moderator.most_assessments + every * (
+                conversation.dialogue.length - 1
+            )
+        if self._judge is not None:
+            calls[self._judge.key] += conversation.turns_left
+        return calls
 
     async def _turn(
         self, target: Target, conversation: Conversation, group: TaskGroup, paid: Counter[str]
@@ -193,27 +209,21 @@ class Scheduler:
         paid: Counter[str],
     ) -> JudgingTask | None:
         self._context.listener.asking(target.key)
-        attempts = 0
-
-        def row(reply: Reply) -> TurnRow:
-            nonlocal attempts
-            attempts += 1
-            return self._context.recorder.turn_row(target, request, key, reply, attempts)
-
+        attempts = Attempts(self._context.recorder, self._context.budget, target, request, key)
         try:
-            reply = await self._ask(self._providers[target.key], request, row, target.key, group)
+            reply = await self._ask(self._providers[target.key], request, attempts, target.key, group)
         except TargetStoppedError as error:
             self._context.halt(target.key, error)
             reply = error.reply
         if reply is None:
             self._context.listener.landed(target.key, "abandoned", Usage(), None)
             return None
-        turn_row = row(reply)
+        turn_row = attempts.row(reply)
         with anyio.CancelScope(shield=True):
             await self._context.recorder.save_turn(turn_row, [conversation])
         paid[target.key] -= 1
-        self._context.budget.landed(target.key, turn_row.cost_usd, free=not reply.outcome.observed)
-        self._context.listener.landed(target.key, reply.outcome, reply.usage, turn_row.cost_usd)
+        self._context.budget.landed(target.key, turn_row.cost_usd, free=not is_paid(reply))
+        self._context.listener.landed(target.key, reply.outcome, reply.usage, attempts.all_usd(turn_row))
         if reply.outcome.observed:
             self._claims.landed.add(key)
         return self._advanced(conversation, request, key, reply)
@@ -240,7 +250,7 @@ class Scheduler:
                 raise PermitStoppedError("the session is ending")
 
         provider = InterruptibleProvider(
-            self._providers[target.key], self._context.under_way, self._context.clock
+            self._providers[target.key], self._context.under_way, self._context.clock, target.key
         )
         model = CachedModel(
             target,
@@ -322,7 +332,7 @@ class Scheduler:
             request = group[0].next()[0]
             row = self._context.recorder.turn_row(target, request, request_hash, reply, 1, batch_key)
             await self._context.recorder.save_turn(row, group)
-            self._context.budget.landed(key, row.cost_usd, free=not reply.outcome.observed)
+            self._context.budget.landed(key, row.cost_usd, free=not is_paid(reply))
             paid = Counter({self._judge.key: len(group)} if self._judge is not None else {})
             if again:
                 self._context.listener.retrying(key, reply, 0.0)
@@ -351,20 +361,17 @@ class Scheduler:
         self,
         provider: Provider,
         request: Request,
-        row: Callable[[Reply], TurnRow],
+        attempts: Attempts,
         key: str,
         group: TaskGroup,
     ) -> Reply | None:
-        """The provider's reply, None when it was given up while waiting for a retry.
-
-        `row` makes the row of an attempt that will be repeated.
-        """
+        """The provider's reply, None when it was given up while waiting for a retry."""
         with anyio.CancelScope() as scope:
-            asking = InFlight(scope)
+            asking = InFlight(scope, key)
             self._context.under_way.add(asking)
 
             def on_retry(reply: Reply, wait_s: float) -> None:
-                group.start_soon(self._context.recorder.store.save, row(reply))
+                group.start_soon(self._context.recorder.store.save, attempts.repeated(reply))
                 self._context.listener.retrying(key, reply, wait_s)
                 asking.waits_until = self._context.clock() + wait_s
                 if self._context.halted(key):
@@ -377,3 +384,9 @@ class Scheduler:
             finally:
                 self._context.under_way.discard(asking)
         return None
+
+
+def _size(conversation: Conversation) -> int:
+    """How large the next request is: bytes of its images and characters of its texts."""
+    messages = conversation.next()[0].messages
+    return sum(len(m.text) + sum(image.size for image in m.images) for m in messages)
