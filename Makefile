@@ -24,8 +24,9 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed $(VENV)/.extras .venv-inspect/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-# Simulations, a release built twice, a page that follows a run, a real llama.cpp server, the soak in small.
-test-slow: $(VENV)/.installed $(VENV)/.extras
+# Simulations, a release built twice, a page that follows a run, a real llama.cpp server, the soak in small,
+# other programs with the proxy.
+test-slow: $(VENV)/.installed $(VENV)/.extras .venv-inspect/.installed .venv-clients/.installed
 	$(BIN)/python -m pytest -n 2 --dist load -m slow
 
 # Kills, faults and damage under 50,000 turns, then a comparison with a run without: about a quarter of an hour.
@@ -57,6 +58,17 @@ bench: .venv-bench/.installed .venv-inspect/.installed
 .venv-inspect/.installed: benchmarks/inspect-requirements.txt
 	$(PYTHON) -m venv .venv-inspect
 	.venv-inspect/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/inspect-requirements.txt
+	touch $@
+
+# Other programs that are used with the proxy; npm is only asked where it is at hand. litellm and llm want
+# different versions of the openai SDK too, and litellm takes no tools without its extra.
+.venv-clients/.installed: $(wildcard tests/clients/*requirements.txt) tests/clients/package.json
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	$(PYTHON) -m venv .venv-clients/litellm
+	.venv-clients/litellm/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/litellm-requirements.txt
+	cp tests/clients/package.json .venv-clients/
+	if command -v npm; then npm install --prefix .venv-clients --silent --no-audit --no-fund --ignore-scripts; fi
 	touch $@
 
 lint: $(VENV)/.installed
@@ -102,4 +114,4 @@ sbom: dist
 		--output-format JSON --output-file dist/safemt-client.cdx.json .venv-sbom/bin/python
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-inspect .venv-release .venv-sbom build dist demo-results
+	rm -rf $(VENV) .venv-bench .venv-inspect .venv-clients .venv-release .venv-sbom build dist demo-results
