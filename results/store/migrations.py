@@ -112,6 +112,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
     ("add reply_hash", _add_reply_hashes),
     ("add roles of judges", _add_roles),
     ("add parameters as sent", _add_parameters),
+    ("add oddities of replies", _nothing_more),
 )
 
 

@@ -91,6 +91,7 @@ COLUMN_COMMENTS = {
     "outcome": "answered, refused_by_provider, refused_by_guard, truncated, empty, error_transient, "
     "error_permanent",
     "error_code": "kind of error or block; docs/outcomes.md has the list; NULL for an answer",
+    "oddities": "what was odd about the response; docs/outcomes.md has the words; NULL if nothing was",
     "label": "safe, unsafe or unscored",
     "reason": "why a verdict is unscored",
     "request": "JSON: the messages as they were sent, images by hash",

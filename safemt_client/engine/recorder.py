@@ -174,7 +174,9 @@ class Recorder:
             if reply.sent is not None:
                 model_hash = request_hash(target.identity, reply.sent, sample=target.sample)
             # What was sent, and what came of it, is in the row of the model's own reply.
-            reply = replace(reply, usage=Usage(cost_usd=0.0), raw=None, parameters=None, host=None)
+            reply = replace(
+                reply, usage=Usage(cost_usd=0.0), raw=None, parameters=None, host=None, oddities=()
+            )
         usage = reply.usage
         return TurnRow(
             request_hash=key,
@@ -207,6 +209,7 @@ class Recorder:
             reply_hash=reply_hash(reply.text) if reply.outcome.observed else None,
             parameters=_json_of(reply.parameters),
             host=reply.host,
+            oddities=" ".join(reply.oddities) or None,
         )
 
     def moderation_rows(self, moderator: Moderator, key: str, reply: ModeratedReply) -> list[ModerationRow]:

@@ -36,6 +36,7 @@ from safemt_client.telemetry.events import (
     Watcher,
 )
 from safemt_client.telemetry.log import RunLog, log_path
+from safemt_client.telemetry.oddities import Oddities
 from safemt_client.telemetry.progress import Progress
 from safemt_client.telemetry.summary import finish
 
@@ -65,6 +66,8 @@ async def carry_out(prepared: Prepared, invocation: Invocation) -> RunResult:
     with ExitStack() as stack:
         log = _open_log(settings, invocation.run_id, session_id)
         watchers: list[Watcher] = [] if log is None else [log]
+        if (console := invocation.console) is not None:
+            watchers.append(Oddities(plan, lambda text: console.print(text, markup=False, soft_wrap=True)))
         if settings.otel:
             from safemt_client.telemetry.traces import Traces
 

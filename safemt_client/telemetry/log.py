@@ -289,6 +289,7 @@ class RunLog:
             latency_s=_rounded(row.latency_s),
             batch=row.batch_key,
             intervention=row.intervention,
+            oddities=row.oddities,
             error=self._shown(row.error),
             messages=json.loads(row.request) if self._texts else None,
             text=row.text if self._texts else None,

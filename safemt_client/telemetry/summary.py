@@ -18,6 +18,7 @@ from safemt_client.results.scores.views import coverage_of
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.events import RunResult, Status, StopReason
+from safemt_client.telemetry.oddities import odd_lines
 from safemt_client.telemetry.progress import span
 
 __all__ = ["finish", "show_plan"]
@@ -29,6 +30,8 @@ def finish(
     """How a session ended; on a console the scores and, in the last line, how to continue."""
     if console is not None:
         report(store, plan.run.run_id, console)
+        for odd in odd_lines(plan, store):
+            console.print(odd, markup=False, soft_wrap=True)
     coverage = None if plan.judge is None else coverage_of(store, plan.run.run_id, plan.judge.judge_key)
     again = "python -m safemt_client " + " ".join(shlex.quote(word) for word in sys.argv[1:])
     spent = money(spent_of(store, plan.run.run_id))
