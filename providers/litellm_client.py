@@ -27,6 +27,7 @@ from safemt_client.providers.litellm_network import use_our_network
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.outcomes import classify_response
 from safemt_client.providers.rates import rate_limits
+from safemt_client.providers.thinking import Thinking
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.types import Outcome, Reply, Request
 
@@ -131,6 +132,7 @@ class LiteLLM(Endpoint):
         self._options = options
         self._redactor = Redactor(api_key, *secrets, *options.secrets)
         self._format = ChatFormat()
+        self._thinking = Thinking(options.reading)
 
     @property
     def options(self) -> EndpointOptions:
@@ -184,7 +186,7 @@ class LiteLLM(Endpoint):
         stated = hidden.get("additional_headers") or {} if isinstance(hidden, dict) else {}
         headers = {str(n).lower().removeprefix("llm_provider-"): str(v) for n, v in stated.items()}
         body = self._redactor.body(orjson.dumps(response.model_dump(), default=str))
-        reply = classify_response(200, headers, body)
+        reply = self._thinking.saw(classify_response(200, headers, body, self._thinking.reading))
         return replace(reply, rate_limits=rate_limits(headers))
 
     def _error(self, error: Any, outcome: Outcome, code: ErrorCode, status: int | None) -> Reply:

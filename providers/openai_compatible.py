@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.outcomes import classify_response
 from safemt_client.providers.rates import rate_limits
+from safemt_client.providers.thinking import Thinking
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.types import Reply, Request
 from safemt_client.providers.vendor import Vendor
@@ -55,6 +57,7 @@ class OpenAICompatible(HttpEndpoint):
         )
         self._reasons = vendor.reasoning_models is not None and bool(re.match(vendor.reasoning_models, model))
         self._format = ChatFormat(options.image_format)
+        self._thinking = Thinking(options.reading)
         if vendor.kind == "demo":
             # The program itself, on another port each time.
             self.host = None
@@ -69,8 +72,12 @@ class OpenAICompatible(HttpEndpoint):
         response = await self._post(request, await self.body(request) | {"stream": False})
         if isinstance(response, Reply):
             return response
-        reply = classify_response(response.status, response.headers, response.body)
+        reply = self.read(response.status, response.headers, response.body)
         return replace(reply, rate_limits=rate_limits(response.headers))
+
+    def read(self, status: int, headers: Mapping[str, str], body: bytes) -> Reply:
+        """The reply that a response amounts to, read with what is known of the model's reasoning."""
+        return self._thinking.saw(classify_response(status, headers, body, self._thinking.reading))
 
     def parameters(self, request: Request) -> dict[str, Any]:
         """What a request's body holds beside the model and the messages.

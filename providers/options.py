@@ -15,6 +15,7 @@ from typing import Any
 from safemt_client.providers.chat_format import ImageFormat
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import Key, find_key
+from safemt_client.providers.thinking import AUTO, Reading
 from safemt_client.providers.types import Request
 
 __all__ = ["NO_OPTIONS", "EndpointOptions", "environment_of", "is_reference", "references"]
@@ -37,6 +38,7 @@ class EndpointOptions:
         max_tokens_field: the name under which the limit of a reply is sent.
         image_format: how the address of an image is given.
         session_header: the header that carries a conversation's id.
+        reading: how reasoning in the text of a reply is told from the answer.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -45,6 +47,7 @@ class EndpointOptions:
     max_tokens_field: str | None = None
     image_format: ImageFormat = "object"
     session_header: str | None = None
+    reading: Reading = AUTO
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -49,6 +49,8 @@ class RunKeywords(JudgeKeywords, total=False):
     stop: str | Sequence[str] | None
     system_prompt: str | None
     extra_body: str | Mapping[str, Any] | None
+    reasoning: Literal["auto", "on", "off"]
+    reasoning_end: str | None
     header: str | Sequence[str] | None
     providers: Mapping[str, Mapping[str, Any]]
     data: str | None

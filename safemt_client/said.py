@@ -11,6 +11,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.providers.options import EndpointOptions, environment_of, references
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.registry import ProviderSpec, split_alias
+from safemt_client.providers.thinking import Reading
 from safemt_client.settings import RunSettings
 from safemt_client.tables import ProviderSettings, headers_of
 
@@ -41,13 +42,15 @@ def said_of(settings: RunSettings, name: str, role: Role) -> ProviderSettings:
         seed=settings.seed,
         stop=settings.stop,
         system_prompt=settings.system_prompt,
+        reasoning=settings.reasoning,
+        reasoning_end=settings.reasoning_end,
     )
     return table.over(flags)
 
 
 _OF_HTTP = ("api_key_env", "headers", "query", "max_tokens_field", "image_format", "session_header")
 _NOT_TAKEN = {
-    "plugin": ("it is not asked over HTTP", _OF_HTTP),
+    "plugin": ("it is not asked over HTTP", (*_OF_HTTP, "reasoning_end")),
     "litellm": ("litellm has no such setting", ("query", "max_tokens_field", "image_format")),
 }
 """What of it cannot be obeyed, by the way in which a model is asked."""
@@ -65,6 +68,10 @@ def options_of(spec: ProviderSpec, said: ProviderSettings, env: Mapping[str, str
         from safemt_client.providers.litellm_client import check_extra
 
         check_extra(spec.name, said.extra_body)
+    if said.reasoning == "off" and said.reasoning_end:
+        raise InputError(
+            f"{spec.name}: reasoning-end: with reasoning off nothing is looked for: leave it out"
+        )
     named = [said.headers, said.query, said.extra_body]
     return EndpointOptions(
         headers=said.headers,
@@ -73,6 +80,7 @@ def options_of(spec: ProviderSpec, said: ProviderSettings, env: Mapping[str, str
         max_tokens_field=said.max_tokens_field,
         image_format=said.image_format or "object",
         session_header=said.session_header,
+        reading=Reading(said.reasoning or "auto", said.reasoning_end),
     )
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 
 from safemt_client.option import Option, OptionGroup
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.thinking import Reasoning
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.vendors import DEMO_JUDGE, DEMO_TARGET
 from safemt_client.tables import (
@@ -99,6 +100,14 @@ class RunSettings(BaseModel):
         None,
         'fields added to each request, such as {"top_k": 20}; a value $NAME is read from the environment',
         "JSON",
+    )
+    reasoning: Reasoning = _target(
+        "auto",
+        "reasoning in the text of replies is taken out where clear marks show it (auto), at any mark (on) or "
+        "not at all (off)",
+    )
+    reasoning_end: str | None = _target(
+        None, "text that ends the reasoning of a model whose marks are not known", "TEXT", min_length=1
     )
     header: list[str] | None = _target(
         None,
@@ -280,7 +289,7 @@ class RunSettings(BaseModel):
     def deciding(self) -> dict[str, Any]:
         """What decides the replies or the labels, as JSON has it: what a store keeps of a run's settings."""
         kept = {name for name, option in options().items() if option.decides}
-        tables = {name: deciding for name, table in self.providers.items() if (deciding := table.deciding)}
+        tables = {name: said for name, table in self.providers.items() if (said := table.kept)}
         return self.model_dump(mode="json", include=kept) | {"judge": self.judge_names, "providers": tables}
 
     @property

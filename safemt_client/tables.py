@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from safemt_client.providers.chat_format import ImageFormat
 from safemt_client.providers.options import is_reference
+from safemt_client.providers.thinking import Reasoning
 from safemt_client.providers.types import Sampling
 
 __all__ = [
@@ -229,6 +230,8 @@ class ProviderSettings(BaseModel):
         system_prompt: text of a system message before all others.
         image_format: how the address of an image is given: in an object, or as it is.
         session_header: header that carries the id of a conversation.
+        reasoning: how reasoning in the text of a reply is told from the answer.
+        reasoning_end: text that ends the reasoning of a model whose marks are not known.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -248,6 +251,8 @@ class ProviderSettings(BaseModel):
     stop: list[str] | None = None
     image_format: ImageFormat | None = None
     session_header: str | None = None
+    reasoning: Reasoning | None = None
+    reasoning_end: Annotated[str, Field(min_length=1)] | None = None
 
     @field_validator("api_key_env")
     @classmethod
@@ -302,7 +307,13 @@ class ProviderSettings(BaseModel):
     @property
     def deciding(self) -> dict[str, Any]:
         """What of it decides the answers, where it is given, as JSON has it."""
-        named = {name: getattr(self, name) for name in _DECIDING if name in self.model_fields_set}
+        return {name: value for name, value in self.kept.items() if name in _DECIDING}
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What of it decides the answers or how they are read, where it is given, as JSON has it."""
+        names = (*_DECIDING, "reasoning", "reasoning_end")
+        named = {name: getattr(self, name) for name in names if name in self.model_fields_set}
         return {name: value for name, value in named.items() if value is not None}
 
     @property

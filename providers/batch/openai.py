@@ -26,7 +26,6 @@ from safemt_client.providers.error_body import one_line
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.json_codec import as_dict, dumps
 from safemt_client.providers.openai_compatible import OpenAICompatible
-from safemt_client.providers.outcomes import classify_response
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.types import Outcome, Reply, Request
 
@@ -143,24 +142,25 @@ class OpenAIBatches(BatchEndpoint):
         found: dict[str, Reply] = {}
         for line in read_lines(bodies):
             if isinstance(custom_id := line.get("custom_id"), str):
-                found.setdefault(custom_id, self._cleaned(_reply(line)))
+                found.setdefault(custom_id, self._cleaned(self._reply(line)))
         return found
 
-
-def _reply(line: dict[str, Any]) -> Reply:
-    response, error = line.get("response"), line.get("error")
-    if isinstance(response, dict) and response.get("body") is not None:
-        status = response.get("status_code")
-        return classify_response(status if isinstance(status, int) else 200, {}, dumps(response["body"]))
-    said = as_dict(error)
-    text = one_line(" ".join(str(said[name]) for name in ("code", "message") if said.get(name)))
-    # Expired or cancelled before it was processed: that says nothing about the request itself.
-    return Reply(
-        Outcome.ERROR_TRANSIENT,
-        error=text or "no response in the batch",
-        error_code=ErrorCode.BATCH_INCOMPLETE,
-        raw=dumps(line).decode(),
-    )
+    def _reply(self, line: dict[str, Any]) -> Reply:
+        response, error = line.get("response"), line.get("error")
+        if isinstance(response, dict) and response.get("body") is not None:
+            status = response.get("status_code")
+            return self._provider.read(
+                status if isinstance(status, int) else 200, {}, dumps(response["body"])
+            )
+        said = as_dict(error)
+        text = one_line(" ".join(str(said[name]) for name in ("code", "message") if said.get(name)))
+        # Expired or cancelled before it was processed: that says nothing about the request itself.
+        return Reply(
+            Outcome.ERROR_TRANSIENT,
+            error=text or "no response in the batch",
+            error_code=ErrorCode.BATCH_INCOMPLETE,
+            raw=dumps(line).decode(),
+        )
 
 
 def _errors(batch: dict[str, Any]) -> str:
