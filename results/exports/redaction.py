@@ -22,7 +22,7 @@ _MODEL = re.compile(r"[\w.:/@+-]{1,120}", re.ASCII)
 # Labels of guards: S1, O3, violence, self-harm/intent.
 _CODE = re.compile(r"[A-Z]{1,3}\d{1,3}|[a-z_-]{1,30}(/[a-z_-]{1,30})?")
 _LONGEST_SETTING = 120
-_TEXTS_OF_SETTINGS = {"refusal", "system", "prompt", "stop", "prefix", "suffix"}
+_TEXTS_OF_SETTINGS = {"refusal", "system", "system_prompt", "prompt", "stop", "prefix", "suffix"}
 
 
 def labels_of(reader: Queryable, run_id: str) -> set[str]:

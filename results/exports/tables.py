@@ -199,9 +199,11 @@ TARGETS = Table(
     "targets",
     "A model under evaluation, with its parameters",
     _columns(
-        "run_id target_key name:name identity history images sampling:json moderator sample:int prices:json"
+        "run_id target_key name:name identity history images sampling:json moderator sample:int prices:json "
+        "system_prompt:text"
     ),
-    """SELECT run_id, target_key, name, identity, history, images, sampling, moderator, sample, prices
+    """SELECT run_id, target_key, name, identity, history, images, sampling, moderator, sample, prices,
+              system_prompt
        FROM run_targets WHERE run_id = $run ORDER BY name, target_key""",
 )
 JUDGES = Table(

@@ -16,7 +16,7 @@ __all__ = ["Condition", "comparison", "conditions", "labels_of"]
 
 _COVERAGE_APART = 0.02
 # Settings that a comparison may be about; all others should be equal.
-_MEANT = ("target", "identity", "moderator", "history", "images", "sampling", "sample")
+_MEANT = ("target", "identity", "moderator", "history", "images", "sampling", "system_prompt", "sample")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Condition:
     history: str
     images: str
     sampling: str
+    system_prompt: str | None
     sample: int
     judge_key: str
     judge: str
@@ -68,7 +69,8 @@ def _of_run(reader: Queryable, run_id: str) -> list[Condition]:
     judge = deciding_judge(reader, run_id)
     rows = reader.query(
         """SELECT t.run_id, t.target_key, t.name, t.identity, m.name, t.history, t.images, t.sampling,
-                  t.sample, j.judge_key, j.name, j.rubric || ' ' || j.rubric_hash[:8], r.dataset_digest
+                  t.system_prompt, t.sample, j.judge_key, j.name, j.rubric || ' ' || j.rubric_hash[:8],
+                  r.dataset_digest
            FROM run_targets t JOIN runs r USING (run_id) JOIN run_judges j USING (run_id)
            LEFT JOIN run_moderators m ON m.run_id = t.run_id AND m.moderator_key = t.moderator
            WHERE t.run_id = ? AND j.judge_key = ? ORDER BY t.name""",
@@ -141,7 +143,7 @@ def _careful(a: Condition, b: Condition) -> list[str]:
         found.append(f"different rubrics: {a.rubric} and {b.rubric}")
     meant = [
         name
-        for name in ("identity", "moderator", "history", "images", "sampling")
+        for name in ("identity", "moderator", "history", "images", "sampling", "system_prompt")
         if _at(a, name) != _at(b, name)
     ]
     if len(meant) > 1:

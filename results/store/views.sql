@@ -39,6 +39,7 @@ SELECT DISTINCT t.run_id, t.name AS target, t.target_key, b.name AS baseline, b.
 FROM run_targets t JOIN run_targets b
   ON b.run_id = t.run_id AND b.moderator IS NULL AND b.identity = t.identity AND b.history = t.history
  AND b.images = t.images AND b.sampling = t.sampling AND b.sample = t.sample
+ AND b.system_prompt IS NOT DISTINCT FROM t.system_prompt
 WHERE t.moderator IS NOT NULL;
 COMMENT ON VIEW baselines IS 'For each target with a moderator, the same target without one, if the run has it';
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -16,12 +17,15 @@ from safemt_client.results.report.terminal import report
 from safemt_client.results.sanitize import plain, without_secrets
 from safemt_client.results.scores.views import coverage_of
 from safemt_client.results.store.store import Store
+from safemt_client.said import said_of
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.events import RunResult, Status, StopReason
 from safemt_client.telemetry.oddities import odd_lines
 from safemt_client.telemetry.progress import span
 
 __all__ = ["finish", "show_plan"]
+
+_FIRST_WORDS = 60
 
 
 def finish(
@@ -84,6 +88,20 @@ def _in_batches(plan: Plan, target: Target) -> str:
     return f" ({', '.join(notes)})" if notes else ""
 
 
+def _unusual(target: Target, settings: RunSettings) -> list[str]:
+    """What the user has changed of the requests to a target."""
+    said, sampling = said_of(settings, target.model_name, "target"), target.sampling
+    left = {"temperature": sampling.temperature is None, "max_tokens": said.max_tokens == "none"}
+    found = [f"{name}: endpoint's default" for name, is_left in left.items() if is_left]
+    found += [f"stop {json.dumps(list(sampling.stop))}"] if sampling.stop else []
+    found += [f"{name} {json.dumps(value)}" for name, value in sampling.extra.items()]
+    if target.system_prompt is not None:
+        found.append(f"system prompt {json.dumps(target.system_prompt[:_FIRST_WORDS])}")
+    for what, names in (("headers", said.headers), ("query", said.query)):
+        found += [f"{what} {', '.join(names)}"] if names else []
+    return found
+
+
 def _dollars(usd: tuple[float, float]) -> str:
     return " to ".join(dict.fromkeys(map(money, usd)))
 
@@ -125,6 +143,8 @@ def show_plan(found: RunEstimate, settings: RunSettings, console: Console) -> No
                 f"  {plain(line.name)}: {estimate.calls} calls to make{batched}, "
                 f"{line.cached} in the store; {_range(estimate)}"
             )
+            if changed := _unusual(targets[line.key], settings):
+                say(f"    {plain('; '.join(changed))}")
         elif line.role == "guard":
             row = guards[line.key]
             say(

@@ -14,6 +14,7 @@ from safemt_client.results.report.document import Block, Code, Column, Notes, Se
 __all__ = ["reproduce", "toml_of"]
 
 _LONG = 400
+_FIRST_WORDS = 60
 
 
 def reproduce(known: ReportData) -> Section:
@@ -91,11 +92,20 @@ def toml_of(found: dict[str, Any]) -> str | None:
     if set(settings.get("provider") or ()) != {DEMO_TARGET}:
         lines.append('data = "..."  # where that data set lies')
     lines += [
-        f"{name} = {_toml(value)}"
+        f"{name} = {_toml(_without_null(name, value))}"
         for name, value in sorted(settings.items())
-        if value is not None and name.replace("_", "").isalnum() and name.isascii()
+        if value not in (None, {}) and name.replace("_", "").isalnum() and name.isascii()
     ]
     return "\n".join(lines) + "\n"
+
+
+def _without_null(name: str, value: Any) -> Any:
+    """A setting as TOML can have it: an extra body, in which null is allowed, as JSON."""
+    if name == "extra_body":
+        return json.dumps(value)
+    if isinstance(value, dict):
+        return {inner: _without_null(inner, one) for inner, one in value.items()}
+    return value
 
 
 def _toml(value: Any) -> str:
@@ -137,7 +147,7 @@ def _target(known: ReportData, row: dict[str, Any]) -> tuple[str, ...]:
         ", ".join(said[:5]) or "unknown",
         show(row["history"]),
         show(row["images"]),
-        _pairs(row["sampling"]),
+        _pairs(row["sampling"], row["system_prompt"]),
         show(row["sample"]),
         _prices(row["prices"]),
     )
@@ -151,14 +161,14 @@ def _prices(text: str | None) -> str:
         return "unknown"
 
 
-def _pairs(text: str) -> str:
-    """A JSON object as `name value, ...`."""
+def _pairs(text: str, system_prompt: str | None = None) -> str:
+    """A JSON object as `name value, ...`, and a system prompt by its first words."""
     try:
         found = json.loads(text)
     except (TypeError, ValueError):
         return show(text, _LONG)
     if not isinstance(found, dict):
         return show(text, _LONG)
-    return show(
-        ", ".join(f"{name} {json.dumps(value)}" for name, value in found.items()) or "as it comes", _LONG
-    )
+    pairs = [f"{name} {json.dumps(value)}" for name, value in found.items()]
+    pairs += [] if system_prompt is None else [f"system prompt {show(system_prompt, _FIRST_WORDS)}"]
+    return show(", ".join(pairs) or "as it comes", _LONG)
