@@ -25,8 +25,8 @@ test: $(VENV)/.installed $(VENV)/.extras .venv-inspect/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 # Simulations, a release built twice, a page that follows a run, a real llama.cpp server, the soak in small,
-# other programs with the proxy.
-test-slow: $(VENV)/.installed $(VENV)/.extras .venv-inspect/.installed .venv-clients/.installed
+# other programs with the proxy, a mock that judges clients.
+test-slow: $(VENV)/.installed $(VENV)/.extras .venv-inspect/.installed .venv-clients/.installed .venv-llmock/.installed
 	$(BIN)/python -m pytest -n 2 --dist load -m slow
 
 # Kills, faults and damage under 50,000 turns, then a comparison with a run without: about a quarter of an hour.
@@ -69,6 +69,12 @@ bench: .venv-bench/.installed .venv-inspect/.installed
 	.venv-clients/litellm/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/litellm-requirements.txt
 	cp tests/clients/package.json .venv-clients/
 	if command -v npm; then npm install --prefix .venv-clients --silent --no-audit --no-fund --ignore-scripts; fi
+	touch $@
+
+# Apart: it brings a plug-in for pytest, and with it a web framework, into every run of the tests.
+.venv-llmock/.installed: tests/integration/llmock-requirements.txt
+	$(PYTHON) -m venv .venv-llmock
+	.venv-llmock/bin/python -m pip install --quiet --disable-pip-version-check -r tests/integration/llmock-requirements.txt
 	touch $@
 
 lint: $(VENV)/.installed
@@ -114,4 +120,4 @@ sbom: dist
 		--output-format JSON --output-file dist/safemt-client.cdx.json .venv-sbom/bin/python
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-inspect .venv-clients .venv-release .venv-sbom build dist demo-results
+	rm -rf $(VENV) .venv-bench .venv-inspect .venv-clients .venv-llmock .venv-release .venv-sbom build dist demo-results

@@ -31,6 +31,8 @@ class ErrorCode(StrEnum):
     """The key is missing, wrong, or not allowed to do this. Stops the target."""
     ACCOUNT = "account"
     """The account is suspended, deactivated or restricted. Stops the target."""
+    CONFIGURATION = "configuration"
+    """Nothing can be sent from here: a package, credentials or an address is missing. Stops the target."""
     QUOTA = "quota"
     """A quota, a daily limit or the credit is used up. Stops the target."""
     FORBIDDEN = "forbidden"

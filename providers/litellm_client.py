@@ -5,10 +5,11 @@ litellm takes seconds to import, so it is imported when the first such model is 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache, wraps
+from functools import cache
 from typing import Any
 
 import anyio
@@ -23,6 +24,8 @@ from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor
 from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.litellm_errors import check_installed, message_of, reply_of_error
+from safemt_client.providers.litellm_http import finish_reason_of, patch, received
 from safemt_client.providers.litellm_network import use_our_network
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.outcomes import classify_response
@@ -77,33 +80,13 @@ def _litellm() -> Any:
     import litellm
 
     litellm.suppress_debug_info = True
+    # Its warnings, one a request at times, would stand amid the progress of a run.
+    for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     litellm.telemetry = False
-    _forbid_redirects()
+    patch()
     use_our_network()
     return litellm
-
-
-def _forbid_redirects() -> None:
-    """A redirect is an error here too: httpx would carry `x-api-key` and the like to any other host."""
-    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
-    from litellm.llms.openai.common_utils import BaseOpenAILLM
-
-    begin, open_client = AsyncHTTPHandler.__init__, BaseOpenAILLM._get_async_http_client
-
-    @wraps(begin)
-    def begin_without(self: Any, *args: Any, **options: Any) -> None:
-        begin(self, *args, **options)
-        self.follow_redirects = self.client.follow_redirects = False
-
-    @wraps(open_client)
-    def open_without(*args: Any, **options: Any) -> Any:
-        client = open_client(*args, **options)
-        if client is not None:
-            client.follow_redirects = False
-        return client
-
-    AsyncHTTPHandler.__init__ = begin_without  # type: ignore[method-assign]
-    BaseOpenAILLM._get_async_http_client = staticmethod(open_without)  # type: ignore[method-assign]
 
 
 class LiteLLM(Endpoint):
@@ -124,7 +107,11 @@ class LiteLLM(Endpoint):
         """`secrets` are keys that litellm finds itself, `parameters` are for litellm, not for the model.
 
         `model` is what litellm calls the model, if not by the identity.
+
+        Raises:
+            InputError: a package is missing that this vendor needs.
         """
+        check_installed(identity)
         super().__init__(identity=identity, limiter=limiter, timeouts=timeouts)
         self._model = model or identity
         self._parameters = dict(parameters or {})
@@ -161,40 +148,32 @@ class LiteLLM(Endpoint):
         options |= self._parameters
         if self._api_key is not None:
             options["api_key"] = str(self._api_key)
-        if headers := self._options.headers_of() | self._options.session_of(request):
-            options["extra_headers"] = headers
-        try:
-            response = await litellm.acompletion(
-                model=self._model,
-                messages=messages,
-                num_retries=0,
-                max_retries=0,
-                drop_params=False,
-                **options,
-            )
-        except litellm.ContentPolicyViolationError as error:
-            return self._error(error, Outcome.REFUSED_BY_PROVIDER, ErrorCode.CONTENT_FILTER_INPUT, 400)
-        except litellm.Timeout as error:
-            return self._error(error, Outcome.ERROR_TRANSIENT, ErrorCode.TIMEOUT, 408)
-        except litellm.APIConnectionError as error:
-            return self._error(error, Outcome.ERROR_TRANSIENT, ErrorCode.CONNECTION_FAILED, _status(error))
-        except litellm.InternalServerError as error:
-            return self._error(error, Outcome.ERROR_TRANSIENT, ErrorCode.SERVER_ERROR, _status(error))
-        except tuple(litellm.exceptions.LITELLM_EXCEPTION_TYPES) as error:
-            return _of_error(error, self._said(error))
-        hidden = getattr(response, "_hidden_params", {})
-        stated = hidden.get("additional_headers") or {} if isinstance(hidden, dict) else {}
-        headers = {str(n).lower().removeprefix("llm_provider-"): str(v) for n, v in stated.items()}
-        body = self._redactor.body(orjson.dumps(response.model_dump(), default=str))
+        if sent := self._options.headers_of() | self._options.session_of(request):
+            options["extra_headers"] = sent
+        with received() as found:
+            try:
+                response = await litellm.acompletion(
+                    model=self._model,
+                    messages=messages,
+                    num_retries=0,
+                    max_retries=0,
+                    drop_params=False,
+                    **options,
+                )
+            except Exception as error:  # noqa: BLE001 - whatever fails in there is a failed request
+                return reply_of_error(error, found, self._redactor)
+        headers = found.headers
+        body = self._redactor.body(_completion(response, found.body))
         reply = self._thinking.saw(classify_response(200, headers, body, self._thinking.reading))
         return replace(reply, rate_limits=rate_limits(headers))
 
-    def _error(self, error: Any, outcome: Outcome, code: ErrorCode, status: int | None) -> Reply:
-        return Reply(outcome, error=self._said(error), error_code=code, status_code=status)
 
-    def _said(self, error: Any) -> str:
-        # Before it is shortened: half a key would not be found.
-        return one_line(self._redactor.text(_message(error)))
+def _completion(response: Any, native: bytes) -> bytes:
+    """litellm's completion as JSON, with the vendor's own finish reason from the body that it was made of."""
+    content = response.model_dump()
+    if (reason := finish_reason_of(native)) is not None and content.get("choices"):
+        content["choices"][0]["native_finish_reason"] = reason
+    return orjson.dumps(content, default=str)
 
 
 def check_extra(name: str, extra: Mapping[str, Any]) -> None:
@@ -224,7 +203,7 @@ def to_anthropic(model: str, messages: list[dict[str, Any]], options: Mapping[st
             model=model, messages=messages, optional_params=named, litellm_params={}, headers={}
         )
     except (_base_error(), *litellm.exceptions.LITELLM_EXCEPTION_TYPES) as error:
-        raise SafemtError(one_line(_message(error))) from None
+        raise SafemtError(one_line(message_of(error))) from None
     return body
 
 
@@ -243,7 +222,7 @@ def from_anthropic(message: Mapping[str, Any]) -> Reply:
         text = one_line(f"not a message of Anthropic's form: {type(error).__name__}: {error}")
         code = ErrorCode.BAD_RESPONSE
         return Reply(Outcome.ERROR_PERMANENT, error=text, error_code=code, status_code=200, raw=raw)
-    reply = classify_response(200, {}, orjson.dumps(response.model_dump(), default=str))
+    reply = classify_response(200, {}, _completion(response, raw.encode()))
     # litellm invents an id of its own.
     return replace(reply, response_id=message.get("id"), raw=raw)
 
@@ -253,22 +232,3 @@ def _base_error() -> type[Exception]:
 
     found: type[Exception] = BaseLLMException
     return found
-
-
-def _of_error(error: Any, said: str) -> Reply:
-    """litellm's exception through the same table as an HTTP error of an endpoint."""
-    status = _status(error) or 500
-    response = getattr(error, "response", None)
-    headers = {} if response is None else dict(response.headers)
-    body = orjson.dumps({"error": {"message": said}})
-    return classify_response(status, headers, body)
-
-
-def _status(error: Any) -> int | None:
-    status = getattr(error, "status_code", None)
-    return status if isinstance(status, int) else None
-
-
-def _message(error: Any) -> str:
-    # For a failure that it does not recognise, litellm includes the stack trace.
-    return str(getattr(error, "message", error)).partition("Traceback (most recent call last)")[0]

@@ -23,6 +23,7 @@ __all__ = ["classify_response", "coded", "error_reply", "fatal", "no_connection"
 
 _FATAL = {
     ErrorCode.AUTHENTICATION: "authentication failed (HTTP {status}): check the API key",
+    ErrorCode.CONFIGURATION: "cannot be asked from here",
     ErrorCode.QUOTA: "quota exhausted (HTTP {status})",
     ErrorCode.MODEL_NOT_FOUND: "unknown model (HTTP {status})",
     ErrorCode.NOT_FOUND: "unknown address or model (HTTP {status})",

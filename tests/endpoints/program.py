@@ -1,0 +1,120 @@
+"""The program against an endpoint that answers as a case says: what it asked, stored, logged and showed."""
+
+import contextlib
+import io
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from anyio.from_thread import start_blocking_portal
+from support.faults import Behaviour, Received, serve
+
+import safemt_client
+from safemt_client.__main__ import main
+from safemt_client.results.store.store import Store
+
+LENGTHS = (1, 2, 4, 6, 8)
+SPOKEN = ("When does the library open on {day}?", "At nine on {day}.")
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday", "a holiday")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that is over."""
+
+    folder: Path
+    status: int
+    screen: str
+    requests: Sequence[Received]
+
+    @property
+    def db(self) -> Path:
+        return self.folder / "safemt.duckdb"
+
+    @cached_property
+    def turns(self) -> list[dict[str, Any]]:
+        """Every turn that was asked, as the store has it in the end."""
+        return self.sql(
+            "SELECT r.length, c.* FROM replies r JOIN current_turns c USING (request_hash) ORDER BY r.length"
+        )
+
+    @cached_property
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of the log."""
+        return [json.loads(line) for line in (self.folder / "run.log").read_text().splitlines()]
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a target, the judge or a guard was stopped."""
+        return any(line["event"] == "target_stopped" for line in self.log)
+
+    @property
+    def waits(self) -> list[float]:
+        """How long was waited before each further attempt, in seconds."""
+        return [line["wait_s"] for line in self.log if line["event"] == "retry"]
+
+    @property
+    def last_line(self) -> str:
+        return self.screen.rstrip().rpartition("\n")[2]
+
+    def sql(self, query: str) -> list[dict[str, Any]]:
+        with safemt_client.open(self.db) as store:
+            found = store.sql(query)
+            return [dict(zip(found.columns, row, strict=True)) for row in found]
+
+
+def one_item(folder: Path) -> Path:
+    """A data set: one item at five lengths."""
+    path = folder / "hours.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for length in LENGTHS:
+            said = [line.format(day=day) for day in DAYS[:length] for line in SPOKEN][:-1]
+            dialogue = [
+                {"role": "assistant" if place % 2 else "user", "content": text}
+                for place, text in enumerate(said)
+            ]
+            file.write(json.dumps({"id": "hours", "dialogue": dialogue}) + "\n")
+    return path
+
+
+@cache
+def _empty_store() -> bytes:
+    """A store without a run: making one takes longer than a run does."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "empty.duckdb"
+        Store.open(path).close()
+        return path.read_bytes()
+
+
+def run(
+    folder: Path, answers: Callable[[int, Received], Behaviour], *words: str, name: str = "m@URL"
+) -> Ended:
+    """Run in this process, one call at a time; `answers` takes the number of a request, and the request.
+
+    `URL` stands for the endpoint's address.
+    """
+    seen: list[Received] = []
+
+    def choose(received: Received) -> Behaviour:
+        seen.append(received)
+        return answers(len(seen), received)
+
+    (folder / "safemt.duckdb").write_bytes(_empty_store())
+    out = io.StringIO()
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(serve((), choose=choose)) as endpoint,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(out),
+    ):
+        given = ["--data", str(one_item(folder)), "--images", "off", "--max-concurrency", "1"]
+        given += ["--provider", name, "--max-wait", "20", "--attempt-timeout", "3000", *words]
+        given += ["--db", str(folder / "safemt.duckdb"), "--log", str(folder / "run.log")]
+        if "--judge" not in words:
+            given += ["--judge", "none"]
+        status = main([word.replace("URL", endpoint.url) for word in given])
+    return Ended(folder, status, out.getvalue(), seen)

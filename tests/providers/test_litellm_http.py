@@ -1,0 +1,231 @@
+"""The vendors behind litellm over real HTTP: what the endpoint said decides, not what litellm makes of it."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from support.faults import Behaviour, answer, raw, response, serve
+
+from safemt_client.__main__ import main
+from safemt_client.providers import litellm_errors
+from safemt_client.providers.error_codes import ErrorCode
+from safemt_client.providers.errors import TargetStoppedError
+from safemt_client.providers.limits import Limits
+from safemt_client.providers.registry import build, resolve
+from safemt_client.providers.timeouts import Timeouts
+from safemt_client.providers.transport import make_transport
+from safemt_client.providers.types import Message, Outcome, Reply, Request, Sampling
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+HELLO = Request((Message("user", "When does the library open?"),), Sampling(max_tokens=5))
+MODELS = {
+    "anthropic": "anthropic/claude-x",
+    "gemini": "gemini/gemini-x",
+    "azure": "azure/d",
+    "cohere": "cohere/command-x",
+    "bedrock": "bedrock/anthropic.claude-3-haiku-20240307-v1:0",
+}
+KEYS = {
+    **{f"{vendor}_API_KEY": "sk-planted-42" for vendor in ("ANTHROPIC", "GEMINI", "AZURE", "COHERE")},
+    "AZURE_API_VERSION": "2024-10-21",
+    "AWS_BEARER_TOKEN_BEDROCK": "sk-planted-42",
+    "AWS_REGION_NAME": "us-east-1",
+}
+ADDRESSES = {
+    "anthropic": "ANTHROPIC_API_BASE",
+    "gemini": "GEMINI_API_BASE",
+    "azure": "AZURE_API_BASE",
+    "cohere": "COHERE_API_BASE",
+    "bedrock": "AWS_BEDROCK_RUNTIME_ENDPOINT",
+}
+
+
+@dataclass
+class Asked:
+    """What came of one request with its retries."""
+
+    reply: Reply | None
+    stop: TargetStoppedError | None
+    before: list[tuple[Reply, float]]
+    requests: int
+
+
+def ask(monkeypatch: pytest.MonkeyPatch, vendor: str, *script: Behaviour, max_wait_s: float = 0) -> Asked:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(ADDRESSES[vendor], "")  # set again in there, and put back afterwards
+    return anyio.run(lambda: ask_in_this_loop(vendor, *script, max_wait_s=max_wait_s))
+
+
+async def ask_in_this_loop(vendor: str, *script: Behaviour, max_wait_s: float = 0) -> Asked:
+    async with serve(script, script[-1]) as endpoint, make_transport() as transport:
+        os.environ[ADDRESSES[vendor]] = address = endpoint.url.removesuffix("/v1")
+        spec = resolve(MODELS[vendor], None, KEYS | {ADDRESSES[vendor]: address})
+        timeouts = Timeouts(max_wait_s=max_wait_s)
+        provider = build(spec, transport=transport, limits=Limits(), timeouts=timeouts)
+        found = Asked(None, None, [], 0)
+        try:
+            found.reply = await provider.ask(HELLO, lambda *retry: found.before.append(retry))
+        except TargetStoppedError as stop:
+            found.stop = stop
+        found.requests = len(endpoint.requests)
+        return found
+
+
+def google(code: int, status: str, message: str, *details: dict[str, Any]) -> dict[str, Any]:
+    return {"error": {"code": code, "status": status, "message": message, "details": list(details)}}
+
+
+def claude(kind: str, message: str) -> dict[str, Any]:
+    return {"type": "error", "error": {"type": kind, "message": message}}
+
+
+@pytest.mark.parametrize("vendor", MODELS)
+def test_a_wait_that_is_asked_for_is_known(vendor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = response(429, {"message": "slow down"}, retry_after="7")
+    reply = ask(monkeypatch, vendor, busy).reply
+    assert reply is not None
+    assert (reply.outcome, reply.error_code) == (Outcome.ERROR_TRANSIENT, ErrorCode.RATE_LIMITED)
+    assert (reply.status_code, reply.retry_after_s) == (429, 7)
+
+
+def test_a_wait_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ask(
+        monkeypatch,
+        "anthropic",
+        response(529, claude("overloaded_error", "Overloaded"), retry_after="1"),
+        response(200, message("The library opens at nine.")),
+        max_wait_s=30,
+    )
+    assert [wait for _, wait in found.before] == [1]
+    assert found.before[0][0].status_code == 529
+    assert found.reply is not None
+    assert (found.reply.text, found.requests) == ("The library opens at nine.", 2)
+
+
+def message(text: str, stop_reason: str = "end_turn") -> dict[str, Any]:
+    return {
+        "id": "m1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-x",
+        "content": [{"type": "text", "text": text}] if text else [],
+        "stop_reason": stop_reason,
+        "usage": {"input_tokens": 3, "output_tokens": 6},
+    }
+
+
+FILTERED = {"error": {"code": "content_filter", "status": 400, "message": "The response was filtered"}}
+
+
+@pytest.mark.parametrize(
+    ("vendor", "status", "body", "outcome", "code"),
+    [
+        ("azure", 400, FILTERED, "refused_by_provider", "content_filter_input"),
+        ("anthropic", 529, claude("overloaded_error", "Overloaded"), "error_transient", "overloaded"),
+        ("anthropic", 500, claude("api_error", "Internal server error"), "error_transient", "server_error"),
+        ("gemini", 503, google(503, "UNAVAILABLE", "overloaded"), "error_transient", "overloaded"),
+        ("bedrock", 503, {"message": "Bedrock is busy"}, "error_transient", "overloaded"),
+        ("bedrock", 400, {"message": "The text field is blank."}, "error_permanent", "bad_request"),
+        ("cohere", 504, "<html>too late</html>", "error_transient", "timeout"),
+        ("azure", 502, "<html>bad</html>", "error_transient", "server_error"),
+        *((vendor, 200, "<html>hi</html>", "error_transient", "bad_response") for vendor in MODELS),
+        ("gemini", 200, {}, "error_transient", "bad_response"),
+        ("anthropic", 200, claude("overloaded_error", "Overloaded"), "error_transient", None),
+        ("gemini", 200, google(429, "RESOURCE_EXHAUSTED", "busy"), "error_transient", "rate_limited"),
+    ],
+)
+def test_an_error_is_what_the_endpoint_says(
+    vendor: str, status: int, body: Any, outcome: str, code: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = ask(monkeypatch, vendor, response(status, body)).reply
+    assert reply is not None
+    assert (reply.outcome, reply.error_code) == (outcome, code or reply.error_code), reply
+    assert reply.status_code == status or status == 200
+    assert "litellm" not in (reply.error or "") or status == 200
+
+
+@pytest.mark.parametrize(
+    ("vendor", "status", "body", "code"),
+    [
+        ("anthropic", 401, claude("authentication_error", "invalid x-api-key"), "authentication"),
+        ("gemini", 404, google(404, "NOT_FOUND", "models/gemini-x is not found"), "model_not_found"),
+        ("azure", 429, {"error": {"code": "insufficient_quota", "message": "no quota"}}, "quota"),
+    ],
+)
+def test_what_stops_a_target(
+    vendor: str, status: int, body: dict[str, Any], code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = ask(monkeypatch, vendor, response(status, body), max_wait_s=100)
+    assert found.stop is not None
+    assert (found.stop.code, found.stop.status, found.requests) == (code, status, 1)
+
+
+@pytest.mark.parametrize("vendor", MODELS)
+def test_a_broken_connection_is_asked_again(vendor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ask(monkeypatch, vendor, raw(b""))
+    reply = found.reply
+    assert reply is not None
+    assert reply.error_code == ErrorCode.CONNECTION_FAILED
+    assert reply.error == "connection failed: Server disconnected"
+    assert found.requests == 1
+
+
+def test_what_stands_in_the_way_of_asking_stops_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_BEARER_TOKEN_BEDROCK", "AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    keys = {name: value for name, value in KEYS.items() if name != "AWS_BEARER_TOKEN_BEDROCK"}
+    monkeypatch.setattr(f"{__name__}.KEYS", keys)
+    found = ask(monkeypatch, "bedrock", answer())
+    assert found.stop is not None
+    assert found.stop.code == ErrorCode.CONFIGURATION
+    assert "Unable to locate credentials" in str(found.stop)
+    assert len(str(found.stop).splitlines()) == 1
+    assert found.requests == 0
+
+
+IN_A_LOOP = """
+import anyio
+from test_litellm_http import ask_in_this_loop
+from safemt_client.providers.prices import prices
+from support.faults import response
+
+async def main():
+    # The first import of litellm, as when a run is planned.
+    prices("gemini/gemini-x")
+    found = await ask_in_this_loop("gemini", response(302, "", location="http://127.0.0.1:9/"))
+    assert found.requests == 1 and "302" in f"{found.reply} {found.stop}", found
+
+anyio.run(main)
+"""
+
+
+def test_clients_that_litellm_opens_when_it_is_imported_follow_no_redirect() -> None:
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", HERE)))
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_LOOP],
+        env=os.environ | KEYS | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "package"), [("vertex_ai/gemini-x", "google-auth"), ("bedrock/m", "boto3")]
+)
+def test_a_missing_package_is_said_before_the_run(
+    model: str, package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(litellm_errors, "find_spec", lambda module: None)
+    assert main(["--data", "sample", "--provider", model, "--judge", "none", "--dry-run"]) == 2
+    assert capsys.readouterr().err == (
+        f"safemt: {model}: the package {package} is missing: pip install {package}\n"
+    )
