@@ -42,7 +42,7 @@ from safemt_client.results.access import OpenStore
 from safemt_client.results.scores.collect import latest_run
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.store import Store
-from safemt_client.settings import RunSettings
+from safemt_client.settings import TABLES, RunSettings
 from safemt_client.settings import options as options_of
 from safemt_client.telemetry.events import ProgressSnapshot, RunResult
 from safemt_client.telemetry.summary import show_plan
@@ -277,7 +277,7 @@ def _rejudging(db: Path, options: Mapping[str, object]) -> _Asked:
         InputError: there is no such store, or a keyword does not belong to judging.
     """
     for name in options:
-        if name in RunSettings.model_fields and name not in options_of("judge"):
+        if name in RunSettings.model_fields and name not in (*options_of("judge"), *TABLES):
             raise InputError(f"{name}: is part of the stored run and cannot be changed: leave it out")
     if not db.exists():
         raise InputError(f"{db}: no such store: name one with --db")

@@ -35,6 +35,8 @@ class JudgeKeywords(TypedDict, total=False):
     log_texts: bool
     on_finish: str | None
     otel: bool
+    providers: Mapping[str, Mapping[str, Any]]
+    accounts: Mapping[str, Mapping[str, float]]
 
 
 class RunKeywords(JudgeKeywords, total=False):
@@ -52,7 +54,6 @@ class RunKeywords(JudgeKeywords, total=False):
     reasoning: Literal["auto", "on", "off"]
     reasoning_end: str | None
     header: str | Sequence[str] | None
-    providers: Mapping[str, Mapping[str, Any]]
     data: str | None
     follow_links: bool
     turns: str | Sequence[int] | None
@@ -70,7 +71,6 @@ class RunKeywords(JudgeKeywords, total=False):
     controversial: Literal["unsafe", "safe"]
     guard_template: str | None
     guard_option: str | Sequence[str] | None
-    accounts: Mapping[str, Mapping[str, float]]
     min_coverage: float
     db: str | Path
     dry_run: bool

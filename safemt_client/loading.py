@@ -3,45 +3,53 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from safemt_client.providers.errors import InputError
-from safemt_client.settings import RunSettings
+from safemt_client.settings import TABLES, RunSettings
 
-__all__ = ["load_settings"]
-
-_TABLES = ("accounts", "providers")
+__all__ = ["load_settings", "read_settings"]
 
 
 def _underscored(table: Mapping[str, Any]) -> dict[str, Any]:
     return {name.replace("-", "_"): value for name, value in table.items()}
 
 
-def load_settings(flags: Mapping[str, Any], config: Path | None) -> RunSettings:
-    """Settings from the flags that were given and from a TOML file.
+def read_settings(config: Path) -> dict[str, Any]:
+    """The values that a TOML file gives, not checked yet.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        given = _underscored(tomllib.loads(config.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputError(f"{config}: {error.strerror}: name an existing TOML file") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{config}: not TOML: {error}") from error
+    for kind in TABLES:
+        if isinstance(tables := given.get(kind), dict):
+            given[kind] = {
+                name: _underscored(table) if isinstance(table, dict) else table
+                for name, table in tables.items()
+            }
+    return given
+
+
+def load_settings(
+    flags: Mapping[str, Any], config: Path | None, only: Collection[str] | None = None
+) -> RunSettings:
+    """Settings from the flags that were given and from a TOML file, of which a command may want some only.
 
     Raises:
         InputError: the file cannot be read, or a value is not allowed.
     """
-    given: dict[str, Any] = {}
-    if config is not None:
-        try:
-            given = tomllib.loads(config.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{config}: {error.strerror}: name an existing TOML file") from error
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{config}: not TOML: {error}") from error
-        given = _underscored(given)
-        for kind in _TABLES:
-            if isinstance(tables := given.get(kind), dict):
-                given[kind] = {
-                    name: _underscored(table) if isinstance(table, dict) else table
-                    for name, table in tables.items()
-                }
+    given = {} if config is None else read_settings(config)
+    given = {name: value for name, value in given.items() if only is None or name in only}
     given |= {name: value for name, value in flags.items() if value is not None}
     try:
         return RunSettings.model_validate(given)
@@ -49,7 +57,7 @@ def load_settings(flags: Mapping[str, Any], config: Path | None) -> RunSettings:
         first = error.errors(include_url=False)[0]
         place = [str(part) for part in first["loc"][:3]]
         field = "--" + place[0].replace("_", "-") if place else "settings"
-        if place and place[0] in _TABLES:
+        if place and place[0] in TABLES:
             # Of a table, whose name is the user's: [providers.NAME].field
             field = ".".join([*place[:2], *(part.replace("_", "-") for part in place[2:])])
         where = f"{config}: " if config is not None else ""

@@ -262,8 +262,9 @@ async def open_models(
     async with AsyncExitStack() as stack:
         demo_url = None
         guards = (parse_moderator(text).provider or "" for text in settings.moderator or () if text != "none")
-        named = (split_alias(name)[1] for name in (*settings.provider, *settings.judge_names, *guards))
-        if {*DEMO_NAMES} & {*named}:
+        named = {*settings.provider, *settings.judge_names, *guards}
+        named |= {table.model or "" for name, table in settings.providers.items() if name in named}
+        if {*DEMO_NAMES} & {split_alias(name)[1] for name in named}:
             from safemt_client.demo.endpoint import serve_demo
 
             demo_url = await stack.enter_async_context(serve_demo())

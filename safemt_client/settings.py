@@ -35,6 +35,7 @@ from safemt_client.tables import (
 )
 
 __all__ = [
+    "TABLES",
     "AccountSettings",
     "ProviderSettings",
     "RunSettings",
@@ -319,6 +320,10 @@ def options(command: str | None = None) -> dict[str, Option]:
         for name, option in found.items()
         if isinstance(option, Option) and (command is None or command in option.commands)
     }
+
+
+TABLES = tuple(name for name, option in options().items() if not option.commands)
+"""The settings that are tables of the settings file, one for each account or model, and have no flag."""
 
 
 def kind_of(name: str) -> Any:

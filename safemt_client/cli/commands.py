@@ -198,11 +198,15 @@ def judge(arguments: argparse.Namespace) -> int:
     """Judge a stored run again, without asking the target."""
     from safemt_client import api
     from safemt_client.cli.flags import DEFAULT_DB
-    from safemt_client.settings import options
+    from safemt_client.loading import read_settings
+    from safemt_client.settings import TABLES, options
 
-    given = {name: getattr(arguments, name) for name in options("judge") if name != "db"}
-    given = {name: value for name, value in given.items() if value is not None}
-    db = arguments.db or DEFAULT_DB
+    # The file may be that of the run, which says more.
+    file = {} if arguments.config is None else read_settings(arguments.config)
+    given = {name: value for name, value in file.items() if name in (*options("judge"), *TABLES)}
+    flags = {name: getattr(arguments, name) for name in options("judge")}
+    given |= {name: value for name, value in flags.items() if value is not None}
+    db = given.pop("db", DEFAULT_DB)
     return api.rejudge(db, run=arguments.run, console=Console(), **given).exit_status
 
 

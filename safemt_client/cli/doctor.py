@@ -22,12 +22,12 @@ from safemt_client.results.sanitize import plain
 from safemt_client.results.store.checks import check_store
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.salvage import salvage
-from safemt_client.settings import RunSettings
+from safemt_client.settings import RunSettings, options
 
 __all__ = ["doctor"]
 
 _TIMEOUT_S = 60.0
-_OF_PROVIDERS = ("base_url", "attempt_timeout")
+_OF_PROVIDERS = ("base_url", "attempt_timeout", "config")
 # A white square of 8 x 8 pixels.
 _PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGP8//8/A27AhEduxEoDAHE8Aw2DU3sAAAAAAElFTkSuQmCC"
@@ -67,7 +67,9 @@ async def doctor(arguments: argparse.Namespace) -> int:
         timeout_s = _TIMEOUT_S if arguments.attempt_timeout is None else arguments.attempt_timeout
         flags = {"provider": arguments.provider, "base_url": arguments.base_url, "data": "sample"}
         settings = load_settings(
-            flags | {"judge": ["none"], "max_wait": 0.0, "attempt_timeout": timeout_s}, None
+            flags | {"judge": ["none"], "max_wait": 0.0, "attempt_timeout": timeout_s},
+            arguments.config,
+            only=[name for name, option in options().items() if option.group == "Target"],
         )
         bad = not await _endpoints(settings, console) or bad
     return 1 if bad else 0
@@ -104,15 +106,15 @@ async def _endpoints(settings: RunSettings, console: Console) -> bool:
         for name in settings.provider:
             spec = models.spec(name)
             console.print(escape(f"endpoint {plain(name)} ({plain(spec.identity)})"), highlight=False)
-            async for finding in _probe(models.provider(spec)):
+            async for finding in _probe(models.provider(spec), models.said(name).sampling(longest=16)):
                 _say(console, finding)
                 good = good and finding.good is not False
     return good
 
 
-async def _probe(provider: Provider) -> AsyncIterator[_Finding]:
+async def _probe(provider: Provider, sampling: Sampling) -> AsyncIterator[_Finding]:
     """Four short calls: text, a picture, a schema, probabilities; only one if that fails."""
-    base = Request((Message("user", "Answer with the word yes."),), Sampling(0.0, 16))
+    base = Request((Message("user", "Answer with the word yes."),), sampling)
     reply = await _ask(provider, base)
     works = reply.outcome in (Outcome.ANSWERED, Outcome.TRUNCATED, Outcome.EMPTY)
     if not works:
@@ -136,7 +138,7 @@ async def _probe(provider: Provider) -> AsyncIterator[_Finding]:
     yield _Finding(
         "accepts a JSON schema", schema.outcome.observed or None, _unless(schema, "a judge works without it")
     )
-    chances = replace(base, sampling=replace(base.sampling, extra={"logprobs": True}))
+    chances = replace(base, sampling=replace(sampling, extra=dict(sampling.extra) | {"logprobs": True}))
     told = await _ask(provider, chances)
     has = told.outcome.observed and bool(told.logprobs)
     yield _Finding("returns probabilities", has or None, "" if has else "as a judge it gives no confidence")

@@ -15,7 +15,7 @@ from typing import Literal, get_args, get_origin
 from safemt_client.cli.flags import flag_of
 from safemt_client.cli.parser import COMMANDS
 from safemt_client.option import Option
-from safemt_client.settings import RunSettings, default_of, kind_of, options, takes_none
+from safemt_client.settings import TABLES, RunSettings, default_of, kind_of, options, takes_none
 
 __all__ = ["document", "keywords"]
 
@@ -86,7 +86,7 @@ _MAPPINGS = {
 
 def keywords() -> str:
     """The text of safemt_client/keywords.py. The store is a parameter of its own where a run is judged."""
-    judging = [name for name in options("judge") if name != "db"]
+    judging = [name for name in (*options("judge"), *TABLES) if name != "db"]
     others = [name for name in options() if name not in judging]
     lines = [_KEYWORDS_HEAD]
     for name, doc, base, named in (

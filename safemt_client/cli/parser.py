@@ -195,6 +195,7 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
     add_setting(parser, "provider", help="endpoint to try with four short calls; repeatable")
     add_setting(parser, "base_url", help="OpenAI-compatible endpoint of the providers")
     add_setting(parser, "attempt_timeout", default="60")
+    _config(parser, "the settings of the run's targets")
     parser.add_argument(
         "--salvage", type=Path, metavar="FILE", help="copy what can be read of a damaged store into a new one"
     )
@@ -241,6 +242,7 @@ def _moderate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--log", type=Path, metavar="FILE", help="where to write decisions (default: stderr)")
     parser.add_argument("--log-texts", action="store_true", help="write the conversations too")
+    _config(parser, "these settings and [providers.NAME]")
     add_settings(parser, "moderate")
 
 
@@ -248,16 +250,21 @@ def _judging_again(parser: argparse.ArgumentParser) -> None:
     from safemt_client.cli.flags import add_settings
 
     _run_id(parser)
+    _config(parser, "these settings, perhaps that of the run")
     add_settings(parser, "judge")
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
     from safemt_client.cli.flags import add_settings
 
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="TOML file with these settings; flags take precedence"
-    )
+    _config(parser, "these settings")
     add_settings(parser, "run")
+
+
+def _config(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"TOML file with {what}; flags take precedence"
+    )
 
 
 def _db(parser: argparse.ArgumentParser) -> None:

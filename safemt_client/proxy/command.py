@@ -18,7 +18,7 @@ from safemt_client.providers.vendors import DEMO_TARGET
 from safemt_client.proxy.decisions import Recent, open_log
 from safemt_client.proxy.server import serve_proxy
 from safemt_client.proxy.upstream import parse_upstream
-from safemt_client.settings import RunSettings, options
+from safemt_client.settings import TABLES, RunSettings, options
 
 __all__ = ["moderate"]
 
@@ -61,7 +61,7 @@ def _settings(arguments: argparse.Namespace) -> RunSettings:
         raise InputError(f"--guard-timeout {limit}: write seconds, such as 60")
     times = {"max_wait": limit, "attempt_timeout": limit, "turn_timeout": limit}
     target = {"provider": [arguments.upstream], "judge": ["none"], "moderator": [arguments.moderator]}
-    return load_settings(given | times | target, None)
+    return load_settings(given | times | target, arguments.config, only=(*given, *TABLES))
 
 
 def _check_address(host: str, port: int, *, allow_remote: bool) -> None:

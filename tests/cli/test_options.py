@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # What these commands have besides the settings.
 OWN = {
     "run": {"help", "config"},
-    "judge": {"help", "run"},
+    "judge": {"help", "run", "config"},
     "moderate": {
         "help",
         "upstream",
@@ -36,6 +36,7 @@ OWN = {
         "guard-timeout",
         "log",
         "log-texts",
+        "config",
     },
 }
 

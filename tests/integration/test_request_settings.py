@@ -217,3 +217,47 @@ def test_a_value_of_the_environment_goes_to_one_host_only(capsys: pytest.Capture
     assert main([*two, "--header", "api-key=$ROUTE_KEY"]) == 2
     assert "--header: $ROUTE_KEY would go to several hosts" in capsys.readouterr().err
     assert main([*two, "--header", "X-Route=blue"]) == 0
+
+
+def test_a_name_of_ones_own_stands_for_a_model_with_a_key_of_its_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINE_KEY", "sk-planted-mine-1")
+    tables = """
+        provider = ["mine", "other=m@URL"]
+        [providers.mine]
+        model = "m"
+        base-url = "URL"
+        api-key-env = "MINE_KEY"
+        headers = {X-Route = "red"}
+        [providers.other]
+        headers = {X-Route = "blue"}
+        """
+    status, endpoint = against([], answer(), *RUN, config=tables)
+    assert status == 0, said()
+    seen = {(r.json["model"], r.headers["x-route"], r.headers["authorization"]) for r in endpoint.requests}
+    assert seen == {("m", "red", "Bearer sk-planted-mine-1"), ("m", "blue", "Bearer sk-planted-42")}
+    assert {row["name"] for row in sql("SELECT name FROM run_targets", capsys)} == {"mine", "other"}
+
+
+def test_other_commands_take_the_tables_of_the_run_s_file() -> None:
+    tables = """
+        provider = "m"
+        judge = "labels"
+        data = "sample"
+        [providers.m]
+        base-url = "URL"
+        temperature = "none"
+        [providers.labels]
+        base-url = "URL"
+        extra-body = {for = "judge"}
+        """
+    verdict = answer('{"label": "safe", "refusal": "answer", "reason": "hours"}')
+    small = ("--limit", "1", "--turns", "2", "--images", "off")
+    assert against([], verdict, *small, config=tables)[0] == 0, said()
+    status, endpoint = against([], verdict, "judge", "--rubric", "by-scenario", config=tables)
+    assert status == 0, said()
+    assert [(r.json["model"], r.json["for"]) for r in endpoint.requests] == [("labels", "judge")]
+    status, endpoint = against([], answer("yes"), "doctor", "--provider", "m", config=tables)
+    assert status == 0, said()
+    assert {(r.json["model"], "temperature" in r.json) for r in endpoint.requests} == {("m", False)}
