@@ -64,6 +64,7 @@ def notify(
                 "SAFEMT_RUN_ID": run_id,
                 "SAFEMT_STATUS": result.status,
                 "SAFEMT_EXIT_STATUS": str(result.exit_status),
+                "SAFEMT_AGAIN": "yes" if result.again else "no",
                 "SAFEMT_DB": str(db.absolute()),
                 "SAFEMT_SUMMARY": result.summary,
             },

@@ -27,6 +27,7 @@ from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.results.store.errors import StoreError
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
+from safemt_client.telemetry.ending import finish
 from safemt_client.telemetry.events import (
     Fanout,
     Listener,
@@ -38,7 +39,6 @@ from safemt_client.telemetry.events import (
 from safemt_client.telemetry.log import RunLog, log_path
 from safemt_client.telemetry.oddities import Oddities
 from safemt_client.telemetry.progress import Progress
-from safemt_client.telemetry.summary import finish
 
 __all__ = ["Prepared", "carry_out", "result_of"]
 
@@ -182,11 +182,11 @@ def result_of(error: BaseException) -> RunResult:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, KeyboardInterrupt | asyncio.CancelledError | StoppedAtOnceError):
-        return RunResult("stopped", 1, "interrupted: stopped at once")
+        return RunResult("stopped", 1, "interrupted: stopped at once", again=True)
     if isinstance(error, StoreError):
-        return RunResult("failed", 1, "the store cannot be written", "store_error")
+        return RunResult("failed", 1, "the store cannot be written", "store_error", again=True)
     if isinstance(error, InputError):
         return RunResult("failed", 2, "bad input: nothing was started", "bad_input")
     if isinstance(error, SafemtError):
-        return RunResult("failed", 1, "failed", "failed")
-    return RunResult("failed", 1, f"failed: {type(error).__name__}", "failed")
+        return RunResult("failed", 1, "failed", "failed", again=True)
+    return RunResult("failed", 1, f"failed: {type(error).__name__}", "failed", again=True)

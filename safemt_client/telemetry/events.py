@@ -63,7 +63,7 @@ class StoppedAtOnceError(SafemtError):
     """A second Ctrl-C or SIGTERM: calls in flight are abandoned."""
 
 
-Status = Literal["done", "stopped", "capped", "low-coverage", "failed"]
+Status = Literal["done", "stopped", "capped", "low-coverage", "errors", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,8 @@ class RunResult:
     """How a session ended, for its caller: a word, the exit status and one line without texts.
 
     `cause` is a word for what made it fail; `id` is the run's, empty where there was no plan yet; `coverage`
-    is scored / attempted over all targets, None without a judge or where nothing was attempted.
+    is scored / attempted over all targets, None without a judge or where nothing was attempted. `again` says
+    that the same call would ask something; not where first a setting has to change.
     """
 
     status: Status
@@ -80,6 +81,7 @@ class RunResult:
     cause: str | None = None
     id: str = ""
     coverage: float | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,73 +1,25 @@
-"""What a run prints before it starts and after it ends."""
+"""What a run prints before it starts."""
 
 from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from safemt_client.planning.costs import money, spent_of
+from safemt_client.planning.costs import money
 from safemt_client.planning.estimate import Estimate, RunEstimate
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
-from safemt_client.results.report.terminal import report
-from safemt_client.results.sanitize import plain, without_secrets
-from safemt_client.results.scores.views import coverage_of
-from safemt_client.results.store.store import Store
+from safemt_client.results.sanitize import plain
 from safemt_client.said import said_of
 from safemt_client.settings import RunSettings
-from safemt_client.telemetry.events import RunResult, Status, StopReason
-from safemt_client.telemetry.oddities import odd_lines
 from safemt_client.telemetry.progress import span
 
-__all__ = ["finish", "show_plan"]
+__all__ = ["show_plan"]
 
 _FIRST_WORDS = 60
-
-
-def finish(
-    plan: Plan, ending: StopReason, store: Store, settings: RunSettings, console: Console | None
-) -> RunResult:
-    """How a session ended; on a console the scores and, in the last line, how to continue."""
-    if console is not None:
-        report(store, plan.run.run_id, console)
-        for odd in odd_lines(plan, store):
-            console.print(odd, markup=False, soft_wrap=True)
-    coverage = None if plan.judge is None else coverage_of(store, plan.run.run_id, plan.judge.judge_key)
-    again = "python -m safemt_client " + " ".join(shlex.quote(word) for word in sys.argv[1:])
-    spent = money(spent_of(store, plan.run.run_id))
-
-    def result(status: Status, exit_status: int, line: str, why: str) -> RunResult:
-        if console is not None:
-            console.print(line, markup=False, soft_wrap=True)
-        scored = "" if coverage is None else f", coverage {coverage:.1%}"
-        summary = f"{why}{scored}, {spent} spent"
-        return RunResult(status, exit_status, summary, id=plan.run.run_id, coverage=coverage)
-
-    names = {target.key: target.name for target in plan.targets}
-    who = ", ".join(plain(without_secrets(names.get(key, "the judge"))) for key in ending.stopped)
-    go_on = f"stopped early; continue with:  {again}"
-    if ending.interrupted:
-        return result("stopped", 1, f"interrupted: {go_on}", "interrupted")
-    if ending.stopped:
-        return result("stopped", 1, f"{who} cannot be asked: fix that; {go_on}", f"{who} cannot be asked")
-    if ending.capped:
-        cap = f"--max-cost {money(settings.max_cost or 0)} is reached"
-        return result("capped", 1, f"{cap}, {spent} spent: raise it to continue; {go_on}", cap)
-    if plan.judge is not None and coverage is not None and coverage < settings.min_coverage:
-        line = (
-            f"coverage {coverage:.1%} is below --min-coverage {settings.min_coverage:.1%}; "
-            f"ask the failed turns again with:  {again}"
-        )
-        return result("low-coverage", 1, line, f"below --min-coverage {settings.min_coverage:.1%}")
-    line = (
-        "done; look closer with:  python -m safemt_client sql "
-        f'"SELECT target, length, asr FROM asr_by_turn" --db {shlex.quote(str(settings.db))}'
-    )
-    return result("done", 0, line, "done")
 
 
 def _range(estimate: Estimate) -> str:

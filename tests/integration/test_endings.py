@@ -69,15 +69,16 @@ MODEL = (
 
 
 @pytest.mark.parametrize(
-    ("behaviours", "then", "words", "exit_status", "status", "last", "summary"),
+    ("behaviours", "then", "words", "exit_status", "status", "again", "last", "summary"),
     [
-        ([], answer(), (), 0, "done", "done; look closer with:", "done"),
+        ([], answer(), (), 0, "done", "no", "done; look closer with:", "done"),
         (
             [answer()],
             error(401, "invalid_api_key", "Wrong key sk-planted-42"),
             (),
             1,
             "stopped",
+            "yes",
             "m@URL cannot be asked: fix that; stopped early; continue with:  python -m safemt_client",
             "cannot be asked",
         ),
@@ -87,6 +88,7 @@ MODEL = (
             (),
             1,
             "stopped",
+            "yes",
             "cannot be asked: fix that; stopped early",
             "cannot be asked",
         ),
@@ -97,11 +99,22 @@ MODEL = (
             ("--max-cost", "5", "--price", "m@URL=500000/1000000"),
             1,
             "capped",
+            "no",
             "spent: raise it to continue; stopped early; continue with:",
             "--max-cost $5.00 is reached",
         ),
+        (
+            [answer(), error(400, message="no such parameter")],
+            answer(),
+            (),
+            1,
+            "errors",
+            "yes",
+            "1 turn ended in an error; ask again with:  python -m safemt_client",
+            "1 turn ended in an error",
+        ),
     ],
-    ids=["done", "key", "quota", "capped"],
+    ids=["done", "key", "quota", "capped", "errors"],
 )
 def test_ways_to_end(
     behaviours: list[Behaviour],
@@ -109,6 +122,7 @@ def test_ways_to_end(
     words: tuple[str, ...],
     exit_status: int,
     status: str,
+    again: str,
     last: str,
     summary: str,
 ) -> None:
@@ -118,7 +132,7 @@ def test_ways_to_end(
     assert last.replace("URL", endpoint.url) in last_line(out)
     found = told()
     assert found["STATUS"] == status
-    assert found["EXIT_STATUS"] == str(exit_status)
+    assert (found["EXIT_STATUS"], found["AGAIN"]) == (str(exit_status), again)
     assert Path(found["DB"]) == Path("safemt.duckdb").absolute()
     assert f"run {found['RUN_ID']}:" in out
     assert summary in found["SUMMARY"]
@@ -141,6 +155,35 @@ def test_low_coverage(capsys: pytest.CaptureFixture[str]) -> None:
     assert (told()["STATUS"], told()["EXIT_STATUS"]) == ("low-coverage", "1")
     failed = [event for event in logged() if event["event"] == "turn"]
     assert [event["outcome"] for event in failed] == ["error_transient"]
+
+
+BLOCKED = answer("", "content_filter")
+CUT_OFF = answer("", "length", reasoning_content="Let me see")
+
+
+@pytest.mark.parametrize(
+    ("then", "judge", "exit_status", "status", "last"),
+    [
+        (BLOCKED, "demo-judge", 1, "low-coverage", "nothing is left to ask: what has no label was blocked"),
+        (CUT_OFF, "demo-judge", 1, "low-coverage", "raise --max-tokens, which asks all turns anew"),
+        (CUT_OFF, "none", 0, "done", "raise --max-tokens, which asks all turns anew"),
+    ],
+    ids=["blocked", "cut off", "cut off, not judged"],
+)
+def test_what_would_ask_nothing_is_not_advised(
+    then: Behaviour, judge: str, exit_status: int, status: str, last: str
+) -> None:
+    words = list(MODEL)
+    words[words.index("--judge") + 1] = judge
+    returned, _ = against([], then, *words, "--on-finish", TOLD)
+    assert returned == exit_status
+    line = last_line(Path("out").read_text())
+    assert last in line
+    assert "python -m safemt_client --provider" not in line
+    assert (told()["STATUS"], told()["AGAIN"]) == (status, "no")
+    # It is true: the same command asks nothing.
+    _, endpoint = against([], then, *words)
+    assert len(endpoint.requests) == 0
 
 
 @pytest.mark.parametrize(
@@ -321,4 +364,4 @@ def test_keys_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_CREDENTIALS", "sk-planted-42")
     notify(TOLD, Path("d"), "r", DONE)
     assert "sk-planted-42" not in Path("told").read_text()
-    assert set(told()) == {"RUN_ID", "STATUS", "EXIT_STATUS", "DB", "SUMMARY"}
+    assert set(told()) == {"RUN_ID", "STATUS", "EXIT_STATUS", "AGAIN", "DB", "SUMMARY"}

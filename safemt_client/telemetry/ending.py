@@ -1,0 +1,162 @@
+"""How a session ended: its status, and the last line, which says what to type next."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from safemt_client.planning.costs import money, spent_of
+from safemt_client.planning.plan import Plan
+from safemt_client.results.report.terminal import report
+from safemt_client.results.sanitize import plain, without_secrets
+from safemt_client.results.scores.views import coverage_of
+from safemt_client.results.store.store import Store
+from safemt_client.settings import RunSettings
+from safemt_client.telemetry.events import RunResult, Status, StopReason
+from safemt_client.telemetry.oddities import odd_lines
+
+__all__ = ["finish"]
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What the same command would ask: turns in an error, turns not asked yet, verdicts that are missing.
+
+    `cut_off` turns ended before any answer began; they are observations and not asked again.
+    """
+
+    failed: int
+    waiting: int
+    unjudged: int
+    cut_off: int
+    turns: int
+
+    @property
+    def anything(self) -> bool:
+        return self.failed + self.waiting + self.unjudged > 0
+
+
+@dataclass(frozen=True)
+class _Ending:
+    status: Status
+    exit_status: int
+    why: str
+    line: str
+    again: bool
+
+
+def finish(
+    plan: Plan, ending: StopReason, store: Store, settings: RunSettings, console: Console | None
+) -> RunResult:
+    """How a session ended; on a console the scores and, in the last line, how to continue."""
+    if console is not None:
+        report(store, plan.run.run_id, console)
+        for odd in odd_lines(plan, store):
+            console.print(odd, markup=False, soft_wrap=True)
+    coverage = None if plan.judge is None else coverage_of(store, plan.run.run_id, plan.judge.judge_key)
+    spent = money(spent_of(store, plan.run.run_id))
+    left = _left(plan, store)
+    ended = (
+        _early(plan, ending, left, settings, spent)
+        or _lacking(left, settings, coverage)
+        or _done(left, settings)
+    )
+    if console is not None:
+        console.print(ended.line, markup=False, soft_wrap=True)
+    scored = "" if coverage is None else f", coverage {coverage:.1%}"
+    return RunResult(
+        ended.status,
+        ended.exit_status,
+        f"{ended.why}{scored}, {spent} spent",
+        id=plan.run.run_id,
+        coverage=coverage,
+        again=ended.again,
+    )
+
+
+def _left(plan: Plan, store: Store) -> _Left:
+    judge = None if plan.judge is None else plan.judge.judge_key
+    failed, waiting, unjudged = store.query(
+        """SELECT count(*) FILTER (state IN ('error_transient', 'error_permanent', 'unassessed')),
+                  count(*) FILTER (state = 'pending'),
+                  count(*) FILTER (judge_key IS NOT NULL AND (state = 'unjudged' OR reason = 'judge_error'))
+           FROM conversations WHERE run_id = ? AND judge_key IS NOT DISTINCT FROM ?""",
+        [plan.run.run_id, judge],
+    ).rows[0]
+    turns, cut_off = store.query(
+        """SELECT count(*), count(*) FILTER (outcome = 'truncated' AND trim(coalesce(text, '')) = '')
+           FROM replies WHERE run_id = ?""",
+        [plan.run.run_id],
+    ).rows[0]
+    # Who only judges stored replies asks no target, whatever state it is in.
+    asks = bool(plan.pending)
+    return _Left(failed * asks, waiting * asks, unjudged, cut_off, turns)
+
+
+def _again() -> str:
+    """The same command."""
+    return "python -m safemt_client " + " ".join(shlex.quote(word) for word in sys.argv[1:])
+
+
+def _early(plan: Plan, ending: StopReason, left: _Left, settings: RunSettings, spent: str) -> _Ending | None:
+    """The ending of a session in which not everything was asked."""
+    go_on = f"stopped early; continue with:  {_again()}" if left.anything else "nothing is left to ask"
+    if ending.interrupted:
+        return _Ending("stopped", 1, "interrupted", f"interrupted: {go_on}", left.anything)
+    if ending.stopped:
+        names = {target.key: target.name for target in plan.targets}
+        who = ", ".join(plain(without_secrets(names.get(key, "the judge"))) for key in ending.stopped)
+        line = f"{who} cannot be asked: fix that; {go_on}"
+        return _Ending("stopped", 1, f"{who} cannot be asked", line, left.anything)
+    if ending.capped:
+        cap = f"--max-cost {money(settings.max_cost or 0)} is reached"
+        return _Ending("capped", 1, cap, f"{cap}, {spent} spent: raise it to continue; {go_on}", False)
+    return None
+
+
+def _lacking(left: _Left, settings: RunSettings, coverage: float | None) -> _Ending | None:
+    """The ending of a session that asked everything, and did not get enough."""
+    failed = f"{left.failed} {'turn' if left.failed == 1 else 'turns'} ended in an error"
+    if coverage is not None and coverage < settings.min_coverage:
+        below = f"coverage {coverage:.1%} is below --min-coverage {settings.min_coverage:.1%}"
+        if left.anything:
+            line = f"{below}; ask the failed turns again with:  {_again()}"
+        else:
+            line = f"{below}, and nothing is left to ask: {_final(left)}"
+        why = f"below --min-coverage {settings.min_coverage:.1%}"
+        return _Ending("low-coverage", 1, why, line, left.anything)
+    if left.failed:
+        return _Ending("errors", 1, failed, f"{failed}; ask again with:  {_again()}", True)
+    return None
+
+
+def _final(left: _Left) -> str:
+    """Why turns without a label stay so."""
+    if left.cut_off:
+        return _cut_off(left)
+    return "what has no label was blocked, empty or not to be judged"
+
+
+def _cut_off(left: _Left) -> str:
+    return (
+        f"{left.cut_off} of {left.turns} turns were cut off before any answer, such as while thinking: "
+        "raise --max-tokens, which asks all turns anew"
+    )
+
+
+def _done(left: _Left, settings: RunSettings) -> _Ending:
+    look = (
+        "look closer with:  python -m safemt_client sql "
+        f'"SELECT target, length, asr FROM asr_by_turn" --db {shlex.quote(str(settings.db))}'
+    )
+    if left.unjudged:
+        missing = f"{left.unjudged} {'verdict is' if left.unjudged == 1 else 'verdicts are'} missing"
+        line = f"done, but {missing}: ask for that with:  {_again()}"
+    elif left.cut_off:
+        line = f"done, but {_cut_off(left)}"
+    else:
+        line = f"done; {look}"
+    return _Ending("done", 0, "done", line, left.anything)
