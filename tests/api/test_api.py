@@ -138,15 +138,17 @@ def test_a_provider_object_and_its_resume() -> None:
 
 
 def test_what_a_provider_object_raises_is_an_error_of_its_turn() -> None:
-    options: dict[str, Any] = {"data": "sample", "judge": "none", "turns": [1], "db": "x.duckdb"}
+    options: dict[str, Any] = {"data": "sample", "judge": "none", "turns": [1], "db": "x.duckdb", "limit": 5}
     broken = MyModel(fails=True)
-    safemt.run(provider=broken, **options)
+    ended = safemt.run(provider=broken, **options)
+    # Each request was sent, and that all failed alike is said.
+    assert (ended.status, ended.exit_status, ended.again) == ("stopped", 1, True)
     with safemt.open("x.duckdb") as store:
         found = store.sql("SELECT DISTINCT outcome, error FROM turns")
         assert found.rows == [("error_permanent", "ZeroDivisionError: in the user's code")]
     whole = MyModel()
     safemt.run(provider=whole, **options)
-    assert len(whole.asked) == len(broken.asked) == 15
+    assert len(whole.asked) == len(broken.asked) == 5
 
 
 def test_a_provider_object_as_the_judge() -> None:

@@ -80,7 +80,7 @@ def test_a_wrong_key_stops_the_target_at_once_with_one_line(capsys: pytest.Captu
 def test_errors_lower_the_coverage_and_are_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--provider", "m@URL", "--data", "sample", "--judge", "m@URL", "--turns", "1", "--max-wait", "0"]
     judge_word = answer("safe")
-    status, _ = against([], error(500, message="oops"), *words)
+    status, _ = against([], error(500, message="internal error"), *words)
     assert status == 1
     assert "coverage" in Path("out").read_text()
     assert sql("SELECT DISTINCT state FROM conversations", capsys) == [{"state": "error_transient"}]
