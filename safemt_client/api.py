@@ -29,10 +29,12 @@ from safemt_client.engine.session import Prepared, carry_out, result_of
 from safemt_client.judges.plugin import PluginJudge
 from safemt_client.keywords import JudgeKeywords, RunKeywords
 from safemt_client.loading import load_settings
-from safemt_client.models import open_models
+from safemt_client.models import Models, open_models
 from safemt_client.planning.build import make_plan
 from safemt_client.planning.costs import check_prices, spent_of
 from safemt_client.planning.estimate import RunEstimate, estimate_of
+from safemt_client.planning.notes import notes_of
+from safemt_client.planning.plan import Plan
 from safemt_client.planning.rejudge import resolve_stored, settings_of_stored
 from safemt_client.planning.resolve import resolve_run
 from safemt_client.planning.resolved import NothingKnown
@@ -185,7 +187,8 @@ async def _rejudge(asked: _Asked, run_id: str | None, invocation: Invocation) ->
 
 async def _go(prepared: Prepared, invocation: Invocation) -> RunResult:
     if invocation.console is not None and not prepared.settings.quiet:
-        show_plan(_estimate(prepared), prepared.settings, invocation.console)
+        estimate = _estimate(prepared.plan, prepared.models, prepared.store)
+        show_plan(estimate, prepared.settings, invocation.console)
     return await carry_out(prepared, invocation)
 
 
@@ -196,15 +199,13 @@ async def _plan(asked: _Asked) -> RunEstimate:
         async with open_models(settings, asked.given) as models:
             found = make_plan(await resolve_run(settings, models, store), store or NothingKnown())
             check_prices(found, settings, list(models.guard_specs))
-            spent = 0.0 if store is None else spent_of(store, found.run.run_id)
-            return estimate_of(found, models.accounts, models.limits.stated, spent)
+            return _estimate(found, models, store)
 
 
-def _estimate(prepared: Prepared) -> RunEstimate:
-    models, found = prepared.models, prepared.plan
-    return estimate_of(
-        found, models.accounts, models.limits.stated, spent_of(prepared.store, found.run.run_id)
-    )
+def _estimate(found: Plan, models: Models, store: Store | None) -> RunEstimate:
+    spent = 0.0 if store is None else spent_of(store, found.run.run_id)
+    notes = notes_of(found, models, store)
+    return estimate_of(found, models.accounts, models.limits.stated, spent, notes)
 
 
 def _invoke(

@@ -101,11 +101,14 @@ def _salvage(path: Path, into: Path, console: Console) -> int:
 
 
 async def _endpoints(settings: RunSettings, console: Console) -> bool:
-    good = True
+    good, told = True, 0
     async with open_models(settings) as models:
         for name in settings.provider:
             spec = models.spec(name)
             console.print(escape(f"endpoint {plain(name)} ({plain(spec.identity)})"), highlight=False)
+            for note in models.routes.notes[told:]:
+                _say(console, _Finding("address", None, note))
+            told = len(models.routes.notes)
             async for finding in _probe(models.provider(spec), models.said(name).sampling(longest=16)):
                 _say(console, finding)
                 good = good and finding.good is not False

@@ -64,13 +64,14 @@ class RunEstimate:
     """A plan with what it may take: nothing has been asked. Ranges are from low to high.
 
     `seconds` is what the stated limits alone require, None if no limit is stated; `spent_usd` what the run
-    has cost so far.
+    has cost so far. `notes` are sentences about addresses that the environment moved, or that changed.
     """
 
     plan: Plan = field(repr=False)
     lines: tuple[EstimateLine, ...]
     seconds: tuple[float, float] | None
     spent_usd: float
+    notes: tuple[str, ...] = ()
 
     @property
     def run_id(self) -> str:
@@ -104,7 +105,11 @@ class RunEstimate:
 
 
 def estimate_of(
-    plan: Plan, accounts: Mapping[str, str], stated: Callable[[str], StatedLimits], spent_usd: float = 0.0
+    plan: Plan,
+    accounts: Mapping[str, str],
+    stated: Callable[[str], StatedLimits],
+    spent_usd: float = 0.0,
+    notes: tuple[str, ...] = (),
 ) -> RunEstimate:
     """What the plan may take; `accounts` and `stated` as of `seconds_at`."""
     lines = [
@@ -116,7 +121,7 @@ def estimate_of(
     if plan.judge is not None:
         judge = plan.judge
         lines.append(EstimateLine(judge.judge_key, judge.name, "judge", of_judge(plan), plan.cached_verdicts))
-    return RunEstimate(plan, tuple(lines), seconds_at(plan, accounts, stated), spent_usd)
+    return RunEstimate(plan, tuple(lines), seconds_at(plan, accounts, stated), spent_usd, notes)
 
 
 def of_target(plan: Plan, target: Target) -> Estimate:

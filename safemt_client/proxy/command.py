@@ -12,8 +12,10 @@ import httpx
 
 from safemt_client.loading import load_settings
 from safemt_client.models import open_models
+from safemt_client.providers.addresses import shown
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import clear_text_warning, is_loopback
+from safemt_client.providers.proxies import proxy_for
 from safemt_client.providers.vendors import DEMO_TARGET
 from safemt_client.proxy.decisions import Recent, open_log
 from safemt_client.proxy.server import serve_proxy
@@ -34,11 +36,15 @@ async def moderate(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     _check_address(arguments.host, arguments.port, allow_remote=arguments.allow_remote)
     clear_text_warning(None if upstream is None else str(upstream))
+    if upstream is not None and (proxy := proxy_for(str(upstream))) is not None:
+        _tell(f"{upstream.host} is asked through the proxy {shown(proxy)}")
     async with open_models(settings) as models, open_log(arguments.log, texts=arguments.log_texts) as log:
         if upstream is None:
             upstream = httpx.URL(models.spec(DEMO_TARGET).base_url or "")
         (moderator,) = await models.moderators_of_settings()
         assert moderator is not None
+        for note in models.routes.notes:
+            _tell(note)
         moderator.assessor.cache = Recent()
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with serve_proxy(
@@ -47,8 +53,12 @@ async def moderate(arguments: argparse.Namespace) -> int:
                 print(f"{address} (guard {arguments.moderator}, upstream {upstream})", flush=True)
                 async for _ in signals:
                     break
-    print("safemt: stopped", file=sys.stderr)
+    _tell("stopped")
     return 0
+
+
+def _tell(note: str) -> None:
+    print(f"safemt: {note}", file=sys.stderr)
 
 
 def _settings(arguments: argparse.Namespace) -> RunSettings:
@@ -74,4 +84,4 @@ def _check_address(host: str, port: int, *, allow_remote: bool) -> None:
             f"--host {host}: other machines could reach this server: add --allow-remote to allow that, "
             "or leave out --host"
         )
-    print(f"safemt: anyone who can reach {host} can use this guard and upstream", file=sys.stderr)
+    _tell(f"anyone who can reach {host} can use this guard and upstream")

@@ -113,6 +113,8 @@ def show_plan(found: RunEstimate, settings: RunSettings, console: Console) -> No
     if found.seconds is not None:
         low, high = (span(value) for value in found.seconds)
         say(f"  at these limits: at least {low}" + (f", up to {high}" if high != low else ""))
+    for note in found.notes:
+        say(f"  {plain(without_secrets(note))}")
     if plan.not_attempted:
         first = next(iter(plan.not_attempted.values()))
         say(f"  {len(plan.not_attempted)} dialogues not attempted, for example: {plain(first)}")

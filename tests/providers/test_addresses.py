@@ -2,6 +2,7 @@
 
 import pytest
 
+from safemt_client.moderator.build import parse_moderator
 from safemt_client.providers.addresses import base_url_of, host_of, key_headers, origin_of, shown, url_of
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import Key
@@ -115,6 +116,12 @@ def test_an_alias_is_the_name_and_tells_models_apart(given: str, identity: str, 
     assert (spec.identity, spec.name) == (identity, name)
     assert "#" not in spec.listed
     assert "#" not in spec.model
+
+
+def test_a_guard_may_have_an_alias() -> None:
+    spec = parse_moderator("llama-guard-4+block=g=guard@http://127.0.0.1:1/v1?v=1")
+    assert (spec.head, spec.provider) == ("llama-guard-4+block", "g=guard@http://127.0.0.1:1/v1?v=1")
+    assert resolve(spec.provider or "", None, {}).identity == "local/guard#g"
 
 
 @pytest.mark.parametrize("alias", ["demo", "demo-judge", "none"])

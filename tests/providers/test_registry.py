@@ -1,11 +1,15 @@
 """From a name to an endpoint."""
 
+from pathlib import Path
+
 import pytest
 
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.registry import resolve
 from safemt_client.providers.vendor import Vendor
-from safemt_client.providers.vendors import DEMO_NAMES, VENDORS
+from safemt_client.providers.vendors import DEMO_NAMES, VENDORS, vendors_table
+
+DOC = Path(__file__).parents[2] / "docs" / "endpoints.md"
 
 ENV = {"OPENAI_API_KEY": "sk-openai", "ANTHROPIC_API_KEY": "sk-ant", "SAFEMT_API_KEY": "sk-own"}
 
@@ -89,6 +93,11 @@ def test_every_vendor_is_a_row(vendor: Vendor) -> None:
         assert resolve(f"{vendor.name}/m", None, address).api_key is None
     for variable in vendor.keys:
         assert resolve(f"{vendor.name}/m", None, address | {variable: "sk-any"}).key_variable == variable
+
+
+def test_the_table_in_the_docs_is_that_of_the_vendors() -> None:
+    """python -m safemt_client.providers.vendors makes it."""
+    assert vendors_table() in DOC.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", DEMO_NAMES)

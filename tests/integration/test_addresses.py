@@ -1,0 +1,138 @@
+"""Aliases, keys, query strings and moved addresses in runs, against scripted endpoints."""
+
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+import pytest
+from support.faults import Endpoint, answer, serve
+from support.program import ROOT, sql
+
+RUN = ("--data", "sample", "--judge", "none", "--turns", "1", "--limit", "2", "--max-wait", "0")
+
+
+async def safemt(*words: str, status: int = 0, **env: str) -> str:
+    """Run the program in a process of its own, with these variables alone beside what it needs; what it says."""
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
+    done = await anyio.run_process(
+        [sys.executable, "-m", "safemt_client", *words],
+        check=False,
+        env=kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | env,
+    )
+    said = (done.stdout + done.stderr).decode()
+    assert done.returncode == status, said
+    assert "Traceback" not in said
+    return said
+
+
+def with_two(work: Callable[[Endpoint, Endpoint], Awaitable[None]]) -> None:
+    """Work with two endpoints that answer alike, but for their texts."""
+
+    async def main() -> None:
+        async with serve([], answer("one")) as one, serve([], answer("two")) as two:
+            await work(one, two)
+
+    anyio.run(main)
+
+
+def test_aliases_tell_two_servers_with_one_models_name_apart(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def work(one: Endpoint, two: Endpoint) -> None:
+        words = [*RUN, "--provider", f"old=m@{one.url}", "--provider", f"new=m@{two.url}?v=1"]
+        await safemt(*words)
+        assert (len(one.requests), len(two.requests)) == (2, 2)
+        assert {request.target for request in two.requests} == {"/v1/chat/completions?v=1"}
+        assert {request.json["model"] for request in (*one.requests, *two.requests)} == {"m"}
+        await safemt(*words)
+        assert (len(one.requests), len(two.requests)) == (2, 2)
+
+    with_two(work)
+    found = sql("SELECT target, text, count(*)::INT AS n FROM replies GROUP BY ALL ORDER BY target", capsys)
+    assert [(row["target"], row["text"], row["n"]) for row in found] == [("new", "two", 2), ("old", "one", 2)]
+    hosts = sql("SELECT DISTINCT t.name, a.host FROM turns a JOIN run_targets t USING (target_key)", capsys)
+    assert len({row["host"] for row in hosts}) == 2
+    assert all(row["host"].startswith("127.0.0.1:") for row in hosts)
+
+
+def test_the_plan_says_where_stored_replies_came_from(here: Path) -> None:
+    async def work(one: Endpoint, two: Endpoint) -> None:
+        words = [*RUN, "--provider", "m"]
+        assert "another address" not in await safemt(*words, "--base-url", one.url)
+        assert "another address" not in await safemt(*words, "--base-url", one.url)
+        said = await safemt(*words, "--base-url", f"{two.url}?v=1")
+        before, now = (endpoint.url.split("/")[2] for endpoint in (one, two))
+        assert f"(2 from {before}; now {now})" in said
+        assert "ALIAS=MODEL@URL" in said
+        assert two.requests == []
+
+    with_two(work)
+
+
+def test_each_server_gets_the_key_that_is_named_for_it(here: Path) -> None:
+    (here / "night.toml").write_text(
+        "[providers.first]\nmodel = 'org/m'\nbase-url = 'ONE'\napi-key-env = 'FIRST_KEY'\n"
+        "[providers.second]\nmodel = 'org/m@TWO'\napi-key-env = 'SECOND_KEY'\n"
+    )
+
+    async def work(one: Endpoint, two: Endpoint) -> None:
+        text = (here / "night.toml").read_text().replace("ONE", one.url).replace("TWO", two.url)
+        (here / "night.toml").write_text(text)
+        words = [*RUN, "--config", "night.toml", "--provider", "first", "--provider", "second"]
+        said = await safemt(*words, status=2, FIRST_KEY="sk-first")
+        assert "SECOND_KEY" in said
+        keys = {"FIRST_KEY": "sk-first-planted", "SECOND_KEY": "sk-second-planted"}
+        await safemt(*words, **keys)
+        for endpoint, key in ((one, "sk-first-planted"), (two, "sk-second-planted")):
+            assert {request.headers["authorization"] for request in endpoint.requests} == {f"Bearer {key}"}
+            assert {request.json["model"] for request in endpoint.requests} == {"org/m"}
+
+    with_two(work)
+    for path in here.iterdir():
+        assert b"planted" not in path.read_bytes()
+
+
+def test_one_key_for_two_servers_is_refused_before_anything_is_sent(here: Path) -> None:
+    async def work(one: Endpoint, two: Endpoint) -> None:
+        words = [*RUN, "--provider", f"m@{one.url}", "--provider", f"n@{two.url}"]
+        said = await safemt(*words, status=2, SAFEMT_API_KEY="sk-planted-once")
+        assert "api_key_env" in said
+        assert "planted" not in said
+        assert one.requests == two.requests == []
+        await safemt(*words)
+        assert "authorization" not in one.requests[0].headers
+
+    with_two(work)
+
+
+def test_a_variable_that_moves_a_vendor_stands_in_the_plan_and_in_doctor(here: Path) -> None:
+    async def work(one: Endpoint, two: Endpoint) -> None:
+        env = {"OPENAI_API_KEY": "sk-planted-openai", "OPENAI_BASE_URL": one.url}
+        said = await safemt(*RUN, "--provider", "gpt-4o-mini", "--price", "gpt-4o-mini=0/0", **env)
+        assert f"openai is asked at {one.url}, as OPENAI_BASE_URL says" in said
+        assert {request.headers["authorization"] for request in one.requests} == {"Bearer sk-planted-openai"}
+        assert "OPENAI_BASE_URL" in await safemt("doctor", "--provider", "gpt-4o-mini", **env)
+
+    with_two(work)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("m@http://127.0.0.1:1/v1?key=sk-planted", "secret"),
+        ("m@http://127.0.0.1:1/v1,http://127.0.0.1:2/v1", "router"),
+        ("opnai/gpt-4o", "did you mean openai/gpt-4o"),
+        ("azure/gpt-4o", "AZURE_API_BASE"),
+        ("x=m@http://u:sk-planted@h/v1", "SAFEMT_API_KEY"),
+    ],
+)
+def test_a_wrong_address_is_one_line_and_status_2(name: str, says: str, here: Path) -> None:
+    async def main() -> str:
+        return await safemt(*RUN, "--provider", name, status=2, AZURE_API_KEY="k")
+
+    said = anyio.run(main)
+    assert says in said
+    assert "planted" not in said
+    assert len(said.strip().splitlines()) == 1
