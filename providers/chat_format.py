@@ -20,7 +20,13 @@ ImageFormat = Literal["object", "string"]
 
 
 class ChatFormat:
-    """Formats requests; keeps the data URLs that were used last, `most` characters of them."""
+    """Formats requests; keeps the data URLs that were used last, `most` characters of them.
+
+    `with_reasoning` says that the endpoint demands the reasoning of the model's own turns beside them; where
+    it is not known, as for a turn of the data set, it is empty.
+    """
+
+    with_reasoning = False
 
     def __init__(self, images: ImageFormat = "object", *, most: int = 64 * 2**20) -> None:
         self._images = images
@@ -33,6 +39,11 @@ class ChatFormat:
         return [await self._message(message) for message in request.messages]
 
     async def _message(self, message: Message) -> dict[str, Any]:
+        if self.with_reasoning and message.role == "assistant":
+            return await self._content(message) | {"reasoning_content": message.reasoning or ""}
+        return await self._content(message)
+
+    async def _content(self, message: Message) -> dict[str, Any]:
         if not message.images:
             return {"role": message.role, "content": message.text}
         urls = [await self._data_url(image) for image in message.images]

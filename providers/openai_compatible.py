@@ -15,7 +15,7 @@ from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.outcomes import classify_response
 from safemt_client.providers.rates import rate_limits
-from safemt_client.providers.thinking import Thinking
+from safemt_client.providers.thinking import Thinking, demands_reasoning
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.types import Reply, Request
 from safemt_client.providers.vendor import Vendor
@@ -68,6 +68,15 @@ class OpenAICompatible(HttpEndpoint):
         return self._options
 
     async def _send(self, request: Request) -> Reply:
+        complete = self._format.with_reasoning
+        reply = await self._exchange(request)
+        if not complete and demands_reasoning(reply):
+            # From now on; no hash depends on it.
+            self._format.with_reasoning = True
+            reply = await self._exchange(request)
+        return reply
+
+    async def _exchange(self, request: Request) -> Reply:
         # Some servers stream unless they are told not to.
         response = await self._post(request, await self.body(request) | {"stream": False})
         if isinstance(response, Reply):

@@ -49,11 +49,16 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a chat: its images come first, then its text."""
+    """One message of a chat: its images come first, then its text.
+
+    `reasoning` is what a model thought before this answer of its own, where that is known. It goes only to
+    endpoints that demand it, and is in no hash.
+    """
 
     role: Role
     text: str
     images: tuple[Image, ...] = ()
+    reasoning: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,12 @@ from safemt_client.cli.flags import DEFAULT_DB, refuse_flags
 from safemt_client.loading import load_settings
 from safemt_client.models import open_models
 from safemt_client.providers.errors import TargetStoppedError
+from safemt_client.providers.oddities import (
+    CUT_WHILE_THINKING,
+    REASONING_IN_TEXT,
+    REASONING_ONLY,
+    UNREAD_TAG,
+)
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling
 from safemt_client.results.sanitize import plain
@@ -38,6 +44,17 @@ _SCHEMA = {
     "required": ["word"],
     "additionalProperties": False,
 }
+
+
+_REASONING = (
+    (
+        REASONING_IN_TEXT,
+        "it is in the text, from where its marks take it: --reasoning off would leave it there",
+    ),
+    (UNREAD_TAG, "a closing tag is left in the text: if the model thinks in its answers, add --reasoning on"),
+    (REASONING_ONLY, "there is no answer beside it: the server's reasoning parser may swallow answers"),
+    (CUT_WHILE_THINKING, "the model thinks before it answers: leave it room with --max-tokens"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +142,9 @@ async def _probe(provider: Provider, sampling: Sampling) -> AsyncIterator[_Findi
         return
     model = f" as {reply.resolved_model}" if reply.resolved_model else ""
     yield _Finding("answers", True, f"in {reply.latency_s:.1f} s{model}")
+    for what, detail in _REASONING:
+        if what in reply.oddities:
+            yield _Finding("keeps reasoning apart", None, detail)
     usage = reply.usage
     counted = usage.prompt_tokens is not None and usage.completion_tokens is not None
     yield _Finding("reports token counts", counted or None, "" if counted else "costs will be unknown")

@@ -36,7 +36,7 @@ from safemt_client.planning.target import Target
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.limits import Change, Limits
 from safemt_client.providers.provider import Provider
-from safemt_client.providers.types import Outcome, Reply, Request, Usage
+from safemt_client.providers.types import Message, Outcome, Reply, Request, Usage
 from safemt_client.results.store.rows import TurnRow
 from safemt_client.telemetry.events import StopReason
 
@@ -295,8 +295,7 @@ class Scheduler:
         if conversation.turns_left > 1 and not continues(reply.outcome):
             return None
         task = task_of(reply_of(conversation, request.messages, reply.outcome, judged), reply.text)
-        conversation.replies.append(reply.text)
-        conversation.turn += 1
+        conversation.take(Message("assistant", reply.text, reasoning=reply.reasoning))
         return task
 
     def _hand_over(

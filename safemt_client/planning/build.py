@@ -14,7 +14,7 @@ from safemt_client.planning.judgings import reply_of, submitted, unjudged
 from safemt_client.planning.messages import continues, first_turn
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.resolved import Known, Resolved, StoredReply
-from safemt_client.providers.types import Outcome
+from safemt_client.providers.types import Message, Outcome
 from safemt_client.results.store.rows import RunRow, StepRow
 
 __all__ = ["make_plan"]
@@ -94,8 +94,7 @@ def _follow(wanted: Resolved, known: Known) -> _Followed:
             if last or goes_on:
                 found.replies.append(reply_of(conversation, request.messages, outcome, key))
             if goes_on and not last:
-                conversation.replies.append(said[key])
-                conversation.turn += 1
+                conversation.take(Message("assistant", said[key]))
                 open_now.append(conversation)
     if wanted.moderators:
         found.replies = _as_judged(found.replies, known)

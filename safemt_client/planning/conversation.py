@@ -22,7 +22,7 @@ class Conversation:
     key: str
     images: Mapping[str, Image]
     turn: int
-    replies: list[str] = field(default_factory=list)
+    replies: list[Message] = field(default_factory=list)
     _next: tuple[int, Request, str] | None = None
 
     @property
@@ -44,3 +44,13 @@ class Conversation:
             )
             self._next = (self.turn, request, key)
         return self._next[1:]
+
+    def take(self, reply: Message) -> None:
+        """Go on to the turn after this reply."""
+        self.turn += 1
+        if self.turns_left:
+            self.replies.append(reply)
+        else:
+            # A session keeps its conversations until its end: what was said need not be.
+            self.replies.clear()
+            self._next = None

@@ -35,12 +35,12 @@ def messages_at(
     dialogue: Dialogue,
     turn: int,
     history: History,
-    replies: Sequence[str],
+    replies: Sequence[Message],
     images: Mapping[str, Image],
 ) -> tuple[Message, ...]:
     """The exact messages sent at user turn `turn` (1-based).
 
-    `replies` are the target's own texts of the turns before (live history only). `images` maps the
+    `replies` are the target's own of the turns before (live history only). `images` maps the
     paths of the dialogue to what is sent; a path that is not in it is left out, which callers do
     for `--images off` alone. With history `none` the last user message carries all the images of
     the dialogue, since most dialogues show theirs in the first message.
@@ -56,7 +56,7 @@ def messages_at(
             if users == turn:
                 break
             if history == "live":
-                sent.append(Message("assistant", next(said)))
+                sent.append(next(said))
         elif history != "live":
             sent.append(Message("assistant", message.text, pictures))
     if history == "none":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from support.faults import answer, error, response
+from support.faults import Behaviour, answer, error, response
 from support.program import against
 
 from safemt_client.__main__ import main
@@ -77,6 +77,23 @@ def test_an_endpoint(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no accepts pictures: --images off" in out
     assert "-- accepts a JSON schema: a judge works without it" in out
     assert "sk-planted-42" not in out
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (answer("<think>hm</think>yes"), "it is in the text"),
+        (answer("hm</think>yes"), "add --reasoning on"),
+        (answer("", reasoning="yes"), "may swallow answers"),
+        (answer("", "length", reasoning="hm"), "leave it room with --max-tokens"),
+    ],
+)
+def test_reasoning_in_the_reply_is_a_hint(reply: Behaviour, said: str) -> None:
+    status, _ = against([], reply, "doctor", "--provider", "m@URL")
+    out = Path("out").read_text()
+    assert status == 0
+    assert out.count("keeps reasoning apart") == 1
+    assert said in out
 
 
 def test_a_wrong_key_needs_one_call_only() -> None:

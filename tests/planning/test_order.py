@@ -50,8 +50,7 @@ def test_requests_of_a_live_conversation_keep_their_prefix() -> None:
     conversation = plan("live", items=1).pending[0]
     before = conversation.next()[0].messages
     while conversation.turns_left > 1:
-        conversation.replies.append("said")
-        conversation.turn += 1
+        conversation.take(Message("assistant", "said"))
         now = conversation.next()[0].messages
         assert now[: len(before)] == before
         before = now

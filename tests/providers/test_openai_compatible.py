@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.openai_compatible import OpenAICompatible
 from safemt_client.providers.timeouts import Timeouts
 from safemt_client.providers.transport import make_transport
-from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling
+from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling, request_hash
 from safemt_client.providers.vendors import vendor_of
 
 KEY = "sk-planted-1234567890"
@@ -91,6 +92,40 @@ def test_openais_reasoning_models_take_other_names() -> None:
     assert "temperature" not in seen[0].json
     _, seen, _ = ask([answer()], identity="local/o3", model=model)
     assert (seen[0].json["max_tokens"], seen[0].json["temperature"]) == (9, 0.0)
+
+
+DEMANDS = [
+    "thinking is enabled but reasoning_content is missing in assistant message at index 1",
+    "The `reasoning_content` in the thinking mode must be passed back to the API.",
+    "Missing required field: messages[1].reasoning_content",
+]
+
+
+@pytest.mark.parametrize("said", DEMANDS)
+@pytest.mark.parametrize("status", [400, 422])
+def test_the_reasoning_of_own_turns_goes_where_it_is_demanded(said: str, status: int) -> None:
+    history = (Message("user", "a"), Message("assistant", "b", reasoning="hm"), Message("assistant", "c"))
+    request = Request((*history, Message("user", "d")))
+    replies, seen, retries = ask([error(status, "x", said), answer(), answer()], request, times=2)
+    assert [reply.outcome for reply in replies] == [Outcome.ANSWERED] * 2
+    assert retries == []
+    sent = [[m.get("reasoning_content") for m in one.json["messages"]] for one in seen]
+    assert sent == [[None] * 4, *[[None, "hm", "", None]] * 2]
+    assert request_hash("m", request) == request_hash("m", replace(request, messages=without(request)))
+
+
+def without(request: Request) -> tuple[Message, ...]:
+    return tuple(replace(message, reasoning=None) for message in request.messages)
+
+
+def test_reasoning_is_not_sent_where_it_is_refused() -> None:
+    request = Request((Message("user", "a"), Message("assistant", "b", reasoning="hm"), Message("user", "d")))
+    said = "reasoning_content is not a known field"
+    replies, seen, _ = ask([error(400, "x", said)], request)
+    assert replies[0].outcome is Outcome.ERROR_PERMANENT
+    assert len(seen) == 1
+    _, seen, _ = ask([answer()], request)
+    assert b"hm" not in seen[0].body
 
 
 def test_a_schema_becomes_a_response_format() -> None:
