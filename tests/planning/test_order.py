@@ -9,7 +9,7 @@ from safemt_client.planning.messages import History
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.resolved import NothingKnown, of_dataset
 from safemt_client.planning.target import Target
-from safemt_client.providers.types import Sampling
+from safemt_client.providers.types import Message, Sampling
 
 LENGTHS = (1, 2, 4, 6, 8)
 
