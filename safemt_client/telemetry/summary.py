@@ -12,7 +12,7 @@ from safemt_client.planning.costs import money
 from safemt_client.planning.estimate import Estimate, RunEstimate
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
-from safemt_client.results.sanitize import plain
+from safemt_client.results.sanitize import plain, without_secrets
 from safemt_client.said import said_of
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.progress import span
