@@ -87,11 +87,11 @@ def error_within(content: Mapping[str, Any]) -> Any:
     """
     choices = content.get("choices")
     listed = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
-    stated = content.get("error") or next((one["error"] for one in listed if one.get("error")), None)
     base = as_dict(content.get("base_resp"))
-    if not stated and count(base.get("status_code")):
-        # MiniMax's own form.
-        stated = {"code": base["status_code"], "message": base.get("status_msg")}
+    if count(base.get("status_code")):
+        # MiniMax's own form, which is 0 for a success.
+        return {"code": base["status_code"], "message": base.get("status_msg")}
+    stated = content.get("error") or next((one["error"] for one in listed if one.get("error")), None)
     if stated and (choice := _chosen(choices, AUTO)) is not None:
         by_itself = choice.ending in ("complete", "cut off") and choice.said.strip()
         return None if by_itself or choice.ending == "blocked" else stated

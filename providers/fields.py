@@ -23,6 +23,10 @@ def text_of(value: Any) -> str | None:
 
 def count(value: Any) -> int | None:
     """A count of tokens: a whole number from 0 to `MOST_TOKENS`, also as a float or as a text."""
+    if value is None:
+        return None
+    if type(value) is int:
+        return value if 0 <= value <= MOST_TOKENS else None
     number = finite(value)
     if number is None or not number.is_integer() or not 0 <= number <= MOST_TOKENS:
         return None
@@ -31,7 +35,10 @@ def count(value: Any) -> int | None:
 
 def first_count(fields: Mapping[str, Any], names: Iterable[str]) -> int | None:
     """The first count among the fields of these names."""
-    return next((found for name in names if (found := count(fields.get(name))) is not None), None)
+    for name in names:
+        if name in fields and (found := count(fields[name])) is not None:
+            return found
+    return None
 
 
 def finite(value: Any) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Literal
 
 from safemt_client.providers.fields import text_of
@@ -144,6 +145,7 @@ def ending_of(*reasons: Any) -> Ending | Literal["unknown"] | None:
     return "unknown" if stated else None
 
 
+@lru_cache(maxsize=256)
 def _words(reason: str) -> list[str]:
     """The parts of a finish reason in the form of the table, those left out that state nothing."""
     parts = (

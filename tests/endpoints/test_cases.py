@@ -27,7 +27,6 @@ NOT_YET: set[str] = {
     "body/charset-gb18030",
     "quota/xai",
     "quota/rolling-day",
-    "reasoning/cut-while-thinking",
     "parameters/temperature",
     "parameters/max-tokens",
     "stream/only",

@@ -147,6 +147,8 @@ def test_an_error_in_a_form_of_its_own() -> None:
     base = {"status_code": 1002, "status_msg": "rate limit"}
     reply = read({"choices": None, "usage": {"total_tokens": 0}, "base_resp": base})
     assert (reply.outcome, reply.error) == (Outcome.ERROR_TRANSIENT, "1002 rate limit")
+    beside = read(body(choice(), base_resp=base))
+    assert (beside.outcome, beside.text, beside.billed) == (Outcome.ERROR_TRANSIENT, TEXT, True)
     whole = {"status_code": 0, "status_msg": "success"}
     assert read(body(choice(), base_resp=whole)).outcome is Outcome.ANSWERED
 
