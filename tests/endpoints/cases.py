@@ -3,7 +3,8 @@
 By kind and name, each case has the response: `status` (200), `headers`, and as its body `body` (a text as it is,
 else JSON) or `completion`: the fields of the choice and its message that are not usual, `usage` and `encoding`
 likewise. It is given to every request, or to the one of number `request`, while the body has a field (`while`),
-or unless it has such values (`unless`); every other request gets a usual answer. `with` is what the user adds.
+or unless it has such values (`unless`); every other request gets a usual answer. `with` is what the user adds: `extra_body`, or what the
+user `asks`.
 
 `want` is what has to be in the store, on the screen or in the log; `why` says what a reader may wonder about.
 """
@@ -18,7 +19,7 @@ from support.faults import Behaviour, Received, response
 
 HERE = Path(__file__).resolve().parent
 TEXT = "The library opens at nine."
-_OF_CHOICE = {"finish_reason", "native_finish_reason", "stop_reason", "matched_stop", "error"}
+_OF_CHOICE = {"finish_reason", "native_finish_reason", "content_filter_results"}
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,16 @@ class Case:
         return found
 
     @property
+    def asks(self) -> str | None:
+        """What the user asks, None for the usual questions."""
+        found: str | None = self.given.get("with", {}).get("asks")
+        return found
+
+    @property
     def flags(self) -> list[str]:
         """What the user adds to the command, from `with`."""
         added = self.given.get("with", {})
-        words: list[str] = list(added.get("flags", []))
-        if "extra_body" in added:
-            words += ["--extra-body", json.dumps(added["extra_body"])]
-        return words
+        return ["--extra-body", json.dumps(added["extra_body"])] if "extra_body" in added else []
 
     def answers(self, number: int, received: Received) -> Behaviour:
         """What the request of this number, from 1, meets."""

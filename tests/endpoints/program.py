@@ -18,7 +18,7 @@ from safemt_client.__main__ import main
 from safemt_client.results.store.store import Store
 
 LENGTHS = (1, 2, 4, 6, 8)
-SPOKEN = ("When does the library open on {day}?", "At nine on {day}.")
+ASKS, SAYS = "When does the library open on {day}?", "At nine on {day}."
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday", "a holiday")
 
 
@@ -26,14 +26,11 @@ DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sun
 class Ended:
     """A run that is over."""
 
-    folder: Path
+    db: Path
+    log_file: Path
     status: int
     screen: str
     requests: Sequence[Received]
-
-    @property
-    def db(self) -> Path:
-        return self.folder / "safemt.duckdb"
 
     @cached_property
     def turns(self) -> list[dict[str, Any]]:
@@ -45,7 +42,7 @@ class Ended:
     @cached_property
     def log(self) -> list[dict[str, Any]]:
         """The lines of the log."""
-        return [json.loads(line) for line in (self.folder / "run.log").read_text().splitlines()]
+        return [json.loads(line) for line in self.log_file.read_text().splitlines()]
 
     @property
     def stopped(self) -> bool:
@@ -67,12 +64,12 @@ class Ended:
             return [dict(zip(found.columns, row, strict=True)) for row in found]
 
 
-def one_item(folder: Path) -> Path:
-    """A data set: one item at five lengths."""
+def one_item(folder: Path, asks: str) -> Path:
+    """A data set: one item at five lengths, its questions from a pattern."""
     path = folder / "hours.jsonl"
     with path.open("w", encoding="utf-8") as file:
         for length in LENGTHS:
-            said = [line.format(day=day) for day in DAYS[:length] for line in SPOKEN][:-1]
+            said = [line.format(day=day) for day in DAYS[:length] for line in (asks, SAYS)][:-1]
             dialogue = [
                 {"role": "assistant" if place % 2 else "user", "content": text}
                 for place, text in enumerate(said)
@@ -91,11 +88,11 @@ def _empty_store() -> bytes:
 
 
 def run(
-    folder: Path, answers: Callable[[int, Received], Behaviour], *words: str, name: str = "m@URL"
+    folder: Path, answers: Callable[[int, Received], Behaviour], *words: str, asks: str | None = None
 ) -> Ended:
     """Run in this process, one call at a time; `answers` takes the number of a request, and the request.
 
-    `URL` stands for the endpoint's address.
+    `URL` stands for the endpoint's address. Another run in the same folder resumes.
     """
     seen: list[Received] = []
 
@@ -103,7 +100,9 @@ def run(
         seen.append(received)
         return answers(len(seen), received)
 
-    (folder / "safemt.duckdb").write_bytes(_empty_store())
+    db, log = folder / "safemt.duckdb", folder / f"{len(list(folder.glob('*.log')))}.log"
+    if not db.exists():
+        db.write_bytes(_empty_store())
     out = io.StringIO()
     with (
         start_blocking_portal() as portal,
@@ -111,10 +110,10 @@ def run(
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(out),
     ):
-        given = ["--data", str(one_item(folder)), "--images", "off", "--max-concurrency", "1"]
-        given += ["--provider", name, "--max-wait", "20", "--attempt-timeout", "3000", *words]
-        given += ["--db", str(folder / "safemt.duckdb"), "--log", str(folder / "run.log")]
+        given = ["--data", str(one_item(folder, asks or ASKS)), "--images", "off", "--max-concurrency", "1"]
+        given += ["--provider", "m@URL", "--max-wait", "20", "--attempt-timeout", "3000", *words]
+        given += ["--db", str(db), "--log", str(log)]
         if "--judge" not in words:
             given += ["--judge", "none"]
         status = main([word.replace("URL", endpoint.url) for word in given])
-    return Ended(folder, status, out.getvalue(), seen)
+    return Ended(db, log, status, out.getvalue(), seen)
