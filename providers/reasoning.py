@@ -47,6 +47,7 @@ _WRAPPERS = {
 # Words without brackets are no tags: they count where they open a text, and not by themselves.
 _TAGS = {opening: closing for opening, closing in _MARKS.items() if not opening[0].isalpha()}
 _MOST_TAGS = 50
+_MOST_DEPTH = 8
 
 
 def _one_of(marks: Iterable[str]) -> str:
@@ -106,15 +107,15 @@ def _is_text(part: Any) -> bool:
     return isinstance(part, str) or (isinstance(part, dict) and part.get("type") in _TEXTS)
 
 
-def words_of(part: Any) -> str:
+def words_of(part: Any, depth: int = _MOST_DEPTH) -> str:
     """The text of a part, which may be a list of parts, or an object with the text in one of its fields."""
     if isinstance(part, str):
         return part
-    if isinstance(part, list):
-        return "".join(map(words_of, part))
-    if isinstance(part, dict):
+    if depth and isinstance(part, list):
+        return "".join(words_of(one, depth - 1) for one in part)
+    if depth and isinstance(part, dict):
         names = ("text", "value", "thinking", "reasoning", "summary", "content")
-        return next((found for name in names if (found := words_of(part.get(name)))), "")
+        return next((found for name in names if (found := words_of(part.get(name), depth - 1))), "")
     return ""
 
 

@@ -98,6 +98,13 @@ def test_texts_in_lists(content: Any) -> None:
     assert read(content) == Parts(ANSWER)
 
 
+def test_endless_nesting_is_no_text() -> None:
+    nested: Any = ANSWER
+    for _ in range(900):
+        nested = [{"text": nested}]
+    assert read(nested) == Parts("")
+
+
 def test_several_blocks() -> None:
     found = read(f"<think>hours</think>\n<think>again</think>{ANSWER}")
     assert (found.text, found.reasoning) == (ANSWER, "hours\nagain")
