@@ -76,10 +76,12 @@ class _HeldCompletion(Held):
     def with_refusals(self, text: str, at: Iterable[int]) -> bytes:
         places = set(at)
         choices = [
-            refusing_choice(_index(choice, place), text) if place in places else choice
+            refusing_choice(index if isinstance(index := choice.get("index"), int) else place, text)
+            if place in places
+            else choice
             for place, choice in enumerate(self._choices or [{}])
         ]
-        changed = _kept(self._content) | {"choices": choices}
+        changed = {"object": "chat.completion"} | _kept(self._content) | {"choices": choices}
         if places < self.said.keys() and self._content.get("error"):
             changed["error"] = _ERROR
         return dumps(changed)
@@ -121,7 +123,7 @@ class _HeldStream(Held):
     def with_refusals(self, text: str, at: Iterable[int]) -> bytes:
         places = set(at)
         first = next((chunk for chunk in self._chunks if chunk.get("choices")), {})
-        frame = _kept(first) | {"usage": None}
+        frame = {"object": "chat.completion.chunk"} | _kept(first) | {"usage": None}
         if not any("usage" in chunk for chunk in self._chunks):
             del frame["usage"]
         pieces = [piece for place in sorted(places) for piece in refusing_pieces(place, text)]
@@ -269,8 +271,8 @@ def _objects(value: object) -> list[dict[str, Any]]:
     return value
 
 
-def _index(entry: Mapping[str, Any], default: int = 0) -> int:
-    index = entry.get("index", default)
+def _index(entry: Mapping[str, Any]) -> int:
+    index = entry.get("index", 0)
     if not isinstance(index, int) or index < 0:
         raise ValueError("an index that is not a number")
     return index

@@ -127,7 +127,8 @@ class Proxy:
         An error may repeat what the model said, so it is assessed too: as it was, or without its words.
         """
         raw = await read_whole(response)
-        stream = response.headers.get("content-type", "").lower().startswith("text/event-stream")
+        # By the body: some endpoints state another type than they send.
+        stream = not raw.lstrip().startswith((b"{", b"["))
         try:
             held = await _in_thread_if(len(raw) > _SMALL, lambda: hold(raw, stream=stream))
         except ValueError:
@@ -270,7 +271,9 @@ async def _read(request: web.Request) -> _Exchange:
     except NoChatError as error:
         raise ApiError(400, "invalid_request_error", str(error)) from None
     except (ValueError, RecursionError):
-        raise ApiError(400, "invalid_request_error", "the body is not JSON") from None
+        raise ApiError(
+            400, "invalid_request_error", "the body is not JSON, or is nested too deeply"
+        ) from None
     return _Exchange(request, len(raw), body, conversation)
 
 

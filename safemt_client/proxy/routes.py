@@ -22,14 +22,13 @@ MODELS = tuple(
 )
 _AZURE_HOSTS = (".azure.com", ".azure.us", ".azure.cn")
 
-_UNMODERATED = "it is not moderated, so it is not passed on"
+_ONLY = "only chat completions are moderated, and nothing else is passed on"
+_USE = "POST /v1/chat/completions"
 _INSTEAD = {
-    "responses": "the Responses API is not moderated, so it is not passed on: set your client to chat "
-    "completions, POST /v1/chat/completions",
-    "completions": "a prompt is not a conversation that a guard could be shown, so it is not passed on: "
-    "send it as the message of a chat completion",
-    "messages": "Anthropic's API is not moderated, so it is not passed on: use an OpenAI client",
-    "embeddings": _UNMODERATED,
+    "responses": f"{_ONLY}: set your client from the Responses API to chat completions, {_USE}",
+    "completions": f"a prompt is not a conversation that a guard could be shown: use {_USE}",
+    "messages": f"{_ONLY}: use an OpenAI client and {_USE}",
+    "embeddings": f"{_ONLY}: ask the upstream itself for embeddings",
 }
 """What is said of a path that is not served, by its last part."""
 
@@ -72,19 +71,13 @@ class Addresses:
 
 def closed(request: web.Request) -> ApiError:
     """The error for a path that is not served: what to use instead."""
-    path, asked = request.path.rstrip("/"), f"{request.method} {request.path[:200]}"
+    path = request.path.rstrip("/")
     last = path.rsplit("/", 1)[-1]
     if path.endswith("/chat/completions"):
-        why = f"use POST /v1/chat/completions: the base URL of a client ends with /v1 ({_base(request)})"
-    elif last in _INSTEAD:
-        why = _INSTEAD[last]
+        why = f"the path is {_USE}: set the base URL of your client to http://{request.host}/v1"
     else:
-        why = "the paths are POST /v1/chat/completions, GET /v1/models and GET /v1/models/NAME"
-    return ApiError(404, "not_found", f"{asked} is not served here, since it would bypass the guard: {why}")
-
-
-def _base(request: web.Request) -> str:
-    return f"http://{request.host}/v1"
+        why = _INSTEAD.get(last, f"{_ONLY}: the paths are {_USE}, GET /v1/models and GET /v1/models/NAME")
+    return ApiError(404, "not_found", f"{request.method} {request.path[:200]} is not served here: {why}")
 
 
 def _part(text: str) -> str:

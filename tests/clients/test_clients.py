@@ -92,7 +92,7 @@ def check(got: dict[str, Any], *names: str) -> None:
     assert "there is no model 'nobody'" in unknown[1]
     if responses is not None:
         assert responses[0] == 404
-        assert "set your client to chat completions" in responses[1]
+        assert "from the Responses API to chat completions" in responses[1]
     assert "demo-guard" in got.pop("models", ["demo-guard"])
     wanted = {
         "model": "demo",

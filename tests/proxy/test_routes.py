@@ -66,17 +66,23 @@ def test_where_a_path_leads(at: str, path: str, reached: str) -> None:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("POST /v1/responses", "the Responses API is not moderated, so it is not passed on: set your client"),
+        (
+            "POST /v1/responses",
+            "set your client from the Responses API to chat completions, POST /v1/chat/completions",
+        ),
         ("POST /openai/v1/responses", "the Responses API"),
         ("GET /v1/responses/resp_1", "POST /v1/chat/completions"),
         ("POST /v1/completions", "a prompt is not a conversation that a guard could be shown"),
         ("POST /openai/deployments/d/completions", "a prompt is not a conversation"),
-        ("POST /v1/embeddings", "it is not moderated, so it is not passed on"),
+        (
+            "POST /v1/embeddings",
+            "only chat completions are moderated, and nothing else is passed on: ask the upstream itself",
+        ),
         ("POST /v1/messages", "use an OpenAI client"),
         ("POST /v1/images/generations", "POST /v1/chat/completions"),
         ("GET /v1/files", "the paths are"),
-        ("POST /chat/completions", "the base URL of a client ends with /v1 (http://127.0.0.1:"),
-        ("POST /v1/v1/chat/completions", "the base URL of a client ends with /v1"),
+        ("POST /chat/completions", "set the base URL of your client to http://127.0.0.1:"),
+        ("POST /v1/v1/chat/completions", "the path is POST /v1/chat/completions: set the base URL"),
         ("DELETE /v1/models/m", "GET /v1/models/NAME"),
         ("GET /v1/models/..%2F..%2Fsecret", "there is no model of this name"),
         ("GET /v1/models/a%2F%2E%2E%2Fb", "there is no model of this name"),
@@ -111,7 +117,7 @@ def test_the_responses_api_of_the_official_client_says_what_to_use() -> None:
             proxied(upstream.url, Guard(SAFE), "block") as served,
             served.client() as client,
         ):
-            with pytest.raises(openai.NotFoundError, match="set your client to chat completions"):
+            with pytest.raises(openai.NotFoundError, match="from the Responses API to chat completions"):
                 await client.responses.create(model="m", input="hello")
 
     anyio.run(both)
