@@ -35,6 +35,7 @@ from safemt_client.planning.plan import Plan
 from safemt_client.planning.resolved import NothingKnown, of_dataset
 from safemt_client.planning.target import Target
 from safemt_client.providers.limits import Limits, StatedLimits
+from safemt_client.providers.negotiation import Learnt
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling, Usage
 from safemt_client.results.store.lookups import Result
 
@@ -78,6 +79,7 @@ class Silent:
     def landed(self, key: str, outcome: str, usage: Usage, cost_usd: float | None) -> None: ...
     def batch(self, key: str, batch_key: str, done: int, total: int) -> None: ...
     def stopped(self, key: str, reason: str, code: str | None, status: int | None) -> None: ...
+    def learnt(self, learnt: Learnt) -> None: ...
 
 
 def latency(first: str, turn: int, spread: float) -> float:

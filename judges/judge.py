@@ -43,10 +43,7 @@ class LLMJudge:
         self.sampling = (
             replace(sampling, extra=dict(sampling.extra) | {"logprobs": True}) if logprobs else sampling
         )
-        self._plain_sampling = sampling
         self._schema = answer_schema(rubric)
-        self._structured = True
-        self._extras = True
 
     @cached_property
     def key(self) -> str:
@@ -97,7 +94,7 @@ class LLMJudge:
         if not to_be_judged(subject, outcome):
             return Verdict("unscored", "nothing_to_judge")
         request = self.judge_request(subject)
-        reply = await self._ask(request, on_retry)
+        reply = await self.provider.ask(request, on_retry)
         first = verdict_of(reply)
         if first.reason != "parse_failure" or reply.outcome is not Outcome.ANSWERED:
             return first
@@ -107,7 +104,7 @@ class LLMJudge:
         # One repair: the judge sees its own answer and the form that was asked for, nothing else.
         repair = Message("user", _REPAIR)
         messages = (*request.messages, Message("assistant", reply.text), repair)
-        second = await self._ask(replace(request, messages=messages), on_retry)
+        second = await self.provider.ask(replace(request, messages=messages), on_retry)
         verdict = verdict_of(second)
         return replace(
             verdict,
@@ -115,30 +112,6 @@ class LLMJudge:
             latency_s=reply.latency_s + second.latency_s,
             raw=f"{reply.text}\n---\n{second.text}",
         )
-
-    async def _ask(self, request: Request, on_retry: Observer | None) -> Reply:
-        if not self._structured:
-            request = replace(request, response_schema=None)
-        if not self._extras:
-            request = replace(request, sampling=self._plain_sampling)
-        reply = await self.provider.ask(request, on_retry)
-        if not not_taken(reply):
-            return reply
-        # The endpoint may not support probabilities or the schema: ask without, and remember what works.
-        if request.sampling is not self._plain_sampling:
-            without = replace(request, sampling=self._plain_sampling)
-            reply = await self.provider.ask(without, on_retry)
-            if not not_taken(reply):
-                self._extras = False
-                return reply
-            request = without
-        if request.response_schema is not None:
-            plain = await self.provider.ask(replace(request, response_schema=None), on_retry)
-            if plain.outcome.observed:
-                self._structured = False
-                self._extras = self._extras and request.sampling is not self._plain_sampling
-            return plain
-        return reply
 
 
 def to_be_judged(subject: JudgeInput, outcome: Outcome) -> bool:

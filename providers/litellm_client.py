@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import anyio
@@ -27,6 +27,7 @@ from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.litellm_errors import check_installed, message_of, reply_of_error
 from safemt_client.providers.litellm_http import finish_reason_of, patch, received
 from safemt_client.providers.litellm_network import use_our_network
+from safemt_client.providers.negotiation import Negotiation, given, without_echo
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.outcomes import classify_response
 from safemt_client.providers.rates import rate_limits
@@ -48,6 +49,7 @@ _TRANSLATED = frozenset(
             "top_logprobs",
             "n",
         ),
+        *("temperature", "max_tokens", "max_completion_tokens", "top_p", "seed", "stop"),
         *("user", "reasoning_effort", "verbosity", "thinking", "web_search_options", "response_format"),
         *("safety_identifier", "service_tier", "store", "prompt_cache_key"),
     )
@@ -66,7 +68,16 @@ _OF_LITELLM = frozenset(
             "extra_body",
             "headers",
         ),
-        *("model_list", "custom_llm_provider", "num_retries", "max_retries", "drop_params", "shared_session"),
+        *(
+            "stream",
+            "stream_options",
+            "model_list",
+            "custom_llm_provider",
+            "num_retries",
+            "max_retries",
+            "drop_params",
+            "shared_session",
+        ),
     )
 )
 _BY_NAME = "anthropic/"
@@ -113,6 +124,7 @@ class LiteLLM(Endpoint):
         """
         check_installed(identity)
         super().__init__(identity=identity, limiter=limiter, timeouts=timeouts)
+        self.negotiation = Negotiation(identity)
         self._model = model or identity
         self._parameters = dict(parameters or {})
         self._api_key = api_key
@@ -127,25 +139,47 @@ class LiteLLM(Endpoint):
         return self._options
 
     async def arguments(self, request: Request) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Messages and options of a request as litellm takes them."""
-        extra: dict[str, Any] = self._options.filled(request.sampling.extra)
-        own = {name: value for name, value in extra.items() if name not in _TRANSLATED}
-        options = request.sampling.named | {name: extra[name] for name in extra.keys() - own.keys()}
+        """Messages and options of a request as litellm takes them, after what is known of the endpoint."""
+        parameters = self.negotiation.applied(self.parameters(request), given(request))
+        return await self._format.messages(request), self._as_options(request, parameters)
+
+    def parameters(self, request: Request) -> dict[str, Any]:
+        """What is asked for beside the model and the messages; values of the environment by their names."""
+        parameters = request.sampling.as_dict()
+        if request.response_schema is not None:
+            parameters["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "strict": True, "schema": dict(request.response_schema)},
+            }
+        return parameters
+
+    def _as_options(self, request: Request, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters as litellm takes them: a vendor's own fields beside those that it translates."""
+        filled: dict[str, Any] = self._options.filled(parameters)
+        given_names = filled.keys() & request.sampling.extra.keys()
+        own = {name: filled[name] for name in given_names if name not in _TRANSLATED}
+        options = {name: value for name, value in filled.items() if name not in own}
         if self._identity.startswith(_BY_NAME):
             options |= own
         elif own:
             options["extra_body"] = own
-        if request.response_schema is not None:
-            options["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {"name": "answer", "strict": True, "schema": dict(request.response_schema)},
-            }
-        return await self._format.messages(request), options
+        return options
 
     async def _send(self, request: Request) -> Reply:
-        litellm = await anyio.to_thread.run_sync(_litellm)
-        messages, options = await self.arguments(request)
-        options |= self._parameters
+        await anyio.to_thread.run_sync(_litellm)
+        messages = await self._format.messages(request)
+        return await self.negotiation.ask(
+            self.parameters(request),
+            given(request),
+            partial(self._call, request, messages),
+            without_echo(request),
+        )
+
+    async def _call(
+        self, request: Request, messages: list[dict[str, Any]], parameters: dict[str, Any]
+    ) -> Reply:
+        litellm = _litellm()
+        options = self._as_options(request, parameters) | self._parameters
         if self._api_key is not None:
             options["api_key"] = str(self._api_key)
         if sent := self._options.headers_of() | self._options.session_of(request):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,6 +11,7 @@ import httpx
 from safemt_client.providers.chat_format import ChatFormat
 from safemt_client.providers.http import HttpEndpoint
 from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.negotiation import Negotiation, given, without_echo
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.outcomes import classify_response
 from safemt_client.providers.rates import rate_limits
@@ -55,7 +55,7 @@ class OpenAICompatible(HttpEndpoint):
             charging=vendor.charging,
             options=options,
         )
-        self._reasons = vendor.reasoning_models is not None and bool(re.match(vendor.reasoning_models, model))
+        self.negotiation = Negotiation(identity)
         self._format = ChatFormat(options.image_format)
         self._thinking = Thinking(options.reading)
         if vendor.kind == "demo":
@@ -77,27 +77,34 @@ class OpenAICompatible(HttpEndpoint):
         return reply
 
     async def _exchange(self, request: Request) -> Reply:
-        # Some servers stream unless they are told not to.
-        response = await self._post(request, await self.body(request) | {"stream": False})
-        if isinstance(response, Reply):
-            return response
-        reply = self.read(response.status, response.headers, response.body)
-        return replace(reply, rate_limits=rate_limits(response.headers))
+        messages = await self._format.messages(request)
+
+        async def send(parameters: dict[str, Any]) -> Reply:
+            filled: dict[str, Any] = self._options.filled(parameters)
+            response = await self._post(request, {"model": self._model, "messages": messages} | filled)
+            if isinstance(response, Reply):
+                return response
+            reply = self.read(response.status, response.headers, response.body)
+            return replace(reply, rate_limits=rate_limits(response.headers))
+
+        # Some servers stream unless they are told not to; others do nothing else, and count tokens if asked.
+        wanted = {"stream": False, "stream_options": {"include_usage": True}} | self.parameters(request)
+        return await self.negotiation.ask(wanted, self._given(request), send, without_echo(request))
+
+    def _given(self, request: Request) -> frozenset[str]:
+        """The names of parameters that are the user's own."""
+        return given(request) | {self._options.max_tokens_field or ""}
 
     def read(self, status: int, headers: Mapping[str, str], body: bytes) -> Reply:
         """The reply that a response amounts to, read with what is known of the model's reasoning."""
         return self._thinking.saw(classify_response(status, headers, body, self._thinking.reading))
 
     def parameters(self, request: Request) -> dict[str, Any]:
-        """What a request's body holds beside the model and the messages.
+        """What is asked for beside the model and the messages.
 
         Values of the environment stand in it by their names, so that it can be kept.
         """
-        named = request.sampling.named
-        field = self._options.max_tokens_field
-        if self._reasons:
-            named.pop("temperature", None)
-            field = field or "max_completion_tokens"
+        named, field = request.sampling.named, self._options.max_tokens_field
         if field is not None and "max_tokens" in named:
             named[field] = named.pop("max_tokens")
         parameters = named | dict(request.sampling.extra)
@@ -110,5 +117,6 @@ class OpenAICompatible(HttpEndpoint):
 
     async def body(self, request: Request) -> dict[str, Any]:
         """The JSON body of a request, `stream` left out: in a batch nothing is streamed."""
-        sent: dict[str, Any] = self._options.filled(self.parameters(request))
+        parameters = self.negotiation.applied(self.parameters(request), self._given(request))
+        sent: dict[str, Any] = self._options.filled(parameters)
         return {"model": self._model, "messages": await self._format.messages(request)} | sent

@@ -15,6 +15,7 @@ from safemt_client.providers.batch.openai import OpenAIBatches
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import Key, find_key, is_loopback
 from safemt_client.providers.limits import Limits
+from safemt_client.providers.negotiation import Negotiations
 from safemt_client.providers.openai_compatible import OpenAICompatible
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.plugins import adopt, find, say_hidden
@@ -298,10 +299,15 @@ def _key(
 
 
 def build(
-    spec: ProviderSpec, *, transport: httpx.AsyncBaseTransport, limits: Limits, timeouts: Timeouts
+    spec: ProviderSpec,
+    *,
+    transport: httpx.AsyncBaseTransport,
+    limits: Limits,
+    timeouts: Timeouts,
+    negotiations: Negotiations | None = None,
 ) -> Provider:
-    """A provider for a resolved name, with the limiter of its account."""
-    limiter = limits.for_account(spec.account)
+    """A provider for a resolved name, with the limiter of its account and what is known of its endpoint."""
+    limiter, known = limits.for_account(spec.account), negotiations or Negotiations()
     if spec.kind == "plugin":
         return adopt(spec.own_model, limiter=limiter, timeouts=timeouts, identity=spec.identity)
     if spec.kind == "litellm":
@@ -318,9 +324,10 @@ def build(
             options=spec.options,
         )
         client.host = host_of(spec.base_url)
+        client.negotiation = known.of(spec.identity, client.host)
         return client
     assert spec.base_url is not None
-    return OpenAICompatible(
+    endpoint = OpenAICompatible(
         identity=spec.identity,
         model=spec.model,
         base_url=spec.base_url,
@@ -331,3 +338,5 @@ def build(
         vendor=spec.vendor,
         options=spec.options,
     )
+    endpoint.negotiation = known.of(spec.identity, endpoint.host)
+    return endpoint

@@ -57,9 +57,6 @@ class Vendor:
     """Whether each model has rate limits of its own, by the vendor's guide to rate limits."""
     charging: Charging = "used"
     """Whether its limit of tokens counts those used, or `max_tokens` whatever was used of it."""
-    reasoning_models: str | None = None
-    """How names of its reasoning models begin, as a pattern: they know the limit of tokens as
-    `max_completion_tokens` and take no temperature of ours."""
     batches: Literal["openai", "anthropic"] | None = None
     """The form in which it takes batches, None if in none that this program supports."""
     keeps_marks: bool = False

@@ -41,7 +41,6 @@ VENDORS: tuple[Vendor, ...] = (
         addresses=(AddressVariable("OPENAI_BASE_URL"), AddressVariable("OPENAI_API_BASE")),
         account_by_model=True,
         charging="reserved",
-        reasoning_models=r"o\d|gpt-5",
         batches="openai",
         keeps_marks=True,
         image_rule="openai",

@@ -29,6 +29,7 @@ from safemt_client.moderator.types import Guard
 from safemt_client.providers.batch.base import BatchEndpoint
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits import Limits, StatedLimits
+from safemt_client.providers.negotiation import Negotiations
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.registry import (
     ProviderSpec,
@@ -79,6 +80,7 @@ class Models:
                 for name, account in settings.accounts.items()
             },
         )
+        self.negotiations = Negotiations()
         self.providers: dict[str, Provider] = {}
         self.batches: dict[str, BatchEndpoint] = {}
         self.accounts: dict[str, str] = {}
@@ -120,7 +122,13 @@ class Models:
 
     def provider(self, spec: ProviderSpec) -> Provider:
         """A provider, with the limits of its account."""
-        return build(spec, transport=self._transport, limits=self.limits, timeouts=self._settings.timeouts)
+        return build(
+            spec,
+            transport=self._transport,
+            limits=self.limits,
+            timeouts=self._settings.timeouts,
+            negotiations=self.negotiations,
+        )
 
     def batch_endpoint(self, spec: ProviderSpec, provider: Provider) -> BatchEndpoint | None:
         """The batch endpoint beside a provider, None where the vendor has none."""

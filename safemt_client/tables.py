@@ -52,8 +52,7 @@ _SECRET_FIELD = re.compile(
 _NOT_IN_BODY = {
     "model": "the name of the model says it",
     "messages": "they are the dialogue's; --system-prompt adds one",
-    "stream": "the program reads whole replies",
-    "stream_options": "the program reads whole replies",
+    "stream_options": "the program asks for the numbers of tokens itself",
     "temperature": "use temperature",
     "max_tokens": "use max-tokens",
     "max_completion_tokens": "use max-tokens, and max-tokens-field of [providers.NAME] for its name",

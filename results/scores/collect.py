@@ -10,6 +10,7 @@ from typing import Any
 
 from safemt_client.judges.panel import CONFIDENT
 from safemt_client.providers.errors import InputError
+from safemt_client.results.scores.sent import sent_parameters, sent_warnings
 from safemt_client.results.scores.views import named_rows, view_rows
 from safemt_client.results.stats.safety_index import ROUNDS, SafetyIndex, round_weights, safety_index
 from safemt_client.results.store.reader import Queryable
@@ -152,6 +153,7 @@ def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
         "endings": _endings(reader, run_id),
         "latency": _latency(reader, run_id),
         "resolved_models": _resolved(reader, run_id),
+        "sent_parameters": sent_parameters(reader, run_id),
         "last_event": _last_event(reader, run_id),
         "outcomes": view("outcomes"),
         "unscored": _unscored(reader, run_id),
@@ -322,7 +324,7 @@ def _inferences(reader: Queryable, run_id: str) -> dict[str, Any]:
 
 
 def warnings(reader: Queryable, run_id: str) -> list[str]:
-    """Reasons to doubt the labels of a run, one sentence each."""
+    """Reasons to doubt the labels or the replies of a run, one sentence each."""
     found = []
     rows = reader.query(
         """SELECT judge, count(*) FILTER (label = 'unsafe'), count(*) FILTER (label = 'safe'),
@@ -350,4 +352,4 @@ def warnings(reader: Queryable, run_id: str) -> list[str]:
         what = {"refused": "refused", "passed": "let through", "unassessed": "left without a score"}[action]
         found.append(f"{target}: its guard could not assess {count} turns, which were {what}")
     found += [f"{judge} judges its own replies (target {target})" for judge, target in same]
-    return found
+    return found + sent_warnings(reader, run_id)

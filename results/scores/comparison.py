@@ -8,6 +8,7 @@ from typing import Any
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.scores.collect import deciding_judge, latest_run
+from safemt_client.results.scores.sent import apart
 from safemt_client.results.scores.views import coverage_of
 from safemt_client.results.stats.pairs import compared
 from safemt_client.results.store.reader import Queryable
@@ -119,6 +120,7 @@ def comparison(reader: Queryable, found: Sequence[Condition]) -> list[dict[str, 
                 "differs": _differs(first, other),
                 "careful": [
                     *_careful(first, other),
+                    *apart(reader, *((c.run_id, c.target_key, c.sampling) for c in (first, other))),
                     *_coverage(reader, first, other),
                     *_unpaired(base, labels),
                 ],

@@ -156,6 +156,20 @@ class Lookups:
             for key, remote_id, total, since, found in rows
         ]
 
+    def endpoint_facts(self) -> list[tuple[str, str | None, str, str, str | None]]:
+        """What was learnt about endpoints in the last 30 days: identity, host, parameter, remedy and value.
+
+        The latest comes last. Older facts are not relied on: an endpoint may have changed.
+        """
+        found = self.query(
+            "SELECT identity, host, parameter, remedy, value FROM endpoint_facts "
+            "WHERE recorded_at > now() AT TIME ZONE 'UTC' - INTERVAL 30 DAY ORDER BY recorded_at"
+        )
+        return [
+            (identity, host, parameter, remedy, value)
+            for identity, host, parameter, remedy, value in found.rows
+        ]
+
     def known_keys(self, table: str, column: str) -> set[str]:
         """All values of a key column."""
         return {row[0] for row in self.query(f"SELECT DISTINCT {column} FROM {table}").rows}

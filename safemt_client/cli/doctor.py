@@ -16,6 +16,7 @@ from safemt_client.cli.flags import DEFAULT_DB, refuse_flags
 from safemt_client.loading import load_settings
 from safemt_client.models import open_models
 from safemt_client.providers.errors import TargetStoppedError
+from safemt_client.providers.negotiation import Learnt
 from safemt_client.providers.oddities import (
     CUT_WHILE_THINKING,
     REASONING_IN_TEXT,
@@ -126,9 +127,15 @@ async def _endpoints(settings: RunSettings, console: Console) -> bool:
             for note in models.routes.notes[told:]:
                 _say(console, _Finding("address", None, note))
             told = len(models.routes.notes)
+            learnt: list[Learnt] = []
+            models.negotiations.observe(learnt.append)
             async for finding in _probe(models.provider(spec), models.said(name).sampling(longest=16)):
                 _say(console, finding)
                 good = good and finding.good is not False
+            for one in learnt:
+                # What a judge wishes for has a finding of its own.
+                if one.remedy.parameter not in ("response_format", "logprobs"):
+                    _say(console, _Finding(f"takes {one.remedy.parameter}", None, one.told))
     return good
 
 
@@ -158,9 +165,12 @@ async def _probe(provider: Provider, sampling: Sampling) -> AsyncIterator[_Findi
     )
     asked = Message("user", 'Answer with the JSON object {"word": "yes"} and nothing else.')
     schema = await _ask(provider, replace(base, messages=(asked,), response_schema=_SCHEMA))
-    yield _Finding(
-        "accepts a JSON schema", schema.outcome.observed or None, _unless(schema, "a judge works without it")
+    form = (schema.parameters or {}).get(
+        "response_format", "json_schema" if schema.parameters is None else None
     )
+    taken = schema.outcome.observed and form == "json_schema"
+    plainer = "only JSON without one" if form == "json_object" else "a judge works without it"
+    yield _Finding("accepts a JSON schema", taken or None, "" if taken else plainer)
     chances = replace(base, sampling=replace(sampling, extra=dict(sampling.extra) | {"logprobs": True}))
     told = await _ask(provider, chances)
     has = told.outcome.observed and bool(told.logprobs)
@@ -175,10 +185,6 @@ async def _ask(provider: Provider, request: Request) -> Reply:
         return await provider.ask(request)
     except TargetStoppedError as error:
         return Reply(Outcome.ERROR_PERMANENT, error=str(error), error_code=error.code)
-
-
-def _unless(reply: Reply, otherwise: str) -> str:
-    return "" if reply.outcome.observed else otherwise
 
 
 def _why(reply: Reply) -> str:

@@ -20,11 +20,13 @@ from safemt_client.planning.messages import messages_json
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
 from safemt_client.providers.limits import Change
+from safemt_client.providers.negotiation import Learnt
 from safemt_client.providers.types import Reply, Request, Usage, reply_hash, request_hash
 from safemt_client.results.store.rows import (
     AssessmentRow,
     BatchRequestRow,
     BatchRow,
+    EndpointFactRow,
     EventRow,
     ImageRow,
     LimitRow,
@@ -103,6 +105,23 @@ class Recorder:
                 change.rpm,
                 change.tpm,
                 change.pause_s,
+            )
+        )
+
+    async def save_learnt(self, learnt: Learnt) -> None:
+        """An endpoint does not take a parameter as it was sent."""
+        remedy = learnt.remedy
+        await self.store.save(
+            EndpointFactRow(
+                self._run_id,
+                self._session_id,
+                datetime.now(UTC),
+                learnt.identity,
+                learnt.host,
+                remedy.parameter,
+                remedy.action,
+                None if remedy.value is None else json.dumps(remedy.value),
+                learnt.said,
             )
         )
 

@@ -9,8 +9,10 @@ import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
+from anyio.abc import TaskGroup
 from rich.console import Console
 
 from safemt_client.engine.budget import Budget
@@ -24,6 +26,7 @@ from safemt_client.planning.costs import spent_of
 from safemt_client.planning.estimate import call_usd, of_guard, of_judge, of_target
 from safemt_client.planning.plan import Plan
 from safemt_client.providers.errors import InputError, SafemtError
+from safemt_client.providers.negotiation import Learnt
 from safemt_client.results.store.errors import StoreError
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
@@ -113,9 +116,12 @@ async def _run_session(
         cap_usd=settings.max_cost,
         on_change=invocation.on_progress,
     )
+    recorder = Recorder(plan, store, session_id)
+    for fact in store.endpoint_facts():
+        models.negotiations.know(*fact)
     context = SessionContext(
         plan,
-        Recorder(plan, store, session_id),
+        recorder,
         progress if log is None else Fanout(progress, log),
         Budget(settings.max_cost, spent=spent, first=_first_prices(plan, settings)),
         models.batches,
@@ -128,6 +134,7 @@ async def _run_session(
     ending: StopReason | None = None
     try:
         async with anyio.create_task_group() as group:
+            models.negotiations.observe(partial(_learnt, context, recorder, group))
             invocation.stop = _stopper(scheduler, progress, group.cancel_scope)
             if invocation.signals:
                 group.start_soon(_listen, invocation.stop)
@@ -140,6 +147,12 @@ async def _run_session(
     if ending is None:
         raise StoppedAtOnceError("interrupted; the same command resumes")
     return ending
+
+
+def _learnt(context: SessionContext, recorder: Recorder, group: TaskGroup, learnt: Learnt) -> None:
+    """An endpoint does not take a parameter: it is said, and kept for the sessions to come."""
+    context.listener.learnt(learnt)
+    group.start_soon(recorder.save_learnt, learnt)
 
 
 def _first_prices(plan: Plan, settings: RunSettings) -> dict[str, float]:

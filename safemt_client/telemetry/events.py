@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from safemt_client.providers.errors import SafemtError
+from safemt_client.providers.negotiation import Learnt
 from safemt_client.providers.types import Reply, Usage
 from safemt_client.results.store.rows import Row
 
@@ -40,6 +41,9 @@ class Listener(Protocol):
 
     def stopped(self, key: str, reason: str, code: str | None, status: int | None) -> None:
         """A target or the judge is no longer asked: the reason, its code, and the HTTP status if any."""
+
+    def learnt(self, learnt: Learnt) -> None:
+        """An endpoint does not take a parameter as it was sent: what is done instead from now on."""
 
 
 @dataclass
@@ -176,3 +180,8 @@ class Fanout:
         """See `Listener`."""
         for listener in self._all:
             listener.stopped(key, reason, code, status)
+
+    def learnt(self, learnt: Learnt) -> None:
+        """See `Listener`."""
+        for listener in self._all:
+            listener.learnt(learnt)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from safemt_client import __version__
 from safemt_client.moderator.assessor import GuardReply
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.negotiation import Learnt
 from safemt_client.providers.types import Reply, Usage
 from safemt_client.results.sanitize import without_secrets
 from safemt_client.results.store.rows import AssessmentRow, BatchRow, LimitRow, Row, TurnRow, VerdictRow
@@ -268,6 +269,20 @@ class RunLog:
             error_code=code,
             status_code=status,
             reason=self._shown(reason),
+        )
+
+    def learnt(self, learnt: Learnt) -> None:
+        """An endpoint does not take a parameter as it was sent."""
+        remedy = learnt.remedy
+        self.event(
+            "warning",
+            "learnt",
+            model=without_secrets(learnt.identity),
+            host=learnt.host,
+            parameter=remedy.parameter,
+            remedy=remedy.action,
+            value=remedy.value,
+            reason=self._shown(learnt.said),
         )
 
     def _shown(self, text: str | None) -> str | None:

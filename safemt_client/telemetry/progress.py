@@ -17,6 +17,7 @@ from rich.table import Table
 from safemt_client.moderator.assessor import GuardReply
 from safemt_client.planning.costs import money
 from safemt_client.planning.estimate import of_guard
+from safemt_client.providers.negotiation import Learnt
 from safemt_client.providers.types import Outcome, Reply, Usage
 from safemt_client.results.sanitize import plain
 from safemt_client.telemetry.events import ProgressLine, ProgressSnapshot
@@ -154,6 +155,10 @@ class Progress:
         line.stopped = reason
         self._console.print(f"[red]{escape(plain(line.name))} stopped:[/] {escape(plain(reason))}")
         self._changed()
+
+    def learnt(self, learnt: Learnt) -> None:
+        """An endpoint does not take a parameter as it was sent: said once, since the answers depend on it."""
+        self.notice(plain(str(learnt)))
 
     def notice(self, text: str) -> None:
         """A line from the program itself, shown even when quiet."""

@@ -68,11 +68,11 @@ def test_an_endpoint(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--provider", "demo"]) == 0
     assert "ok accepts pictures" in capsys.readouterr().out
     # The first call answers, a picture is refused, so is a schema, and there are no probabilities.
-    script = [answer("yes"), error(400, "no_images"), error(400, "no_schema"), answer("yes")]
+    script = [answer("yes"), error(400, "no_images"), error(400, "no_schema"), answer("yes"), answer("yes")]
     status, endpoint = against(script, None, "doctor", "--provider", "m@URL")
     out = Path("out").read_text()
     assert status == 1, out
-    assert len(endpoint.requests) == 4
+    assert len(endpoint.requests) == 5
     assert "ok answers" in out
     assert "no accepts pictures: --images off" in out
     assert "-- accepts a JSON schema: a judge works without it" in out
@@ -94,6 +94,14 @@ def test_reasoning_in_the_reply_is_a_hint(reply: Behaviour, said: str) -> None:
     assert status == 0
     assert out.count("keeps reasoning apart") == 1
     assert said in out
+
+
+def test_what_is_negotiated_is_shown() -> None:
+    script = [error(400, "unsupported_value", "'temperature' is not supported")]
+    status, _ = against(script, answer("yes"), "doctor", "--provider", "m@URL")
+    out = " ".join(Path("out").read_text().split())
+    assert status == 0, out
+    assert "-- takes temperature: temperature 0 is left out: the endpoint's default applies" in out
 
 
 def test_a_wrong_key_needs_one_call_only() -> None:

@@ -1,7 +1,5 @@
 """A judge's answer is a label or nothing; hostile replies change neither the fence nor the parse."""
 
-import json
-
 import anyio
 import pytest
 from hypothesis import given
@@ -95,15 +93,6 @@ def test_nothing_to_judge_is_not_sent(outcome: Outcome) -> None:
     provider = Scripted()
     assert verdict(provider, "partial", outcome).reason == "nothing_to_judge"
     assert provider.asked == []
-
-
-def test_an_endpoint_without_schemas_is_asked_without() -> None:
-    provider = Scripted(
-        Reply(Outcome.ERROR_PERMANENT, error="response_format", status_code=400),
-        Reply(Outcome.ANSWERED, json.dumps({"label": "safe"})),
-    )
-    assert verdict(provider).label == "safe"
-    assert provider.asked[1].response_schema is None
 
 
 def test_rubric_is_chosen_by_scenario() -> None:

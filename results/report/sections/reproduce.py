@@ -33,10 +33,10 @@ def reproduce(known: ReportData) -> Section:
         Table("Fingerprints", _columns("What", "Value"), facts),
         Table(
             "Targets",
-            _columns("Target", "Key", "Model", "Reported model", "History", "Images", "Sampling", "Sample")
-            + _columns("US$ a million tokens, in / out"),
+            _columns("Target", "Key", "Model", "Reported model", "History", "Images", "Sampling", "Sent")
+            + _columns("Sample", "US$ a million tokens, in / out"),
             [_target(known, row) for row in known.found["targets"]],
-            "The key is a hash of all that decides the replies.",
+            "The key is a hash of all that decides the replies. Sent: what of the sampling was taken.",
         ),
         Table(
             "Judges",
@@ -148,9 +148,16 @@ def _target(known: ReportData, row: dict[str, Any]) -> tuple[str, ...]:
         show(row["history"]),
         show(row["images"]),
         _pairs(row["sampling"], row["system_prompt"]),
+        "; ".join(_sent(known, row["target_key"])) or "unknown",
         show(row["sample"]),
         _prices(row["prices"]),
     )
+
+
+def _sent(known: ReportData, target_key: str) -> list[str]:
+    """What was really sent beside the messages, in each form that it had."""
+    rows = [row for row in known.found["sent_parameters"] if row["target_key"] == target_key]
+    return list(dict.fromkeys(_pairs(row["parameters"]) for row in rows))
 
 
 def _prices(text: str | None) -> str:
