@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 
 from safemt_client.providers.error_codes import ErrorCode
+from safemt_client.providers.error_tables import is_generic
 from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["Alike", "hint", "passes"]
@@ -24,12 +25,6 @@ _PASSING_CODES = (
     ErrorCode.OVERLOADED,
 )
 _PASSING_STATUS = {408, 423, 425, 429, 460, 498, 499, 502, 503, 504, *range(520, 530)}
-_SAY_NOTHING = re.compile(
-    r"internal (server )?error|server[ _]error|overload|try again|unavailable|no (body|reason given)|"
-    r"upstream|not a (json object|chat completion)|nested too deeply",
-    re.IGNORECASE,
-)
-
 _MANY = 10
 _SHORTEST_ECHO = 12
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
@@ -45,11 +40,7 @@ def passes(reply: Reply) -> bool:
         return True
     if reply.status_code is None:
         return reply.outcome is Outcome.ERROR_TRANSIENT
-    return (reply.status_code >= 500 or reply.status_code == 200) and _says_nothing(reply.error or "")
-
-
-def _says_nothing(text: str) -> bool:
-    return not text.strip() or _SAY_NOTHING.search(text) is not None
+    return (reply.status_code >= 500 or reply.status_code == 200) and is_generic(reply.error or "")
 
 
 class Alike:

@@ -142,7 +142,7 @@ class Endpoint(ABC):
         if (reason := fatal(reply)) is not None:
             return reason
         said = f"(HTTP {reply.status_code}): {reply.error}"
-        if reply.error_code == "period_limit" and (wait_s is None or wait_s > longest_s):
+        if reply.error_code is ErrorCode.PERIOD_LIMIT and (wait_s is None or wait_s > longest_s):
             return f"quota used up {said}" if wait_s is None else f"asked to wait {wait_s:,.0f} s {said}"
         if wait_s is not None and wait_s > max(longest_s, _LONG_S):
             return f"asked to wait {wait_s:,.0f} s {said}; the request may be larger than the limit"

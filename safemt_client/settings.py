@@ -198,7 +198,10 @@ class RunSettings(BaseModel):
     )
     batch: bool = _limit(False, "ask in batches: answered within a day, at half the price")
     max_wait: float = _limit(
-        DEFAULT_TIMEOUTS.max_wait_s, "seconds of waiting between attempts, per turn", "S", ge=0
+        DEFAULT_TIMEOUTS.max_wait_s,
+        "seconds of waiting: between a turn's attempts, and for an outage of a target to end",
+        "S",
+        ge=0,
     )
     attempt_timeout: float = _limit(DEFAULT_TIMEOUTS.attempt_s, "seconds per attempt", "S", gt=0)
     turn_timeout: float = _limit(DEFAULT_TIMEOUTS.turn_s, "seconds in total per turn", "S", gt=0)

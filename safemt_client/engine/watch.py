@@ -100,7 +100,7 @@ class WatchedProvider(ProviderWrapper):
         return f"{whose} fails alike{status}: {reply.error}; {hint(reply)}"
 
     def _of_a_period(self, reply: Reply) -> str | None:
-        if reply.error_code != "period_limit" or reply.retry_after_s is None:
+        if reply.error_code is not ErrorCode.PERIOD_LIMIT or reply.retry_after_s is None:
             return None
         now = self._clock()
         # Calls in flight together are refused together: only what came after a wait counts.

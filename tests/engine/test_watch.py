@@ -17,7 +17,6 @@ from safemt_client.providers.plugins import adopt
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.types import Message, Outcome, Reply, Request
 
-PERIOD = pytest.mark.skipif("period_limit" not in set(ErrorCode), reason="no such code yet")
 ANSWER = Reply(Outcome.ANSWERED, text="At nine.", status_code=200)
 BLOCKED = Reply(Outcome.REFUSED_BY_PROVIDER, error="blocked", status_code=403)
 TOO_LONG = Reply(
@@ -184,11 +183,9 @@ def test_what_is_too_large_is_decided_by_the_smallest_request_left() -> None:
 
 
 def of_a_day(wait_s: float) -> Reply:
-    code = ErrorCode("period_limit")
-    return replace(said(429, "requests per day"), retry_after_s=wait_s, error_code=code)
+    return replace(said(429, "requests per day"), retry_after_s=wait_s, error_code=ErrorCode.PERIOD_LIMIT)
 
 
-@PERIOD
 @pytest.mark.parametrize("at_a_time", [1, 8])
 def test_a_daily_limit_is_waited_for_twice(at_a_time: int) -> None:
     found = session(lambda _: of_a_day(36), 1000, at_a_time=at_a_time)
@@ -198,14 +195,12 @@ def test_a_daily_limit_is_waited_for_twice(at_a_time: int) -> None:
     assert 72 <= found.at < 200
 
 
-@PERIOD
 def test_a_rolling_limit_is_waited_for() -> None:
     replies = [of_a_day(3), of_a_day(3), ANSWER, of_a_day(3), of_a_day(3)]
     found = session(lambda _: replies.pop(0) if replies else ANSWER, 20)
     assert (found.stop, len(found.outcomes)) == (None, 20)
 
 
-@PERIOD
 def test_a_limit_of_a_day_without_a_time_stops_at_once() -> None:
     reply = replace(of_a_day(0), retry_after_s=None)
     found = session(lambda _: reply, 20)
