@@ -15,13 +15,14 @@ from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
-from safemt_client.providers.outcomes import no_connection, too_large
+from safemt_client.providers.outcomes import no_connection, not_from_here, too_large
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.tokens import Charging
 from safemt_client.providers.transport import (
     BodyTooLargeError,
     ConnectionFailedError,
     Response,
+    UntrustedError,
     fetch,
     make_headers,
 )
@@ -75,6 +76,8 @@ class HttpEndpoint(Endpoint):
             )
         except BodyTooLargeError as error:
             return too_large(str(error), error.status)
+        except UntrustedError as error:
+            return not_from_here(str(error))
         except ConnectionFailedError as error:
             return no_connection(one_line(self._redactor.text(str(error))))
         # Before it is read: a shortened line could hold half a key.

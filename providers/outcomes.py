@@ -19,7 +19,15 @@ from safemt_client.providers.thinking import AUTO, Reading
 from safemt_client.providers.types import Outcome, Reply
 from safemt_client.providers.waits import retry_after
 
-__all__ = ["classify_response", "coded", "error_reply", "fatal", "no_connection", "too_large"]
+__all__ = [
+    "classify_response",
+    "coded",
+    "error_reply",
+    "fatal",
+    "no_connection",
+    "not_from_here",
+    "too_large",
+]
 
 _FATAL = {
     ErrorCode.AUTHENTICATION: "authentication failed (HTTP {status}): check the API key",
@@ -81,6 +89,11 @@ def too_large(error: str, status: int) -> Reply:
 def no_connection(error: str, code: ErrorCode = ErrorCode.CONNECTION_FAILED) -> Reply:
     """No response at all, or not a whole one: it is asked again."""
     return Reply(Outcome.ERROR_TRANSIENT, error=error, error_code=code)
+
+
+def not_from_here(error: str) -> Reply:
+    """What is set up here lets no request through, such as a missing package: the target is stopped."""
+    return Reply(Outcome.ERROR_PERMANENT, error=error, error_code=ErrorCode.CONFIGURATION)
 
 
 def fatal(reply: Reply) -> str | None:

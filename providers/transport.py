@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ __all__ = [
     "BodyTooLargeError",
     "ConnectionFailedError",
     "Response",
+    "UntrustedError",
     "fetch",
     "make_headers",
     "make_transport",
@@ -25,11 +27,16 @@ __all__ = [
 ]
 
 _PIECE = 64 * 1024
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 _CONNECT_TIMEOUT = {"timeout": {"connect": 30.0}}
 
 
 class ConnectionFailedError(Exception):
     """No complete response arrived. The message is one clear line."""
+
+
+class UntrustedError(ConnectionFailedError):
+    """There is no trusted connection to the host, however often it is tried."""
 
 
 class BodyTooLargeError(Exception):
@@ -177,6 +184,7 @@ async def fetch(
     Straight to the transport: a client's cookies, redirects and hooks double the cost of a call.
 
     Raises:
+        UntrustedError: the host's certificate is not to be trusted, or it speaks no TLS.
         ConnectionFailedError: the connection broke before the response was whole.
         BodyTooLargeError: the body is larger than `most`.
     """
@@ -192,6 +200,8 @@ async def fetch(
         finally:
             await response.aclose()
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+        if (why := _untrusted(error, url.host)) is not None:
+            raise UntrustedError(why) from error
         # The transport's own class names mislead: a dropped connection comes as a time-out.
         said = str(error) or type(error).__name__
         if said.startswith("<RawResponseMessage"):
@@ -200,3 +210,21 @@ async def fetch(
     # A plain mapping: httpx's own decodes at each look-up.
     plain = {name.decode().lower(): value.decode("latin-1") for name, value in response.headers.raw}
     return Response(response.status_code, plain, bytes(received))
+
+
+def _untrusted(error: BaseException, host: str) -> str | None:
+    """Why no secure connection to a host can be made, None if one may be made later."""
+    cause: BaseException | None = error
+    while cause is not None:
+        # aiohttp's own classes are among these too, and say it otherwise.
+        found = getattr(cause, "certificate_error", cause)
+        if isinstance(found, ssl.SSLCertVerificationError):
+            said = getattr(found, "verify_message", str(found))
+            return (
+                f"the certificate of {host} is not trusted ({said}): "
+                "if it should be, name the file of its authority in SSL_CERT_FILE"
+            )
+        if isinstance(cause, ssl.SSLError) and (reason := getattr(cause, "reason", None)) in _NO_TLS:
+            return f"{host} does not answer in TLS ({reason}): is it http:// instead of https://?"
+        cause = cause.__cause__ or cause.__context__
+    return None

@@ -22,13 +22,14 @@ from safemt_client.providers.errors import SafemtError, TargetStoppedError
 from safemt_client.providers.json_codec import as_dict, loads
 from safemt_client.providers.keys import Redactor
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
-from safemt_client.providers.outcomes import error_reply, no_connection, too_large
+from safemt_client.providers.outcomes import error_reply, no_connection, not_from_here, too_large
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.retry import with_retries
 from safemt_client.providers.transport import (
     BodyTooLargeError,
     ConnectionFailedError,
     Response,
+    UntrustedError,
     fetch,
     make_headers,
 )
@@ -183,6 +184,8 @@ class BatchEndpoint(ABC):
                 response = await fetch(
                     self._transport, method, url, headers=headers, content=content, most=_MOST_RESULTS
                 )
+        except UntrustedError as error:
+            return not_from_here(str(error))
         except (TimeoutError, ConnectionFailedError) as error:
             text = one_line(self._redactor.text(str(error) or f"no answer within {_CALL_TIMEOUT_S:g} s"))
             if begins:

@@ -36,7 +36,7 @@ class Verdicts:
         self._context = context
         self._judge = judge
         for member in judge.members if isinstance(judge, Panel) else (judge,):
-            member.provider = WatchedProvider(member.provider, context.clock)
+            member.provider = WatchedProvider(member.provider, context.clock, in_one=True)
         self._verdicts = SingleFlight()
         # Under a moderator a reply may be that of an earlier run, with its verdict.
         store = context.recorder.store

@@ -77,7 +77,7 @@ class Scheduler:
             assessor.cache = StoredAssessments(
                 assessor.key, recorder, prices[assessor.key], context.budget, context.listener
             )
-            watched = WatchedProvider(assessor.provider, context.clock)
+            watched = WatchedProvider(assessor.provider, context.clock, in_one=True)
             assessor.provider = InterruptibleProvider(watched, context.under_way, context.clock, assessor.key)
 
     async def run(self) -> StopReason:

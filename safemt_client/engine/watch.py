@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
+from safemt_client.judges.judge import add_usage
 from safemt_client.providers.alike import Alike, hint
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.provider import Observer, Provider, ProviderWrapper
-from safemt_client.providers.types import Reply, Request
+from safemt_client.providers.types import Reply, Request, Usage
 
 __all__ = ["WatchedProvider"]
 
@@ -32,9 +34,14 @@ class WatchedProvider(ProviderWrapper):
     `requests` is the number of all that will be asked, where it is known.
     """
 
-    def __init__(self, provider: Provider, clock: Callable[[], float]) -> None:
+    def __init__(self, provider: Provider, clock: Callable[[], float], *, in_one: bool = False) -> None:
+        """With `in_one` the tokens of attempts that were billed are added to those of the last one.
+
+        That is for whose attempts are not stored one by one: judges and guards.
+        """
         super().__init__(provider)
         self._clock = clock
+        self._in_one = in_one
         self._alike = Alike()
         self._stopped: TargetStoppedError | None = None
         self._deciding: Request | None = None
@@ -49,7 +56,12 @@ class WatchedProvider(ProviderWrapper):
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
         """See `Provider.ask`."""
 
+        billed = Usage()
+
         def retrying(reply: Reply, wait_s: float) -> None:
+            nonlocal billed
+            if reply.billed and self._in_one:
+                billed = add_usage(billed, reply.usage)
             self._failed(request, reply, last=False)
             if on_retry is not None:
                 on_retry(reply, wait_s)
@@ -57,6 +69,8 @@ class WatchedProvider(ProviderWrapper):
         if self._stopped is not None:
             raise self._stopped.repeated()
         reply = await self._provider.ask(request, retrying)
+        if billed != Usage():
+            reply = replace(reply, usage=add_usage(billed, reply.usage))
         if not reply.outcome.observed:
             self._failed(request, reply, last=True)
             return reply

@@ -29,6 +29,7 @@ __all__ = ["Progress", "span"]
 
 _PLAIN_EVERY_S = 30.0
 _LIVE_EVERY_S = 0.25
+_LONG_WAIT_S = 3600.0
 _FAILED = (Outcome.ERROR_TRANSIENT, Outcome.ERROR_PERMANENT, "error", "unparsed")
 
 
@@ -48,6 +49,7 @@ class _Line:
     retries: list[tuple[float, str]] = field(default_factory=list)
     batches: dict[str, tuple[int, int]] = field(default_factory=dict)
     stopped: str | None = None
+    long_wait_said: bool = False
 
 
 class Progress:
@@ -125,6 +127,12 @@ class Progress:
         line.retries = [entry for entry in line.retries if entry[0] > now]
         whose = "guard: " if isinstance(reply, GuardReply) else ""
         line.retries.append((now + wait_s, f"{whose}{reply.error or reply.outcome}"))
+        if wait_s > _LONG_WAIT_S and not line.long_wait_said:
+            line.long_wait_said = True
+            self.notice(
+                f"{plain(line.name)}: asked to wait {span(wait_s)}: {plain(reply.error or '')}; "
+                "the request may be larger than the limit"
+            )
 
     def landed(self, key: str, outcome: str, usage: Usage, cost_usd: float | None) -> None:
         """A turn or a verdict is in the store."""

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import anyio
 import pytest
-from support.faults import answer, response, serve
+from support.faults import answer, early, raw, response, serve
 from support.network import make_certificate, serve_proxy, serve_tls
 from support.program import ROOT
 
-from safemt_client.providers.errors import InputError
+from safemt_client.providers.error_codes import ErrorCode
+from safemt_client.providers.errors import InputError, TargetStoppedError
 from safemt_client.providers.limits import Limits
 from safemt_client.providers.proxies import proxy_for, trusted
 from safemt_client.providers.registry import build, resolve
@@ -139,12 +140,24 @@ def test_a_tunnel_to_a_server_with_a_certificate_of_ones_own(
     async def main() -> None:
         async with serve_tls(*certificate, answer()) as url, serve_proxy(url) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//user:pa%24s@"))
-            refused = await ask(f"m@https://{AWAY}/v1")
-            assert "certificate" in (refused.error or "")
+            # A target whose certificate is not trusted is stopped at once, and not asked for an hour.
+            with pytest.raises(TargetStoppedError, match=r"certificate of .* in SSL_CERT_FILE") as refused:
+                await ask(f"m@https://{AWAY}/v1")
+            assert refused.value.code is ErrorCode.CONFIGURATION
             monkeypatch.setenv(variable, named(variable, certificate[0], tmp_path))
             assert (await ask(f"m@https://{AWAY}/v1")).text == "hello"
             assert proxy.asked[-1].startswith(f"CONNECT {AWAY}:443")
             assert proxy.credentials[-1] == "Basic " + base64.b64encode(b"user:pa$s").decode()
+
+    anyio.run(main)
+
+
+def test_a_server_without_tls_stops_its_target_at_once() -> None:
+    async def main() -> None:
+        plain = early(raw(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n"))
+        async with serve([plain], answer()) as endpoint:
+            with pytest.raises(TargetStoppedError, match="is it http://"):
+                await ask(f"m@{endpoint.url.replace('http:', 'https:')}")
 
     anyio.run(main)
 
