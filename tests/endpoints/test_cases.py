@@ -30,8 +30,6 @@ NOT_YET: set[str] = {
     "parameters/temperature",
     "parameters/max-tokens",
     "stream/only",
-    "always/llamacpp-template",
-    "always/no-mmproj",
     "always/lmstudio-200",
     "always/too-large-for-minute",
     "always/redirect",
@@ -56,7 +54,6 @@ NOT_YET: set[str] = {
     "parameters/temperature-deprecated",
     "parameters/max-tokens-renamed",
     "stream/only-unasked",
-    "always/another-protocol",
     "always/moved",
     "body/accepted-202",
 }

@@ -83,3 +83,12 @@ def test_a_stopped_target_is_said_at_once_and_stays_on_the_screen() -> None:
 def test_figures_for_people() -> None:
     assert [span(5), span(300), span(7200)] == ["5 s", "5 min", "2.0 h"]
     assert [money(1234.5), money(0.00012)] == ["$1,234.50", "$0.0001"]
+
+
+def test_a_wait_of_hours_is_said_once() -> None:
+    progress, _, out = made()
+    for wait_s in (60, 7200, 7200):
+        progress.retrying("t", Reply(Outcome.ERROR_TRANSIENT, error="slow down"), wait_s)
+    assert (
+        out.getvalue().count("asked to wait 2.0 h: slow down; the request may be larger than the limit") == 1
+    )
