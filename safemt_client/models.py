@@ -26,6 +26,7 @@ from safemt_client.moderator.build import (
 from safemt_client.moderator.moderator import Moderation, Moderator
 from safemt_client.moderator.policies import load_policies
 from safemt_client.moderator.types import Guard
+from safemt_client.providers.addresses import shown
 from safemt_client.providers.batch.base import BatchEndpoint
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits import Limits, StatedLimits
@@ -104,6 +105,10 @@ class Models:
             given, said = self._given.get(name), self.said(name, role)
             if given is None:
                 called = name if said.model is None else f"{name}={said.model}"
+                if said.model is not None and split_alias(called) != (name, said.model):
+                    raise InputError(
+                        f"[providers.{shown(name)}]: model: the name says it already: leave it out"
+                    )
                 spec = resolve(called, said.base_url, os.environ, said.api_key_env)
             else:
                 spec = own_spec(name, given)

@@ -340,7 +340,9 @@ def warnings(reader: Queryable, run_id: str) -> list[str]:
             found.append(f"{judge} left {unscored} of {scored + unscored} replies unscored")
     same = reader.query(
         """SELECT DISTINCT j.name, t.name FROM run_judges j JOIN run_targets t USING (run_id)
-           WHERE j.run_id = ? AND j.identity = t.identity ORDER BY ALL""",
+           WHERE j.run_id = ? AND split_part(j.identity, '#', 1) = split_part(t.identity, '#', 1)
+             -- Under another alias an endpoint of one's own may well be another model.
+             AND (j.identity = t.identity OR t.identity NOT LIKE 'local/%') ORDER BY ALL""",
         [run_id],
     ).rows
     for target, action, count in reader.query(

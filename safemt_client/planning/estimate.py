@@ -64,7 +64,7 @@ class RunEstimate:
     """A plan with what it may take: nothing has been asked. Ranges are from low to high.
 
     `seconds` is what the stated limits alone require, None if no limit is stated; `spent_usd` what the run
-    has cost so far. `notes` are sentences about addresses that the environment moved, or that changed.
+    has cost so far. `notes` are sentences about addresses and images that a user should look at.
     """
 
     plan: Plan = field(repr=False)

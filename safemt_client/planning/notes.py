@@ -1,7 +1,8 @@
-"""What a user should know of addresses before a run: what moved them, and which replies came from another."""
+"""What a user should know before a run: about addresses, about where replies came from, about images."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from safemt_client.models import Models
@@ -14,14 +15,30 @@ __all__ = ["notes_of"]
 
 
 def notes_of(plan: Plan, models: Models, store: Store | None) -> tuple[str, ...]:
-    """What the environment says about addresses, and stored replies that came from another one."""
-    if store is None:
-        return models.routes.notes
-    asked = [target for target in plan.targets if target.key in models.providers]
-    return (
-        *models.routes.notes,
-        *(note for target in asked for note in _elsewhere(target, plan, models, store)),
-    )
+    """What moved addresses, stored replies that came from another one, and images that may be refused."""
+    found = [*models.routes.notes]
+    for target in plan.targets:
+        if target.key not in models.providers:
+            continue
+        if store is not None:
+            found += _elsewhere(target, plan, models, store)
+        found += _images(target, plan, models)
+    return tuple(found)
+
+
+def _images(target: Target, plan: Plan, models: Models) -> Iterator[str]:
+    """Images that the target is to be asked about, and that its vendor does not take by its own account."""
+    vendor = models.spec(target.model_name).vendor
+    images = {
+        image.sha256: image.media_type.removeprefix("image/")
+        for conversation in plan.pending
+        if conversation.target is target
+        for image in conversation.images.values()
+    }
+    other = Counter(kind for kind in images.values() if kind not in vendor.images)
+    if other:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(other.items()))
+        yield f"{target.name}: {vendor.name} takes {', '.join(vendor.images)} and may refuse images: {kinds}"
 
 
 def _elsewhere(target: Target, plan: Plan, models: Models, store: Store) -> Iterator[str]:

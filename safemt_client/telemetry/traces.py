@@ -174,7 +174,8 @@ class Traces:
 
 
 def _model(identity: str) -> tuple[str, str]:
-    provider, _, model = identity.partition("/")
+    # Without the alias that the user gave it.
+    provider, _, model = identity.partition("#")[0].partition("/")
     return (provider, model) if model else ("", identity)
 
 

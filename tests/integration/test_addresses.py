@@ -1,5 +1,6 @@
 """Aliases, keys, query strings and moved addresses in runs, against scripted endpoints."""
 
+import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from PIL import Image
 from support.faults import Endpoint, answer, serve
 from support.program import ROOT, sql
 
@@ -136,3 +138,29 @@ def test_a_wrong_address_is_one_line_and_status_2(name: str, says: str, here: Pa
     assert says in said
     assert "planted" not in said
     assert len(said.strip().splitlines()) == 1
+
+
+def test_images_that_a_vendor_may_refuse_stand_in_the_plan(here: Path) -> None:
+    Image.new("RGB", (8, 8)).save(here / "a.webp")
+    Image.new("RGB", (8, 8)).save(here / "b.png")
+    lines = [
+        {"id": name, "dialogue": [{"role": "user", "content": "What is this?", "images": [name]}]}
+        for name in ("a.webp", "b.png")
+    ]
+    (here / "data.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+    async def main() -> str:
+        words = ["--data", "data.jsonl", "--judge", "none", "--dry-run", "--price", "xai/m=0/0"]
+        return await safemt(*words, "--provider", "xai/m", XAI_API_KEY="k")
+
+    assert "xai takes jpeg, png and may refuse images: 1 webp" in anyio.run(main)
+
+
+def test_a_table_that_renames_a_whole_name_is_refused(here: Path) -> None:
+    (here / "night.toml").write_text("[providers.'m@http://127.0.0.1:1/v1']\nmodel = 'n'\n")
+
+    async def main() -> str:
+        words = [*RUN, "--config", "night.toml", "--provider", "m@http://127.0.0.1:1/v1"]
+        return await safemt(*words, status=2)
+
+    assert "the name says it already" in anyio.run(main)
