@@ -113,6 +113,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
     ("add roles of judges", _add_roles),
     ("add parameters as sent", _add_parameters),
     ("add oddities of replies", _nothing_more),
+    ("add system prompts", lambda connection: add_columns(connection, rows.TargetRow)),
 )
 
 
