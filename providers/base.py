@@ -45,6 +45,9 @@ class Endpoint(ABC):
         self._timeouts = timeouts
         self._estimator = TokenEstimator(identity, charging)
         self._outage = Outage(limiter, timeouts.max_wait_s)
+        # Waiting for an outage to end has a limit of its own, except where somebody waits for the turn itself,
+        # as behind a proxy: there one attempt may take all of its time.
+        self._patient = timeouts.turn_s > timeouts.attempt_s
         self._stopped: TargetStoppedError | None = None
 
     @property
@@ -67,8 +70,7 @@ class Endpoint(ABC):
                 last = reply
                 if on_retry is not None:
                     on_retry(reply, wait_s)
-                if self._outage.closed:
-                    # Waiting for an outage to end has a limit of its own.
+                if self._outage.closed and self._patient:
                     deadline.deadline += wait_s
 
             try:
@@ -98,9 +100,12 @@ class Endpoint(ABC):
     async def _attempt(self, request: Request, deadline: anyio.CancelScope) -> Reply:
         if not self._outage.busy:
             return await self._permitted(request)
-        left_s, deadline.deadline = deadline.deadline - anyio.current_time(), math.inf
+        left_s = deadline.deadline - anyio.current_time()
+        if self._patient:
+            deadline.deadline = math.inf
         probe = await self._outage.admit()
-        deadline.deadline = anyio.current_time() + left_s
+        if self._patient:
+            deadline.deadline = anyio.current_time() + left_s
         if not probe:
             return await self._permitted(request)
         with self._outage.probe():

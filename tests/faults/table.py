@@ -226,11 +226,57 @@ CODES = {name: code for code, names in _BY_CODE.items() for name in names.split(
 """The error code of every attempt that is not an answer."""
 
 _SELF = "tests/faults/test_faults.py::"
+_OUTAGES = "tests/faults/test_outages.py::"
 _BATCHES = "tests/engine/test_batches.py::"
 _REMOTE = "tests/providers/batch/test_endpoints.py::"
 _ADAPTIVE = "tests/providers/test_concurrency.py::"
 # Faults that take more than one request: what happens, what the user sees, the test that proves it.
 SCENARIOS: tuple[tuple[str, str, str], ...] = (
+    (
+        "an hour of 529, 503 or 500 `Internal server error` from the first request",
+        "fewer than 100 requests, one at a time; then everything is answered, status 0",
+        _OUTAGES + "test_an_hour_from_the_first_request",
+    ),
+    (
+        "an outage that is longer than `--max-wait`",
+        "turns end as `error_transient`; after ten of them, in ten minutes or more, the target is stopped",
+        "tests/engine/test_watch.py::test_a_day_of_outage_stops_once_ten_turns_were_given_up",
+    ),
+    (
+        "one request that always fails while others are answered",
+        "it holds up no other, and ends as `error_transient`",
+        "tests/providers/test_outage.py::test_a_request_that_always_fails_holds_up_no_other",
+    ),
+    (
+        "the same error at every request, such as a template that does not take the messages",
+        "the target is stopped within 25 requests, with the server's words and a hint",
+        _OUTAGES + "test_a_fault_of_every_request_is_said_in_the_server_s_words",
+    ),
+    (
+        "requests that are too long for the model",
+        "`error_permanent`; if ten are and none was answered, the shortest one left decides whether the target is stopped",
+        _OUTAGES + "test_what_is_too_long_is_decided_by_the_shortest",
+    ),
+    (
+        "every prompt is blocked, or the first one",
+        "each is `refused_by_provider`; no target is stopped",
+        "tests/engine/test_watch.py::test_blocks_at_every_request_stop_nothing",
+    ),
+    (
+        "a limit of a day that states a wait of seconds",
+        "waited for twice; then the target is stopped with the server's words",
+        "tests/engine/test_watch.py::test_a_daily_limit_is_waited_for_twice",
+    ),
+    (
+        "a completion that fails, such as a finish reason `abort`",
+        "asked again twice in a session; each attempt is spent",
+        "tests/engine/test_attempts.py::test_three_attempts_a_session_then_an_error_and_again_on_resume",
+    ),
+    (
+        "a certificate that is not trusted, or a server without TLS",
+        "the target is stopped at once, with the variable or the address to change",
+        "tests/providers/test_network.py::test_a_tunnel_to_a_server_with_a_certificate_of_ones_own",
+    ),
     (
         "the key expires in the middle of a run",
         "the target is stopped with one line, exit status 1; the same command with a right key asks what is missing and nothing twice",

@@ -161,8 +161,33 @@ def test_a_longer_outage_than_the_limit_ends_the_turns_and_never_waits_again() -
 
 def test_the_deadline_of_a_turn_does_not_count_an_outage() -> None:
     server = Server(lambda now, _: said(503, "unavailable") if now < 900 else ANSWER)
-    replies = ask_all(server, NAMES, timeouts=Timeouts(turn_s=60))
+    replies = ask_all(server, NAMES, timeouts=Timeouts(attempt_s=30, turn_s=60))
     assert {reply.outcome for reply in replies.values()} == {Outcome.ANSWERED}
+
+
+def test_the_deadline_holds_where_somebody_waits_for_the_turn() -> None:
+    """As behind a proxy: all three limits are the same, and together they are never longer than one."""
+    slowest = 0.0
+
+    async def main() -> None:
+        limiter = AccountLimiter(concurrency=8)
+        limits = Timeouts(max_wait_s=60, attempt_s=60, turn_s=60)
+        provider = adopt(Server(lambda now, _: said(503, "unavailable")), limiter=limiter, timeouts=limits)
+
+        async def one(name: str) -> None:
+            nonlocal slowest
+            begin = anyio.current_time()
+            reply = await provider.ask(Request((Message("user", name),)))
+            assert reply.outcome is Outcome.ERROR_TRANSIENT
+            slowest = max(slowest, anyio.current_time() - begin)
+
+        async with anyio.create_task_group() as group:
+            for name in NAMES:
+                group.start_soon(one, name)
+                await anyio.sleep(3)
+
+    run(main)
+    assert slowest <= 61
 
 
 def test_a_stated_wait_beyond_what_is_left_is_not_waited_for() -> None:
