@@ -15,12 +15,17 @@ _TICKS = re.compile(r"`+")
 _QUOTED_LINE = re.compile(r" {0,3}>| {4}|\t")
 # Opening marks and what closes each.
 _MARKS = {'"': '"', "“": "”", "„": "“”", "«": "»", "»": "«", "「": "」", "『": "』"}
-_NEAR = 2_000
+_NEAR, _FAR = 2_000, 50_000
 _BESIDE = {"'": "'", "‘": "’", "‹": "›", "(": ")", "[": "]"} | _MARKS
 
 
 def is_shown(text: str, start: int, end: int) -> bool:
-    """Whether the part from `start` to `end`, which is within one line, is shown rather than said."""
+    """Whether the part from `start` to `end`, which is within one line, is shown rather than said.
+
+    Only the text around it is looked at: what is further away would take too long in a text without end.
+    """
+    away = max(start - _FAR, 0)
+    text, start, end = text[away : end + _FAR], start - away, end - away
     line = text.rfind("\n", 0, start) + 1
     blank = _BLANK.search(text, start)
     begin = max((one.end() for one in _BLANK.finditer(text, 0, start)), default=0)

@@ -46,7 +46,7 @@ _WRAPPERS = {
 }
 # Words without brackets are no tags: they count where they open a text, and not by themselves.
 _TAGS = {opening: closing for opening, closing in _MARKS.items() if not opening[0].isalpha()}
-_MOST_TAGS = 50
+_MOST_TAGS = 20
 _MOST_DEPTH = 8
 
 
@@ -149,7 +149,7 @@ def _leading_blocks(text: str) -> tuple[str | None, str]:
     """
     thoughts: list[str] = []
     rest = text
-    while opening := _BEGIN.match(rest):
+    while len(thoughts) < _MOST_TAGS and (opening := _BEGIN.match(rest)):
         closing = _closing(rest, opening.end(), _MARKS[opening[1].lower()])
         if closing is None and opening[1][0].isalpha():
             break

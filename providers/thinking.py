@@ -62,4 +62,5 @@ def demands_reasoning(reply: Reply) -> bool:
 
     DeepSeek, Moonshot and gateways before them do so for models that think.
     """
-    return reply.status_code in (400, 422) and _DEMAND.search((reply.raw or "")[:20_000]) is not None
+    refused = (reply.status_code or 0) >= 400
+    return refused and _DEMAND.search((reply.raw or "")[:20_000]) is not None

@@ -101,7 +101,7 @@ DEMANDS = [
 
 
 @pytest.mark.parametrize("said", DEMANDS)
-@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("status", [400, 422, 500])
 def test_the_reasoning_of_own_turns_goes_where_it_is_demanded(said: str, status: int) -> None:
     history = (Message("user", "a"), Message("assistant", "b", reasoning="hm"), Message("assistant", "c"))
     request = Request((*history, Message("user", "d")))
