@@ -45,8 +45,8 @@ class Endpoint(ABC):
         self._timeouts = timeouts
         self._estimator = TokenEstimator(identity, charging)
         self._outage = Outage(limiter, timeouts.max_wait_s)
-        # Waiting for an outage to end has a limit of its own, except where somebody waits for the turn itself,
-        # as behind a proxy: there one attempt may take all of its time.
+        # Waiting for an outage to end has a limit of its own, except where somebody waits for the turn
+        # itself, as behind a proxy: there one attempt may take all of its time.
         self._patient = timeouts.turn_s > timeouts.attempt_s
         self._stopped: TargetStoppedError | None = None
 

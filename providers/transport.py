@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _PIECE = 64 * 1024
+_STREAM = "text/event-stream"
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 _CONNECT_TIMEOUT = {"timeout": {"connect": 30.0}}
 
@@ -181,7 +182,8 @@ async def fetch(
 ) -> Response:
     """Send one request and read the whole response, at most `most` bytes of it.
 
-    Straight to the transport: a client's cookies, redirects and hooks double the cost of a call.
+    Straight to the transport: a client's cookies, redirects and hooks double the cost of a call. Of a stream of
+    events that breaks off, what came of it is the response.
 
     Raises:
         UntrustedError: the host's certificate is not to be trusted, or it speaks no TLS.
@@ -193,10 +195,15 @@ async def fetch(
         response = await transport.handle_async_request(asked)
         try:
             received = bytearray()
-            async for chunk in unpacked(response):
-                received += chunk
-                if len(received) > most:
-                    raise BodyTooLargeError(response.status_code, most)
+            try:
+                async for chunk in unpacked(response):
+                    received += chunk
+                    if len(received) > most:
+                        raise BodyTooLargeError(response.status_code, most)
+            except (httpx.HTTPError, aiohttp.ClientError, OSError):
+                # A stream says itself whether it is whole, and what came of it is paid for.
+                if not (_STREAM in response.headers.get("content-type", "") and b"data:" in received):
+                    raise
         finally:
             await response.aclose()
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:

@@ -155,6 +155,21 @@ def test_what_is_transient_is_asked_again(behaviours: list[Behaviour], said: str
     assert re.search(said, retries[0][0].error or "")
 
 
+EVENTS = b'data: {"choices":[{"index":0,"delta":{"content":"The library op"}}]}\n\n'
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 9999\r\n\r\n"
+
+
+def test_what_came_of_a_stream_that_breaks_off_is_kept() -> None:
+    _, _, retries = ask([raw(STREAM + EVENTS, reset=True), answer()])
+    broken = retries[0][0]
+    assert (broken.outcome, broken.text, broken.billed) == (Outcome.ERROR_TRANSIENT, "The library op", True)
+    # All was said before the connection was lost.
+    replies, seen, _ = ask([raw(STREAM + EVENTS + b"data: [DONE]\n\n", reset=True)])
+    assert (replies[0].outcome, replies[0].text, len(seen)) == (Outcome.ANSWERED, "The library op", 1)
+    _, _, retries = ask([raw(STREAM, reset=True), answer()])
+    assert (retries[0][0].error_code, retries[0][0].billed) == ("connection_failed", False)
+
+
 @pytest.mark.parametrize("stall", [raw(b"", stall=True), raw(HEAD + b"{", stall=True)])
 def test_a_stall_ends_at_the_deadline_of_the_attempt(stall: Behaviour) -> None:
     replies, _, retries = ask([stall], timeouts=Timeouts(max_wait_s=0, attempt_s=0.2))
