@@ -231,6 +231,7 @@ def test_what_redact_keeps_is_decided_here() -> None:
         "verdicts": ["explanation"],
         "assessments": ["intent", "policy", "error"],
         "runs": ["dataset_path"],
+        "targets": ["system_prompt"],
     }
 
 
