@@ -182,8 +182,8 @@ async def fetch(
 ) -> Response:
     """Send one request and read the whole response, at most `most` bytes of it.
 
-    Straight to the transport: a client's cookies, redirects and hooks double the cost of a call. Of a stream of
-    events that breaks off, what came of it is the response.
+    Straight to the transport: a client's cookies, redirects and hooks double the cost of a call. Of a stream
+    of events that breaks off, what came of it is the response.
 
     Raises:
         UntrustedError: the host's certificate is not to be trusted, or it speaks no TLS.
