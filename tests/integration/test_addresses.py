@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 from PIL import Image
-from support.faults import Endpoint, answer, serve
+from support.faults import Endpoint, answer, error, serve
 from support.program import ROOT, sql
 
 RUN = ("--data", "sample", "--judge", "none", "--turns", "1", "--limit", "2", "--max-wait", "0")
@@ -164,3 +164,36 @@ def test_a_table_that_renames_a_whole_name_is_refused(here: Path) -> None:
         return await safemt(*words, status=2)
 
     assert "the name says it already" in anyio.run(main)
+
+
+def test_the_variables_of_the_vendors_own_clients_lead_litellm_to_the_same_routes(here: Path) -> None:
+    async def main() -> set[tuple[str, str]]:
+        async with serve([], error(400, "no", "not today")) as endpoint:
+            place = endpoint.url.removesuffix("/v1")
+            env = {
+                "AZURE_OPENAI_ENDPOINT": place,
+                "AZURE_OPENAI_API_KEY": "sk-azure",
+                "OPENAI_API_VERSION": "2024-10-21",
+                "GOOGLE_GEMINI_BASE_URL": place,
+                "GOOGLE_API_KEY": "sk-google",
+                "CO_API_URL": place,
+                "CO_API_KEY": "sk-cohere",
+                "ANTHROPIC_BASE_URL": place,
+                "ANTHROPIC_API_KEY": "sk-anthropic",
+            }
+            names = ("azure/gpt-4o", "gemini/gemini-2.0-flash", "cohere/command-r", "claude-3-5-haiku")
+            words = [word for name in names for word in ("--provider", name)]
+            said = await safemt("doctor", *words, status=1, **env)
+            assert all(variable in said for variable in env if variable.endswith(("_URL", "_ENDPOINT")))
+            keys = ("api-key", "x-goog-api-key", "authorization", "x-api-key")
+            return {
+                (one.target, next(one.headers[key] for key in keys if key in one.headers))
+                for one in endpoint.requests
+            }
+
+    assert anyio.run(main) == {
+        ("/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21", "sk-azure"),
+        ("/v1beta/models/gemini-2.0-flash:generateContent", "sk-google"),
+        ("/v2/chat", "Bearer sk-cohere"),
+        ("/v1/messages", "sk-anthropic"),
+    }
