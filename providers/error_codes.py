@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 
-__all__ = ["ErrorCode", "blocks", "code_of", "in_short"]
+__all__ = ["ErrorCode", "in_short"]
 
 
 class ErrorCode(StrEnum):
@@ -67,68 +66,6 @@ class ErrorCode(StrEnum):
     """The batch ended, failed or was lost without a result of this request."""
     LOCAL_MODEL = "local_model"
     """A model in this process failed."""
-
-
-_BLOCK_WORDS = re.compile(
-    r"content[_ -]?filter|content[_ -]?policy|content[_ -]?management|responsible ?ai|"
-    r"moderation|flagged|safety[_ -]?(block|filter|system|settings)|prohibited[_ -]?content|"
-    r"data_inspection_failed|blocked (by|due)",
-    re.IGNORECASE,
-)
-_QUOTA = re.compile(
-    r"insufficient_quota|exceeded your current quota|billing|credit balance|out of credits", re.IGNORECASE
-)
-_DAY = re.compile(r"per[ _-]?day|daily", re.IGNORECASE)
-# A per-minute limit clears by itself, although its text may point to a page on billing and quotas.
-_MINUTE = re.compile(r"per[ _-]?min", re.IGNORECASE)
-_MODEL = re.compile(r"model", re.IGNORECASE)
-_UNKNOWN_MODEL = re.compile(r"model_not_found|unknown model|invalid model", re.IGNORECASE)
-_TOO_LONG = re.compile(r"context_length_exceeded|maximum context length|prompt is too long", re.IGNORECASE)
-_MOST_TEXT = 20_000
-_OF_STATUS = {
-    401: ErrorCode.AUTHENTICATION,
-    402: ErrorCode.QUOTA,
-    403: ErrorCode.AUTHENTICATION,
-    408: ErrorCode.TIMEOUT,
-    409: ErrorCode.SERVER_ERROR,
-    413: ErrorCode.REQUEST_TOO_LARGE,
-    425: ErrorCode.SERVER_ERROR,
-    429: ErrorCode.RATE_LIMITED,
-    499: ErrorCode.SERVER_ERROR,
-    503: ErrorCode.OVERLOADED,
-    504: ErrorCode.TIMEOUT,
-    524: ErrorCode.TIMEOUT,
-    529: ErrorCode.OVERLOADED,
-}
-
-
-def blocks(text: str) -> bool:
-    """Whether an error's text names a content filter or a moderation."""
-    return _BLOCK_WORDS.search(text) is not None
-
-
-def code_of(status: int, text: str, raw: str = "") -> ErrorCode:
-    """The kind of an HTTP error; `text` is what it says, `raw` the whole body."""
-    if status in (400, 403, 422, 451) and blocks(text):
-        return ErrorCode.CONTENT_FILTER_INPUT
-    if status == 404 or (status == 400 and _UNKNOWN_MODEL.search(text)):
-        return ErrorCode.MODEL_NOT_FOUND if _MODEL.search(text) else ErrorCode.NOT_FOUND
-    if status == 400 and _TOO_LONG.search(text):
-        return ErrorCode.REQUEST_TOO_LARGE
-    if status == 429 and _is_quota(text, raw[:_MOST_TEXT]):
-        return ErrorCode.QUOTA
-    if status in _OF_STATUS:
-        return _OF_STATUS[status]
-    if status >= 500:
-        return ErrorCode.SERVER_ERROR
-    return ErrorCode.BAD_REQUEST if status >= 400 else ErrorCode.BAD_RESPONSE
-
-
-def _is_quota(text: str, raw: str) -> bool:
-    """Whether a 429 error is about a quota that does not reset within minutes."""
-    if _DAY.search(text) or (_QUOTA.search(text) and _DAY.search(raw)):
-        return True
-    return _QUOTA.search(text) is not None and not _MINUTE.search(raw)
 
 
 def in_short(code: str | None, status: int | None) -> str:

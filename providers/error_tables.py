@@ -9,14 +9,25 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-__all__ = ["block_code", "block_field", "block_phrase", "has_code", "has_phrase", "is_generic", "sentences"]
+__all__ = [
+    "block_code",
+    "block_field",
+    "block_phrase",
+    "fields",
+    "has_code",
+    "has_phrase",
+    "is_generic",
+    "sentences",
+]
 
 _NOT_ALNUM = re.compile(r"[\W_]+")
 _SPACES = re.compile(r"[\s_-]+")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _URL = re.compile(r"\bhttps?://\S*")
 _SENTENCE = re.compile(r"[.!?;](?=\s|\Z)|[。！？；\n]")
-_SAYS_NOTHING = re.compile(r"(?:[\W\d_]|http|error|status|code|oops|none|null|server|api)*\Z")
+_SAYS_NOTHING = re.compile(
+    r"(?:[\W\d_]|http|error|status|code|oops|none|null|server|api|message|detail|type|success|false)*+\Z"
+)
 _MOST_TEXT, _MOST_SENTENCES = 20_000, 200
 _LONGEST_CODE = 200
 
@@ -32,16 +43,26 @@ class _Table:
 
 
 @cache
-def _tables() -> dict[str, _Table]:
+def _data() -> dict[str, dict[str, list[str]]]:
     file = resources.files(__package__).joinpath("error_tables.toml")
-    data: dict[str, dict[str, list[str]]] = tomllib.loads(file.read_text(encoding="utf-8"))
-    return {name: _read(table) for name, table in data.items()}
+    return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+@cache
+def _tables() -> dict[str, _Table]:
+    return {name: _read(table) for name, table in _data().items()}
 
 
 def _read(table: Mapping[str, list[str]]) -> _Table:
     codes, flags, lists = (frozenset(map(_bare, table.get(key, ()))) for key in ("codes", "flags", "lists"))
     phrases = (phrase.split("~") for phrase in table.get("phrases", ()))
     return _Table(codes, tuple(tuple(tuple(p.split("|")) for p in parts) for parts in phrases), flags, lists)
+
+
+@cache
+def fields(kind: str) -> frozenset[str]:
+    """Names of fields, letters alone: those of `codes`, of `texts`, and `echoes`, which are not read."""
+    return frozenset(_data()["fields"][kind])
 
 
 def has_code(codes: Iterable[str], table: str) -> bool:

@@ -10,18 +10,20 @@ import httpx
 
 from safemt_client.providers.addresses import host_of, key_headers, url_of
 from safemt_client.providers.base import Endpoint
+from safemt_client.providers.charsets import in_utf8
 from safemt_client.providers.error_body import one_line
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
-from safemt_client.providers.outcomes import no_connection, not_from_here, too_large
+from safemt_client.providers.outcomes import no_connection, not_from_here, too_large, unreadable
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.tokens import Charging
 from safemt_client.providers.transport import (
     BodyTooLargeError,
     ConnectionFailedError,
     Response,
+    UnreadableBodyError,
     UntrustedError,
     fetch,
     make_headers,
@@ -78,7 +80,12 @@ class HttpEndpoint(Endpoint):
             return too_large(str(error), error.status)
         except UntrustedError as error:
             return not_from_here(str(error))
+        except UnreadableBodyError as error:
+            return unreadable(str(error), error.status)
         except ConnectionFailedError as error:
             return no_connection(one_line(self._redactor.text(str(error))))
-        # Before it is read: a shortened line could hold half a key.
-        return replace(response, body=self._redactor.body(response.body))
+        # Before it is read: a shortened line could hold half a key, and another charset a whole one.
+        stated, received = in_utf8(response.headers, response.body)
+        if "location" in stated:
+            stated = {**stated, "location": self._redactor.text(stated["location"])}
+        return replace(response, headers=dict(stated), body=self._redactor.body(received))

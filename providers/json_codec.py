@@ -21,8 +21,10 @@ def dumps(content: Any) -> bytes:
         return json.dumps(content).encode()
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes, *, lenient: bool = False) -> Any:
     """What the JSON holds.
+
+    `lenient` is for what servers send: a byte order mark, raw line breaks in strings, bytes of no charset.
 
     Raises:
         ValueError: it is not JSON.
@@ -31,6 +33,8 @@ def loads(data: bytes) -> Any:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         try:
+            if lenient:
+                return json.loads(data.decode("utf-8-sig", "replace"), strict=False)
             return json.loads(data)
         except RecursionError:
             raise ValueError("nested too deeply") from None

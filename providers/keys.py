@@ -130,7 +130,7 @@ class Redactor:
             return body
         if b"\\u" in body or b"\\/" in body:
             try:
-                plain = dumps(loads(body))
+                plain = dumps(loads(body, lenient=True))
             except (ValueError, TypeError, RecursionError):
                 plain = b""
             if any(spelling in plain for spelling in self._encoded):

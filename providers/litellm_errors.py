@@ -24,7 +24,7 @@ from safemt_client.providers.keys import Redactor
 from safemt_client.providers.litellm_http import Received
 from safemt_client.providers.outcomes import classify_response, no_connection
 from safemt_client.providers.rates import rate_limits
-from safemt_client.providers.types import Outcome, Reply
+from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["check_installed", "message_of", "reply_of_error"]
 
@@ -59,12 +59,15 @@ def _is_there(module: str) -> bool:
         return False
 
 
-def reply_of_error(error: Exception, received: Received, redactor: Redactor) -> Reply:
+def reply_of_error(
+    error: Exception, received: Received, redactor: Redactor, request: Request | None = None, model: str = ""
+) -> Reply:
     """The reply that an exception of litellm's amounts to; `received` is what came back before."""
     said = one_line(redactor.text(message_of(error)))
     if received.status is not None:
         headers = received.headers
-        reply = classify_response(received.status, headers, redactor.body(received.body))
+        body = redactor.body(received.body)
+        reply = classify_response(received.status, headers, body, request=request, model=model)
         if reply.outcome in (Outcome.ANSWERED, Outcome.TRUNCATED, Outcome.EMPTY):
             # In the vendor's own form it has no choices: only litellm can tell what it holds, and it cannot.
             reply = Reply(
@@ -89,7 +92,8 @@ def reply_of_error(error: Exception, received: Received, redactor: Redactor) -> 
     if not isinstance(status, int) or (status >= 500 and not _of_an_sdk(causes[-1])):
         # Nothing was sent: whatever litellm makes of it, it fails again if it is asked again.
         status = 400
-    return classify_response(status, {}, dumps({"error": {"message": said}}))
+    body = dumps({"error": {"message": said}})
+    return classify_response(status, {}, body, request=request, model=model)
 
 
 def message_of(error: Exception) -> str:

@@ -36,7 +36,9 @@ class ModerationEndpoint(HttpEndpoint):
         if isinstance(response, Reply):
             return response
         if response.status != 200:
-            reply = classify_response(response.status, response.headers, response.body)
+            reply = classify_response(
+                response.status, response.headers, response.body, request=request, model=self._model
+            )
             return replace(reply, rate_limits=rate_limits(response.headers))
         return Reply(
             Outcome.ANSWERED,

@@ -12,8 +12,10 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+from safemt_client.providers.echo import Echo
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.parameter_errors import Complaint, complaints, demands_stream, points_at
 from safemt_client.providers.types import Outcome, Reply, Request
@@ -227,7 +229,7 @@ def given(request: Request) -> frozenset[str]:
 
 def without_echo(request: Request) -> Callable[[str], str]:
     """A function that takes the request's own texts out of what a server says about it."""
-    return str
+    return partial(Echo(request).removed, short=False)
 
 
 def as_sent(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class OpenAICompatible(HttpEndpoint):
             response = await self._post(request, {"model": self._model, "messages": messages} | filled)
             if isinstance(response, Reply):
                 return response
-            reply = self.read(response.status, response.headers, response.body)
+            reply = self.read(response.status, response.headers, response.body, request)
             return replace(reply, rate_limits=rate_limits(response.headers))
 
         # Some servers stream unless they are told not to; others do nothing else, and count tokens if asked.
@@ -95,9 +95,14 @@ class OpenAICompatible(HttpEndpoint):
         """The names of parameters that are the user's own."""
         return given(request) | {self._options.max_tokens_field or ""}
 
-    def read(self, status: int, headers: Mapping[str, str], body: bytes) -> Reply:
+    def read(
+        self, status: int, headers: Mapping[str, str], body: bytes, request: Request | None = None
+    ) -> Reply:
         """The reply that a response amounts to, read with what is known of the model's reasoning."""
-        return self._thinking.saw(classify_response(status, headers, body, self._thinking.reading))
+        reading = self._thinking.reading
+        return self._thinking.saw(
+            classify_response(status, headers, body, reading, request=request, model=self._model)
+        )
 
     def parameters(self, request: Request) -> dict[str, Any]:
         """What is asked for beside the model and the messages.

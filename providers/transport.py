@@ -19,6 +19,7 @@ __all__ = [
     "BodyTooLargeError",
     "ConnectionFailedError",
     "Response",
+    "UnreadableBodyError",
     "UntrustedError",
     "fetch",
     "make_headers",
@@ -46,6 +47,18 @@ class BodyTooLargeError(Exception):
     def __init__(self, status: int, limit: int) -> None:
         super().__init__(f"the response is larger than {limit} bytes")
         self.status = status
+
+
+class UnreadableBodyError(Exception):
+    """The body is compressed as it was not asked for; `status` is the response's."""
+
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(said)
+        self.status = status
+
+
+class _UnknownEncodingError(httpx.DecodingError):
+    """A compression that nobody asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +164,8 @@ async def unpacked(response: httpx.Response) -> AsyncIterator[bytes]:
             yield chunk
         return
     if len(packed) > 1 or packed[0] not in ("gzip", "x-gzip", "deflate"):
-        raise httpx.DecodingError(
-            f"the body is compressed with {', '.join(packed)[:80]}, not gzip or deflate"
+        raise _UnknownEncodingError(
+            f"the body is compressed with {', '.join(packed)[:80]}, which was not asked for"
         )
     unpack, begun = zlib.decompressobj(zlib.MAX_WBITS | 32), False
     async for data in response.aiter_raw():
@@ -189,6 +202,7 @@ async def fetch(
         UntrustedError: the host's certificate is not to be trusted, or it speaks no TLS.
         ConnectionFailedError: the connection broke before the response was whole.
         BodyTooLargeError: the body is larger than `most`.
+        UnreadableBodyError: the body is compressed as it was not asked for.
     """
     try:
         asked = httpx.Request(method, url, headers=headers, content=content, extensions=_CONNECT_TIMEOUT)
@@ -204,6 +218,8 @@ async def fetch(
                 # A stream says itself whether it is whole, and what came of it is paid for.
                 if not (_STREAM in response.headers.get("content-type", "") and b"data:" in received):
                     raise
+        except _UnknownEncodingError as error:
+            raise UnreadableBodyError(response.status_code, str(error)) from None
         finally:
             await response.aclose()
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:

@@ -22,13 +22,14 @@ from safemt_client.providers.errors import SafemtError, TargetStoppedError
 from safemt_client.providers.json_codec import as_dict, loads
 from safemt_client.providers.keys import Redactor
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
-from safemt_client.providers.outcomes import error_reply, no_connection, not_from_here, too_large
+from safemt_client.providers.outcomes import error_reply, no_connection, not_from_here, too_large, unreadable
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.retry import with_retries
 from safemt_client.providers.transport import (
     BodyTooLargeError,
     ConnectionFailedError,
     Response,
+    UnreadableBodyError,
     UntrustedError,
     fetch,
     make_headers,
@@ -192,10 +193,11 @@ class BatchEndpoint(ABC):
                 raise BatchUnsureError(text) from None
             late = isinstance(error, TimeoutError)
             return no_connection(text, ErrorCode.TIMEOUT if late else ErrorCode.CONNECTION_FAILED)
-        except BodyTooLargeError as error:
+        except (BodyTooLargeError, UnreadableBodyError) as error:
             if begins:
                 raise BatchUnsureError(str(error)) from None
-            return too_large(str(error), error.status)
+            large = isinstance(error, BodyTooLargeError)
+            return (too_large if large else unreadable)(str(error), error.status)
         cleaned = replace(response, body=self._redactor.body(response.body))
         if 200 <= response.status < 300:
             return cleaned

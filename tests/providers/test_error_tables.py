@@ -78,3 +78,7 @@ def test_codes_of_blocks(text: str, named: bool) -> None:
 )
 def test_phrases_of_blocks(text: str, states: bool) -> None:
     assert block_phrase(sentences(text)) is states
+
+
+def test_fields_without_words_say_nothing() -> None:
+    assert is_generic('{"error": {"message": "", "code": null}}')

@@ -1,6 +1,7 @@
 """The HTTP client against a misbehaving endpoint over real sockets."""
 
 import gzip
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import anyio
 import pytest
 from support.faults import Behaviour, answer, error, raw, response, serve
 
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits import AccountLimiter
 from safemt_client.providers.openai_compatible import OpenAICompatible
@@ -209,9 +211,39 @@ def test_a_key_that_comes_back_is_not_kept() -> None:
 
 
 def test_a_redirect_is_not_followed() -> None:
-    replies, seen, _ = ask([response(302, "", location="http://127.0.0.1:9/steal")])
+    with pytest.raises(TargetStoppedError, match=r"give http://127\.0\.0\.1:9/v2") as caught:
+        ask([response(302, "", location="http://127.0.0.1:9/v2/chat/completions?key=secret")])
+    assert "secret" not in str(caught.value)
+    assert caught.value.code is ErrorCode.REDIRECTED
+
+
+@pytest.mark.parametrize(
+    ("status", "packed", "outcome"),
+    [
+        (200, "br", Outcome.ERROR_PERMANENT),
+        (200, "zstd", Outcome.ERROR_PERMANENT),
+        (503, "br", Outcome.ERROR_TRANSIENT),
+    ],
+)
+def test_an_encoding_that_nobody_asked_for_is_said_and_not_tried_again(
+    status: int, packed: str, outcome: Outcome
+) -> None:
+    replies, seen, _ = ask(
+        [response(status, b"\x1b" * 20, content_encoding=packed)], timeouts=Timeouts(max_wait_s=0)
+    )
     assert len(seen) == 1
-    assert replies[0].outcome is Outcome.ERROR_PERMANENT
+    assert replies[0].outcome is outcome
+    assert f"compressed with {packed}, which was not asked for" in (replies[0].error or "")
+
+
+def test_a_body_in_another_charset_is_read_and_holds_no_key() -> None:
+    said = {"choices": [{"message": {"content": f"图书馆 {KEY}"}, "finish_reason": "stop"}]}
+    for charset in ("gb18030", "utf-16"):
+        body = json.dumps(said, ensure_ascii=False).encode(charset)
+        kind = f"application/json; charset={charset}"
+        replies, _, _ = ask([response(200, body, content_type=kind)])
+        assert replies[0].text == "图书馆 [key]"
+        assert KEY not in (replies[0].raw or "")
 
 
 def test_nobody_listens() -> None:
