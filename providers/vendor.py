@@ -63,5 +63,6 @@ class Vendor:
     """Whether a batch is certain to carry our name for it."""
     image_rule: ImageRule = "flat"
     """By whose rule the tokens of an image are counted."""
-    images: tuple[str, ...] = ("jpeg", "png", "webp", "gif")
-    """The types of images that it takes, by its guide to vision."""
+    images: tuple[str, ...] = ()
+    """The types of images that it takes, by its guide to vision; none where that depends on the model, or is
+    not known here."""

@@ -26,6 +26,9 @@ __all__ = [
     "vendors_table",
 ]
 
+_ALL_IMAGES = ("jpeg", "png", "webp", "gif")
+"""All types that this program sends."""
+
 # Addresses and names of variables are those of the vendor's own documentation and SDK, after them those that
 # litellm reads; where a row differs, a comment says so. Paths are those that the SDK adds: Groq's has
 # https://api.groq.com as its base.
@@ -44,6 +47,7 @@ VENDORS: tuple[Vendor, ...] = (
         batches="openai",
         keeps_marks=True,
         image_rule="openai",
+        images=_ALL_IMAGES,
     ),
     Vendor(
         "openrouter",
@@ -51,6 +55,7 @@ VENDORS: tuple[Vendor, ...] = (
         "https://openrouter.ai/api/v1",
         ("OPENROUTER_API_KEY",),
         addresses=(AddressVariable("OPENROUTER_API_BASE"),),
+        images=_ALL_IMAGES,
     ),
     Vendor(
         "groq",
@@ -98,6 +103,7 @@ VENDORS: tuple[Vendor, ...] = (
         also=("mistralai",),
         addresses=(AddressVariable("MISTRAL_API_BASE"),),
         account_by_model=True,
+        images=_ALL_IMAGES,
     ),
     Vendor(
         "xai",
@@ -122,6 +128,7 @@ VENDORS: tuple[Vendor, ...] = (
         account_by_model=True,
         batches="anthropic",
         image_rule="anthropic",
+        images=_ALL_IMAGES,
     ),
     Vendor(
         "gemini",
@@ -146,6 +153,7 @@ VENDORS: tuple[Vendor, ...] = (
             "AWS_ACCESS_KEY_ID",
         ),
         image_rule="anthropic",
+        images=_ALL_IMAGES,
     ),
     Vendor(
         "vertex_ai",
@@ -165,6 +173,7 @@ VENDORS: tuple[Vendor, ...] = (
         addresses=(AddressVariable("AZURE_API_BASE"), AddressVariable("AZURE_OPENAI_ENDPOINT")),
         parameters=(("api_version", ("AZURE_API_VERSION", "OPENAI_API_VERSION")),),
         image_rule="openai",
+        images=_ALL_IMAGES,
     ),
     Vendor(
         "cohere",
@@ -344,7 +353,8 @@ def vendors_table() -> str:
 
 def _cells(vendor: Vendor) -> Iterator[str]:
     yield f"`{vendor.name}/`" + "".join(f", `{prefix}...`" for prefix in vendor.bare)
-    yield f"`{vendor.base_url}`" if vendor.base_url else "as its SDK finds it"
+    elsewhere = "that of your resource" if vendor.addresses else "as its SDK finds it"
+    yield f"`{vendor.base_url}`" if vendor.base_url else elsewhere
     keys = vendor.keys or vendor.further_keys
     yield (_code(keys) or "as its SDK finds it") + (
         " if set" if vendor.keys and not vendor.key_needed else ""

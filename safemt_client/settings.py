@@ -80,7 +80,7 @@ class RunSettings(BaseModel):
 
     provider: list[str] = _target(
         ...,
-        "target: gpt-4o, anthropic/NAME, NAME@http://127.0.0.1:8000/v1, demo; repeatable",
+        "target: gpt-4o, anthropic/NAME, NAME@http://127.0.0.1:8000/v1, ALIAS=NAME@URL, demo; repeatable",
         "NAME",
         min_length=1,
     )

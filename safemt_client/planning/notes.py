@@ -36,7 +36,7 @@ def _images(target: Target, plan: Plan, models: Models) -> Iterator[str]:
         for image in conversation.images.values()
     }
     other = Counter(kind for kind in images.values() if kind not in vendor.images)
-    if other:
+    if vendor.images and other:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(other.items()))
         yield f"{target.name}: {vendor.name} takes {', '.join(vendor.images)} and may refuse images: {kinds}"
 
