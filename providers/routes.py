@@ -48,12 +48,16 @@ class Routes:
         return tuple(self._notes)
 
     def _one_host(self, spec: ProviderSpec) -> None:
-        origin = origin_of(spec.base_url)
-        if spec.key_variable is None or origin is None:
-            return
-        other = self._keys.setdefault(spec.key_variable, origin)
-        if other != origin:
-            raise InputError(
-                f"{spec.key_variable}: would be sent to {other} and to {origin}: name a variable for "
-                "each server, by api_key_env in a table [providers.NAME] of the settings file"
-            )
+        """A variable goes to one host, be it that of a key or one that a header, a query or a body names."""
+        # Where only litellm knows the address, the vendor's name stands for the host.
+        origin = origin_of(spec.base_url) or spec.vendor.name
+        variables = dict.fromkeys(spec.options.environment, "")
+        if spec.key_variable is not None:
+            variables[spec.key_variable] = "by api_key_env "
+        for variable, how in variables.items():
+            other = self._keys.setdefault(variable, origin)
+            if other != origin:
+                raise InputError(
+                    f"{variable}: would be sent to {other} and to {origin}: name a variable for each server, "
+                    f"{how}in a table [providers.NAME] of the settings file"
+                )

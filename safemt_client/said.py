@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from safemt_client.providers.adjusted import Adjusted
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.options import EndpointOptions, environment_of, references
+from safemt_client.providers.options import EndpointOptions, environment_of
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.registry import ProviderSpec, split_alias
 from safemt_client.providers.thinking import Reading
 from safemt_client.settings import RunSettings
 from safemt_client.tables import ProviderSettings, headers_of
 
-__all__ = ["Role", "adjusted", "check_hosts", "check_only_headers", "options_of", "said_of"]
+__all__ = ["Role", "adjusted", "check_only_headers", "options_of", "said_of"]
 
 Role = Literal["target", "judge", "guard"]
 """What a model is asked as. The flags about requests are those of the targets."""
@@ -99,7 +98,7 @@ def check_only_headers(name: str, said: ProviderSettings) -> None:
 
 def _refuse(name: str, said: ProviderSettings, fields: Sequence[str], why: str) -> None:
     for field in fields:
-        if getattr(said, field):
+        if getattr(said, field) not in (None, {}):
             raise InputError(f"{name}: {field.replace('_', '-')}: {why}: leave it out for this model")
 
 
@@ -115,20 +114,3 @@ def adjusted(provider: Provider, said: ProviderSettings) -> Provider:
     named |= {"seed": said.seed, "stop": said.stop, "extra": said.extra_body or None}
     parameters = {name: getattr(given, name) for name, value in named.items() if value is not None}
     return Adjusted(provider, parameters, said.system) if parameters or said.system else provider
-
-
-def check_hosts(settings: RunSettings, targets: Sequence[ProviderSpec]) -> None:
-    """Refuse to send a value of the environment, which may be a key, to several hosts.
-
-    Raises:
-        InputError: a flag about all targets names a variable, and they are on several hosts.
-    """
-    hosts = {urlsplit(spec.base_url or "").netloc or spec.vendor.name for spec in targets}
-    if len(hosts) < 2:
-        return
-    for flag, content in (("header", headers_of(settings.header)), ("extra-body", settings.extra_body)):
-        for variable in references(content):
-            raise InputError(
-                f"--{flag}: ${variable} would go to several hosts ({', '.join(sorted(hosts))}): say it "
-                "of one target in the settings file, in [providers.NAME]"
-            )

@@ -20,7 +20,6 @@ from safemt_client.planning.target import Target
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image
 from safemt_client.results.store.store import Store
-from safemt_client.said import check_hosts
 from safemt_client.settings import RunSettings
 
 __all__ = ["prepare_images", "resolve_run", "select", "targets_of"]
@@ -55,7 +54,6 @@ async def targets_of(settings: RunSettings, models: Models, store: Store | None)
     With `--fresh` under a sample index that is new or unfinished.
     """
     targets: list[Target] = []
-    check_hosts(settings, [models.spec(name) for name in settings.provider])
     moderators = await models.moderators_of_settings()
     for name, moderator in itertools.product(settings.provider, moderators):
         spec, said = models.spec(name), models.said(name)

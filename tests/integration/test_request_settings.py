@@ -8,7 +8,9 @@ import pytest
 from support.faults import Endpoint, answer
 from support.program import against, sql
 
+import safemt_client as safemt
 from safemt_client.__main__ import main
+from safemt_client.providers.types import Message, Outcome, Reply, Request
 
 SECRET = "planted-value-8642"
 RUN = ("--data", "sample", "--limit", "1", "--turns", "2", "--judge", "none", "--images", "off")
@@ -18,6 +20,7 @@ RUN = ("--data", "sample", "--limit", "1", "--turns", "2", "--judge", "none", "-
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ROUTE_KEY", SECRET)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-planted-1")
 
 
 def run(*words: str) -> tuple[int, Endpoint]:
@@ -193,6 +196,16 @@ def test_a_judge_and_a_guard_have_tables_of_their_own_and_the_judge_sees_no_syst
         ),
         ((), "[providers.m]\nimage-format = 'x'", "config.toml: providers.m.image-format 'x': input should"),
         ((), "providers = 1", "config.toml: providers 1: "),
+        (
+            ("--provider", "anthropic/claude-x"),
+            "[providers.'anthropic/claude-x']\nquery = {a = 'b'}",
+            "anthropic/claude-x: query: litellm has no such setting: leave it out for this model",
+        ),
+        (
+            ("--moderator", "openai-moderation=mod"),
+            "[providers.mod]\nbase-url = 'http://127.0.0.1:9/v1'\ntemperature = 0",
+            "mod: temperature: a moderation endpoint has no such parameter",
+        ),
     ],
 )
 def test_what_is_refused_in_one_line(
@@ -215,7 +228,8 @@ def test_a_value_of_the_environment_goes_to_one_host_only(capsys: pytest.Capture
         "--dry-run",
     )
     assert main([*two, "--header", "api-key=$ROUTE_KEY"]) == 2
-    assert "--header: $ROUTE_KEY would go to several hosts" in capsys.readouterr().err
+    message = "ROUTE_KEY: would be sent to http://127.0.0.1:9 and to http://localhost:9"
+    assert message in capsys.readouterr().err
     assert main([*two, "--header", "X-Route=blue"]) == 0
 
 
@@ -261,3 +275,22 @@ def test_other_commands_take_the_tables_of_the_run_s_file() -> None:
     status, endpoint = against([], answer("yes"), "doctor", "--provider", "m", config=tables)
     assert status == 0, said()
     assert {(r.json["model"], "temperature" in r.json) for r in endpoint.requests} == {("m", False)}
+
+
+class Own:
+    identity = "own/1"
+
+    async def ask(self, request: Request) -> Reply:
+        assert request.sampling.stop == ("END",)
+        assert request.messages[0] == Message("system", "Be brief.")
+        return Reply(Outcome.ANSWERED, "At nine.")
+
+
+def test_an_object_of_ones_own_gets_the_parameters_and_no_headers() -> None:
+    small: Any = {"data": "sample", "limit": 1, "turns": [2], "judge": "none", "images": "off"}
+    run = safemt.run(provider=Own(), stop="END", system_prompt="Be brief.", temperature=None, **small)
+    assert run.status == "done"
+    with pytest.raises(safemt.InputError, match=r"plugin:own/1: headers: it is not asked over HTTP"):
+        safemt.plan(provider=Own(), header="X-Route=blue", **small)
+    with pytest.raises(safemt.InputError, match=r"providers\.x\.temperature 'warm': input should be"):
+        safemt.plan(provider=Own(), providers={"x": {"temperature": "warm"}}, **small)
