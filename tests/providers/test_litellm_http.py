@@ -86,6 +86,9 @@ def claude(kind: str, message: str) -> dict[str, Any]:
     return {"type": "error", "error": {"type": kind, "message": message}}
 
 
+FILTERED = {"error": {"code": "content_filter", "status": 400, "message": "The response was filtered"}}
+
+
 @pytest.mark.parametrize("vendor", MODELS)
 def test_a_wait_that_is_asked_for_is_known(vendor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     busy = response(429, {"message": "slow down"}, retry_after="7")
@@ -121,13 +124,9 @@ def message(text: str, stop_reason: str = "end_turn") -> dict[str, Any]:
     }
 
 
-FILTERED = {"error": {"code": "content_filter", "status": 400, "message": "The response was filtered"}}
-
-
 @pytest.mark.parametrize(
     ("vendor", "status", "body", "outcome", "code"),
     [
-        ("azure", 400, FILTERED, "refused_by_provider", "content_filter_input"),
         ("anthropic", 529, claude("overloaded_error", "Overloaded"), "error_transient", "overloaded"),
         ("anthropic", 500, claude("api_error", "Internal server error"), "error_transient", "server_error"),
         ("gemini", 503, google(503, "UNAVAILABLE", "overloaded"), "error_transient", "overloaded"),
@@ -157,6 +156,7 @@ def test_an_error_is_what_the_endpoint_says(
         ("anthropic", 401, claude("authentication_error", "invalid x-api-key"), "authentication"),
         ("gemini", 404, google(404, "NOT_FOUND", "models/gemini-x is not found"), "model_not_found"),
         ("azure", 429, {"error": {"code": "insufficient_quota", "message": "no quota"}}, "quota"),
+        ("anthropic", 400, claude("invalid_request_error", "Your credit balance is too low"), "quota"),
     ],
 )
 def test_what_stops_a_target(
@@ -165,6 +165,88 @@ def test_what_stops_a_target(
     found = ask(monkeypatch, vendor, response(status, body), max_wait_s=100)
     assert found.stop is not None
     assert (found.stop.code, found.stop.status, found.requests) == (code, status, 1)
+
+
+def google_reply(reason: str, text: str = "") -> dict[str, Any]:
+    candidate: dict[str, Any] = {"finishReason": reason, "index": 0}
+    if text:
+        candidate["content"] = {"role": "model", "parts": [{"text": text}]}
+    return {"candidates": [candidate], "usageMetadata": {"promptTokenCount": 4, "totalTokenCount": 4}}
+
+
+def cohere_reply(reason: str, text: str) -> dict[str, Any]:
+    return {
+        "id": "c1",
+        "message": {"role": "assistant", "content": [{"type": "text", "text": text}]},
+        "finish_reason": reason,
+        "usage": {"tokens": {"input_tokens": 3, "output_tokens": 1}},
+    }
+
+
+def bedrock_reply(reason: str, text: str) -> dict[str, Any]:
+    return {
+        "output": {"message": {"role": "assistant", "content": [{"text": text}]}},
+        "stopReason": reason,
+        "usage": {"inputTokens": 3, "outputTokens": 1, "totalTokens": 4},
+        "metrics": {"latencyMs": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("vendor", "status", "body"),
+    [
+        ("azure", 400, FILTERED),
+        ("anthropic", 400, claude("invalid_request_error", "Output blocked by content filtering policy")),
+        ("anthropic", 200, message("", "refusal")),
+        ("gemini", 400, google(400, "INVALID_ARGUMENT", "The prompt was blocked due to safety settings")),
+        (
+            "gemini",
+            200,
+            {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"totalTokenCount": 4}},
+        ),
+        ("gemini", 200, google_reply("PROHIBITED_CONTENT")),
+        ("bedrock", 200, bedrock_reply("guardrail_intervened", "Sorry.")),
+        ("bedrock", 200, bedrock_reply("content_filtered", "Sorry.")),
+        ("cohere", 200, cohere_reply("ERROR_TOXIC", "")),
+    ],
+)
+def test_a_block_is_a_block(
+    vendor: str, status: int, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = ask(monkeypatch, vendor, response(status, body)).reply
+    assert reply is not None
+    assert reply.outcome is Outcome.REFUSED_BY_PROVIDER, reply
+
+
+@pytest.mark.parametrize(
+    ("vendor", "body", "outcome"),
+    [
+        ("cohere", cohere_reply("ERROR", "The library op"), "error_transient"),
+        ("cohere", cohere_reply("COMPLETE", "At nine."), "answered"),
+        ("cohere", cohere_reply("MAX_TOKENS", "At"), "truncated"),
+        ("gemini", google_reply("MALFORMED_FUNCTION_CALL"), "error_transient"),
+        ("gemini", google_reply("STOP", "At nine."), "answered"),
+        ("gemini", google_reply("MAX_TOKENS", "At"), "truncated"),
+        ("anthropic", message("At nine.", "stop_sequence"), "answered"),
+        ("anthropic", message("At", "model_context_window_exceeded"), "truncated"),
+        ("bedrock", bedrock_reply("end_turn", "At nine."), "answered"),
+    ],
+)
+def test_why_a_reply_ended_is_the_vendors_own_word(
+    vendor: str, body: dict[str, Any], outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = ask(monkeypatch, vendor, response(200, body)).reply
+    assert reply is not None
+    assert reply.outcome == outcome, reply
+    assert reply.oddities == ()
+
+
+def test_a_wait_in_the_body_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "2s"}
+    busy = response(429, google(429, "RESOURCE_EXHAUSTED", "Please retry in 2.07s.", wait))
+    reply = ask(monkeypatch, "gemini", busy).reply
+    assert reply is not None
+    assert 2 <= (reply.retry_after_s or 0) <= 2.1
 
 
 @pytest.mark.parametrize("vendor", MODELS)
