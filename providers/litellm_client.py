@@ -195,7 +195,7 @@ class LiteLLM(Endpoint):
                     **options,
                 )
             except Exception as error:  # noqa: BLE001 - whatever fails in there is a failed request
-                return reply_of_error(error, found, self._redactor, request, self._model)
+                return reply_of_error(error, found, self._redactor, request, self._model, self.host)
         headers = found.headers
         body = self._redactor.body(_completion(response, found.body))
         reply = self._thinking.saw(classify_response(200, headers, body, self._thinking.reading))

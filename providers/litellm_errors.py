@@ -8,7 +8,6 @@ through the one table of outcomes, and only where there was none its exception i
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -24,6 +23,7 @@ from safemt_client.providers.keys import Redactor
 from safemt_client.providers.litellm_http import Received
 from safemt_client.providers.outcomes import classify_response, no_connection
 from safemt_client.providers.rates import rate_limits
+from safemt_client.providers.transport import untrusted
 from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["check_installed", "message_of", "reply_of_error"]
@@ -60,9 +60,14 @@ def _is_there(module: str) -> bool:
 
 
 def reply_of_error(
-    error: Exception, received: Received, redactor: Redactor, request: Request | None = None, model: str = ""
+    error: Exception,
+    received: Received,
+    redactor: Redactor,
+    request: Request | None = None,
+    model: str = "",
+    host: str | None = None,
 ) -> Reply:
-    """The reply that an exception of litellm's amounts to; `received` is what came back before."""
+    """The reply that an exception of litellm's amounts to; `received` is what came back, from `host`."""
     said = one_line(redactor.text(message_of(error)))
     if received.status is not None:
         headers = received.headers
@@ -79,8 +84,8 @@ def reply_of_error(
             )
         return replace(reply, rate_limits=rate_limits(headers))
     causes = list(_causes(error))
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-        return _lacking(said)
+    if (why := untrusted(error, host or "the endpoint")) is not None:
+        return _lacking(why)
     if any(isinstance(cause, httpx.TimeoutException | TimeoutError) for cause in causes):
         return no_connection(said, ErrorCode.TIMEOUT)
     for cause in reversed(causes):

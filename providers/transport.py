@@ -25,6 +25,7 @@ __all__ = [
     "make_headers",
     "make_transport",
     "unpacked",
+    "untrusted",
 ]
 
 _PIECE = 64 * 1024
@@ -223,7 +224,7 @@ async def fetch(
         finally:
             await response.aclose()
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-        if (why := _untrusted(error, url.host)) is not None:
+        if (why := untrusted(error, url.host)) is not None:
             raise UntrustedError(why) from error
         # The transport's own class names mislead: a dropped connection comes as a time-out.
         said = str(error) or type(error).__name__
@@ -235,7 +236,7 @@ async def fetch(
     return Response(response.status_code, plain, bytes(received))
 
 
-def _untrusted(error: BaseException, host: str) -> str | None:
+def untrusted(error: BaseException, host: str) -> str | None:
     """Why no secure connection to a host can be made, None if one may be made later."""
     cause: BaseException | None = error
     while cause is not None:

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import anyio
 import pytest
 from support.faults import Behaviour, answer, raw, response, serve
+from support.network import make_certificate, serve_tls
 
 from safemt_client.__main__ import main
 from safemt_client.providers import litellm_errors
@@ -257,6 +259,27 @@ def test_a_broken_connection_is_asked_again(vendor: str, monkeypatch: pytest.Mon
     assert reply.error_code == ErrorCode.CONNECTION_FAILED
     assert reply.error == "connection failed: Server disconnected"
     assert found.requests == 1
+
+
+@pytest.mark.skipif(which("openssl") is None, reason="openssl makes the certificate")
+@pytest.mark.parametrize("vendor", ["anthropic", "azure"])
+def test_a_certificate_that_is_not_trusted_stops_the_target(
+    vendor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def once() -> str:
+        async with (
+            serve_tls(*make_certificate(tmp_path, "localhost"), answer()) as url,
+            make_transport() as ours,
+        ):
+            spec = resolve(MODELS[vendor], None, KEYS | {ADDRESSES[vendor]: url})
+            provider = build(spec, transport=ours, limits=Limits(), timeouts=Timeouts(max_wait_s=100))
+            with pytest.raises(TargetStoppedError) as stop:
+                await provider.ask(HELLO)
+            return str(stop.value)
+
+    said = anyio.run(once)
+    assert "the certificate of 127.0.0.1" in said
+    assert "SSL_CERT_FILE" in said
 
 
 def test_what_stands_in_the_way_of_asking_stops_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
