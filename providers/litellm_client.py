@@ -140,8 +140,15 @@ class LiteLLM(Endpoint):
 
     async def arguments(self, request: Request) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Messages and options of a request as litellm takes them, after what is known of the endpoint."""
-        parameters = self.negotiation.applied(self.parameters(request), given(request))
-        return await self._format.messages(request), self._as_options(request, parameters)
+        return await self._format.messages(request), self._as_options(request, self.sent(request))
+
+    def given(self, request: Request) -> frozenset[str]:
+        """The names of parameters that are the user's own."""
+        return given(request)
+
+    def sent(self, request: Request) -> dict[str, Any]:
+        """The parameters as they are sent, after what is known of the endpoint."""
+        return self.negotiation.applied(self.parameters(request), given(request))
 
     def parameters(self, request: Request) -> dict[str, Any]:
         """What is asked for beside the model and the messages; values of the environment by their names."""

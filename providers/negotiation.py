@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -162,8 +162,7 @@ class Negotiation:
             tried.append(sent)
             remedy = None
             if len(tried) < _MOST_TRIES and not reply.outcome.observed:
-                own = {name: value for name, value in sent.items() if name not in given}
-                remedy = _remedy(reply, own, without_echo)
+                remedy = _remedy(reply, _own(sent, given), without_echo)
             if remedy is None:
                 break
             steps.append((remedy, reply.error or ""))
@@ -175,6 +174,18 @@ class Negotiation:
             self._helped(wanted, given, steps)
         return replace(reply, parameters=as_sent(tried[-1]))
 
+    def refused_alike(self, batch: Sequence[tuple[Mapping[str, Any], Collection[str], Reply]]) -> bool:
+        """Whether a whole batch was refused for one parameter, which is sent otherwise from now on.
+
+        Each is what was sent, what of it the user has given, and the reply. One that was answered shows that
+        the parameter is not to blame.
+        """
+        remedies = [_remedy(reply, _own(sent, given), str) for sent, given, reply in batch]
+        if not remedies or remedies[0] is None or any(remedy != remedies[0] for remedy in remedies):
+            return False
+        self._keep(remedies[0], batch[0][2].error)
+        return True
+
     def _helped(
         self, wanted: Mapping[str, Any], given: Collection[str], steps: list[tuple[Remedy, str]]
     ) -> None:
@@ -185,10 +196,13 @@ class Negotiation:
             if remedy not in self._learnt and _applied(wanted, given, (remedy,)) != dict(wanted)
         ]
         for remedy, said in (*found, *steps):
-            new = remedy not in self._learnt
-            self.know(remedy)
-            if new and self._tell is not None:
-                self._tell(Learnt(self._identity, self._host, remedy, said))
+            self._keep(remedy, said)
+
+    def _keep(self, remedy: Remedy, said: str | None) -> None:
+        new = remedy not in self._learnt
+        self.know(remedy)
+        if new and self._tell is not None:
+            self._tell(Learnt(self._identity, self._host, remedy, said))
 
 
 class Negotiations:
@@ -240,6 +254,10 @@ def as_sent(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
+def _own(sent: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in sent.items() if name not in given}
+
+
 def _applied(
     wanted: Mapping[str, Any], given: Collection[str], remedies: Collection[Remedy]
 ) -> dict[str, Any]:
@@ -267,7 +285,7 @@ def _remedy(reply: Reply, sent: Mapping[str, Any], without_echo: Callable[[str],
     names = [name for name in _REMEDIES if name in sent]
     # A gateway may pass on its upstream's error as its own failure: then only a field that names it counts.
     if not wrapped or points_at(text, names):
-        for name, complaint in complaints(plain, names).items():
+        for name, complaint in complaints(text, names, plain).items():
             if (remedy := _next(name, complaint, sent[name])) is not None:
                 return remedy
     if sent.get("stream") is False and demands_stream(plain):

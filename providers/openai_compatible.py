@@ -89,9 +89,9 @@ class OpenAICompatible(HttpEndpoint):
 
         # Some servers stream unless they are told not to; others do nothing else, and count tokens if asked.
         wanted = {"stream": False, "stream_options": {"include_usage": True}} | self.parameters(request)
-        return await self.negotiation.ask(wanted, self._given(request), send, without_echo(request))
+        return await self.negotiation.ask(wanted, self.given(request), send, without_echo(request))
 
-    def _given(self, request: Request) -> frozenset[str]:
+    def given(self, request: Request) -> frozenset[str]:
         """The names of parameters that are the user's own."""
         return given(request) | {self._options.max_tokens_field or ""}
 
@@ -120,8 +120,11 @@ class OpenAICompatible(HttpEndpoint):
             }
         return parameters
 
+    def sent(self, request: Request) -> dict[str, Any]:
+        """The parameters as they are sent, after what is known of the endpoint."""
+        return self.negotiation.applied(self.parameters(request), self.given(request))
+
     async def body(self, request: Request) -> dict[str, Any]:
         """The JSON body of a request, `stream` left out: in a batch nothing is streamed."""
-        parameters = self.negotiation.applied(self.parameters(request), self._given(request))
-        sent: dict[str, Any] = self._options.filled(parameters)
+        sent: dict[str, Any] = self._options.filled(self.sent(request))
         return {"model": self._model, "messages": await self._format.messages(request)} | sent

@@ -65,17 +65,17 @@ _STREAM = re.compile(
 )
 
 
-def complaints(text: str, names: Collection[str]) -> dict[str, Complaint]:
+def complaints(text: str, names: Collection[str], words: str | None = None) -> dict[str, Complaint]:
     """Which of the parameters of these names an error complains about, in the order of `names`.
 
-    `text` is the body of the error, JSON or not.
+    `text` is the body of the error, JSON or not; `words` is the same without what it repeats of the request.
     """
     content = _content(text)
     found: dict[str, Complaint] = {}
     for name, fields in _pointed_at(content, names):
         kind = _kind(" ".join(value for value in fields.values() if isinstance(value, str)))
         found.setdefault(name, kind or "value")
-    said = list(_texts(content, 0))
+    said = list(_texts(content if words is None else _content(words), 0))
     for name in names:
         kinds = (_in_words(one, name) for one in said)
         if name not in found and (kind := next((one for one in kinds if one is not None), None)) is not None:

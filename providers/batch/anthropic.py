@@ -66,13 +66,14 @@ class AnthropicBatches(BatchEndpoint):
             transport=transport,
             max_wait_s=max_wait_s,
             secret=api_key,
-            options=provider.options,
+            client=provider,
         )
         self._provider = provider
         self._model = model
 
     async def encode(self, custom_id: str, request: Request) -> bytes:
         """One entry of `requests`."""
+        self._remember(custom_id, request)
         messages, options = await self._provider.arguments(request)
         # In a thread: the first call imports litellm, which takes seconds.
         try:
@@ -107,12 +108,11 @@ class AnthropicBatches(BatchEndpoint):
         """What the results hold; those of expired and cancelled requests can be asked again."""
         # Not `results_url`: the key goes only to the address that the user named.
         body = await self._call("GET", f"/v1/messages/batches/{batch_id}/results")
-        found: dict[str, Reply] = {}
-        for line in read_lines([body]):
-            if isinstance(custom_id := line.get("custom_id"), str):
-                result = line.get("result")
-                found.setdefault(custom_id, self._cleaned(_reply(as_dict(result))))
-        return found
+        return self._complete(
+            (custom_id, _reply(as_dict(line.get("result"))))
+            for line in read_lines([body])
+            if isinstance(custom_id := line.get("custom_id"), str)
+        )
 
 
 def _reply(result: dict[str, Any]) -> Reply:

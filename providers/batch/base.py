@@ -7,21 +7,22 @@ themselves identify the turn they belong to, in any order and after any interrup
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import anyio
 import httpx
 
-from safemt_client.providers.addresses import host_of, url_of
+from safemt_client.providers.addresses import url_of
 from safemt_client.providers.error_body import one_line
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import SafemtError, TargetStoppedError
 from safemt_client.providers.json_codec import as_dict, loads
 from safemt_client.providers.keys import Redactor
-from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
+from safemt_client.providers.negotiation import Negotiation, as_sent
+from safemt_client.providers.options import EndpointOptions
 from safemt_client.providers.outcomes import error_reply, no_connection, not_from_here, too_large, unreadable
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.retry import with_retries
@@ -69,6 +70,26 @@ class BatchState:
     error: str | None = None
 
 
+class Client(Protocol):
+    """What asks the same model one by one: its requests are put alike."""
+
+    negotiation: Negotiation
+    host: str | None
+
+    @property
+    def options(self) -> EndpointOptions:
+        """What the user says about its requests."""
+        ...
+
+    def given(self, request: Request) -> frozenset[str]:
+        """The names of parameters that are the user's own."""
+        ...
+
+    def sent(self, request: Request) -> dict[str, Any]:
+        """The parameters as they are sent."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteBatch:
     """A batch that the endpoint lists. `mark` is our name for it, where the endpoint keeps one."""
@@ -97,9 +118,12 @@ class BatchEndpoint(ABC):
         transport: httpx.AsyncBaseTransport,
         max_wait_s: float,
         secret: str | None,
-        options: EndpointOptions = NO_OPTIONS,
+        client: Client,
     ) -> None:
-        """`secret` must never appear in a message: the API key."""
+        """`secret` must never appear in a message: the API key. `client` asks the same model one by one."""
+        options = client.options
+        self._client = client
+        self._sent: dict[str, tuple[Mapping[str, Any], frozenset[str]]] = {}
         self._base_url = base_url
         self._query = options.query_of()
         self._headers = make_headers(httpx.URL(base_url), **headers)
@@ -254,9 +278,25 @@ class BatchEndpoint(ABC):
             after = f"&{cursor}={batches[-1]['id']}"
         return found
 
-    def _cleaned(self, reply: Reply) -> Reply:
-        """The reply with its host, and without the key, in case the endpoint repeats it."""
-        return replace(self._redactor.reply(reply), host=host_of(self._base_url))
+    def _remember(self, custom_id: str, request: Request) -> None:
+        """What is sent beside the messages: its result is kept with it, if this session collects it."""
+        self._sent[custom_id] = self._client.sent(request), self._client.given(request)
+
+    def _complete(self, results: Iterable[tuple[str, Reply]]) -> dict[str, Reply]:
+        """The replies with what was sent and where, and without the key, in case the endpoint repeats it.
+
+        Requests that were all refused for one parameter can be asked again: it is sent otherwise then.
+        """
+        found: dict[str, Reply] = {}
+        for custom_id, reply in results:
+            sent, _ = self._sent.get(custom_id, (None, None))
+            shown = None if sent is None else as_sent(sent)
+            clean = replace(self._redactor.reply(reply), host=self._client.host, parameters=shown)
+            found.setdefault(custom_id, clean)
+        known = [(*self._sent[key], reply) for key, reply in found.items() if key in self._sent]
+        if len(known) < len(found) or not self._client.negotiation.refused_alike(known):
+            return found
+        return {key: replace(reply, outcome=Outcome.ERROR_TRANSIENT) for key, reply in found.items()}
 
     def _redact(self, text: str) -> str:
         return self._redactor.text(text)

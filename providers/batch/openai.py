@@ -55,13 +55,14 @@ class OpenAIBatches(BatchEndpoint):
             transport=transport,
             max_wait_s=max_wait_s,
             secret=api_key,
-            options=provider.options,
+            client=provider,
         )
         self.keeps_marks = keeps_marks
         self._provider = provider
 
     async def encode(self, custom_id: str, request: Request) -> bytes:
         """One line of the input file."""
+        self._remember(custom_id, request)
         return dumps(
             {
                 "custom_id": custom_id,
@@ -139,11 +140,11 @@ class OpenAIBatches(BatchEndpoint):
         batch = await self._call_json("GET", f"/batches/{batch_id}")
         files = [batch.get(name) for name in ("output_file_id", "error_file_id")]
         bodies = [await self._call("GET", f"/files/{file}/content") for file in files if file]
-        found: dict[str, Reply] = {}
-        for line in read_lines(bodies):
-            if isinstance(custom_id := line.get("custom_id"), str):
-                found.setdefault(custom_id, self._cleaned(self._reply(line)))
-        return found
+        return self._complete(
+            (custom_id, self._reply(line))
+            for line in read_lines(bodies)
+            if isinstance(custom_id := line.get("custom_id"), str)
+        )
 
     def _reply(self, line: dict[str, Any]) -> Reply:
         response, error = line.get("response"), line.get("error")

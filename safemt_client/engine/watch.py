@@ -90,9 +90,6 @@ class WatchedProvider(ProviderWrapper):
         Raises:
             TargetStoppedError: nothing can succeed.
         """
-        # A judge is asked again without the form of the answer that its endpoint does not take.
-        if request.response_schema is not None and reply.status_code in (400, 422):
-            return
         self._alike.failed(reply, request, last=last)
         self._failing_since = min(self._failing_since, self._clock())
         self._given_up += last

@@ -58,7 +58,6 @@ def session(
     at_a_time: int = 1,
     known: bool = True,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
-    schema: dict[str, str] | None = None,
 ) -> Session:
     found, model = Session(), Model(does)
 
@@ -70,7 +69,7 @@ def session(
         async def one(number: int) -> None:
             request = Request((Message("user", f"When does the library open in hall {number}"),))
             try:
-                reply = await provider.ask(replace(request, response_schema=schema))
+                reply = await provider.ask(request)
             except TargetStoppedError as error:
                 if found.stop is None:
                     found.stop, found.at = str(error), anyio.current_time()
@@ -206,11 +205,6 @@ def test_a_limit_of_a_day_without_a_time_stops_at_once() -> None:
     found = session(lambda _: reply, 20)
     assert found.stop is not None
     assert found.asked == 1
-
-
-def test_a_judge_may_refuse_the_form_of_the_answer_first() -> None:
-    found = session(lambda _: said(400, "response_format is not known"), 30, schema={"type": "object"})
-    assert (found.stop, found.asked) == (None, 30)
 
 
 def billed(texts: Sequence[str]) -> list[Reply]:

@@ -193,3 +193,12 @@ def test_a_change_within_a_run_and_between_two_is_shown(capsys: pytest.CaptureFi
     assert main(["compare", first, runs[-1], "--json"]) == 0
     [pair] = json.loads(capsys.readouterr().out)
     assert "not asked alike: temperature: 0 or the endpoint's default, and 0" in pair["careful"]
+
+
+def test_what_was_sent_in_a_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--provider", "demo", "--batch", *PLAIN, "--quiet"]) == 0
+    sent = {"host": None, "batched": True}
+    query = "SELECT DISTINCT parameters, host, batch_key IS NOT NULL AS batched FROM turns"
+    assert sql(query, capsys) == [{"parameters": '{"temperature": 0.0}'} | sent]
+    [verdicts] = sql("SELECT DISTINCT parameters FROM verdicts", capsys)
+    assert json.loads(verdicts["parameters"]) == {"temperature": 0.6, "response_format": "json_schema"}

@@ -334,3 +334,30 @@ def test_a_missing_package_is_said_before_the_run(
     assert capsys.readouterr().err == (
         f"safemt: {model}: the package {package} is missing: pip install {package}\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("vendor", "refusal"),
+    [
+        ("anthropic", claude("invalid_request_error", "`temperature` is deprecated for this model.")),
+        ("azure", {"error": {"message": "Unsupported value: 'temperature'", "param": "temperature"}}),
+    ],
+)
+def test_what_an_endpoint_does_not_take_is_left_out(
+    vendor: str, refusal: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = response(200, message("at nine")) if vendor == "anthropic" else answer("at nine")
+    found = ask(monkeypatch, vendor, response(400, refusal), good)
+    assert found.reply is not None
+    assert (found.reply.outcome, found.reply.text) == (Outcome.ANSWERED, "at nine")
+    assert (found.reply.parameters, found.requests, found.before) == ({"max_tokens": 5}, 2, [])
+
+
+def test_what_litellm_knows_of_a_model_is_left_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It refuses by itself, before anything is sent.
+    request = Request(HELLO.messages, Sampling(max_tokens=5, seed=3))
+    monkeypatch.setattr(sys.modules[__name__], "HELLO", request)
+    found = ask(monkeypatch, "anthropic", response(200, message("at nine")))
+    assert found.reply is not None
+    assert found.reply.outcome is Outcome.ANSWERED, found.reply.error
+    assert (found.reply.parameters, found.requests) == ({"temperature": 0.0, "max_tokens": 5}, 1)

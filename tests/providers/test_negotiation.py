@@ -231,6 +231,21 @@ def test_twenty_at_once_are_all_answered() -> None:
     assert len(told) == 2
 
 
+def test_a_batch_that_is_refused_as_a_whole_is_asked_otherwise() -> None:
+    told: list[Learnt] = []
+    about = Negotiation("m", None, told.append)
+    refused = refusal("'temperature' is not supported", param="temperature")
+    sent = about.applied(WANTED)
+    # One that was answered, or was refused for something else, shows that it is not the parameter.
+    for others in ([GOOD], [refusal("bad request")]):
+        assert not about.refused_alike([(sent, (), reply) for reply in (refused, *others)])
+    assert not about.refused_alike([(sent, ("temperature",), refused)])
+    assert (told, about.refused_alike([])) == ([], False)
+    assert about.refused_alike([(sent, (), refused)] * 3)
+    assert [one.remedy for one in told] == [Remedy("temperature", "omit", 0.0)]
+    assert "temperature" not in about.applied(WANTED)
+
+
 def test_facts_of_the_store_are_known_from_the_start() -> None:
     all_of_them = Negotiations()
     about = all_of_them.of("m", "host")

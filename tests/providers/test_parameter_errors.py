@@ -144,6 +144,12 @@ def test_only_names_that_were_sent() -> None:
     assert complaints(body, ("temperature",)) == {}
 
 
+def test_a_field_counts_even_if_what_is_repeated_was_taken_out() -> None:
+    body = text({"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]})
+    assert complaints(body, NAMES, "…") == {"seed": "unknown"}
+    assert complaints(text({"error": "'seed' is not supported"}), NAMES, "…") == {}
+
+
 def test_a_field_that_names_it_is_more_than_words() -> None:
     assert points_at(text({"error": {"param": "temperature"}}), NAMES)
     assert not points_at(text({"error": {"message": "'temperature' is not supported"}}), NAMES)
