@@ -173,6 +173,14 @@ def system_prompt_of(given: str) -> str:
     text = given if text is None else text
     if not text.strip():
         raise ValueError("is empty: leave it out, or write none")
+    return _whole(text)
+
+
+def _whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not a text in UTF-8: write it anew") from None
     return text
 
 
@@ -200,7 +208,7 @@ def stops_of(given: list[str]) -> list[str]:
     """
     if not all(given):
         raise ValueError("is empty: write the text that ends a reply")
-    return given
+    return [_whole(text) for text in given]
 
 
 class AccountSettings(BaseModel):

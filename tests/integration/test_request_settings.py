@@ -186,6 +186,8 @@ def test_a_judge_and_a_guard_have_tables_of_their_own_and_the_judge_sees_no_syst
         (("--system-prompt", "no/such.txt"), "", "--system-prompt: there is no file 'no/such.txt'"),
         (("--system-prompt", "."), "", "--system-prompt: '.': Is a directory"),
         (("--stop", ""), "", "--stop: is empty"),
+        (("--stop", "\udcff"), "", "--stop: is not a text in UTF-8"),
+        (("--system-prompt", "half \udcff"), "", "--system-prompt: is not a text in UTF-8"),
         ((), "[providers.other]\nstop = 'x'", "[providers.other]: no model of this run has this name"),
         ((), "[providers.m]\nstops = 'x'", "config.toml: providers.m.stops: there is no such setting"),
         ((), "[providers.m]\nheaders = {X = 1}", "config.toml: providers.m.headers 1: input should be"),
@@ -254,7 +256,7 @@ def test_a_name_of_ones_own_stands_for_a_model_with_a_key_of_its_own(
     assert {row["name"] for row in sql("SELECT name FROM run_targets", capsys)} == {"mine", "other"}
 
 
-def test_other_commands_take_the_tables_of_the_run_s_file() -> None:
+def test_other_commands_take_the_tables_of_the_run_s_file(capsys: pytest.CaptureFixture[str]) -> None:
     tables = """
         provider = "m"
         judge = "labels"
@@ -262,6 +264,9 @@ def test_other_commands_take_the_tables_of_the_run_s_file() -> None:
         [providers.m]
         base-url = "URL"
         temperature = "none"
+        system-prompt = "Be brief."
+        stop = ["END"]
+        extra-body = {top_k = 20}
         [providers.labels]
         base-url = "URL"
         extra-body = {for = "judge"}
@@ -272,6 +277,8 @@ def test_other_commands_take_the_tables_of_the_run_s_file() -> None:
     status, endpoint = against([], verdict, "judge", "--rubric", "by-scenario", config=tables)
     assert status == 0, said()
     assert [(r.json["model"], r.json["for"]) for r in endpoint.requests] == [("labels", "judge")]
+    targets = sql("SELECT DISTINCT target_key, system_prompt FROM run_targets", capsys)
+    assert [row["system_prompt"] for row in targets] == ["Be brief."]
     status, endpoint = against([], answer("yes"), "doctor", "--provider", "m", config=tables)
     assert status == 0, said()
     assert {(r.json["model"], "temperature" in r.json) for r in endpoint.requests} == {("m", False)}
