@@ -43,12 +43,26 @@ def proxy_for(url: str) -> str | None:
     if not proxy or urllib.request.proxy_bypass(where) or _in_excepted_network(host, proxies.get("no", "")):
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
-    if urlsplit(proxy).scheme not in ("http", "https"):
+    scheme = _scheme(proxy)
+    if scheme is None:
+        raise InputError(
+            f"{shown(proxy)}: not the address of a proxy: write http://HOST:PORT into HTTPS_PROXY"
+        )
+    if scheme not in ("http", "https"):
         raise InputError(
             f"{shown(proxy)}: this kind of proxy cannot be used: name one with http:// in HTTPS_PROXY and "
             f"HTTP_PROXY, or except {host} by NO_PROXY"
         )
     return proxy
+
+
+def _scheme(url: str) -> str | None:
+    """The scheme of an address, None if it is not one."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme if parts.hostname and (parts.port or True) else None
+    except ValueError:
+        return None
 
 
 def _in_excepted_network(host: str, excepted: str) -> bool:

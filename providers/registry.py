@@ -21,13 +21,14 @@ from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.plugins import adopt, find, say_hidden
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.timeouts import Timeouts
-from safemt_client.providers.vendor import Kind, Vendor
+from safemt_client.providers.vendor import AddressVariable, Kind, Vendor
 from safemt_client.providers.vendors import (
     DEMO,
     DEMO_NAMES,
     OWN,
     PLUGIN,
     VENDORS,
+    near_models,
     near_names,
     vendor_of,
 )
@@ -177,9 +178,9 @@ def _advice(name: str) -> str:
     model, at, place = name.rpartition("@")
     if at and model:
         return f"begin the address with http:// or https://, such as {model}@http://{shown(place)}"
-    vendor, _, model = name.partition("/")
-    if near := near_names(vendor):
-        meant = " or ".join(f"{one}/{model or 'MODEL'}" for one in near)
+    vendor, slash, model = name.partition("/")
+    meant = [f"{one}/{model or 'MODEL'}" for one in near_names(vendor)]
+    if meant := " or ".join(meant or ([] if slash else near_models(name))):
         return f"did you mean {meant}? For any other endpoint write {_FORM}"
     known = ", ".join(sorted(vendor.name for vendor in VENDORS))
     return f"write VENDOR/MODEL (vendors: {known}) or {_FORM}"
@@ -245,7 +246,7 @@ def _moved(vendor: Vendor, env: Mapping[str, str]) -> tuple[str | None, str | No
         if not (given := env.get(variable.name, "").strip()):
             continue
         if variable.port is not None:
-            given = _with_port(given, variable.port)
+            given = _with_port(given, variable)
         key = next(iter(vendor.keys), "the key")
         url = base_url_of(given, variable.name, "http://HOST:PORT or https://HOST", key)
         # As litellm reads Anthropic's: with the path of its messages or without.
@@ -257,16 +258,18 @@ def _moved(vendor: Vendor, env: Mapping[str, str]) -> tuple[str | None, str | No
     return None, vendor.base_url
 
 
-def _with_port(given: str, port: int) -> str:
+def _with_port(given: str, variable: AddressVariable) -> str:
     """A whole address of what may be a mere host, or where a server listens, as in `OLLAMA_HOST`."""
     explicit = "://" in given
-    parts = urlsplit(given if explicit else f"http://{given}")
+    try:
+        parts = urlsplit(given if explicit else f"http://{given}")
+        port = parts.port
+    except ValueError:
+        raise InputError(f"{variable.name}: write HOST:PORT or http://HOST:PORT") from None
     host = parts.hostname or "127.0.0.1"
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    if parts.port is not None:
-        host = f"{host}:{parts.port}"
-    elif not explicit:
-        host = f"{host}:{port}"
+    if port is not None or not explicit:
+        host = f"{host}:{port or variable.port}"
     return f"{parts.scheme}://{host}{parts.path}"
 
 

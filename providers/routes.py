@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from safemt_client.providers.addresses import origin_of, shown
+from safemt_client.providers.addresses import host_of, origin_of, shown
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import clear_text_warning
 from safemt_client.providers.proxies import proxy_for
@@ -38,7 +38,7 @@ class Routes:
         # Where only litellm knows the address, the vendor's name stands for the host.
         proxy = None if spec.kind == "plugin" else proxy_for(spec.base_url or f"https://{spec.vendor.name}")
         if proxy is not None:
-            asked = shown(origin_of(spec.base_url) or spec.vendor.name)
+            asked = host_of(spec.base_url) or spec.vendor.name
             self._notes[f"{asked} is asked through the proxy {shown(proxy)}"] = None
         clear_text_warning(spec.base_url)
 

@@ -21,6 +21,7 @@ __all__ = [
     "PLUGIN",
     "VENDORS",
     "image_rule_of",
+    "near_models",
     "near_names",
     "vendor_of",
     "vendors_table",
@@ -332,6 +333,13 @@ def near_names(given: str) -> list[str]:
     if given in called:
         return [called[given]]
     return list(dict.fromkeys(called[word] for word in get_close_matches(given, called, cutoff=0.7)))
+
+
+def near_models(given: str) -> list[str]:
+    """What a model's name without a vendor may have meant: those known by their first word, such as `gpt-`."""
+    word, mark, rest = given.lower().partition("-")
+    known = [prefix for vendor in VENDORS for prefix in vendor.bare if prefix.endswith("-")]
+    return [prefix + rest for prefix in get_close_matches(word + mark, known, cutoff=0.7)] if rest else []
 
 
 def image_rule_of(identity: str) -> ImageRule:

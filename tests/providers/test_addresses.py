@@ -139,6 +139,8 @@ def test_an_alias_with_a_meaning_of_its_own_is_refused(alias: str) -> None:
         ("google/gemini-x", "gemini/gemini-x"),
         ("lmstudio/x", "lm_studio/x"),
         ("kimi/x", "moonshot/x"),
+        ("gtp-4o-mini", "gpt-4o-mini"),
+        ("claud-3-5-haiku", "claude-3-5-haiku"),
         ("qwen@127.0.0.1:8000/v1", "qwen@http://127.0.0.1:8000/v1"),
         ("nothing-like-it/x", "VENDOR/MODEL"),
     ],
@@ -182,6 +184,12 @@ def test_every_variable_moves_its_vendor_and_says_so(vendor: object, variable: o
 )
 def test_ollamas_host_is_read_as_ollama_does(given: str, asked: str) -> None:
     assert resolve("ollama/m", None, {"OLLAMA_HOST": given}).base_url == asked
+
+
+@pytest.mark.parametrize("given", ["http://h:port", "[x", "h:99999"])
+def test_a_broken_host_of_ollamas_is_named(given: str) -> None:
+    with pytest.raises(InputError, match="OLLAMA_HOST"):
+        resolve("ollama/m", None, {"OLLAMA_HOST": given})
 
 
 def test_a_program_on_this_machine_is_the_users_own_and_free_only_here() -> None:

@@ -106,6 +106,14 @@ def test_a_proxy_of_another_kind_is_refused_before_anything_is_sent(monkeypatch:
     assert "planted" not in str(caught.value)
 
 
+@pytest.mark.parametrize("given", ["http://[bad", "http://h:port", "http://", "http://u:planted@h:99999"])
+def test_a_broken_proxy_is_one_line(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", given)
+    with pytest.raises(InputError, match="not the address of a proxy") as caught:
+        proxy_for("https://h/v1")
+    assert "planted" not in str(caught.value)
+
+
 def test_the_proxy_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://user:planted@p.example:3128")
     routes = Routes()
