@@ -60,7 +60,8 @@ def _scheme(url: str) -> str | None:
     """The scheme of an address, None if it is not one."""
     try:
         parts = urlsplit(url)
-        return parts.scheme if parts.hostname and (parts.port or True) else None
+        # Reading the port checks it.
+        return parts.scheme if parts.hostname and parts.port != 0 else None
     except ValueError:
         return None
 

@@ -179,8 +179,8 @@ def _advice(name: str) -> str:
     if at and model:
         return f"begin the address with http:// or https://, such as {model}@http://{shown(place)}"
     vendor, slash, model = name.partition("/")
-    meant = [f"{one}/{model or 'MODEL'}" for one in near_names(vendor)]
-    if meant := " or ".join(meant or ([] if slash else near_models(name))):
+    near = [f"{one}/{model or 'MODEL'}" for one in near_names(vendor)]
+    if meant := " or ".join(near or ([] if slash else near_models(name))):
         return f"did you mean {meant}? For any other endpoint write {_FORM}"
     known = ", ".join(sorted(vendor.name for vendor in VENDORS))
     return f"write VENDOR/MODEL (vendors: {known}) or {_FORM}"
@@ -246,7 +246,8 @@ def _moved(vendor: Vendor, env: Mapping[str, str]) -> tuple[str | None, str | No
         if not (given := env.get(variable.name, "").strip()):
             continue
         if variable.port is not None:
-            given = _with_port(given, variable)
+            # What holds a password is refused below as it is.
+            given = given if "@" in given else _with_port(given, variable)
         key = next(iter(vendor.keys), "the key")
         url = base_url_of(given, variable.name, "http://HOST:PORT or https://HOST", key)
         # As litellm reads Anthropic's: with the path of its messages or without.

@@ -336,7 +336,7 @@ def near_names(given: str) -> list[str]:
 
 
 def near_models(given: str) -> list[str]:
-    """What a model's name without a vendor may have meant: those known by their first word, such as `gpt-`."""
+    """What a model's name without a vendor may have meant, by the first word, such as `gpt-`."""
     word, mark, rest = given.lower().partition("-")
     known = [prefix for vendor in VENDORS for prefix in vendor.bare if prefix.endswith("-")]
     return [prefix + rest for prefix in get_close_matches(word + mark, known, cutoff=0.7)] if rest else []
