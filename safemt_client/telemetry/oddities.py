@@ -58,10 +58,8 @@ _KINDS = (
         "if the model thinks in its answers, add --reasoning on",
     ),
     _Kind(ESTIMATED_USAGE, "the tokens of {n} are partly an estimate, and so is their cost"),
-    _Kind(
-        CUT_WHILE_THINKING,
-        "{n} were cut off while thinking: raise --max-tokens, which asks all {all} turns anew",
-    ),
+    # What to do about it is in the last line of all.
+    _Kind(CUT_WHILE_THINKING, "{n} were cut off while thinking"),
 )
 
 
@@ -142,7 +140,7 @@ def _due(found: Counter[str], replies: int) -> Iterator[tuple[_Kind, str]]:
     for kind in _KINDS:
         number = found[kind.word]
         if number and number > kind.share * replies:
-            yield kind, kind.text.format(n=f"{number} of {replies} replies", all=replies)
+            yield kind, kind.text.format(n=f"{number} of {replies} replies")
 
 
 def _names(plan: Plan) -> dict[str, str]:

@@ -84,7 +84,7 @@ def test_what_is_not_the_targets_own_reply_does_not_count() -> None:
         (
             answer("", "length", reasoning_content="hm"),
             "cut_while_thinking",
-            "raise --max-tokens, which asks all",
+            "15 of 15 replies were cut off while thinking",
         ),
         (answer("", reasoning="hm"), "reasoning_only", "the server's reasoning parser may swallow answers"),
         (NO_CHOICE, "no_choices", "came without any choice"),
@@ -104,4 +104,6 @@ def test_it_is_on_the_screen_and_in_the_store(
         # A resume, which asks nothing, says it too.
         _, endpoint = against([], behaviour, *RUN)
         assert endpoint.requests == []
-        assert text in Path("out").read_text()
+        out = Path("out").read_text()
+        assert text in out
+        assert out.count("raise --max-tokens") == 1
