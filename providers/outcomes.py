@@ -161,13 +161,16 @@ def _moved(location: str) -> str:
         parts = urlsplit(location.strip())
         host = parts.netloc.rpartition("@")[2]
     except ValueError:
-        host = ""
-    if not host:
-        return "the endpoint redirects to another address: give the one that it moved to"
-    path = parts.path
+        host = path = ""
+    else:
+        path = parts.path
     for known in _PATHS:
         path = path.rstrip("/").removesuffix(known)
-    return one_line(f"the endpoint moved: give {parts.scheme or 'https'}://{host}{path}")
+    if host:
+        return one_line(f"the endpoint moved: give {parts.scheme or 'https'}://{host}{path}")
+    if path.startswith("/"):
+        return one_line(f"the endpoint moved: give its address with the path {path}")
+    return "the endpoint redirects to another address: give the one that it moved to"
 
 
 def _is_error(content: Mapping[str, Any]) -> bool:

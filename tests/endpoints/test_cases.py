@@ -8,55 +8,8 @@ from endpoints.program import LENGTHS, Ended, run
 
 CASES = {case.name: case for file in ("cases.json", "others.json") for case in cases(file)}
 
-NOT_YET: set[str] = {
-    "block/xai-403",
-    "block/deepseek",
-    "block/zhipu-1301",
-    "block/dashscope-native",
-    "block/gateway-424-list",
-    "block/litellm-guardrail",
-    "block/azure-inside-500",
-    "block/base-resp",
-    "block/xai-403-first",
-    "block/xai-403-always",
-    "not-a-block/failed-generation",
-    "not-a-block/waf-html",
-    "body/status-246",
-    "body/created-201",
-    "body/newline-in-string",
-    "body/charset-gb18030",
-    "quota/xai",
-    "quota/rolling-day",
-    "always/lmstudio-200",
-    "always/too-large-for-minute",
-    "always/redirect",
-    "wait/in-the-body",
-    "wait/status-423",
-    "wait/status-460",
-    "message/errors-list",
-    "block/volcengine",
-    "block/portkey-446",
-    "block/apigee-fault",
-    "block/gateway-502",
-    "not-a-block/plain-403",
-    "not-a-block/nameless-403-first",
-    "quota/dashscope",
-    "quota/by-the-minute",
-    "account/flagged",
-    "account/deactivated",
-    "wait/seconds-with-unit",
-    "wait/in-the-text",
-    "wait/status-498",
-    "always/moved",
-    "body/accepted-202",
-}
-"""Cases that do not hold yet."""
 
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.xfail(strict=True)) if name in NOT_YET else name for name in CASES],
-)
+@pytest.mark.parametrize("name", CASES)
 def test_case(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     ended = run(tmp_path, case.answers, *case.flags, asks=case.asks)
