@@ -8,10 +8,9 @@ shows that it passes.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
 
+from safemt_client.providers.echo import GAP, Echo, unquoted
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.error_tables import is_generic
 from safemt_client.providers.types import Outcome, Reply, Request
@@ -26,8 +25,6 @@ _PASSING_CODES = (
 )
 _PASSING_STATUS = {408, 423, 425, 429, 460, 498, 499, 502, 503, 504, *range(520, 530)}
 _MANY = 10
-_SHORTEST_ECHO = 12
-_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
 _WITH_DIGITS = re.compile(r"\S*\d\S*")
 
 
@@ -91,24 +88,8 @@ class Alike:
 
 def _essence(text: str, request: Request) -> str:
     """What an error says, without what differs from one request to the next: digits, ids, echoed input."""
-    for echo in _echoes(request):
-        place = text.find(echo[:_SHORTEST_ECHO])
-        while place >= 0:
-            end = place
-            while end < len(text) and end - place < len(echo) and text[end] == echo[end - place]:
-                end += 1
-            text = text[:place] + text[end:]
-            place = text.find(echo[:_SHORTEST_ECHO])
-    return " ".join(_WITH_DIGITS.sub("", _QUOTED.sub("", text)).lower().split())
-
-
-def _echoes(request: Request) -> Iterator[str]:
-    """The texts of a request as an error may quote them, but for those that any error may contain."""
-    for message in request.messages:
-        for echo in (message.text, json.dumps(message.text)[1:-1], repr(message.text)[1:-1]):
-            flat = " ".join(echo.split())
-            if len(flat) >= _SHORTEST_ECHO:
-                yield flat
+    own = unquoted(Echo(request).removed(text)).replace(GAP, " ")
+    return " ".join(_WITH_DIGITS.sub("", own).lower().split())
 
 
 _HINTS = {

@@ -140,7 +140,9 @@ class Outage:
 
     def is_over(self, reply: Reply) -> bool:
         """Whether the request that this came back for is given up."""
-        return self.left_s <= 0 or (reply.retry_after_s or 0.0) > self.left_s
+        # A wait that ends shortly after the limit is worth it: the outage may end within it.
+        beyond_s = min(_LONGEST_PAUSE_S, self._max_wait_s / 10)
+        return self.left_s <= 0 or (reply.retry_after_s or 0.0) > self.left_s + beyond_s
 
     def stop(self) -> None:
         """Nothing more is sent: whoever waits is told."""
