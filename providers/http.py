@@ -66,6 +66,12 @@ class HttpEndpoint(Endpoint):
         self._transport = transport
         self.host = host_of(base_url)
 
+    def _moved_to(self, location: str) -> str:
+        try:
+            return str(self._url.join(location))
+        except httpx.InvalidURL:
+            return ""
+
     async def _post(self, request: Request, body: Mapping[str, Any]) -> Response | Reply:
         """The response, its body without keys; a reply where there is none to read."""
         content = dumps(body)
@@ -87,5 +93,5 @@ class HttpEndpoint(Endpoint):
         # Before it is read: a shortened line could hold half a key, and another charset a whole one.
         stated, received = in_utf8(response.headers, response.body)
         if "location" in stated:
-            stated = {**stated, "location": self._redactor.text(stated["location"])}
+            stated = {**stated, "location": self._redactor.text(self._moved_to(stated["location"]))}
         return replace(response, headers=dict(stated), body=self._redactor.body(received))

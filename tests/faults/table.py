@@ -173,7 +173,7 @@ EXPECTED: dict[str, Expected] = {
     "body-gzip-broken": again(CONNECTION),
     "body-gzip-bomb": permanent("the response is larger than 33554432 bytes"),
     "body-huge": permanent("the response is larger than 33554432 bytes"),
-    "body-deep": permanent("error"),
+    "body-deep": permanent("no reason given"),
     "body-deep-feedback": again("the body is nested too deeply"),
     "body-no-utf8": answered("\ufffd\ufffd"),
     "type-plain": answered(),
