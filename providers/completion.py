@@ -8,6 +8,7 @@ from typing import Any
 
 from safemt_client.providers.error_body import one_line
 from safemt_client.providers.error_codes import ErrorCode
+from safemt_client.providers.error_tables import block_field
 from safemt_client.providers.fields import count, finite, text_of
 from safemt_client.providers.finish_reasons import ending_of
 from safemt_client.providers.json_codec import as_dict
@@ -72,6 +73,8 @@ def completion_reply(content: Mapping[str, Any], status: int, raw: str, reading:
     }
     if choices:
         choice = _chosen(choices, reading)
+        if choice is not None and _withheld(content, choice.said):
+            choice = replace(choice, stated={**choice.stated, "finish_reason": "content_filter"})
         return no_completion(_NO_COMPLETION, **common) if choice is None else _of_choice(choice, common)
     if feedback:
         return _blocked(f"prompt blocked: {feedback}", ErrorCode.CONTENT_FILTER_INPUT, **common)
@@ -180,6 +183,8 @@ def _blocked(error: str, code: ErrorCode, **common: Any) -> Reply:
 
 def _truncated(**common: Any) -> Reply:
     error = "cut off at the token limit"
+    if not common["text"].strip() and common["usage"].completion_tokens == 0:
+        error = "cut off before its first token: the request may fill the model's context"
     if not common["text"].strip() and (common["reasoning"] or common["usage"].reasoning_tokens):
         error = "cut off while thinking: raise --max-tokens"
         common["oddities"] += (CUT_WHILE_THINKING,)
@@ -189,6 +194,12 @@ def _truncated(**common: Any) -> Reply:
 def _empty(error: str, *oddities: str, **common: Any) -> Reply:
     common["oddities"] += oddities
     return Reply(Outcome.EMPTY, error=error, error_code=ErrorCode.EMPTY, **common)
+
+
+def _withheld(content: Mapping[str, Any], said: str) -> bool:
+    """Whether a field beside the choices states that a filter took the reply away or replaced it."""
+    replaced = content.get("amazon-bedrock-guardrailAction") == "INTERVENED"
+    return replaced or (not said.strip() and any(block_field(name, value) for name, value in content.items()))
 
 
 def _filtered(results: Any) -> bool:

@@ -100,7 +100,7 @@ def _of_words(status: int, said: Said) -> ErrorCode | None:
         return missing
     if status != 429 and (has_code(said.codes, "too_long") or has_phrase(said.sentences, "too_long")):
         return ErrorCode.REQUEST_TOO_LARGE
-    if has_code(said.codes, "overload"):
+    if has_code(said.codes, "overload") or (status < 500 and has_phrase(said.sentences, "overload")):
         return ErrorCode.OVERLOADED
     return None
 

@@ -23,7 +23,8 @@ __all__ = [
 _NOT_ALNUM = re.compile(r"[\W_]+")
 _SPACES = re.compile(r"[\s_-]+")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_URL = re.compile(r"\bhttps?://\S*")
+# An address is left out but for its fragment, as one word: it may tell two errors of the same words apart.
+_URL = re.compile(r"\bhttps?://[^\s#]*(#[\w-]*)?\S*")
 _SENTENCE = re.compile(r"[.!?;](?=\s|\Z)|[。！？；\n]")
 _SAYS_NOTHING = re.compile(
     r"(?:[\W\d_]|http|error|status|code|oops|none|null|server|api|message|detail|type|success|false)*+\Z"
@@ -83,7 +84,7 @@ def has_phrase(said: Iterable[str], table: str) -> bool:
 
 def sentences(text: str) -> list[str]:
     """The sentences of a text as the tables write them: lower case, single spaces, without addresses."""
-    parts = _SENTENCE.split(_URL.sub(" ", text[:_MOST_TEXT]), _MOST_SENTENCES)
+    parts = _SENTENCE.split(_URL.sub(_fragment, text[:_MOST_TEXT]), _MOST_SENTENCES)
     return [plain for part in parts if (plain := _SPACES.sub(" ", _CAMEL.sub(" ", part)).lower().strip())]
 
 
@@ -115,6 +116,10 @@ def is_generic(text: str) -> bool:
     said = sentences(text)
     nothing = _SAYS_NOTHING.match(" ".join(said)) is not None
     return nothing or (has_phrase(said, "generic") and not has_phrase(said, "specific"))
+
+
+def _fragment(address: re.Match[str]) -> str:
+    return " " + (address[1] or "").replace("-", "").replace("_", "") + " "
 
 
 def _bare(text: str) -> str:

@@ -122,6 +122,8 @@ _TABLE: dict[Ending, tuple[str, ...]] = {
         "finish",  # Titan
         "finished",  # Titan
         "done",
+        "repetition",  # vLLM: what repeats itself is ended, and nothing is missing
+        "repetition_truncation",  # MiMo
         "normal",  # Ernie
         "success",
     ),

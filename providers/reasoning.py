@@ -180,7 +180,13 @@ def _after_lone_tag(text: str, reading: Reading) -> Parts:
         return Parts(answer, thoughts, (REASONING_IN_TEXT,)) if thoughts else Parts(text, None, (UNREAD_TAG,))
     blank = not text[:start].strip()
     if blank or (_LINE_BREAK.match(text, end) and not is_shown(text, start, end)):
-        return Parts(text[end:].lstrip(), text[:start].strip() or None, (REASONING_IN_TEXT, LONE_TAG))
+        found = (REASONING_IN_TEXT, LONE_TAG)
+        # Some models end an empty reasoning first, and then reason.
+        further = next((span for span in tags[1:] if not is_shown(text, *span)), None)
+        if blank and further and reading.knows:
+            return Parts(text[further[1] :].lstrip(), text[end : further[0]].strip() or None, found)
+        unread = (UNREAD_TAG,) if further else ()
+        return Parts(text[end:].lstrip(), text[:start].strip() or None, found + unread)
     if reading.knows:
         start, end = next((span for span in tags if not is_shown(text, *span)), tags[0])
         return Parts(text[end:].lstrip(), text[:start].strip() or None, (REASONING_IN_TEXT,))

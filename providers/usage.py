@@ -77,6 +77,7 @@ _BESIDE = {
     "input_tokens": ("cache_read_input_tokens", "cache_creation_input_tokens"),
     "inputTokens": ("cacheReadInputTokens", "cacheWriteInputTokens"),
 }
+_TICKS_PER_USD = 10**10
 _PLACES = ("usage", "usageMetadata", "usage_metadata")
 
 
@@ -199,10 +200,18 @@ def _nested(usage: Mapping[str, Any], names: Iterable[str]) -> Mapping[str, Any]
 
 
 def _cost(usage: Mapping[str, Any]) -> float | None:
-    """US dollars, as OpenRouter, Perplexity and DeepInfra state them."""
+    """US dollars, as OpenRouter, Perplexity, DeepInfra and xAI state them."""
     stated = usage.get("cost")
     stated = stated.get("total_cost") if isinstance(stated, dict) else stated
     for value in (stated, usage.get("estimated_cost")):
         if (cost := finite(value)) is not None and cost >= 0:
-            return cost
-    return None
+            return cost + _upstream(usage)
+    ticks = finite(usage.get("cost_in_usd_ticks"))
+    return ticks / _TICKS_PER_USD if ticks is not None and ticks >= 0 else None
+
+
+def _upstream(usage: Mapping[str, Any]) -> float:
+    """What a router's own price leaves out, where the vendor behind it is paid with the user's own key."""
+    if usage.get("is_byok") is not True:
+        return 0.0
+    return max(0.0, finite(as_dict(usage.get("cost_details")).get("upstream_inference_cost")) or 0.0)

@@ -41,7 +41,7 @@ def read(content: Any, reading: Reading | None = None) -> Reply:
 
 ENDINGS = {
     "complete": "stop STOP eos eos_token end_turn stop_sequence COMPLETE tool_calls function_call FINISHED eosFound "
-    "FINISH_REASON_STOP FinishReason.STOP endoftext normal",
+    "FINISH_REASON_STOP FinishReason.STOP endoftext normal repetition repetition_truncation",
     "cut off": "length MAX_TOKENS max_output_tokens model_length maxPredictedTokensReached contextLengthReached "
     "model_context_window_exceeded FINISH_REASON_MAX_TOKENS max_output limit ERROR_LIMIT token_limit",
     "blocked": "content_filter content-filter contentFilter SAFETY PROHIBITED_CONTENT SPII RECITATION BLOCKLIST "
@@ -234,3 +234,31 @@ def test_how_reasoning_is_read_is_up_to_the_user() -> None:
     assert read(content).text == TEXT
     assert read(content, Reading("off")).text == f"<think>hours</think>{TEXT}"
     assert completion_reply(content, 200, "raw", Reading("off")).raw == "raw"
+
+
+@pytest.mark.parametrize(
+    ("content", "field", "outcome"),
+    [
+        (
+            "We do not talk about this.",
+            {"amazon-bedrock-guardrailAction": "INTERVENED"},
+            Outcome.REFUSED_BY_PROVIDER,
+        ),
+        (TEXT, {"amazon-bedrock-guardrailAction": "NONE"}, Outcome.ANSWERED),
+        ("", {"output_sensitive": True}, Outcome.REFUSED_BY_PROVIDER),
+        (TEXT, {"output_sensitive": True}, Outcome.ANSWERED),
+        ("", {"output_sensitive": False}, Outcome.EMPTY),
+    ],
+)
+def test_fields_beside_the_choices_that_state_a_block(
+    content: str, field: dict[str, Any], outcome: Outcome
+) -> None:
+    assert read(body(choice(content), **field)).outcome is outcome
+
+
+def test_a_request_that_leaves_no_room_for_a_token_is_told_so() -> None:
+    usage = {"prompt_tokens": 8192, "completion_tokens": 0, "total_tokens": 8192}
+    reply = read(body(choice("", "length"), usage=usage))
+    assert reply.outcome is Outcome.TRUNCATED
+    assert "context" in (reply.error or "")
+    assert "context" not in (read(body(choice("The lib", "length"))).error or "")

@@ -147,6 +147,14 @@ def test_an_empty_block_whose_opening_is_missing() -> None:
     assert read(f"\n</think>{ANSWER}") == Parts(ANSWER, None, (REASONING_IN_TEXT, LONE_TAG))
 
 
+def test_a_reasoning_that_was_ended_before_it_began() -> None:
+    text = f"</think>about hours</think>{ANSWER}"
+    assert read(text) == Parts(
+        f"about hours</think>{ANSWER}", None, (REASONING_IN_TEXT, LONE_TAG, UNREAD_TAG)
+    )
+    assert read(text, KNOWS) == Parts(ANSWER, "about hours", (REASONING_IN_TEXT, LONE_TAG))
+
+
 TALK = [
     "Models end their reasoning with `</think>`\nand then answer.",
     "Models write ``</think> `` \nand then answer.",

@@ -108,6 +108,18 @@ def test_costs_in_several_forms() -> None:
     assert usage_of({"cost": {"total_cost": 0.5}}).cost_usd == 0.5
     assert usage_of({"estimated_cost": 0.5}).cost_usd == 0.5
     assert usage_of({"cost": -1}).cost_usd is None
+    assert usage_of({"cost_in_usd_ticks": 37756000}).cost_usd == pytest.approx(0.0037756)
+
+
+@pytest.mark.parametrize(
+    ("byok", "upstream", "cost"),
+    [(True, 0.25, 0.5), (False, 0.25, 0.25), (True, None, 0.25), (True, "x", 0.25)],
+)
+def test_a_router_s_price_leaves_out_what_a_key_of_ones_own_pays(
+    byok: bool, upstream: Any, cost: float
+) -> None:
+    stated = {"cost": 0.25, "is_byok": byok, "cost_details": {"upstream_inference_cost": upstream}}
+    assert usage_of(stated).cost_usd == cost
 
 
 def test_where_it_is_stated() -> None:
