@@ -6,7 +6,7 @@ Source: OpenAI's API reference, "Files" and "Batch".
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -141,27 +141,27 @@ class OpenAIBatches(BatchEndpoint):
         files = [batch.get(name) for name in ("output_file_id", "error_file_id")]
         bodies = [await self._call("GET", f"/files/{file}/content") for file in files if file]
         return self._complete(
-            (custom_id, self._reply(line))
+            (custom_id, _reply(line, self._provider.read))
             for line in read_lines(bodies)
             if isinstance(custom_id := line.get("custom_id"), str)
         )
 
-    def _reply(self, line: dict[str, Any]) -> Reply:
-        response, error = line.get("response"), line.get("error")
-        if isinstance(response, dict) and response.get("body") is not None:
-            status = response.get("status_code")
-            return self._provider.read(
-                status if isinstance(status, int) else 200, {}, dumps(response["body"])
-            )
-        said = as_dict(error)
-        text = one_line(" ".join(str(said[name]) for name in ("code", "message") if said.get(name)))
-        # Expired or cancelled before it was processed: that says nothing about the request itself.
-        return Reply(
-            Outcome.ERROR_TRANSIENT,
-            error=text or "no response in the batch",
-            error_code=ErrorCode.BATCH_INCOMPLETE,
-            raw=dumps(line).decode(),
-        )
+
+def _reply(line: dict[str, Any], read: Callable[[int, Mapping[str, str], bytes], Reply]) -> Reply:
+    """What a line of the results says; `read` reads the response in it."""
+    response, error = line.get("response"), line.get("error")
+    if isinstance(response, dict) and response.get("body") is not None:
+        status = response.get("status_code")
+        return read(status if isinstance(status, int) else 200, {}, dumps(response["body"]))
+    said = as_dict(error)
+    text = one_line(" ".join(str(said[name]) for name in ("code", "message") if said.get(name)))
+    # Expired or cancelled before it was processed: that says nothing about the request itself.
+    return Reply(
+        Outcome.ERROR_TRANSIENT,
+        error=text or "no response in the batch",
+        error_code=ErrorCode.BATCH_INCOMPLETE,
+        raw=dumps(line).decode(),
+    )
 
 
 def _errors(batch: dict[str, Any]) -> str:

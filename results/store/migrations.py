@@ -39,10 +39,6 @@ def _nothing_more(connection: duckdb.DuckDBPyConnection) -> None:
     """Its columns are added automatically."""
 
 
-def _add_system_prompts(connection: duckdb.DuckDBPyConnection) -> None:
-    add_columns(connection, rows.TargetRow)
-
-
 def _add_batches(connection: duckdb.DuckDBPyConnection) -> None:
     add_columns(connection, rows.TurnRow, rows.VerdictRow)
     connection.execute("ALTER TABLE turns ALTER latency_s DROP NOT NULL")
