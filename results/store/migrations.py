@@ -97,6 +97,10 @@ def _add_parameters(connection: duckdb.DuckDBPyConnection) -> None:
     create(connection, rows.EndpointFactRow)
 
 
+def _add_system_prompts(connection: duckdb.DuckDBPyConnection) -> None:
+    add_columns(connection, rows.TargetRow)
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("create tables", _create_tables),
     ("add limit_changes", lambda connection: create(connection, rows.LimitRow)),
