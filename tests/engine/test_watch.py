@@ -135,7 +135,7 @@ def test_blocks_at_every_request_stop_nothing() -> None:
 
 
 def test_single_failures_end_their_own_turns() -> None:
-    found = session(lambda n: said(405, "computer says no") if n == 0 else ANSWER, 40)
+    found = session(lambda n: said(403, "computer says no") if n == 0 else ANSWER, 40)
     assert found.stop is None
     assert [n for n, outcome in found.outcomes.items() if not outcome.observed] == [0]
 
