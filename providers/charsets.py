@@ -30,6 +30,8 @@ def in_utf8(headers: Mapping[str, str], body: bytes) -> tuple[Mapping[str, str],
         charset = _known(stated[1]) if stated else ""
     if not charset or charset.startswith("utf-8") or body.startswith(codecs.BOM_UTF8):
         return headers, body
+    if charset.startswith(("utf-16", "utf-32")) and b"\0" not in body[:64]:
+        return headers, body
     try:
         if charset.startswith(_ONE_BYTE):
             body.decode()
