@@ -109,10 +109,16 @@ class Echo:
         spans = [self._cut(text, found) for found in list(_CUT.finditer(text))[:_MOST_PLACES]]
         ends = [0, *(found.end() for found in _PARTS.finditer(text)), len(text)]
         parts = pairwise(ends)
-        spans += [part for part in parts if _letters(_unescaped(text[slice(*part)])) in self._whole]
+        spans += [part for part in parts if self._alone(text, *part)]
         for start, end in sorted((span for span in spans if span[0] < span[1]), reverse=True):
             text = text[:start] + GAP + text[end:]
         return text
+
+    def _alone(self, text: str, start: int, end: int) -> bool:
+        """Whether a text of the request stands between two marks, or after one several words of it."""
+        letters = _letters(_unescaped(text[start:end]))
+        several = start > 0 and len(_LETTERS.findall(text, start, end)) > 1
+        return bool(letters) and (letters in self._whole or (several and letters in self._letters))
 
     def _cut(self, text: str, mark: re.Match[str]) -> tuple[int, int]:
         """The longest part of the request that ends where a text is cut off; else one that begins there."""

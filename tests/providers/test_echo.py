@@ -97,6 +97,7 @@ def test_nor_where_it_is_cut_off(text: str, length: int, sentence: str, mark: st
         ("cannot read credit bal... in this", "Is my credit balance too low to rent?"),
         ("unknown word “content policy”", "What is a content policy?"),
         ("could not parse: insufficient funds", "insufficient funds"),
+        ("Input should be a string: my credit balance", "What of my credit balance?"),
         ("invalid: is my account suspended or not, sir", "Tell me: is my account suspended or not?"),
     ],
 )

@@ -167,6 +167,7 @@ OTHERS: list[tuple[str, int, Any, ErrorCode, bool]] = [
     ("scope", 403, error("You have insufficient permissions for this operation. Missing scopes: model.request"), E.AUTHENTICATION, False),
     ("bedrock-key", 403, {"message": "The security token included in the request is invalid.", "__type": "UnrecognizedClientException"}, E.AUTHENTICATION, False),
     ("novita-key", 403, {"code": 403, "reason": "INVALID_API_KEY", "message": "no api key"}, E.AUTHENTICATION, False),
+    ("fastapi-key", 403, {"detail": "Not authenticated"}, E.AUTHENTICATION, False),
     ("401", 401, {"detail": "no"}, E.AUTHENTICATION, False),
     # limits
     ("minute", 429, error("Rate limit reached for requests per min (RPM): Limit 3, Used 3, Requested 1. Please try again in 20s."), E.RATE_LIMITED, True),
@@ -180,6 +181,8 @@ OTHERS: list[tuple[str, int, Any, ErrorCode, bool]] = [
     ("nvidia-degraded", 400, {"status": 400, "title": "Bad Request", "detail": "Function id 'f': DEGRADED function cannot be invoked"}, E.OVERLOADED, True),
     ("lmstudio-crash", 400, {"error": "The model has crashed without additional information."}, E.OVERLOADED, True),
     ("fastchat-traffic", 400, {"object": "error", "message": "**NETWORK ERROR DUE TO HIGH TRAFFIC.**", "code": 50002}, E.OVERLOADED, True),
+    ("qianfan-rate", 200, {"error_code": 18, "error_msg": "Open api qps request limit reached"}, E.RATE_LIMITED, True),
+    ("qianfan-day", 200, {"error_code": 17, "error_msg": "Open api daily request limit reached"}, E.QUOTA, False),
     ("vertex-rate", 429, [error("Resource exhausted. Please try again later.", 429, status="RESOURCE_EXHAUSTED")], E.RATE_LIMITED, True),
     ("gemini-quota-wait", 429, [error("You exceeded your current quota, please check your plan and billing details. Please retry in 36.2s.", 429)], E.RATE_LIMITED, True),
     ("gemini-day", 429, [error("You exceeded your current quota. Please retry in 36s.", 429, details=[{"violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}, {"retryDelay": "36s"}])], E.PERIOD_LIMIT, True),
@@ -260,7 +263,7 @@ OTHERS_BY_NAME = {row[0]: row[2] for row in OTHERS}
         ),
         ("//elsewhere.example/api/", "give https://elsewhere.example/api"),
         ("", "another address"),
-        ("/login", "another address"),
+        ("/login", "the path /login"),
         ("http://[", "another address"),
     ],
 )
