@@ -13,8 +13,8 @@ from safemt_client.results.store.reader import Queryable
 __all__ = ["apart", "sent_parameters", "sent_warnings"]
 
 _DEFAULT = "the endpoint's default"
-_ONE_NAME = {"max_completion_tokens": "max_tokens"}
-"""Names of one parameter: they are what differs between endpoints, not between answers."""
+_LIMIT, _ITS_NAMES = "max_tokens", ("max_completion_tokens",)
+"""The limit of a reply has several names: they differ between endpoints, not between answers."""
 _ONLY_FORM = ("stream", "stream_options")
 """How the answer is delivered, whatever it says."""
 
@@ -38,7 +38,7 @@ def sent_warnings(reader: Queryable, run_id: str) -> list[str]:
     asked = reader.query("SELECT name, target_key, sampling FROM run_targets WHERE run_id = ?", [run_id]).rows
     found = []
     for name, key, sampling in sorted(asked):
-        wanted = json.loads(sampling)
+        wanted = _decisive(json.loads(sampling))
         for parameter, values in _values([row for row in rows if row["target_key"] == key], wanted).items():
             if len(values) > 1:
                 each = ", ".join(f"{value} ({count})" for value, count in values.items())
@@ -58,7 +58,7 @@ def apart(reader: Queryable, *conditions: tuple[str, str, str]) -> list[str]:
         rows = [row for row in sent_parameters(reader, run_id) if row["target_key"] == key]
         if not rows:
             return []  # of an earlier version, or of models in this process: not known
-        wanted: dict[str, Any] = json.loads(sampling)
+        wanted = _decisive(json.loads(sampling))
         both.append((wanted, _values(rows, wanted)))
     (one, sent), (two, also) = both
     found = []
@@ -75,7 +75,7 @@ def apart(reader: Queryable, *conditions: tuple[str, str, str]) -> list[str]:
 
 
 def _values(rows: list[dict[str, Any]], wanted: Mapping[str, Any]) -> _Values:
-    forms = [(_named(row["parameters"]), row["turns"]) for row in rows]
+    forms = [(_named(row["parameters"], wanted), row["turns"]) for row in rows]
     names = dict.fromkeys((*(wanted if forms else ()), *(name for form, _ in forms for name in form)))
     values: _Values = {name: Counter() for name in names}
     for form, turns in forms:
@@ -84,10 +84,22 @@ def _values(rows: list[dict[str, Any]], wanted: Mapping[str, Any]) -> _Values:
     return values
 
 
-def _named(text: str) -> dict[str, Any]:
-    """Parameters as they were sent, under one name each."""
-    sent: dict[str, Any] = json.loads(text)
-    return {_ONE_NAME.get(name, name): value for name, value in sent.items() if name not in _ONLY_FORM}
+def _named(text: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as they were sent, under one name each.
+
+    The user may have named the field of the limit: what was not asked for and has its value is the limit.
+    """
+    sent = _decisive(json.loads(text))
+    limit = wanted.get(_LIMIT)
+    own = [n for n, value in sent.items() if n not in wanted and type(value) is int and value == limit]
+    for name in (*_ITS_NAMES, *own):
+        if name in sent and _LIMIT not in sent:
+            sent[_LIMIT] = sent.pop(name)
+    return sent
+
+
+def _decisive(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if name not in _ONLY_FORM}
 
 
 def _shown(value: Any) -> str:
