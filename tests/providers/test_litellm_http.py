@@ -251,6 +251,13 @@ def test_a_wait_in_the_body_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 2 <= (reply.retry_after_s or 0) <= 2.1
 
 
+def test_a_parameter_that_the_vendor_does_not_take_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = claude("invalid_request_error", "temperature is deprecated for this model")
+    found = ask(monkeypatch, "anthropic", response(400, refused), response(200, message("At nine.")))
+    assert found.reply is not None
+    assert (found.reply.text, found.requests) == ("At nine.", 2)
+
+
 @pytest.mark.parametrize("vendor", MODELS)
 def test_a_broken_connection_is_asked_again(vendor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = ask(monkeypatch, vendor, raw(b""))
