@@ -13,7 +13,8 @@ __all__ = ["channels"]
 
 _BEGIN = re.compile(r"\s*(?:<\|start\|>\s*assistant[^<]*)?<\|channel\|>")
 _MESSAGE = re.compile(
-    r"(?:<\|start\|>\s*assistant(?P<to>[^<]*))?<\|channel\|>\s*(?P<channel>\w+)(?P<head>[^<]*(?:<\|constrain\|>[^<]*)?)"
+    r"(?:<\|start\|>\s*assistant(?P<to>[^<]*))?<\|channel\|>\s*(?P<channel>analysis|commentary|final)"
+    r"(?P<head>(?:\s+(?:to=[^\s<]+|json|code))*\s*(?:<\|constrain\|>\s*\w*\s*)?)"
     r"<\|message\|>(?P<text>.*?)(?:<\|(?:end|return|call)\|>|(?=<\|(?:start|channel)\|>)|\Z)",
     re.DOTALL,
 )
@@ -24,7 +25,8 @@ _FINAL = re.compile(r"assistantfinal")
 def channels(text: str) -> tuple[str, str] | None:
     """The reasoning and the answer of a text in channels, None if it is none.
 
-    What was not said to a tool and is not in the channel of the reasoning is the answer.
+    What was not said to a tool and is not in the channel of the reasoning is the answer. A channel of another
+    name, or with other words in its head, is no channel: its text stays.
     """
     if _BEGIN.match(text):
         return _marked(text)

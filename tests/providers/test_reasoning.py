@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from safemt_client.providers.oddities import LONE_TAG, REASONING_IN_TEXT, UNREAD_TAG
@@ -248,6 +248,8 @@ marks = st.one_of(tags, channels, other)
 
 
 @given(st.lists(marks, max_size=14).map("".join), st.booleans())
+@example("<|channel|>word <|message|>", False)
+@example("<|channel|>final word <|message|>other ", True)
 def test_no_word_vanishes(text: str, knows: bool) -> None:
     found = read(text, Reading(knows=knows))
     kept = found.text + (found.reasoning or "")
