@@ -34,7 +34,7 @@ from safemt_client.planning.build import make_plan
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.resolved import NothingKnown, of_dataset
 from safemt_client.planning.target import Target
-from safemt_client.providers.limits import Limits, StatedLimits
+from safemt_client.providers.limits.limiter import Limits, StatedLimits
 from safemt_client.providers.negotiation import Learnt
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling, Usage
 from safemt_client.results.store.lookups import Result

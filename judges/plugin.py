@@ -16,7 +16,7 @@ from safemt_client.judges.rubric import SEES, Rubric, Sees
 from safemt_client.judges.types import JudgeInput, Verdict
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import InputError, SafemtError
-from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.plugins import find, identity_of, reason, say_hidden
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.registry import ProviderSpec, built_in

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 
-from safemt_client.providers.echo import GAP, Echo, unquoted
 from safemt_client.providers.error_codes import ErrorCode
-from safemt_client.providers.error_tables import is_generic
+from safemt_client.providers.responses.echo import GAP, Echo, unquoted
+from safemt_client.providers.responses.error_tables import is_generic
 from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["Alike", "hint", "passes"]

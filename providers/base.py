@@ -12,13 +12,13 @@ import anyio
 
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
-from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.limits.tokens import Charging, TokenEstimator
 from safemt_client.providers.outage import Outage
-from safemt_client.providers.outcomes import fatal
 from safemt_client.providers.provider import Observer
+from safemt_client.providers.responses.outcomes import fatal
 from safemt_client.providers.retry import with_retries
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
-from safemt_client.providers.tokens import Charging, TokenEstimator
 from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["Endpoint"]

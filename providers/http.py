@@ -10,15 +10,15 @@ import httpx
 
 from safemt_client.providers.addresses import host_of, key_headers, url_of
 from safemt_client.providers.base import Endpoint
-from safemt_client.providers.charsets import in_utf8
-from safemt_client.providers.error_body import one_line
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor
-from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.limits.tokens import Charging
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
-from safemt_client.providers.outcomes import no_connection, not_from_here, too_large, unreadable
+from safemt_client.providers.responses.charsets import in_utf8
+from safemt_client.providers.responses.error_body import one_line
+from safemt_client.providers.responses.outcomes import no_connection, not_from_here, too_large, unreadable
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
-from safemt_client.providers.tokens import Charging
 from safemt_client.providers.transport import (
     BodyTooLargeError,
     ConnectionFailedError,

@@ -9,8 +9,8 @@ from typing import Any
 import anyio
 
 from safemt_client.providers.http import HttpEndpoint
-from safemt_client.providers.outcomes import classify_response
-from safemt_client.providers.rates import rate_limits
+from safemt_client.providers.limits.rates import rate_limits
+from safemt_client.providers.responses.outcomes import classify_response
 from safemt_client.providers.types import Image, Outcome, Reply, Request, Usage
 
 __all__ = ["ModerationEndpoint"]

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from safemt_client.providers.echo import Echo
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.parameter_errors import Complaint, complaints, demands_stream, points_at
+from safemt_client.providers.responses.echo import Echo
 from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["Learnt", "Negotiation", "Negotiations", "Remedy", "as_sent", "given", "without_echo"]

@@ -10,12 +10,12 @@ import httpx
 
 from safemt_client.providers.chat_format import ChatFormat
 from safemt_client.providers.http import HttpEndpoint
-from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.limits.rates import rate_limits
 from safemt_client.providers.negotiation import Negotiation, given, without_echo
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
-from safemt_client.providers.outcomes import classify_response
-from safemt_client.providers.rates import rate_limits
-from safemt_client.providers.thinking import Thinking, demands_reasoning
+from safemt_client.providers.responses.outcomes import classify_response
+from safemt_client.providers.responses.thinking import Thinking, demands_reasoning
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.types import Reply, Request
 from safemt_client.providers.vendor import Vendor

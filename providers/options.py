@@ -15,7 +15,7 @@ from typing import Any
 from safemt_client.providers.chat_format import ImageFormat
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import Key, find_key
-from safemt_client.providers.thinking import AUTO, Reading
+from safemt_client.providers.responses.thinking import AUTO, Reading
 from safemt_client.providers.types import Request
 
 __all__ = ["NO_OPTIONS", "EndpointOptions", "environment_of", "is_reference", "references"]

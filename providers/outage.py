@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import anyio
 
 from safemt_client.providers.errors import PermitStoppedError
-from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.types import Outcome, Reply
 
 __all__ = ["Outage"]

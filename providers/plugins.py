@@ -20,9 +20,9 @@ from typing import Any, Literal
 from safemt_client.providers.base import Endpoint
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import InputError, SafemtError
-from safemt_client.providers.limits import AccountLimiter
-from safemt_client.providers.outcomes import coded
+from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.provider import Observer, Provider
+from safemt_client.providers.responses.outcomes import coded
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.types import Outcome, Reply, Request
 

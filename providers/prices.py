@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from safemt_client.providers.litellm_client import _litellm
+from safemt_client.providers.behind_litellm.client import _litellm
 
 __all__ = ["prices"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from safemt_client.providers.types import Reply, Request
 
 if TYPE_CHECKING:
-    from safemt_client.providers.limits import AccountLimiter
+    from safemt_client.providers.limits.limiter import AccountLimiter
 
 __all__ = ["Observer", "Provider", "ProviderWrapper"]
 

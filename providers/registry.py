@@ -14,7 +14,7 @@ from safemt_client.providers.batch.base import BatchEndpoint
 from safemt_client.providers.batch.openai import OpenAIBatches
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import Key, find_key, is_loopback
-from safemt_client.providers.limits import Limits
+from safemt_client.providers.limits.limiter import Limits
 from safemt_client.providers.negotiation import Negotiations
 from safemt_client.providers.openai_compatible import OpenAICompatible
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
@@ -106,7 +106,7 @@ def build_batches(
         )
     if vendor.batches == "anthropic" and spec.api_key is not None:
         from safemt_client.providers.batch.anthropic import AnthropicBatches
-        from safemt_client.providers.litellm_client import LiteLLM
+        from safemt_client.providers.behind_litellm.client import LiteLLM
 
         assert isinstance(provider, LiteLLM)
         return AnthropicBatches(
@@ -315,7 +315,7 @@ def build(
     if spec.kind == "plugin":
         return adopt(spec.own_model, limiter=limiter, timeouts=timeouts, identity=spec.identity)
     if spec.kind == "litellm":
-        from safemt_client.providers.litellm_client import LiteLLM
+        from safemt_client.providers.behind_litellm.client import LiteLLM
 
         client = LiteLLM(
             identity=spec.identity,

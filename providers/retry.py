@@ -10,8 +10,8 @@ import tenacity
 from safemt_client.providers.alike import passes
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.outage import Outage
-from safemt_client.providers.outcomes import fatal
 from safemt_client.providers.provider import Observer
+from safemt_client.providers.responses.outcomes import fatal
 from safemt_client.providers.types import Outcome, Reply
 
 __all__ = ["with_retries"]

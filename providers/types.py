@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from safemt_client.providers.error_codes import ErrorCode
-from safemt_client.providers.rates import RateLimit
+from safemt_client.providers.limits.rates import RateLimit
 
 __all__ = [
     "Image",
@@ -152,7 +152,7 @@ class Reply:
     `logprobs` are the tokens of the answer with their log probabilities, where the response states them.
     `rate_limits` are those of requests and of tokens, where the response states them.
     `billed` marks a failure that came with a completion: its text was paid for, and is kept, never judged.
-    `oddities` are short words for what was odd about the response (`providers.oddities`), for counting.
+    `oddities` are short words for what was odd about the response, for counting; see `responses.oddities`.
     `parameters` are what was really sent beside the messages, `host` the host and port that were asked; None
     where nothing was sent, and for what runs in this process.
     """

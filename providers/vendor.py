@@ -14,7 +14,7 @@ Charging = Literal["used", "reserved"]
 """What counts against a limit of tokens: those used, or the prompt and all of `max_tokens`."""
 
 ImageRule = Literal["flat", "openai", "anthropic", "gemini"]
-"""By whose rule the tokens of an image are counted: `providers.tokens` has the rules."""
+"""By whose rule the tokens of an image are counted: `providers.limits.tokens` has the rules."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from safemt_client.moderator.types import Guard
 from safemt_client.providers.addresses import shown
 from safemt_client.providers.batch.base import BatchEndpoint
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.limits import Limits, StatedLimits
+from safemt_client.providers.limits.limiter import Limits, StatedLimits
 from safemt_client.providers.negotiation import Negotiations
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.registry import (

@@ -10,7 +10,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.providers.options import EndpointOptions, environment_of
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.registry import ProviderSpec, split_alias
-from safemt_client.providers.thinking import Reading
+from safemt_client.providers.responses.thinking import Reading
 from safemt_client.settings import RunSettings
 from safemt_client.tables import ProviderSettings, headers_of
 
@@ -64,7 +64,7 @@ def options_of(spec: ProviderSpec, said: ProviderSettings, env: Mapping[str, str
     why, fields = _NOT_TAKEN.get(spec.kind, ("", ()))
     _refuse(spec.name, said, fields, why)
     if spec.kind == "litellm" and said.extra_body:
-        from safemt_client.providers.litellm_client import check_extra
+        from safemt_client.providers.behind_litellm.client import check_extra
 
         check_extra(spec.name, said.extra_body)
     if said.reasoning == "off" and said.reasoning_end:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 
 from safemt_client.option import Option, OptionGroup
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.thinking import Reasoning
+from safemt_client.providers.responses.thinking import Reasoning
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.vendors import DEMO_JUDGE, DEMO_TARGET
 from safemt_client.tables import (

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from safemt_client.providers.chat_format import ImageFormat
 from safemt_client.providers.options import is_reference
-from safemt_client.providers.thinking import Reasoning
+from safemt_client.providers.responses.thinking import Reasoning
 from safemt_client.providers.types import Sampling
 
 __all__ = [

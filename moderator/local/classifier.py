@@ -20,7 +20,7 @@ import anyio.to_thread
 
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.types import Outcome, Reply, Request
 

@@ -24,7 +24,7 @@ from safemt_client.moderator.local.batching import Batcher, BatchFailedError, Cl
 from safemt_client.moderator.local.decoding import Decoder, Prompt, Row
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.types import Message, Outcome, Reply, Request, Usage
 

@@ -21,13 +21,13 @@ from safemt_client.providers.batch.base import (
     moment,
     read_lines,
 )
-from safemt_client.providers.error_body import one_line
+from safemt_client.providers.behind_litellm.client import LiteLLM, from_anthropic, to_anthropic
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.json_codec import as_dict, dumps
-from safemt_client.providers.litellm_client import LiteLLM, from_anthropic, to_anthropic
-from safemt_client.providers.outcomes import error_reply
 from safemt_client.providers.provider import Observer
+from safemt_client.providers.responses.error_body import one_line
+from safemt_client.providers.responses.outcomes import error_reply
 from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["AnthropicBatches"]

@@ -16,15 +16,21 @@ import anyio
 import httpx
 
 from safemt_client.providers.addresses import url_of
-from safemt_client.providers.error_body import one_line
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import SafemtError, TargetStoppedError
 from safemt_client.providers.json_codec import as_dict, loads
 from safemt_client.providers.keys import Redactor
 from safemt_client.providers.negotiation import Negotiation, as_sent
 from safemt_client.providers.options import EndpointOptions
-from safemt_client.providers.outcomes import error_reply, no_connection, not_from_here, too_large, unreadable
 from safemt_client.providers.provider import Observer
+from safemt_client.providers.responses.error_body import one_line
+from safemt_client.providers.responses.outcomes import (
+    error_reply,
+    no_connection,
+    not_from_here,
+    too_large,
+    unreadable,
+)
 from safemt_client.providers.retry import with_retries
 from safemt_client.providers.transport import (
     BodyTooLargeError,

@@ -22,11 +22,11 @@ from safemt_client.providers.batch.base import (
     moment,
     read_lines,
 )
-from safemt_client.providers.error_body import one_line
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.json_codec import as_dict, dumps
 from safemt_client.providers.openai_compatible import OpenAICompatible
 from safemt_client.providers.provider import Observer
+from safemt_client.providers.responses.error_body import one_line
 from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["OpenAIBatches"]

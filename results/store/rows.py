@@ -189,7 +189,7 @@ class TurnRow:
     reply_hash: str | None = None  # None for an error: nothing was observed
     parameters: str | None = None  # JSON: what was really sent beside the messages; None if nothing was
     host: str | None = None  # host[:port] that was asked; None for the demo and for models in this process
-    oddities: str | None = None  # what was odd about the response: words of providers.oddities with spaces
+    oddities: str | None = None  # what was odd: words of providers.responses.oddities, with spaces
 
 
 @dataclass(frozen=True, slots=True)

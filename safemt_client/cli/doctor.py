@@ -17,13 +17,13 @@ from safemt_client.loading import load_settings
 from safemt_client.models import open_models
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.negotiation import Learnt
-from safemt_client.providers.oddities import (
+from safemt_client.providers.provider import Provider
+from safemt_client.providers.responses.oddities import (
     CUT_WHILE_THINKING,
     REASONING_IN_TEXT,
     REASONING_ONLY,
     UNREAD_TAG,
 )
-from safemt_client.providers.provider import Provider
 from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling
 from safemt_client.results.sanitize import plain
 from safemt_client.results.store.checks import check_store

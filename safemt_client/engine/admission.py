@@ -8,7 +8,7 @@ from typing import Any, Self
 import anyio
 import anyio.lowlevel
 
-from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.limits.limiter import AccountLimiter
 
 __all__ = ["Admission"]
 

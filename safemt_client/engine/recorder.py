@@ -19,7 +19,7 @@ from safemt_client.planning.judgings import JudgingTask
 from safemt_client.planning.messages import messages_json
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
-from safemt_client.providers.limits import Change
+from safemt_client.providers.limits.limiter import Change
 from safemt_client.providers.negotiation import Learnt
 from safemt_client.providers.types import Reply, Request, Usage, reply_hash, request_hash
 from safemt_client.results.store.rows import (

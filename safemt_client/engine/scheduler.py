@@ -34,7 +34,7 @@ from safemt_client.planning.judgings import JudgingTask, reply_of, task_of
 from safemt_client.planning.messages import continues
 from safemt_client.planning.target import Target
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
-from safemt_client.providers.limits import Change, Limits
+from safemt_client.providers.limits.limiter import Change, Limits
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.types import Message, Outcome, Reply, Request, Usage
 from safemt_client.results.store.rows import TurnRow

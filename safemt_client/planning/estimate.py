@@ -16,8 +16,8 @@ from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.costs import batch_prices
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
-from safemt_client.providers.limits import StatedLimits
-from safemt_client.providers.tokens import CHARACTERS_A_TOKEN, image_tokens
+from safemt_client.providers.limits.limiter import StatedLimits
+from safemt_client.providers.limits.tokens import CHARACTERS_A_TOKEN, image_tokens
 
 __all__ = [
     "Estimate",

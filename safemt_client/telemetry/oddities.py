@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from safemt_client.planning.plan import Plan
-from safemt_client.providers.oddities import (
+from safemt_client.providers.responses.oddities import (
     CUT_WHILE_THINKING,
     ESTIMATED_USAGE,
     NO_CHOICES,

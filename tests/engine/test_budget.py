@@ -17,7 +17,7 @@ from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.estimate import call_usd, of_judge, of_target, seconds_at
 from safemt_client.planning.target import Target
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.limits import StatedLimits
+from safemt_client.providers.limits.limiter import StatedLimits
 from safemt_client.providers.types import Image, Sampling
 
 

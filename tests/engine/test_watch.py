@@ -11,9 +11,9 @@ from safemt_client.engine.admission import Admission
 from safemt_client.engine.watch import WatchedProvider
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
-from safemt_client.providers.limits import AccountLimiter
-from safemt_client.providers.outcomes import error_reply
+from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.plugins import adopt
+from safemt_client.providers.responses.outcomes import error_reply
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.types import Message, Outcome, Reply, Request
 

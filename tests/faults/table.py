@@ -231,7 +231,7 @@ _SELF = "tests/faults/test_faults.py::"
 _OUTAGES = "tests/faults/test_outages.py::"
 _BATCHES = "tests/engine/test_batches.py::"
 _REMOTE = "tests/providers/batch/test_endpoints.py::"
-_ADAPTIVE = "tests/providers/test_concurrency.py::"
+_ADAPTIVE = "tests/providers/limits/test_concurrency.py::"
 # Faults that take more than one request: what happens, what the user sees, the test that proves it.
 SCENARIOS: tuple[tuple[str, str, str], ...] = (
     (

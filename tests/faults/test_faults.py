@@ -23,7 +23,7 @@ from support.faults import Behaviour, Endpoint, Received, answer, error, serve
 from safemt_client.__main__ import main
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
-from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.openai_compatible import OpenAICompatible
 from safemt_client.providers.retry import with_retries
 from safemt_client.providers.timeouts import Timeouts
@@ -418,8 +418,8 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, *hours: float) -> None:
     """Wherever the wall clock is read it is off by so many hours, in turn."""
     clock = type("Clock", (JumpingClock,), {"offsets": [timedelta(hours=h) for h in hours]})
     for module in (
-        "providers.waits",
-        "providers.rates",
+        "providers.responses.waits",
+        "providers.limits.rates",
         "providers.base",
         "engine.recorder",
         "planning.build",

@@ -13,7 +13,7 @@ with atheris.instrument_imports(include=["safemt_client"]):
     from safemt_client.datasets.records import read_record
     from safemt_client.providers.errors import InputError
     from safemt_client.providers.json_codec import loads
-    from safemt_client.providers.outcomes import classify_response
+    from safemt_client.providers.responses.outcomes import classify_response
 
 
 def responses(data: bytes) -> None:

@@ -22,8 +22,8 @@ from safemt_client.providers.batch import openai as openai_batches
 from safemt_client.providers.batch.base import moment, read_lines
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import Redactor
-from safemt_client.providers.outcomes import classify_response, error_reply
-from safemt_client.providers.rates import rate_limits
+from safemt_client.providers.limits.rates import rate_limits
+from safemt_client.providers.responses.outcomes import classify_response, error_reply
 from safemt_client.providers.types import Outcome, Reply
 from safemt_client.proxy.chat import Conversation, read_conversation
 from safemt_client.proxy.held import hold

@@ -18,7 +18,7 @@ from safemt_client.moderator.assessor import Assessor
 from safemt_client.moderator.guards import GUARDS, GuardType, build_guard
 from safemt_client.moderator.guards.llama_guard import LlamaGuard
 from safemt_client.moderator.types import Assessment, Guard, Stage
-from safemt_client.providers.limits import Limits
+from safemt_client.providers.limits.limiter import Limits
 from safemt_client.providers.registry import build, resolve
 from safemt_client.providers.timeouts import Timeouts
 from safemt_client.providers.transport import make_transport

@@ -7,7 +7,7 @@ from support.faults import answer
 from support.program import against, sql
 
 from safemt_client.providers.registry import ProviderSpec
-from safemt_client.providers.thinking import Reading
+from safemt_client.providers.responses.thinking import Reading
 from safemt_client.providers.vendors import OWN
 from safemt_client.said import options_of, said_of
 from safemt_client.settings import RunSettings

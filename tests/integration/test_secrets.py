@@ -25,9 +25,9 @@ from support.faults import Behaviour, Endpoint, answer, error, response, serve
 from support.program import ROOT
 
 from safemt_client.providers.batch.base import BatchRefusedError
+from safemt_client.providers.behind_litellm.client import LiteLLM
 from safemt_client.providers.errors import TargetStoppedError
-from safemt_client.providers.limits import Limits, StatedLimits
-from safemt_client.providers.litellm_client import LiteLLM
+from safemt_client.providers.limits.limiter import Limits, StatedLimits
 from safemt_client.providers.registry import build, build_batches, resolve
 from safemt_client.providers.timeouts import Timeouts
 from safemt_client.providers.transport import make_transport

@@ -13,7 +13,7 @@ from safemt_client.moderator.assessor import Assessor, GuardReply, assessment_ha
 from safemt_client.moderator.guards import build_guard
 from safemt_client.moderator.types import Assessment, Stage
 from safemt_client.providers.errors import SafemtError, TargetStoppedError
-from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.moderations import ModerationEndpoint
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.timeouts import Timeouts

@@ -4,7 +4,7 @@ import pytest
 
 from safemt_client.providers.alike import Alike, hint, passes
 from safemt_client.providers.error_codes import ErrorCode
-from safemt_client.providers.outcomes import error_reply, no_connection
+from safemt_client.providers.responses.outcomes import error_reply, no_connection
 from safemt_client.providers.types import Message, Outcome, Reply, Request
 
 TEMPLATE = "Conversation roles must alternate user/assistant"

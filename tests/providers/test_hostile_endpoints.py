@@ -11,7 +11,7 @@ import pytest
 from support.faults import Behaviour, raw, response, serve
 
 from safemt_client.providers.errors import TargetStoppedError
-from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.openai_compatible import OpenAICompatible
 from safemt_client.providers.timeouts import Timeouts
 from safemt_client.providers.transport import make_transport

@@ -16,7 +16,7 @@ from support.program import ROOT
 
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import InputError, TargetStoppedError
-from safemt_client.providers.limits import Limits
+from safemt_client.providers.limits.limiter import Limits
 from safemt_client.providers.proxies import proxy_for, trusted
 from safemt_client.providers.registry import build, resolve
 from safemt_client.providers.routes import Routes
@@ -204,7 +204,7 @@ def test_litellm_takes_the_same_way(variable: str, certificate: tuple[Path, Path
             code = (
                 "import anyio, sys\n"
                 "from test_network import ask\n"
-                "from safemt_client.providers.litellm_client import _litellm\n"
+                "from safemt_client.providers.behind_litellm.client import _litellm\n"
                 "_litellm()\n"
                 "for base in sys.argv[1:]:\n"
                 "    env = {'ANTHROPIC_API_KEY': 'k', 'ANTHROPIC_BASE_URL': base}\n"

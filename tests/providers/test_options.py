@@ -11,9 +11,9 @@ import pytest
 from support.faults import Endpoint, answer, error, response, serve
 
 from safemt_client.providers.adjusted import Adjusted
+from safemt_client.providers.behind_litellm.client import check_extra
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.limits import AccountLimiter, Limits
-from safemt_client.providers.litellm_client import check_extra
+from safemt_client.providers.limits.limiter import AccountLimiter, Limits
 from safemt_client.providers.moderations import ModerationEndpoint
 from safemt_client.providers.options import EndpointOptions, environment_of, is_reference
 from safemt_client.providers.registry import ProviderSpec, build, build_batches, resolve

@@ -11,7 +11,7 @@ from support.program import sql
 
 from safemt_client.__main__ import main
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.plugins import adopt, find, plugins, say_hidden
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.types import Message, Outcome, Reply, Request

@@ -17,7 +17,7 @@ from safemt_client.moderator.moderator import (
 from safemt_client.moderator.policies import Policies
 from safemt_client.moderator.types import Assessment, Card, NotAssessableError, Stage
 from safemt_client.providers.errors import TargetStoppedError
-from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling, Usage
 

@@ -15,9 +15,9 @@ from safemt_client.moderator.assessor import Assessor
 from safemt_client.moderator.guards import build_guard
 from safemt_client.moderator.moderator import Moderation, Moderator
 from safemt_client.moderator.policies import Policies
-from safemt_client.providers.limits import AccountLimiter
+from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.openai_compatible import OpenAICompatible
-from safemt_client.providers.outcomes import no_connection
+from safemt_client.providers.responses.outcomes import no_connection
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.types import Outcome, Reply, Request
 from safemt_client.proxy.decisions import DecisionLog, Recent

@@ -9,7 +9,7 @@ import pytest
 from support.faults import Behaviour, answer, response
 from support.program import against, sql
 
-from safemt_client.providers.oddities import NO_CHOICES, REASONING_ONLY, unknown_finish
+from safemt_client.providers.responses.oddities import NO_CHOICES, REASONING_ONLY, unknown_finish
 from safemt_client.telemetry.oddities import Oddities
 
 from .test_log import turn

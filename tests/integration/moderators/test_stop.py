@@ -28,7 +28,7 @@ from safemt_client.planning.resolved import of_dataset
 from safemt_client.planning.rows import moderator_row
 from safemt_client.planning.target import Target
 from safemt_client.providers.errors import PermitStoppedError
-from safemt_client.providers.limits import AccountLimiter, Limits
+from safemt_client.providers.limits.limiter import AccountLimiter, Limits
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling, Usage
 from safemt_client.results.store.store import Store

@@ -21,7 +21,7 @@ from safemt_client.providers.batch.base import (
     read_lines,
 )
 from safemt_client.providers.errors import TargetStoppedError
-from safemt_client.providers.limits import Limits
+from safemt_client.providers.limits.limiter import Limits
 from safemt_client.providers.registry import build, build_batches, resolve
 from safemt_client.providers.timeouts import Timeouts
 from safemt_client.providers.transport import make_transport

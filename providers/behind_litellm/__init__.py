@@ -1,0 +1,1 @@
+"""Vendors with protocols of their own, which litellm translates."""

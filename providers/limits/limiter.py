@@ -1,0 +1,311 @@
+"""Permits of an account: calls in flight, requests and tokens a minute, pauses. First come, first served."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+
+from safemt_client.providers.errors import PermitStoppedError
+from safemt_client.providers.limits.concurrency import Concurrency
+from safemt_client.providers.limits.rates import Rate, RateLimit
+from safemt_client.providers.types import Outcome, Reply
+
+__all__ = ["AccountLimiter", "Change", "Limits", "Permit", "StatedLimits"]
+
+_OVERLOAD = (429, 503, 529)
+_LATE = (408, 504, 524)
+_FAULT = (500, 502, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The limits of an account have changed; `reason`: start, growth, overload, outage, pause, learnt."""
+
+    account: str
+    reason: str
+    limit: int
+    in_flight: int
+    rpm: float | None
+    tpm: float | None
+    pause_s: float
+
+
+@dataclass(slots=True)
+class Permit:
+    """One call in flight: when it began, and the tokens that were reserved for it."""
+
+    started: float
+    tokens: float
+
+
+class AccountLimiter:
+    """Permits of one account. Rates are per minute; None means that no limit is known.
+
+    The rates are kept without any burst. The number in flight adapts between 1 and `most`, beginning
+    at `start` (by default at `most`). `on_change` is told of each change that matters.
+    """
+
+    def __init__(
+        self,
+        *,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        concurrency: int,
+        start: int | None = None,
+        account: str = "",
+        on_change: Callable[[Change], None] | None = None,
+        clock: Callable[[], float] = anyio.current_time,
+    ) -> None:
+        self._requests, self._tokens = Rate(rpm), Rate(tpm)
+        self._learn = (rpm is None, tpm is None)
+        self._concurrency = Concurrency(start=start or concurrency, most=concurrency)
+        self._account = account
+        self.on_change = on_change
+        self.on_stop: list[Callable[[], None]] = []
+        """Called by `stop`."""
+        self.clock = clock
+        """The clock of all waits, in seconds."""
+        self._turnstile = anyio.Lock()
+        self._changed = anyio.Event()
+        self._room = anyio.Event()
+        self._waiting = 0
+        self._in_flight = 0
+        self._paused_until = float("-inf")
+        self._stopped = False
+        self._told = self._concurrency.limit
+
+    @property
+    def limit(self) -> int:
+        """Calls that may be in flight at present."""
+        return self._concurrency.limit
+
+    @asynccontextmanager
+    async def permit(self, tokens: float = 0) -> AsyncIterator[Permit]:
+        """Hold a place in flight once the rates allow a request of so many tokens.
+
+        Cancelling gives the place back, and costs nothing while it is waited for.
+
+        Raises:
+            PermitStoppedError: `stop` was called before the permit was given.
+        """
+        if self._stopped or self._turnstile.locked() or self._wait_s() != 0:
+            await self._wait_for_turn(tokens)
+        else:
+            self._take(tokens)
+        permit = Permit(self.clock(), tokens)
+        try:
+            yield permit
+        finally:
+            self._in_flight -= 1
+            self._changed.set()
+
+    async def room(self) -> bool:
+        """Wait until few callers wait for a permit, so that more work is useful; False after `stop`."""
+        while not self._stopped and self._waiting > max(1, self.limit // 8):
+            # One event for all callers that look for room: each wake-up replaces it with a new one.
+            if self._room.is_set():
+                self._room = anyio.Event()
+            await self._room.wait()
+        return not self._stopped
+
+    def settle(
+        self, permit: Permit, reply: Reply, tokens_used: float | None, *, timed_out: bool = False
+    ) -> None:
+        """Learn from what came back, or from a call that was `timed_out` on our side.
+
+        `tokens_used` is None where the endpoint did not say.
+        """
+        now = self.clock()
+        self._tokens.correct(_settled(permit.tokens, reply, tokens_used))
+        overloaded = not reply.outcome.observed and reply.status_code in _OVERLOAD
+        # An endpoint that accepts every call and answers none in time is overloaded, though it refuses none.
+        late = not reply.outcome.observed and (timed_out or reply.status_code in _LATE)
+        if reply.outcome.observed:
+            saturated = self._waiting > 0 or self._in_flight >= self.limit
+            self._concurrency.succeeded(saturated=saturated)
+            if abs(self.limit - self._told) > max(1, self._told // 4):
+                self._tell("growth")
+        elif overloaded or late:
+            if reply.status_code == 429:
+                self._requests.slow_down()
+                self._tokens.slow_down()
+            self._concurrency.overloaded(now, started=permit.started)
+            if self._told - self.limit >= max(1, self._told // 10):
+                self._tell("overload")
+        elif reply.status_code in _FAULT:
+            self._concurrency.faulted()
+        self._learn_from(*reply.rate_limits)
+        if reply.retry_after_s and (overloaded or not reply.outcome.observed):
+            self.pause(reply.retry_after_s)
+        self._changed.set()
+
+    def pause(self, seconds: float) -> None:
+        """Give no permits for this long: the endpoint asked the whole account to wait."""
+        until = self.clock() + seconds
+        if until > self._paused_until:
+            self._paused_until = until
+            self._tell("pause", seconds)
+
+    def stop(self) -> None:
+        """Give no more permits; callers that wait for one get an error."""
+        self._stopped = True
+        self._changed.set()
+        self._room.set()
+        for tell in self.on_stop:
+            tell()
+
+    def begin_anew(self) -> None:
+        """An outage is over: begin with few calls in flight, up to as many as before it in a few rounds."""
+        self._concurrency.begin_anew()
+        if self.limit < self._told:
+            self._tell("outage")
+
+    def _learn_from(self, requests: RateLimit | None, tokens: RateLimit | None) -> None:
+        pairs = ((self._requests, requests, self._learn[0]), (self._tokens, tokens, self._learn[1]))
+        for rate, stated, learn in pairs:
+            if stated is None:
+                continue
+            if stated.exhausted_s:
+                self.pause(stated.exhausted_s)
+            if learn and rate.per_minute != stated.per_minute:
+                first = rate.per_minute is None
+                rate.per_minute = stated.per_minute
+                if first:
+                    self._tell("learnt")
+
+    async def _wait_for_turn(self, tokens: float) -> None:
+        self._waiting += 1
+        try:
+            # The lock keeps the order of arrival; a caller cancelled while waiting has taken nothing.
+            async with self._turnstile:
+                while True:
+                    if self._stopped:
+                        raise PermitStoppedError("the session is ending")
+                    wait = self._wait_s()
+                    if wait == 0:
+                        self._take(tokens)
+                        return
+                    self._changed = anyio.Event()
+                    with anyio.move_on_after(wait):
+                        await self._changed.wait()
+        finally:
+            self._waiting -= 1
+            self._room.set()
+
+    def _wait_s(self) -> float | None:
+        """Seconds until a permit can be given; None if that depends on a call coming back."""
+        at = max(self._requests.ready_at(), self._tokens.ready_at(), self._paused_until)
+        wait = at - self.clock()
+        if wait > 0:
+            return wait
+        return 0 if self._in_flight < self.limit else None
+
+    def _take(self, tokens: float) -> None:
+        now = self.clock()
+        self._requests.take(now)
+        self._tokens.take(now, tokens)
+        self._in_flight += 1
+
+    def _tell(self, reason: str, pause_s: float = 0.0) -> None:
+        self._told = self.limit
+        if self.on_change is not None:
+            self.on_change(
+                Change(
+                    self._account,
+                    reason,
+                    self.limit,
+                    self._in_flight,
+                    self._requests.per_minute,
+                    self._tokens.per_minute,
+                    pause_s,
+                )
+            )
+
+
+def _settled(reserved: float, reply: Reply, used: float | None) -> float:
+    """Tokens used beyond those reserved; negative if fewer."""
+    if used is not None:
+        return used - reserved
+    # Refused before any work: no token was charged. Where that is not sure, the reservation stands.
+    refused = reply.outcome is Outcome.ERROR_TRANSIENT and reply.status_code in _OVERLOAD
+    return -reserved if refused else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StatedLimits:
+    """The user's limits of an account: requests and tokens a minute, calls in flight; None is not stated."""
+
+    rpm: float | None = None
+    tpm: float | None = None
+    max_concurrency: int | None = None
+
+
+class Limits:
+    """One limiter an account: several targets, the judge and a guard may share one.
+
+    `every` holds for each account; `accounts` for one by name, or, under a vendor's name, for all models
+    of the vendor together, which then share one limiter. Without a stated concurrency the number in flight
+    adapts from `start` up to `most`.
+    """
+
+    def __init__(
+        self,
+        every: StatedLimits = StatedLimits(),
+        accounts: Mapping[str, StatedLimits] | None = None,
+        *,
+        start: int = 8,
+        most: int = 512,
+    ) -> None:
+        self._every = every
+        self._stated = dict(accounts or {})
+        self._start, self._most = start, most
+        self._limiters: dict[str, AccountLimiter] = {}
+        self._on_change: Callable[[Change], None] | None = None
+
+    def account_of(self, account: str) -> str:
+        """The account that is meant: the vendor's where the user states limits for it as a whole."""
+        vendor = account.partition("/")[0]
+        return vendor if vendor in self._stated and account not in self._stated else account
+
+    def stated(self, account: str) -> StatedLimits:
+        """What the user says about an account."""
+        own = self._stated.get(self.account_of(account), StatedLimits())
+        return StatedLimits(
+            self._every.rpm if own.rpm is None else own.rpm,
+            self._every.tpm if own.tpm is None else own.tpm,
+            self._every.max_concurrency if own.max_concurrency is None else own.max_concurrency,
+        )
+
+    def unused(self) -> list[str]:
+        """Accounts with limits from the user that no target uses."""
+        return sorted(self._stated.keys() - self._limiters.keys())
+
+    def for_account(self, account: str) -> AccountLimiter:
+        """The limiter of an account."""
+        name = self.account_of(account)
+        if name not in self._limiters:
+            stated = self.stated(account)
+            # A figure from the user is the starting point; without one the limit is found by probing.
+            self._limiters[name] = AccountLimiter(
+                rpm=stated.rpm,
+                tpm=stated.tpm,
+                concurrency=stated.max_concurrency or self._most,
+                start=stated.max_concurrency or min(self._start, self._most),
+                account=name,
+                on_change=self._on_change,
+            )
+        return self._limiters[name]
+
+    def observe(self, on_change: Callable[[Change], None]) -> None:
+        """Report every change on any account."""
+        self._on_change = on_change
+        for limiter in self._limiters.values():
+            limiter.on_change = on_change
+
+    def stop(self) -> None:
+        """Begin nothing more on any account."""
+        for limiter in self._limiters.values():
+            limiter.stop()
