@@ -68,4 +68,7 @@ def load_settings(
         if first["type"] == "value_error":
             # It says itself what is wrong; the value may be a key.
             raise InputError(f"{where}{field}: {first['ctx']['error']}") from None
-        raise InputError(f"{where}{field} {first['input']!r}: {first['msg'].lower()}") from None
+        # Of a setting that may be a number or 'none' pydantic reports an error for each.
+        kinds = {e["type"] for e in error.errors(include_url=False) if e["loc"][0] == first["loc"][0]}
+        other = ", or 'none'" if "literal_error" in kinds - {first["type"]} else ""
+        raise InputError(f"{where}{field} {first['input']!r}: {first['msg'].lower()}{other}") from None
