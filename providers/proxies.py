@@ -10,21 +10,17 @@ import ipaddress
 import os
 import ssl
 import urllib.request
+from functools import cache
 from urllib.parse import urlsplit
 
 from safemt_client.providers.addresses import shown
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import is_loopback
 
-__all__ = ["any_proxies", "proxy_for", "trust_named", "trusted"]
+__all__ = ["certificates_for", "proxy_for", "trust_named", "trusted"]
 
 _BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 """Variables of files with certificates to trust: OpenSSL's own, and that of requests."""
-
-
-def any_proxies() -> bool:
-    """Whether the environment, or the system's settings, name a proxy at all."""
-    return bool(urllib.request.getproxies().keys() - {"no"})
 
 
 def proxy_for(url: str) -> str | None:
@@ -81,14 +77,28 @@ def _in_excepted_network(host: str, excepted: str) -> bool:
     return False
 
 
-def trusted() -> ssl.SSLContext:
-    """What certificates of servers are checked against.
+def certificates_for(*urls: str | None) -> ssl.SSLContext | None:
+    """What the certificates of these servers are checked against, None if none of them is asked over TLS.
 
     Raises:
         InputError: what the environment names is missing or holds no certificates.
     """
+    return trusted() if any(url is not None and urlsplit(url).scheme == "https" for url in urls) else None
+
+
+def trusted() -> ssl.SSLContext:
+    """What certificates of servers are checked against. They are read once: it takes as long as a small run.
+
+    Raises:
+        InputError: what the environment names is missing or holds no certificates.
+    """
+    return _trusted(*(os.environ.get(variable) for variable in (*_BUNDLES, "SSL_CERT_DIR")))
+
+
+@cache
+def _trusted(*_named: str | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
-    trust_named(context)
+    _trust_bundles(context)
     return context
 
 
@@ -98,8 +108,12 @@ def trust_named(context: ssl.SSLContext) -> None:
     Raises:
         InputError: what the environment names is missing or holds no certificates.
     """
-    # OpenSSL reads SSL_CERT_FILE and SSL_CERT_DIR itself, and passes over what it cannot read.
     context.load_default_certs()
+    _trust_bundles(context)
+
+
+def _trust_bundles(context: ssl.SSLContext) -> None:
+    # OpenSSL reads SSL_CERT_FILE and SSL_CERT_DIR itself, and passes over what it cannot read.
     for variable in _BUNDLES:
         if not (named := os.environ.get(variable)):
             continue

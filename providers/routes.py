@@ -5,7 +5,7 @@ from __future__ import annotations
 from safemt_client.providers.addresses import host_of, origin_of, shown
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import clear_text_warning
-from safemt_client.providers.proxies import proxy_for
+from safemt_client.providers.proxies import certificates_for, proxy_for
 from safemt_client.providers.registry import ProviderSpec
 
 __all__ = ["Routes"]
@@ -23,7 +23,8 @@ class Routes:
         """Check the way to one more endpoint.
 
         Raises:
-            InputError: its name is another's, its key would go to a second host, or its proxy cannot be used.
+            InputError: its name is another's, its key would go to a second host, or its proxy or the
+                certificates that the environment names cannot be used.
         """
         if spec.aliased:
             other = self._aliases.setdefault(spec.name, spec)
@@ -36,7 +37,9 @@ class Routes:
             note = f"{spec.vendor.name} is asked at {shown(spec.base_url)}, as {spec.moved_by} says"
             self._notes[note] = None
         # Where only litellm knows the address, the vendor's name stands for the host.
-        proxy = None if spec.kind == "plugin" else proxy_for(spec.base_url or f"https://{spec.vendor.name}")
+        url = None if spec.kind == "plugin" else spec.base_url or f"https://{spec.vendor.name}"
+        proxy = None if url is None else proxy_for(url)
+        certificates_for(url, proxy)
         if proxy is not None:
             asked = host_of(spec.base_url) or spec.vendor.name
             self._notes[f"{asked} is asked through the proxy {shown(proxy)}"] = None

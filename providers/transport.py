@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import aiohttp
@@ -13,7 +13,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from safemt_client import __version__
-from safemt_client.providers.proxies import any_proxies, proxy_for, trusted
+from safemt_client.providers.proxies import certificates_for, proxy_for
 
 __all__ = [
     "BodyTooLargeError",
@@ -89,12 +89,15 @@ def make_transport() -> httpx.AsyncBaseTransport:
 
     httpx's own pool looks at every connection at each event, so it slows down with their number.
     Redirects are not followed, since they could carry a key to another host; cookies are not kept. Proxies
-    and certificates are those of the environment: see `proxies`.
-
-    Raises:
-        InputError: what the environment names cannot be used.
+    and certificates are those of the environment: see `proxies`. A request raises an `InputError` where they
+    cannot be used.
     """
-    context = trusted()
+    return _Ways()
+
+
+def _open(proxy: httpx.Proxy | None, certificates: ssl.SSLContext | None) -> httpx.AsyncBaseTransport:
+    # Without certificates nothing is asked over TLS: this trusts nobody.
+    context = certificates or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
     def session() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -102,10 +105,7 @@ def make_transport() -> httpx.AsyncBaseTransport:
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
-    def way(proxy: httpx.Proxy | None) -> httpx.AsyncBaseTransport:
-        return AiohttpTransport(client=session, verify=context, proxy=proxy)
-
-    return _Proxied(way) if any_proxies() else way(None)
+    return AiohttpTransport(client=session, verify=context, proxy=proxy)
 
 
 def _proxy(url: str | None) -> httpx.Proxy | None:
@@ -121,27 +121,34 @@ def _proxy(url: str | None) -> httpx.Proxy | None:
     )
 
 
-class _Proxied(httpx.AsyncBaseTransport):
-    """Sends each request the way that the environment names for its host: directly, or through a proxy."""
+_Way = tuple[httpx.AsyncBaseTransport, httpx.Proxy | None]
 
-    def __init__(self, way: Callable[[httpx.Proxy | None], httpx.AsyncBaseTransport]) -> None:
-        self._open = way
-        self._ways: dict[str | None, tuple[httpx.AsyncBaseTransport, httpx.Proxy | None]] = {}
-        self._proxies: dict[tuple[str, str, int | None], str | None] = {}
+
+class _Ways(httpx.AsyncBaseTransport):
+    """Sends each request the way that its host needs: directly or through a proxy, over TLS or not."""
+
+    def __init__(self) -> None:
+        self._ways: dict[tuple[str | None, ssl.SSLContext | None], _Way] = {}
+        self._hosts: dict[tuple[str, str, int | None], _Way] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send it, and return the response as it begins."""
         host = request.url.scheme, request.url.host, request.url.port
-        if host not in self._proxies:
-            self._proxies[host] = proxy_for(str(request.url))
-        url = self._proxies[host]
-        if url not in self._ways:
-            self._ways[url] = self._open(proxy := _proxy(url)), proxy
-        way, proxy = self._ways[url]
+        if host not in self._hosts:
+            self._hosts[host] = self._way(str(request.url))
+        way, proxy = self._hosts[host]
         if proxy is not None and request.url.scheme == "http":
             # Without a tunnel the request itself carries them, as far as the proxy.
             request.headers.update(proxy.headers)
         return await way.handle_async_request(request)
+
+    def _way(self, url: str) -> _Way:
+        proxy = proxy_for(url)
+        certificates = certificates_for(url, proxy)
+        if (proxy, certificates) not in self._ways:
+            through = _proxy(proxy)
+            self._ways[proxy, certificates] = _open(through, certificates), through
+        return self._ways[proxy, certificates]
 
     async def aclose(self) -> None:
         """Close the connections of all ways."""

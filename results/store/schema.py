@@ -7,6 +7,7 @@ de-duplicate instead.
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import cache
 from typing import get_type_hints
 
 import duckdb
@@ -116,7 +117,8 @@ COLUMN_COMMENTS = {
 }
 
 
-def columns_of(kind: type) -> list[tuple[str, str, bool]]:
+@cache
+def columns_of(kind: type) -> tuple[tuple[str, str, bool], ...]:
     """The columns of a kind of row: name, type in SQL, and whether it may be NULL."""
     hints = get_type_hints(kind)
     found = []
@@ -124,7 +126,7 @@ def columns_of(kind: type) -> list[tuple[str, str, bool]]:
         options = getattr(hints[field.name], "__args__", (hints[field.name],))
         names = [option.__name__ for option in options if option is not type(None)]
         found.append((field.name, _SQL_TYPES[names[0]], type(None) in options))
-    return found
+    return tuple(found)
 
 
 def create(connection: duckdb.DuckDBPyConnection, *kinds: type) -> None:
@@ -147,19 +149,16 @@ def add_columns(connection: duckdb.DuckDBPyConnection, *kinds: type) -> list[str
     A new column of a kind of row is thus added to every older store. One that may not be NULL needs a
     migration.
     """
+    there = set(
+        connection.execute(
+            "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = current_database()"
+        ).fetchall()
+    )
     added = []
     for kind in kinds:
         table = TABLES[kind]
-        there = {
-            row[0]
-            for row in connection.execute(
-                "SELECT column_name FROM duckdb_columns() "
-                "WHERE database_name = current_database() AND table_name = ?",
-                [table],
-            ).fetchall()
-        }
         for name, kind_, nullable in columns_of(kind):
-            if name not in there and nullable:
+            if nullable and (table, name) not in there:
                 connection.execute(f'ALTER TABLE {table} ADD COLUMN "{name}" {kind_}')
                 _comment(connection, table, name)
                 added.append(f"{table}.{name}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 
 import duckdb
@@ -163,10 +164,12 @@ def is_current(connection: duckdb.DuckDBPyConnection) -> bool:
     return version > len(MIGRATIONS) or (version == len(MIGRATIONS) and same)
 
 
+@cache
 def _views() -> str:
     return resources.files("safemt_client.results.store").joinpath("views.sql").read_text(encoding="utf-8")
 
 
+@cache
 def _mark() -> str:
     """A mark that distinguishes this program's tables and views from another version of the same schema."""
     columns = [(TABLES[kind], columns_of(kind)) for kind in TABLES]

@@ -15,7 +15,7 @@ from safemt_client.models import open_models
 from safemt_client.providers.addresses import shown
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import clear_text_warning, is_loopback
-from safemt_client.providers.proxies import proxy_for
+from safemt_client.providers.proxies import certificates_for, proxy_for
 from safemt_client.providers.vendors import DEMO_TARGET
 from safemt_client.proxy.decisions import Recent, open_log
 from safemt_client.proxy.server import serve_proxy
@@ -36,8 +36,12 @@ async def moderate(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     _check_address(arguments.host, arguments.port, allow_remote=arguments.allow_remote)
     clear_text_warning(None if upstream is None else str(upstream))
-    if upstream is not None and (proxy := proxy_for(str(upstream))) is not None:
-        _tell(f"{upstream.host} is asked through the proxy {shown(proxy)}")
+    if upstream is not None:
+        proxy = proxy_for(str(upstream))
+        # What cannot be used is said before the server runs.
+        certificates_for(str(upstream), proxy)
+        if proxy is not None:
+            _tell(f"{upstream.host} is asked through the proxy {shown(proxy)}")
     async with open_models(settings) as models, open_log(arguments.log, texts=arguments.log_texts) as log:
         if upstream is None:
             upstream = httpx.URL(models.spec(DEMO_TARGET).base_url or "")

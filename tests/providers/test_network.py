@@ -245,6 +245,23 @@ def test_certificates_that_cannot_be_read_are_named(
         trusted()
 
 
+def test_only_who_asks_over_tls_needs_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "absent.pem"))
+
+    async def main() -> None:
+        async with serve([], answer()) as endpoint:
+            Routes().add(resolve(f"m@{endpoint.url}", None, {}))
+            assert (await ask(f"m@{endpoint.url}")).text == "hello"
+
+    anyio.run(main)
+    for secure in ("m@https://h/v1", "bedrock/m"):
+        with pytest.raises(InputError, match=r"SSL_CERT_FILE.*absent\.pem"):
+            Routes().add(resolve(secure, None, {}))
+    monkeypatch.setenv("HTTP_PROXY", "https://p:1")
+    with pytest.raises(InputError, match=r"SSL_CERT_FILE.*absent\.pem"):
+        Routes().add(resolve("m@http://h/v1", None, {}))
+
+
 def test_certificates_are_checked_without_any_variable() -> None:
     context = trusted()
     assert context.verify_mode is ssl.CERT_REQUIRED
