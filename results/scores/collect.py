@@ -135,20 +135,23 @@ def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
     def view(name: str) -> list[dict[str, Any]]:
         return view_rows(reader, run_id, name)
 
-    asr = view("asr_by_turn")
+    asr, judges, targets = view("asr_by_turn"), view("run_judges"), view("run_targets")
+    # What a run cannot have is not looked for.
+    live = any(row["history"] == "live" for row in targets)
+    chain = any(row["identity"].startswith("panel/chain") for row in judges)
     judged = any(row["judge_key"] for row in asr)
     found = {
         "run": view("runs")[0],
-        "judges": view("run_judges"),
+        "judges": judges,
         # For a panel, the members' own labels are listed as well as its decision.
         "deciding_judge": deciding_judge(reader, run_id),
-        "escalated": _escalated(reader, run_id),
+        "escalated": _escalated(reader, run_id) if chain else [],
         "asr_by_turn": asr,
         "asr_by_scenario": view("asr_by_scenario"),
         "asr_by_method": view("asr_by_method"),
         "safety_index": indices(reader, run_id, asr),
         "index_weights": {str(k): weight for k, weight in round_weights().items()},
-        "targets": view("run_targets"),
+        "targets": targets,
         "moderators": view("run_moderators"),
         "endings": _endings(reader, run_id),
         "latency": _latency(reader, run_id),
@@ -156,9 +159,9 @@ def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
         "sent_parameters": sent_parameters(reader, run_id),
         "last_event": _last_event(reader, run_id),
         "outcomes": view("outcomes"),
-        "unscored": _unscored(reader, run_id),
+        "unscored": _unscored(reader, run_id) if judges else [],
         "refusals": view("refusals"),
-        "first_unsafe": _first_unsafe(reader, run_id),
+        "first_unsafe": _first_unsafe(reader, run_id) if live else [],
         **(_inferences(reader, run_id) if judged else {name: [] for name in _INFERRED}),
         "warnings": warnings(reader, run_id),
         "spend": view("spend"),

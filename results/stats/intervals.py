@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from safemt_client.results.stats.shares import SMALL_ITEMS, small_sample
 
@@ -73,6 +72,9 @@ def cluster_asr(labels: Array, weights: Array) -> tuple[Array, Array]:
 
 def never_seen(items: int, level: float = 0.95) -> float:
     """Wilson's upper bound on the share of what was seen in none of these items."""
+    # scipy is slow to import: only when there is something to compute.
+    from scipy import special
+
     z = float(special.ndtri(0.5 + level / 2))
     return z * z / (items + z * z)
 
