@@ -20,13 +20,7 @@ ImageFormat = Literal["object", "string"]
 
 
 class ChatFormat:
-    """Formats requests; keeps the data URLs that were used last, `most` characters of them.
-
-    `with_reasoning` says that the endpoint demands the reasoning of the model's own turns beside them; where
-    it is not known, as for a turn of the data set, it is empty.
-    """
-
-    with_reasoning = False
+    """Formats requests; keeps the data URLs that were used last, `most` characters of them."""
 
     def __init__(self, images: ImageFormat = "object", *, most: int = 64 * 2**20) -> None:
         self._images = images
@@ -34,16 +28,18 @@ class ChatFormat:
         self._kept: OrderedDict[str, str] = OrderedDict()
         self._size = 0
 
-    async def messages(self, request: Request) -> list[dict[str, Any]]:
-        """The messages of a request."""
-        return [await self._message(message) for message in request.messages]
+    async def messages(self, request: Request, *, with_reasoning: bool = False) -> list[dict[str, Any]]:
+        """The messages of a request, the model's own turns `with_reasoning` if the endpoint demands it.
+
+        Where their reasoning is not known, as for a turn of the data set, it is empty.
+        """
+        messages = [await self._message(message) for message in request.messages]
+        for message, formatted in zip(request.messages, messages, strict=True):
+            if with_reasoning and message.role == "assistant":
+                formatted["reasoning_content"] = message.reasoning or ""
+        return messages
 
     async def _message(self, message: Message) -> dict[str, Any]:
-        if self.with_reasoning and message.role == "assistant":
-            return await self._content(message) | {"reasoning_content": message.reasoning or ""}
-        return await self._content(message)
-
-    async def _content(self, message: Message) -> dict[str, Any]:
         if not message.images:
             return {"role": message.role, "content": message.text}
         urls = [await self._data_url(image) for image in message.images]

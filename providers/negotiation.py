@@ -16,11 +16,29 @@ from functools import partial
 from typing import Any
 
 from safemt_client.providers.error_codes import ErrorCode
-from safemt_client.providers.parameter_errors import Complaint, complaints, demands_stream, points_at
+from safemt_client.providers.parameter_errors import (
+    Complaint,
+    complaints,
+    demands_reasoning,
+    demands_stream,
+    points_at,
+)
 from safemt_client.providers.responses.echo import Echo
 from safemt_client.providers.types import Outcome, Reply, Request
 
-__all__ = ["Learnt", "Negotiation", "Negotiations", "Remedy", "as_sent", "given", "without_echo"]
+__all__ = [
+    "OWN_REASONING",
+    "Learnt",
+    "Negotiation",
+    "Negotiations",
+    "Remedy",
+    "as_sent",
+    "given",
+    "without_echo",
+]
+
+OWN_REASONING = "messages.reasoning_content"
+"""Among the parameters of a request with turns of the model's own: whether they go with their reasoning."""
 
 _MOST_TRIES = 8
 
@@ -52,6 +70,8 @@ class Remedy:
 
     def __str__(self) -> str:
         """What it comes to, for people."""
+        if self.parameter == OWN_REASONING:
+            return f"the model's own turns are sent {'with' if self.value else 'without'} reasoning_content"
         if self.action == "rename":
             return f"{self.parameter} is sent as {self.value}"
         if self.action == "set":
@@ -247,8 +267,12 @@ def without_echo(request: Request) -> Callable[[str], str]:
 
 
 def as_sent(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters as they are stored: of a form of the answer its kind, and `stream` only where it is on."""
+    """Parameters as they are stored: of a form of the answer its kind, and `stream` only where it is on.
+
+    How the messages are sent is no parameter.
+    """
     shown = {name: value for name, value in parameters.items() if name != "stream" or value}
+    shown.pop(OWN_REASONING, None)
     if isinstance(form := shown.get("response_format"), dict) and "type" in form:
         shown["response_format"] = form["type"]
     return shown
@@ -290,6 +314,9 @@ def _remedy(reply: Reply, sent: Mapping[str, Any], without_echo: Callable[[str],
                 return remedy
     if sent.get("stream") is False and demands_stream(plain):
         return _STREAM
+    with_reasoning = sent.get(OWN_REASONING)
+    if with_reasoning is not None and demands_reasoning(plain) is (not with_reasoning):
+        return Remedy(OWN_REASONING, "set", not with_reasoning)
     if wrapped or reply.status_code == 404:
         return None
     return next((Remedy(name, "omit") for name in _WISHES if name in sent), None)

@@ -12,10 +12,10 @@ from safemt_client.providers.chat_format import ChatFormat
 from safemt_client.providers.http import HttpEndpoint
 from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.limits.rates import rate_limits
-from safemt_client.providers.negotiation import Negotiation, given, without_echo
+from safemt_client.providers.negotiation import OWN_REASONING, Negotiation, given, without_echo
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.responses.outcomes import classify_response
-from safemt_client.providers.responses.thinking import Thinking, demands_reasoning
+from safemt_client.providers.responses.thinking import Thinking
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.types import Reply, Request
 from safemt_client.providers.vendor import Vendor
@@ -68,27 +68,15 @@ class OpenAICompatible(HttpEndpoint):
         return self._options
 
     async def _send(self, request: Request) -> Reply:
-        complete = self._format.with_reasoning
-        reply = await self._exchange(request)
-        if not complete and demands_reasoning(reply):
-            # From now on; no hash depends on it.
-            self._format.with_reasoning = True
-            reply = await self._exchange(request)
-        return reply
-
-    async def _exchange(self, request: Request) -> Reply:
-        messages = await self._format.messages(request)
-
         async def send(parameters: dict[str, Any]) -> Reply:
-            filled: dict[str, Any] = self._options.filled(parameters)
-            response = await self._post(request, {"model": self._model, "messages": messages} | filled)
+            response = await self._post(request, await self._body(request, parameters))
             if isinstance(response, Reply):
                 return response
             reply = self.read(response.status, response.headers, response.body, request)
             return replace(reply, rate_limits=rate_limits(response.headers))
 
         # Some servers stream unless they are told not to; others do nothing else, and count tokens if asked.
-        wanted = {"stream": False, "stream_options": {"include_usage": True}} | self.parameters(request)
+        wanted = {"stream": False, "stream_options": {"include_usage": True}} | self._wanted(request)
         return await self.negotiation.ask(wanted, self.given(request), send, without_echo(request))
 
     def given(self, request: Request) -> frozenset[str]:
@@ -122,9 +110,19 @@ class OpenAICompatible(HttpEndpoint):
 
     def sent(self, request: Request) -> dict[str, Any]:
         """The parameters as they are sent, after what is known of the endpoint."""
-        return self.negotiation.applied(self.parameters(request), self.given(request))
+        return self.negotiation.applied(self._wanted(request), self.given(request))
 
     async def body(self, request: Request) -> dict[str, Any]:
         """The JSON body of a request, `stream` left out: in a batch nothing is streamed."""
-        sent: dict[str, Any] = self._options.filled(self.sent(request))
-        return {"model": self._model, "messages": await self._format.messages(request)} | sent
+        return await self._body(request, self.sent(request))
+
+    def _wanted(self, request: Request) -> dict[str, Any]:
+        """The parameters before what is known of the endpoint."""
+        own = any(message.role == "assistant" for message in request.messages)
+        return self.parameters(request) | ({OWN_REASONING: False} if own else {})
+
+    async def _body(self, request: Request, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        filled: dict[str, Any] = self._options.filled(parameters)
+        with_reasoning = filled.pop(OWN_REASONING, False)
+        messages = await self._format.messages(request, with_reasoning=with_reasoning)
+        return {"model": self._model, "messages": messages} | filled

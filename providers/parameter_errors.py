@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from safemt_client.providers.json_codec import loads
 
-__all__ = ["Complaint", "complaints", "demands_stream", "points_at"]
+__all__ = ["Complaint", "complaints", "demands_reasoning", "demands_stream", "points_at"]
 
 Complaint = Literal["unknown", "value"]
 """The parameter is not taken at all, or its value is not."""
@@ -63,6 +63,11 @@ _STREAM = re.compile(
     r"(?:not support|n't support|for) non[- ]?stream",
     re.IGNORECASE,
 )
+_REASONING = re.compile(
+    r"reasoning_content.{0,200}(?:missing|required|must(?! not)|passed back)"
+    r"|(?:missing|requires?|must(?! not)).{0,100}reasoning_content",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def complaints(text: str, names: Collection[str], words: str | None = None) -> dict[str, Complaint]:
@@ -91,6 +96,15 @@ def points_at(text: str, names: Collection[str]) -> bool:
 def demands_stream(text: str) -> bool:
     """Whether an error says that the model only streams."""
     return _STREAM.search(text[:_MOST_TEXT]) is not None
+
+
+def demands_reasoning(text: str) -> bool | None:
+    """Whether an error asks for `reasoning_content` in the model's own turns; None if it is not about that.
+
+    DeepSeek, Moonshot and gateways before them demand it of models that think; others do not know the field.
+    """
+    said = text[:_MOST_TEXT]
+    return _REASONING.search(said) is not None if "reasoning_content" in said.lower() else None
 
 
 def _content(text: str) -> Any:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from safemt_client.providers.responses.oddities import LONE_TAG
 from safemt_client.providers.types import Reply
 
-__all__ = ["AUTO", "Reading", "Reasoning", "Thinking", "demands_reasoning"]
+__all__ = ["AUTO", "Reading", "Reasoning", "Thinking"]
 
 Reasoning = Literal["auto", "on", "off"]
 """Whether reasoning is looked for in texts: by clear marks only, also by doubtful ones, or not at all."""
 
 _ENOUGH = 3
-_DEMAND = re.compile(
-    r"reasoning_content.{0,200}(missing|required|must|passed back)"
-    r"|(missing|requires?|must).{0,100}reasoning_content",
-    re.IGNORECASE | re.DOTALL,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +49,3 @@ class Thinking:
         """Learn from a reply, and return it."""
         self._seen += LONE_TAG in reply.oddities
         return reply
-
-
-def demands_reasoning(reply: Reply) -> bool:
-    """Whether an endpoint refuses a request since the model's own turns in it lack their reasoning.
-
-    DeepSeek, Moonshot and gateways before them do so for models that think.
-    """
-    refused = (reply.status_code or 0) >= 400
-    return refused and _DEMAND.search((reply.raw or "")[:20_000]) is not None

@@ -1,8 +1,10 @@
 """Endpoints that do not take what they are sent: answered all the same, said once, and remembered."""
 
+import asyncio
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from safemt_client.__main__ import main
 
 pytestmark = pytest.mark.usefixtures("here")
 
+PROGRAM = (sys.executable, "-m", "safemt_client")
+ENV = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "300"}
 VERDICT = json.dumps({"label": "safe", "refusal": "answer", "reason": "harmless"})
 PLAIN = ("--limit", "2", "--turns", "1,2", "--data", "sample")
 TEMPERATURE = response(
@@ -31,6 +35,11 @@ TEMPERATURE = response(
 )
 MAX_TOKENS = error(
     400, "unsupported_parameter", "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'."
+)
+DEMAND = error(
+    400,
+    "invalid_request_error",
+    "The `reasoning_content` in the thinking mode must be passed back to the API.",
 )
 STREAM = error(400, "invalid_parameter_error", "This model only supports stream mode")
 CHUNKS = [
@@ -49,14 +58,34 @@ def run(
     async def both() -> tuple[int, str, Endpoint]:
         async with serve([], answer("open at nine"), choose=choose, port=port) as endpoint:
             given = [word.replace("URL", endpoint.url) for word in words]
-            process = await anyio.run_process(
-                [sys.executable, "-m", "safemt_client", *given],
-                check=False,
-                env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "300"},
-            )
+            process = await anyio.run_process([*PROGRAM, *given], check=False, env=ENV)
             return process.returncode, (process.stdout + process.stderr).decode(), endpoint
 
     return anyio.run(both)
+
+
+def topics(count: int) -> tuple[str, ...]:
+    """Options for as many dialogues of one question each, all different."""
+    lines = [
+        {"id": f"t_{n}", "scenario": "Satire", "dialogue": [{"role": "user", "content": f"Topic {n}?"}]}
+        for n in range(count)
+    ]
+    Path("data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return ("--data", "data.jsonl", "--judge", "none")
+
+
+def question(received: Received) -> str:
+    return str(received.json["messages"][-1]["content"])
+
+
+def after(event: asyncio.Event, behaviour: Behaviour) -> Behaviour:
+    """The same, once the event has come."""
+
+    async def behave(writer: asyncio.StreamWriter) -> None:
+        await event.wait()
+        await behaviour(writer)
+
+    return behave
 
 
 def reasoning(received: Received) -> Behaviour | None:
@@ -202,3 +231,94 @@ def test_what_was_sent_in_a_batch(capsys: pytest.CaptureFixture[str]) -> None:
     assert sql(query, capsys) == [{"parameters": '{"temperature": 0.0}'} | sent]
     [verdicts] = sql("SELECT DISTINCT parameters FROM verdicts", capsys)
     assert json.loads(verdicts["parameters"]) == {"temperature": 0.6, "response_format": "json_schema"}
+
+
+def test_the_reasoning_of_own_turns_is_demanded_once(capsys: pytest.CaptureFixture[str]) -> None:
+    def lacks(received: Received) -> bool:
+        own = [message for message in received.json["messages"] if message["role"] == "assistant"]
+        return any("reasoning_content" not in message for message in own)
+
+    def choose(received: Received) -> Behaviour | None:
+        return DEMAND if lacks(received) else None
+
+    words = ("--provider", "m@URL", "--judge", "none", *PLAIN)
+    status, said, endpoint = run(choose, *words)
+    assert status == 0, said
+    assert said.count("the model's own turns are sent with reasoning_content (invalid_request_error The") == 1
+    assert any(map(lacks, endpoint.requests))
+    [fact] = sql("SELECT parameter, remedy, value FROM endpoint_facts", capsys)
+    assert fact == {"parameter": "messages.reasoning_content", "remedy": "set", "value": "true"}
+    # It is said of the messages: the parameters are those that were asked for.
+    [turns] = sql("SELECT DISTINCT parameters FROM turns WHERE outcome = 'answered'", capsys)
+    assert json.loads(turns["parameters"]) == {"temperature": 0.0, "max_tokens": 1024}
+    port = int(endpoint.url.rpartition(":")[2].removesuffix("/v1"))
+    status, said, endpoint = run(choose, *words, "--limit", "3", port=port)
+    assert status == 0, said
+    assert "own turns" not in said
+    assert len(endpoint.requests) == 2
+    assert not any(map(lacks, endpoint.requests))
+
+
+def test_twenty_conversations_at_once_are_all_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    first: list[str] = []
+    all_there = asyncio.Event()
+
+    def choose(received: Received) -> Behaviour | None:
+        if "temperature" not in received.json:
+            return MAX_TOKENS if "max_tokens" in received.json else None
+        first.append(question(received))
+        if len(first) == 20:
+            all_there.set()
+        return after(all_there, TEMPERATURE)
+
+    status, said, endpoint = run(choose, "--provider", "m@URL", *topics(40), "--max-concurrency", "20")
+    assert status == 0, said
+    [turns] = sql("SELECT count(*) AS n, list(DISTINCT outcome) AS outcomes FROM turns", capsys)
+    assert turns == {"n": 40, "outcomes": ["answered"]}
+    assert len(first) == 20
+    refused = [seen for seen in endpoint.requests if {"temperature", "max_tokens"} & seen.json.keys()]
+    assert len(refused) <= 40
+    assert {question(seen) for seen in refused} == set(first)
+    assert said.count("temperature 0 is left out") == said.count("max_tokens is sent as") == 1
+
+
+def test_what_was_learnt_before_a_kill_is_known_after_it(capsys: pytest.CaptureFixture[str]) -> None:
+    answered: list[str] = []
+    refused: list[str] = []
+    at_most = 4
+
+    def choose(received: Received) -> Behaviour | None:
+        if (behaviour := reasoning(received)) is not None:
+            refused.append(question(received))
+            return behaviour
+        if len(answered) == at_most:
+            return after(asyncio.Event(), STREAM)
+        answered.append(question(received))
+        return None
+
+    async def stored() -> list[int]:
+        """How many facts and replies there are, as seen beside the run."""
+        counts = "SELECT (SELECT count(*) FROM endpoint_facts), (SELECT count(*) FROM turns)"
+        asked = await anyio.run_process([*PROGRAM, "sql", counts, "--format", "csv"], check=False, env=ENV)
+        lines = asked.stdout.decode().splitlines()
+        return [int(n) for n in lines[1].split(",")] if len(lines) == 2 else []
+
+    async def killed_and_resumed() -> tuple[int, str]:
+        nonlocal at_most
+        async with serve([], answer("open at nine"), choose=choose) as endpoint:
+            words = [*PROGRAM, "--provider", f"m@{endpoint.url}", *topics(12), "--max-concurrency", "1"]
+            async with await anyio.open_process(words, env=ENV) as process:
+                with anyio.fail_after(60):
+                    while await stored() != [2, at_most]:
+                        assert process.returncode is None
+                process.kill()
+            assert sorted(refused) == [answered[0]] * 2
+            at_most = 12
+            done = await anyio.run_process(words, check=False, env=ENV)
+            return done.returncode, (done.stdout + done.stderr).decode()
+
+    status, said = anyio.run(killed_and_resumed)
+    assert status == 0, said
+    assert len(refused) == 2
+    assert Counter(answered) == {f"Topic {n}?": 1 for n in range(12)}
+    assert sql("SELECT count(*) AS n FROM turns WHERE outcome = 'answered'", capsys) == [{"n": 12}]

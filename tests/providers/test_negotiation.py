@@ -8,7 +8,14 @@ import anyio
 import pytest
 
 from safemt_client.providers.error_codes import ErrorCode
-from safemt_client.providers.negotiation import Learnt, Negotiation, Negotiations, Remedy, as_sent
+from safemt_client.providers.negotiation import (
+    OWN_REASONING,
+    Learnt,
+    Negotiation,
+    Negotiations,
+    Remedy,
+    as_sent,
+)
 from safemt_client.providers.types import Outcome, Reply
 
 WANTED = {"temperature": 0.0, "max_tokens": 9, "stream": False}
@@ -268,6 +275,28 @@ def test_facts_of_the_store_are_known_from_the_start() -> None:
     assert len(server.asked) == 3
 
 
+def test_own_turns_go_with_their_reasoning_where_it_is_demanded_and_no_longer_where_it_is_refused() -> None:
+    told: list[Learnt] = []
+    about, wanted = Negotiation("m", None, told.append), {OWN_REASONING: False}
+    demanded = refusal("Missing required field: messages[1].reasoning_content")
+    thinks = Server(takes=lambda sent: None if sent[OWN_REASONING] else demanded)
+    assert asked(thinks, wanted, about=about).parameters == {}
+    assert about.applied(wanted) == {OWN_REASONING: True}
+    # A request without such turns has nothing to do with it.
+    assert about.applied({}) == {}
+    unknown = refusal("messages.1.reasoning_content: this field must not be sent")
+    other = Server(takes=lambda sent: unknown if sent[OWN_REASONING] else None)
+    assert asked(other, wanted, about=about).outcome is Outcome.ANSWERED
+    assert about.applied(wanted) == {OWN_REASONING: False}
+    asked(thinks, wanted, about=about)
+    assert about.applied(wanted) == {OWN_REASONING: True}
+    assert [str(one.remedy) for one in told] == [
+        "the model's own turns are sent with reasoning_content",
+        "the model's own turns are sent without reasoning_content",
+    ]
+
+
 def test_what_is_stored_of_the_parameters() -> None:
     sent = {"temperature": 0.0, "stream": False, "response_format": SCHEMA, "key": "$MY_KEY"}
+    sent[OWN_REASONING] = True
     assert as_sent(sent) == {"temperature": 0.0, "response_format": "json_schema", "key": "$MY_KEY"}

@@ -14,6 +14,7 @@ from support.faults import Behaviour, answer, error, raw, response, serve
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.negotiation import OWN_REASONING, Remedy
 from safemt_client.providers.openai_compatible import OpenAICompatible
 from safemt_client.providers.timeouts import Timeouts
 from safemt_client.providers.transport import make_transport
@@ -117,6 +118,27 @@ def test_the_reasoning_of_own_turns_goes_where_it_is_demanded(said: str, status:
 
 def without(request: Request) -> tuple[Message, ...]:
     return tuple(replace(message, reasoning=None) for message in request.messages)
+
+
+def test_a_batch_is_sent_what_was_demanded() -> None:
+    request = Request((Message("user", "a"), Message("assistant", "b", reasoning="hm"), Message("user", "c")))
+
+    async def main() -> dict[str, Any]:
+        async with make_transport() as transport:
+            provider = OpenAICompatible(
+                identity="local/m",
+                model="m",
+                base_url="http://127.0.0.1:1/v1",
+                api_key=KEY,
+                transport=transport,
+                limiter=AccountLimiter(rpm=None, tpm=None, concurrency=4),
+            )
+            provider.negotiation.know(Remedy(OWN_REASONING, "set", True))
+            return await provider.body(request)
+
+    body = anyio.run(main)
+    assert body.keys() == {"model", "messages", "temperature"}
+    assert [message.get("reasoning_content") for message in body["messages"]] == [None, "hm", None]
 
 
 def test_reasoning_is_not_sent_where_it_is_refused() -> None:
