@@ -97,7 +97,10 @@ _HINTS = {
     r"alternate|system role|chat template|conversation roles": "serve the model with another chat template",
     r"endpoint or method|no route|not found|cannot post": "check the address: often it ends in /v1",
     r"unknown|unsupported|unrecognized|not permitted|extra": "leave out what it names",
-    r"model": "check the name of the model",
+    r"\bmust be\b|should be|type.?error|invalid (?:type|value)": "change the value that it names",
+    r"(?:unknown|invalid|no|which) model\b|model\b.{0,40}(?:not exist|not available|not loaded)": (
+        "check the name of the model"
+    ),
 }
 
 

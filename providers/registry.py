@@ -178,6 +178,8 @@ def _advice(name: str) -> str:
     model, at, place = name.rpartition("@")
     if at and model:
         return f"begin the address with http:// or https://, such as {model}@http://{shown(place)}"
+    if "://" in name:
+        return f"write the model before the address, such as MODEL@{shown(name.lstrip('@'))}"
     vendor, slash, model = name.partition("/")
     near = [f"{one}/{model or 'MODEL'}" for one in near_names(vendor)]
     if meant := " or ".join(near or ([] if slash else near_models(name))):

@@ -108,7 +108,7 @@ class WatchedProvider(ProviderWrapper):
                 return None
             whose = "every request, the smallest one left too,"
         status = f" (HTTP {reply.status_code})" if reply.status_code else ""
-        return f"{whose} fails alike{status}: {reply.error}; {hint(reply)}"
+        return f"{whose} fails alike{status}: {(reply.error or '').rstrip('.')}; {hint(reply)}"
 
     def _of_a_period(self, reply: Reply) -> str | None:
         if reply.error_code is not ErrorCode.PERIOD_LIMIT or reply.retry_after_s is None:

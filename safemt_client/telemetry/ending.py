@@ -16,6 +16,7 @@ from safemt_client.results.scores.views import coverage_of
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.events import RunResult, Status, StopReason
+from safemt_client.telemetry.failures import failure_lines
 from safemt_client.telemetry.oddities import odd_lines
 
 __all__ = ["finish"]
@@ -54,8 +55,8 @@ def finish(
     """How a session ended; on a console the scores and, in the last line, how to continue."""
     if console is not None:
         report(store, plan.run.run_id, console)
-        for odd in odd_lines(plan, store):
-            console.print(odd, markup=False, soft_wrap=True)
+        for said in (*odd_lines(plan, store), *failure_lines(plan, store, ending.stopped)):
+            console.print(said, markup=False, soft_wrap=True)
     coverage = None if plan.judge is None else coverage_of(store, plan.run.run_id, plan.judge.judge_key)
     spent = money(spent_of(store, plan.run.run_id))
     left = _left(plan, store)

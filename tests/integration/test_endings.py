@@ -130,6 +130,9 @@ def test_ways_to_end(
     out = Path("out").read_text()
     assert returned == exit_status, out
     assert last.replace("URL", endpoint.url) in last_line(out)
+    assert ("errors of m@" in out) == (status == "errors")
+    assert status != "errors" or ": 1 bad_request: " in out, out
+    assert status != "errors" or "no such parameter" in out
     found = told()
     assert found["STATUS"] == status
     assert (found["EXIT_STATUS"], found["AGAIN"]) == (str(exit_status), again)

@@ -179,8 +179,9 @@ def test_an_endpoint_that_only_streams(capsys: pytest.CaptureFixture[str]) -> No
     assert parameters["stream"] is True
     # The user may ask for it, and then nothing is refused.
     given = ("--extra-body", '{"stream": true}', "--db", "other.duckdb")
-    status, _, endpoint = run(choose, "--provider", "m@URL", "--judge", "none", *PLAIN, *given)
+    status, said, endpoint = run(choose, "--provider", "m@URL", "--judge", "none", *PLAIN, *given)
     assert (status, len(endpoint.requests)) == (0, 4)
+    assert "as asked for" not in said
 
 
 def test_what_the_user_put_into_the_body_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,5 +98,8 @@ def test_what_passes_by_itself_neither_counts_nor_differs() -> None:
 def test_hints_belong_to_what_is_said() -> None:
     assert "--images off" in hint(said(500, "image input is not supported"))
     assert "template" in hint(said(500, TEMPLATE))
+    assert "value" in hint(said(400, "n: type must be number, but is text; model group 'm' failed"))
+    assert "name of the model" in hint(said(400, "no model 'm' is loaded"))
+    assert hint(said(400, "the model refused")) == "fix what it says"
     too_long = Reply(Outcome.ERROR_PERMANENT, error="too long", error_code=ErrorCode.REQUEST_TOO_LARGE)
     assert "--turns" in hint(too_long)
