@@ -8,7 +8,7 @@ from typing import Any
 
 from safemt_client.moderator.moderator import PolicyPlace, policy_after, policy_before
 from safemt_client.providers.types import Message, Role
-from safemt_client.proxy.shown import TEXT_PARTS, NoChatError, Shown, speaks
+from safemt_client.proxy.shown import TEXT_PARTS, InvalidChatError, Shown, speaks
 
 __all__ = ["Conversation", "place_policy", "read_conversation", "read_request"]
 
@@ -45,7 +45,7 @@ def read_request(body: Mapping[str, Any]) -> Conversation:
     descriptions of the answer's form are only counted.
 
     Raises:
-        NoChatError: it has no list of messages.
+        InvalidChatError: it has no list of messages.
     """
     conversation = read_conversation(body.get("messages"))
     beside = Shown()
@@ -69,15 +69,15 @@ def read_conversation(messages: object) -> Conversation:
     message.
 
     Raises:
-        NoChatError: they are not a list of messages.
+        InvalidChatError: they are not a list of messages.
     """
     if not isinstance(messages, list) or not messages:
-        raise NoChatError("messages must be a list of at least one message")
+        raise InvalidChatError("messages must be a list of at least one message")
     read: list[Message] = []
     hidden = 0
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise NoChatError("each message must be an object with a role")
+            raise InvalidChatError("each message must be an object with a role")
         seen = Shown()
         seen.message(message)
         hidden += seen.hidden

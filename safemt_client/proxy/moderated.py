@@ -24,7 +24,7 @@ from safemt_client.providers.types import Message
 from safemt_client.proxy.chat import Conversation, place_policy, read_request
 from safemt_client.proxy.decisions import DecisionLog, decisive
 from safemt_client.proxy.held import hold
-from safemt_client.proxy.shown import NoChatError, Shown
+from safemt_client.proxy.shown import InvalidChatError, Shown
 from safemt_client.proxy.upstream import Upstream, passed_back, passed_back_with, pipe, read_whole
 from safemt_client.proxy.wire import ApiError, refusal, refusal_stream, wants_stream
 
@@ -261,14 +261,14 @@ async def _read(request: web.Request) -> _Exchange:
     def read() -> tuple[dict[str, Any], Conversation]:
         body = loads(raw)
         if not isinstance(body, dict):
-            raise NoChatError("the body must be a JSON object")
+            raise InvalidChatError("the body must be a JSON object")
         if (deployment := request.match_info.get("deployment")) is not None:
             body["model"] = deployment
         return body, read_request(body)
 
     try:
         body, conversation = await _in_thread_if(len(raw) > _SMALL, read)
-    except NoChatError as error:
+    except InvalidChatError as error:
         raise ApiError(400, "invalid_request_error", str(error)) from None
     except (ValueError, RecursionError):
         raise ApiError(

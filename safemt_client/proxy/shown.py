@@ -20,7 +20,7 @@ from PIL import Image as Pillow
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.types import Image
 
-__all__ = ["LABELS", "TEXT_PARTS", "NoChatError", "Shown", "speaks"]
+__all__ = ["LABELS", "TEXT_PARTS", "InvalidChatError", "Shown", "speaks"]
 
 TEXT_PARTS = ("text", "input_text", "output_text")
 _PICTURE_PARTS = ("image_url", "input_image")
@@ -45,7 +45,7 @@ _ALTERNATIVES = "top_logprobs"
 _TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 
 
-class NoChatError(ValueError):
+class InvalidChatError(ValueError):
     """The messages are not those of a chat request. The message is one line."""
 
 
@@ -77,7 +77,7 @@ class Shown:
         """Show what a message says: its content, its reasoning, its tool calls and whatever else it has.
 
         Raises:
-            NoChatError: the content is neither a string nor a list of parts.
+            InvalidChatError: the content is neither a string nor a list of parts.
         """
         for name, value in message.items():
             if name == "content":
@@ -126,14 +126,14 @@ class Shown:
             for part in content:
                 self._part(part)
         elif content is not None:
-            raise NoChatError("the content of a message must be a string or a list of parts")
+            raise InvalidChatError("the content of a message must be a string or a list of parts")
 
     def _part(self, part: object) -> None:
         if isinstance(part, str):
             self.texts.append(part)
             return
         if not isinstance(part, dict):
-            raise NoChatError("each part of a message's content must be an object")
+            raise InvalidChatError("each part of a message's content must be an object")
         kind = part.get("type")
         if kind in TEXT_PARTS and isinstance(part.get("text"), str):
             self.texts.append(part["text"])

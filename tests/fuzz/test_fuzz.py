@@ -27,7 +27,7 @@ from safemt_client.providers.responses.outcomes import classify_response, error_
 from safemt_client.providers.types import Outcome, Reply
 from safemt_client.proxy.chat import Conversation, read_conversation
 from safemt_client.proxy.held import hold
-from safemt_client.proxy.shown import NoChatError
+from safemt_client.proxy.shown import InvalidChatError
 from safemt_client.results.scores.human import read_csv
 from safemt_client.results.sql.statements import Splitter
 from safemt_client.settings import RunSettings
@@ -311,7 +311,7 @@ def test_statements(pieces: list[str]) -> None:
 def test_chat_requests(messages: Any) -> None:
     try:
         assert isinstance(read_conversation(messages), Conversation)
-    except NoChatError as error:
+    except InvalidChatError as error:
         one_line(error)
 
 

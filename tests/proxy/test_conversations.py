@@ -16,7 +16,7 @@ from support.said import SAID
 from safemt_client.moderator.moderator import with_policy
 from safemt_client.providers.types import Message
 from safemt_client.proxy.chat import place_policy, read_conversation, read_request
-from safemt_client.proxy.shown import NoChatError
+from safemt_client.proxy.shown import InvalidChatError
 
 MESSAGES = [
     (Message("user", "one"),),
@@ -176,5 +176,5 @@ def test_texts_in_forms_that_are_not_known_are_shown() -> None:
     assert all(word in first.text for word in ("plain", "inner", "typed", "why", "no"))
     assert (second.role, second.text) == ("user", "[Narrator]\nsays")
     assert (third.role, third.text) == ("user", "[instructions to the assistant]\nafter all")
-    with pytest.raises(NoChatError):
+    with pytest.raises(InvalidChatError):
         read_conversation([{"role": "user", "content": [1]}])
