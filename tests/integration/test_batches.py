@@ -1,6 +1,5 @@
 """Batches end to end: killed in every state and resumed; nothing is lost, nothing is paid twice."""
 
-import csv
 import json
 import os
 import signal
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+import safemt_client
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -67,10 +68,8 @@ def words(tmp_path: Path) -> list[str]:
 
 
 def sql(query: str, cwd: Path) -> list[list[str]]:
-    process = start("-m", "safemt_client", "sql", query, "--db", "d.duckdb", "--format", "csv", cwd=cwd)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    return list(csv.reader(out.splitlines()))[1:]
+    with safemt_client.open(cwd / "d.duckdb") as store:
+        return [[str(value) for value in row] for row in store.sql(query)]
 
 
 def asked(folder: Path, model: str) -> Counter[str]:
