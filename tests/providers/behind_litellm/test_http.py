@@ -305,7 +305,7 @@ def test_what_stands_in_the_way_of_asking_stops_the_target(monkeypatch: pytest.M
 
 IN_A_LOOP = """
 import anyio
-from test_litellm_http import ask_in_this_loop
+from test_http import ask_in_this_loop
 from safemt_client.providers.prices import prices
 from support.faults import response
 
