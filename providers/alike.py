@@ -15,7 +15,7 @@ from safemt_client.providers.responses.echo import GAP, Echo, unquoted
 from safemt_client.providers.responses.error_tables import is_generic
 from safemt_client.providers.types import Outcome, Reply, Request
 
-__all__ = ["Alike", "hint", "passes"]
+__all__ = ["Alike", "every_request_fails", "passes"]
 
 _PASSING_CODES = (
     ErrorCode.TIMEOUT,
@@ -104,8 +104,13 @@ _HINTS = {
 }
 
 
-def hint(reply: Reply) -> str:
-    """What may help against a failure of every request."""
+def every_request_fails(reply: Reply, whose: str = "every request") -> str:
+    """What is said of a target whose failures are all alike: the server's words, and what may help."""
+    status = f" (HTTP {reply.status_code})" if reply.status_code else ""
+    return f"{whose} fails alike{status}: {(reply.error or '').rstrip('.')}; {_hint(reply)}"
+
+
+def _hint(reply: Reply) -> str:
     if reply.error_code is ErrorCode.REQUEST_TOO_LARGE:
         return "choose shorter dialogues with --turns, or raise the server's limit"
     for words, advice in _HINTS.items():

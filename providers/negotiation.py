@@ -24,6 +24,8 @@ from safemt_client.providers.parameter_errors import (
     points_at,
 )
 from safemt_client.providers.responses.echo import Echo
+from safemt_client.providers.responses.oddities import LONE_TAG
+from safemt_client.providers.responses.thinking import Reading
 from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = [
@@ -72,6 +74,8 @@ class Remedy:
         """What it comes to, for people."""
         if self.parameter == OWN_REASONING:
             return f"the model's own turns are sent {'with' if self.value else 'without'} reasoning_content"
+        if self == _THINKS:
+            return "a closing tag ends the model's reasoning, wherever it stands"
         if self.action == "rename":
             return f"{self.parameter} is sent as {self.value}"
         if self.action == "set":
@@ -80,6 +84,10 @@ class Remedy:
         value = "" if self.value is None else f" {self.value:g}"
         return f"{self.parameter}{value} is left out: the endpoint's default applies"
 
+
+_THINKS = Remedy("replies.reasoning", "set", LONE_TAG)
+"""A model that is known to think: a closing tag ends its reasoning wherever it stands."""
+_ENOUGH_TAGS = 3
 
 _REMEDIES: Mapping[str, tuple[Remedy, ...]] = {
     name: remedies
@@ -145,6 +153,7 @@ class Negotiation:
         self._host = host
         self._tell = tell
         self._learnt: list[Remedy] = []
+        self._lone_tags = 0
         self._presumed = _OF_REASONING if _REASONING_MODELS.search(identity) else ()
 
     @property
@@ -161,6 +170,20 @@ class Negotiation:
     def applied(self, wanted: Mapping[str, Any], given: Collection[str] = ()) -> dict[str, Any]:
         """The parameters as they are sent, with all that is known; what the user has `given` stays."""
         return _applied(wanted, given, (*self._presumed, *self._learnt))
+
+    def reading(self, said: Reading) -> Reading:
+        """How the next response is read, where the user has said this: with what is known of the model."""
+        return replace(said, knows=self._thinks(said))
+
+    def _thinks(self, said: Reading) -> bool:
+        return said.reasoning == "on" or (said.reasoning == "auto" and _THINKS in self._learnt)
+
+    def saw(self, reply: Reply) -> Reply:
+        """Learn from a reply whether the model thinks, and return it."""
+        self._lone_tags += LONE_TAG in reply.oddities
+        if self._lone_tags >= _ENOUGH_TAGS:
+            self._keep(_THINKS, "three replies have ended it so")
+        return reply
 
     async def ask(
         self,

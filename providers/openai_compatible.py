@@ -15,7 +15,6 @@ from safemt_client.providers.limits.rates import rate_limits
 from safemt_client.providers.negotiation import OWN_REASONING, Negotiation, given, without_echo
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.responses.outcomes import classify_response
-from safemt_client.providers.responses.thinking import Thinking
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.types import Reply, Request
 from safemt_client.providers.vendor import Vendor
@@ -57,7 +56,6 @@ class OpenAICompatible(HttpEndpoint):
         )
         self.negotiation = Negotiation(identity)
         self._format = ChatFormat(options.image_format)
-        self._thinking = Thinking(options.reading)
         if vendor.kind == "demo":
             # The program itself, on another port each time.
             self.host = None
@@ -87,8 +85,8 @@ class OpenAICompatible(HttpEndpoint):
         self, status: int, headers: Mapping[str, str], body: bytes, request: Request | None = None
     ) -> Reply:
         """The reply that a response amounts to, read with what is known of the model's reasoning."""
-        reading = self._thinking.reading
-        return self._thinking.saw(
+        reading = self.negotiation.reading(self._options.reading)
+        return self.negotiation.saw(
             classify_response(status, headers, body, reading, request=request, model=self._model)
         )
 

@@ -5,7 +5,7 @@ Source: Anthropic's API reference, "Message Batches".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -27,7 +27,7 @@ from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.json_codec import as_dict, dumps
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.responses.error_body import one_line
-from safemt_client.providers.responses.outcomes import error_reply
+from safemt_client.providers.responses.outcomes import classify_response
 from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["AnthropicBatches"]
@@ -104,18 +104,18 @@ class AnthropicBatches(BatchEndpoint):
         ended = batch.get("processing_status") == "ended"
         return BatchState("ended" if ended else "running", total - counts.get("processing", 0), total)
 
-    async def results(self, batch_id: str) -> dict[str, Reply]:
+    async def results(self, batch_id: str, requests: Mapping[str, Request]) -> dict[str, Reply]:
         """What the results hold; those of expired and cancelled requests can be asked again."""
         # Not `results_url`: the key goes only to the address that the user named.
         body = await self._call("GET", f"/v1/messages/batches/{batch_id}/results")
         return self._complete(
-            (custom_id, _reply(as_dict(line.get("result"))))
+            (custom_id, _reply(as_dict(line.get("result")), requests.get(custom_id), self._model))
             for line in read_lines([body])
             if isinstance(custom_id := line.get("custom_id"), str)
         )
 
 
-def _reply(result: dict[str, Any]) -> Reply:
+def _reply(result: dict[str, Any], request: Request | None, model: str) -> Reply:
     kind, message = result.get("type"), result.get("message")
     if kind == "succeeded" and isinstance(message, dict):
         return from_anthropic(message)
@@ -123,7 +123,7 @@ def _reply(result: dict[str, Any]) -> Reply:
         outer = as_dict(result.get("error"))
         said = as_dict(outer.get("error", outer))
         status = _STATUS.get(str(said.get("type")), 500)
-        return error_reply(status, {}, dumps({"error": said}))
+        return classify_response(status, {}, dumps({"error": said}), request=request, model=model)
     return Reply(
         Outcome.ERROR_TRANSIENT,
         error=one_line(f"the request was {kind}"),

@@ -165,10 +165,11 @@ class BatchEndpoint(ABC):
         """
 
     @abstractmethod
-    async def results(self, batch_id: str) -> dict[str, Reply]:
+    async def results(self, batch_id: str, requests: Mapping[str, Request]) -> dict[str, Reply]:
         """The replies of an ended batch by custom id, in no order; some may be missing.
 
-        If several results have the same id, the first counts. Lines that cannot be read are skipped.
+        If several results have the same id, the first counts. Lines that cannot be read are skipped. What an
+        error repeats of its request, one of `requests` by custom id, is not taken for its own words.
         """
 
     async def _call(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import httpx
@@ -135,13 +136,13 @@ class OpenAIBatches(BatchEndpoint):
         # A router may use other words; a batch taken for ended too early would be paid for again.
         return BatchState("running", done, total)
 
-    async def results(self, batch_id: str) -> dict[str, Reply]:
+    async def results(self, batch_id: str, requests: Mapping[str, Request]) -> dict[str, Reply]:
         """What the output file and the error file hold."""
         batch = await self._call_json("GET", f"/batches/{batch_id}")
         files = [batch.get(name) for name in ("output_file_id", "error_file_id")]
         bodies = [await self._call("GET", f"/files/{file}/content") for file in files if file]
         return self._complete(
-            (custom_id, _reply(line, self._provider.read))
+            (custom_id, _reply(line, partial(self._provider.read, request=requests.get(custom_id))))
             for line in read_lines(bodies)
             if isinstance(custom_id := line.get("custom_id"), str)
         )

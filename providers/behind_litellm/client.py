@@ -31,7 +31,6 @@ from safemt_client.providers.negotiation import Negotiation, given, without_echo
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.responses.error_body import one_line
 from safemt_client.providers.responses.outcomes import classify_response
-from safemt_client.providers.responses.thinking import Thinking
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.types import Outcome, Reply, Request
 
@@ -131,7 +130,6 @@ class LiteLLM(Endpoint):
         self._options = options
         self._redactor = Redactor(api_key, *secrets, *options.secrets)
         self._format = ChatFormat()
-        self._thinking = Thinking(options.reading)
 
     @property
     def options(self) -> EndpointOptions:
@@ -205,7 +203,8 @@ class LiteLLM(Endpoint):
                 return reply_of_error(error, found, self._redactor, request, self._model, self.host)
         headers = found.headers
         body = self._redactor.body(_completion(response, found.body))
-        reply = self._thinking.saw(classify_response(200, headers, body, self._thinking.reading))
+        reading = self.negotiation.reading(self._options.reading)
+        reply = self.negotiation.saw(classify_response(200, headers, body, reading))
         return replace(reply, rate_limits=rate_limits(headers))
 
 

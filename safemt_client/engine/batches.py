@@ -21,6 +21,7 @@ from anyio.abc import TaskGroup
 from safemt_client.engine.batch_search import LOOKS, OpenBatch, find, is_gone
 from safemt_client.engine.budget import Budget
 from safemt_client.engine.recorder import Recorder
+from safemt_client.providers.alike import Alike, every_request_fails
 from safemt_client.providers.batch.base import (
     BatchEndpoint,
     BatchRefusedError,
@@ -28,7 +29,7 @@ from safemt_client.providers.batch.base import (
     BatchUnsureError,
 )
 from safemt_client.providers.error_codes import ErrorCode
-from safemt_client.providers.errors import SafemtError
+from safemt_client.providers.errors import SafemtError, TargetStoppedError
 from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["BatchRunner", "Job"]
@@ -82,6 +83,7 @@ class BatchRunner:
         self._todo: deque[str] = deque()
         self._reserved: set[str] = set()
         self._rounds: Counter[str] = Counter()
+        self._alike = Alike()
         self._under_way: list[OpenBatch] = []
         self._most = endpoint.most_requests
         self._changed = anyio.Event()
@@ -262,7 +264,8 @@ class BatchRunner:
     async def _collect(self, batch: OpenBatch, state: BatchState) -> bool:
         """Store the results; False if there are none yet, or they show that the batch is another's."""
         assert batch.remote_id is not None
-        replies = await self._endpoint.results(batch.remote_id)
+        requests = {key: self._jobs[key].request for key in batch.hashes if key in self._jobs}
+        replies = await self._endpoint.results(batch.remote_id, requests)
         if not replies and state.done and batch.empty_looks < _EMPTY_LOOKS:
             batch.empty_looks += 1
             return False
@@ -279,6 +282,7 @@ class BatchRunner:
         wanted = [request_hash for request_hash in batch.hashes if request_hash in self._jobs]
         limiter = anyio.CapacityLimiter(_AT_A_TIME)
         answered = 0
+        failures: list[Reply] = []
 
         async def one(request_hash: str) -> None:
             nonlocal answered
@@ -288,6 +292,11 @@ class BatchRunner:
                 self._reserved.discard(request_hash)
                 await self._jobs[request_hash].land(reply, batch.key, again)
             answered += reply.outcome.observed
+            if reply.outcome.observed:
+                self._alike.succeeded()
+            elif self._send and not again:
+                self._alike.failed(reply, self._jobs[request_hash].request, last=True)
+                failures.append(reply)
             if again:
                 self._todo.append(request_hash)
 
@@ -298,6 +307,9 @@ class BatchRunner:
             # What this run does not plan stays with the batch, for the run that does.
             if len(wanted) == len(batch.hashes):
                 await self._record(batch, "collected", f"{answered} of {len(wanted)} answered")
+        if self._alike.many:
+            last = failures[-1]
+            raise TargetStoppedError(every_request_fails(last), code=last.error_code, status=last.status_code)
 
     def _may_ask_again(self, request_hash: str) -> bool:
         self._rounds[request_hash] += 1

@@ -13,6 +13,7 @@ from safemt_client.engine.recorder import Recorder
 from safemt_client.planning.costs import money
 from safemt_client.planning.plan import Plan
 from safemt_client.providers.batch.base import BatchEndpoint, BatchRefusedError
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.telemetry.events import Listener, StopReason
 
@@ -65,6 +66,8 @@ class SessionContext:
         """A target or judge can no longer be asked."""
         if key not in self.ending.stopped:
             self.ending.stopped[key] = str(error)
+            if error.code is ErrorCode.CONFIGURATION:
+                self.ending.misconfigured.append(key)
             self.listener.stopped(key, str(error), error.code, error.status)
             self._give_up_waits(key)
 

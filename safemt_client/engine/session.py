@@ -70,7 +70,7 @@ async def carry_out(prepared: Prepared, invocation: Invocation) -> RunResult:
         log = _open_log(settings, invocation.run_id, session_id)
         watchers: list[Watcher] = [] if log is None else [log]
         if (console := invocation.console) is not None:
-            watchers.append(Oddities(plan, lambda text: console.print(text, markup=False, soft_wrap=True)))
+            watchers.append(Oddities(plan, store, partial(console.print, markup=False, soft_wrap=True)))
         if settings.otel:
             from safemt_client.telemetry.traces import Traces
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from safemt_client.judges.judge import add_usage
-from safemt_client.providers.alike import Alike, hint
+from safemt_client.providers.alike import Alike, every_request_fails
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.provider import Observer, Provider, ProviderWrapper
@@ -107,8 +107,7 @@ class WatchedProvider(ProviderWrapper):
                 self.doubtful = self._alike.many
                 return None
             whose = "every request, the smallest one left too,"
-        status = f" (HTTP {reply.status_code})" if reply.status_code else ""
-        return f"{whose} fails alike{status}: {(reply.error or '').rstrip('.')}; {hint(reply)}"
+        return every_request_fails(reply, whose)
 
     def _of_a_period(self, reply: Reply) -> str | None:
         if reply.error_code is not ErrorCode.PERIOD_LIMIT or reply.retry_after_s is None:

@@ -111,6 +111,9 @@ def _early(plan: Plan, ending: StopReason, left: _Left, settings: RunSettings, s
         names = {target.key: target.name for target in plan.targets}
         who = ", ".join(plain(without_secrets(names.get(key, "the judge"))) for key in ending.stopped)
         line = f"{who} cannot be asked: fix that; {go_on}"
+        if names.keys() <= set(ending.misconfigured):
+            # Bad input, seen late: a certificate or credentials are missing here.
+            return _Ending("stopped", 2, f"{who} cannot be asked", line, False)
         return _Ending("stopped", 1, f"{who} cannot be asked", line, left.anything)
     if ending.capped:
         cap = f"--max-cost {money(settings.max_cost or 0)} is reached"

@@ -50,12 +50,14 @@ class Listener(Protocol):
 class StopReason:
     """How a session ended. `stopped` maps a target's or the judge's key to the reason.
 
-    `capped` says that something was not started because the cost cap was reached.
+    `misconfigured` are those of them to which nothing can be sent from here. `capped` says
+    that something was not started because the cost cap was reached.
     """
 
     interrupted: bool = False
     capped: bool = False
     stopped: dict[str, str] = field(default_factory=dict)
+    misconfigured: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:

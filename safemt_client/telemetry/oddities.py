@@ -66,12 +66,14 @@ _KINDS = (
 class Oddities:
     """A `Watcher` that says what is odd as soon as it is clear, each thing once."""
 
-    def __init__(self, plan: Plan, say: Callable[[str], object]) -> None:
+    def __init__(self, plan: Plan, store: Store, say: Callable[[str], object]) -> None:
+        """What the store has of a target was said when it was asked."""
         self._say = say
         self._names = _names(plan)
         self._replies: Counter[str] = Counter()
         self._found: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self._said: set[tuple[str, str]] = set()
+        found = store.query("SELECT DISTINCT target_key, oddities FROM turns WHERE oddities IS NOT NULL").rows
+        self._said = {(key, word) for key, words in found for word in words.split() if _is_unknown(word)}
 
     def saved(self, rows: Sequence[Row]) -> None:
         """Rows are in the store: replies are counted."""
@@ -84,7 +86,7 @@ class Oddities:
     def _count(self, key: str, words: Sequence[str]) -> None:
         self._found[key].update(words)
         for word in words:
-            if word.startswith(UNKNOWN_FINISH):
+            if _is_unknown(word):
                 reason = word.partition(":")[2]
                 self._once(
                     key,
@@ -133,6 +135,10 @@ def odd_lines(plan: Plan, store: Store) -> list[str]:
     return [
         f"{name}: {text}" for key, name in _names(plan).items() for _, text in _due(found[key], replies[key])
     ]
+
+
+def _is_unknown(word: str) -> bool:
+    return word.startswith(UNKNOWN_FINISH)
 
 
 def _due(found: Counter[str], replies: int) -> Iterator[tuple[_Kind, str]]:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -19,11 +19,16 @@ from safemt_client.engine.budget import Budget
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.target import Target
 from safemt_client.providers.batch.base import BatchRefusedError, BatchState, BatchUnsureError, RemoteBatch
+from safemt_client.providers.error_codes import ErrorCode
+from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling
 from safemt_client.results.store.lookups import OpenBatch
 
 TARGET = Target("m", "local/m", "scripted", "off", Sampling())
 ANSWER = Reply(Outcome.ANSWERED, text="x", status_code=200)
+REJECTED = Reply(
+    Outcome.ERROR_PERMANENT, error="n_ctx is missing", error_code=ErrorCode.BAD_REQUEST, status_code=400
+)
 LOST = Reply(Outcome.ERROR_TRANSIENT, error="expired")
 
 
@@ -80,9 +85,9 @@ class FakeEndpoint:
             return BatchState("failed", error="token_limit_exceeded: enqueued")
         return BatchState("running" if anyio.current_time() < ready else "ended", 0, len(lines))
 
-    async def results(self, batch_id: str) -> dict[str, Reply]:
+    async def results(self, batch_id: str, requests: Mapping[str, Request]) -> dict[str, Reply]:
         _, lines, _, mishap = self.begun[batch_id]
-        return dict.fromkeys(reversed(lines), LOST if mishap == "expired" else ANSWER)
+        return dict.fromkeys(reversed(lines), {"expired": LOST, "rejected": REJECTED}.get(mishap, ANSWER))
 
 
 class FakeRecorder:
@@ -241,6 +246,23 @@ def test_a_refusal_ends_it_and_keeps_what_was_submitted() -> None:
 
     run(main)
     assert [event for _, event, _ in bench.recorder.events].count("submitted") == 1
+
+
+def test_what_fails_at_every_request_stops_the_target() -> None:
+    bench = Bench(FakeEndpoint(["rejected"], most_requests=12))
+
+    async def main() -> None:
+        with pytest.RaisesGroup(
+            pytest.RaisesExc(TargetStoppedError, match="every request fails alike.*n_ctx")
+        ):
+            await bench.run(conversations(12), send=True)
+
+    run(main)
+    assert len(bench.landed) == 12
+    # One that was answered shows that the others are about their own requests.
+    mixed = Bench(FakeEndpoint(["", "rejected"], most_requests=12))
+    run(lambda: mixed.run(conversations(24), send=True))
+    assert len(mixed.landed) == 24
 
 
 def test_stop_while_it_is_put_together_submits_nothing_and_frees_the_money() -> None:

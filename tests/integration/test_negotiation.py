@@ -128,6 +128,24 @@ def test_parameters_are_left_out_said_once_and_remembered(capsys: pytest.Capture
     assert sql("SELECT count(*) AS n FROM endpoint_facts", capsys) == [{"n": 2}]
 
 
+def test_that_a_model_thinks_is_remembered(capsys: pytest.CaptureFixture[str]) -> None:
+    thinking, doubtful = "Hours.\n</think>\n\nAt nine.", "Hours.</think>At nine."
+
+    def choose(received: Received) -> Behaviour:
+        return answer(doubtful if question(received) in ("Topic 3?", "Topic 4?") else thinking)
+
+    words = ("--provider", "m@URL", "--max-concurrency", "1")
+    more = topics(5)
+    _, said, endpoint = run(choose, *words, *more, "--limit", "3")
+    assert said.count("a closing tag ends the model's reasoning, wherever it stands (three replies") == 1
+    port = int(endpoint.url.removesuffix("/v1").rpartition(":")[2])
+    status, said, endpoint = run(choose, *words, *more, port=port)
+    assert status == 0, said
+    assert len(endpoint.requests) == 2
+    assert "wherever it stands" not in said
+    assert sql("SELECT DISTINCT text FROM turns", capsys) == [{"text": "At nine."}]
+
+
 def test_the_hash_is_that_of_what_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     hashes = []
     for choose in (reasoning, lambda _: None):

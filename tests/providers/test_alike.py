@@ -2,7 +2,7 @@
 
 import pytest
 
-from safemt_client.providers.alike import Alike, hint, passes
+from safemt_client.providers.alike import Alike, every_request_fails, passes
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.responses.outcomes import error_reply, no_connection
 from safemt_client.providers.types import Message, Outcome, Reply, Request
@@ -96,10 +96,12 @@ def test_what_passes_by_itself_neither_counts_nor_differs() -> None:
 
 
 def test_hints_belong_to_what_is_said() -> None:
-    assert "--images off" in hint(said(500, "image input is not supported"))
-    assert "template" in hint(said(500, TEMPLATE))
-    assert "value" in hint(said(400, "n: type must be number, but is text; model group 'm' failed"))
-    assert "name of the model" in hint(said(400, "no model 'm' is loaded"))
-    assert hint(said(400, "the model refused")) == "fix what it says"
+    assert "--images off" in every_request_fails(said(500, "image input is not supported"))
+    assert "template" in every_request_fails(said(500, TEMPLATE))
+    assert "value" in every_request_fails(
+        said(400, "n: type must be number, but is text; model group 'm' failed")
+    )
+    assert "name of the model" in every_request_fails(said(400, "no model 'm' is loaded"))
+    assert every_request_fails(said(400, "the model refused")).endswith("; fix what it says")
     too_long = Reply(Outcome.ERROR_PERMANENT, error="too long", error_code=ErrorCode.REQUEST_TOO_LARGE)
-    assert "--turns" in hint(too_long)
+    assert "--turns" in every_request_fails(too_long)

@@ -16,6 +16,8 @@ from safemt_client.providers.negotiation import (
     Remedy,
     as_sent,
 )
+from safemt_client.providers.responses.oddities import LONE_TAG
+from safemt_client.providers.responses.thinking import AUTO, Reading
 from safemt_client.providers.types import Outcome, Reply
 
 WANTED = {"temperature": 0.0, "max_tokens": 9, "stream": False}
@@ -300,3 +302,31 @@ def test_what_is_stored_of_the_parameters() -> None:
     sent = {"temperature": 0.0, "stream": False, "response_format": SCHEMA, "key": "$MY_KEY"}
     sent[OWN_REASONING] = True
     assert as_sent(sent) == {"temperature": 0.0, "response_format": "json_schema", "key": "$MY_KEY"}
+
+
+LONE = Reply(Outcome.ANSWERED, text="At nine.", oddities=(LONE_TAG,))
+
+
+def test_three_replies_show_that_a_model_thinks() -> None:
+    told: list[Learnt] = []
+    negotiation = Negotiation("local/m", "h", told.append)
+    for _ in range(3):
+        assert not negotiation.reading(AUTO).knows
+        negotiation.saw(LONE)
+    assert negotiation.reading(AUTO).knows
+    assert not negotiation.reading(Reading("off")).knows
+    negotiation.saw(LONE)
+    [learnt] = told
+    # A later session knows it from the start.
+    later = Negotiations()
+    known = later.of("local/m", "h")
+    remedy = learnt.remedy
+    later.know("local/m", "h", remedy.parameter, remedy.action, json.dumps(remedy.value))
+    assert known.reading(AUTO).knows
+    assert known.applied(WANTED) == WANTED
+
+
+def test_what_the_user_says_of_reasoning_counts() -> None:
+    negotiation = Negotiation()
+    assert negotiation.reading(Reading("on")).knows
+    assert negotiation.reading(Reading("auto", "END")) == Reading("auto", "END")

@@ -266,3 +266,22 @@ def test_certificates_are_checked_without_any_variable() -> None:
     context = trusted()
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
+
+
+def test_a_run_that_cannot_send_anything_from_here_was_given_bad_input(
+    certificate: tuple[Path, Path], tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with serve_tls(*certificate, answer()) as url:
+            words = ["run", "--data", "sample", "--judge", "none", "--provider", f"m@{url}/v1"]
+            process = await anyio.run_process(
+                [sys.executable, "-m", "safemt_client", *words],
+                check=False,
+                cwd=tmp_path,
+                env=os.environ | {"PYTHONPATH": str(ROOT), "SAFEMT_API_KEY": "sk-planted-42"},
+            )
+            last = process.stdout.decode().strip().splitlines()[-1]
+            assert (process.returncode, process.stderr) == (2, b"")
+            assert "cannot be asked: fix that; stopped early" in last
+
+    anyio.run(main)

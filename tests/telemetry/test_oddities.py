@@ -30,10 +30,11 @@ RUN = (
 NO_CHOICE = response(200, {"id": "r", "model": "m", "usage": {"prompt_tokens": 9, "total_tokens": 9}})
 
 
-def made() -> tuple[Oddities, list[str]]:
+def made(*before: tuple[str, str]) -> tuple[Oddities, list[str]]:
     said: list[str] = []
     plan: Any = SimpleNamespace(targets=[SimpleNamespace(key="t", name="m\x1b")])
-    return Oddities(plan, said.append), said
+    store: Any = SimpleNamespace(query=lambda _: SimpleNamespace(rows=list(before)))
+    return Oddities(plan, store, said.append), said
 
 
 def land(oddities: Oddities, words: str | None, times: int = 1, **changes: Any) -> None:
@@ -49,6 +50,12 @@ def test_an_unknown_finish_reason_is_said_once() -> None:
     assert len(said) == 2
     assert said[0].startswith("m\\x1b: the finish reason odd_one is not known")
     assert "finish reason other" in said[1]
+    # An earlier session said it.
+    oddities, said = made(("t", f"{NO_CHOICES} {unknown_finish('odd one')}"), ("u", unknown_finish("other")))
+    land(oddities, unknown_finish("odd one"))
+    assert said == []
+    land(oddities, unknown_finish("other"))
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize(

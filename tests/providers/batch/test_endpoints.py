@@ -20,6 +20,7 @@ from safemt_client.providers.batch.base import (
     moment,
     read_lines,
 )
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.limits.limiter import Limits
 from safemt_client.providers.registry import build, build_batches, resolve
@@ -115,7 +116,7 @@ def test_results_in_any_order_doubled_broken_and_failed() -> None:
     batch = {"status": "expired", "output_file_id": "o", "error_file_id": "e"}
     found, seen = use(
         [response(200, batch), response(200, output), response(200, errors)],
-        lambda batches: batches.results("b1"),
+        lambda batches: batches.results("b1", {}),
     )
     assert {name: (reply.outcome, reply.text) for name, reply in found.items()} == {
         "c": (Outcome.ANSWERED, "third"),
@@ -229,11 +230,38 @@ def test_a_list_is_read_to_the_time_that_was_asked_for() -> None:
     assert [request.target.partition("after=")[2] for request in seen] == ["", "b2", "b3"]
 
 
+ACCOUNT_TALK = Request(
+    (Message("user", "My plan was suspended, and the credit balance is too low to pay."),),
+    Sampling(max_tokens=9),
+)
+
+
+@pytest.mark.parametrize("vendor", ["own", "anthropic"])
+def test_what_an_error_repeats_of_its_request_is_not_its_own_word(vendor: str) -> None:
+    text = f"messages.0: invalid input: {ACCOUNT_TALK.messages[0].text}"
+    if vendor == "own":
+        failed = {"error": {"message": text, "type": "invalid_request_error"}}
+        lines = {"custom_id": "h1", "response": {"status_code": 400, "body": failed}}
+        behaviours = [response(200, {"status": "completed", "output_file_id": "o"})]
+    else:
+        said = {"type": "error", "error": {"type": "invalid_request_error", "message": text}}
+        lines = {"custom_id": "h1", "result": {"type": "errored", "error": said}}
+        behaviours = []
+    behaviours.append(response(200, json.dumps(lines)))
+
+    async def main(batches: BatchEndpoint) -> list[Any]:
+        return [(await batches.results("b1", asked))["h1"].error_code for asked in ({}, {"h1": ACCOUNT_TALK})]
+
+    (blind, read), _ = use(behaviours * 2, main, vendor)
+    assert blind in (ErrorCode.QUOTA, ErrorCode.ACCOUNT)
+    assert read is ErrorCode.BAD_REQUEST
+
+
 def test_anthropic_takes_and_gives_its_own_form() -> None:
     async def main(batches: BatchEndpoint) -> tuple[str, BatchState, dict[str, Any]]:
         assert isinstance(batches, AnthropicBatches)
         batch_id = await batches.submit("unused", [await batches.encode("h1", REQUEST)])
-        return batch_id, await batches.state(batch_id), await batches.results(batch_id)
+        return batch_id, await batches.state(batch_id), await batches.results(batch_id, {})
 
     def result(custom_id: str, kind: str, **more: Any) -> str:
         return json.dumps({"custom_id": custom_id, "result": {"type": kind} | more})

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from safemt_client.providers.responses.oddities import LONE_TAG, REASONING_IN_TEXT, UNREAD_TAG
 from safemt_client.providers.responses.reasoning import Parts, split
-from safemt_client.providers.responses.thinking import AUTO, Reading, Thinking
-from safemt_client.providers.types import Outcome, Reply
+from safemt_client.providers.responses.thinking import AUTO, Reading
 
 ANSWER = "The library opens at nine."
 KNOWS = Reading(knows=True)
@@ -213,32 +212,11 @@ def test_a_mark_of_the_users_own() -> None:
     assert read(f"x### Answer{ANSWER}", Reading("off", "### Answer")).text == f"x### Answer{ANSWER}"
 
 
-def saw(thinking: Thinking, text: str) -> None:
-    parts = read(text, thinking.reading)
-    thinking.saw(Reply(Outcome.ANSWERED, text=parts.text, oddities=parts.oddities))
-
-
-def test_three_replies_show_that_a_model_thinks() -> None:
-    thinking = Thinking()
-    for _ in range(3):
-        assert not thinking.reading.knows
-        saw(thinking, LONE)
-    assert thinking.reading.knows
-
-
-def test_replies_that_talk_about_the_tag_show_nothing() -> None:
-    thinking = Thinking()
-    for text in (*TALK, *MARKED):
-        saw(thinking, text)
-    assert not thinking.reading.knows
-
-
-def test_what_the_user_says_counts() -> None:
-    assert Thinking(Reading("on")).reading.knows
-    off = Thinking(Reading("off"))
-    for _ in range(4):
-        saw(off, LONE)
-    assert not off.reading.knows
+@pytest.mark.parametrize("text", [*TALK, *MARKED])
+def test_only_a_lone_tag_shows_that_a_model_thinks(text: str) -> None:
+    assert LONE_TAG not in read(text).oddities
+    assert LONE_TAG in read(LONE).oddities
+    assert read(LONE, Reading("off")).oddities == ()
 
 
 tags = st.sampled_from(["<think>", "</think>", "</thinking>", "[/THINK]", "<answer>", "</answer>"])
