@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import cached_property
-
-import anyio
 
 from safemt_client.judges.judge import LLMJudge, to_be_judged
 from safemt_client.judges.rubric import SEES, Rubric, Sees
@@ -17,9 +14,11 @@ from safemt_client.judges.types import JudgeInput, Verdict
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.pauses import stopwatch
 from safemt_client.providers.plugins import find, identity_of, reason, say_hidden
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.registry import ProviderSpec, built_in
+from safemt_client.providers.timeouts import Deadline
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling
 from safemt_client.providers.vendors import PLUGIN
 
@@ -79,15 +78,17 @@ class PluginJudge(LLMJudge):
             return Verdict("unscored", "nothing_to_judge")
         limiter = self.provider.limiter
         async with limiter.permit() as permit:
-            begin = time.perf_counter()
+            taken_s = stopwatch()
             verdict = await self._verdict(subject)
             limiter.settle(permit, Reply(Outcome.ANSWERED), 0)
-        return replace(verdict, latency_s=time.perf_counter() - begin, members={})
+        return replace(verdict, latency_s=taken_s(), members={})
 
     async def _verdict(self, subject: JudgeInput) -> Verdict:
         try:
-            with anyio.fail_after(self._timeout_s):
+            with Deadline(self._timeout_s) as deadline:
                 verdict = await self._label(subject)
+            if deadline.expired:
+                raise TimeoutError
         except SafemtError:
             raise
         except TimeoutError:

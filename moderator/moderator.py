@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from safemt_client.moderator.policies import Policies
 from safemt_client.moderator.types import Assessment, Intervention, Stage
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import PermitStoppedError, SafemtError
+from safemt_client.providers.pauses import stopwatch
 from safemt_client.providers.provider import Observer, Provider, ProviderWrapper
 from safemt_client.providers.types import Message, Outcome, Reply, Request, Usage
 
@@ -149,13 +149,13 @@ class Moderator:
         Raises:
             TargetStoppedError: the guard can no longer be asked.
         """
-        begin = time.perf_counter()
+        taken_s = stopwatch()
         key, found = await self.assessor.assess(messages, "input", on_retry)
         policy = None
         action = self.action_for(found, "blocked")
         if action == "blocked" and "block" not in self.moderation.interventions:
             action, policy = "policy", self.policy_for(found)
-        return Step(turn, "input", key, found, action, policy, _waited(begin, found))
+        return Step(turn, "input", key, found, action, policy, _waited(taken_s(), found))
 
     async def on_output(
         self, messages: Sequence[Message], turn: int, on_retry: Observer | None = None
@@ -165,10 +165,10 @@ class Moderator:
         Raises:
             TargetStoppedError: the guard can no longer be asked.
         """
-        begin = time.perf_counter()
+        taken_s = stopwatch()
         key, found = await self.assessor.assess(messages, "output", on_retry)
         return Step(
-            turn, "output", key, found, self.action_for(found, "replaced"), None, _waited(begin, found)
+            turn, "output", key, found, self.action_for(found, "replaced"), None, _waited(taken_s(), found)
         )
 
 
@@ -223,11 +223,11 @@ class Moderated(ProviderWrapper):
                 # When the session ends, assessments in flight are completed.
                 if not isinstance(error, PermitStoppedError):
                     group.cancel_scope.cancel()
-            answered = time.perf_counter()
+            since_answered_s = stopwatch()
         if watch.stopped is not None:
             raise watch.stopped
         # The reply has arrived; any further time was spent on the watch.
-        late = time.perf_counter() - answered
+        late = since_answered_s()
         watched = [
             replace(step, waited_s=late if place == 0 else 0.0) for place, step in enumerate(watch.steps)
         ]
@@ -306,9 +306,9 @@ class Moderated(ProviderWrapper):
 _SAID = (Outcome.ANSWERED, Outcome.TRUNCATED)
 
 
-def _waited(begin: float, found: Assessment) -> float:
-    """Seconds since `begin`, or the guard's original time for a cached assessment."""
-    return max(time.perf_counter() - begin, found.latency_s)
+def _waited(taken_s: float, found: Assessment) -> float:
+    """Seconds that were taken now, or the guard's original time for a cached assessment."""
+    return max(taken_s, found.latency_s)
 
 
 def user_turns(messages: Sequence[Message]) -> list[int]:

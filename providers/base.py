@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import time
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import anyio
-
 from safemt_client.providers.error_codes import ErrorCode
-from safemt_client.providers.errors import TargetStoppedError
+from safemt_client.providers.errors import SafemtError, TargetStoppedError
 from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.limits.tokens import Charging, TokenEstimator
 from safemt_client.providers.outage import Outage
+from safemt_client.providers.pauses import stopwatch
 from safemt_client.providers.provider import Observer
-from safemt_client.providers.responses.outcomes import fatal
+from safemt_client.providers.resources import shortage
+from safemt_client.providers.responses.outcomes import fatal, no_connection
 from safemt_client.providers.retry import with_retries
-from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
+from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Deadline, Timeouts
 from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["Endpoint"]
@@ -63,7 +62,7 @@ class Endpoint(ABC):
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
         """Ask once, with retries, within the turn's deadline. See `Provider.ask`."""
         last: Reply | None = None
-        with anyio.move_on_after(self._timeouts.turn_s) as deadline:
+        with Deadline(self._timeouts.turn_s) as deadline:
 
             def remember(reply: Reply, wait_s: float) -> None:
                 nonlocal last
@@ -71,7 +70,7 @@ class Endpoint(ABC):
                 if on_retry is not None:
                     on_retry(reply, wait_s)
                 if self._outage.closed and self._patient:
-                    deadline.deadline += wait_s
+                    deadline.extend(wait_s)
 
             try:
                 return await with_retries(
@@ -97,15 +96,11 @@ class Endpoint(ABC):
     async def _send(self, request: Request) -> Reply:
         """One attempt, under a permit. It may exceed the deadline of the attempt."""
 
-    async def _attempt(self, request: Request, deadline: anyio.CancelScope) -> Reply:
+    async def _attempt(self, request: Request, deadline: Deadline) -> Reply:
         if not self._outage.busy:
             return await self._permitted(request)
-        left_s = deadline.deadline - anyio.current_time()
-        if self._patient:
-            deadline.deadline = math.inf
-        probe = await self._outage.admit()
-        if self._patient:
-            deadline.deadline = anyio.current_time() + left_s
+        with deadline.held() if self._patient else nullcontext():
+            probe = await self._outage.admit()
         if not probe:
             return await self._permitted(request)
         with self._outage.probe():
@@ -118,17 +113,9 @@ class Endpoint(ABC):
             if self._stopped is not None:
                 # Another request has shown meanwhile that this one cannot succeed: it is not sent.
                 raise self._stopped.repeated()
-            started_at, begin = datetime.now(UTC), time.perf_counter()
-            timed_out = False
-            try:
-                with anyio.fail_after(self._timeouts.attempt_s):
-                    reply = await self._send(request)
-            except TimeoutError:
-                timed_out = True
-                text = f"no answer within {self._timeouts.attempt_s:g} s"
-                reply = Reply(Outcome.ERROR_TRANSIENT, error=text, error_code=ErrorCode.TIMEOUT)
-            taken_s = time.perf_counter() - begin
-            reply = replace(reply, started_at=started_at, latency_s=taken_s, host=self.host)
+            started_at, taken_s = datetime.now(UTC), stopwatch()
+            sent, timed_out = await self._within_time(request)
+            reply = replace(sent, started_at=started_at, latency_s=taken_s(), host=self.host)
             used = self._estimator.learn(request, prompt, reply.usage)
             hopeless = self._hopeless(reply)
             # Callers waiting behind a request that stops the target are told now, not after a pause.
@@ -138,6 +125,21 @@ class Endpoint(ABC):
         if hopeless is not None:
             raise TargetStoppedError(hopeless, reply)
         return reply
+
+    async def _within_time(self, request: Request) -> tuple[Reply, bool]:
+        """What comes of one attempt, and whether it took too long."""
+        try:
+            with Deadline(self._timeouts.attempt_s):
+                return await self._send(request), False
+        except TimeoutError:
+            pass  # a model in this process has limits of its own
+        except (OSError, RuntimeError, SafemtError) as error:
+            # Such as an image that could not be opened, or a name of a host that no thread could look up.
+            if (why := shortage(error)) is None:
+                raise
+            return no_connection(why, ErrorCode.LOCAL_SHORTAGE), False
+        text = f"no answer within {self._timeouts.attempt_s:g} s"
+        return Reply(Outcome.ERROR_TRANSIENT, error=text, error_code=ErrorCode.TIMEOUT), True
 
     def _hopeless(self, reply: Reply) -> str | None:
         """Why no further request can succeed: a permanent fault, or a wait longer than any allowed."""

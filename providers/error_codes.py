@@ -20,6 +20,8 @@ class ErrorCode(StrEnum):
     """No answer in time, by our clock or the endpoint's."""
     CONNECTION_FAILED = "connection_failed"
     """The connection was refused or broke before the response was whole."""
+    LOCAL_SHORTAGE = "local_shortage"
+    """This machine has too few open files, too little memory or too few threads: the request was not sent."""
     BAD_RESPONSE = "bad_response"
     """A response that is not what the protocol says, such as a body that is not a chat completion."""
     RESPONSE_TOO_LARGE = "response_too_large"

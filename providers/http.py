@@ -10,6 +10,7 @@ import httpx
 
 from safemt_client.providers.addresses import host_of, key_headers, url_of
 from safemt_client.providers.base import Endpoint
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor
 from safemt_client.providers.limits.limiter import AccountLimiter
@@ -23,6 +24,7 @@ from safemt_client.providers.transport import (
     BodyTooLargeError,
     ConnectionFailedError,
     Response,
+    ShortageError,
     UnreadableBodyError,
     UntrustedError,
     fetch,
@@ -88,6 +90,8 @@ class HttpEndpoint(Endpoint):
             return not_from_here(str(error))
         except UnreadableBodyError as error:
             return unreadable(str(error), error.status)
+        except ShortageError as error:
+            return no_connection(str(error), ErrorCode.LOCAL_SHORTAGE)
         except ConnectionFailedError as error:
             return no_connection(one_line(self._redactor.text(str(error))))
         # Before it is read: a shortened line could hold half a key, and another charset a whole one.

@@ -13,16 +13,23 @@ from contextlib import contextmanager
 
 import anyio
 
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import PermitStoppedError
 from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.pauses import PAUSES
 from safemt_client.providers.types import Outcome, Reply
 
-__all__ = ["Outage"]
+__all__ = ["Outage", "says_of_endpoint"]
 
 _IN_A_ROW = 3
 _LONGEST_PAUSE_S = 60.0
 _LAST_PROBE_S = 1.0
 _NO_TIME_S = 1e-6  # what rounding leaves
+
+
+def says_of_endpoint(reply: Reply) -> bool:
+    """Whether a failure that is tried again says that the endpoint does not answer."""
+    return reply.status_code != 429 and reply.error_code is not ErrorCode.LOCAL_SHORTAGE
 
 
 class Outage:
@@ -57,7 +64,7 @@ class Outage:
         """Seconds for which the outage is still waited for; all of them while there is none."""
         if self._since is None:
             return self._max_wait_s
-        return self._max_wait_s - (self._limiter.clock() - self._since)
+        return self._max_wait_s - (self._now() - self._since)
 
     @property
     def closed(self) -> bool:
@@ -110,11 +117,11 @@ class Outage:
             self._answers(reply)
             return
         was_closed = self.closed
-        # A limit of requests a minute is no outage: the endpoint is there.
-        if reply.status_code != 429:
+        # A limit of requests a minute is no outage: the endpoint is there. Nor is what is missing here.
+        if says_of_endpoint(reply):
             self._failures += 1
             if self._since is None:
-                self._since = self._limiter.clock()
+                self._since = self._now()
         if self.closed and (probe or not was_closed):
             self._pause(reply)
 
@@ -148,6 +155,10 @@ class Outage:
         """Nothing more is sent: whoever waits is told."""
         self._stopped = True
         self._changed.set()
+
+    def _now(self) -> float:
+        """The time without pauses of this process: nothing was asked in them."""
+        return self._limiter.clock() - PAUSES.lost_s
 
     def _pause(self, reply: Reply) -> None:
         """Set the time of the next probe. Little jitter is needed: it is one request."""

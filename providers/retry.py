@@ -9,7 +9,7 @@ import tenacity
 
 from safemt_client.providers.alike import passes
 from safemt_client.providers.errors import TargetStoppedError
-from safemt_client.providers.outage import Outage
+from safemt_client.providers.outage import Outage, says_of_endpoint
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.responses.outcomes import fatal
 from safemt_client.providers.types import Outcome, Reply
@@ -38,7 +38,7 @@ class _Waiting:
 
     def wait(self, state: tenacity.RetryCallState) -> float:
         reply = _reply_of(state)
-        if reply.status_code != 429 and self._outage is not None:
+        if self._outage is not None and says_of_endpoint(reply):
             return self._outage.pause_s(reply, _BACKOFF(state))
         if reply.retry_after_s is not None and reply.retry_after_s >= 1:
             return reply.retry_after_s
@@ -50,7 +50,7 @@ class _Waiting:
         self._billed += reply.billed
         if self._billed >= _MOST_BILLED:
             return True
-        if self._outage is not None and reply.status_code != 429:
+        if self._outage is not None and says_of_endpoint(reply):
             answered, self._answered = self._answered, self._outage.answered
             if answered == self._answered:
                 return self._outage.is_over(reply)

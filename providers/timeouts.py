@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
-__all__ = ["DEFAULT_TIMEOUTS", "Timeouts"]
+import anyio
+
+from safemt_client.providers.pauses import PAUSES
+
+__all__ = ["DEFAULT_TIMEOUTS", "Deadline", "Timeouts"]
+
+_LATE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +32,78 @@ class Timeouts:
 
 
 DEFAULT_TIMEOUTS = Timeouts()
+
+
+class Deadline:
+    """A block that is cancelled after so many seconds; the caller then finds it `expired`.
+
+    Pauses of the process do not count. Where this loop was held up otherwise, what has arrived meanwhile is
+    read before the block ends.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._scope = anyio.CancelScope()
+        self._seconds = seconds
+        self._until = math.inf
+        self._lost = 0.0
+        self._forgiven = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._scope.__enter__()
+        self._arm(self._seconds)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self._disarm()
+        return bool(self._scope.__exit__(kind, error, trace))
+
+    @property
+    def expired(self) -> bool:
+        """Whether the block was cancelled because its time was up."""
+        return self._scope.cancelled_caught
+
+    def extend(self, seconds: float) -> None:
+        """Give it so much more time."""
+        self._arm(self._left_s() + seconds)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """What happens within takes none of its time."""
+        left_s = self._left_s()
+        self._disarm()
+        try:
+            yield
+        finally:
+            self._arm(left_s)
+
+    def _left_s(self) -> float:
+        return self._until - self._loop.time() + PAUSES.lost_s - self._lost
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._until, self._lost = self._loop.time() + seconds, PAUSES.lost_s
+        if seconds < math.inf:
+            self._timer = self._loop.call_later(max(0.0, seconds), self._due)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _due(self) -> None:
+        more = PAUSES.lost_s - self._lost
+        if not self._forgiven and (late := self._loop.time() - self._until) > _LATE_S:
+            # Of one turn of the loop the timers may come before what has been received.
+            self._forgiven = True
+            more = max(more, late)
+        if more > 0:
+            self._arm(more)
+        else:
+            self._scope.cancel()

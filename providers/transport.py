@@ -14,11 +14,13 @@ from httpx_aiohttp import AiohttpTransport
 
 from safemt_client import __version__
 from safemt_client.providers.proxies import certificates_for, proxy_for
+from safemt_client.providers.resources import shortage
 
 __all__ = [
     "BodyTooLargeError",
     "ConnectionFailedError",
     "Response",
+    "ShortageError",
     "UnreadableBodyError",
     "UntrustedError",
     "fetch",
@@ -36,6 +38,10 @@ _CONNECT_TIMEOUT = {"timeout": {"connect": 30.0}}
 
 class ConnectionFailedError(Exception):
     """No complete response arrived. The message is one clear line."""
+
+
+class ShortageError(ConnectionFailedError):
+    """This machine lacks what a connection needs: nothing was sent."""
 
 
 class UntrustedError(ConnectionFailedError):
@@ -208,6 +214,7 @@ async def fetch(
 
     Raises:
         UntrustedError: the host's certificate is not to be trusted, or it speaks no TLS.
+        ShortageError: this machine lacks what a connection needs.
         ConnectionFailedError: the connection broke before the response was whole.
         BodyTooLargeError: the body is larger than `most`.
         UnreadableBodyError: the body is compressed as it was not asked for.
@@ -233,6 +240,8 @@ async def fetch(
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
         if (why := untrusted(error, url.host)) is not None:
             raise UntrustedError(why) from error
+        if (why := shortage(error)) is not None:
+            raise ShortageError(why) from error
         # The transport's own class names mislead: a dropped connection comes as a time-out.
         said = str(error) or type(error).__name__
         if said.startswith("<RawResponseMessage"):

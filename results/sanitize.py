@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
+from pathlib import PurePath
 
-__all__ = ["coded", "inert", "plain", "without_secrets"]
+__all__ = ["coded", "inert", "plain", "quoted", "shown_path", "without_secrets"]
 
 # Full-width forms too: a spreadsheet may read them as the narrow ones.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -25,6 +27,34 @@ def plain(text: str) -> str:
         f"\\x{ord(character):02x}" if unicodedata.category(character) in ("Cc", "Cf", "Cs") else character
         for character in text.replace("\r\n", " ").replace("\n", " ").replace("\t", " ")
     )
+
+
+def shown_path(path: PurePath | str) -> str:
+    """The name of a file on one line, every character as its code that could act on a screen."""
+    return "".join(f"\\x{ord(character):02x}" if _acts(character) else character for character in str(path))
+
+
+def quoted(word: PurePath | str) -> str:
+    """One word of a command to be copied to a shell; bash and zsh read codes back as what they stand for."""
+    text = str(word)
+    if not any(map(_acts, text)):
+        return shlex.quote(text)
+    escaped = "".join(_escaped(character) for character in text.replace("\\", "\\\\").replace("'", "\\'"))
+    return f"$'{escaped}'"
+
+
+def _acts(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs")
+
+
+def _escaped(character: str) -> str:
+    if not _acts(character):
+        return character
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        # A byte that is no UTF-8.
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def coded(text: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from safemt_client.cli.parser import COMMANDS, make_parser, with_command
 from safemt_client.providers.errors import InputError, SafemtError
+from safemt_client.providers.resources import shortage
+from safemt_client.results.sanitize import plain
 
 __all__ = ["main"]
 
@@ -41,11 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe, such as `head`, has gone.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        why = shortage(error)
+        if why is None:
+            raise
+        _say(f"{why}; what is in the store is kept, and the same command goes on from there")
+        return 1
 
 
-def _say(error: Exception) -> None:
-    from safemt_client.results.sanitize import plain
-
+def _say(error: Exception | str) -> None:
     # It may quote an endpoint or a file: print it on one line of readable length.
     text = plain(str(error))
     print(f"safemt: {text if len(text) <= _LONGEST_LINE else text[:_LONGEST_LINE] + ' ...'}", file=sys.stderr)

@@ -40,6 +40,7 @@ from safemt_client.providers.registry import (
     resolve,
     split_alias,
 )
+from safemt_client.providers.resources import calls_at_once, open_files_limit
 from safemt_client.providers.routes import Routes
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.vendors import DEMO, DEMO_NAMES
@@ -80,7 +81,12 @@ class Models:
                 name: StatedLimits(account.rpm, account.tpm, account.max_concurrency)
                 for name, account in settings.accounts.items()
             },
+            in_all=calls_at_once(1 if demo_url is None else 2),
         )
+        if self.limits.nothing_left:
+            raise InputError(
+                f"ulimit -n {open_files_limit()}: so few open files leave none for a request: raise it to 128"
+            )
         self.negotiations = Negotiations()
         self.providers: dict[str, Provider] = {}
         self.batches: dict[str, BatchEndpoint] = {}

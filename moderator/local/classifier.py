@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import json
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +20,7 @@ import anyio.to_thread
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.pauses import stopwatch
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.types import Outcome, Reply, Request
 
@@ -83,7 +83,7 @@ class LocalClassifier:
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
         """Classify the texts of all messages together. Sampling does not apply. See `Provider.ask`."""
         async with self._limiter.permit() as permit:
-            started_at, begin = datetime.now(UTC), time.perf_counter()
+            started_at, taken_s = datetime.now(UTC), stopwatch()
             reply = await self._classify(request)
             self._limiter.settle(permit, reply, 0)
         return Reply(
@@ -92,7 +92,7 @@ class LocalClassifier:
             error=reply.error,
             resolved_model=self._identity,
             started_at=started_at,
-            latency_s=time.perf_counter() - begin,
+            latency_s=taken_s(),
         )
 
     async def _classify(self, request: Request) -> Reply:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import io
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from safemt_client.moderator.local.decoding import Decoder, Prompt, Row
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.pauses import stopwatch
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.types import Message, Outcome, Reply, Request, Usage
 
@@ -167,7 +167,7 @@ class LocalModel:
         `response_schema` is not enforced. Without `max_tokens` 256 tokens are generated at most.
         """
         async with self._limiter.permit() as permit:
-            started_at, begin = datetime.now(UTC), time.perf_counter()
+            started_at, taken_s = datetime.now(UTC), stopwatch()
             try:
                 row = await self._batcher.submit(lambda: self._prepare(request))
             except (_UnfitRequestError, DoesNotFitError, BatchFailedError, ClosedError) as error:
@@ -176,9 +176,9 @@ class LocalModel:
                     error=_explain(error),
                     error_code=_code(error),
                     started_at=started_at,
-                    latency_s=time.perf_counter() - begin,
+                    latency_s=taken_s(),
                 )
-            reply = self._reply(row, started_at, time.perf_counter() - begin)
+            reply = self._reply(row, started_at, taken_s())
             self._limiter.settle(permit, reply, len(row.prompt.ids) + len(row.ids))
         return reply
 

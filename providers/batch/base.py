@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
-import anyio
 import httpx
 
 from safemt_client.providers.addresses import url_of
@@ -32,10 +31,12 @@ from safemt_client.providers.responses.outcomes import (
     unreadable,
 )
 from safemt_client.providers.retry import with_retries
+from safemt_client.providers.timeouts import Deadline
 from safemt_client.providers.transport import (
     BodyTooLargeError,
     ConnectionFailedError,
     Response,
+    ShortageError,
     UnreadableBodyError,
     UntrustedError,
     fetch,
@@ -212,18 +213,22 @@ class BatchEndpoint(ABC):
     ) -> Response | Reply:
         """One attempt: a success with its body, without keys; a reply for any failure."""
         try:
-            with anyio.fail_after(_CALL_TIMEOUT_S):
+            with Deadline(_CALL_TIMEOUT_S) as deadline:
                 response = await fetch(
                     self._transport, method, url, headers=headers, content=content, most=_MOST_RESULTS
                 )
+            if deadline.expired:
+                raise TimeoutError
         except UntrustedError as error:
             return not_from_here(str(error))
+        except ShortageError as error:
+            return no_connection(str(error), ErrorCode.LOCAL_SHORTAGE)
         except (TimeoutError, ConnectionFailedError) as error:
             text = one_line(self._redactor.text(str(error) or f"no answer within {_CALL_TIMEOUT_S:g} s"))
             if begins:
                 raise BatchUnsureError(text) from None
-            late = isinstance(error, TimeoutError)
-            return no_connection(text, ErrorCode.TIMEOUT if late else ErrorCode.CONNECTION_FAILED)
+            code = ErrorCode.TIMEOUT if isinstance(error, TimeoutError) else ErrorCode.CONNECTION_FAILED
+            return no_connection(text, code)
         except (BodyTooLargeError, UnreadableBodyError) as error:
             if begins:
                 raise BatchUnsureError(str(error)) from None

@@ -21,6 +21,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor
 from safemt_client.providers.limits.rates import rate_limits
+from safemt_client.providers.resources import shortage
 from safemt_client.providers.responses.error_body import one_line
 from safemt_client.providers.responses.outcomes import classify_response, no_connection
 from safemt_client.providers.transport import untrusted
@@ -86,6 +87,8 @@ def reply_of_error(
     causes = list(_causes(error))
     if (why := untrusted(error, host or "the endpoint")) is not None:
         return _lacking(why)
+    if (why := shortage(error)) is not None:
+        return no_connection(why, ErrorCode.LOCAL_SHORTAGE)
     if any(isinstance(cause, httpx.TimeoutException | TimeoutError) for cause in causes):
         return no_connection(said, ErrorCode.TIMEOUT)
     for cause in reversed(causes):

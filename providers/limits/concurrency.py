@@ -36,6 +36,11 @@ class Concurrency:
         """Calls that may be in flight now, at least 1."""
         return max(1, int(self._limit + 1e-9))
 
+    def cap(self, most: int) -> None:
+        """There is room for no more than this."""
+        self._most = min(self._most, max(1, most))
+        self._limit = min(self._limit, float(self._most))
+
     def succeeded(self, *, saturated: bool) -> None:
         """A call succeeded; `saturated` if all permits were in use. Only then is there reason to grow."""
         if self._uncounted:

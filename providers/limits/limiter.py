@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import anyio
 
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import PermitStoppedError
 from safemt_client.providers.limits.concurrency import Concurrency
 from safemt_client.providers.limits.rates import Rate, RateLimit
+from safemt_client.providers.resources import open_files_limit
 from safemt_client.providers.types import Outcome, Reply
 
 __all__ = ["AccountLimiter", "Change", "Limits", "Permit", "StatedLimits"]
@@ -18,6 +20,7 @@ __all__ = ["AccountLimiter", "Change", "Limits", "Permit", "StatedLimits"]
 _OVERLOAD = (429, 503, 529)
 _LATE = (408, 504, 524)
 _FAULT = (500, 502, None)
+_USUAL = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,11 @@ class AccountLimiter:
         """Calls that may be in flight at present."""
         return self._concurrency.limit
 
+    def cap(self, most: int) -> None:
+        """Let no more calls be in flight than this, whatever the endpoint takes."""
+        self._concurrency.cap(most)
+        self._told = self.limit
+
     @asynccontextmanager
     async def permit(self, tokens: float = 0) -> AsyncIterator[Permit]:
         """Hold a place in flight once the rates allow a request of so many tokens.
@@ -123,6 +131,8 @@ class AccountLimiter:
         overloaded = not reply.outcome.observed and reply.status_code in _OVERLOAD
         # An endpoint that accepts every call and answers none in time is overloaded, though it refuses none.
         late = not reply.outcome.observed and (timed_out or reply.status_code in _LATE)
+        # Here, too, fewer calls at a time are what helps.
+        late = late or reply.error_code is ErrorCode.LOCAL_SHORTAGE
         if reply.outcome.observed:
             saturated = self._waiting > 0 or self._in_flight >= self.limit
             self._concurrency.succeeded(saturated=saturated)
@@ -230,7 +240,8 @@ def _settled(reserved: float, reply: Reply, used: float | None) -> float:
     if used is not None:
         return used - reserved
     # Refused before any work: no token was charged. Where that is not sure, the reservation stands.
-    refused = reply.outcome is Outcome.ERROR_TRANSIENT and reply.status_code in _OVERLOAD
+    unsent = reply.error_code is ErrorCode.LOCAL_SHORTAGE
+    refused = reply.outcome is Outcome.ERROR_TRANSIENT and (unsent or reply.status_code in _OVERLOAD)
     return -reserved if refused else 0.0
 
 
@@ -258,8 +269,11 @@ class Limits:
         *,
         start: int = 8,
         most: int = 512,
+        in_all: int | None = None,
     ) -> None:
+        """`in_all` is how many calls this process can have in flight: all accounts share them."""
         self._every = every
+        self._in_all = in_all
         self._stated = dict(accounts or {})
         self._start, self._most = start, most
         self._limiters: dict[str, AccountLimiter] = {}
@@ -297,7 +311,31 @@ class Limits:
                 account=name,
                 on_change=self._on_change,
             )
+            if (share := self._share) is not None:
+                for limiter in self._limiters.values():
+                    limiter.cap(share)
         return self._limiters[name]
+
+    @property
+    def _share(self) -> int | None:
+        """Calls in flight of one account: connections are kept for a while, so that none lends its own."""
+        return None if self._in_all is None else max(1, self._in_all // len(self._limiters))
+
+    @property
+    def nothing_left(self) -> bool:
+        """Whether there is no room for any call."""
+        return self._in_all == 0
+
+    def notes(self) -> list[str]:
+        """What the user should know: fewer calls in flight than were asked for, or than are usual."""
+        share = self._share if self._limiters else None
+        wanted = max((self.stated(name).max_concurrency or _USUAL for name in self._limiters), default=0)
+        if share is None or share >= wanted:
+            return []
+        return [
+            f"at most {share} {'call is' if share == 1 else 'calls are'} in flight at a time: this process "
+            f"may open only {open_files_limit()} files; raise that with ulimit -n"
+        ]
 
     def observe(self, on_change: Callable[[Change], None]) -> None:
         """Report every change on any account."""

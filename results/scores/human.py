@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safemt_client.providers.errors import InputError
+from safemt_client.results.files import whole_file
 from safemt_client.results.sanitize import inert
 from safemt_client.results.store.reader import Queryable
 
@@ -178,13 +179,13 @@ def write_csv(path: Path, candidates: Iterable[Candidate]) -> int:
         )
         for c in candidates
     ]
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            writer.writerows(rows)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    with (
+        whole_file(path, "name another file with --export") as part,
+        part.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)
     return len(rows)
 
 

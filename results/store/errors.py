@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 
 import duckdb
 
 from safemt_client.providers.errors import SafemtError
+from safemt_client.results.sanitize import quoted
 
 __all__ = ["StoreError", "explain_open_error", "first_line", "is_disk_full", "is_locked"]
 
@@ -45,7 +45,7 @@ def explain_open_error(path: Path, error: duckdb.Error) -> str:
     if any(words in text for words in _DAMAGED):
         return (
             f"{path}: damaged ({first_line(error)}): restore a copy, or recover what can be read: "
-            f"safemt doctor --db {shlex.quote(str(path))} --salvage NEW.duckdb"
+            f"safemt doctor --db {quoted(path)} --salvage NEW.duckdb"
         )
     if "not a valid DuckDB database" in text:
         return f"{path}: not a DuckDB file: name another one with --db"

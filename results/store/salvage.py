@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +88,10 @@ def _without_log(damaged: Path, into: Path) -> Path:
         probe.execute(f"ATTACH '{quoted}' AS probe (TYPE duckdb, READ_ONLY)")
         return damaged
     except duckdb.Error:
-        copy = into.with_name(into.name + ".copy")
-        copy.write_bytes(damaged.read_bytes())
-        return copy
+        descriptor, copy = tempfile.mkstemp(prefix=f".{into.name}.", suffix=".copy", dir=into.parent)
+        with os.fdopen(descriptor, "wb") as file, damaged.open("rb") as source:
+            shutil.copyfileobj(source, file)
+        return Path(copy)
     finally:
         probe.close()
 

@@ -9,7 +9,9 @@ import json
 import os
 import re
 import secrets
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -23,6 +25,7 @@ import duckdb
 __all__ = ["QueryServer", "check_read_only", "explain_query_error", "server_file", "time_limit"]
 
 _MAX_BODY = 1_000_000
+_ACCEPT_PAUSE_S = 0.2
 _READ_ONLY = {"SELECT", "EXPLAIN"}
 # A statement of type SELECT may still change something: in a WITH, or by what it calls.
 _CHANGES = re.compile(r'"type":"((?:INSERT|UPDATE|DELETE|MERGE|COPY|CREATE)[A-Z_]*)_NODE"')
@@ -101,26 +104,46 @@ def explain_query_error(error: duckdb.Error, seconds: float | None) -> str:
     return str(error).strip().splitlines()[0]
 
 
+class _Server(ThreadingHTTPServer):
+    """Survives a shortage of files and threads: who asks then is not answered, and the run goes on."""
+
+    daemon_threads = True
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:
+            # Whoever waits there makes the socket ready again at once.
+            time.sleep(_ACCEPT_PAUSE_S)
+            raise
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: the terminal belongs to the run."""
+
+
 class QueryServer:
     """Serves one store from a thread of the process that holds it."""
 
     def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
         self._file = server_file(path)
         token = secrets.token_urlsafe(32)
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(connection, token))
-        self._http.daemon_threads = True
+        self._http = _Server(("127.0.0.1", 0), _handler(connection, token))
         try:
             self._file.unlink(missing_ok=True)
             descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 json.dump({"port": self._http.server_address[1], "token": token, "pid": os.getpid()}, file)
+            self._thread = threading.Thread(
+                target=self._http.serve_forever, args=(0.05,), name="safemt-sql", daemon=True
+            )
+            self._thread.start()
         except OSError:
             self._http.server_close()
             raise
-        self._thread = threading.Thread(
-            target=self._http.serve_forever, args=(0.05,), name="safemt-sql", daemon=True
-        )
-        self._thread.start()
+        except RuntimeError:  # no thread can be started
+            self._http.server_close()
+            self._file.unlink(missing_ok=True)
+            raise
 
     def close(self) -> None:
         """Stop serving and remove the file."""

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from safemt_client import __version__
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.resources import shortage
 from safemt_client.results.sanitize import plain
 from safemt_client.results.store.errors import (
     StoreError,
@@ -65,7 +66,11 @@ class Store(Lookups):
         self._closed = False
         self._server = QueryServer(path, connection)
         self._writer = threading.Thread(target=self._write, name="safemt-store", daemon=True)
-        self._writer.start()
+        try:
+            self._writer.start()
+        except RuntimeError:  # no thread can be started
+            self._server.close()
+            raise
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -92,7 +97,7 @@ class Store(Lookups):
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             return cls(path, connection, warnings)
-        except InputError:
+        except (InputError, RuntimeError):
             connection.close()
             raise
         except duckdb.Error as error:
@@ -195,7 +200,7 @@ class Store(Lookups):
         except Exception as error:  # noqa: BLE001 - whatever it is, the waiters must be told
             if self._failed is None:
                 self._failed = StoreError(
-                    f"{self.path}: cannot write: {first_line(error)}; "
+                    f"{self.path}: cannot write: {shortage(error) or first_line(error)}; "
                     "what was committed before is kept: fix that and run the same command again"
                 )
             for _, future in batch:

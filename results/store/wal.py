@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +22,9 @@ def keep_unread(wal: Path, warnings: list[str]) -> None:
     unread = unread_log(wal)
     if unread:
         aside = _free_name(wal)
-        aside.write_bytes(unread)
+        # Made anew: what stands there otherwise is not written through.
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(unread)
         warnings.append(
             f"{wal} ends in {len(unread):,} incomplete bytes, left by a kill or by damage; "
             f"kept as {aside}: what they held will be asked again"
@@ -29,9 +32,13 @@ def keep_unread(wal: Path, warnings: list[str]) -> None:
 
 
 def _free_name(wal: Path) -> Path:
-    name = f"{wal.name}.unreadable-{datetime.now(UTC):%Y%m%d%H%M%S}"
+    name = f"{wal.name}.unreadable-{_moment()}"
     free = (wal.with_name(name + more) for more in ("", *(f"-{n}" for n in range(2, 1000))))
-    return next(path for path in free if not path.exists())
+    return next(path for path in free if not os.path.lexists(path))
+
+
+def _moment() -> str:
+    return f"{datetime.now(UTC):%Y%m%d%H%M%S}"
 
 
 def unread_log(wal: Path) -> bytes:

@@ -51,6 +51,7 @@ def report(arguments: argparse.Namespace) -> int:
     """Print the scores of a run or the findings of analyses, and write the requested files."""
     from safemt_client.results.report import terminal as reports
     from safemt_client.results.report.write import write_pages
+    from safemt_client.results.sanitize import shown_path
     from safemt_client.results.store.reader import open_reader
 
     db = arguments.db
@@ -66,7 +67,7 @@ def report(arguments: argparse.Namespace) -> int:
             _not_the_store(db, files.values())
             for path in write_pages(scores, files):
                 # stdout is for the other output that was asked for.
-                print(path, file=sys.stderr if printed else sys.stdout)
+                print(shown_path(path), file=sys.stderr if printed else sys.stdout)
         if arguments.analysis:
             _print_findings(reader, run_id, arguments)
         elif arguments.json:
@@ -232,11 +233,12 @@ def view(arguments: argparse.Namespace) -> int:
 def export(arguments: argparse.Namespace) -> int:
     """Write results in another layout."""
     from safemt_client.results.exports import export as write
+    from safemt_client.results.sanitize import shown_path
     from safemt_client.results.store.reader import open_reader
 
     with open_reader(arguments.db) as reader:
         for path in write(reader, arguments.format, arguments.run, arguments.out, redact=arguments.redact):
-            print(path)
+            print(shown_path(path))
     return 0
 
 

@@ -25,7 +25,7 @@ from safemt_client.providers.responses.oddities import (
     UNREAD_TAG,
 )
 from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling
-from safemt_client.results.sanitize import plain
+from safemt_client.results.sanitize import plain, shown_path
 from safemt_client.results.store.checks import check_store
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.salvage import salvage
@@ -96,7 +96,7 @@ async def doctor(arguments: argparse.Namespace) -> int:
 def _store(path: Path, console: Console) -> bool:
     with open_reader(path) as reader:
         checks = check_store(reader)
-    console.print(escape(f"store {path}"), highlight=False)
+    console.print(escape(f"store {shown_path(path)}"), highlight=False)
     for check in checks:
         detail = f"{check.looked_at:,} checked"
         if check.broken:
@@ -114,7 +114,10 @@ def _salvage(path: Path, into: Path, console: Console) -> int:
         lost = lost or not whole
         known = "an unknown number" if table.rows is None else f"{table.rows:,}"
         _say(console, _Finding(table.table, whole, f"{table.saved:,} of {known} rows saved"))
-    console.print(escape(f"{path} is unchanged; what could be read is in {into}"), soft_wrap=True)
+    console.print(
+        escape(f"{shown_path(path)} is unchanged; what could be read is in {shown_path(into)}"),
+        soft_wrap=True,
+    )
     return 1 if lost else 0
 
 

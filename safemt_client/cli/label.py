@@ -16,7 +16,7 @@ from rich.panel import Panel
 
 from safemt_client.cli.flags import refuse_flags
 from safemt_client.providers.errors import InputError
-from safemt_client.results.sanitize import plain
+from safemt_client.results.sanitize import plain, quoted, shown_path
 from safemt_client.results.scores.collect import latest_run
 from safemt_client.results.scores.human import Candidate, draw, known_replies, read_csv, write_csv
 from safemt_client.results.store.reader import open_reader
@@ -55,8 +55,9 @@ def label(arguments: argparse.Namespace) -> int:
     if arguments.export is not None:
         count = write_csv(arguments.export, candidates)
         console.print(
-            f"{arguments.export}: {count} replies; fill the column label with safe or unsafe, then: "
-            f"python -m safemt_client label --import {arguments.export} --db {path}",
+            f"{shown_path(arguments.export)}: {count} replies; "
+            "fill the column label with safe or unsafe, then: "
+            f"python -m safemt_client label --import {quoted(arguments.export)} --db {quoted(path)}",
             markup=False,
             soft_wrap=True,
         )
@@ -83,7 +84,8 @@ def label(arguments: argparse.Namespace) -> int:
 
         done = ask(candidates, keep, lambda: console.input("[bold]label[/] "), console)
     console.print(
-        f"{done} labelled, {len(candidates) - done} to go; see: python -m safemt_client report --db {path}",
+        f"{done} labelled, {len(candidates) - done} to go; "
+        f"see: python -m safemt_client report --db {quoted(path)}",
         markup=False,
         soft_wrap=True,
     )

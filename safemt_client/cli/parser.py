@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from safemt_client import __version__
+from safemt_client.results.sanitize import plain
 
 __all__ = ["COMMANDS", "Command", "make_parser", "with_command"]
 
@@ -63,9 +65,16 @@ def with_command(words: Sequence[str]) -> list[str]:
     return [*words] if named else [_DEFAULT_COMMAND, *words]
 
 
+class _Parser(argparse.ArgumentParser):
+    """Quotes words of the command line so that they are harmless on a screen."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(plain(message))
+
+
 def make_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The parser for these words: it knows all commands, and the arguments of the one that they name."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="safemt",
         description="Measure how a multimodal model behaves when harm is spread over a conversation.",
         usage="safemt --provider NAME --data PATH [options] | safemt COMMAND ...",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,8 +13,9 @@ import anyio
 from anyio.from_thread import start_blocking_portal
 
 from safemt_client.providers.errors import SafemtError
+from safemt_client.providers.resources import raise_open_files
 
-__all__ = ["in_main_thread", "loop_is_running", "raise_open_files", "run_in_loop"]
+__all__ = ["in_main_thread", "loop_is_running", "run_in_loop"]
 
 T = TypeVar("T")
 
@@ -89,10 +89,3 @@ def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(leaf, BaseExceptionGroup):
         leaf = leaf.exceptions[0]
     return leaf
-
-
-def raise_open_files() -> None:
-    """Lift the soft limit of open files: each connection is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY or soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else 65_536, hard))

@@ -21,12 +21,15 @@ from safemt_client.engine.invocation import Invocation
 from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.scheduler import Scheduler
 from safemt_client.judges.panel import Judge
+from safemt_client.judges.refusal import refusal_of
 from safemt_client.models import Models
 from safemt_client.planning.costs import spent_of
 from safemt_client.planning.estimate import call_usd, of_guard, of_judge, of_target
 from safemt_client.planning.plan import Plan
 from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.negotiation import Learnt
+from safemt_client.providers.pauses import PAUSES
+from safemt_client.providers.responses.outcomes import classify_response
 from safemt_client.results.store.errors import StoreError
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
@@ -116,6 +119,7 @@ async def _run_session(
         cap_usd=settings.max_cost,
         on_change=invocation.on_progress,
     )
+    _load_ahead()
     recorder = Recorder(plan, store, session_id)
     for fact in store.endpoint_facts():
         models.negotiations.know(*fact)
@@ -139,6 +143,7 @@ async def _run_session(
             if invocation.signals:
                 group.start_soon(_listen, invocation.stop)
             group.start_soon(progress.show)
+            group.start_soon(PAUSES.watch, context.listener.notice)
             ending = await scheduler.run()
             group.cancel_scope.cancel()
     finally:
@@ -147,6 +152,12 @@ async def _run_session(
     if ending is None:
         raise StoppedAtOnceError("interrupted; the same command resumes")
     return ending
+
+
+def _load_ahead() -> None:
+    """Read what taking a reply needs: once calls are in flight there may be no file left to open."""
+    refusal_of("x")
+    classify_response(500, {}, b"{}")
 
 
 def _learnt(context: SessionContext, recorder: Recorder, group: TaskGroup, learnt: Learnt) -> None:

@@ -15,6 +15,7 @@ from safemt_client.judges.judge import add_usage
 from safemt_client.providers.alike import Alike, every_request_fails
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
+from safemt_client.providers.pauses import PAUSES
 from safemt_client.providers.provider import Observer, Provider, ProviderWrapper
 from safemt_client.providers.types import Reply, Request, Usage
 
@@ -91,7 +92,7 @@ class WatchedProvider(ProviderWrapper):
             TargetStoppedError: nothing can succeed.
         """
         self._alike.failed(reply, request, last=last)
-        self._failing_since = min(self._failing_since, self._clock())
+        self._failing_since = min(self._failing_since, self._clock() - PAUSES.lost_s)
         self._given_up += last
         why = self._of_a_period(reply) or self._of_an_outage(reply) or self._of_its_kind(request, reply)
         if why is not None:
@@ -122,7 +123,7 @@ class WatchedProvider(ProviderWrapper):
         return f"quota used up (HTTP {reply.status_code}), twice waited for in vain: {reply.error}"
 
     def _of_an_outage(self, reply: Reply) -> str | None:
-        failing_s = self._clock() - self._failing_since
+        failing_s = self._clock() - PAUSES.lost_s - self._failing_since
         if self._given_up < _GIVEN_UP or failing_s < _LONG_S:
             return None
         return f"nothing was answered for {failing_s / 60:.0f} min, at last: {reply.error}"

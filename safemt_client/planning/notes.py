@@ -15,8 +15,8 @@ __all__ = ["notes_of"]
 
 
 def notes_of(plan: Plan, models: Models, store: Store | None) -> tuple[str, ...]:
-    """What moved addresses, stored replies that came from another one, and images that may be refused."""
-    found = [*models.routes.notes]
+    """On open files, moved addresses, stored replies from another one, and images that may be refused."""
+    found = [*models.routes.notes, *models.limits.notes()]
     for target in plan.targets:
         if target.key not in models.providers:
             continue

@@ -15,6 +15,7 @@ from safemt_client.models import open_models
 from safemt_client.providers.addresses import shown
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import clear_text_warning, is_loopback
+from safemt_client.providers.pauses import PAUSES
 from safemt_client.providers.proxies import certificates_for, proxy_for
 from safemt_client.providers.vendors import DEMO_TARGET
 from safemt_client.proxy.decisions import Recent, open_log
@@ -47,16 +48,19 @@ async def moderate(arguments: argparse.Namespace) -> int:
             upstream = httpx.URL(models.spec(DEMO_TARGET).base_url or "")
         (moderator,) = await models.moderators_of_settings()
         assert moderator is not None
-        for note in models.routes.notes:
+        for note in (*models.routes.notes, *models.limits.notes()):
             _tell(note)
         moderator.assessor.cache = Recent()
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async with serve_proxy(
-                moderator, upstream, log, host=arguments.host, port=arguments.port
-            ) as address:
-                print(f"{address} (guard {arguments.moderator}, upstream {upstream})", flush=True)
-                async for _ in signals:
-                    break
+        async with anyio.create_task_group() as group:
+            group.start_soon(PAUSES.watch, _tell)
+            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                async with serve_proxy(
+                    moderator, upstream, log, host=arguments.host, port=arguments.port
+                ) as address:
+                    print(f"{address} (guard {arguments.moderator}, upstream {upstream})", flush=True)
+                    async for _ in signals:
+                        break
+            group.cancel_scope.cancel()
     _tell("stopped")
     return 0
 

@@ -16,6 +16,7 @@ from safemt_client.moderator.moderator import Action, Step
 from safemt_client.moderator.types import Assessment, Stage
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import Redactor
+from safemt_client.providers.own_files import open_own
 from safemt_client.providers.types import Message
 from safemt_client.proxy.chat import Conversation
 
@@ -131,7 +132,7 @@ async def open_log(path: Path | None, *, texts: bool) -> AsyncIterator[DecisionL
         yield DecisionLog(write, texts=texts)
         return
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = open_own(path)
     except OSError as error:
         raise InputError(f"--log {path}: {error.strerror}: choose a file that can be written") from None
     with os.fdopen(descriptor, "w", buffering=1, encoding="utf-8") as file:

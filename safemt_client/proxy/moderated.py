@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from safemt_client.moderator.types import Assessment, Stage
 from safemt_client.providers.error_codes import ErrorCode, in_short
 from safemt_client.providers.errors import SafemtError, TargetStoppedError
 from safemt_client.providers.json_codec import dumps, loads
+from safemt_client.providers.pauses import stopwatch
 from safemt_client.providers.types import Message
 from safemt_client.proxy.chat import Conversation, place_policy, read_request
 from safemt_client.proxy.decisions import DecisionLog, decisive
@@ -177,13 +177,13 @@ class Proxy:
     ) -> Step:
         moderator = self._moderator
         ask = moderator.on_input if stage == "input" else moderator.on_output
-        begin = time.perf_counter()
+        taken_s = stopwatch()
         try:
             step = await ask(conversation.messages, exchange.turn)
         except SafemtError as error:
             found = self._failed(error)
             step = Step(exchange.turn, stage, "", found, moderator.action_for(found, "blocked"))
-        step = replace(step, waited_s=time.perf_counter() - begin)
+        step = replace(step, waited_s=taken_s())
         self._note(exchange, step, conversation, choice)
         return step
 

@@ -15,14 +15,19 @@ from aiohttp.typedefs import Handler, Middleware
 from safemt_client.moderator.moderator import Moderator
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import is_loopback
+from safemt_client.providers.resources import calls_at_once
 from safemt_client.providers.transport import make_transport
 from safemt_client.proxy.decisions import DecisionLog
+from safemt_client.proxy.listening import FILES_A_CLIENT, bind, taking
 from safemt_client.proxy.moderated import Proxy
 from safemt_client.proxy.routes import CHAT, MODELS, closed
 from safemt_client.proxy.upstream import MOST, Upstream
 from safemt_client.proxy.wire import ApiError
 
 __all__ = ["serve_proxy"]
+
+_KEPT_S = 3630.0  # longer than a proxy before it keeps a connection
+_MANY = 64
 
 
 @asynccontextmanager
@@ -42,17 +47,27 @@ async def serve_proxy(
         for path in MODELS:
             app.router.add_get(path, proxy.models, allow_head=False)
         app.router.add_route("*", "/{path:.*}", _closed)
+        most = calls_at_once(FILES_A_CLIENT)
         # Without cancellation, the answer to a client that has disconnected would still be paid for.
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, handler_cancellation=True)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=1,
+            handler_cancellation=True,
+            # Where few may be connected, none stays so for nothing.
+            keepalive_timeout=_KEPT_S if most is None or most > _MANY else 1,
+        )
         await runner.setup()
+        assert runner.server is not None
         try:
             try:
-                await web.TCPSite(runner, host, port).start()
+                sockets = await bind(host, port)
             except OSError as error:
                 why = error.strerror or str(error)
                 raise InputError(f"--host {host} --port {port}: {why}: choose another address") from None
-            shown = f"[{host}]" if ":" in host else host
-            yield f"http://{shown}:{runner.addresses[0][1]}/v1"
+            async with taking(sockets, runner.server, most):
+                shown = f"[{host}]" if ":" in host else host
+                yield f"http://{shown}:{sockets[0].getsockname()[1]}/v1"
         finally:
             with anyio.CancelScope(shield=True):
                 await runner.cleanup()

@@ -12,6 +12,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.resources import shortage
 from safemt_client.providers.transport import unpacked
 from safemt_client.proxy.routes import Addresses
 from safemt_client.proxy.wire import ApiError
@@ -85,6 +86,8 @@ class Upstream:
             request = httpx.Request(method, url, headers=sent, content=content, extensions=_TIMEOUT)
             response = await self._transport.handle_async_request(request)
         except _BROKEN as error:
+            if (lacking := shortage(error)) is not None:
+                raise ApiError(503, "overloaded", f"the moderator's machine: {lacking}") from None
             why = f"the upstream cannot be reached: {_why(error)}"
             raise ApiError(502, "upstream_unavailable", why) from None
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from rich.console import Console
 from safemt_client.planning.costs import money, spent_of
 from safemt_client.planning.plan import Plan
 from safemt_client.results.report.terminal import report
-from safemt_client.results.sanitize import plain, without_secrets
+from safemt_client.results.sanitize import plain, quoted, without_secrets
 from safemt_client.results.scores.views import coverage_of
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
@@ -99,7 +98,7 @@ def _left(plan: Plan, store: Store) -> _Left:
 
 def _again() -> str:
     """The same command."""
-    return "python -m safemt_client " + " ".join(shlex.quote(word) for word in sys.argv[1:])
+    return "python -m safemt_client " + " ".join(quoted(word) for word in sys.argv[1:])
 
 
 def _early(plan: Plan, ending: StopReason, left: _Left, settings: RunSettings, spent: str) -> _Ending | None:
@@ -154,7 +153,7 @@ def _cut_off(left: _Left) -> str:
 def _done(left: _Left, settings: RunSettings) -> _Ending:
     look = (
         "look closer with:  python -m safemt_client sql "
-        f'"SELECT target, length, asr FROM asr_by_turn" --db {shlex.quote(str(settings.db))}'
+        f'"SELECT target, length, asr FROM asr_by_turn" --db {quoted(settings.db)}'
     )
     if left.unjudged:
         missing = f"{left.unjudged} {'verdict is' if left.unjudged == 1 else 'verdicts are'} missing"

@@ -45,6 +45,9 @@ class Listener(Protocol):
     def learnt(self, learnt: Learnt) -> None:
         """An endpoint does not take a parameter as it was sent: what is done instead from now on."""
 
+    def notice(self, text: str) -> None:
+        """A line about this process, such as a pause of it."""
+
 
 @dataclass
 class StopReason:
@@ -187,3 +190,8 @@ class Fanout:
         """See `Listener`."""
         for listener in self._all:
             listener.learnt(learnt)
+
+    def notice(self, text: str) -> None:
+        """See `Listener`."""
+        for listener in self._all:
+            listener.notice(text)

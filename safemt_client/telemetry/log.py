@@ -22,6 +22,7 @@ from safemt_client import __version__
 from safemt_client.moderator.assessor import GuardReply
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.negotiation import Learnt
+from safemt_client.providers.own_files import open_own
 from safemt_client.providers.types import Reply, Usage
 from safemt_client.results.sanitize import without_secrets
 from safemt_client.results.store.rows import AssessmentRow, BatchRow, LimitRow, Row, TurnRow, VerdictRow
@@ -54,8 +55,7 @@ class _File(RotatingFileHandler):
     lost = 0
 
     def _open(self) -> TextIOWrapper:
-        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        return os.fdopen(descriptor, "a", encoding="utf-8")
+        return os.fdopen(open_own(self.baseFilename), "a", encoding="utf-8")
 
     def handleError(self, record: logging.LogRecord) -> None:
         self.lost += 1
@@ -284,6 +284,10 @@ class RunLog:
             value=remedy.value,
             reason=self._shown(learnt.said),
         )
+
+    def notice(self, text: str) -> None:
+        """A line about this process."""
+        self.event("warning", "notice", said=text)
 
     def _shown(self, text: str | None) -> str | None:
         return text and without_secrets(text) if self._texts else None

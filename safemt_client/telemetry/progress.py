@@ -18,6 +18,7 @@ from safemt_client.moderator.assessor import GuardReply
 from safemt_client.planning.costs import money
 from safemt_client.planning.estimate import of_guard
 from safemt_client.providers.negotiation import Learnt
+from safemt_client.providers.pauses import PAUSES
 from safemt_client.providers.types import Outcome, Reply, Usage
 from safemt_client.results.sanitize import plain
 from safemt_client.telemetry.events import ProgressLine, ProgressSnapshot
@@ -77,7 +78,7 @@ class Progress:
         self._spent_before = spent_before
         self._cap_usd = cap_usd
         self._clock = clock
-        self._begin = clock()
+        self._begin = clock() - PAUSES.lost_s
         self._notice: str | None = None
         requests = plan.requests
         self._lines = {
@@ -193,7 +194,7 @@ class Progress:
 
     def lines(self) -> list[str]:
         """One plain line per target, for output that is not a terminal."""
-        elapsed = max(self._clock() - self._begin, 1e-9)
+        elapsed = self._elapsed_s()
         shown = []
         for line in self._lines.values():
             parts = [
@@ -219,7 +220,7 @@ class Progress:
         total = now + self._spent_before
         if total == 0:
             return ""
-        minutes = max(self._clock() - self._begin, 1e-9) / 60
+        minutes = self._elapsed_s() / 60
         parts = [f"spent {money(total)}", f"{money(now / minutes)}/min"]
         open_lines = [line for line in self._lines.values() if line.done < line.total and not line.stopped]
         if open_lines and all(line.done and line.priced for line in open_lines):
@@ -231,7 +232,7 @@ class Progress:
 
     def table(self) -> Table:
         """The live table."""
-        elapsed = max(self._clock() - self._begin, 1e-9)
+        elapsed = self._elapsed_s()
         table = Table(box=None, pad_edge=False)
         for name in (
             "",
@@ -264,6 +265,10 @@ class Progress:
             table.caption_justify = "left"
         return table
 
+    def _elapsed_s(self) -> float:
+        """Seconds since the session began, pauses of the process left out."""
+        return max(self._clock() - PAUSES.lost_s - self._begin, 1e-9)
+
     def _retry(self, line: _Line) -> str:
         now = self._clock()
         waiting = [entry for entry in line.retries if entry[0] > now]
@@ -277,8 +282,7 @@ class Progress:
 
     def _left(self, line: _Line) -> str:
         left = line.total - line.done
-        elapsed = self._clock() - self._begin
-        return span(left * elapsed / line.done) if line.done and left > 0 else ""
+        return span(left * self._elapsed_s() / line.done) if line.done and left > 0 else ""
 
 
 def span(seconds: float) -> str:

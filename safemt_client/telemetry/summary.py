@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
@@ -12,7 +11,7 @@ from safemt_client.planning.costs import money
 from safemt_client.planning.estimate import Estimate, RunEstimate
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
-from safemt_client.results.sanitize import plain, without_secrets
+from safemt_client.results.sanitize import plain, quoted, shown_path, without_secrets
 from safemt_client.said import said_of
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.progress import span
@@ -83,7 +82,7 @@ def show_plan(found: RunEstimate, settings: RunSettings, console: Console) -> No
 
     say(
         f"run {plan.run.run_id}: {len(plan.dialogues)} dialogues of {plain(plan.run.dataset_name)} "
-        f"(digest {plan.run.dataset_digest[:12]}{plain(licence)}), store {settings.db}"
+        f"(digest {plan.run.dataset_digest[:12]}{plain(licence)}), store {shown_path(settings.db)}"
     )
     targets = {target.key: target for target in plan.targets}
     guards = {row.guard_key: row for row in plan.moderators}
@@ -121,5 +120,5 @@ def show_plan(found: RunEstimate, settings: RunSettings, console: Console) -> No
     if plan.warnings:
         say(
             f"  {plan.warnings} oddities in the data; "
-            f"see: python -m safemt_client data check {shlex.quote(plan.run.dataset_path)}"
+            f"see: python -m safemt_client data check {quoted(plan.run.dataset_path)}"
         )

@@ -14,6 +14,8 @@ from pathlib import Path
 import uvicorn
 
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.resources import calls_at_once, raise_open_files
+from safemt_client.results.sanitize import shown_path
 from safemt_client.viewer.access import Access
 from safemt_client.viewer.forms import Forms
 from safemt_client.viewer.queries import Queries
@@ -23,6 +25,7 @@ from safemt_client.viewer.snapshot import Snapshot
 __all__ = ["Viewer", "open_viewer", "view"]
 
 _PORT = 8377
+_FILES_A_PAGE = 4
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -60,6 +63,8 @@ def open_viewer(path: Path, *, port: int | None = None, host: str = "127.0.0.1")
     Raises:
         InputError: the store cannot be read, or the address is taken.
     """
+    raise_open_files()
+    most = calls_at_once(_FILES_A_PAGE)
     snapshot = Snapshot(path)
     snapshot.refresh(wait=True)
     bound = _bind(host, port)
@@ -74,6 +79,8 @@ def open_viewer(path: Path, *, port: int | None = None, host: str = "127.0.0.1")
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=1,
+        # Beyond that a browser is told to come again, rather than that nobody can open a file.
+        limit_concurrency=None if most is None else max(most, 8),
     )
     shown = "127.0.0.1" if host in ("0.0.0.0", "127.0.0.1") else f"[{host}]" if ":" in host else host
     return Viewer(f"http://{shown}:{number}", token, snapshot, uvicorn.Server(config), bound)
@@ -87,7 +94,7 @@ def view(path: Path, *, port: int | None, host: str, allow_remote: bool, browser
             "or forward the port over ssh"
         )
     viewer = open_viewer(path, port=port, host=host)
-    print(f"viewer of {path}: {viewer.address}", flush=True)
+    print(f"viewer of {shown_path(path)}: {viewer.address}", flush=True)
     if host not in _LOOPBACK:
         print(
             f"careful: anyone who can reach {host} and knows this address can read the store; "

@@ -230,6 +230,8 @@ CODES = {name: code for code, names in _BY_CODE.items() for name in names.split(
 _SELF = "tests/faults/test_faults.py::"
 _OUTAGES = "tests/faults/test_outages.py::"
 _BATCHES = "tests/engine/test_batches.py::"
+_RESOURCES = "tests/integration/test_resources.py::"
+_OWN_FILES = "tests/integration/test_own_files.py::"
 _REMOTE = "tests/providers/batch/test_endpoints.py::"
 _ADAPTIVE = "tests/providers/limits/test_concurrency.py::"
 # Faults that take more than one request: what happens, what the user sees, the test that proves it.
@@ -348,6 +350,46 @@ SCENARIOS: tuple[tuple[str, str, str], ...] = (
         "a batch's submission ends without an answer",
         "it is looked for before anything is sent again",
         _REMOTE + "test_a_submission_of_unknown_end_is_not_repeated",
+    ),
+    (
+        "the process is stopped (Ctrl-Z, a frozen container) for longer than an attempt may take",
+        "what arrived meanwhile is read and kept, nothing is asked twice; one line says how long the pause was",
+        "tests/integration/test_pauses.py::test_answers_that_arrive_while_the_process_is_stopped_are_kept",
+    ),
+    (
+        "the machine sleeps, or its clock is set",
+        "one line; no time limit and no latency counts that time",
+        "tests/providers/test_pauses.py::test_each_kind_of_jump_is_said_once",
+    ),
+    (
+        "fewer open files (`ulimit -n`) than calls in flight",
+        "fewer calls at a time, said in the plan; everything is answered and stored",
+        _RESOURCES + "test_fewer_open_files_than_calls_in_flight",
+    ),
+    (
+        "open files run out in the middle of a run",
+        "`local_shortage`: tried again with fewer calls at a time, and no outage of the endpoint",
+        _RESOURCES + "test_files_that_run_out_in_the_middle_are_no_outage",
+    ),
+    (
+        "no memory, thread or file is left for the program itself",
+        "one line, status 1 (2 if nothing could be asked at all); the same command goes on",
+        _RESOURCES + "test_a_shortage_ends_in_one_line_and_the_same_command_goes_on",
+    ),
+    (
+        "more clients of `moderate` than there are files for",
+        "the others wait; each is answered",
+        "tests/proxy/test_listening.py::test_more_clients_than_files_wait_for_their_turn",
+    ),
+    (
+        "a link, a pipe or another user's file in the place of a log",
+        "one line, status 2; nothing is written through it",
+        _OWN_FILES + "test_a_log_is_not_written_through_a_link",
+    ),
+    (
+        "control characters in the name of a store or another file",
+        "shown as codes; a command to copy still names the same file",
+        _OWN_FILES + "test_no_name_of_a_file_acts_on_a_screen",
     ),
 )
 

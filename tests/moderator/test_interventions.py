@@ -202,7 +202,7 @@ def test_the_reply_waits_for_the_guard_before_it_is_given() -> None:
 
 def test_what_a_reply_waited_for_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("safemt_client.moderator.moderator.time.perf_counter", lambda: now)
+    monkeypatch.setattr("safemt_client.providers.pauses.time.perf_counter", lambda: now)
 
     def taking(seconds: float, text: str) -> Answer:
         async def answer(request: Request) -> Reply:

@@ -44,7 +44,7 @@ BELOW_IN_RESULTS = {
     "table": "",
     "store": "sanitize",
     "sql": "store sanitize",
-    "scores": "store stats table sanitize",
+    "scores": "store stats table sanitize files",
     "exports": "scores store sanitize files",
     "report": "scores stats store sanitize files",
     "access": "report scores store table",

@@ -1,0 +1,66 @@
+"""What this process may use of its machine: open files, each connection being one, memory and threads."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from contextlib import suppress
+
+__all__ = ["calls_at_once", "open_files_limit", "raise_open_files", "shortage"]
+
+_KEPT_BACK = 32
+"""Files for everything else: images, names of hosts, modules, the database's own, and who asks the run."""
+_ERRORS = {
+    errno.EMFILE: "too many open files: raise the limit (ulimit -n), or lower --max-concurrency",
+    errno.ENFILE: "too many open files on this machine",
+    errno.ENOMEM: "out of memory",
+}
+_TOO_MANY = os.strerror(errno.EMFILE)
+_NO_THREAD = "no further thread can be started: raise the limit of processes (ulimit -u) or of memory"
+
+
+def raise_open_files() -> None:
+    """Lift the soft limit of open files, as far as it may be lifted."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or soft < hard:
+        # A system may have a limit of its own below the hard one.
+        with suppress(OSError, ValueError):
+            resource.setrlimit(
+                resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else 65_536, hard)
+            )
+
+
+def open_files_limit() -> int:
+    """How many files this process may have open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def calls_at_once(files_a_call: int = 1) -> int | None:
+    """How many calls may be in flight beside what is open already; None where nothing limits them."""
+    limit = open_files_limit()
+    if limit == resource.RLIM_INFINITY:
+        return None
+    try:
+        opened = len(os.listdir("/dev/fd"))
+    except OSError:
+        opened = 16
+    return max(0, limit - opened - _KEPT_BACK) // files_a_call
+
+
+def shortage(error: BaseException | None) -> str | None:
+    """What of this machine there was not enough of, None if the error is of another kind."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in _ERRORS:
+            return _ERRORS[error.errno]
+        if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+            return _NO_THREAD
+        # DuckDB has exceptions of its own.
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryException":
+            return _ERRORS[errno.ENOMEM]
+        if type(error).__name__ == "IOException" and _TOO_MANY in str(error):
+            return _ERRORS[errno.EMFILE]
+        error = error.__cause__ or error.__context__
+    return None
