@@ -23,8 +23,11 @@ class Adjusted(ProviderWrapper):
 
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
         """See `Provider.ask`."""
+        return await self._provider.ask(self.adjusted(request), on_retry)
+
+    def adjusted(self, request: Request) -> Request:
+        """The request as the model gets it."""
         extra = dict(request.sampling.extra) | self._extra
         sampling = replace(request.sampling, **self._parameters, extra=extra)
         before = () if self._system is None else (Message("system", self._system),)
-        messages = (*before, *request.messages)
-        return await self._provider.ask(replace(request, messages=messages, sampling=sampling), on_retry)
+        return replace(request, messages=(*before, *request.messages), sampling=sampling)

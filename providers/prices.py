@@ -1,13 +1,13 @@
-"""Prices of models, from the list that litellm carries."""
+"""Prices of models and the largest replies they give, from the list that litellm carries."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from safemt_client.providers.behind_litellm.client import _litellm
 
-__all__ = ["prices"]
-
+__all__ = ["largest_output", "prices"]
 
 _FURTHER_PRICES = {
     "cached_input": "cache_read_input_token_cost",
@@ -22,8 +22,7 @@ def prices(identity: str) -> Mapping[str, float] | None:
 
     `input` and `output`; where known also `cached_input`, and all three for batches (`batch_input`, ...).
     """
-    costs = _litellm().model_cost
-    found = costs.get(identity) or costs.get(identity.partition("/")[2])
+    found = _listed(identity)
     if not found or found.get("input_cost_per_token") is None:
         return None
     price = {
@@ -34,3 +33,15 @@ def prices(identity: str) -> Mapping[str, float] | None:
         if found.get(theirs) is not None:
             price[ours] = float(found[theirs])
     return price
+
+
+def largest_output(identity: str) -> int | None:
+    """Tokens that a reply of the model has at most, reasoning included; None if the list does not say."""
+    most = (_listed(identity) or {}).get("max_output_tokens")
+    return most if isinstance(most, int) and most > 0 else None
+
+
+def _listed(identity: str) -> Mapping[str, Any] | None:
+    costs = _litellm().model_cost
+    found: Mapping[str, Any] | None = costs.get(identity) or costs.get(identity.partition("/")[2])
+    return found

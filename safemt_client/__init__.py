@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from safemt_client.api import arejudge, arun, open, plan, rejudge, run
+    from safemt_client.api import arejudge, arun, open, plan, rejudge, release, run
     from safemt_client.planning.estimate import RunEstimate
     from safemt_client.providers.errors import InputError, SafemtError
     from safemt_client.providers.provider import Provider
@@ -52,13 +52,14 @@ __all__ = [
     "open",
     "plan",
     "rejudge",
+    "release",
     "run",
 ]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "api": ("arejudge", "arun", "open", "plan", "rejudge", "run"),
+    "api": ("arejudge", "arun", "open", "plan", "rejudge", "release", "run"),
     "planning.estimate": ("RunEstimate",),
     "providers.errors": ("InputError", "SafemtError"),
     "providers.provider": ("Provider",),

@@ -26,12 +26,15 @@ from safemt_client.engine.invocation import Invocation
 from safemt_client.engine.loop import in_main_thread, loop_is_running, run_in_loop
 from safemt_client.engine.notify import notify, with_notification
 from safemt_client.engine.session import Prepared, carry_out, result_of
+from safemt_client.judges.panel import Judge
 from safemt_client.judges.plugin import PluginJudge
 from safemt_client.keywords import JudgeKeywords, RunKeywords
 from safemt_client.loading import load_settings
 from safemt_client.models import Models, open_models
+from safemt_client.planning import costs
 from safemt_client.planning.build import make_plan
-from safemt_client.planning.costs import check_prices, spent_of
+from safemt_client.planning.ceilings import cap_notes, ceilings_of
+from safemt_client.planning.costs import check_prices, held_of, spent_of
 from safemt_client.planning.estimate import RunEstimate, estimate_of
 from safemt_client.planning.notes import notes_of
 from safemt_client.planning.plan import Plan
@@ -49,7 +52,7 @@ from safemt_client.settings import options as options_of
 from safemt_client.telemetry.events import ProgressSnapshot, RunResult
 from safemt_client.telemetry.summary import show_plan
 
-__all__ = ["arejudge", "arun", "open", "plan", "rejudge", "run"]
+__all__ = ["arejudge", "arun", "open", "plan", "rejudge", "release", "run"]
 
 OnProgress = Callable[[ProgressSnapshot], object]
 
@@ -164,6 +167,20 @@ def open(db: str | Path = "safemt.duckdb") -> OpenStore:
     return OpenStore(open_reader(Path(db)))
 
 
+def release(db: str | Path = "safemt.duckdb", *, run: str | None = None) -> float:
+    """Count what is held of a run (`run`: its id, by default the latest) as not spent; return the US dollars.
+
+    That is what calls may have cost that were in flight when a session with a cost cap was killed.
+
+    Raises:
+        InputError: there is no such store or run, or a run holds the store.
+    """
+    if not Path(db).exists():
+        raise InputError(f"{db}: no such store: name one with --db")
+    with Store.open(Path(db)) as store:
+        return costs.release(store, latest_run(store, run))
+
+
 async def _run(asked: _Asked, invocation: Invocation) -> RunResult:
     settings = asked.settings
     with Store.open(settings.db) as store:
@@ -187,7 +204,9 @@ async def _rejudge(asked: _Asked, run_id: str | None, invocation: Invocation) ->
 
 async def _go(prepared: Prepared, invocation: Invocation) -> RunResult:
     if invocation.console is not None and not prepared.settings.quiet:
-        estimate = _estimate(prepared.plan, prepared.models, prepared.store)
+        estimate = _estimate(
+            prepared.plan, prepared.models, prepared.judge, prepared.store, prepared.settings
+        )
         show_plan(estimate, prepared.settings, invocation.console)
     return await carry_out(prepared, invocation)
 
@@ -197,15 +216,20 @@ async def _plan(asked: _Asked) -> RunEstimate:
     with ExitStack() as stack:
         store = stack.enter_context(Store.open(settings.db)) if settings.db.exists() else None
         async with open_models(settings, asked.given) as models:
-            found = make_plan(await resolve_run(settings, models, store), store or NothingKnown())
+            wanted = await resolve_run(settings, models, store)
+            found = make_plan(wanted, store or NothingKnown())
             check_prices(found, settings, list(models.guard_specs))
-            return _estimate(found, models, store)
+            return _estimate(found, models, wanted.judge, store, settings)
 
 
-def _estimate(found: Plan, models: Models, store: Store | None) -> RunEstimate:
-    spent = 0.0 if store is None else spent_of(store, found.run.run_id)
+def _estimate(
+    found: Plan, models: Models, judge: Judge | None, store: Store | None, settings: RunSettings
+) -> RunEstimate:
+    spent, held = (0.0 if store is None else of(store, found.run.run_id) for of in (spent_of, held_of))
     notes = notes_of(found, models, store)
-    return estimate_of(found, models.accounts, models.limits.stated, spent, notes)
+    if (cap := settings.max_cost) is not None:
+        notes += tuple(cap_notes(found, cap, cap - spent - held, ceilings_of(found, models, judge)))
+    return estimate_of(found, models.accounts, models.limits.stated, spent, held, notes)
 
 
 def _invoke(

@@ -48,14 +48,14 @@ from safemt_client.said import Role, adjusted, check_only_headers, options_of, s
 from safemt_client.settings import RunSettings
 from safemt_client.tables import ProviderSettings
 
-__all__ = ["Models", "Prices", "open_models", "prices_of"]
+__all__ = ["Models", "Prices", "longest_of", "open_models", "prices_of"]
 
 
 class Models:
     """The providers of a session: one HTTP client, one set of limits, targets, guards and the judge.
 
     `providers`, `moderators` and `accounts` are by the key of a target; the accounts of the judge and of the
-    guards are there too, and `guard_prices` is by a guard's key.
+    guards are there too, and `guard_prices` and `guards_on` are by a guard's key.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class Models:
         self.moderators: dict[str, Moderator] = {}
         self.guard_prices: dict[str, Mapping[str, float] | None] = {}
         self.guard_specs: dict[str, ProviderSpec] = {}
+        self.guards_on: dict[str, ProviderSpec] = {}
         self._local_models: dict[str, Provider] = {}
         self._specs: dict[tuple[str, Role], ProviderSpec] = {}
         self.routes = Routes()
@@ -229,6 +230,8 @@ class Models:
         assessor = Assessor(guard, provider, said=self.said(spec.provider or "", "guard").deciding)
         self.guard_prices[assessor.key] = prices
         self.accounts[assessor.key] = account
+        if (on := self._specs.get((spec.provider or "", "guard"))) is not None:
+            self.guards_on[assessor.key] = on
         return assessor
 
     async def _open_guard(self, spec: ModeratorSpec) -> tuple[Provider, Mapping[str, float] | None, str]:
@@ -292,6 +295,15 @@ async def open_models(
 
 
 Prices = Mapping[str, float] | None
+
+
+def longest_of(spec: ProviderSpec | None) -> int | None:
+    """Tokens of the longest reply that a model gives, by litellm's list; None if it is not known there."""
+    if spec is None or spec.free or spec.own or spec.kind == "plugin":
+        return None
+    from safemt_client.providers.prices import largest_output
+
+    return largest_output(spec.listed)
 
 
 def prices_of(

@@ -118,6 +118,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
     ("add parameters as sent", _add_parameters),
     ("add oddities of replies", _nothing_more),
     ("add system prompts", _add_system_prompts),
+    ("add cost_leases", lambda connection: create(connection, rows.CostLeaseRow)),
 )
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "AssessmentRow",
     "BatchRequestRow",
     "BatchRow",
+    "CostLeaseRow",
     "DialogueRow",
     "EndpointFactRow",
     "EventRow",
@@ -97,6 +98,17 @@ class EventRow:
     recorded_at: datetime
     event: str  # started | finished | stopped
     detail: str  # JSON
+
+
+@dataclass(frozen=True, slots=True)
+class CostLeaseRow:
+    """Table `cost_leases`: what a session with a cost cap may have spent, said before it is in flight."""
+
+    run_id: str
+    session_id: str
+    recorded_at: datetime
+    event: str  # granted | closed | released
+    up_to_usd: float  # by single calls of the session, from its start; batches are not part of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +354,7 @@ Row = (
     | JudgeRow
     | RunDialogueRow
     | EventRow
+    | CostLeaseRow
     | LimitRow
     | DialogueRow
     | ImageRow

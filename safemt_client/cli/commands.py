@@ -183,7 +183,14 @@ def sql(arguments: argparse.Namespace) -> int:
 
 
 def runs(arguments: argparse.Namespace) -> int:
-    """List the runs of a store."""
+    """List the runs of a store, or release what is held of one."""
+    if arguments.release is not None:
+        from safemt_client import api
+        from safemt_client.planning.costs import money
+
+        usd = api.release(arguments.db, run=arguments.release)
+        print(f"run {arguments.release}: {f'{money(usd)} released' if usd else 'nothing is held'}")
+        return 0
     from safemt_client.results.access import OpenStore
     from safemt_client.results.sql.output import print_result
     from safemt_client.results.store.lookups import Result

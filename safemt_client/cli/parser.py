@@ -283,6 +283,15 @@ def _db(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(db=DEFAULT_DB)
 
 
+def _runs(parser: argparse.ArgumentParser) -> None:
+    _db(parser)
+    parser.add_argument(
+        "--release",
+        metavar="RUN",
+        help="count what is held of this run for calls in flight at a kill as not spent (see --max-cost)",
+    )
+
+
 def _run_id(parser: argparse.ArgumentParser, what: str = "id of the run") -> None:
     parser.add_argument("--run", metavar="ID", help=f"{what} (default: the latest)")
 
@@ -318,7 +327,7 @@ _LIST = (
         "commands:leaderboard",
     ),
     Command("sql", "query the store, also while a run goes on", _sql, "commands:sql"),
-    Command("runs", "list the runs of a store", _db, "commands:runs"),
+    Command("runs", "list the runs of a store", _runs, "commands:runs"),
     Command(
         "judge",
         "judge a stored run again, without asking the target",

@@ -1,8 +1,7 @@
-"""The attempts at one turn: each is a row of its own, and each that was billed is paid."""
+"""The attempts at one turn: each is a row of its own."""
 
 from __future__ import annotations
 
-from safemt_client.engine.budget import Budget
 from safemt_client.engine.recorder import Recorder
 from safemt_client.planning.target import Target
 from safemt_client.providers.types import Reply, Request
@@ -22,11 +21,8 @@ class Attempts:
     `key` is the hash under which they are stored.
     """
 
-    def __init__(
-        self, recorder: Recorder, budget: Budget, target: Target, request: Request, key: str
-    ) -> None:
+    def __init__(self, recorder: Recorder, target: Target, request: Request, key: str) -> None:
         self._recorder = recorder
-        self._budget = budget
         self._target = target
         self._request = request
         self._key = key
@@ -39,11 +35,9 @@ class Attempts:
         return self._recorder.turn_row(self._target, self._request, self._key, reply, self._count)
 
     def repeated(self, reply: Reply) -> TurnRow:
-        """The row of an attempt that is followed by another; what it cost is spent."""
+        """The row of an attempt that is followed by another."""
         row = self.row(reply)
-        if is_paid(reply) or row.cost_usd:
-            self._budget.spend(self._target.key, row.cost_usd)
-            self._repeated_usd += row.cost_usd or 0.0
+        self._repeated_usd += row.cost_usd or 0.0
         return row
 
     def all_usd(self, last: TurnRow) -> float | None:

@@ -108,7 +108,7 @@ class BatchRunner:
         if send:
             self._todo.extend(key for key in self._jobs if key not in submitted)
         for request_hash in submitted & set(self._jobs):
-            self._budget.set_aside(self._jobs[request_hash].calls)
+            self._budget.set_aside(self._jobs[request_hash].calls, in_batch=self._owner_key)
             self._reserved.add(request_hash)
         try:
             async with anyio.create_task_group() as group:
@@ -147,7 +147,7 @@ class BatchRunner:
 
     def _release(self, request_hash: str) -> None:
         self._reserved.discard(request_hash)
-        self._budget.release(self._jobs[request_hash].calls)
+        self._budget.release(self._jobs[request_hash].calls, in_batch=self._owner_key)
 
     async def _next_chunk(self) -> dict[str, bytes]:
         """As many requests as a batch can contain and the money allows, by hash, as they are sent."""
@@ -156,13 +156,13 @@ class BatchRunner:
         while self._todo and len(chunk) < self._most and not self._stopped:
             request_hash = self._todo[0]
             calls = dict(self._jobs[request_hash].calls)
-            if not self._budget.try_reserve(calls):
+            if not self._budget.try_reserve(calls, in_batch=self._owner_key):
                 if chunk or self._under_way:
                     break
                 # What others have set aside may turn out cheaper.
                 paid = False
                 with anyio.CancelScope() as scope, self._waits(scope):
-                    paid = await self._budget.reserve(calls)
+                    paid = await self._budget.reserve(calls, in_batch=self._owner_key)
                 if not paid:
                     if not self._stopped:
                         self.capped = calls

@@ -17,6 +17,7 @@ from safemt_client.engine.single_flight import SingleFlight
 from safemt_client.engine.watch import WatchedProvider
 from safemt_client.judges.judge import LLMJudge, not_taken, to_be_judged, verdict_of
 from safemt_client.judges.panel import Judge, Panel
+from safemt_client.judges.plugin import PluginJudge
 from safemt_client.judges.types import Verdict
 from safemt_client.planning.judgings import JudgingTask, with_known
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
@@ -35,8 +36,11 @@ class Verdicts:
     def __init__(self, context: SessionContext, judge: Judge) -> None:
         self._context = context
         self._judge = judge
-        for member in judge.members if isinstance(judge, Panel) else (judge,):
-            member.provider = WatchedProvider(member.provider, context.clock, in_one=True)
+        members = judge.members if isinstance(judge, Panel) else (judge,)
+        self._own = {member.key for member in members if isinstance(member, PluginJudge)}
+        for member in members:
+            paid = context.paid(member.key, member.provider, shown_as=judge.key)
+            member.provider = WatchedProvider(paid, context.clock, in_one=True)
         self._verdicts = SingleFlight()
         # Under a moderator a reply may be that of an earlier run, with its verdict.
         store = context.recorder.store
@@ -64,8 +68,7 @@ class Verdicts:
             for task in tasks:
                 if self._context.halted(judge.key):
                     return
-                if not await self._context.budget.reserve({judge.key: 1}):
-                    self._context.cap(judge.key, {judge.key: 1})
+                if not await self._context.reserve(judge.key, {judge.key: 1}):
                     return
                 if not await admission.start(self._judge_reply, judge, task):
                     self._context.budget.release({judge.key: 1})
@@ -101,6 +104,7 @@ class Verdicts:
         async def land(task: JudgingTask, reply: Reply, batch_key: str, again: bool) -> None:
             verdict = verdict_of(reply)
             rows = self._context.recorder.verdict_rows(judge, task, verdict, batch_key)
+            self._context.budget.landed(key, _sum_of(rows), free=verdict.reason == "judge_error")
             if not again and (not_taken(reply) or verdict.reason == "parse_failure"):
                 # Asked singly: without what the endpoint does not accept, and with a second chance.
                 try:
@@ -112,7 +116,6 @@ class Verdicts:
                     pass  # the session is ending: what the batch said stands
             await self._context.recorder.store.save(*rows)
             usd = _sum_of(rows)
-            self._context.budget.landed(key, usd, free=verdict.reason == "judge_error")
             if again:
                 self._context.listener.retrying(key, reply, 0.0)
             else:
@@ -186,7 +189,7 @@ class Verdicts:
                 rows = self._context.recorder.member_rows(judge, task, asked)
                 with anyio.CancelScope(shield=True):
                     await self._context.recorder.store.save(*rows)
-                self._context.budget.landed(judge.key, _sum_of(rows))
+                self._context.budget.settled(judge.key, _sum_of(rows))
             else:
                 self._context.budget.release({judge.key: 1})
             self._context.listener.landed(judge.key, "abandoned", Usage(), None)
@@ -196,9 +199,10 @@ class Verdicts:
             await self._context.recorder.store.save(*rows)
         if verdict.reason != "judge_error":
             self._verdicts.landed.add(key)
+        # Who labels replies itself is not asked through a provider, which would have paid.
+        self._context.budget.spend(sum(row.cost_usd or 0.0 for row in rows if row.judge_key in self._own))
         usd = _sum_of(rows if isinstance(judge, LLMJudge) else rows[1:])
-        free = verdict.reason in ("judge_error", "nothing_to_judge")
-        self._context.budget.landed(judge.key, usd, free=free)
+        self._context.budget.settled(judge.key, usd)
         self._context.listener.landed(judge.key, verdict.label, verdict.usage, usd)
 
     def _judge_retry(self, asking: InFlight, key: str) -> Callable[[Reply, float], None]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from safemt_client.engine.attempts import Attempts, is_paid
+from safemt_client.engine.attempts import Attempts
 from safemt_client.engine.budget import Budget
 from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.single_flight import SingleFlight
@@ -49,11 +49,11 @@ class StoredAssessments:
         return self._known.get(key)
 
     async def keep(self, key: str, stage: Stage, assessment: Assessment) -> None:
-        """Save an assessment and what it cost."""
+        """Save an assessment and what it cost; it was paid as it was asked for."""
         guard = self._guard_key
         row = self._recorder.assessment_row(guard, key, stage, assessment, self._prices)
         await self._recorder.store.save(row)
-        self._budget.spend(guard, row.cost_usd, free=assessment.verdict == "error")
+        self._budget.learn(guard, row.cost_usd)
         self._listener.asking(guard)
         self._listener.landed(guard, assessment.verdict, assessment.usage, row.cost_usd)
         if assessment.verdict != "error":
@@ -178,7 +178,7 @@ class CachedModel(ProviderWrapper):
             return known or await self._ask(request, key, on_retry)
 
     async def _ask(self, request: Request, key: str, on_retry: Observer | None) -> Reply:
-        attempts = Attempts(self._recorder, self._budget, self._target, request, key)
+        attempts = Attempts(self._recorder, self._target, request, key)
 
         def retrying(reply: Reply, wait_s: float) -> None:
             self._save_later(attempts.repeated(reply))
@@ -200,5 +200,5 @@ class CachedModel(ProviderWrapper):
         row = attempts.row(reply)
         with anyio.CancelScope(shield=True):
             await self._recorder.store.save(row)
-        self._budget.spend(self._target.key, row.cost_usd, free=not is_paid(reply))
+        self._budget.learn(self._target.key, row.cost_usd)
         self.usage, self.cost_usd = reply.usage, attempts.all_usd(row)

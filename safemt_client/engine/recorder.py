@@ -26,6 +26,7 @@ from safemt_client.results.store.rows import (
     AssessmentRow,
     BatchRequestRow,
     BatchRow,
+    CostLeaseRow,
     EndpointFactRow,
     EventRow,
     ImageRow,
@@ -90,6 +91,17 @@ class Recorder:
         await self.store.save(
             EventRow(self._run_id, self._session_id, datetime.now(UTC), event, json.dumps(dict(detail)))
         )
+
+    async def save_lease(self, event: str, up_to_usd: float) -> None:
+        """What the session may have spent by single calls, in US dollars; see `engine.budget`."""
+        await self.store.save(self._lease(event, up_to_usd))
+
+    def save_lease_now(self, event: str, up_to_usd: float) -> None:
+        """The same where nothing can be awaited."""
+        self.store.save_now(self._lease(event, up_to_usd))
+
+    def _lease(self, event: str, up_to_usd: float) -> CostLeaseRow:
+        return CostLeaseRow(self._run_id, self._session_id, datetime.now(UTC), event, up_to_usd)
 
     async def save_change(self, change: Change) -> None:
         """The limits of an account have changed."""

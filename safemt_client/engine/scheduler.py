@@ -63,7 +63,8 @@ class Scheduler:
         plan, recorder = context.plan, context.recorder
         self._context = context
         self._providers = {
-            key: WatchedProvider(provider, context.clock) for key, provider in providers.items()
+            key: WatchedProvider(context.paid(key, provider), context.clock)
+            for key, provider in providers.items()
         }
         self._judge = judge
         self._limits = limits
@@ -77,7 +78,9 @@ class Scheduler:
             assessor.cache = StoredAssessments(
                 assessor.key, recorder, prices[assessor.key], context.budget, context.listener
             )
-            watched = WatchedProvider(assessor.provider, context.clock, in_one=True)
+            guarded = [key for key, found in self._moderators.items() if found.assessor is assessor]
+            paid = context.paid(assessor.key, assessor.provider, stops=guarded)
+            watched = WatchedProvider(paid, context.clock, in_one=True)
             assessor.provider = InterruptibleProvider(watched, context.under_way, context.clock, assessor.key)
 
     async def run(self) -> StopReason:
@@ -146,8 +149,7 @@ class Scheduler:
                 conversation = min(left, key=_size) if alone else left[0]
                 left.remove(conversation)
                 calls = self._calls(target, conversation)
-                if not await self._context.budget.reserve(calls):
-                    self._context.cap(target.key, calls)
+                if not await self._context.reserve(target.key, calls, conversation.next()[0]):
                     return
                 if alone:
                     provider.decide_by(conversation.next()[0])
@@ -209,7 +211,7 @@ class Scheduler:
         paid: Counter[str],
     ) -> JudgingTask | None:
         self._context.listener.asking(target.key)
-        attempts = Attempts(self._context.recorder, self._context.budget, target, request, key)
+        attempts = Attempts(self._context.recorder, target, request, key)
         try:
             reply = await self._ask(self._providers[target.key], request, attempts, target.key, group)
         except TargetStoppedError as error:
@@ -222,7 +224,7 @@ class Scheduler:
         with anyio.CancelScope(shield=True):
             await self._context.recorder.save_turn(turn_row, [conversation])
         paid[target.key] -= 1
-        self._context.budget.landed(target.key, turn_row.cost_usd, free=not is_paid(reply))
+        self._context.budget.settled(target.key, turn_row.cost_usd)
         self._context.listener.landed(target.key, reply.outcome, reply.usage, attempts.all_usd(turn_row))
         if reply.outcome.observed:
             self._claims.landed.add(key)

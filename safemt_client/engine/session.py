@@ -7,7 +7,7 @@ import gc
 import signal
 import uuid
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,12 +18,14 @@ from rich.console import Console
 from safemt_client.engine.budget import Budget
 from safemt_client.engine.context import SessionContext
 from safemt_client.engine.invocation import Invocation
+from safemt_client.engine.meter import Meter
 from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.scheduler import Scheduler
 from safemt_client.judges.panel import Judge
 from safemt_client.judges.refusal import refusal_of
 from safemt_client.models import Models
-from safemt_client.planning.costs import spent_of
+from safemt_client.planning.ceilings import ceilings_of
+from safemt_client.planning.costs import held_of, spent_of
 from safemt_client.planning.estimate import call_usd, of_guard, of_judge, of_target
 from safemt_client.planning.plan import Plan
 from safemt_client.providers.errors import InputError, SafemtError
@@ -111,6 +113,8 @@ async def _run_session(
     """Carry the plan out under a display, until done or stopped; `log` receives what the display receives."""
     plan, store, settings, models = prepared.plan, prepared.store, prepared.settings, prepared.models
     spent = spent_of(store, plan.run.run_id)
+    if settings.max_cost is not None:
+        spent += held_of(store, plan.run.run_id)
     progress = Progress(
         plan,
         invocation.console or Console(quiet=True),
@@ -123,12 +127,20 @@ async def _run_session(
     recorder = Recorder(plan, store, session_id)
     for fact in store.endpoint_facts():
         models.negotiations.know(*fact)
+    capped = settings.max_cost is not None
+    budget = Budget(
+        settings.max_cost,
+        spent=spent,
+        first=_first_prices(plan, settings),
+        lender=recorder if capped else None,
+    )
     context = SessionContext(
         plan,
         recorder,
         progress if log is None else Fanout(progress, log),
-        Budget(settings.max_cost, spent=spent, first=_first_prices(plan, settings)),
+        budget,
         models.batches,
+        _meters(prepared) if capped else None,
     )
     scheduler = Scheduler(
         context, models.providers, prepared.judge, limits=models.limits, moderators=models.moderators
@@ -149,6 +161,9 @@ async def _run_session(
     finally:
         invocation.stop = None
         gc.unfreeze()
+        # Where the store cannot be written the lease stays as it is.
+        with anyio.CancelScope(shield=True), suppress(StoreError):
+            await budget.close(clean=ending is not None)
     if ending is None:
         raise StoppedAtOnceError("interrupted; the same command resumes")
     return ending
@@ -175,6 +190,17 @@ def _first_prices(plan: Plan, settings: RunSettings) -> dict[str, float]:
         estimates[plan.judge.judge_key] = of_judge(plan)
     estimates |= {row.guard_key: of_guard(plan, row.guard_key) for row in plan.moderators}
     return {key: call_usd(estimate) or 0.0 for key, estimate in estimates.items()}
+
+
+def _meters(prepared: Prepared) -> dict[str, Meter]:
+    """The prices of each model that is asked, by its key."""
+    plan = prepared.plan
+    targets = {target.key for target in plan.targets}
+    judge = None if plan.judge is None else plan.judge.judge_key
+    return {
+        key: Meter(ceiling, judge_key=judge if key in targets else None)
+        for key, ceiling in ceilings_of(plan, prepared.models, prepared.judge).items()
+    }
 
 
 def _stopper(scheduler: Scheduler, progress: Progress, scope: anyio.CancelScope) -> Callable[[], None]:

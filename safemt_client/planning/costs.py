@@ -3,16 +3,48 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from safemt_client.models import Prices
 from safemt_client.planning.plan import Plan
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Usage
+from safemt_client.results.store.rows import CostLeaseRow
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 
-__all__ = ["batch_prices", "check_prices", "cost", "money", "spent_of", "stored_prices"]
+__all__ = [
+    "batch_prices",
+    "check_prices",
+    "cost",
+    "held_of",
+    "held_text",
+    "money",
+    "release",
+    "spent_of",
+    "stored_prices",
+]
+
+# All that a run has paid for; a reply of unknown cost counts as the mean of the others.
+_PAID = """
+    WITH paid AS (
+        SELECT target_key AS who, session_id, batch_key, cost_usd FROM turns
+        WHERE run_id = $1 AND (cost_usd IS NOT NULL OR outcome NOT LIKE 'error_%') AND intervention IS NULL
+        UNION ALL
+        SELECT guard_key, session_id, NULL, cost_usd FROM assessments
+        WHERE run_id = $1 AND (cost_usd IS NOT NULL OR verdict <> 'error')
+        UNION ALL
+        SELECT judge_key, session_id, batch_key, cost_usd FROM verdicts
+        WHERE run_id = $1 AND (cost_usd IS NOT NULL
+              OR coalesce(reason, '') NOT IN ('judge_error', 'nothing_to_judge'))),
+    priced AS (
+        SELECT session_id, batch_key, coalesce(cost_usd, avg(cost_usd) OVER (PARTITION BY who), 0) AS usd
+        FROM paid)
+"""
+# Less than this is a rounding.
+_NOTHING_USD = 1e-9
 
 
 def check_prices(
@@ -54,24 +86,44 @@ def stored_prices(store: Store | None, run_id: str) -> dict[str, Prices]:
 
 
 def spent_of(store: Store, run_id: str) -> float:
-    """US dollars that a run has cost so far; a reply of unknown cost counts as the mean of the others."""
+    """US dollars that a run has cost so far, as its replies say."""
+    return float(store.query(_PAID + "SELECT coalesce(sum(usd), 0) FROM priced", [run_id]).rows[0][0])
+
+
+def held_of(store: Store, run_id: str) -> float:
+    """US dollars that calls may have cost beside `spent_of`: those in flight when a session was killed."""
+    return sum(_held(store, run_id).values())
+
+
+def release(store: Store, run_id: str) -> float:
+    """Count what is held as not spent from now on; return how much it was, in US dollars."""
+    held = _held(store, run_id)
+    now = datetime.now(UTC)
+    if held:
+        store.save_now(*(CostLeaseRow(run_id, session, now, "released", 0.0) for session in held))
+    return sum(held.values())
+
+
+def _held(store: Store, run_id: str) -> dict[str, float]:
+    """What each session may have spent by its lease beyond what has landed; a lease has no batches in it."""
     rows = store.query(
-        """WITH paid AS (
-               SELECT target_key AS who, cost_usd FROM turns
-               WHERE run_id = $1 AND (cost_usd IS NOT NULL OR outcome NOT LIKE 'error_%')
-                 AND intervention IS NULL
-               UNION ALL
-               SELECT guard_key, cost_usd FROM assessments
-               WHERE run_id = $1 AND (cost_usd IS NOT NULL OR verdict <> 'error')
-               UNION ALL
-               SELECT judge_key, cost_usd FROM verdicts
-               WHERE run_id = $1 AND (cost_usd IS NOT NULL
-                     OR coalesce(reason, '') NOT IN ('judge_error', 'nothing_to_judge')))
-           SELECT sum(cost_usd) + (count(*) - count(cost_usd)) * coalesce(avg(cost_usd), 0)
-           FROM paid GROUP BY who""",
+        _PAID
+        + """, landed AS (
+            SELECT session_id, sum(usd) AS usd FROM priced WHERE batch_key IS NULL GROUP BY session_id),
+        leases AS (
+            SELECT session_id, coalesce(min(up_to_usd) FILTER (event <> 'granted'), max(up_to_usd)) AS up_to
+            FROM cost_leases WHERE run_id = $1 GROUP BY session_id)
+        SELECT session_id, up_to - coalesce(usd, 0) FROM leases LEFT JOIN landed USING (session_id)
+        ORDER BY session_id""",
         [run_id],
     ).rows
-    return float(sum(row[0] or 0.0 for row in rows))
+    return {session: float(usd) for session, usd in rows if usd > _NOTHING_USD}
+
+
+def held_text(usd: float, run_id: str, settings: RunSettings) -> str:
+    """What is held, why, and how to release it."""
+    command = f"python -m safemt_client runs --release {run_id} --db {shlex.quote(str(settings.db))}"
+    return f"{money(usd)} held for calls in flight at a kill (if they were not charged: {command})"
 
 
 def cost(usage: Usage, prices: Mapping[str, float] | None, *, batch: bool = False) -> float | None:

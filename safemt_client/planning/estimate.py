@@ -64,13 +64,15 @@ class RunEstimate:
     """A plan with what it may take: nothing has been asked. Ranges are from low to high.
 
     `seconds` is what the stated limits alone require, None if no limit is stated; `spent_usd` what the run
-    has cost so far. `notes` are sentences about addresses and images that a user should look at.
+    has cost so far, and `held_usd` what calls may have cost besides that were in flight when a session was
+    killed. `notes` are sentences about addresses and images that a user should look at.
     """
 
     plan: Plan = field(repr=False)
     lines: tuple[EstimateLine, ...]
     seconds: tuple[float, float] | None
     spent_usd: float
+    held_usd: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property
@@ -109,6 +111,7 @@ def estimate_of(
     accounts: Mapping[str, str],
     stated: Callable[[str], StatedLimits],
     spent_usd: float = 0.0,
+    held_usd: float = 0.0,
     notes: tuple[str, ...] = (),
 ) -> RunEstimate:
     """What the plan may take; `accounts` and `stated` as of `seconds_at`."""
@@ -121,7 +124,7 @@ def estimate_of(
     if plan.judge is not None:
         judge = plan.judge
         lines.append(EstimateLine(judge.judge_key, judge.name, "judge", of_judge(plan), plan.cached_verdicts))
-    return RunEstimate(plan, tuple(lines), seconds_at(plan, accounts, stated), spent_usd, notes)
+    return RunEstimate(plan, tuple(lines), seconds_at(plan, accounts, stated), spent_usd, held_usd, notes)
 
 
 def of_target(plan: Plan, target: Target) -> Estimate:

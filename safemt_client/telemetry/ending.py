@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from safemt_client.planning.costs import money, spent_of
+from safemt_client.planning.costs import held_of, held_text, money, spent_of
 from safemt_client.planning.plan import Plan
 from safemt_client.results.report.terminal import report
 from safemt_client.results.sanitize import plain, quoted, without_secrets
@@ -57,7 +57,10 @@ def finish(
         for said in (*odd_lines(plan, store), *failure_lines(plan, store, ending.stopped)):
             console.print(said, markup=False, soft_wrap=True)
     coverage = None if plan.judge is None else coverage_of(store, plan.run.run_id, plan.judge.judge_key)
-    spent = money(spent_of(store, plan.run.run_id))
+    run_id = plan.run.run_id
+    spent, held = money(spent_of(store, run_id)), held_of(store, run_id)
+    if settings.max_cost is not None and held:
+        spent += f" and {held_text(held, run_id, settings)}"
     left = _left(plan, store)
     ended = (
         _early(plan, ending, left, settings, spent)
@@ -116,7 +119,11 @@ def _early(plan: Plan, ending: StopReason, left: _Left, settings: RunSettings, s
         return _Ending("stopped", 1, f"{who} cannot be asked", line, left.anything)
     if ending.capped:
         cap = f"--max-cost {money(settings.max_cost or 0)} is reached"
-        return _Ending("capped", 1, cap, f"{cap}, {spent} spent: raise it to continue; {go_on}", False)
+        least = ""
+        if ending.call_usd:
+            least = f" (the next call may cost {money(ending.call_usd)}; less with a lower --max-tokens)"
+        line = f"{cap}, {spent} spent: raise it to continue{least}; {go_on}"
+        return _Ending("capped", 1, cap, line, False)
     return None
 
 

@@ -54,13 +54,15 @@ class StopReason:
     """How a session ended. `stopped` maps a target's or the judge's key to the reason.
 
     `misconfigured` are those of them to which nothing can be sent from here. `capped` says
-    that something was not started because the cost cap was reached.
+    that something was not started because the cost cap was reached; `call_usd` is what a call
+    may cost, in US dollars, that was not sent for that reason.
     """
 
     interrupted: bool = False
     capped: bool = False
     stopped: dict[str, str] = field(default_factory=dict)
     misconfigured: list[str] = field(default_factory=list)
+    call_usd: float = 0.0
 
     @property
     def complete(self) -> bool:

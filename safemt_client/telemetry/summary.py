@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from safemt_client.planning.costs import money
+from safemt_client.planning.costs import held_text, money
 from safemt_client.planning.estimate import Estimate, RunEstimate
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
@@ -58,12 +58,14 @@ def _dollars(usd: tuple[float, float]) -> str:
 
 
 def _total(
-    estimates: Sequence[Estimate], spent: float, settings: RunSettings, say: Callable[[str], None]
+    found: RunEstimate, estimates: Sequence[Estimate], settings: RunSettings, say: Callable[[str], None]
 ) -> None:
     known = [estimate.usd for estimate in estimates if estimate.usd is not None and estimate.calls]
     unknown = any(estimate.usd is None and estimate.calls for estimate in estimates)
     total = (sum(usd[0] for usd in known), sum(usd[1] for usd in known))
-    sums = [f"spent so far {money(spent)}"] if spent else []
+    sums = [f"spent so far {money(found.spent_usd)}"] if found.spent_usd else []
+    if settings.max_cost is not None and found.held_usd:
+        sums.append(held_text(found.held_usd, found.run_id, settings))
     if total[1]:
         sums.append(f"to come {_dollars(total)}" + (" plus calls of unknown price" if unknown else ""))
     if settings.max_cost is not None:
@@ -108,7 +110,7 @@ def show_plan(found: RunEstimate, settings: RunSettings, console: Console) -> No
                 f"{' (in batches at half the price)' if plan.judge_batch else ''}, "
                 f"{line.cached} in the store; {_range(estimate)}"
             )
-    _total([line.estimate for line in found.lines], found.spent_usd, settings, say)
+    _total(found, [line.estimate for line in found.lines], settings, say)
     if found.seconds is not None:
         low, high = (span(value) for value in found.seconds)
         say(f"  at these limits: at least {low}" + (f", up to {high}" if high != low else ""))

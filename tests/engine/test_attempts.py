@@ -12,8 +12,8 @@ import safemt_client as safemt
 from safemt_client.planning.costs import spent_of
 from safemt_client.results.store.store import Store
 
-# A call of 3 and 1 tokens costs four dollars.
-PRICE = "1000000/1000000"
+# A call of 3 and 1 tokens costs four dollars, and one of at most one token no more.
+PRICE = "0/4000000"
 
 
 def failed() -> Behaviour:

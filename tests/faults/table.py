@@ -277,6 +277,21 @@ SCENARIOS: tuple[tuple[str, str, str], ...] = (
         "tests/engine/test_attempts.py::test_three_attempts_a_session_then_an_error_and_again_on_resume",
     ),
     (
+        "100 calls are in flight under `--max-cost`, and each reply costs five times the estimate",
+        "a call is sent only if what it may cost at most still fits: the cap is not passed",
+        "tests/engine/test_cap.py::test_the_cap_holds_whatever_the_replies_cost_and_over_kills",
+    ),
+    (
+        "a run with `--max-cost` is killed with calls in flight",
+        "they count as spent until `runs --release`; the resume says so and keeps to the cap",
+        "tests/integration/test_cap_over_kills.py::test_what_was_in_flight_at_a_kill_counts_against_the_cap",
+    ),
+    (
+        "an endpoint ignores `max_tokens`, or charges more than its list says",
+        "from then on money is set aside for calls like the dearest so far",
+        "tests/engine/test_cap.py::test_a_bound_that_is_broken_is_followed",
+    ),
+    (
         "a certificate that is not trusted, or a server without TLS",
         "the target is stopped at once, with the variable or the address to change",
         "tests/providers/test_network.py::test_a_tunnel_to_a_server_with_a_certificate_of_ones_own",

@@ -95,8 +95,8 @@ MODEL = (
         (
             [],
             answer(),
-            # Each reply of 3 and 1 tokens costs two dollars and a half.
-            ("--max-cost", "5", "--price", "m@URL=500000/1000000"),
+            # Each reply of one token costs two dollars and a half.
+            ("--max-cost", "5", "--price", "m@URL=0/2500000", "--max-tokens", "1"),
             1,
             "capped",
             "no",

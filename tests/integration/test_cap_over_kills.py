@@ -1,0 +1,112 @@
+"""A cost cap over kill -9: what was in flight counts as spent, until the user says that it was not charged."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from anyio.from_thread import start_blocking_portal
+from support.faults import Behaviour, Received, response, serve
+
+import safemt_client as safemt
+from safemt_client.planning.costs import held_of, spent_of
+from safemt_client.results.store.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+CAP, A_REPLY, TOKENS = 40.0, 0.5, 50
+ANSWERED, IN_FLIGHT = 20, 30
+REPLY = response(
+    200,
+    {
+        "id": "r",
+        "choices": [{"message": {"content": "By the wind."}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 30, "completion_tokens": TOKENS},
+    },
+)
+
+
+class Vendor:
+    """Charges for each request as it comes. After the first ones nobody is answered until `go_on` is set."""
+
+    def __init__(self) -> None:
+        self.charged = 0.0
+        self.requests = 0
+        self.all_in_flight = threading.Event()
+        self.go_on = False
+
+    def choose(self, received: Received) -> Behaviour | None:
+        self.requests += 1
+        self.charged += A_REPLY
+        if self.requests == ANSWERED + IN_FLIGHT:
+            self.all_in_flight.set()
+        return None if self.go_on or self.requests <= ANSWERED else self._keep_waiting
+
+    async def _keep_waiting(self, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+
+def safemt_run(folder: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "safemt_client", *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def accounted(path: Path, run_id: str) -> tuple[float, float]:
+    with Store.open(path) as store:
+        return spent_of(store, run_id), held_of(store, run_id)
+
+
+def test_what_was_in_flight_at_a_kill_counts_against_the_cap(tmp_path: Path) -> None:
+    vendor, db = Vendor(), tmp_path / "d.duckdb"
+    with (tmp_path / "data.jsonl").open("w") as data:
+        for item in range(120):
+            dialogue = [{"role": "user", "content": f"How do kites of kind {item} fly?"}]
+            data.write(json.dumps({"id": f"t_{item}", "scenario": "Satire", "dialogue": dialogue}) + "\n")
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(serve([], REPLY, choose=vendor.choose)) as endpoint,
+    ):
+        words = ["--provider", f"m=m@{endpoint.url}", "--data", "data.jsonl", "--db", db.name]
+        words += ["--judge", "none", "--max-concurrency", str(IN_FLIGHT), "--max-tokens", str(TOKENS)]
+        words += ["--price", f"m=0/{A_REPLY / TOKENS * 1e6:.0f}", "--max-cost", f"{CAP:g}"]
+        first = safemt_run(tmp_path, *words)
+        assert vendor.all_in_flight.wait(60), first.communicate()
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
+        with safemt.open(db) as store:
+            run_id = store.runs()[0].run
+        spent, held = accounted(db, run_id)
+        assert spent <= ANSWERED * A_REPLY
+        assert held >= IN_FLIGHT * A_REPLY
+        assert spent + held >= vendor.charged
+
+        # The resume tells of it and keeps to what is left.
+        vendor.go_on = True
+        again = safemt_run(tmp_path, *words)
+        said, _ = again.communicate(timeout=120)
+        assert again.returncode == 1, said
+        assert f"${held:.2f} held for calls in flight at a kill" in said
+        assert f"runs --release {run_id} --db {db.name}" in said
+        assert "--max-cost $40.00 is reached" in said
+        assert CAP - held - A_REPLY < vendor.charged <= CAP
+        spent, still = accounted(db, run_id)
+        assert still == held
+        assert CAP - A_REPLY < spent + held <= CAP
+
+        # Followed to the letter, the advice frees what was held; a clean session leaves nothing behind.
+        released = safemt_run(tmp_path, "runs", "--release", run_id, "--db", db.name)
+        assert f"${held:.2f} released" in released.communicate()[0]
+        assert accounted(db, run_id) == (spent, 0.0)
+        last = safemt_run(tmp_path, *words)
+        said, _ = last.communicate(timeout=120)
+        assert "held" not in said
+        assert accounted(db, run_id) == (CAP, 0.0)
