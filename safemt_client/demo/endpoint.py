@@ -33,6 +33,7 @@ from aiohttp import web
 from safemt_client.demo.batches import BatchRoutes
 from safemt_client.demo.streams import send_stream
 from safemt_client.demo.tools import call_for
+from safemt_client.providers.quiet import SILENT
 from safemt_client.providers.vendors import DEMO_GUARD, DEMO_NAMES, DEMO_TARGET
 
 __all__ = ["FALSE_ALARMS", "MISSED", "demo_answers", "demo_detects", "serve_demo"]
@@ -205,7 +206,7 @@ async def serve_demo(latency_s: float = 0.02, port: int = 0) -> AsyncIterator[st
     app.router.add_get("/v1/models", demo.models)
     app.router.add_get("/v1/models/{name}", demo.model)
     BatchRoutes(demo.complete, seconds=0.5).add_to(app)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    runner = web.AppRunner(app, access_log=None, logger=SILENT, shutdown_timeout=1)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", port)

@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler, Middleware
 from safemt_client.moderator.moderator import Moderator
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import is_loopback
+from safemt_client.providers.quiet import SILENT
 from safemt_client.providers.resources import calls_at_once
 from safemt_client.providers.transport import make_transport
 from safemt_client.proxy.decisions import DecisionLog
@@ -52,6 +53,7 @@ async def serve_proxy(
         runner = web.AppRunner(
             app,
             access_log=None,
+            logger=SILENT,
             shutdown_timeout=1,
             handler_cancellation=True,
             # Where few may be connected, none stays so for nothing.
@@ -83,7 +85,9 @@ def _checks(loopback: bool) -> Middleware:
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             # A web page whose name resolves to this machine sends that name (DNS rebinding).
-            if loopback and not _is_here(request.headers.get("Host", "")):
+            # `request.host` is the target's if that names one.
+            named = (request.headers.get("Host", ""), request.host)
+            if loopback and not all(map(_is_here, named)):
                 raise ApiError(
                     403, "forbidden", "use 127.0.0.1 or localhost: this server is for its own machine only"
                 )

@@ -60,6 +60,12 @@ class Access:
             await send(message)
 
         headers = Headers(scope=scope)
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # Where its body ends can be read in two ways: nothing after it is taken for a request.
+            close = {"Connection": "close"}
+            answer = PlainTextResponse("two lengths of one body\n", 400, headers=close)
+            await answer(scope, receive, send_with_headers)
+            return
         if not self._own_host(headers.get("host", "")):
             answer = PlainTextResponse("wrong Host\n", 403)
             await answer(scope, receive, send_with_headers)

@@ -73,6 +73,8 @@ def open_viewer(path: Path, *, port: int | None = None, host: str = "127.0.0.1")
     application = Access(Forms(Pages(Queries(snapshot)).application()), token, number, host, CHECKED)
     config = uvicorn.Config(
         application,
+        # The parser that is strict about where a request ends, whatever else is installed.
+        http="h11",
         log_level="warning",
         access_log=False,
         lifespan="off",

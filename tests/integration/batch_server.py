@@ -1,16 +1,19 @@
 """The demo's models behind the batch routes of OpenAI and Anthropic, in a process of its own.
 
-    python batch_server.py PORTFILE COUNTFILE HELDFILE POINT
+    python batch_server.py PORTFILE COUNTFILE HELDFILE POINT [DELAY]
 
 Each completion is a line of COUNTFILE. The first request that comes to POINT ("before POST /v1/batches", "after ...":
 done, but not answered; "sent ...": answered; "... #2": the second one) writes HELDFILE and is never let go; those
-after it are served.
+after it are served. With DELAY each request takes up to so many seconds before it is done, and again before it is
+answered.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import random
 import sys
 import time
 from datetime import UTC, datetime
@@ -99,8 +102,8 @@ class AnthropicRoutes:
         return web.Response(text="\n".join(json.dumps(line) for line in self.found(request)["lines"]))
 
 
-async def main(port_file: Path, count_file: Path, held_file: Path, point: str) -> None:
-    demo = _Demo(0.0)
+async def main(port_file: Path, count_file: Path, held_file: Path, point: str, delay_s: float) -> None:
+    demo, rng = _Demo(0.0), random.Random(1)
 
     async def complete(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         model = body["model"]
@@ -123,10 +126,13 @@ async def main(port_file: Path, count_file: Path, held_file: Path, point: str) -
         resource = request.match_info.route.resource
         where = f"{request.method} {resource.canonical if resource is not None else 'nowhere'}"
         await hold(f"before {where}")
+        await anyio.sleep(rng.uniform(0, delay_s))
         response: web.StreamResponse = await handler(request)
+        await anyio.sleep(rng.uniform(0, delay_s))
         await hold(f"after {where}")
-        await response.prepare(request)
-        await response.write_eof()
+        with contextlib.suppress(ConnectionError):  # Whoever asked was killed meanwhile.
+            await response.prepare(request)
+            await response.write_eof()
         await hold(f"sent {where}")
         return response
 
@@ -151,5 +157,5 @@ async def main(port_file: Path, count_file: Path, held_file: Path, point: str) -
 
 
 if __name__ == "__main__":
-    port, counts, held_, point_ = sys.argv[1:]
-    anyio.run(main, Path(port), Path(counts), Path(held_), point_)
+    port, counts, held_, point_, *delay = sys.argv[1:]
+    anyio.run(main, Path(port), Path(counts), Path(held_), point_, float(delay[0]) if delay else 0.0)

@@ -6,13 +6,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from soak.sessions import Ended, command
+from soak.sessions import Samples, command
 from soak.state import Soak
 from soak.stores import SCORES, scores
 
 
-def check_promises(soak: Soak, fault_free: Path, last: Ended | None) -> None:
-    """One line for each promise; `last` is the session whose memory is looked at."""
+def check_promises(soak: Soak, fault_free: Path, last: Samples, calm: Samples) -> None:
+    """One line for each promise; `last` and `calm` are of sessions whose memory is looked at."""
     report = soak.report
     report.check_none("acknowledged answers lost", "lost")
     report.check_none("answers dropped at a graceful end", "dropped")
@@ -33,7 +33,9 @@ def check_promises(soak: Soak, fault_free: Path, last: Ended | None) -> None:
     bad = [line for line in (check.stdout + check.stderr).splitlines() if " no " in line[:6]]
     report.check("doctor finds nothing", check.returncode == 0, "; ".join(bad) or "all checks hold")
     report.check_none("exit statuses out of place", "status")
-    report.check_none("endings at a full disk or read-only store without exactly one line", "lines")
+    report.check_none("endings that must say one line, and did not", "lines")
+    report.check_none("caps of the cost passed by more than one call", "caps")
+    report.check_none("questions that outlived their run, or ended without one line", "questions")
     report.check_none("damaged logs not kept, or kept without their name", "aside")
     report.check_none("copies in the middle neither whole nor refused with one line", "copy")
     report.check_none("lines of tracebacks, unawaited tasks or unclosed resources", "noise")
@@ -44,31 +46,33 @@ def check_promises(soak: Soak, fault_free: Path, last: Ended | None) -> None:
     kept = re.compile(r"\.unreadable-|\.log(\.\d+)?$")
     beside = sorted(name for name in names if not kept.search(name))
     report.check("files left beside the store", not beside, ", ".join(beside) or "none")
-    flat(soak, last)
+    for name, samples in (("the longest session", last), ("without faults", calm)):
+        flat(soak, name, samples)
 
 
-def flat(soak: Soak, last: Ended | None) -> None:
-    """Memory and open files of the longest session without faults of its own, past its first third."""
-    samples = last.samples if last is not None else []
+def flat(soak: Soak, name: str, samples: Samples) -> None:
+    """Memory and open files of a session without faults of its own, past its first third."""
     late = samples[len(samples) // 3 : -2]
     if len(late) < 8:
-        soak.report.check("memory flat", True, f"not measured: {len(samples)} samples are too few")
+        soak.report.check(f"memory flat, {name}", True, f"not measured: {len(samples)} samples are too few")
         return
     half = len(late) // 2
     earlier, later = late[:half], late[half:]
     grown = mean([s[1] for s in later]) - mean([s[1] for s in earlier])
     seconds = mean([s[0] for s in later]) - mean([s[0] for s in earlier])
     peak = max(s[1] for s in samples)
-    bound = max(30.0, 0.15 * mean([s[1] for s in earlier]))
+    before = mean([s[1] for s in earlier])
+    bound = max(30.0, 0.15 * before)
     soak.report.check(
-        "memory flat",
+        f"memory flat, {name}",
         grown <= bound,
-        f"{grown:+.0f} MB in {seconds:.0f} s (bound {bound:.0f}), peak {peak:.0f} MB",
+        f"{before:.0f} MB early, {before + grown:.0f} MB {seconds:.0f} s later (at most {bound:.0f} more), "
+        f"peak {peak:.0f} MB",
     )
     most = (max(s[2] for s in earlier), max(s[2] for s in later))
     slack = soak.arguments.concurrency // 4 + 8
     soak.report.check(
-        "open files flat", most[1] <= most[0] + slack, f"at most {most[0]}, then at most {most[1]}"
+        f"open files flat, {name}", most[1] <= most[0] + slack, f"at most {most[0]}, then at most {most[1]}"
     )
 
 

@@ -1,9 +1,12 @@
-"""An endpoint for the soak: `python endpoint.py PORTFILE LOGFILE [--faults SHARE] [--seed N] [--latency S]`.
+"""An endpoint for the soak: `python endpoint.py PORTFILE LOGFILE [--faults SHARE] [--seed N] [--latency S]
+[--wait-for N]`.
 
 Models `m`, `judge` and `guard`. What it answers depends on the request alone, so that scores can be compared; whether a
 request meets a fault depends on the seed and on how many came before. Each line of the log is a letter and
 the hash of a request: `r` when it came in, `a` when the whole answer was handed over. The hash is the id of the
-answer and stands in the judge's reason and the guard's intent, so a store can be compared with the log. GET /connections counts what is open.
+answer and stands in the judge's reason and the guard's intent, so a store can be compared with the log. GET
+/connections counts what is open. With N nothing is answered before so many requests are open at once. SIGUSR1 takes
+the endpoint off the network, SIGUSR2 brings it back.
 """
 
 from __future__ import annotations
@@ -15,9 +18,12 @@ import json
 import os
 import random
 import re
+import signal
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 REPLY = re.compile(r"<reply ([0-9a-f]{12})>\n(.*)\n</reply \1>", re.DOTALL)
 # Few of what speaks of overload: each of them takes a call in flight away.
@@ -79,7 +85,10 @@ class Log:
 class Chat(asyncio.Protocol):
     """One connection; its requests come one after the other."""
 
-    open = 0
+    open: ClassVar[set[Chat]] = set()
+    # Answers that wait until there are so many requests at once.
+    waits_for: ClassVar[int] = 0
+    waiting: ClassVar[list[Callable[[], object]]] = []
 
     def __init__(self, log: Log, rng: random.Random, faults: float, latency_s: float) -> None:
         self.log, self.rng, self.faults, self.latency_s = log, rng, faults, latency_s
@@ -88,10 +97,10 @@ class Chat(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: Any = transport
-        Chat.open += 1
+        Chat.open.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
-        Chat.open -= 1
+        Chat.open.discard(self)
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -106,14 +115,22 @@ class Chat(asyncio.Protocol):
         body = bytes(self.buffer[end + 4 : end + 4 + length])
         del self.buffer[: end + 4 + length]
         if head.startswith(b"get"):
-            self.transport.write(response(200, {"open": Chat.open - 1}))
+            self.transport.write(response(200, {"open": len(Chat.open) - 1}))
             return
         digest = hashlib.sha256(body).hexdigest()[:32]
         self.log.write("r", digest)
         fault = self.rng.choice(FAULTS) if self.rng.random() < self.faults else ""
         delay = self.latency_s * self.rng.uniform(0.5, 1.5) + (fault == "slow") * self.rng.uniform(0.2, 0.8)
         due = time.monotonic() + delay
-        self.loop.call_later(delay, self.finish, json.loads(body), digest, fault, due)
+        Chat.waiting.append(
+            partial(self.loop.call_later, delay, self.finish, json.loads(body), digest, fault, due)
+        )
+        if len(Chat.waiting) >= Chat.waits_for:
+            # From now on none waits.
+            Chat.waits_for = 0
+            for answer in Chat.waiting:
+                answer()
+            Chat.waiting.clear()
 
     def finish(self, body: dict[str, Any], digest: str, fault: str, due: float) -> None:
         if time.monotonic() - due > LATE_S:
@@ -147,6 +164,25 @@ class Chat(asyncio.Protocol):
             self.log.write("a", digest)
 
 
+class Network:
+    """The endpoint's side of the network: its socket listens, or connections are refused and those open are gone."""
+
+    def __init__(self, protocol: Callable[[], Chat]) -> None:
+        self.protocol, self.port = protocol, 0
+        self.server: asyncio.Server | None = None
+
+    async def up(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.server = await loop.create_server(self.protocol, "127.0.0.1", self.port, backlog=4096)
+        self.port = self.server.sockets[0].getsockname()[1]
+
+    def down(self) -> None:
+        if self.server is not None:
+            self.server.close()
+        for chat in tuple(Chat.open):
+            chat.transport.abort()
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("port_file", type=Path)
@@ -154,15 +190,19 @@ async def main() -> None:
     parser.add_argument("--faults", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--latency", type=float, default=0.05)
+    parser.add_argument("--wait-for", type=int, default=0)
     arguments = parser.parse_args()
+    Chat.waits_for = arguments.wait_for
     log, rng = Log(arguments.log), random.Random(arguments.seed)
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Chat(log, rng, arguments.faults, arguments.latency), "127.0.0.1", 0, backlog=4096
-    )
-    partial = arguments.port_file.with_suffix(".part")
-    partial.write_text(str(server.sockets[0].getsockname()[1]))
-    partial.rename(arguments.port_file)
-    await server.serve_forever()
+    network = Network(lambda: Chat(log, rng, arguments.faults, arguments.latency))
+    await network.up()
+    loop, tasks = asyncio.get_running_loop(), set()
+    loop.add_signal_handler(signal.SIGUSR1, network.down)
+    loop.add_signal_handler(signal.SIGUSR2, lambda: tasks.add(loop.create_task(network.up())))
+    part = arguments.port_file.with_suffix(".part")
+    part.write_text(str(network.port))
+    part.rename(arguments.port_file)
+    await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

@@ -9,17 +9,24 @@ import subprocess
 import time
 from contextlib import redirect_stderr
 
+from soak.disturbances import DISTURBANCES
 from soak.sessions import command
 from soak.state import ATTEMPT_TIMEOUT_S, Soak
 from soak.stores import STORED, copy_store, limit_files, log_of, small_disk, stored
 
 from safemt_client.results.store.store import Store
 
-SPECIAL = ("truncate", "garbage", "copy", "readonly", "full", "freeze", "int2", "term", "int")
+SPECIAL = (
+    *("truncate", "garbage", "copy", "readonly", "full", "freeze", "int2", "term", "int"),
+    *DISTURBANCES,
+)
 
 
 def run_kind(soak: Soak, kind: str, lines: int) -> None:
     """A session that ends as `kind` says, once the endpoint has seen so many lines more."""
+    if kind in DISTURBANCES:
+        DISTURBANCES[kind](soak, lines)
+        return
     if kind in ("readonly", "full"):
         (meet_readonly if kind == "readonly" else meet_full)(soak)
         return

@@ -18,6 +18,9 @@ from soak.report import BrokenError
 LENGTHS = (1, 2, 4, 6, 8)
 TURNS_OF_AN_ITEM = sum(LENGTHS) + len(LENGTHS) - 1  # A single turn is the same request live and scripted.
 HISTORIES = ("live", "scripted")
+# US dollars per million tokens; each call of the endpoint is of 50 and 20.
+PRICE = "10/20"
+CALL_USD = (50 * 10 + 20 * 20) / 1e6
 HERE = Path(__file__).resolve().parent
 
 
@@ -86,6 +89,26 @@ class Endpoint:
             yield
         finally:
             self.process.send_signal(signal.SIGCONT)
+
+    @contextmanager
+    def down(self) -> Iterator[None]:
+        """Off the network: connections break and are refused."""
+        self.process.send_signal(signal.SIGUSR1)
+        try:
+            if not until(lambda: not self.listens(), 20):
+                raise BrokenError("the endpoint did not go down")
+            yield
+        finally:
+            self.process.send_signal(signal.SIGUSR2)
+            if not until(self.listens, 20):
+                raise BrokenError("the endpoint did not come back")
+
+    def listens(self) -> bool:
+        try:
+            self.connections()
+        except OSError:
+            return False
+        return True
 
     def stop(self) -> None:
         self.process.kill()

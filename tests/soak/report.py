@@ -17,6 +17,7 @@ class Report:
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
     told: Counter[str] = field(default_factory=Counter)
+    kinds: set[str] = field(default_factory=set)
     lines: list[tuple[bool, str]] = field(default_factory=list)
 
     def broken(self, what: str, number: int, example: str) -> None:

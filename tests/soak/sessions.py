@@ -14,7 +14,13 @@ from pathlib import Path
 
 from soak.report import BrokenError
 
+# By seconds: RSS in MB, and open files.
+Samples = list[tuple[float, float, int]]
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default::ResourceWarning"}
 
 
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -31,11 +37,11 @@ def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @dataclass
 class Ended:
-    """How a session ended; its samples are RSS in MB and open files, by seconds."""
+    """How a session ended."""
 
     status: int
     err: str
-    samples: list[tuple[float, float, int]]
+    samples: Samples
 
     @property
     def errors(self) -> list[str]:
@@ -46,20 +52,20 @@ class Session:
     """One start of the program."""
 
     def __init__(
-        self, words: Sequence[str], folder: Path, number: int, preexec: Callable[[], None] | None = None
+        self, words: Sequence[str], folder: Path, number: object, preexec: Callable[[], None] | None = None
     ) -> None:
         self.err = folder / f"session-{number}.err"
         with self.err.open("w") as err, (folder / f"session-{number}.out").open("w") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "safemt_client", *words],
                 cwd=folder,
-                env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default::ResourceWarning"},
+                env=environment(),
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
                 preexec_fn=preexec,
             )
-        self.samples: list[tuple[float, float, int]] = []
+        self.samples: Samples = []
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
 

@@ -5,8 +5,10 @@
 The program is started again and again on one store, with a model that is judged, without and with a guard, against
 an endpoint on loopback that fails now and then, until all is asked. Sessions end by SIGKILL, SIGTERM, one or two
 Ctrl-C at random moments, or meet a full disk, a store that is read-only, a frozen endpoint, a copy made under them,
-or damage to the log between two of them. A run without any of it gives the scores to compare with. Prints one line
-for each promise; exit status 1 if one is broken. Full disks and read-only stores are small tmpfs mounts where root
+or damage to the log between two of them; others are paused, have their store renamed, may open few files, are asked
+a question that never ends, lose the network for a while, or come to a cap of their cost. A run without any of it
+gives the scores to compare with. Then runs in batches are ended at each stage of a batch, and compared with runs that
+are not. Prints one line for each promise; exit status 1 if one is broken. Full disks and read-only stores are small tmpfs mounts where root
 may mount, else a limit of the size of files and permissions. The folder of the work is kept if something is broken.
 """
 
@@ -25,11 +27,12 @@ if __name__ == "__main__":
     TESTS = Path(__file__).resolve().parents[1]
     sys.path[:1] = [str(TESTS), str(TESTS.parent)]
 
+from soak.batches import run_batches
 from soak.checks import check_promises
 from soak.faults import SPECIAL, run_kind
 from soak.load import HISTORIES, Endpoint
 from soak.report import BrokenError, Report
-from soak.sessions import Ended, Session
+from soak.sessions import Samples, Session
 from soak.state import Soak
 
 
@@ -56,7 +59,7 @@ def chaos(soak: Soak) -> None:
 def go(soak: Soak) -> None:
     begin = time.monotonic()
     chaos(soak)
-    last: Ended | None = None
+    last: Samples = []
     while not soak.done:
         session = soak.start()
         ended = session.end(max(120.0, soak.arguments.minutes * 60))
@@ -65,11 +68,10 @@ def go(soak: Soak) -> None:
         if ended.status != 0:
             raise BrokenError(f"a session without a fault ended with {ended.status}: {session.err}")
         soak.finished(ended)
-        if last is None or len(ended.samples) > len(last.samples):
-            last = ended
+        last = max(last, ended.samples, key=len)
     chaos_s = time.monotonic() - begin
     soak.connections = soak.endpoint.connections()
-    whole, whole_s = fault_free(soak)
+    whole, whole_s, calm = fault_free(soak)
     ends = ", ".join(f"{kind} {number}" for kind, number in sorted(soak.ends.items()))
     asked = sum(line[0] == "r" for line in soak.endpoint.log.read_text().splitlines())
     print(f"{soak.turns:,} turns, their verdicts and the guard's assessments: {asked:,} calls")
@@ -77,24 +79,30 @@ def go(soak: Soak) -> None:
     print(f"without faults: {whole_s:.0f} s")
     for what, number in sorted(soak.report.told.items()):
         print(f"  {what}: {number}")
-    check_promises(soak, whole, last)
+    check_promises(soak, whole, last, calm)
+    begin = time.monotonic()
+    parts = min(4, max(1, soak.arguments.sessions // 10))
+    run_batches(soak.folder / "batches", soak.turns // 500 + 2, parts, soak.rng, soak.report)
+    print(f"batches: {time.monotonic() - begin:.0f} s")
 
 
-def fault_free(soak: Soak) -> tuple[Path, float]:
-    """The same without faults, kills or damage."""
+def fault_free(soak: Soak) -> tuple[Path, float, Samples]:
+    """The same without faults, kills or damage: its store, its time and its longest session's samples."""
+    calm: Samples = []
     store, begin = soak.folder / "fault-free.duckdb", time.monotonic()
-    endpoint = Endpoint(soak.folder, "fault-free")
+    endpoint = Endpoint(soak.folder, "fault-free", "--latency", str(soak.arguments.latency))
     try:
         for history in HISTORIES:
             soak.numbers += 1
             session = Session(soak.words(endpoint.url, store, history), soak.folder, soak.numbers)
             ended = session.end(max(120.0, soak.arguments.minutes * 60))
+            calm = max(calm, ended.samples, key=len)
             if ended.status != 0:
                 raise BrokenError(f"the fault-free run ended with {ended.status}: {ended.err}")
     finally:
         endpoint.stop()
     soak.numbers -= len(HISTORIES)
-    return store, time.monotonic() - begin
+    return store, time.monotonic() - begin, calm
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -107,6 +115,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=30, help="after these nothing more is broken (30)")
     parser.add_argument("--sessions", type=int, default=60, help="sessions that end early (60)")
     parser.add_argument("--faults", type=float, default=0.05, help="share of requests that fail (0.05)")
+    parser.add_argument("--latency", type=float, default=0.05, help="seconds until an answer (0.05)")
     parser.add_argument("--folder", type=Path, help="where to work (a temporary folder)")
     return parser.parse_args(argv)
 

@@ -6,10 +6,10 @@ import argparse
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from soak.load import HISTORIES, TURNS_OF_AN_ITEM, Endpoint, until, write_data
+from soak.load import HISTORIES, PRICE, TURNS_OF_AN_ITEM, Endpoint, until, write_data
 from soak.report import Report
 from soak.sessions import Ended, Session, command
 from soak.stores import STORED, stored
@@ -39,21 +39,27 @@ class Soak:
         self.deadline = time.monotonic() + arguments.minutes * 60
         write_data(folder / "data.jsonl", self.items)
         seed = ("--seed", str(arguments.seed))
-        self.endpoint = Endpoint(folder, "endpoint", *seed, "--faults", str(arguments.faults))
+        faults = ("--faults", str(arguments.faults), "--latency", str(arguments.latency))
+        self.endpoint = Endpoint(folder, "endpoint", *seed, *faults)
 
     def words(self, url: str, store: Path, history: str) -> list[str]:
         names = ["--provider", f"m@{url}/v1", "--judge", f"judge@{url}/v1", "--data", "data.jsonl"]
         names += ["--moderator", "none", "--moderator", f"llm+block=guard@{url}/v1"]
         limits = ["--max-concurrency", str(self.arguments.concurrency), "--max-wait", "600"]
         limits += ["--attempt-timeout", str(ATTEMPT_TIMEOUT_S), "--db", str(store), "--history", history]
-        return [*names, *limits, "--quiet", "--judge-temperature", "0"]
+        models = (f"{name}@{url}/v1" for name in ("m", "judge", "guard"))
+        prices = [word for model in models for word in ("--price", f"{model}={PRICE}")]
+        return [*names, *limits, *prices, "--quiet", "--judge-temperature", "0"]
 
-    def start(self, store: Path | None = None, preexec: Callable[[], None] | None = None) -> Session:
+    def start(
+        self,
+        store: Path | None = None,
+        preexec: Callable[[], None] | None = None,
+        more: Sequence[str] = (),
+    ) -> Session:
         self.numbers += 1
-        history = HISTORIES[self.history]
-        return Session(
-            self.words(self.endpoint.url, store or self.store, history), self.folder, self.numbers, preexec
-        )
+        words = self.words(self.endpoint.url, store or self.store, HISTORIES[self.history])
+        return Session([*words, *more], self.folder, self.numbers, preexec)
 
     def progress(self, session: Session, lines: int) -> bool:
         """Wait until the endpoint's log has grown by so many lines; False when the session is over."""
@@ -78,6 +84,7 @@ class Soak:
         """After a session: is what was acknowledged there, and was anything left behind?"""
         report, name = self.report, f"session {self.numbers} ({kind})"
         self.ends[kind] += 1
+        report.kinds.add(kind)
         report.broken("processes", session.children(), name)
         noise = [line for line in ended.errors if not line.startswith("safemt: ")]
         report.broken("noise", len(noise), f"{name}: {noise[0]}" if noise else "")

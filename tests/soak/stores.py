@@ -44,6 +44,15 @@ def scores(path: Path) -> dict[str, list[tuple[Any, ...]]]:
         return {name: reader.query(query).rows for name, query in SCORES.items()}
 
 
+def spent(path: Path, history: int) -> float:
+    """US dollars of the run of this number in the store; 0 if it has not begun."""
+    query = """SELECT coalesce(sum(cost_usd), 0) FROM runs LEFT JOIN spend USING (run_id)
+               GROUP BY run_id, created_at ORDER BY created_at"""
+    with open_reader(path) as reader:
+        by_run = [float(row[0]) for row in reader.query(query).rows]
+    return by_run[history] if history < len(by_run) else 0.0
+
+
 def log_of(store: Path) -> Path:
     return store.with_name(store.name + ".wal")
 
