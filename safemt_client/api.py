@@ -46,7 +46,7 @@ from safemt_client.providers.plugins import adopt
 from safemt_client.results.access import OpenStore
 from safemt_client.results.scores.collect import latest_run
 from safemt_client.results.store.reader import open_reader
-from safemt_client.results.store.store import Store
+from safemt_client.results.store.store import Store, check_place
 from safemt_client.settings import TABLES, RunSettings
 from safemt_client.settings import options as options_of
 from safemt_client.telemetry.events import ProgressSnapshot, RunResult
@@ -183,16 +183,19 @@ def release(db: str | Path = "safemt.duckdb", *, run: str | None = None) -> floa
 
 async def _run(asked: _Asked, invocation: Invocation) -> RunResult:
     settings = asked.settings
-    with Store.open(settings.db) as store:
+    with ExitStack() as stack:
+        check_place(settings.db)
+        # A new store is made once everything else is known to be right: nobody wants an empty one.
+        store = stack.enter_context(Store.open(settings.db)) if settings.db.exists() else None
         async with open_models(settings, asked.given) as models:
             wanted = await resolve_run(settings, models, store)
-            found = make_plan(wanted, store)
+            found = make_plan(wanted, store or NothingKnown())
             check_prices(found, settings, list(models.guard_specs))
             return await _go(Prepared(found, wanted.judge, models, store, settings), invocation)
 
 
 async def _rejudge(asked: _Asked, run_id: str | None, invocation: Invocation) -> RunResult:
-    with Store.open(asked.settings.db) as store:
+    with Store.open(asked.settings.db, "store", command="judge") as store:
         run_id = latest_run(store, run_id)
         settings = settings_of_stored(asked.settings, store, run_id)
         async with open_models(settings, asked.given) as models:
@@ -214,6 +217,7 @@ async def _go(prepared: Prepared, invocation: Invocation) -> RunResult:
 async def _plan(asked: _Asked) -> RunEstimate:
     settings = asked.settings
     with ExitStack() as stack:
+        check_place(settings.db)
         store = stack.enter_context(Store.open(settings.db)) if settings.db.exists() else None
         async with open_models(settings, asked.given) as models:
             wanted = await resolve_run(settings, models, store)
@@ -299,11 +303,9 @@ def _rejudging(db: Path, options: Mapping[str, object]) -> _Asked:
     """The settings of a new judging; the targets are those of the stored run, read once it is open.
 
     Raises:
-        InputError: there is no such store, or a keyword does not belong to judging.
+        InputError: a keyword does not belong to judging.
     """
     for name in options:
         if name in RunSettings.model_fields and name not in (*options_of("judge"), *TABLES):
             raise InputError(f"{name}: is part of the stored run and cannot be changed: leave it out")
-    if not db.exists():
-        raise InputError(f"{db}: no such store: name one with --db")
     return _asked(None, {**options, "data": "stored", "db": db, "provider": ["stored"]})

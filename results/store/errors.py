@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
 
 import duckdb
 
 from safemt_client.providers.errors import SafemtError
 from safemt_client.results.sanitize import quoted
+from safemt_client.results.store.server import server_file
 
-__all__ = ["StoreError", "explain_open_error", "first_line", "is_disk_full", "is_locked"]
+__all__ = ["StoreError", "explain_open_error", "first_line", "holder_of", "is_disk_full", "is_locked"]
 
 _FULL = ("No space left", "File too large", "quota exceeded")
 _DAMAGED = ("Corrupt database file", "Could not read enough bytes")
+_PID = re.compile(r"\(PID (\d+)\)")
 
 
 class StoreError(SafemtError):
@@ -25,6 +29,14 @@ def is_locked(error: duckdb.Error) -> bool:
     return any(words in str(error) for words in ("lock on file", "onflicting lock", "file handle conflict"))
 
 
+def holder_of(error: duckdb.Error) -> int | None:
+    """The process that holds the file, None where DuckDB does not say."""
+    if "file handle conflict" in str(error):
+        return os.getpid()
+    found = _PID.search(str(error))
+    return int(found[1]) or None if found else None
+
+
 def is_disk_full(error: duckdb.Error) -> bool:
     """Whether there was no room to write."""
     return any(words in str(error) for words in _FULL)
@@ -34,10 +46,7 @@ def explain_open_error(path: Path, error: duckdb.Error) -> str:
     """One line for a file that cannot be opened."""
     text = str(error)
     if is_locked(error):
-        return (
-            f"{path}: held by another run: wait for it or stop it "
-            "(sql and report still work), or name another file with --db"
-        )
+        return _explain_held(path, holder_of(error))
     if is_disk_full(error):
         return f"{path}: cannot be written, the disk is full: free some space and run the same command again"
     if path.exists() and path.stat().st_size == 0:
@@ -56,6 +65,30 @@ def explain_open_error(path: Path, error: duckdb.Error) -> str:
         if needed.exists() and not os.access(needed, os.W_OK):
             return f"{needed}: not writable: change its permissions, or name another file with --db"
     return f"{path}: {first_line(error)}"
+
+
+def _explain_held(path: Path, pid: int | None) -> str:
+    """Who holds the file, and what helps."""
+    process = "this process" if pid == os.getpid() else f"process {pid}" if pid else "another process"
+    try:
+        found = json.loads(server_file(path).read_text())
+        command = found.get("command", "run") if pid in (None, found["pid"]) else None
+    except (OSError, ValueError, LookupError, TypeError):
+        command = None
+    if command == "run":
+        return (
+            f"{path}: held by another run ({process}): wait for it or stop it "
+            "(sql and report still work), or name another file with --db"
+        )
+    if command is not None:
+        return (
+            f"{path}: held by `safemt {command}` ({process}): end it there, which loses nothing, "
+            "or wait for it (sql and report still work)"
+        )
+    return (
+        f"{path}: held by {process}, which has it open without running: close it there "
+        "(such as an open `sql`, a notebook or another database program), or name another file with --db"
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -122,6 +122,16 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
 )
 
 
+# What a file without tables may hold of another program; sequences are never internal.
+_OTHER_THINGS = " UNION ALL ".join(
+    f"SELECT 1 FROM duckdb_{kind}() WHERE database_name = current_database() AND {condition}"
+    for kind, condition in (
+        *((kind, "NOT internal") for kind in ("views", "types", "schemas", "functions")),
+        ("sequences", "true"),
+    )
+)
+
+
 def schema_version(connection: duckdb.DuckDBPyConnection) -> int | None:
     """The version of the open file; 0 for an empty one, None for a file of another program."""
     tables = {
@@ -131,7 +141,7 @@ def schema_version(connection: duckdb.DuckDBPyConnection) -> int | None:
         ).fetchall()
     }
     if not tables:
-        return 0
+        return None if connection.execute(_OTHER_THINGS).fetchone() else 0
     first = {TABLES[kind] for kind in _FIRST}
     if "schema_migrations" not in tables or not first <= tables:
         return None

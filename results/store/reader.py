@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +13,7 @@ import duckdb
 import httpx
 
 from safemt_client.providers.errors import InputError, StoreHeldError
-from safemt_client.results.store.errors import explain_open_error, is_locked
+from safemt_client.results.store.errors import explain_open_error, holder_of, is_locked
 from safemt_client.results.store.lookups import Result
 from safemt_client.results.store.migrations import schema_version
 from safemt_client.results.store.server import (
@@ -25,6 +26,9 @@ from safemt_client.results.store.store import Store
 from safemt_client.results.store.views import is_current
 
 __all__ = ["Queryable", "Reader", "open_reader"]
+
+_TRIES, _PAUSE_S = 20, 0.15
+"""How long a run that has just begun is waited for, until it says where it can be asked."""
 
 
 class Queryable(Protocol):
@@ -90,7 +94,13 @@ class Reader:
             StoreHeldError: the run that held the store no longer answers.
         """
         if self._connection is None:
-            return self._ask_run(sql, parameters, limit, timeout_s)
+            try:
+                return self._ask_run(sql, parameters, limit, timeout_s)
+            except StoreHeldError:
+                # It has ended: the file is free now, or the next run answers.
+                if not self._taken_over():
+                    raise
+                return self.query(sql, parameters, limit, timeout_s)
         if refusal := check_read_only(self._connection, sql):
             raise InputError(f"sql: {refusal}")
         try:
@@ -100,6 +110,14 @@ class Reader:
         except duckdb.Error as error:
             raise InputError(f"sql: {explain_query_error(error, timeout_s)}") from None
         return Result([column[0] for column in self._connection.description or ()], rows)
+
+    def _taken_over(self) -> bool:
+        """Whether the store can be asked elsewhere than so far; it is from now on."""
+        found = _open(self._path)
+        if found._connection is None and found._token == self._token:
+            return False
+        self._connection, self._token, self._port = found._connection, found._token, found._port
+        return True
 
     def _ask_run(
         self, sql: str, parameters: Sequence[Any] | None, limit: int | None, timeout_s: float | None
@@ -147,7 +165,7 @@ def open_reader(path: Path) -> Reader:
     # Written by an earlier version of the program: it lacks this version's views.
     reader.close()
     try:
-        Store.open(path).close()
+        Store.open(path, "store", command="upgrade").close()
     except InputError as error:
         raise InputError(
             f"{path}: was written by an earlier version and cannot be upgraded for reading: {error}"
@@ -156,6 +174,42 @@ def open_reader(path: Path) -> Reader:
 
 
 def _open(path: Path) -> Reader:
+    """Open the file, or find the run that holds it; one that begins or ends is waited for."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return Reader(path, _attached(path), "", 0)
+        except duckdb.Error as error:
+            if not is_locked(error):
+                raise InputError(explain_open_error(path, error)) from None
+            if (found := _run_that_holds(path, holder_of(error))) is not None:
+                return found
+            if not left:
+                raise StoreHeldError(explain_open_error(path, error)) from None
+        _wait(_PAUSE_S)
+    raise AssertionError("either the last try has returned or it has raised")
+
+
+def _run_that_holds(path: Path, pid: int | None) -> Reader | None:
+    """Where the run in this process can be asked; None if it does not say, or another did, now gone."""
+    try:
+        found = json.loads(server_file(path).read_text())
+        if pid not in (None, found["pid"]):
+            return None
+        return Reader(path, None, str(found["token"]), int(found["port"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+_wait = time.sleep
+
+
+def _attached(path: Path) -> duckdb.DuckDBPyConnection:
+    """A connection to the file that can only read it.
+
+    Raises:
+        InputError: it is not a store.
+        duckdb.Error: it cannot be opened.
+    """
     connection = duckdb.connect(":memory:")
     quoted = str(path).replace("'", "''")
     try:
@@ -166,18 +220,7 @@ def _open(path: Path) -> Reader:
             raise InputError(f"{path}: not a store of safemt_client: name another one with --db")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
-    except duckdb.Error as error:
-        connection.close()
-        where = server_file(path)
-        if is_locked(error) and where.is_file():
-            try:
-                found = json.loads(where.read_text())
-                return Reader(path, None, str(found["token"]), int(found["port"]))
-            except (OSError, ValueError, LookupError, TypeError):
-                raise StoreHeldError(f"{where}: cannot be read: wait for the run to end") from None
-        kind = StoreHeldError if is_locked(error) else InputError
-        raise kind(explain_open_error(path, error)) from None
-    except InputError:
+    except (duckdb.Error, InputError):
         connection.close()
         raise
-    return Reader(path, connection, "", 0)
+    return connection

@@ -20,6 +20,8 @@ from safemt_client.results.store.views import create_views
 __all__ = ["Salvaged", "salvage"]
 
 _CHUNK = 8192
+_ALWAYS = {"schema_migrations", "runs", "dialogues", "turns"}
+"""Tables that every store has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ def salvage(damaged: Path, into: Path) -> list[Salvaged]:
     """Copy every row of `damaged` that can be read into a new store `into`.
 
     Raises:
-        InputError: the file cannot be opened at all, or `into` exists or cannot be written.
+        InputError: the file cannot be opened at all or is not a store, or `into` exists or cannot be written.
     """
     if into.exists():
         raise InputError(f"{into}: already exists: name a new file with --salvage")
@@ -51,7 +53,8 @@ def salvage(damaged: Path, into: Path) -> list[Salvaged]:
         # A log that cannot be replayed makes the whole file unreadable: a copy leaves the log out.
         source = _without_log(damaged, into)
         try:
-            _attach(connection, source, "damaged", ", READ_ONLY")
+            _attach(connection, source, "damaged", ", READ_ONLY", damaged)
+            _check_tables(connection, damaged)
             found = [_table(connection, table) for table in dict.fromkeys(TABLES.values())]
         finally:
             connection.execute("DETACH DATABASE IF EXISTS damaged")
@@ -70,14 +73,33 @@ def salvage(damaged: Path, into: Path) -> list[Salvaged]:
     return found
 
 
-def _attach(connection: duckdb.DuckDBPyConnection, path: Path, name: str, options: str) -> None:
+def _attach(
+    connection: duckdb.DuckDBPyConnection, path: Path, name: str, options: str, called: Path | None = None
+) -> None:
     quoted = str(path).replace("'", "''")
     try:
         connection.execute(f"ATTACH '{quoted}' AS {name} (TYPE duckdb, ROW_GROUP_SIZE 8192{options})")
     except duckdb.Error as error:
         raise InputError(
-            f"{path}: cannot be opened even for reading: {str(error).splitlines()[0]}: restore a copy"
+            f"{called or path}: cannot be opened even for reading: {str(error).splitlines()[0]}: "
+            "restore a copy"
         ) from None
+
+
+def _check_tables(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """See that the file is a store.
+
+    Raises:
+        InputError: it has not a store's tables.
+    """
+    try:
+        found = connection.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = 'damaged'"
+        ).fetchall()
+    except duckdb.Error:
+        return  # too damaged to say
+    if not {name for (name,) in found} >= _ALWAYS:
+        raise InputError(f"{path}: not a store of safemt_client: name another one with --db")
 
 
 def _without_log(damaged: Path, into: Path) -> Path:

@@ -124,7 +124,8 @@ class _Server(ThreadingHTTPServer):
 class QueryServer:
     """Serves one store from a thread of the process that holds it."""
 
-    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, command: str) -> None:
+        """`command` is what holds the store, as others are told."""
         self._file = server_file(path)
         token = secrets.token_urlsafe(32)
         self._http = _Server(("127.0.0.1", 0), _handler(connection, token))
@@ -132,7 +133,8 @@ class QueryServer:
             self._file.unlink(missing_ok=True)
             descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
-                json.dump({"port": self._http.server_address[1], "token": token, "pid": os.getpid()}, file)
+                found = {"port": self._http.server_address[1], "token": token, "pid": os.getpid()}
+                json.dump(found | {"command": command}, file)
             self._thread = threading.Thread(
                 target=self._http.serve_forever, args=(0.05,), name="safemt-sql", daemon=True
             )

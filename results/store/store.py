@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sys
 import threading
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import duckdb
 import pyarrow as pa
@@ -31,14 +32,17 @@ from safemt_client.results.store.errors import (
     is_locked,
 )
 from safemt_client.results.store.lookups import Lookups
-from safemt_client.results.store.migrations import migrate
+from safemt_client.results.store.migrations import migrate, schema_version
 from safemt_client.results.store.rows import Row
 from safemt_client.results.store.schema import TABLES
 from safemt_client.results.store.server import QueryServer
 from safemt_client.results.store.views import create_views, is_current
 from safemt_client.results.store.wal import keep_unread, set_aside
 
-__all__ = ["Store"]
+__all__ = ["Expected", "Store", "check_place"]
+
+Expected = Literal["anything", "store", "nothing"]
+"""What must be at the path of a store: whatever it is, a store already, or nothing yet."""
 
 # A commit waits this long to collect more rows, longer under load: 50 turns cost hardly more than 5.
 _WINDOW_S, _BUSY_WINDOW_S, _BUSY = 0.02, 0.05, 8
@@ -55,7 +59,9 @@ _ARROW = {
 class Store(Lookups):
     """A store open for writing. Use as a context manager; only one process can hold a file."""
 
-    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, warnings: list[str]) -> None:
+    def __init__(
+        self, path: Path, connection: duckdb.DuckDBPyConnection, warnings: list[str], command: str
+    ) -> None:
         super().__init__(connection)
         self.path = path
         self.warnings = warnings
@@ -64,7 +70,7 @@ class Store(Lookups):
         self._queue: queue.SimpleQueue[tuple[Sequence[Row], Future[None]] | None] = queue.SimpleQueue()
         self._failed: StoreError | None = None
         self._closed = False
-        self._server = QueryServer(path, connection)
+        self._server = QueryServer(path, connection, command)
         self._writer = threading.Thread(target=self._write, name="safemt-store", daemon=True)
         try:
             self._writer.start()
@@ -73,18 +79,20 @@ class Store(Lookups):
             raise
 
     @classmethod
-    def open(cls, path: Path) -> Store:
+    def open(cls, path: Path, expected: Expected = "anything", *, command: str = "run") -> Store:
         """Open or create the store at `path` and bring its schema up to date.
 
+        `expected` is what must be there, and `command` what others are told holds it.
+
         Raises:
-            InputError: not a store, of a newer schema, held by another run, or not writable.
+            InputError: not a store or not what is expected, of a newer schema, held by another process, or
+                not writable. What was there is unchanged.
         """
-        if path.is_dir():
-            raise InputError(f"{path}: is a folder: name a file with --db")
-        if not path.parent.is_dir():
-            raise InputError(f"{path}: there is no folder {path.parent}: create it, or name another --db")
+        check_place(path)
+        if expected == "store" and not path.exists():
+            raise InputError(f"{path}: no such store: name one with --db")
         warnings: list[str] = []
-        connection = _connect(path, warnings)
+        connection = _connect(path, expected, warnings)
         # Printed at once: the user learns the names even if the start fails.
         for warning in warnings:
             print(f"safemt: {plain(warning)}", file=sys.stderr)
@@ -96,7 +104,7 @@ class Store(Lookups):
             connection.execute("CHECKPOINT store")
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
-            return cls(path, connection, warnings)
+            return cls(path, connection, warnings, command)
         except (InputError, RuntimeError):
             connection.close()
             raise
@@ -240,26 +248,52 @@ def _storable(value: Any) -> Any:
     return value
 
 
-def _connect(path: Path, warnings: list[str]) -> duckdb.DuckDBPyConnection:
+def check_place(path: Path) -> None:
+    """See that a store can be at this path, without making it.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder: name a file with --db")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}: create it, or name another --db")
+    if not path.exists() and not os.access(path.parent, os.W_OK):
+        raise InputError(
+            f"{path.parent}: not writable: change its permissions, or name another file with --db"
+        )
+
+
+def _connect(path: Path, expected: Expected, warnings: list[str]) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:")
     connection.execute("SET TimeZone = 'UTC'")
+    # A store checkpoints itself; a file of another program is to stay as it is, with its log.
+    connection.execute("PRAGMA disable_checkpoint_on_shutdown")
     connection.execute("SET wal_autocheckpoint = '1GB'")
     quoted = str(path).replace("'", "''")
     # Without its type, a file of SQLite's would have DuckDB fetch an extension from the network.
     attach = f"ATTACH '{quoted}' AS store (TYPE duckdb, ROW_GROUP_SIZE 8192)"
     wal = path.with_name(path.name + ".wal")
     is_new = not path.exists()
+    aside: Path | None = None
     try:
         try:
             _patiently(connection, attach)
         except duckdb.Error as error:
             if not ("WAL" in str(error) and wal.exists()) or is_disk_full(error):
                 raise
-            set_aside(wal, warnings)
+            aside = set_aside(wal, warnings)
             connection.execute(attach)
-        else:
-            keep_unread(wal, warnings)
         connection.execute("USE store")
+        # Without its log a file of another program may look empty.
+        _check_content(connection, path, expected if aside is None else "store")
+        if aside is None:
+            keep_unread(wal, warnings)
+    except InputError:
+        connection.close()
+        if aside is not None:
+            aside.rename(wal)
+        raise
     except OSError as error:
         connection.close()
         raise InputError(
@@ -273,6 +307,21 @@ def _connect(path: Path, warnings: list[str]) -> duckdb.DuckDBPyConnection:
             path.unlink(missing_ok=True)
         raise InputError(explained) from None
     return connection
+
+
+def _check_content(connection: duckdb.DuckDBPyConnection, path: Path, expected: Expected) -> None:
+    """Refuse a file that is not what is expected, before anything in it is changed.
+
+    Raises:
+        InputError: it is not.
+    """
+    version = schema_version(connection)
+    if version is None:
+        raise InputError(f"{path}: a DuckDB file from another program: name another one with --db")
+    if expected == "store" and version == 0:
+        raise InputError(f"{path}: not a store of safemt_client: name another one with --db")
+    if expected == "nothing" and version > 0:
+        raise InputError(f"{path}: another process has made this store meanwhile: run the same command again")
 
 
 def _patiently(connection: duckdb.DuckDBPyConnection, attach: str) -> None:

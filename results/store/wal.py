@@ -10,11 +10,12 @@ from pathlib import Path
 __all__ = ["keep_unread", "set_aside", "unread_log"]
 
 
-def set_aside(wal: Path, warnings: list[str]) -> None:
+def set_aside(wal: Path, warnings: list[str]) -> Path:
     """Move a log that cannot be replayed out of the way: it would make the whole file unreadable."""
     aside = _free_name(wal)
     wal.rename(aside)
     warnings.append(f"{wal} cannot be replayed; set aside as {aside}: its last turns will be asked again")
+    return aside
 
 
 def keep_unread(wal: Path, warnings: list[str]) -> None:

@@ -67,7 +67,7 @@ def label(arguments: argparse.Namespace) -> int:
         return 0
     if not sys.stdin.isatty():
         raise InputError("label: needs a terminal: use --export FILE and --import FILE instead")
-    with Store.open(path) as store:
+    with Store.open(path, "store", command="label") as store:
 
         def keep(candidate: Candidate, found: str) -> None:
             c = candidate
@@ -130,9 +130,7 @@ def ask(
 
 def _import(path: Path, file: Path, annotator: str, console: Console) -> int:
     rows = list(read_csv(file))
-    if not path.is_file():
-        raise InputError(f"{path}: no such store: name one with --db")
-    with Store.open(path) as store:
+    with Store.open(path, "store", command="label") as store:
         known = known_replies(store)
         labels = []
         for request_hash, dialogue_key, said, stratum, found in rows:

@@ -53,12 +53,12 @@ __all__ = ["Prepared", "carry_out", "result_of"]
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything a session needs."""
+    """Everything a session needs. Without a `store` there is none yet: a new one is made."""
 
     plan: Plan
     judge: Judge | None
     models: Models
-    store: Store
+    store: Store | None
     settings: RunSettings
 
 
@@ -69,25 +69,31 @@ async def carry_out(prepared: Prepared, invocation: Invocation) -> RunResult:
         InputError: the log cannot be written, or what traces need is not installed.
         StoreError: the store cannot be written.
     """
-    plan, store, settings = prepared.plan, prepared.store, prepared.settings
+    plan, settings = prepared.plan, prepared.settings
     invocation.run_id, session_id = plan.run.run_id, uuid.uuid4().hex[:12]
     with ExitStack() as stack:
-        log = _open_log(settings, invocation.run_id, session_id)
-        watchers: list[Watcher] = [] if log is None else [log]
-        if (console := invocation.console) is not None:
-            watchers.append(Oddities(plan, store, partial(console.print, markup=False, soft_wrap=True)))
+        watchers: list[Watcher] = []
+
+        def watch(watcher: Watcher) -> None:
+            stack.callback(watcher.close)
+            watchers.append(watcher)
+
+        # What can fail by itself comes first, and a new store last: bad input leaves nothing behind.
         if settings.otel:
             from safemt_client.telemetry.traces import Traces
 
-            watchers.append(Traces(plan, session_id))
-        for watcher in watchers:
-            stack.callback(watcher.close)
+            watch(Traces(plan, session_id))
+        if (log := _open_log(settings, invocation.run_id, session_id)) is not None:
+            watch(log)
+        store = prepared.store or stack.enter_context(Store.open(settings.db, "nothing"))
+        if (console := invocation.console) is not None:
+            watch(Oddities(plan, store, partial(console.print, markup=False, soft_wrap=True)))
         store.watchers.extend(watcher.saved for watcher in watchers)
         stack.callback(store.watchers.clear)
         if log is not None:
             log.started(plan)
         try:
-            ending = await _run_session(prepared, invocation, session_id, log)
+            ending = await _run_session(prepared, store, invocation, session_id, log)
             result = invocation.result = finish(plan, ending, store, settings, invocation.console)
         except BaseException as error:
             for watcher in watchers:
@@ -108,10 +114,10 @@ def _open_log(settings: RunSettings, run_id: str, session_id: str) -> RunLog | N
 
 
 async def _run_session(
-    prepared: Prepared, invocation: Invocation, session_id: str, log: Listener | None
+    prepared: Prepared, store: Store, invocation: Invocation, session_id: str, log: Listener | None
 ) -> StopReason:
     """Carry the plan out under a display, until done or stopped; `log` receives what the display receives."""
-    plan, store, settings, models = prepared.plan, prepared.store, prepared.settings, prepared.models
+    plan, settings, models = prepared.plan, prepared.settings, prepared.models
     spent = spent_of(store, plan.run.run_id)
     if settings.max_cost is not None:
         spent += held_of(store, plan.run.run_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -24,7 +25,8 @@ __all__ = ["DecisionLog", "Recent", "decisive", "open_log"]
 
 # From weakest to strongest: a reply is reported by the strongest action taken on it.
 _RANK: Sequence[Action] = ("none", "passed", "policy", "replaced", "blocked", "refused", "unassessed")
-_CREDENTIALS = ("Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key")
+_CREDENTIALS = re.compile(r"key|token|auth|secret|credential|cookie|password|signature", re.IGNORECASE)
+"""Names of headers that may carry a key."""
 
 
 def decisive(steps: Sequence[Step]) -> Step:
@@ -98,7 +100,8 @@ class DecisionLog:
             line |= {"policy": step.policy, "intent": found.intent, "guard_said": found.raw}
             line |= {} if found.error is None else {"error": found.error}
             # An endpoint may echo what it was sent.
-            given = [headers.get(name, "").split(" ")[-1] for name in _CREDENTIALS]
+            stated = [value for name, value in headers.items() if _CREDENTIALS.search(name)]
+            given = [word for value in stated for word in (value, *re.split(r"[\s;,=]+", value))]
             self._line(Redactor(*given).text(json.dumps(line)))
             return
         self._line(json.dumps(line))
@@ -120,6 +123,8 @@ def _text(message: Message) -> dict[str, Any]:
 async def open_log(path: Path | None, *, texts: bool) -> AsyncIterator[DecisionLog]:
     """A log to the end of a file that only its owner can read, or to stderr.
 
+    A new file in which nothing stands by the time that anything fails is removed again.
+
     Raises:
         InputError: the file cannot be opened.
     """
@@ -131,9 +136,15 @@ async def open_log(path: Path | None, *, texts: bool) -> AsyncIterator[DecisionL
 
         yield DecisionLog(write, texts=texts)
         return
+    is_new = not os.access(path, os.F_OK)
     try:
         descriptor = open_own(path)
     except OSError as error:
         raise InputError(f"--log {path}: {error.strerror}: choose a file that can be written") from None
     with os.fdopen(descriptor, "w", buffering=1, encoding="utf-8") as file:
-        yield DecisionLog(file.write, texts=texts)
+        try:
+            yield DecisionLog(file.write, texts=texts)
+        except BaseException:
+            if is_new and not os.fstat(descriptor).st_size:
+                os.unlink(path)
+            raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from safemt_client.providers.errors import InputError, StoreHeldError
+from safemt_client.providers.errors import InputError
 from safemt_client.results.sanitize import coded
 from safemt_client.results.sql.docs import questions
 from safemt_client.viewer.conversation import CUT, Conversation, load
@@ -34,9 +33,6 @@ SQL_ROWS, SQL_SECONDS = 1_000, 10.0
 """The most rows that the SQL page shows, and how long a statement may take."""
 _FILE_ROWS, _FILE_SECONDS = 200_000, 60.0
 _CELL = 2_000
-_PATIENCE, _PAUSE_S = 30, 0.1
-"""How often a page is retried while the store changes hands, and the time between."""
-_wait = time.sleep
 _SHOW = "safemt_show"
 _STATIC = Path(__file__).parent / "static"
 
@@ -89,12 +85,6 @@ class Pages:
         def answer(request: Request) -> Response:
             self._snapshot.follow()
             try:
-                for _ in range(_PATIENCE):
-                    try:
-                        return page(request)
-                    except StoreHeldError:
-                        # A run is starting or ending: in a moment it will answer, or the file will be free.
-                        _wait(_PAUSE_S)
                 return page(request)
             except InputError as error:
                 return self._render(request, "error.html", 400, message=str(error))

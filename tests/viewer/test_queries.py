@@ -19,6 +19,7 @@ import pytest
 from support.hostile import RUN, TEXTS, make_hostile_store
 
 from safemt_client.__main__ import main
+from safemt_client.results.store import reader as reading
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.rows import HumanLabelRow
 from safemt_client.results.store.store import Store
@@ -476,7 +477,7 @@ def test_a_store_that_changes_hands_is_asked_again(
             if released:
                 holder.communicate()
 
-        monkeypatch.setattr(server, "_wait", pause)
+        monkeypatch.setattr(reading, "_wait", pause)
         answer = client.get(f"/run?run={run}")
         if not released:
             assert holder.poll() is None
@@ -485,4 +486,4 @@ def test_a_store_that_changes_hands_is_asked_again(
         assert answer.status_code == 200
     else:
         assert answer.status_code == 400
-        assert "held by another run" in answer.text
+        assert f"held by process {holder.pid}" in answer.text
