@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import resource
+import sys
 from contextlib import suppress
+from typing import Any
 
-__all__ = ["calls_at_once", "open_files_limit", "raise_open_files", "shortage"]
+__all__ = ["calls_at_once", "in_one_line", "open_files_limit", "raise_open_files", "shortage"]
 
 _KEPT_BACK = 32
 """Files for everything else: images, names of hosts, modules, the database's own, and who asks the run."""
 _ERRORS = {
-    errno.EMFILE: "too many open files: raise the limit (ulimit -n), or lower --max-concurrency",
+    errno.EMFILE: "too many open files: raise the limit (ulimit -n)",
     errno.ENFILE: "too many open files on this machine",
     errno.ENOMEM: "out of memory",
 }
-_TOO_MANY = os.strerror(errno.EMFILE)
+_IN_WORDS = {
+    os.strerror(errno.EMFILE): _ERRORS[errno.EMFILE],
+    "failed to map segment": _ERRORS[errno.ENOMEM],
+    "annot allocate memory": _ERRORS[errno.ENOMEM],
+}
 _NO_THREAD = "no further thread can be started: raise the limit of processes (ulimit -u) or of memory"
 
 
@@ -60,7 +67,25 @@ def shortage(error: BaseException | None) -> str | None:
         # DuckDB has exceptions of its own.
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryException":
             return _ERRORS[errno.ENOMEM]
-        if type(error).__name__ == "IOException" and _TOO_MANY in str(error):
-            return _ERRORS[errno.EMFILE]
+        # The loader of shared libraries has no errors of its own, and DuckDB none with a number.
+        if isinstance(error, ImportError) or type(error).__name__ == "IOException":
+            for words, why in _IN_WORDS.items():
+                if words in str(error):
+                    return why
         error = error.__cause__ or error.__context__
     return None
+
+
+def in_one_line(loop: asyncio.AbstractEventLoop) -> None:
+    """Let a loop say once what its servers lack: asyncio prints a traceback for every client that waits."""
+    told: set[str] = set()
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        why = shortage(context.get("exception"))
+        if why is None:
+            loop.default_exception_handler(context)
+        elif why not in told:
+            told.add(why)
+            print(f"safemt: clients have to wait: {why}", file=sys.stderr)
+
+    loop.set_exception_handler(handle)

@@ -13,7 +13,7 @@ import anyio
 from anyio.from_thread import start_blocking_portal
 
 from safemt_client.providers.errors import SafemtError
-from safemt_client.providers.resources import raise_open_files
+from safemt_client.providers.resources import in_one_line, raise_open_files
 
 __all__ = ["in_main_thread", "loop_is_running", "run_in_loop"]
 
@@ -27,10 +27,15 @@ def run_in_loop(main: Callable[[], Awaitable[T]], interrupt: Callable[[], bool] 
     then calls `interrupt` in that loop; if it answers False, or there is none, `main` is cancelled.
     """
     raise_open_files()
+
+    async def quietly() -> T:
+        in_one_line(asyncio.get_running_loop())
+        return await main()
+
     try:
         if loop_is_running():
-            return _run_beside(main, interrupt)
-        return anyio.run(main, backend_options=_options())
+            return _run_beside(quietly, interrupt)
+        return anyio.run(quietly, backend_options=_options())
     except BaseExceptionGroup as group:
         raise _single(group) from None
 

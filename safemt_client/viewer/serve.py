@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 import uvicorn
 
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.resources import calls_at_once, raise_open_files
+from safemt_client.providers.resources import calls_at_once, in_one_line, raise_open_files
 from safemt_client.results.sanitize import shown_path
 from safemt_client.viewer.access import Access
 from safemt_client.viewer.forms import Forms
@@ -26,7 +27,14 @@ __all__ = ["Viewer", "open_viewer", "view"]
 
 _PORT = 8377
 _FILES_A_PAGE = 4
+_BACKLOG = 128
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        in_one_line(asyncio.get_running_loop())
+        await super().startup(sockets)
 
 
 @dataclass(slots=True)
@@ -81,11 +89,13 @@ def open_viewer(path: Path, *, port: int | None = None, host: str = "127.0.0.1")
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=1,
+        # asyncio tries so often, too, to take a client where there is no file for it.
+        backlog=_BACKLOG,
         # Beyond that a browser is told to come again, rather than that nobody can open a file.
         limit_concurrency=None if most is None else max(most, 8),
     )
     shown = "127.0.0.1" if host in ("0.0.0.0", "127.0.0.1") else f"[{host}]" if ":" in host else host
-    return Viewer(f"http://{shown}:{number}", token, snapshot, uvicorn.Server(config), bound)
+    return Viewer(f"http://{shown}:{number}", token, snapshot, _Server(config), bound)
 
 
 def view(path: Path, *, port: int | None, host: str, allow_remote: bool, browser: bool) -> int:
@@ -124,7 +134,7 @@ def _bind(host: str, port: int | None) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind((host, number))
-            bound.listen(128)
+            bound.listen(_BACKLOG)
         except (OSError, OverflowError) as error:
             bound.close()
             if number != _PORT or port is not None:

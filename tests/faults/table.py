@@ -397,6 +397,16 @@ SCENARIOS: tuple[tuple[str, str, str], ...] = (
         "tests/proxy/test_listening.py::test_more_clients_than_files_wait_for_their_turn",
     ),
     (
+        "more connections to the viewer than there are files for",
+        "one line; who comes later is answered",
+        "tests/viewer/test_few_files.py::test_more_connections_than_files_are_one_line_and_no_end",
+    ),
+    (
+        "files or threads run out while another command asks the run",
+        "that command is not answered; the run goes on",
+        "tests/results/store/test_query_server.py::test_a_shortage_neither_ends_it_nor_lets_it_spin",
+    ),
+    (
         "a link, a pipe or another user's file in the place of a log",
         "one line, status 2; nothing is written through it",
         _OWN_FILES + "test_a_log_is_not_written_through_a_link",

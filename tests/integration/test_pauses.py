@@ -9,10 +9,13 @@ from pathlib import Path
 
 import anyio
 import pytest
-from support.faults import Behaviour, Received, answer, serve
+from support.faults import Behaviour, Received, response, serve
 from support.program import ROOT, sql
 
 HALLS = 4
+ANSWER = json.dumps(
+    {"model": "m-1", "choices": [{"message": {"content": "It is."}, "finish_reason": "stop"}], "usage": {}}
+).encode()
 
 
 @pytest.mark.usefixtures("here")
@@ -39,7 +42,8 @@ def test_answers_that_arrive_while_the_process_is_stopped_are_kept(
 
             async def behave(writer: asyncio.StreamWriter) -> None:
                 await stopped.wait()
-                await answer("It is.")(writer)
+                # More than the system keeps for a process that does not read.
+                await response(200, ANSWER + b" " * 8 * 2**20)(writer)
 
             return behave
 

@@ -163,6 +163,10 @@ NO_THREAD = """
         begin(self)
     threading.Thread.start = start
 """
+NO_MEMORY_AT_THE_START = """
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (150 * 2**20, 150 * 2**20))
+"""
 NO_MEMORY = """
     import safemt_client.engine.recorder as recorder
     def turn_row(*given, **more):
@@ -186,10 +190,11 @@ NO_MEMORY_IN_THE_STORE = """
         (files(24), 2, "files"),
         (NO_THREAD.format(allowed=0), 1, "no further thread can be started"),
         (NO_THREAD.format(allowed=1), 1, "no further thread can be started"),
+        (NO_MEMORY_AT_THE_START, 1, "out of memory"),
         (NO_MEMORY, 1, "out of memory"),
         (NO_MEMORY_IN_THE_STORE, 1, "out of memory"),
     ],
-    ids=["files", "first thread", "second thread", "memory", "memory of the store"],
+    ids=["files", "first thread", "second thread", "memory at the start", "memory", "memory of the store"],
 )
 def test_a_shortage_ends_in_one_line_and_the_same_command_goes_on(
     before: str,
