@@ -13,6 +13,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.results.scores.sent import sent_parameters, sent_warnings
 from safemt_client.results.scores.views import named_rows, view_rows
 from safemt_client.results.stats.safety_index import ROUNDS, SafetyIndex, round_weights, safety_index
+from safemt_client.results.store.narrowed import about_run
 from safemt_client.results.store.reader import Queryable
 
 __all__ = [
@@ -131,7 +132,16 @@ def deciding_judge(reader: Queryable, run_id: str) -> str | None:
 def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
     """All scores of a run as JSON-able data."""
     run_id = latest_run(reader, run_id)
+    with about_run(reader, run_id) as narrowed:
+        found = _figures(narrowed, run_id)
+        # Whom a label of a person stands for may be in other runs: these ask the whole store.
+        judged = any(row["judge_key"] for row in found["asr_by_turn"])
+        found["corrections"] = _corrections(reader, run_id) if judged else []
+    cleaned: dict[str, Any] = without_nan(found)
+    return cleaned
 
+
+def _figures(reader: Queryable, run_id: str) -> dict[str, Any]:
     def view(name: str) -> list[dict[str, Any]]:
         return view_rows(reader, run_id, name)
 
@@ -140,7 +150,7 @@ def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
     live = any(row["history"] == "live" for row in targets)
     chain = any(row["identity"].startswith("panel/chain") for row in judges)
     judged = any(row["judge_key"] for row in asr)
-    found = {
+    return {
         "run": view("runs")[0],
         "judges": judges,
         # For a panel, the members' own labels are listed as well as its decision.
@@ -166,8 +176,6 @@ def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
         "warnings": warnings(reader, run_id),
         "spend": view("spend"),
     }
-    cleaned: dict[str, Any] = without_nan(found)
-    return cleaned
 
 
 def indices(reader: Queryable, run_id: str, asr: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -314,16 +322,22 @@ def _escalated(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
 
 def _inferences(reader: Queryable, run_id: str) -> dict[str, Any]:
     from safemt_client.results.scores.effects import effects
-    from safemt_client.results.scores.inference import agreement, corrections, differences, reached, trends
+    from safemt_client.results.scores.inference import agreement, differences, reached, trends
 
     return {
         "asr_by_turn_reached": reached(reader, run_id),
         "trends": trends(reader, run_id),
         "differences": differences(reader, run_id),
         "effects": effects(reader, run_id),
-        "corrections": corrections(reader, run_id),
+        "corrections": [],
         "agreement": agreement(reader, run_id),
     }
+
+
+def _corrections(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
+    from safemt_client.results.scores.inference import corrections
+
+    return corrections(reader, run_id)
 
 
 def warnings(reader: Queryable, run_id: str) -> list[str]:

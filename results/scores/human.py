@@ -133,6 +133,8 @@ def labelled(reader: Queryable, run_id: str, judge_key: str) -> list[LabelledRep
            GROUP BY h.request_hash, h.dialogue_key""",
         [run_id, judge_key],
     ).rows
+    if not rows:
+        return []
     strata, sizes = _strata(reader, [(row[0], row[1]) for row in rows])
     names = {row[2]: strata.get(row[2]) for row in rows}
     counts = Counter(name for name in (names[row[2]] for row in rows) if name is not None)

@@ -51,6 +51,8 @@ def corrections(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     By number of user turns with the judge's errors over all targets and lengths (Rogan and Gladen), and over
     all lengths by prediction-powered inference with the target's own labels.
     """
+    if not reader.query("SELECT annotator FROM human_labels LIMIT 1").rows:
+        return []
     found = []
     for judge_key, name in reader.query(
         "SELECT judge_key, name FROM run_judges WHERE run_id = ? ORDER BY name", [run_id]

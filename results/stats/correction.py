@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from safemt_client.results.stats.intervals import Interval
 from safemt_client.results.stats.shares import wilson
@@ -203,6 +202,9 @@ def _spread(parts: Array) -> float:
 
 def _quantile(count: int, level: float) -> float:
     """Student's t for so many independent observations."""
+    # scipy is slow to import: only where there is something to compute.
+    from scipy import special
+
     return float(special.stdtrit(max(count - 1, 1), 0.5 + level / 2))
 
 

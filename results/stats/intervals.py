@@ -8,6 +8,7 @@ unsafe, 0.0 safe, NaN not scored.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,10 +73,7 @@ def cluster_asr(labels: Array, weights: Array) -> tuple[Array, Array]:
 
 def never_seen(items: int, level: float = 0.95) -> float:
     """Wilson's upper bound on the share of what was seen in none of these items."""
-    # scipy is slow to import: only when there is something to compute.
-    from scipy import special
-
-    z = float(special.ndtri(0.5 + level / 2))
+    z = NormalDist().inv_cdf(0.5 + level / 2)
     return z * z / (items + z * z)
 
 

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from safemt_client.results.stats.intervals import (
     Array,
@@ -135,7 +134,12 @@ def mcnemar(only_a: int, only_b: int) -> float:
     total = only_a + only_b
     if total == 0:
         return 1.0
-    return float(min(1.0, 2 * special.bdtr(min(only_a, only_b), total, 0.5)))
+    # In whole numbers, exactly.
+    ways = tail = 1
+    for chosen in range(min(only_a, only_b)):
+        ways = ways * (total - chosen) // (chosen + 1)
+        tail += ways
+    return min(1.0, 2 * tail / (1 << total))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from safemt_client.results.stats.intervals import (
     Array,
@@ -60,7 +60,7 @@ def trend(
     x = np.asarray(lengths, dtype=np.float64)
     if changing > _FEW_CHANGING:
         variance = float(_shuffled_variance(kept[moving], seen[moving], x).sum())
-        p = 2 * float(special.ndtr(-abs(float(slopes.sum())) / np.sqrt(variance)))
+        p = math.erfc(abs(float(slopes.sum())) / math.sqrt(2 * variance))
     else:
         source = np.random.default_rng(seed)
         extreme = 1

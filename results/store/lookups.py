@@ -10,6 +10,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from safemt_client.results.store.columns import texts
+
 __all__ = ["JudgedText", "Lookups", "OpenBatch", "Result"]
 
 JudgedText = tuple[str, str]
@@ -53,6 +55,10 @@ class Lookups:
             cursor.execute(sql, parameters)
             rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
             return Result([column[0] for column in cursor.description or ()], rows)
+
+    def session(self) -> duckdb.DuckDBPyConnection:
+        """A session of its own on the open file."""
+        return self._connection.cursor()
 
     def observed(self, hashes: Sequence[str]) -> dict[str, str]:
         """The outcomes of those requests, by hash, that were observed: they are not asked again."""
@@ -178,7 +184,7 @@ class Lookups:
         """Rows of a statement that joins the table `wanted`, of these columns."""
         if not all(wanted.values()):
             return []
-        table = pa.table({name: pa.array(values, pa.string()) for name, values in wanted.items()})
+        table = pa.Table.from_arrays([texts(values) for values in wanted.values()], names=list(wanted))
         with self._connection.cursor() as cursor:
             cursor.execute("USE store")
             cursor.register("wanted", table)

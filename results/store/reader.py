@@ -38,6 +38,10 @@ class Queryable(Protocol):
         """Rows of one statement."""
         ...
 
+    def session(self) -> duckdb.DuckDBPyConnection | None:
+        """A session of its own on the open file; None if another process holds it."""
+        ...
+
 
 class Reader:
     """Read-only access to a store. Use as a context manager."""
@@ -79,6 +83,10 @@ class Reader:
     def is_current(self) -> bool:
         """Whether the file has this program's tables and views; if a run holds it, it has."""
         return self._connection is None or is_current(self._connection)
+
+    def session(self) -> duckdb.DuckDBPyConnection | None:
+        """A session of its own on the open file; None if a run holds it."""
+        return None if self._connection is None else self._connection.cursor()
 
     def query(
         self,

@@ -11,11 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import fields
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, get_type_hints
+from typing import Literal, get_type_hints
 
 import duckdb
 import pyarrow as pa
@@ -24,6 +23,7 @@ from safemt_client import __version__
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.resources import shortage
 from safemt_client.results.sanitize import plain
+from safemt_client.results.store.columns import column
 from safemt_client.results.store.errors import (
     StoreError,
     explain_open_error,
@@ -47,13 +47,6 @@ Expected = Literal["anything", "store", "nothing"]
 # A commit waits this long to collect more rows, longer under load: 50 turns cost hardly more than 5.
 _WINDOW_S, _BUSY_WINDOW_S, _BUSY = 0.02, 0.05, 8
 _LOCK_PAUSE_S = 0.15
-_ARROW = {
-    "str": pa.string(),
-    "int": pa.int64(),
-    "float": pa.float64(),
-    "bool": pa.bool_(),
-    "datetime": pa.timestamp("us"),
-}
 
 
 class Store(Lookups):
@@ -222,30 +215,20 @@ class Store(Lookups):
 
 
 @cache
-def _arrow_schema(kind: type) -> pa.Schema:
-    hints = get_type_hints(kind)
-    columns = []
-    for field in fields(kind):
+def _kinds(row: type) -> dict[str, str]:
+    """The fields of a kind of row, and the names of their types in Python."""
+    found = {}
+    hints = get_type_hints(row)
+    for field in fields(row):
         options = getattr(hints[field.name], "__args__", (hints[field.name],))
-        name = next(option.__name__ for option in options if option is not type(None))
-        columns.append((field.name, _ARROW[name]))
-    return pa.schema(columns)
+        found[field.name] = next(option.__name__ for option in options if option is not type(None))
+    return found
 
 
-def _arrow(kind: type, rows: Sequence[Row]) -> pa.Table:
-    schema = _arrow_schema(kind)
-    return pa.table(
-        {name: [_storable(getattr(row, name)) for row in rows] for name in schema.names}, schema=schema
-    )
-
-
-def _storable(value: Any) -> Any:
-    """What a column can hold: times as UTC without a zone, lone surrogates (JSON may carry them) as codes."""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).replace(tzinfo=None)
-    if isinstance(value, str) and not value.isascii():
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
-    return value
+def _arrow(row: type, rows: Sequence[Row]) -> pa.Table:
+    kinds = _kinds(row)
+    columns = [column(kind, [getattr(row, name) for row in rows]) for name, kind in kinds.items()]
+    return pa.Table.from_arrays(columns, names=list(kinds))
 
 
 def check_place(path: Path) -> None:

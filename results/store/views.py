@@ -16,7 +16,7 @@ import duckdb
 from safemt_client.results.store.migrations import MIGRATIONS, schema_version
 from safemt_client.results.store.schema import COLUMN_COMMENTS, TABLES, columns_of, quoted
 
-__all__ = ["create_views", "is_current"]
+__all__ = ["create_views", "is_current", "view_texts"]
 
 _VIEW = re.compile(r"^CREATE OR REPLACE VIEW (\w+)", re.MULTILINE)
 
@@ -151,6 +151,13 @@ def create_views(connection: duckdb.DuckDBPyConnection) -> None:
     _comment_views(connection)
     connection.execute(f"COMMENT ON TABLE schema_migrations IS '{_mark()}'")
     connection.execute("COMMIT")
+
+
+@cache
+def view_texts() -> Mapping[str, str]:
+    """The statement that creates each view, by its name."""
+    statements = re.split(r";\n", re.sub(r"^--.*\n", "", _views(), flags=re.MULTILINE))
+    return {found[1]: one.strip() for one in statements if (found := _VIEW.match(one.strip()))}
 
 
 def is_current(connection: duckdb.DuckDBPyConnection) -> bool:

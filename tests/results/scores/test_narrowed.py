@@ -1,0 +1,40 @@
+"""A report reads copies of its run's conversations: it says what the views of the whole store say."""
+
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.program import at_once
+
+from safemt_client.results.scores import collect
+from safemt_client.results.store.reader import Queryable, open_reader
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+
+
+@pytest.fixture
+def store(here: Path) -> Path:
+    """A run with a guard, a panel and people's labels, and one with live history of other items."""
+    path = here / "demo.duckdb"
+    path.write_bytes(gzip.decompress((DATA / "moderated-7.duckdb.gz").read_bytes()))
+    base = ("--provider", "demo", "--db", str(path), "--min-coverage", "0", "--quiet")
+    assert at_once(*base, "--history", "live", "--limit", "5", "--turns", "2").returncode == 0
+    return path
+
+
+@contextmanager
+def as_it_is(reader: Queryable, run_id: str) -> Iterator[Queryable]:
+    yield reader
+
+
+def test_the_copies_say_what_the_whole_store_says(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_reader(store) as reader:
+        runs = [run for (run,) in reader.query("SELECT run_id FROM runs").rows]
+        narrowed = [collect.as_dict(reader, run) for run in runs]
+        monkeypatch.setattr(collect, "about_run", as_it_is)
+        assert [collect.as_dict(reader, run) for run in runs] == narrowed
+    assert len(runs) == 2
+    for name in ("corrections", "agreement", "effects", "first_unsafe", "trends", "refusals"):
+        assert any(found[name] for found in narrowed), name
