@@ -2,16 +2,28 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from support.stores import copy_empty_stores
 
 # As many workers as cores: with threads of their own beside them, torch's small models take several times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Else every process that a test starts would compile the whole program.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # For a long search by hand: pytest --hypothesis-profile fuzz
 settings.register_profile("fuzz", max_examples=20_000, deadline=None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _empty_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """New stores are copies of an empty one. The tests of the store itself, and processes, make theirs anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        copy_empty_stores(tmp_path_factory.mktemp("empty"), patch)
+        yield
 
 
 @pytest.fixture

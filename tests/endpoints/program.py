@@ -3,10 +3,9 @@
 import contextlib
 import io
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from support.faults import Behaviour, Received, serve
 
 import safemt_client
 from safemt_client.__main__ import main
-from safemt_client.results.store.store import Store
 
 LENGTHS = (1, 2, 4, 6, 8)
 ASKS, SAYS = "When does the library open on {day}?", "At nine on {day}."
@@ -78,15 +76,6 @@ def one_item(folder: Path, asks: str) -> Path:
     return path
 
 
-@cache
-def _empty_store() -> bytes:
-    """A store without a run: making one takes longer than a run does."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "empty.duckdb"
-        Store.open(path).close()
-        return path.read_bytes()
-
-
 def run(
     folder: Path, answers: Callable[[int, Received], Behaviour], *words: str, asks: str | None = None
 ) -> Ended:
@@ -101,8 +90,6 @@ def run(
         return answers(len(seen), received)
 
     db, log = folder / "safemt.duckdb", folder / f"{len(list(folder.glob('*.log')))}.log"
-    if not db.exists():
-        db.write_bytes(_empty_store())
     out = io.StringIO()
     with (
         start_blocking_portal() as portal,

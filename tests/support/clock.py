@@ -48,6 +48,36 @@ def run(main: Callable[[], Coroutine[Any, Any, T]], grain: float = 0.0) -> T:
         return runner.run(main())
 
 
+class IdleLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock moves only while there is nothing to do: however slow the machine, work takes no time.
+
+    Sockets whose both ends are on this loop and threads work as ever; sleeps take a moment.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        selector = _IdleSelector()
+        selector.jump = self._jump
+        super().__init__(selector)
+
+    def _jump(self, seconds: float) -> None:
+        self.now += seconds
+
+    def time(self) -> float:
+        return self.now
+
+
+class _IdleSelector(selectors.DefaultSelector):
+    jump: Callable[[float], None]
+    grace_s = 0.002  # in which the kernel passes on what was sent, and threads end what they do
+
+    def select(self, timeout: float | None = None) -> Any:
+        found = super().select(timeout if timeout is None else min(timeout, self.grace_s))
+        if not found and timeout:
+            self.jump(timeout)
+        return found
+
+
 class HurriedLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock runs fast: a sleep of a minute takes a second. Sockets and threads work as ever."""
 
