@@ -55,7 +55,8 @@ class Session:
         self, words: Sequence[str], folder: Path, number: object, preexec: Callable[[], None] | None = None
     ) -> None:
         self.err = folder / f"session-{number}.err"
-        with self.err.open("w") as err, (folder / f"session-{number}.out").open("w") as out:
+        self.out = self.err.with_suffix(".out")
+        with self.err.open("w") as err, self.out.open("w") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "safemt_client", *words],
                 cwd=folder,

@@ -94,7 +94,8 @@ def fault_free(soak: Soak) -> tuple[Path, float, Samples]:
     try:
         for history in HISTORIES:
             soak.numbers += 1
-            session = Session(soak.words(endpoint.url, store, history), soak.folder, soak.numbers)
+            words = [*soak.words(endpoint.url, store, history), "--quiet"]
+            session = Session(words, soak.folder, soak.numbers)
             ended = session.end(max(120.0, soak.arguments.minutes * 60))
             calm = max(calm, ended.samples, key=len)
             if ended.status != 0:

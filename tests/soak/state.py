@@ -49,16 +49,20 @@ class Soak:
         limits += ["--attempt-timeout", str(ATTEMPT_TIMEOUT_S), "--db", str(store), "--history", history]
         models = (f"{name}@{url}/v1" for name in ("m", "judge", "guard"))
         prices = [word for model in models for word in ("--price", f"{model}={PRICE}")]
-        return [*names, *limits, *prices, "--quiet", "--judge-temperature", "0"]
+        return [*names, *limits, *prices, "--judge-temperature", "0"]
 
     def start(
         self,
         store: Path | None = None,
         preexec: Callable[[], None] | None = None,
         more: Sequence[str] = (),
+        *,
+        quiet: bool = True,
     ) -> Session:
         self.numbers += 1
         words = self.words(self.endpoint.url, store or self.store, HISTORIES[self.history])
+        if quiet:
+            words.append("--quiet")
         return Session([*words, *more], self.folder, self.numbers, preexec)
 
     def progress(self, session: Session, lines: int) -> bool:
