@@ -1,4 +1,4 @@
-"""A cost cap over kill -9: what was in flight counts as spent, until the user says that it was not charged."""
+"""A cost cap in the plan, and over kill -9: what was in flight counts as spent until it is released."""
 
 import asyncio
 import json
@@ -9,10 +9,12 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
 from anyio.from_thread import start_blocking_portal
 from support.faults import Behaviour, Received, response, serve
 
 import safemt_client as safemt
+from safemt_client.__main__ import main
 from safemt_client.planning.costs import held_of, spent_of
 from safemt_client.results.store.store import Store
 
@@ -110,3 +112,22 @@ def test_what_was_in_flight_at_a_kill_counts_against_the_cap(tmp_path: Path) -> 
         said, _ = last.communicate(timeout=120)
         assert "held" not in said
         assert accounted(db, run_id) == (CAP, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--max-tokens none", "cannot be promised: how long a reply of m can be is not known: limit it"),
+        ("--max-tokens 2000", "one call to m may cost $2."),
+        ("--max-tokens 200", "so that at most 5 are in flight"),
+        ("--max-tokens 10", None),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_the_plan_says_where_a_cap_is_not_promised_or_leaves_little_room(
+    words: str, said: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = "--provider m=m@http://127.0.0.1:9/v1 --data sample --turns 1 --judge none --price m=0/1000"
+    assert main([*asked.split(), *words.split(), "--max-cost", "1", "--dry-run"]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if "--max-cost $1.00" in line]
+    assert said in notes[0] if said else notes == [], notes
