@@ -19,10 +19,6 @@ Samples = list[tuple[float, float, int]]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default::ResourceWarning"}
-
-
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """One command of the program, to its end."""
     return subprocess.run(
@@ -60,7 +56,7 @@ class Session:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "safemt_client", *words],
                 cwd=folder,
-                env=environment(),
+                env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default::ResourceWarning"},
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
