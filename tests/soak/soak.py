@@ -1,6 +1,6 @@
 """A soak: many turns with faults, kills, restarts and damage; then what must hold is checked.
 
-    python tests/soak/soak.py [--turns 50000] [--concurrency 200] [--seed 1] [--minutes 30] [--sessions 60]
+    python tests/soak/soak.py [--turns 50000] [--concurrency 200] [--seed 1] [--minutes 30] [--sessions 50]
 
 The program is started again and again on one store, with a model that is judged, without and with a guard, against
 an endpoint on loopback that fails now and then, until all is asked. Sessions end by SIGKILL, SIGTERM, one or two
@@ -81,7 +81,7 @@ def go(soak: Soak) -> None:
         print(f"  {what}: {number}")
     check_promises(soak, whole, last, calm)
     begin = time.monotonic()
-    parts = min(4, max(1, soak.arguments.sessions // 10))
+    parts = min(3, max(1, soak.arguments.sessions // 10))
     run_batches(soak.folder / "batches", soak.turns // 500 + 2, parts, soak.rng, soak.report)
     print(f"batches: {time.monotonic() - begin:.0f} s")
 
@@ -114,7 +114,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=30, help="after these nothing more is broken (30)")
-    parser.add_argument("--sessions", type=int, default=60, help="sessions that end early (60)")
+    parser.add_argument("--sessions", type=int, default=50, help="sessions that end early (50)")
     parser.add_argument("--faults", type=float, default=0.05, help="share of requests that fail (0.05)")
     parser.add_argument("--latency", type=float, default=0.05, help="seconds until an answer (0.05)")
     parser.add_argument("--folder", type=Path, help="where to work (a temporary folder)")
