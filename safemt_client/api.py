@@ -256,7 +256,7 @@ async def _ainvoke(
         result = await main()
     except BaseException as error:
         with anyio.CancelScope(shield=True):
-            await tell(invocation.result or result_of(error))
+            await tell(result_of(error, invocation.result))
         raise
     await tell(result)
     return result

@@ -127,7 +127,7 @@ class Shell:
             return future.result()
         except KeyboardInterrupt:
             # Repeated: an interrupt that arrives before the query has started is lost.
-            while self._reader.holds_file and not future.done():
+            while not future.done():
                 self._reader.interrupt()
                 wait([future], timeout=_INTERRUPT_AGAIN_S)
             raise

@@ -13,7 +13,15 @@ from safemt_client.providers.errors import SafemtError
 from safemt_client.results.sanitize import quoted
 from safemt_client.results.store.server import server_file
 
-__all__ = ["StoreError", "explain_open_error", "first_line", "holder_of", "is_disk_full", "is_locked"]
+__all__ = [
+    "StoreError",
+    "StoreMovedError",
+    "explain_open_error",
+    "first_line",
+    "holder_of",
+    "is_disk_full",
+    "is_locked",
+]
 
 _FULL = ("No space left", "File too large", "quota exceeded")
 _DAMAGED = ("Corrupt database file", "Could not read enough bytes")
@@ -22,6 +30,10 @@ _PID = re.compile(r"\(PID (\d+)\)")
 
 class StoreError(SafemtError):
     """The store cannot be written. What was acknowledged before is in it."""
+
+
+class StoreMovedError(StoreError):
+    """The store's file was renamed, removed or overwritten while it was in use."""
 
 
 def is_locked(error: duckdb.Error) -> bool:

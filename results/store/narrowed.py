@@ -14,9 +14,9 @@ from typing import Any
 import duckdb
 
 from safemt_client.providers.errors import InputError
+from safemt_client.results.store.errors import first_line
 from safemt_client.results.store.lookups import Result
 from safemt_client.results.store.reader import Queryable
-from safemt_client.results.store.server import explain_query_error
 from safemt_client.results.store.views import view_texts
 
 __all__ = ["about_run"]
@@ -41,7 +41,7 @@ class _Session:
             self._session.execute(sql, parameters)
             rows = self._session.fetchall() if limit is None else self._session.fetchmany(limit)
         except duckdb.Error as error:
-            raise InputError(f"sql: {explain_query_error(error, None)}") from None
+            raise InputError(f"sql: {first_line(error)}") from None
         return Result([column[0] for column in self._session.description or ()], rows)
 
     def session(self) -> duckdb.DuckDBPyConnection | None:

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
 import duckdb
-import httpx
 
 from safemt_client.providers.errors import InputError, StoreHeldError
 from safemt_client.results.store.errors import explain_open_error, holder_of, is_locked
 from safemt_client.results.store.lookups import Result
 from safemt_client.results.store.migrations import schema_version
-from safemt_client.results.store.server import (
+from safemt_client.results.store.questions import (
+    Question,
     check_read_only,
     explain_query_error,
-    server_file,
     time_limit,
 )
+from safemt_client.results.store.server import server_file
 from safemt_client.results.store.store import Store
 from safemt_client.results.store.views import is_current
 
 __all__ = ["Queryable", "Reader", "open_reader"]
 
+_SILENCE_S = 300.0
+"""How long a run may send nothing; it stops a question sooner."""
 _TRIES, _PAUSE_S = 20, 0.15
 """How long a run that has just begun is waited for, until it says where it can be asked."""
 
@@ -53,6 +58,8 @@ class Reader:
         self._connection = connection
         self._token = token
         self._port = port
+        self._question: Question | None = None
+        self._asking: socket.socket | None = None
 
     @property
     def holds_file(self) -> bool:
@@ -60,9 +67,13 @@ class Reader:
         return self._connection is not None
 
     def interrupt(self) -> None:
-        """Stop the query that another thread waits for. A query that a run answers continues there."""
-        if self._connection is not None:
-            self._connection.interrupt()
+        """Stop the query that another thread waits for. Call it until it ends: it may have yet to begin."""
+        if (question := self._question) is not None:
+            question.stop("interrupted")
+        if (asking := self._asking) is not None:
+            # The run sees that nobody waits any more.
+            with suppress(OSError):
+                asking.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> Reader:
         return self
@@ -111,13 +122,15 @@ class Reader:
                 return self.query(sql, parameters, limit, timeout_s)
         if refusal := check_read_only(self._connection, sql):
             raise InputError(f"sql: {refusal}")
-        try:
-            with time_limit(self._connection, timeout_s):
-                self._connection.execute(sql, parameters)
-                rows = self._connection.fetchall() if limit is None else self._connection.fetchmany(limit)
-        except duckdb.Error as error:
-            raise InputError(f"sql: {explain_query_error(error, timeout_s)}") from None
-        return Result([column[0] for column in self._connection.description or ()], rows)
+        with Question(self._connection) as question:
+            self._question = question
+            try:
+                with time_limit(question, timeout_s):
+                    self._connection.execute(sql, parameters)
+                    rows = self._connection.fetchall() if limit is None else self._connection.fetchmany(limit)
+            except duckdb.Error as error:
+                raise InputError(f"sql: {explain_query_error(error, question)}") from None
+            return Result([column[0] for column in self._connection.description or ()], rows)
 
     def _taken_over(self) -> bool:
         """Whether the store can be asked elsewhere than so far; it is from now on."""
@@ -136,26 +149,49 @@ class Reader:
             "limit": limit,
             "timeout_s": timeout_s,
         }
+        # Not httpx: a proxy of the environment must not see the token.
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=_SILENCE_S)
         try:
-            # trust_env off: a proxy of the environment must not see the token.
-            with httpx.Client(trust_env=False, timeout=300) as client:
-                response = client.post(
-                    f"http://127.0.0.1:{self._port}/",
-                    json=body,
-                    headers={"Authorization": f"Bearer {self._token}"},
-                )
-        except httpx.HTTPError as error:
+            connection.connect()
+            self._asking = connection.sock
+            connection.request(
+                "POST", "/", json.dumps(body).encode(), {"Authorization": f"Bearer {self._token}"}
+            )
+            with connection.getresponse() as response:
+                return self._result(_parts(response))
+        except (OSError, HTTPException) as error:
             raise StoreHeldError(f"{self._path}: the run that holds it does not answer ({error})") from None
-        try:
-            content = response.json()
-            failed = response.status_code != 200 and not isinstance(content["error"], str)
-        except (ValueError, KeyError, TypeError):
-            failed = True
-        if failed:
-            raise InputError(f"{self._path}: the process that answers for it is not a run of safemt_client")
-        if response.status_code != 200:
-            raise InputError(f"sql: {content['error']}")
-        return Result(content["columns"], [tuple(row) for row in content["rows"]])
+        except (ValueError, LookupError, TypeError):
+            raise InputError(
+                f"{self._path}: the process that answers for it is not a run of safemt_client"
+            ) from None
+        finally:
+            self._asking = None
+            connection.close()
+
+    def _result(self, lines: Iterator[Any]) -> Result:
+        """The result that a run sends as lines; `results.store.server` has their form."""
+        columns: list[str] = []
+        rows: list[tuple[Any, ...]] = []
+        for line in lines:
+            if isinstance(line, list):
+                rows += map(tuple, line)
+            elif "error" in line:
+                kind = StoreHeldError if line["status"] == 503 else InputError
+                raise kind(f"sql: {line['error']}")
+            elif "columns" in line:
+                columns = line["columns"]
+            elif line["rows"] == len(rows):
+                return Result(columns, rows)
+        raise StoreHeldError(f"{self._path}: the run that held it has ended: ask again")
+
+
+def _parts(response: Iterable[bytes]) -> Iterator[Any]:
+    """Line by line, as an answer may be large; one that is cut off in the middle of a line ends before it."""
+    for number, line in enumerate(response):
+        if number and not line.endswith(b"\n"):
+            return
+        yield json.loads(line)
 
 
 def open_reader(path: Path) -> Reader:

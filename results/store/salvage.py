@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 
 from safemt_client import __version__
-from safemt_client.providers.errors import InputError
+from safemt_client.providers.errors import InputError, StoreHeldError
+from safemt_client.results.store.errors import explain_open_error, first_line, is_locked
 from safemt_client.results.store.migrations import migrate
 from safemt_client.results.store.schema import TABLES
 from safemt_client.results.store.views import create_views
@@ -34,43 +34,62 @@ class Salvaged:
 
 
 def salvage(damaged: Path, into: Path) -> list[Salvaged]:
-    """Copy every row of `damaged` that can be read into a new store `into`.
+    """Copy every row of `damaged` that can be read into a new store `into`; without a row there is none.
 
     Raises:
-        InputError: the file cannot be opened at all or is not a store, or `into` exists or cannot be written.
+        InputError: the file is held, cannot be opened or is not a store, or `into` cannot be made anew.
     """
-    if into.exists():
-        raise InputError(f"{into}: already exists: name a new file with --salvage")
+    # DuckDB would take a log of that name for the new file's own.
+    for path in (into, into.with_name(into.name + ".wal")):
+        if path.exists() or path.is_symlink():
+            raise InputError(f"{path}: already exists: name a new file with --salvage")
     if not damaged.is_file():
         raise InputError(f"{damaged}: no such store: name one with --db")
+    try:
+        # A folder of its own: whatever is made in it cannot be a file of the user's.
+        with TemporaryDirectory(prefix=f".{into.name[:100]}.", dir=into.parent) as folder:
+            made = Path(folder, "made.duckdb")
+            found = _saved(damaged, made, Path(folder, "copy.duckdb"))
+            if any(table.saved for table in found):
+                _appear(made, into)
+            return found
+    except OSError as error:
+        raise InputError(
+            f"{into}: cannot be made ({error.strerror or error}): name another file with --salvage"
+        ) from None
+
+
+def _saved(damaged: Path, made: Path, copy: Path) -> list[Salvaged]:
+    """Fill the new store `made`; `copy` is where a copy without a log may be."""
     connection = duckdb.connect(":memory:")
     try:
         connection.execute("SET TimeZone = 'UTC'")
-        _attach(connection, into, "fresh", "")
+        _attach(connection, made, "fresh", "")
         connection.execute("USE fresh")
-        migrate(connection, into, __version__)
+        migrate(connection, made, __version__)
         create_views(connection)
-        # A log that cannot be replayed makes the whole file unreadable: a copy leaves the log out.
-        source = _without_log(damaged, into)
-        try:
-            _attach(connection, source, "damaged", ", READ_ONLY", damaged)
-            _check_tables(connection, damaged)
-            found = [_table(connection, table) for table in dict.fromkeys(TABLES.values())]
-        finally:
-            connection.execute("DETACH DATABASE IF EXISTS damaged")
-            if source != damaged:
-                source.unlink()
+        _attach(connection, _readable(damaged, copy), "damaged", ", READ_ONLY", damaged)
+        _check_tables(connection, damaged)
+        found = [_table(connection, table) for table in dict.fromkeys(TABLES.values())]
+        connection.execute("DETACH damaged")
         connection.execute("CHECKPOINT fresh")
-    except (duckdb.Error, OSError) as error:
+        return found
+    except duckdb.Error as error:
+        raise InputError(f"{damaged}: {first_line(error)}") from None
+    finally:
         connection.close()
-        into.unlink(missing_ok=True)
-        raise InputError(f"{damaged}: {str(error).splitlines()[0]}") from None
-    except InputError:
-        connection.close()
-        into.unlink(missing_ok=True)
+
+
+def _appear(made: Path, path: Path) -> None:
+    """Give a finished file its name; a file that has got this name meanwhile stays."""
+    try:
+        path.hardlink_to(made)
+    except FileExistsError:
         raise
-    connection.close()
-    return found
+    except OSError:
+        # A file system without hard links.
+        with path.open("xb"):
+            made.replace(path)
 
 
 def _attach(
@@ -81,8 +100,7 @@ def _attach(
         connection.execute(f"ATTACH '{quoted}' AS {name} (TYPE duckdb, ROW_GROUP_SIZE 8192{options})")
     except duckdb.Error as error:
         raise InputError(
-            f"{called or path}: cannot be opened even for reading: {str(error).splitlines()[0]}: "
-            "restore a copy"
+            f"{called or path}: cannot be opened even for reading: {first_line(error)}: restore a copy"
         ) from None
 
 
@@ -102,18 +120,18 @@ def _check_tables(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         raise InputError(f"{path}: not a store of safemt_client: name another one with --db")
 
 
-def _without_log(damaged: Path, into: Path) -> Path:
-    """The file itself if it opens with its log; else a copy without the log."""
+def _readable(damaged: Path, copy: Path) -> Path:
+    """The file itself if it opens with its log; else a copy: an unreadable log makes it all unreadable."""
     probe = duckdb.connect(":memory:")
     quoted = str(damaged).replace("'", "''")
     try:
         probe.execute(f"ATTACH '{quoted}' AS probe (TYPE duckdb, READ_ONLY)")
         return damaged
-    except duckdb.Error:
-        descriptor, copy = tempfile.mkstemp(prefix=f".{into.name}.", suffix=".copy", dir=into.parent)
-        with os.fdopen(descriptor, "wb") as file, damaged.open("rb") as source:
-            shutil.copyfileobj(source, file)
-        return Path(copy)
+    except duckdb.Error as error:
+        if is_locked(error):
+            raise StoreHeldError(explain_open_error(damaged, error)) from None
+        shutil.copyfile(damaged, copy)
+        return copy
     finally:
         probe.close()
 

@@ -1,19 +1,22 @@
 """Read-only SQL on loopback, while a run holds the file that no second process can open.
 
-A file beside the store, readable by its owner alone, says where and with which token.
+A file beside the store, readable by its owner alone, says where and with which token. An answer is lines of
+JSON: the columns, the rows in parts, and at last their number or what went wrong. So the run never has more
+than a part of an answer in memory, and a part is never taken for the whole.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
+import select
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,103 +25,27 @@ from typing import Any
 
 import duckdb
 
-__all__ = ["QueryServer", "check_read_only", "explain_query_error", "server_file", "time_limit"]
+from safemt_client.results.store.questions import Question, check_read_only, explain_query_error
+
+__all__ = ["QueryServer", "server_file"]
 
 _MAX_BODY = 1_000_000
 _ACCEPT_PAUSE_S = 0.2
-_READ_ONLY = {"SELECT", "EXPLAIN"}
-# A statement of type SELECT may still change something: in a WITH, or by what it calls.
-_CHANGES = re.compile(r'"type":"((?:INSERT|UPDATE|DELETE|MERGE|COPY|CREATE)[A-Z_]*)_NODE"')
-_CALLS = re.compile(r'"function_name":"([^"\\]*)"')
-_REFUSED = {
-    # Acting on the database or the program's process.
-    *("checkpoint", "force_checkpoint", "setval", "nextval", "write_log", "truncate_duckdb_logs"),
-    *("enable_logging", "disable_logging", "enable_profiling", "disable_profiling"),
-    *("create_external_resource", "destroy_external_resource", "register_external_resource"),
-    *("deregister_external_resource", "register_external_resource_type", "sleep_ms"),
-    # Statements made of texts, which are not seen here.
-    *("query", "query_table", "json_execute_serialized_sql"),
-    # Files, secrets and the process's memory: closed by DuckDB's own settings too.
-    *("duckdb_secrets", "which_secret", "getenv", "glob", "read_text", "read_blob", "read_duckdb"),
-    *("arrow_scan", "arrow_scan_dumb", "pandas_scan", "python_arrow_scan", "python_map_function"),
-}
+_ROWS_AT_ONCE = 64
+_POLL_S = 0.05
+_MOST_S, _MOST_BYTES = 120.0, 1 << 30
+"""What one question may take of a run: seconds, and memory for what it sorts, groups and joins."""
+_PATIENCE_S = 4.0
+"""How long the end of a run waits for questions that have been interrupted."""
+_OVER = "the run that was asked has ended: ask again"
+_INSTEAD = "simplify the query, or ask again when the run is over"
+_TOO_LONG = f"stopped after {_MOST_S:g} s, the most while a run is under way: {_INSTEAD}"
+_TOO_LARGE = f"stopped: it takes more than {_MOST_BYTES >> 30} GiB of the run's memory: {_INSTEAD}"
 
 
 def server_file(path: Path) -> Path:
     """The file that says where the store at `path` can be asked."""
     return path.with_name(path.name + ".server")
-
-
-def check_read_only(connection: duckdb.DuckDBPyConnection, sql: str) -> str | None:
-    """Why a text is not one read-only statement, None if it is one."""
-    try:
-        statements = connection.extract_statements(sql)
-    except duckdb.Error as error:
-        return str(error).strip().splitlines()[0]
-    if len(statements) != 1:
-        return "write one statement"
-    kind = statements[0].type.name
-    if kind not in _READ_ONLY:
-        return f"only read-only queries are allowed here, not {kind}"
-    if kind == "EXPLAIN" and not sql.lower().lstrip().startswith(("explain select", "explain from")):
-        return "EXPLAIN works only with SELECT here"
-    return _refused_parts(connection, sql, explain=kind == "EXPLAIN")
-
-
-def _refused_parts(connection: duckdb.DuckDBPyConnection, sql: str, *, explain: bool) -> str | None:
-    """What in a SELECT does more than read, according to its parse tree."""
-    question = re.sub(r"\A\s*explain\s", "", sql, flags=re.IGNORECASE) if explain else sql
-    try:
-        (tree,) = connection.execute("SELECT json_serialize_sql(?)", [question]).fetchall()[0]
-    except duckdb.Error as error:
-        return str(error).strip().splitlines()[0]
-    if not tree.startswith('{"error":false'):
-        return "write it as a plain SELECT"
-    if found := _CHANGES.search(tree):
-        return f"only read-only queries are allowed here, not {found[1].partition('_')[0]}"
-    for name in _CALLS.findall(tree):
-        if name.lower() in _REFUSED:
-            return f"{name}() cannot be called here"
-    return None
-
-
-@contextmanager
-def time_limit(connection: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[None]:
-    """Interrupt the connection's query after so many seconds; None is no limit."""
-    if seconds is None:
-        yield
-        return
-    timer = threading.Timer(seconds, connection.interrupt)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def explain_query_error(error: duckdb.Error, seconds: float | None) -> str:
-    """One line for a query that failed, or was stopped by its time limit."""
-    if isinstance(error, duckdb.InterruptException) and seconds is not None:
-        return f"stopped after {seconds:g} s: simplify the query"
-    return str(error).strip().splitlines()[0]
-
-
-class _Server(ThreadingHTTPServer):
-    """Survives a shortage of files and threads: who asks then is not answered, and the run goes on."""
-
-    daemon_threads = True
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        try:
-            return super().get_request()
-        except OSError:
-            # Whoever waits there makes the socket ready again at once.
-            time.sleep(_ACCEPT_PAUSE_S)
-            raise
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: the terminal belongs to the run."""
 
 
 class QueryServer:
@@ -127,16 +54,16 @@ class QueryServer:
     def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, command: str) -> None:
         """`command` is what holds the store, as others are told."""
         self._file = server_file(path)
-        token = secrets.token_urlsafe(32)
-        self._http = _Server(("127.0.0.1", 0), _handler(connection, token))
+        self._token = secrets.token_urlsafe(32)
+        self._http = _Server(connection, self._token)
         try:
             self._file.unlink(missing_ok=True)
             descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
-                found = {"port": self._http.server_address[1], "token": token, "pid": os.getpid()}
+                found = {"port": self._http.server_address[1], "token": self._token, "pid": os.getpid()}
                 json.dump(found | {"command": command}, file)
             self._thread = threading.Thread(
-                target=self._http.serve_forever, args=(0.05,), name="safemt-sql", daemon=True
+                target=self._http.serve_forever, args=(_POLL_S,), name="safemt-sql", daemon=True
             )
             self._thread.start()
         except OSError:
@@ -147,67 +74,231 @@ class QueryServer:
             self._file.unlink(missing_ok=True)
             raise
 
-    def close(self) -> None:
-        """Stop serving and remove the file."""
-        self._file.unlink(missing_ok=True)
+    def close(self) -> bool:
+        """Stop serving and interrupt what is being answered; return whether all of it has ended."""
+        self._remove_file()
         self._http.shutdown()
-        self._http.server_close()
         self._thread.join()
+        ended = self._http.end()
+        self._http.server_close()
+        return ended
+
+    def _remove_file(self) -> None:
+        """Remove the file, unless another run has put its own in its place."""
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            if json.loads(self._file.read_text())["token"] == self._token:
+                self._file.unlink()
 
 
-def _handler(connection: duckdb.DuckDBPyConnection, token: str) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        # For a client that sends nothing.
-        timeout = 60
+@dataclass(eq=False)
+class _Client:
+    """A connection to someone who asks, and the question that is being answered."""
 
-        def do_POST(self) -> None:
-            given = self.headers.get("Authorization", "")
-            if not secrets.compare_digest(given.encode(), f"Bearer {token}".encode()):
-                self._answer(401, {"error": "wrong token"})
-                return
-            stated = self.headers.get("Content-Length", "0")
-            length = int(stated) if stated.isdecimal() and len(stated) < 12 else _MAX_BODY + 1
-            if length > _MAX_BODY:
-                self._answer(413, {"error": "the statement is too long"})
-                return
+    socket: socket.socket
+    question: Question | None = None
+    since: float = 0.0
+    most_s: float = _MOST_S
+
+    def watch(self, now: float) -> None:
+        """Stop the question if it has taken too long or nobody waits for the answer."""
+        question = self.question
+        if question is None:
+            return
+        if now - self.since > self.most_s:
+            own = f"stopped after {self.most_s:g} s: simplify the query"
+            question.stop(_TOO_LONG if self.most_s == _MOST_S else own)
+        elif self._gone():
+            question.stop("nobody waits for the answer")
+
+    def _gone(self) -> bool:
+        try:
+            poll = select.poll()
+            poll.register(self.socket, select.POLLIN)
+            # After its question a client sends nothing more: what can be read then is the end.
+            return bool(poll.poll(0)) and not self.socket.recv(1, socket.MSG_PEEK)
+        except (OSError, ValueError):
+            return True
+
+
+class _Server(ThreadingHTTPServer):
+    """Answers each client in a thread of its own, and watches over what is being answered.
+
+    Survives a shortage of files and threads: who asks then is not answered, and the run goes on.
+    """
+
+    # A question that cannot be interrupted must not keep the process for ever.
+    daemon_threads = True
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, token: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.connection = connection
+        self.token = token
+        self.clients: dict[threading.Thread, _Client] = {}
+        self._watching = connection.cursor()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Begin the thread of a client. It is known before it runs: `end` must not miss it."""
+        thread = threading.Thread(
+            target=self.process_request_thread,
+            args=(request, client_address),
+            name="safemt-sql-client",
+            daemon=True,
+        )
+        self.clients[thread] = _Client(request)
+        try:
+            thread.start()
+        except RuntimeError:  # no thread can be started
+            del self.clients[thread]
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """A client, from its first byte to its last."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            del self.clients[threading.current_thread()]
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Take the next client."""
+        try:
+            return super().get_request()
+        except OSError:
+            # Whoever waits there makes the socket ready again at once.
+            time.sleep(_ACCEPT_PAUSE_S)
+            raise
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: the terminal belongs to the run."""
+
+    def service_actions(self) -> None:
+        """Called again and again while the server serves."""
+        clients = [client for client in list(self.clients.values()) if client.question is not None]
+        if not clients:
+            return
+        now = time.monotonic()
+        for client in clients:
+            client.watch(now)
+        oldest = min(clients, key=lambda client: client.since)
+        if (question := oldest.question) is not None and self._taken() > _MOST_BYTES:
+            question.stop(_TOO_LARGE)
+
+    def _taken(self) -> int:
+        """The bytes that queries hold at the moment; what is cached of the file gives way by itself."""
+        try:
+            rows = self._watching.execute(
+                "SELECT sum(memory_usage_bytes) FROM duckdb_memory() "
+                "WHERE tag NOT IN ('BASE_TABLE', 'IN_MEMORY_TABLE', 'METADATA', 'TRANSACTION')"
+            ).fetchall()
+        except duckdb.Error:
+            return 0
+        return int(rows[0][0] or 0)
+
+    def end(self) -> bool:
+        """Interrupt all questions and wait for their threads; return whether they have ended."""
+        self._watching.close()
+        began = time.monotonic()
+        threads = dict(self.clients)
+        while any(thread.is_alive() for thread in threads) and time.monotonic() < began + _PATIENCE_S:
+            # Who asks is told; who takes no answer is left alone after a while.
+            how = socket.SHUT_RD if time.monotonic() < began + _PATIENCE_S / 2 else socket.SHUT_RDWR
+            for thread, client in threads.items():
+                if (question := client.question) is not None:
+                    question.stop(_OVER)
+                with suppress(OSError):
+                    client.socket.shutdown(how)
+                thread.join(_POLL_S)
+        return not any(thread.is_alive() for thread in threads)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    # For a client that sends or takes nothing.
+    timeout = 60
+    server: _Server
+
+    def do_POST(self) -> None:
+        asked = self._asked()
+        if asked is None:
+            return
+        client = self.server.clients[threading.current_thread()]
+        # A cursor of its own: the writer's transactions are not disturbed.
+        with self.server.connection.cursor() as cursor, Question(cursor) as question:
+            client.since = time.monotonic()
+            client.most_s = min(_MOST_S, asked.get("timeout_s") or _MOST_S)
+            client.question = question
+            begun = False
             try:
-                asked = json.loads(self.rfile.read(length))
-            except (ValueError, RecursionError):
-                asked = None
-            if not isinstance(asked, dict) or not isinstance(asked.get("sql"), str):
-                self._answer(400, {"error": "send a JSON object with sql"})
-                return
-            # A cursor of its own: the writer's transactions are not disturbed.
-            with connection.cursor() as cursor:
                 if refusal := check_read_only(cursor, asked["sql"]):
-                    self._answer(400, {"error": refusal})
-                    return
-                limit, timeout_s = asked.get("limit"), asked.get("timeout_s")
-                try:
-                    cursor.execute("USE store")
-                    # The second lock: whatever a statement hides, it cannot write. Let go of with the cursor.
-                    cursor.execute("BEGIN TRANSACTION READ ONLY")
-                    with time_limit(cursor, timeout_s):
-                        cursor.execute(asked["sql"], asked.get("parameters"))
-                        rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
-                    columns = [column[0] for column in cursor.description or ()]
-                except duckdb.Error as error:
-                    self._answer(400, {"error": explain_query_error(error, timeout_s)})
-                    return
-            self._answer(200, {"columns": columns, "rows": rows})
+                    raise duckdb.Error(refusal)
+                cursor.execute("USE store")
+                # The second lock: whatever a statement hides, it cannot write. Let go of with the cursor.
+                cursor.execute("BEGIN TRANSACTION READ ONLY")
+                cursor.execute(asked["sql"], asked.get("parameters"))
+                lines = _lines(cursor, question, asked.get("limit"))
+                first = next(lines)
+                self._begin(200)
+                begun = True
+                self.wfile.write(first)
+                for line in lines:
+                    self.wfile.write(line)
+            except duckdb.Error as error:
+                status = 503 if question.why == _OVER else 400
+                self._fail(status, explain_query_error(error, question), begun=begun)
+            except (TypeError, ValueError, RecursionError) as error:
+                self._fail(400, f"this answer cannot be sent ({error}): cast it to text", begun=begun)
+            finally:
+                client.question = None
 
-        def _answer(self, status: int, content: Any) -> None:
-            body = json.dumps(content, default=_jsonable).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def _asked(self) -> dict[str, Any] | None:
+        """What is asked; None if it was refused."""
+        given = self.headers.get("Authorization", "")
+        if not secrets.compare_digest(given.encode(), f"Bearer {self.server.token}".encode()):
+            self._fail(401, "wrong token")
+            return None
+        stated = self.headers.get("Content-Length", "0")
+        length = int(stated) if stated.isdecimal() and len(stated) < 12 else _MAX_BODY + 1
+        if length > _MAX_BODY:
+            self._fail(413, "the statement is too long")
+            return None
+        try:
+            asked = json.loads(self.rfile.read(length))
+        except (ValueError, RecursionError):
+            asked = None
+        kinds = {"sql": str, "limit": int | None, "timeout_s": float | int | None}
+        if not isinstance(asked, dict) or not all(isinstance(asked.get(k), v) for k, v in kinds.items()):
+            self._fail(400, "send a JSON object with sql")
+            return None
+        return asked
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nothing: the terminal belongs to the run."""
+    def _begin(self, status: int) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.end_headers()
 
-    return Handler
+    def _fail(self, status: int, why: str, *, begun: bool = False) -> None:
+        if not begun:
+            self._begin(status)
+        self.wfile.write(_line({"error": why, "status": status}))
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: the terminal belongs to the run."""
+
+
+def _lines(cursor: duckdb.DuckDBPyConnection, question: Question, limit: int | None) -> Iterator[bytes]:
+    """The lines of an answer, at most `limit` rows. The first has rows: most errors come before it."""
+    columns = [column[0] for column in cursor.description or ()]
+    count = 0
+    while part := cursor.fetchmany(_ROWS_AT_ONCE if limit is None else min(_ROWS_AT_ONCE, limit - count)):
+        if question.why is not None:
+            raise duckdb.InterruptException(question.why)
+        yield (_line({"columns": columns}) if count == 0 else b"") + _line(part)
+        count += len(part)
+        if count == limit:
+            break
+    yield (_line({"columns": columns}) if count == 0 else b"") + _line({"rows": count})
+
+
+def _line(content: Any) -> bytes:
+    return json.dumps(content, default=_jsonable).encode() + b"\n"
 
 
 def _jsonable(value: Any) -> Any:

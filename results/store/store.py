@@ -26,18 +26,20 @@ from safemt_client.results.sanitize import plain
 from safemt_client.results.store.columns import column
 from safemt_client.results.store.errors import (
     StoreError,
+    StoreMovedError,
     explain_open_error,
     first_line,
     is_disk_full,
     is_locked,
 )
+from safemt_client.results.store.held import HeldFile, kept_for_another
 from safemt_client.results.store.lookups import Lookups
 from safemt_client.results.store.migrations import migrate, schema_version
 from safemt_client.results.store.rows import Row
 from safemt_client.results.store.schema import TABLES
 from safemt_client.results.store.server import QueryServer
 from safemt_client.results.store.views import create_views, is_current
-from safemt_client.results.store.wal import keep_unread, set_aside
+from safemt_client.results.store.wal import free_name, keep_unread, set_aside
 
 __all__ = ["Expected", "Store", "check_place"]
 
@@ -63,6 +65,9 @@ class Store(Lookups):
         self._queue: queue.SimpleQueue[tuple[Sequence[Row], Future[None]] | None] = queue.SimpleQueue()
         self._failed: StoreError | None = None
         self._closed = False
+        self.moved = False
+        """Whether the file was renamed, removed or overwritten; rows are written to it until `close`."""
+        self._file = HeldFile(path)
         self._server = QueryServer(path, connection, command)
         self._writer = threading.Thread(target=self._write, name="safemt-store", daemon=True)
         try:
@@ -122,20 +127,54 @@ class Store(Lookups):
         self.close()
 
     def close(self) -> None:
-        """Commit what is queued, checkpoint and release the file."""
+        """Commit what is queued, checkpoint and release the file. Questions to the store are interrupted.
+
+        Raises:
+            StoreError: the checkpoint failed.
+            StoreMovedError: the file is not what and where it was; the message says where the rows are.
+        """
         if self._closed:
             return
         self._closed = True
-        self._server.close()
+        answered = self._server.close()
         self._queue.put(None)
         self._writer.join()
         try:
-            if self._failed is None:
-                self._connection.execute("CHECKPOINT store")
+            fate = None if self._failed is not None else self._settle()
         except duckdb.Error as error:
             raise StoreError(f"{self.path}: {first_line(error)}: what was committed is in its WAL") from None
         finally:
-            self._connection.close()
+            # A connection at work cannot be closed.
+            if answered:
+                self._connection.close()
+        if fate is not None:
+            raise StoreMovedError(fate)
+
+    def _settle(self) -> str | None:
+        """Write everything into the file itself; what has become of it, None if it is where it was."""
+        wal = self.path.with_name(self.path.name + ".wal")
+        if not self._file.is_whole():
+            said = f"{self.path}: was overwritten while it was in use: what was in it is lost"
+            if not wal.exists():
+                return said
+            aside = free_name(wal, "overwritten")
+            wal.rename(aside)
+            return f"{said}, and what was committed since the start is kept as {aside}"
+        if self._file.is_here():
+            self._connection.execute("CHECKPOINT store")
+        else:
+            with kept_for_another(wal):
+                self._connection.execute("CHECKPOINT store")
+        return None if self._file.is_here() else self._file.fate()
+
+    def check(self) -> None:
+        """Make sure that the file is what and where it was when it was opened.
+
+        Raises:
+            StoreMovedError: it is not. `close` says where its rows are.
+        """
+        if self.moved or not self._file.is_sound():
+            raise StoreMovedError(f"{self.path}: was renamed, removed or overwritten while it was in use")
 
     async def save(self, *rows: Row) -> None:
         """Append rows in one transaction; return when it is committed.
@@ -148,8 +187,14 @@ class Store(Lookups):
             watcher(rows)
 
     def save_now(self, *rows: Row) -> None:
-        """The same for a caller without an event loop."""
+        """The same for a caller without an event loop, which is also told where the file is not what it was.
+
+        Raises:
+            StoreMovedError: the rows are in a file that was renamed, removed or overwritten.
+        """
         self._put(rows).result()
+        if self.moved:
+            self.check()
 
     def _put(self, rows: Sequence[Row]) -> Future[None]:
         future: Future[None] = Future()
@@ -208,6 +253,7 @@ class Store(Lookups):
                 if future.set_running_or_notify_cancel():
                     future.set_exception(self._failed)
             return
+        self.moved = self.moved or not self._file.is_sound()
         for _, future in batch:
             # A waiter that was cancelled meanwhile has cancelled its future: the row is stored anyway.
             if future.set_running_or_notify_cancel():

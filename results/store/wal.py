@@ -7,12 +7,12 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-__all__ = ["keep_unread", "set_aside", "unread_log"]
+__all__ = ["free_name", "keep_unread", "set_aside", "unread_log"]
 
 
 def set_aside(wal: Path, warnings: list[str]) -> Path:
     """Move a log that cannot be replayed out of the way: it would make the whole file unreadable."""
-    aside = _free_name(wal)
+    aside = free_name(wal, "unreadable")
     wal.rename(aside)
     warnings.append(f"{wal} cannot be replayed; set aside as {aside}: its last turns will be asked again")
     return aside
@@ -22,7 +22,7 @@ def keep_unread(wal: Path, warnings: list[str]) -> None:
     """Keep what DuckDB leaves unread at the end of a log: it takes it for a torn write and drops it."""
     unread = unread_log(wal)
     if unread:
-        aside = _free_name(wal)
+        aside = free_name(wal, "unreadable")
         # Made anew: what stands there otherwise is not written through.
         with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(unread)
@@ -32,9 +32,10 @@ def keep_unread(wal: Path, warnings: list[str]) -> None:
         )
 
 
-def _free_name(wal: Path) -> Path:
-    name = f"{wal.name}.unreadable-{_moment()}"
-    free = (wal.with_name(name + more) for more in ("", *(f"-{n}" for n in range(2, 1000))))
+def free_name(path: Path, what: str) -> Path:
+    """A name beside `path` that no file has: its own, what is kept there, and the time."""
+    name = f"{path.name}.{what}-{_moment()}"
+    free = (path.with_name(name + more) for more in ("", *(f"-{n}" for n in range(2, 1000))))
     return next(path for path in free if not os.path.lexists(path))
 
 

@@ -106,19 +106,21 @@ def _store(path: Path, console: Console) -> bool:
 
 
 def _salvage(path: Path, into: Path, console: Console) -> int:
-    lost = False
+    lost, saved = False, 0
     for table in salvage(path, into):
         if table.rows == table.saved == 0:
             continue
+        saved += table.saved
         whole = table.rows == table.saved
         lost = lost or not whole
         known = "an unknown number" if table.rows is None else f"{table.rows:,}"
         _say(console, _Finding(table.table, whole, f"{table.saved:,} of {known} rows saved"))
-    console.print(
-        escape(f"{shown_path(path)} is unchanged; what could be read is in {shown_path(into)}"),
-        soft_wrap=True,
-    )
-    return 1 if lost else 0
+    if saved:
+        line = f"{saved:,} rows saved in {shown_path(into)}; {shown_path(path)} is unchanged"
+    else:
+        line = f"no rows could be saved: {shown_path(path)} is unchanged, and {shown_path(into)} was not made"
+    console.print(escape(line), soft_wrap=True, highlight=False)
+    return 1 if lost or not saved else 0
 
 
 async def _endpoints(settings: RunSettings, console: Console) -> bool:

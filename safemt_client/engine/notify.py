@@ -40,8 +40,7 @@ def with_notification(command: str | None, db: Path, invocation: Invocation, bod
         try:
             found = body()
         except BaseException as error:
-            # The session may have ended before something else failed: then its result counts.
-            notify(command, db, invocation.run_id, invocation.result or result_of(error))
+            notify(command, db, invocation.run_id, result_of(error, invocation.result))
             raise
         if invocation.result is not None:
             notify(command, db, invocation.run_id, invocation.result)

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +32,8 @@ from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.negotiation import Learnt
 from safemt_client.providers.pauses import PAUSES
 from safemt_client.providers.responses.outcomes import classify_response
-from safemt_client.results.store.errors import StoreError
+from safemt_client.results.store.errors import StoreError, StoreMovedError
+from safemt_client.results.store.rows import Row
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.ending import finish
@@ -94,6 +95,7 @@ async def carry_out(prepared: Prepared, invocation: Invocation) -> RunResult:
             log.started(plan)
         try:
             ending = await _run_session(prepared, store, invocation, session_id, log)
+            store.check()
             result = invocation.result = finish(plan, ending, store, settings, invocation.console)
         except BaseException as error:
             for watcher in watchers:
@@ -157,7 +159,7 @@ async def _run_session(
     try:
         async with anyio.create_task_group() as group:
             models.negotiations.observe(partial(_learnt, context, recorder, group))
-            invocation.stop = _stopper(scheduler, progress, group.cancel_scope)
+            invocation.stop = _stopper(scheduler, progress, store, group.cancel_scope)
             if invocation.signals:
                 group.start_soon(_listen, invocation.stop)
             group.start_soon(progress.show)
@@ -209,8 +211,14 @@ def _meters(prepared: Prepared) -> dict[str, Meter]:
     }
 
 
-def _stopper(scheduler: Scheduler, progress: Progress, scope: anyio.CancelScope) -> Callable[[], None]:
-    """What stops a session: the first call waits for what is in flight, the second abandons it."""
+def _stopper(
+    scheduler: Scheduler, progress: Progress, store: Store, scope: anyio.CancelScope
+) -> Callable[[], None]:
+    """What stops a session: the first call waits for what is in flight, the second abandons it.
+
+    A store whose file is not what it was stops it as well.
+    """
+    store.watchers.append(_guard(store, scheduler, progress))
     first = True
 
     def stop() -> None:
@@ -226,6 +234,21 @@ def _stopper(scheduler: Scheduler, progress: Progress, scope: anyio.CancelScope)
     return stop
 
 
+def _guard(store: Store, scheduler: Scheduler, progress: Progress) -> Callable[[Sequence[Row]], None]:
+    """What stops a session gently once the store's file is not what it was: nothing more is paid for."""
+    told = False
+
+    def watch(rows: Sequence[Row]) -> None:
+        nonlocal told
+        if store.moved and not told:
+            told = True
+            scheduler.stop()
+            what = "the store was renamed, removed or overwritten"
+            progress.notice(f"stopping: {what}; waiting for calls in flight")
+
+    return watch
+
+
 async def _listen(stop: Callable[[], None]) -> None:
     """Each Ctrl-C or SIGTERM asks the session to stop."""
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -233,12 +256,20 @@ async def _listen(stop: Callable[[], None]) -> None:
             stop()
 
 
-def result_of(error: BaseException) -> RunResult:
-    """The result of a session that an exception ended."""
+def result_of(error: BaseException, ended: RunResult | None = None) -> RunResult:
+    """The result of a session that an exception ended.
+
+    One that had `ended` before something else failed keeps its result, unless it was the store that failed.
+    """
+    if ended is not None and not isinstance(error, StoreError):
+        return ended
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, KeyboardInterrupt | asyncio.CancelledError | StoppedAtOnceError):
         return RunResult("stopped", 1, "interrupted: stopped at once", again=True)
+    if isinstance(error, StoreMovedError):
+        # The same command would begin a new store and pay for everything again.
+        return RunResult("failed", 1, "the store was renamed, removed or overwritten", "store_error")
     if isinstance(error, StoreError):
         return RunResult("failed", 1, "the store cannot be written", "store_error", again=True)
     if isinstance(error, InputError):

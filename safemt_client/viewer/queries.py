@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from safemt_client.providers.errors import InputError
 from safemt_client.results.store.reader import Reader, open_reader
 from safemt_client.viewer.filters import SCENARIO, Filters
 from safemt_client.viewer.snapshot import Snapshot
@@ -21,6 +23,7 @@ __all__ = ["PAGE", "Choices", "Listing", "Queries", "any_of"]
 PAGE = 50
 _MOST_HITS = 200_000
 _PREVIEW = 240
+_PATIENCE_S, _AGAIN_S = 4.0, 0.05
 Row = dict[str, Any]
 
 
@@ -53,6 +56,8 @@ class Queries:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
+        self._readers: set[Reader] = set()
+        self._closed = False
         # Kept until the store changes: the version is part of the key.
         self._choices = lru_cache(maxsize=16)(self._find_choices)
         self._hits = lru_cache(maxsize=4)(self._find_hits)
@@ -153,9 +158,32 @@ class Queries:
         places = {row["at"]: row for row in rows}
         return {"before": places.get(at - 1), "after": places.get(at + 1)}
 
-    def reader(self) -> Reader:
-        """The store behind the snapshot, for one query; close it at once, so that a run can start."""
-        return open_reader(self.snapshot.path)
+    @contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """The store behind the snapshot, for one query; leave it at once, so that a run can start."""
+        with open_reader(self.snapshot.path) as reader:
+            self._readers.add(reader)
+            try:
+                if self._closed:
+                    raise InputError("the viewer is closing")
+                yield reader
+            finally:
+                self._readers.discard(reader)
+
+    def stop(self) -> None:
+        """Stop what is being asked; pages that are still being made say so."""
+        self._closed = True
+        until = time.monotonic() + _PATIENCE_S
+        while self._readers and time.monotonic() < until:
+            for reader in list(self._readers):
+                reader.interrupt()
+            time.sleep(_AGAIN_S)
+        self.snapshot.stop()
+
+    def close(self) -> None:
+        """Stop, and release the snapshot."""
+        self.stop()
+        self.snapshot.close()
 
     def local(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         """Rows of the snapshot."""

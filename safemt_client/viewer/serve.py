@@ -32,6 +32,16 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class _Server(uvicorn.Server):
+    """Stops what pages are asking before it waits for the pages."""
+
+    def __init__(self, config: uvicorn.Config, queries: Queries) -> None:
+        super().__init__(config)
+        self._queries = queries
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await asyncio.to_thread(self._queries.stop)
+        await super().shutdown(sockets)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         in_one_line(asyncio.get_running_loop())
         await super().startup(sockets)
@@ -43,7 +53,7 @@ class Viewer:
 
     base: str
     token: str
-    snapshot: Snapshot
+    queries: Queries
     _server: uvicorn.Server
     _socket: socket.socket
 
@@ -58,7 +68,7 @@ class Viewer:
             self._server.run(sockets=[self._socket])
         finally:
             self._socket.close()
-            self.snapshot.close()
+            self.queries.close()
 
     def stop(self) -> None:
         """End `run` from another thread."""
@@ -78,7 +88,8 @@ def open_viewer(path: Path, *, port: int | None = None, host: str = "127.0.0.1")
     bound = _bind(host, port)
     number = int(bound.getsockname()[1])
     token = secrets.token_urlsafe(32)
-    application = Access(Forms(Pages(Queries(snapshot)).application()), token, number, host, CHECKED)
+    queries = Queries(snapshot)
+    application = Access(Forms(Pages(queries).application()), token, number, host, CHECKED)
     config = uvicorn.Config(
         application,
         # The parser that is strict about where a request ends, whatever else is installed.
@@ -95,7 +106,7 @@ def open_viewer(path: Path, *, port: int | None = None, host: str = "127.0.0.1")
         limit_concurrency=None if most is None else max(most, 8),
     )
     shown = "127.0.0.1" if host in ("0.0.0.0", "127.0.0.1") else f"[{host}]" if ":" in host else host
-    return Viewer(f"http://{shown}:{number}", token, snapshot, _Server(config), bound)
+    return Viewer(f"http://{shown}:{number}", token, queries, _Server(config, queries), bound)
 
 
 def view(path: Path, *, port: int | None, host: str, allow_remote: bool, browser: bool) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
@@ -20,6 +22,7 @@ from safemt_client import __version__
 from safemt_client.providers.errors import InputError
 from safemt_client.results.store import rows
 from safemt_client.results.store.migrations import MIGRATIONS, migrate
+from safemt_client.results.store.questions import Question
 from safemt_client.results.store.reader import Reader, open_reader
 from safemt_client.results.store.schema import TABLES
 from safemt_client.results.store.server import server_file
@@ -58,6 +61,7 @@ _CHUNK = 20_000
 _EVERY_S, _SHARE = 1.0, 10
 """The time between refreshes: at least this long, and at least ten times as long as the last one took."""
 _QUICK_S = 0.3
+_AGAIN_S = 0.05
 
 
 class Snapshot:
@@ -76,18 +80,47 @@ class Snapshot:
         self._seen: tuple[Any, ...] = ()
         self._due = 0.0
         self._took = 0.0
+        self._at_work: set[Question] = set()
+        self._reader: Reader | None = None
+        self._closed = False
         self._reset()
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
+    @contextmanager
+    def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection of its own to the copy."""
-        return self._connection.cursor()
+        if self._closed:
+            raise InputError("the viewer is closing")
+        with self._connection.cursor() as cursor, Question(cursor) as question:
+            self._at_work.add(question)
+            try:
+                yield cursor
+            except duckdb.InterruptException:
+                raise InputError("the viewer is closing") from None
+            finally:
+                self._at_work.discard(question)
+
+    def stop(self) -> None:
+        """Stop what is at work, and begin nothing more: a program cannot end under DuckDB."""
+        self._closed = True
+        while not self._lock.acquire(timeout=_AGAIN_S):
+            self._connection.interrupt()
+            if (reader := self._reader) is not None:
+                reader.interrupt()
+        self._lock.release()
+        while self._at_work:
+            for question in list(self._at_work):
+                question.stop("the viewer is closing")
+            time.sleep(_AGAIN_S)
 
     def close(self) -> None:
-        """Release the memory."""
+        """Stop, and release the memory."""
+        self.stop()
         self._connection.close()
 
     def follow(self) -> None:
         """Refresh if one is due: at once if it is quick, otherwise in the background."""
+        if self._closed:
+            return
         if time.monotonic() < self._due or self._signature() == self._seen:
             return
         if self._took < _QUICK_S:
@@ -101,7 +134,7 @@ class Snapshot:
         Raises:
             InputError: only with `wait`: the store cannot be read. Otherwise `error` says so.
         """
-        if not self._lock.acquire(blocking=wait):
+        if self._closed or not self._lock.acquire(blocking=wait):
             return
         began = time.monotonic()
         try:
@@ -110,6 +143,9 @@ class Snapshot:
         except InputError as error:
             self.error = str(error)
             if wait:
+                raise
+        except duckdb.InterruptException:
+            if not self._closed:
                 raise
         finally:
             self._took = time.monotonic() - began
@@ -145,6 +181,7 @@ class Snapshot:
     def _refresh(self) -> None:
         seen = self._signature()
         with open_reader(self.path) as reader:
+            self._reader = reader
             self.live = not reader.holds_file
             version = reader.query("SELECT max(version) FROM schema_migrations").rows[0][0]
             if version != len(MIGRATIONS):

@@ -1,16 +1,20 @@
 """doctor: what it finds of a store and of an endpoint, and what it saves of a damaged file."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
 import pytest
 from support.faults import Behaviour, answer, error, response
-from support.program import against
+from support.program import ROOT, against
 
 from safemt_client.__main__ import main
 from safemt_client.providers.errors import InputError
 from safemt_client.results.store.salvage import salvage
+from safemt_client.results.store.store import Store
 
 pytestmark = pytest.mark.usefixtures("here")
 STORE = Path("safemt.duckdb")
@@ -168,6 +172,50 @@ def test_salvage_goes_on_without_a_log_that_cannot_be_replayed(
     assert rows(saved) == whole
     assert Path("safemt.duckdb.wal").exists()
     assert main(["report", "--db", str(saved)]) == 0
+
+
+def test_a_store_that_a_run_holds_is_not_salvaged(store: Path) -> None:
+    for name in ("saved.duckdb.copy", "saved.duckdb.part"):
+        Path(name).write_text("mine")
+    before = sorted(Path().iterdir())
+    with Store.open(store):
+        done = subprocess.run(
+            [sys.executable, "-m", "safemt_client", "doctor", "--salvage", "saved.duckdb"],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("safemt: safemt.duckdb: held by another run")
+    assert len(done.stderr.splitlines()) == 1
+    assert sorted(Path().iterdir()) == before
+    assert Path("saved.duckdb.copy").read_text() == "mine"
+
+
+def test_salvage_counts_what_it_saved_and_touches_no_other_file(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("safemt.duckdb.wal").write_bytes(b"not a log" * 1000)
+    Path("saved.duckdb.copy").write_text("mine")
+    before = {*Path().iterdir()}
+    capsys.readouterr()
+    assert main(["doctor", "--salvage", "saved.duckdb"]) == 0
+    assert "rows saved in saved.duckdb; safemt.duckdb is unchanged" in capsys.readouterr().out
+    assert {*Path().iterdir()} == before | {Path("saved.duckdb")}
+    assert Path("saved.duckdb.copy").read_text() == "mine"
+    # DuckDB would replay a log of the new file's name.
+    Path("more.duckdb.wal").write_text("mine")
+    assert main(["doctor", "--salvage", "more.duckdb"]) == 2
+    assert "more.duckdb.wal: already exists" in capsys.readouterr().err
+    assert Path("more.duckdb.wal").read_text() == "mine"
+
+
+def test_nothing_saved_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Store.open(tmp_path / "empty.duckdb").close()
+    assert main(["doctor", "--db", "empty.duckdb", "--salvage", "saved.duckdb"]) == 1
+    assert "no rows could be saved" in capsys.readouterr().out
+    assert not Path("saved.duckdb").exists()
 
 
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

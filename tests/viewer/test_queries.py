@@ -441,7 +441,7 @@ def test_words_for_bad_input(
     assert main(["view", "--db", str(demo), "--port", port, "--no-browser"]) == 2
     assert f"--port {port}" in capsys.readouterr().err
     viewer._socket.close()
-    viewer.snapshot.close()
+    viewer.queries.close()
     monkeypatch.setitem(sys.modules, "starlette.applications", None)
     for name in [name for name in sys.modules if name.startswith("safemt_client.viewer.serve")]:
         monkeypatch.delitem(sys.modules, name)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import defaultdict
 from pathlib import Path
 
-from safemt_client.providers.errors import InputError
+from safemt_client.results.exports.files import partial
 from safemt_client.results.exports.tables import Dump
 from safemt_client.results.sanitize import without_secrets
 
@@ -40,13 +39,8 @@ def export(dump: Dump, folder: Path) -> list[Path]:
     written = []
     for (length, target), records in files.items():
         path = folder / str(length) / "label" / f"{_file_name(without_secrets(target))}.json"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".json.part")
-            partial.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            os.replace(partial, path)
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror}: name another folder with --out") from None
+        with partial(path) as part:
+            part.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         written.append(path)
     return written
 

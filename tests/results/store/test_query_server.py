@@ -3,9 +3,10 @@
 import errno
 import os
 import socketserver
-from http.server import BaseHTTPRequestHandler
+import threading
 from typing import NoReturn
 
+import duckdb
 import pytest
 
 from safemt_client.results.store import server
@@ -20,15 +21,16 @@ def test_a_shortage_neither_ends_it_nor_lets_it_spin(
     def no_file(self: object) -> NoReturn:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    def no_thread(self: object, request: object, address: object) -> NoReturn:
+    def no_thread(self: object) -> NoReturn:
         raise RuntimeError("can't start new thread")
 
-    with server._Server(("127.0.0.1", 0), BaseHTTPRequestHandler) as serving:
+    with duckdb.connect() as connection, server._Server(connection, "t") as serving:
         monkeypatch.setattr(socketserver.TCPServer, "get_request", no_file)
         serving._handle_request_noblock()
         assert len(pauses) == 1
         monkeypatch.setattr(socketserver.TCPServer, "get_request", lambda self: (None, ("127.0.0.1", 1)))
-        monkeypatch.setattr(socketserver.ThreadingMixIn, "process_request", no_thread)
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
         monkeypatch.setattr(socketserver.TCPServer, "shutdown_request", lambda self, request: None)
         serving._handle_request_noblock()
+        assert serving.clients == {}
     assert capsys.readouterr() == ("", "")

@@ -1,0 +1,70 @@
+"""A question that a run is still answering when it has done its work."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.faults import answer
+from support.program import ROOT, against
+
+pytestmark = pytest.mark.usefixtures("here")
+LONG = "SELECT count(*) FROM range(1000000000) a, range(1000000) b WHERE a.range * b.range % 7 = 3"
+TELL = 'import os; open("told", "w").write(os.environ["SAFEMT_STATUS"])'
+DEADLINE_S = 60
+
+
+def busy(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_a_run_ends_well_while_a_question_is_at_work() -> None:
+    asked: list[subprocess.Popen[str]] = []
+
+    async def ask(writer: asyncio.StreamWriter) -> None:
+        """While the first request waits for its answer, somebody asks the run what takes for ever."""
+        asked.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "safemt_client", "sql", LONG, "--db", "d.duckdb"],
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        run = int(json.loads(Path("d.duckdb.server").read_text())["pid"])
+        before = busy(run)
+        async with asyncio.timeout(DEADLINE_S):
+            while busy(run) < before + os.sysconf("SC_CLK_TCK") // 2:
+                await asyncio.sleep(0.02)
+        await answer()(writer)
+
+    Path("tell.py").write_text(TELL)
+    words = (
+        "--provider",
+        "m@URL",
+        "--data",
+        "sample",
+        "--turns",
+        "1",
+        "--limit",
+        "2",
+        "--judge",
+        "none",
+        "--db",
+        "d.duckdb",
+    )
+    status, _ = against([ask], answer(), *words, "--on-finish", f"{sys.executable} tell.py")
+    out = Path("out").read_text()
+    assert status == 0, out
+    assert "done; look closer" in out.splitlines()[-1]
+    assert Path("told").read_text() == "done"
+    (asking,) = asked
+    # It goes on with the file, by itself.
+    asking.send_signal(signal.SIGINT)
+    _, said = asking.communicate(timeout=DEADLINE_S)
+    assert said == "safemt: interrupted; the same command resumes\n"
