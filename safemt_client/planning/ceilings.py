@@ -132,6 +132,14 @@ def cap_notes(plan: Plan, cap_usd: float, left_usd: float, ceilings: Mapping[str
                 "(--max-tokens, for a judge or a guard max-tokens in its table); without, money is set aside "
                 "for replies twice as long as the longest so far"
             )
+    targets = {target.key for target in plan.targets}
+    for key, ceiling in ceilings.items():
+        reply = ceiling.usd(0, ceiling.bound or 0, Sampling())
+        if key not in targets and reply > left_usd:
+            yield (
+                f"{cap}: one reply of {ceiling.name} may cost {money(reply)}, and "
+                f"{money(max(left_usd, 0.0))} is left: raise --max-cost, or lower max-tokens in its table"
+            )
     for target in plan.targets:
         found = ceilings.get(target.key)
         mine = [c.next()[0] for c in plan.pending if c.target is target][:_LOOKED_AT]

@@ -121,6 +121,10 @@ def test_what_was_in_flight_at_a_kill_counts_against_the_cap(tmp_path: Path) -> 
         ("--max-tokens 2000", "one call to m may cost $2."),
         ("--max-tokens 200", "so that at most 5 are in flight"),
         ("--max-tokens 10", None),
+        (
+            "--max-tokens 10 --moderator llm=g@http://127.0.0.1:9/v1 --price g@http://127.0.0.1:9/v1=0/9000",
+            "one reply of the guard llm may cost $6.30, and $1.00 is left",
+        ),
     ],
 )
 @pytest.mark.usefixtures("here")
