@@ -10,7 +10,7 @@ import httpx
 
 from safemt_client.providers.errors import InputError
 
-__all__ = ["base_url_of", "host_of", "key_headers", "origin_of", "shown", "url_of"]
+__all__ = ["base_url_of", "host_of", "key_headers", "looks_random", "origin_of", "shown", "url_of"]
 
 _PORTS = {"http": 80, "https": 443}
 _ENDINGS = ("/chat/completions", "/completions", "/responses", "/models")
@@ -53,7 +53,8 @@ def base_url_of(text: str, where: str, form: str, key: str) -> str:
     parts = _split(place)
     if parts is None or "#" in text:
         raise InputError(f"{where}: write {form}")
-    for name, value in parse_qsl(query, keep_blank_values=True):
+    # Some servers take a semicolon for a separator too.
+    for name, value in parse_qsl(query.replace(";", "&"), keep_blank_values=True):
         if _secret(name, value):
             raise InputError(
                 f"{where}: the query string may hold a secret ({name[:40]}), and addresses are stored: "
@@ -95,9 +96,10 @@ def origin_of(base_url: str | None) -> str | None:
 
 
 def shown(url: str) -> str:
-    """An address without user, password and query."""
-    scheme, mark, rest = url.partition("?")[0].partition("://")
-    return scheme + mark + re.sub(r"^[^/]*@", "", rest)
+    """An address without user, password, query and fragment."""
+    scheme, mark, rest = url.partition("://")
+    # Up to the last @: a password that was not encoded may hold any of the other marks.
+    return re.split(r"[?#]", scheme + mark + rest.rpartition("@")[2])[0]
 
 
 def key_headers(base_url: str, key: str | None) -> dict[str, str]:
@@ -129,4 +131,9 @@ def _secret(name: str, value: str) -> bool:
     words = re.split(r"[^a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1-\2", name).lower())
     if _SECRET_WORDS & set(words) or words[-1].endswith(_SECRET_ENDINGS):
         return True
+    return looks_random(value)
+
+
+def looks_random(value: str) -> bool:
+    """Whether a value holds what only keys and the like hold: many letters and digits in a row."""
     return _RANDOM.search(value) is not None

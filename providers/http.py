@@ -16,6 +16,7 @@ from safemt_client.providers.keys import Redactor
 from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.limits.tokens import Charging
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
+from safemt_client.providers.proxies import secrets_of_proxies
 from safemt_client.providers.responses.charsets import in_utf8
 from safemt_client.providers.responses.error_body import one_line
 from safemt_client.providers.responses.outcomes import no_connection, not_from_here, too_large, unreadable
@@ -64,7 +65,7 @@ class HttpEndpoint(Endpoint):
         self._headers = make_headers(self._url, content_type="application/json")
         self._headers.update(key_headers(base_url, api_key))
         self._headers.update(options.headers_of())
-        self._redactor = Redactor(api_key, *options.secrets)
+        self._redactor = Redactor(api_key, *options.secrets, *secrets_of_proxies())
         self._transport = transport
         self.host = host_of(base_url)
 

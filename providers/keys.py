@@ -7,6 +7,7 @@ alone, the system's keyring. The keyring is never asked unbidden, since it may o
 from __future__ import annotations
 
 import base64
+import html
 import importlib
 import ipaddress
 import json
@@ -14,17 +15,16 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus, urlsplit
 
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.json_codec import dumps, loads
 from safemt_client.providers.types import Reply
 
-__all__ = ["Key", "Redactor", "clear_text_warning", "find_key", "is_loopback"]
+__all__ = ["Key", "Redactor", "clear_text_warning", "find_key", "is_loopback", "secrets_of"]
 
 KEYRING_SERVICE = "safemt"
 _MOST_BYTES = 64 * 1024
@@ -104,21 +104,30 @@ def _checked(key: str, where: str) -> Key:
 
 
 class Redactor:
-    """Takes keys out of what an endpoint sent: as they are, in a URL, in JSON, in base64 and in hex."""
+    """Takes keys out of what an endpoint sent: as they are, in URLs, JSON, HTML, base64 and hex."""
 
     def __init__(self, *secrets: str | None) -> None:
         found: dict[str, None] = {}
-        for secret in secrets:
-            if secret and len(secret) >= _SHORTEST_SECRET:
-                found |= dict.fromkeys(_spellings(str(secret)))
+        for given in secrets:
+            for secret in (given or "", *_within(given or "")):
+                if len(secret) >= _SHORTEST_SECRET:
+                    found |= dict.fromkeys(_spellings(str(secret)))
         self._spellings = sorted(found, key=len, reverse=True)
-        self._encoded = [spelling.encode() for spelling in self._spellings]
 
     def __repr__(self) -> str:
         return "Redactor()"
 
     def text(self, text: str) -> str:
         """The text with `[key]` in place of each key."""
+        text = self._replaced(text)
+        if self._spellings and _is_coded(text):
+            decoded = _decoded(text)
+            # Only for a key: whatever else is spelled so stays as it is.
+            if any(spelling in decoded for spelling in self._spellings):
+                return self._replaced(decoded)
+        return text
+
+    def _replaced(self, text: str) -> str:
         for spelling in self._spellings:
             if spelling in text:
                 text = text.replace(spelling, _PLACE)
@@ -126,22 +135,23 @@ class Redactor:
 
     def body(self, body: bytes) -> bytes:
         r"""The body of a response without keys, also where its JSON spells them with escapes (`\u0073k`)."""
-        if not self._encoded:
+        if not self._spellings:
             return body
-        if b"\\u" in body or b"\\/" in body:
-            try:
-                plain = dumps(loads(body, lenient=True))
-            except (ValueError, TypeError, RecursionError):
-                plain = b""
-            if any(spelling in plain for spelling in self._encoded):
-                body = plain
-        for spelling in self._encoded:
-            if spelling in body:
-                body = body.replace(spelling, _PLACE.encode())
-        return body
+        # As Latin-1 every byte is a character: what is no ASCII stays as it is.
+        text = body.decode("latin-1")
+        clean = self.text(text)
+        return body if clean == text else clean.encode("latin-1")
+
+    def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """The headers of a response without keys in their values."""
+        return {name: self.text(value) for name, value in headers.items()}
 
     def reply(self, reply: Reply) -> Reply:
-        """The reply without keys in any of its texts."""
+        """The reply without keys in any of its texts.
+
+        What comes in pieces, such as a stream, may hold a key only once it is put together. Then there is no
+        body to keep: the pieces are in it.
+        """
         changed: dict[str, Any] = {}
         for field in fields(reply):
             value = getattr(reply, field.name)
@@ -149,10 +159,58 @@ class Redactor:
                 changed[field.name] = clean
         if not changed:
             return reply
-        if reply.raw and "raw" not in changed:
-            # It may be spelled differently there than where it was read.
-            changed["raw"] = self.body(reply.raw.encode("utf-8", "replace")).decode("utf-8", "replace")
-        return replace(reply, **changed)
+        return replace(reply, **({"raw": None} | changed))
+
+
+_NAMES_OF_SECRETS = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|HEADERS|PROXY", re.IGNORECASE)
+
+
+def secrets_of(env: Mapping[str, str]) -> Redactor:
+    """What takes out all that is secret in an environment by the names of its variables."""
+    values = [value for name, value in env.items() if _NAMES_OF_SECRETS.search(name)]
+    # Parts of it too, such as the password of an address.
+    parts = [part for value in values for part in re.split(r"[\s,=:@]+|//", value)]
+    return Redactor(*values, *parts)
+
+
+_CODED = re.compile(
+    r"\\+u00(?P<escape>[0-9a-fA-F]{2})|%(?P<percent>[0-9a-fA-F]{2})"
+    r"|&#[xX]0*(?P<hexadecimal>[0-9a-fA-F]{2});|&#0*(?P<decimal>\d{2,3});|\\+(?P<slash>/)"
+)
+"""A character as JSON, addresses and HTML may spell it, however often that was done to a text."""
+_AS_IT_IS = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]")
+"""What may stand for its spelling in JSON: no quotation mark and no backslash."""
+_MOST_LAYERS = 3
+
+
+def _is_coded(text: str) -> bool:
+    return "%" in text or "\\u00" in text or "\\/" in text or "&#" in text
+
+
+def _decoded(text: str) -> str:
+    def character(found: re.Match[str]) -> str:
+        code = next(code for code in found.groups() if code is not None)
+        if code != "/":
+            code = chr(int(code, 10 if found["decimal"] else 16))
+        return code if _AS_IT_IS.fullmatch(code) else found[0]
+
+    for _ in range(_MOST_LAYERS):
+        before, text = text, _CODED.sub(character, text)
+        if text == before:
+            break
+    return text
+
+
+def _within(secret: str) -> Iterator[str]:
+    """What is secret within a secret: user and password of Basic authentication, and the password alone."""
+    for word in secret.split():
+        try:
+            pair = base64.b64decode(word, validate=True).decode("ascii")
+        except ValueError:  # not base64, or not of a text
+            continue
+        user, colon, password = pair.partition(":")
+        if colon and user.isprintable() and password.isprintable():
+            yield from (pair, password)
 
 
 def _spellings(secret: str) -> list[str]:
@@ -161,9 +219,12 @@ def _spellings(secret: str) -> list[str]:
         quote(secret, safe=""),
         quote(secret),
         quote_plus(secret),
+        html.escape(secret),
         json.dumps(secret)[1:-1],
         secret.encode().hex(),
         secret.encode().hex().upper(),
+        # In a body that is read byte by byte.
+        secret.encode().decode("latin-1"),
     ]
     for before in range(3):
         # In base64 a text looks in three ways, by what stands before it: what is sure of each, whatever

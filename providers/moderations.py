@@ -39,7 +39,7 @@ class ModerationEndpoint(HttpEndpoint):
             reply = classify_response(
                 response.status, response.headers, response.body, request=request, model=self._model
             )
-            return replace(reply, rate_limits=rate_limits(response.headers))
+            return replace(self._redactor.reply(reply), rate_limits=rate_limits(response.headers))
         return Reply(
             Outcome.ANSWERED,
             text=response.body.decode("utf-8", "replace"),

@@ -71,7 +71,7 @@ class OpenAICompatible(HttpEndpoint):
             if isinstance(response, Reply):
                 return response
             reply = self.read(response.status, response.headers, response.body, request)
-            return replace(reply, rate_limits=rate_limits(response.headers))
+            return replace(self._redactor.reply(reply), rate_limits=rate_limits(response.headers))
 
         # Some servers stream unless they are told not to; others do nothing else, and count tokens if asked.
         wanted = {"stream": False, "stream_options": {"include_usage": True}} | self._wanted(request)

@@ -6,18 +6,19 @@ As other programs do: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, i
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import os
 import ssl
 import urllib.request
 from functools import cache
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from safemt_client.providers.addresses import shown
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import is_loopback
 
-__all__ = ["certificates_for", "proxy_for", "trust_named", "trusted"]
+__all__ = ["certificates_for", "proxy_for", "secrets_of_proxies", "trust_named", "trusted"]
 
 _BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 """Variables of files with certificates to trust: OpenSSL's own, and that of requests."""
@@ -50,6 +51,19 @@ def proxy_for(url: str) -> str | None:
             f"HTTP_PROXY, or except {host} by NO_PROXY"
         )
     return proxy
+
+
+def secrets_of_proxies() -> tuple[str, ...]:
+    """What a proxy is told of its user, which its own answers may repeat: the password above all."""
+    found: list[str] = []
+    for name, url in urllib.request.getproxies().items():
+        place, at, _ = url.partition("://")[2].rpartition("@") if "://" in url else url.rpartition("@")
+        if name == "no" or not at:
+            continue
+        user, _, password = place.partition(":")
+        pair = f"{unquote(user)}:{unquote(password)}"
+        found += [base64.b64encode(pair.encode()).decode(), pair, unquote(password or user), password or user]
+    return tuple(found)
 
 
 def _scheme(url: str) -> str | None:

@@ -13,7 +13,7 @@ __all__ = ["coded", "inert", "plain", "quoted", "shown_path", "without_secrets"]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _ACTING = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 # Every part of an address that may contain a key: what stands before the host, and after the path.
-_USER = re.compile(r"(\w+://)[^/\s\"'@]*@")
+_USER = re.compile(r"(\w+://)[^/\s\"']*@")
 _QUERY = re.compile(r"(\w+://[^\s\"'?#]+)[?#][^\s\"']*")
 
 

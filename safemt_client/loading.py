@@ -15,6 +15,9 @@ from safemt_client.settings import TABLES, RunSettings
 __all__ = ["load_settings", "read_settings"]
 
 
+_OF_REQUESTS = {"header", "headers", "query", "extra_body", "api_key_env", "base_url", "judge_base_url"}
+
+
 def _underscored(table: Mapping[str, Any]) -> dict[str, Any]:
     return {name.replace("-", "_"): value for name, value in table.items()}
 
@@ -71,4 +74,7 @@ def load_settings(
         # Of a setting that may be a number or 'none' pydantic reports an error for each.
         kinds = {e["type"] for e in error.errors(include_url=False) if e["loc"][0] == first["loc"][0]}
         other = ", or 'none'" if "literal_error" in kinds - {first["type"]} else ""
-        raise InputError(f"{where}{field} {first['input']!r}: {first['msg'].lower()}{other}") from None
+        # What belongs to requests may be a key in the wrong place.
+        hidden = _OF_REQUESTS & {*map(str, first["loc"])} and not isinstance(first["input"], int | float)
+        said = "" if hidden else f" {first['input']!r}"
+        raise InputError(f"{where}{field}{said}: {first['msg'].lower()}{other}") from None

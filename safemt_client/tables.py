@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from safemt_client.providers.addresses import looks_random
 from safemt_client.providers.chat_format import ImageFormat
 from safemt_client.providers.options import is_reference
 from safemt_client.providers.responses.thinking import Reasoning
@@ -46,6 +47,8 @@ _SECRET_WORDS = {
     *("key", "apikey", "token", "secret", "password", "cookie", "auth", "authorization", "credential"),
     *("credentials", "bearer", "jwt"),
 }
+_CREDENTIALS = re.compile(r"(bearer|basic|token|apikey) +\S|(sk|pk|gsk|xai|hf|ghp|glpat)[-_]", re.IGNORECASE)
+"""How the values of headers begin that are credentials, whatever the header is called."""
 _SECRET_FIELD = re.compile(
     r"api_?key|(access|auth|bearer|secret)_?(token|key)|authorization|password|secret$"
 )
@@ -80,8 +83,12 @@ def _check_header(name: str, value: str, how: str) -> None:
         )
     if not (value.isascii() and value.isprintable()):
         raise ValueError(f"{name}: the value holds characters that no header may have")
-    if _may_be_key(name) and not is_reference(value):
+    if (_may_be_key(name) or _looks_like_key(value)) and not is_reference(value):
         raise ValueError(_no_key_in(name))
+
+
+def _looks_like_key(value: str) -> bool:
+    return _CREDENTIALS.match(value) is not None or looks_random(value)
 
 
 def _may_be_key(name: str) -> bool:
@@ -280,7 +287,7 @@ class ProviderSettings(BaseModel):
     @classmethod
     def _query(cls, value: dict[str, str]) -> dict[str, str]:
         for name, text in value.items():
-            if _may_be_key(name) and not is_reference(text):
+            if (_may_be_key(name) or _looks_like_key(text)) and not is_reference(text):
                 raise ValueError(_no_key_in(name))
         return value
 

@@ -22,6 +22,7 @@ from safemt_client.providers.keys import Redactor
 from safemt_client.providers.negotiation import Negotiation, as_sent
 from safemt_client.providers.options import EndpointOptions
 from safemt_client.providers.provider import Observer
+from safemt_client.providers.proxies import secrets_of_proxies
 from safemt_client.providers.responses.error_body import one_line
 from safemt_client.providers.responses.outcomes import (
     error_reply,
@@ -137,7 +138,7 @@ class BatchEndpoint(ABC):
         self._headers.update(options.headers_of())
         self._transport = transport
         self._max_wait_s = max_wait_s
-        self._redactor = Redactor(secret, *options.secrets)
+        self._redactor = Redactor(secret, *options.secrets, *secrets_of_proxies())
 
     @abstractmethod
     async def encode(self, custom_id: str, request: Request) -> bytes:

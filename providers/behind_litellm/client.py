@@ -16,6 +16,7 @@ import anyio
 import httpx
 import orjson
 
+from safemt_client.providers.addresses import shown
 from safemt_client.providers.base import Endpoint
 from safemt_client.providers.behind_litellm.errors import check_installed, message_of, reply_of_error
 from safemt_client.providers.behind_litellm.http import finish_reason_of, patch, received
@@ -29,6 +30,7 @@ from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.limits.rates import rate_limits
 from safemt_client.providers.negotiation import Negotiation, given, without_echo
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
+from safemt_client.providers.proxies import secrets_of_proxies
 from safemt_client.providers.responses.error_body import one_line
 from safemt_client.providers.responses.outcomes import classify_response
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
@@ -94,9 +96,18 @@ def _litellm() -> Any:
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     litellm.telemetry = False
+    # It logs the address of each request, in which some vendors want the key.
+    logging.getLogger("httpx").addFilter(_without_query)
     patch()
     use_our_network()
     return litellm
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    """Take the query strings out of the addresses of a log record."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(shown(str(one)) if isinstance(one, httpx.URL) else one for one in record.args)
+    return True
 
 
 class LiteLLM(Endpoint):
@@ -128,7 +139,7 @@ class LiteLLM(Endpoint):
         self._parameters = dict(parameters or {})
         self._api_key = api_key
         self._options = options
-        self._redactor = Redactor(api_key, *secrets, *options.secrets)
+        self._redactor = Redactor(api_key, *secrets, *options.secrets, *secrets_of_proxies())
         self._format = ChatFormat()
 
     @property
@@ -200,12 +211,14 @@ class LiteLLM(Endpoint):
                     **options,
                 )
             except Exception as error:  # noqa: BLE001 - whatever fails in there is a failed request
-                return reply_of_error(error, found, self._redactor, request, self._model, self.host)
+                return self._redactor.reply(
+                    reply_of_error(error, found, self._redactor, request, self._model, self.host)
+                )
         headers = found.headers
         body = self._redactor.body(_completion(response, found.body))
         reading = self.negotiation.reading(self._options.reading)
         reply = self.negotiation.saw(classify_response(200, headers, body, reading))
-        return replace(reply, rate_limits=rate_limits(headers))
+        return replace(self._redactor.reply(reply), rate_limits=rate_limits(headers))
 
 
 def _completion(response: Any, native: bytes) -> bytes:

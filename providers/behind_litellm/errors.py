@@ -71,7 +71,7 @@ def reply_of_error(
     """The reply that an exception of litellm's amounts to; `received` is what came back, from `host`."""
     said = one_line(redactor.text(message_of(error)))
     if received.status is not None:
-        headers = received.headers
+        headers = redactor.headers(received.headers)
         body = redactor.body(received.body)
         reply = classify_response(received.status, headers, body, request=request, model=model)
         if reply.outcome in (Outcome.ANSWERED, Outcome.TRUNCATED, Outcome.EMPTY):

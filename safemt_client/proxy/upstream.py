@@ -11,6 +11,7 @@ import httpx
 from aiohttp import web
 from multidict import CIMultiDict
 
+from safemt_client.providers.addresses import shown
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.resources import shortage
 from safemt_client.providers.transport import unpacked
@@ -56,7 +57,7 @@ def parse_upstream(text: str) -> httpx.URL:
     if valid and url.userinfo:
         raise InputError("--upstream: leave the password out of the URL: each request carries its own key")
     if not valid or url.query or url.fragment:
-        raise InputError(f"--upstream {text!r}: write http://HOST:PORT/v1 or https://HOST/v1")
+        raise InputError(f"--upstream {shown(text)!r}: write http://HOST:PORT/v1 or https://HOST/v1")
     return url
 
 

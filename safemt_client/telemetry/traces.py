@@ -6,14 +6,19 @@ Where spans go is set by the standard `OTEL_...` variables.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from safemt_client import __version__
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.keys import Redactor
+from safemt_client.providers.proxies import secrets_of_proxies
+from safemt_client.results.sanitize import without_secrets
 from safemt_client.results.store.rows import AssessmentRow, Row, TurnRow, VerdictRow
 from safemt_client.telemetry.events import RunResult
 
@@ -47,6 +52,7 @@ class Traces:
             if not (error.name or "").startswith("opentelemetry"):
                 raise
             raise InputError(f"--otel: {error.name} is missing: pip install 'safemt-client[otel]'") from None
+        _keep_secrets_out_of_its_log()
         named = {
             "service.name": os.environ.get("OTEL_SERVICE_NAME", "safemt"),
             "service.version": __version__,
@@ -171,6 +177,22 @@ class Traces:
             call.set_attribute("error.type", row.error_code or failed)
             call.set_status(StatusCode.ERROR)
         call.end(span[1])
+
+
+def _keep_secrets_out_of_its_log() -> None:
+    """The exporter logs what a collector answers, in which the keys of its own headers may stand."""
+    for name in tuple(logging.root.manager.loggerDict):
+        if name.partition(".")[0] == "opentelemetry":
+            logging.getLogger(name).addFilter(_without_keys)
+
+
+def _without_keys(record: logging.LogRecord) -> bool:
+    stated = [text for name, text in os.environ.items() if name.startswith("OTEL_") and "HEADERS" in name]
+    values = [pair.partition("=")[2].strip() for text in stated for pair in text.split(",")]
+    secrets = [word for value in values for word in (value, *unquote(value).split())]
+    text = Redactor(*secrets, *map(unquote, values), *secrets_of_proxies()).text(record.getMessage())
+    record.msg, record.args, record.exc_info = without_secrets(text), (), None
+    return True
 
 
 def _model(identity: str) -> tuple[str, str]:

@@ -1,7 +1,6 @@
 """Keys are planted in every variable; endpoints send them back; nothing that the program wrote holds one."""
 
 import base64
-import gzip
 import json
 import os
 import re
@@ -22,6 +21,7 @@ import duckdb
 import pyarrow.parquet
 import pytest
 from support.faults import Behaviour, Endpoint, answer, error, response, serve
+from support.planted import clean_files, spellings, texts
 from support.program import ROOT
 
 from safemt_client.providers.batch.base import BatchRefusedError
@@ -46,17 +46,6 @@ VARIABLES = sorted(
 )
 VARIABLE_OF = {vendor.name: next(iter(vendor.keys), "") for vendor in VENDORS}
 PLANTED = {name: f"sk-planted-{name.lower()}-0123456789" for name in VARIABLES} | {"SAFEMT_API_KEY": KEY}
-
-
-def spellings(key: str) -> list[str]:
-    code = base64.b64encode(f"Bearer {key}".encode()).decode()
-    return [
-        key,
-        quote(key, safe=""),
-        json.dumps(key).replace("/", "\\/")[1:-1],
-        code[12:-4],
-        key.encode().hex(),
-    ]
 
 
 MARKS = [spelt for key in (*PLANTED.values(), CLIENTS) for spelt in spellings(key)]
@@ -122,36 +111,9 @@ def safemt(folder: Path, *words: str, status: Sequence[int] = (0, 1, 2), without
     return said
 
 
-def texts(path: Path) -> list[str]:
-    """What a file holds, also where it is packed."""
-    raw = path.read_bytes()
-    found = [raw.decode("latin-1"), raw.decode("utf-16-le", "ignore")]
-    if raw.startswith(b"PAR1"):
-        table = pyarrow.parquet.read_table(path)
-        found += [str(table.to_pylist()), str(table.schema.metadata)]
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as packed:
-            found += [packed.read(name).decode("latin-1") for name in packed.namelist()]
-    if raw.startswith(b"\x1f\x8b"):
-        found.append(gzip.decompress(raw).decode("latin-1"))
-    if path.suffix == ".duckdb":
-        with duckdb.connect(str(path), read_only=True) as store:
-            for (table,) in store.execute("SELECT table_name FROM duckdb_tables()").fetchall():
-                found.append(str(store.execute(f'FROM "{table}"').fetchall()))
-    return found
-
-
 def assert_clean(folder: Path) -> list[str]:
     """That no file below holds a key; the names of the files."""
-    looked_at = []
-    for path in sorted(folder.rglob("*")):
-        assert "planted" not in path.name
-        if path.is_file():
-            looked_at.append(str(path.relative_to(folder)))
-            for text in texts(path):
-                for mark in MARKS:
-                    assert mark not in text, f"{path}: {mark}"
-    return looked_at
+    return clean_files(folder, MARKS)
 
 
 def test_the_search_finds_what_it_looks_for(tmp_path: Path) -> None:

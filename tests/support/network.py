@@ -53,7 +53,7 @@ async def serve_proxy(to: str, *, refuses: bool = False) -> AsyncIterator[Forwar
             writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         else:
             method, target, version = first.split()
-            path = urlsplit(target).path
+            path = target.removeprefix(f"http://{urlsplit(target).netloc}")
             out.write("\r\n".join([f"{method} {path} {version}", *lines]).encode())
         await asyncio.gather(pipe(reader, out), pipe(onward, writer))
 
