@@ -7,7 +7,7 @@ import errno
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 
 import anyio
 from aiohttp import web
@@ -19,7 +19,7 @@ __all__ = ["FILES_A_CLIENT", "bind", "taking"]
 FILES_A_CLIENT = 4
 """Its own connection, those to the upstream and to the guard, and one that is just being replaced."""
 
-_BACKLOG = 128
+_BACKLOG, _AT_ONCE = 1024, 128
 _PAUSE_S = 0.1
 _GONE = (errno.ECONNABORTED, errno.EPROTO)
 
@@ -78,11 +78,12 @@ async def bind(host: str, port: int) -> list[socket.socket]:
 async def _take(listener: socket.socket, server: web.Server, most: int | None) -> None:
     loop, told = asyncio.get_running_loop(), False
     while True:
-        if most is not None and len(server.connections) >= most:
+        room = _AT_ONCE if most is None else min(_AT_ONCE, most - len(server.connections))
+        if room <= 0:
             await anyio.sleep(_PAUSE_S)
             continue
         try:
-            connection, _ = await loop.sock_accept(listener)
+            taken = [(await loop.sock_accept(listener))[0]]
         except OSError as error:
             if error.errno in _GONE:
                 continue
@@ -91,7 +92,13 @@ async def _take(listener: socket.socket, server: web.Server, most: int | None) -
                 print(f"safemt: clients have to wait: {shortage(error) or error.strerror}", file=sys.stderr)
             await anyio.sleep(_PAUSE_S)
             continue
-        try:
-            await loop.connect_accepted_socket(server, connection)
-        except OSError:
-            connection.close()
+        # Those that wait already: one for each turn of the loop would let the system's queue run over.
+        with suppress(OSError):
+            while len(taken) < room:
+                taken.append(listener.accept()[0])
+        for connection in taken:
+            connection.setblocking(False)
+            try:
+                await loop.connect_accepted_socket(server, connection)
+            except OSError:
+                connection.close()
