@@ -149,6 +149,7 @@ DISTURBANCES: dict[str, Callable[[Soak, int], None]] = {
     "down": down,
     "files": files,
     "question": question,
+    "renamed": renamed,
     "capped": capped,
 }
 """What each name of a session stands for."""
