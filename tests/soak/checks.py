@@ -35,7 +35,9 @@ def check_promises(soak: Soak, fault_free: Path, last: Samples, calm: Samples) -
     report.check_none("exit statuses out of place", "status")
     report.check_none("endings that must say one line, and did not", "lines")
     report.check_none("caps of the cost passed by more than one call", "caps")
-    report.check_none("questions that outlived their run, or ended without one line", "questions")
+    report.check_none(
+        "questions that held up a run, could not be interrupted, or ended without one line", "questions"
+    )
     report.check_none("damaged logs not kept, or kept without their name", "aside")
     report.check_none("copies in the middle neither whole nor refused with one line", "copy")
     report.check_none("lines of tracebacks, unawaited tasks or unclosed resources", "noise")

@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Callable
 
-from soak.load import CALL_USD
+from soak.load import CALL_USD, until
 from soak.sessions import Ended, Session
 from soak.state import ATTEMPT_TIMEOUT_S, Soak
 from soak.stores import spent, stored
 
 from safemt_client.providers.errors import InputError
-from safemt_client.results.store.reader import open_reader
+from safemt_client.results.store.reader import Reader, open_reader
 
 __all__ = ["DISTURBANCES"]
 
@@ -75,12 +75,18 @@ def question(soak: Soak, lines: int) -> None:
         if not reader.holds_file:
             asking.start()
             go_on_and_end(soak, session, "question", lines)
-            asking.join(60)
+            # It goes on with the file, by itself, until it is interrupted.
+            until(lambda: _interrupted(reader, asking), 60)
             ended = len(said) == 1 and said[0] != "1 rows"
             soak.report.broken("questions", not ended, f"session {soak.numbers}: {said or 'no answer'}")
             return
         reader.close()
     go_on_and_end(soak, session, "question")
+
+
+def _interrupted(reader: Reader, asking: threading.Thread) -> bool:
+    reader.interrupt()
+    return not asking.is_alive()
 
 
 def renamed(soak: Soak, lines: int) -> None:
