@@ -27,7 +27,7 @@ import duckdb
 
 from safemt_client.results.store.questions import Question, check_read_only, explain_query_error
 
-__all__ = ["QueryServer", "server_file"]
+__all__ = ["QueryServer", "server_file", "works_on"]
 
 _MAX_BODY = 1_000_000
 _ACCEPT_PAUSE_S = 0.2
@@ -41,6 +41,17 @@ _OVER = "the run that was asked has ended: ask again"
 _INSTEAD = "simplify the query, or ask again when the run is over"
 _TOO_LONG = f"stopped after {_MOST_S:g} s, the most while a run is under way: {_INSTEAD}"
 _TOO_LARGE = f"stopped: it takes more than {_MOST_BYTES >> 30} GiB of the run's memory: {_INSTEAD}"
+
+
+_left_behind: list[threading.Thread] = []
+
+
+def works_on() -> bool:
+    """Whether a question is at work still that could not be interrupted, such as one huge function call.
+
+    An ordinary end of the process would be an abort then.
+    """
+    return any(thread.is_alive() for thread in _left_behind)
 
 
 def server_file(path: Path) -> Path:
@@ -207,7 +218,9 @@ class _Server(ThreadingHTTPServer):
                 with suppress(OSError):
                     client.socket.shutdown(how)
                 thread.join(_POLL_S)
-        return not any(thread.is_alive() for thread in threads)
+        left = [thread for thread in threads if thread.is_alive()]
+        _left_behind.extend(left)
+        return not left
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -140,7 +140,8 @@ class Store(Lookups):
         self._queue.put(None)
         self._writer.join()
         try:
-            fate = None if self._failed is not None else self._settle()
+            # With a question at work still, its log keeps what was committed.
+            fate = self._settle() if answered and self._failed is None else None
         except duckdb.Error as error:
             raise StoreError(f"{self.path}: {first_line(error)}: what was committed is in its WAL") from None
         finally:
