@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow soak fuzz bench lint types check lock audit sbom dist reproduce clean
+.PHONY: demo test test-slow soak fuzz bench lint types check check-fast lock audit sbom dist reproduce clean
 
 # A virtual environment with the pinned versions, made again when they change.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m safemt_client --provider demo --db demo-results/demo.duckdb
 
 test: $(VENV)/.installed $(VENV)/.extras .venv-inspect/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 # Simulations, a release built twice, a page that follows a run, a real llama.cpp server, the soak in small,
 # other programs with the proxy, a mock that judges clients.
@@ -76,6 +76,15 @@ bench: .venv-bench/.installed .venv-inspect/.installed
 	$(PYTHON) -m venv .venv-llmock
 	.venv-llmock/bin/python -m pip install --quiet --disable-pip-version-check -r tests/integration/llmock-requirements.txt
 	touch $@
+
+# For daily work, in less than two minutes: what needs no process, no browser, no litellm, no model and no simulation.
+FAST := tests/api tests/cli tests/demo tests/engine tests/judges tests/moderator tests/planning tests/providers \
+	tests/results tests/telemetry tests/packaging/test_house.py
+NOT_FAST := tests/moderator/local tests/providers/behind_litellm tests/providers/limits/test_concurrency.py \
+	tests/providers/test_network.py tests/providers/test_plugins.py tests/results/exports tests/results/report \
+	tests/results/store/test_sandbox.py tests/results/store/test_texts.py tests/telemetry/test_oddities.py
+check-fast: lint types
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(FAST) $(addprefix --ignore=,$(NOT_FAST))
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

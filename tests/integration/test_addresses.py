@@ -2,53 +2,72 @@
 
 import json
 import os
+import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import anyio
 import pytest
+from anyio.from_thread import start_blocking_portal
 from PIL import Image
-from support.faults import Endpoint, answer, error, serve
-from support.program import ROOT, sql
+from support.faults import Behaviour, Endpoint, answer, error, serve
+from support.program import ROOT, at_once, sql
 
 RUN = ("--data", "sample", "--judge", "none", "--turns", "1", "--limit", "2", "--max-wait", "0")
 
 
-async def safemt(*words: str, status: int = 0, **env: str) -> str:
-    """Run the program in a process of its own, with these variables alone beside what it needs; what it says."""
+def safemt(*words: str, status: int = 0, apart: bool = False, **env: str) -> str:
+    """Run the program with these variables alone beside what it needs; what it says."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
-    done = await anyio.run_process(
-        [sys.executable, "-m", "safemt_client", *words],
-        check=False,
-        env=kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | env,
-    )
-    said = (done.stdout + done.stderr).decode()
+    only = kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | env
+    if apart:
+        done = subprocess.run(
+            [sys.executable, "-m", "safemt_client", *words],
+            env=only,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in os.environ.keys() - only.keys():
+                patch.delenv(name)
+            for name, value in only.items():
+                patch.setenv(name, value)
+            done = at_once(*words)
+    said = done.stdout + done.stderr
     assert done.returncode == status, said
     assert "Traceback" not in said
     return said
 
 
-def with_two(work: Callable[[Endpoint, Endpoint], Awaitable[None]]) -> None:
+@contextmanager
+def endpoints(*behaviours: Behaviour) -> Iterator[list[Endpoint]]:
+    """As many endpoints, in a thread of their own."""
+    with start_blocking_portal() as portal, ExitStack() as stack:
+        yield [
+            stack.enter_context(portal.wrap_async_context_manager(serve([], behaviour)))
+            for behaviour in behaviours
+        ]
+
+
+def with_two(work: Callable[[Endpoint, Endpoint], None]) -> None:
     """Work with two endpoints that answer alike, but for their texts."""
-
-    async def main() -> None:
-        async with serve([], answer("one")) as one, serve([], answer("two")) as two:
-            await work(one, two)
-
-    anyio.run(main)
+    with endpoints(answer("one"), answer("two")) as (one, two):
+        work(one, two)
 
 
 def test_aliases_tell_two_servers_with_one_models_name_apart(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def work(one: Endpoint, two: Endpoint) -> None:
+    def work(one: Endpoint, two: Endpoint) -> None:
         words = [*RUN, "--provider", f"old=m@{one.url}", "--provider", f"new=m@{two.url}?v=1"]
-        await safemt(*words)
+        safemt(*words)
         assert (len(one.requests), len(two.requests)) == (2, 2)
         assert {request.target for request in two.requests} == {"/v1/chat/completions?v=1"}
         assert {request.json["model"] for request in (*one.requests, *two.requests)} == {"m"}
-        await safemt(*words)
+        safemt(*words)
         assert (len(one.requests), len(two.requests)) == (2, 2)
 
     with_two(work)
@@ -60,11 +79,11 @@ def test_aliases_tell_two_servers_with_one_models_name_apart(
 
 
 def test_the_plan_says_where_stored_replies_came_from(here: Path) -> None:
-    async def work(one: Endpoint, two: Endpoint) -> None:
+    def work(one: Endpoint, two: Endpoint) -> None:
         words = [*RUN, "--provider", "m"]
-        assert "another address" not in await safemt(*words, "--base-url", one.url)
-        assert "another address" not in await safemt(*words, "--base-url", one.url)
-        said = await safemt(*words, "--base-url", f"{two.url}?v=1")
+        assert "another address" not in safemt(*words, "--base-url", one.url)
+        assert "another address" not in safemt(*words, "--base-url", one.url)
+        said = safemt(*words, "--base-url", f"{two.url}?v=1")
         before, now = (endpoint.url.split("/")[2] for endpoint in (one, two))
         assert f"(2 from {before}; now {now})" in said
         assert "ALIAS=MODEL@URL" in said
@@ -79,14 +98,14 @@ def test_each_server_gets_the_key_that_is_named_for_it(here: Path) -> None:
         "[providers.second]\nmodel = 'org/m@TWO'\napi-key-env = 'SECOND_KEY'\n"
     )
 
-    async def work(one: Endpoint, two: Endpoint) -> None:
+    def work(one: Endpoint, two: Endpoint) -> None:
         text = (here / "night.toml").read_text().replace("ONE", one.url).replace("TWO", two.url)
         (here / "night.toml").write_text(text)
         words = [*RUN, "--config", "night.toml", "--provider", "first", "--provider", "second"]
-        said = await safemt(*words, status=2, FIRST_KEY="sk-first")
+        said = safemt(*words, status=2, FIRST_KEY="sk-first")
         assert "SECOND_KEY" in said
         keys = {"FIRST_KEY": "sk-first-planted", "SECOND_KEY": "sk-second-planted"}
-        await safemt(*words, **keys)
+        safemt(*words, **keys)
         for endpoint, key in ((one, "sk-first-planted"), (two, "sk-second-planted")):
             assert {request.headers["authorization"] for request in endpoint.requests} == {f"Bearer {key}"}
             assert {request.json["model"] for request in endpoint.requests} == {"org/m"}
@@ -97,25 +116,25 @@ def test_each_server_gets_the_key_that_is_named_for_it(here: Path) -> None:
 
 
 def test_one_key_for_two_servers_is_refused_before_anything_is_sent(here: Path) -> None:
-    async def work(one: Endpoint, two: Endpoint) -> None:
+    def work(one: Endpoint, two: Endpoint) -> None:
         words = [*RUN, "--provider", f"m@{one.url}", "--provider", f"n@{two.url}"]
-        said = await safemt(*words, status=2, SAFEMT_API_KEY="sk-planted-once")
+        said = safemt(*words, status=2, SAFEMT_API_KEY="sk-planted-once")
         assert "api_key_env" in said
         assert "planted" not in said
         assert one.requests == two.requests == []
-        await safemt(*words)
+        safemt(*words)
         assert "authorization" not in one.requests[0].headers
 
     with_two(work)
 
 
 def test_a_variable_that_moves_a_vendor_stands_in_the_plan_and_in_doctor(here: Path) -> None:
-    async def work(one: Endpoint, two: Endpoint) -> None:
+    def work(one: Endpoint, two: Endpoint) -> None:
         env = {"OPENAI_API_KEY": "sk-planted-openai", "OPENAI_BASE_URL": one.url}
-        said = await safemt(*RUN, "--provider", "gpt-4o-mini", "--price", "gpt-4o-mini=0/0", **env)
+        said = safemt(*RUN, "--provider", "gpt-4o-mini", "--price", "gpt-4o-mini=0/0", **env)
         assert f"openai is asked at {one.url}, as OPENAI_BASE_URL says" in said
         assert {request.headers["authorization"] for request in one.requests} == {"Bearer sk-planted-openai"}
-        assert "OPENAI_BASE_URL" in await safemt("doctor", "--provider", "gpt-4o-mini", **env)
+        assert "OPENAI_BASE_URL" in safemt("doctor", "--provider", "gpt-4o-mini", **env)
 
     with_two(work)
 
@@ -131,10 +150,7 @@ def test_a_variable_that_moves_a_vendor_stands_in_the_plan_and_in_doctor(here: P
     ],
 )
 def test_a_wrong_address_is_one_line_and_status_2(name: str, says: str, here: Path) -> None:
-    async def main() -> str:
-        return await safemt(*RUN, "--provider", name, status=2, AZURE_API_KEY="k")
-
-    said = anyio.run(main)
+    said = safemt(*RUN, "--provider", name, status=2, AZURE_API_KEY="k")
     assert says in said
     assert "planted" not in said
     assert len(said.strip().splitlines()) == 1
@@ -149,49 +165,41 @@ def test_images_that_a_vendor_may_refuse_stand_in_the_plan(here: Path) -> None:
     ]
     (here / "data.jsonl").write_text("\n".join(map(json.dumps, lines)))
 
-    async def main() -> str:
-        words = ["--data", "data.jsonl", "--judge", "none", "--dry-run", "--price", "xai/m=0/0"]
-        return await safemt(*words, "--provider", "xai/m", XAI_API_KEY="k")
-
-    assert "xai takes jpeg, png and may refuse images: 1 webp" in anyio.run(main)
+    words = ["--data", "data.jsonl", "--judge", "none", "--dry-run", "--price", "xai/m=0/0"]
+    said = safemt(*words, "--provider", "xai/m", XAI_API_KEY="k")
+    assert "xai takes jpeg, png and may refuse images: 1 webp" in said
 
 
 def test_a_table_that_renames_a_whole_name_is_refused(here: Path) -> None:
     (here / "night.toml").write_text("[providers.'m@http://127.0.0.1:1/v1']\nmodel = 'n'\n")
 
-    async def main() -> str:
-        words = [*RUN, "--config", "night.toml", "--provider", "m@http://127.0.0.1:1/v1"]
-        return await safemt(*words, status=2)
-
-    assert "the name says it already" in anyio.run(main)
+    words = [*RUN, "--config", "night.toml", "--provider", "m@http://127.0.0.1:1/v1"]
+    assert "the name says it already" in safemt(*words, status=2)
 
 
 def test_the_variables_of_the_vendors_own_clients_lead_litellm_to_the_same_routes(here: Path) -> None:
-    async def main() -> set[tuple[str, str]]:
-        async with serve([], error(400, "no", "not today")) as endpoint:
-            place = endpoint.url.removesuffix("/v1")
-            env = {
-                "AZURE_OPENAI_ENDPOINT": place,
-                "AZURE_OPENAI_API_KEY": "sk-azure",
-                "OPENAI_API_VERSION": "2024-10-21",
-                "GOOGLE_GEMINI_BASE_URL": place,
-                "GOOGLE_API_KEY": "sk-google",
-                "CO_API_URL": place,
-                "CO_API_KEY": "sk-cohere",
-                "ANTHROPIC_BASE_URL": place,
-                "ANTHROPIC_API_KEY": "sk-anthropic",
-            }
-            names = ("azure/gpt-4o", "gemini/gemini-2.0-flash", "cohere/command-r", "claude-3-5-haiku")
-            words = [word for name in names for word in ("--provider", name)]
-            said = await safemt("doctor", *words, status=1, **env)
-            assert all(variable in said for variable in env if variable.endswith(("_URL", "_ENDPOINT")))
-            keys = ("api-key", "x-goog-api-key", "authorization", "x-api-key")
-            return {
-                (one.target, next(one.headers[key] for key in keys if key in one.headers))
-                for one in endpoint.requests
-            }
-
-    assert anyio.run(main) == {
+    with endpoints(error(400, "no", "not today")) as (endpoint,):
+        place = endpoint.url.removesuffix("/v1")
+        env = {
+            "AZURE_OPENAI_ENDPOINT": place,
+            "AZURE_OPENAI_API_KEY": "sk-azure",
+            "OPENAI_API_VERSION": "2024-10-21",
+            "GOOGLE_GEMINI_BASE_URL": place,
+            "GOOGLE_API_KEY": "sk-google",
+            "CO_API_URL": place,
+            "CO_API_KEY": "sk-cohere",
+            "ANTHROPIC_BASE_URL": place,
+            "ANTHROPIC_API_KEY": "sk-anthropic",
+        }
+        names = ("azure/gpt-4o", "gemini/gemini-2.0-flash", "cohere/command-r", "claude-3-5-haiku")
+        words = [word for name in names for word in ("--provider", name)]
+        said = safemt("doctor", *words, status=1, apart=True, **env)
+    assert all(variable in said for variable in env if variable.endswith(("_URL", "_ENDPOINT")))
+    keys = ("api-key", "x-goog-api-key", "authorization", "x-api-key")
+    assert {
+        (one.target, next(one.headers[key] for key in keys if key in one.headers))
+        for one in endpoint.requests
+    } == {
         ("/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21", "sk-azure"),
         ("/v1beta/models/gemini-2.0-flash:generateContent", "sk-google"),
         ("/v2/chat", "Bearer sk-cohere"),

@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.waiting import until
 
 import safemt_client
 
@@ -33,21 +33,12 @@ def start(*words: str, cwd: Path, **env: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(path: Path, *processes: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline
-        for process in processes:
-            assert process.poll() is None, process.communicate()
-        os.sched_yield()
-
-
 @contextmanager
 def server(folder: Path, point: str = "nowhere") -> Iterator[str]:
     words = [str(folder / name) for name in ("port", "counts", "held")]
     process = start(str(HERE / "batch_server.py"), *words, point, cwd=folder)
     try:
-        wait_for(folder / "port", process)
+        until((folder / "port").exists, process)
         yield f"http://127.0.0.1:{(folder / 'port').read_text()}"
     finally:
         process.kill()
@@ -104,7 +95,7 @@ POINTS = [
 def test_killed_in_every_state(point: str, words: list[str], tmp_path: Path) -> None:
     with server(tmp_path, point) as url:
         run = start(*words, *targets(url), cwd=tmp_path)
-        wait_for(tmp_path / "held", run)
+        until((tmp_path / "held").exists, run)
         run.send_signal(signal.SIGKILL)
         run.communicate()
         again = start(*words, *targets(url), cwd=tmp_path)
@@ -130,7 +121,7 @@ def test_anthropic_is_killed_and_resumed(point: str, words: list[str], tmp_path:
         words += ["--provider", "anthropic/claude-haiku-4-5", "--judge", f"demo-judge@{url}/v1"]
         env = {"ANTHROPIC_API_KEY": "key", "ANTHROPIC_API_BASE": url}
         run = start(*words, cwd=tmp_path, **env)
-        wait_for(tmp_path / "held", run)
+        until((tmp_path / "held").exists, run)
         run.send_signal(signal.SIGKILL)
         run.communicate()
         again = start(*words, cwd=tmp_path, **env)
@@ -145,7 +136,7 @@ def test_anthropic_is_killed_and_resumed(point: str, words: list[str], tmp_path:
 def test_interrupted_and_gone_on_without_the_flag(words: list[str], tmp_path: Path) -> None:
     with server(tmp_path, "before GET /v1/batches/{id}") as url:
         run = start(*words, *targets(url), cwd=tmp_path)
-        wait_for(tmp_path / "held", run)
+        until((tmp_path / "held").exists, run)
         run.send_signal(signal.SIGINT)
         out, err = run.communicate(timeout=60)
         assert run.returncode == 1, out + err

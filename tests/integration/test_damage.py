@@ -8,12 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.program import at_once
+from support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 ENV = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
@@ -26,6 +27,9 @@ pytestmark = pytest.mark.usefixtures("here")
 
 
 def safemt(*words: str, preexec: Callable[[], None] | None = None) -> subprocess.CompletedProcess[str]:
+    """A command; where something is done to its process before, in one of its own."""
+    if preexec is None:
+        return at_once(*words)
     return subprocess.run(
         [sys.executable, "-m", "safemt_client", *words],
         env=ENV,
@@ -73,11 +77,8 @@ def running() -> Iterator[subprocess.Popen[str]]:
         text=True,
     )
     try:
-        deadline = time.monotonic() + 60
-        while not Path("d.duckdb.server").exists() or turns() < 3:
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(Path("d.duckdb.server").exists, process)
+        until(lambda: turns() >= 3, process, pause_s=0.05)
         yield process
     finally:
         process.kill()

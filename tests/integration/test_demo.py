@@ -7,27 +7,32 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.program import at_once
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def safemt(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
-    return subprocess.run(
-        [sys.executable, "-m", "safemt_client", *words],
-        cwd=cwd,
-        env=clean | {"PYTHONPATH": str(ROOT), "COLUMNS": "160"} | env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def safemt(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        for name in [name for name in os.environ if name.endswith("_API_KEY")]:
+            patch.delenv(name)
+        patch.setenv("COLUMNS", "160")
+        return at_once(*words)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a process of its own has made."""
     folder = tmp_path_factory.mktemp("demo")
-    done = safemt("--provider", "demo", "--db", "demo.duckdb", cwd=folder)
+    done = subprocess.run(
+        [sys.executable, "-m", "safemt_client", "--provider", "demo", "--db", "demo.duckdb"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return folder / "demo.duckdb"
 

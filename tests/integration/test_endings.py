@@ -14,6 +14,7 @@ import duckdb
 import pytest
 from support.faults import Behaviour, answer, error
 from support.program import against
+from support.waiting import until
 
 from safemt_client.__main__ import main
 from safemt_client.engine.notify import notify
@@ -219,8 +220,7 @@ def stopping(signals: list[int]) -> tuple[int, str, str]:
     )
     try:
         log = Path("run.log")
-        while not (log.exists() and '"turn"' in log.read_text()):
-            assert run.poll() is None, run.communicate()
+        until(lambda: log.exists() and '"turn"' in log.read_text(), run)
         run.send_signal(signals[0])
         for number in signals[1:]:
             run.send_signal(number)

@@ -6,12 +6,13 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.program import at_once
+from support.waiting import until
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -30,13 +31,8 @@ def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(path: Path, lines: int, process: subprocess.Popen[str]) -> None:
-    """Until the file holds so many lines, or the process has ended."""
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        if path.exists() and path.read_bytes().count(b"\n") >= lines:
-            return
-        os.sched_yield()
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 @pytest.fixture
@@ -44,8 +40,7 @@ def endpoint(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     port, counts = tmp_path / "port", tmp_path / "counts"
     process = start(str(HERE / "endpoint.py"), str(port), str(counts), cwd=tmp_path)
     try:
-        while not (port.exists() and port.read_text()):
-            assert process.poll() is None, process.communicate()
+        until(lambda: port.exists() and port.read_text(), process)
         yield f"m@http://127.0.0.1:{port.read_text()}/v1", counts
     finally:
         process.kill()
@@ -67,16 +62,12 @@ def test_killed_twenty_times(endpoint: tuple[str, Path], tmp_path: Path) -> None
     words = ["-m", "safemt_client", "--provider", provider, "--data", "data.jsonl", "--db", "d.duckdb"]
     words += ["--judge", "demo-judge", "--quiet", "--max-concurrency", str(CONCURRENCY)]
     rng = random.Random(7)
-    killed = 0
     for _ in range(KILLS):
-        before = counts.read_bytes().count(b"\n") if counts.exists() else 0
+        wanted = lines(counts) + rng.randint(1, 8)
         run = start(*words, cwd=tmp_path)
-        wait_for(counts, before + rng.randint(1, 8), run)
-        if run.poll() is None:
-            run.send_signal(signal.SIGKILL)
-            killed += 1
+        until(lambda wanted=wanted: lines(counts) >= wanted, run, pause_s=0.002)
+        run.send_signal(signal.SIGKILL)
         run.communicate()
-    assert killed >= KILLS
     last = start(*words, cwd=tmp_path)
     out, err = last.communicate(timeout=120)
     assert last.returncode == 0, out + err
@@ -84,13 +75,9 @@ def test_killed_twenty_times(endpoint: tuple[str, Path], tmp_path: Path) -> None
     assert len(asked) == 160
     # Only what was in flight, or answered but not yet acknowledged, at a kill may be asked twice.
     again = sum(asked.values()) - len(asked)
-    assert again <= killed * 2 * CONCURRENCY
+    assert again <= KILLS * 2 * CONCURRENCY
     check = "SELECT count(*), count(DISTINCT request_hash) FROM turns WHERE outcome = 'answered'"
-    sql = start("-m", "safemt_client", "sql", check, "--db", "d.duckdb", "--format", "csv", cwd=tmp_path)
-    assert sql.communicate()[0].splitlines()[1] == "160,160"
-    sql = start(
-        *("-m", "safemt_client", "sql", "SELECT length, unsafe, safe FROM asr_by_turn ORDER BY length"),
-        *("--db", "d.duckdb", "--format", "csv"),
-        cwd=tmp_path,
-    )
-    assert sql.communicate()[0].splitlines()[1:] == ["1,0,40", "2,40,0", "4,0,40", "6,40,0"]
+    in_store = ("--db", str(tmp_path / "d.duckdb"), "--format", "csv")
+    assert at_once("sql", check, *in_store).stdout.splitlines()[1] == "160,160"
+    scores = at_once("sql", "SELECT length, unsafe, safe FROM asr_by_turn ORDER BY length", *in_store)
+    assert scores.stdout.splitlines()[1:] == ["1,0,40", "2,40,0", "4,0,40", "6,40,0"]

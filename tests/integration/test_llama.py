@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.waiting import until
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -35,9 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        while not (folder / "port").exists():
-            assert process.poll() is None
-            os.sched_yield()
+        until((folder / "port").exists, process)
         yield (folder / "port").read_text().strip() + "/v1"
     finally:
         process.kill()

@@ -1,7 +1,6 @@
 """A real llama.cpp server as a guard, held to Llama Guard's form by a grammar."""
 
 import importlib.util
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 from support.program import sql
+from support.waiting import until
 
 from safemt_client.__main__ import main
 from safemt_client.moderator.assessor import Assessor
@@ -66,9 +66,7 @@ def serving(folder: Path, *program: str) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        while not (folder / "port").exists():
-            assert process.poll() is None
-            os.sched_yield()
+        until((folder / "port").exists, process)
         yield (folder / "port").read_text().strip() + "/v1"
     finally:
         process.kill()

@@ -11,8 +11,9 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.from_thread import start_blocking_portal
 from support.faults import Behaviour, Endpoint, Received, answer, error, raw, response, serve
-from support.program import ROOT, sql
+from support.program import ROOT, at_once, sql
 
 from safemt_client.__main__ import main
 
@@ -54,14 +55,15 @@ def run(
     choose: Callable[[Received], Behaviour | None], *words: str, port: int = 0
 ) -> tuple[int, str, Endpoint]:
     """The exit status, what is said, and what the endpoint saw; other requests are answered."""
-
-    async def both() -> tuple[int, str, Endpoint]:
-        async with serve([], answer("open at nine"), choose=choose, port=port) as endpoint:
-            given = [word.replace("URL", endpoint.url) for word in words]
-            process = await anyio.run_process([*PROGRAM, *given], check=False, env=ENV)
-            return process.returncode, (process.stdout + process.stderr).decode(), endpoint
-
-    return anyio.run(both)
+    scripted = serve([], answer("open at nine"), choose=choose, port=port)
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(scripted) as endpoint,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("COLUMNS", "300")
+        done = at_once(*(word.replace("URL", endpoint.url) for word in words))
+    return done.returncode, done.stdout + done.stderr, endpoint
 
 
 def topics(count: int) -> tuple[str, ...]:
@@ -315,11 +317,10 @@ def test_what_was_learnt_before_a_kill_is_known_after_it(capsys: pytest.CaptureF
         answered.append(question(received))
         return None
 
-    async def stored() -> list[int]:
+    def stored() -> list[int]:
         """How many facts and replies there are, as seen beside the run."""
         counts = "SELECT (SELECT count(*) FROM endpoint_facts), (SELECT count(*) FROM turns)"
-        asked = await anyio.run_process([*PROGRAM, "sql", counts, "--format", "csv"], check=False, env=ENV)
-        lines = asked.stdout.decode().splitlines()
+        lines = at_once("sql", counts, "--format", "csv").stdout.splitlines()
         return [int(n) for n in lines[1].split(",")] if len(lines) == 2 else []
 
     async def killed_and_resumed() -> tuple[int, str]:
@@ -328,8 +329,9 @@ def test_what_was_learnt_before_a_kill_is_known_after_it(capsys: pytest.CaptureF
             words = [*PROGRAM, "--provider", f"m@{endpoint.url}", *topics(12), "--max-concurrency", "1"]
             async with await anyio.open_process(words, env=ENV) as process:
                 with anyio.fail_after(60):
-                    while await stored() != [2, at_most]:
+                    while stored() != [2, at_most]:
                         assert process.returncode is None
+                        await anyio.sleep(0.05)
                 process.kill()
             assert sorted(refused) == [answered[0]] * 2
             at_most = 12

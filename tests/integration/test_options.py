@@ -12,6 +12,7 @@ import pytest
 from PIL import Image as Pillow
 from support.faults import answer, error, serve
 from support.program import against, sql
+from support.waiting import until
 
 from safemt_client.__main__ import main
 
@@ -95,8 +96,7 @@ def test_the_second_ctrl_c_stops_at_once_and_the_store_goes_on() -> None:
     env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     run = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        while not Path("safemt.duckdb.server").exists():
-            assert run.poll() is None, run.communicate()
+        until(Path("safemt.duckdb.server").exists, run)
         assert run.stdout is not None
         for line in run.stdout:
             if "calls to make" in line:

@@ -20,9 +20,10 @@ import anyio
 import duckdb
 import pyarrow.parquet
 import pytest
+from anyio.from_thread import start_blocking_portal
 from support.faults import Behaviour, Endpoint, answer, error, response, serve
 from support.planted import clean_files, spellings, texts
-from support.program import ROOT
+from support.program import ROOT, at_once
 
 from safemt_client.providers.batch.base import BatchRefusedError
 from safemt_client.providers.behind_litellm.client import LiteLLM
@@ -83,8 +84,8 @@ def echo(key: str = KEY) -> Behaviour:
     return behave
 
 
-def safemt(folder: Path, *words: str, status: Sequence[int] = (0, 1, 2), without: Sequence[str] = ()) -> str:
-    """Run the program in the folder, `without` some variables; what it says is kept there too."""
+def safemt(folder: Path, *words: str, without: Sequence[str] = ()) -> str:
+    """Run the program in the folder, in a process of its own; what it says is kept there too."""
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("COV")},
         **PLANTED,
@@ -103,8 +104,21 @@ def safemt(folder: Path, *words: str, status: Sequence[int] = (0, 1, 2), without
         timeout=120,
         check=False,
     )
-    said = (done.stdout + done.stderr).decode()
-    assert done.returncode in status, said
+    return _kept(folder, words, done.returncode, (done.stdout + done.stderr).decode(), (0, 1, 2))
+
+
+def safemt_at_once(folder: Path, *words: str, status: Sequence[int] = (0, 1, 2)) -> str:
+    """The same in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, value in {**PLANTED, "HOME": str(folder), "XDG_STATE_HOME": str(folder / "state")}.items():
+            patch.setenv(name, value)
+        done = at_once(*words)
+    return _kept(folder, words, done.returncode, done.stdout + done.stderr, status)
+
+
+def _kept(folder: Path, words: Sequence[str], ended: int, said: str, status: Sequence[int]) -> str:
+    assert ended in status, said
     assert "Traceback" not in said
     with (folder / "said.txt").open("a") as file:
         file.write(f"$ {' '.join(words)}\n{said}")
@@ -132,52 +146,37 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all that the commands wrote about endpoints that send the key back."""
     folder = tmp_path_factory.mktemp("secrets")
 
-    async def main() -> None:
-        async with serve([], echo()) as endpoint:
-            at = f"@{endpoint.url}"
-            run = [
-                "--provider",
-                f"m{at}",
-                "--data",
-                "sample",
-                "--judge",
-                f"j{at}",
-                "--turns",
-                "1,2",
-                "--limit",
-                "5",
-            ]
-            run += ["--max-wait", "0", "--max-concurrency", "1"]
-            guards = ["--moderator", "none", "--moderator", f"llama-guard-4+output=g{at}"]
-            guards += ["--moderator", f"openai-moderation+block=o{at}"]
-
-            def work() -> None:
-                safemt(folder, *run, *guards, "--log", "a.log", "--log-level", "debug", "--log-texts")
-                safemt(folder, *run, *guards)
-                safemt(folder, "judge", "--judge", f"k{at}", "--max-wait", "0")
-                safemt(folder, "run", *run, "--batch", "--db", "b.duckdb")
-                safemt(folder, "doctor", "--provider", f"m{at}")
-                safemt(folder, "doctor", "--db", "safemt.duckdb", status=[0])
-
-            await anyio.to_thread.run_sync(work)
-            assert len(endpoint.requests) > 30
-            assert {one.headers.get("authorization") for one in endpoint.requests} == {f"Bearer {KEY}"}
-
-    anyio.run(main)
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(serve([], echo())) as endpoint,
+    ):
+        at = f"@{endpoint.url}"
+        run = ["--provider", f"m{at}", "--data", "sample", "--judge", f"j{at}", "--turns", "1,2"]
+        run += ["--limit", "5", "--max-wait", "0", "--max-concurrency", "1"]
+        guards = ["--moderator", "none", "--moderator", f"llama-guard-4+output=g{at}"]
+        guards += ["--moderator", f"openai-moderation+block=o{at}"]
+        safemt(folder, *run, *guards, "--log", "a.log", "--log-level", "debug", "--log-texts")
+        safemt_at_once(folder, *run, *guards)
+        safemt_at_once(folder, "judge", "--judge", f"k{at}", "--max-wait", "0")
+        safemt_at_once(folder, "run", *run, "--batch", "--db", "b.duckdb")
+        safemt_at_once(folder, "doctor", "--provider", f"m{at}")
+        safemt_at_once(folder, "doctor", "--db", "safemt.duckdb", status=[0])
+        assert len(endpoint.requests) > 30
+        assert {one.headers.get("authorization") for one in endpoint.requests} == {f"Bearer {KEY}"}
     return folder
 
 
 def test_run_resume_judge_doctor_report_and_export(written: Path) -> None:
-    safemt(written, "report", status=[0])
-    safemt(written, "report", "--json", status=[0])
-    safemt(written, "report", "--md", "r.md", "--latex", "r.tex", status=[0])
-    safemt(written, "report", "--html", "r.html")
+    safemt_at_once(written, "report", status=[0])
+    safemt_at_once(written, "report", "--json", status=[0])
+    safemt_at_once(written, "report", "--md", "r.md", "--latex", "r.tex", status=[0])
+    safemt_at_once(written, "report", "--html", "r.html", status=[0, 2])
     for form in ("reference", "parquet", "csv", "jsonl", "inspect", "huggingface"):
-        safemt(written, "export", "--format", form, "--out", f"out-{form}", status=[0])
+        safemt_at_once(written, "export", "--format", form, "--out", f"out-{form}", status=[0])
     for table in ("turns", "verdicts", "assessments", "run_targets", "run_judges", "runs", "run_events"):
-        safemt(written, "sql", f"FROM {table}", "--format", "json", status=[0])
-    safemt(written, "runs", status=[0])
-    safemt(written, "compare", status=[0, 2])
+        safemt_at_once(written, "sql", f"FROM {table}", "--format", "json", status=[0])
+    safemt_at_once(written, "runs", status=[0])
+    safemt_at_once(written, "compare", status=[0, 2])
     files = assert_clean(written)
     assert {"safemt.duckdb", "said.txt", "r.md", "r.tex"} <= set(files)
     assert sum(name.startswith("out-") for name in files) > 12
@@ -408,13 +407,14 @@ HOSTS = [
 
 
 def test_one_key_is_not_sent_to_several_hosts(tmp_path: Path) -> None:
-    said = safemt(tmp_path, *HOSTS, status=[2])
+    said = safemt_at_once(tmp_path, *HOSTS, status=[2])
     assert re.search(r"SAFEMT_API_KEY: .*http://judges\.invalid:80.*api_key_env", said)
     assert_clean(tmp_path)
 
 
 def test_plain_http_to_elsewhere_is_said(tmp_path: Path) -> None:
-    said = safemt(tmp_path, *HOSTS, status=[0], without=["SAFEMT_API_KEY"])
+    # A process says it once.
+    said = safemt(tmp_path, *HOSTS, without=["SAFEMT_API_KEY"])
     for host in ("models", "judges", "guards"):
         assert (
             said.count(f"safemt: {host}.invalid is reached over http: keys and texts are sent unencrypted")

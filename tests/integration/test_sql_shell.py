@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.waiting import until
 
 from safemt_client.__main__ import main
 from safemt_client.results.sql.shell import Shell, complete, history_file
@@ -80,20 +81,18 @@ class Terminal:
 
     def wait_until_it_works(self) -> None:
         """Until the line is taken (the editor has given the terminal back) and the processor is busy."""
-        deadline = time.monotonic() + DEADLINE_S
-        while not termios.tcgetattr(self.master)[3] & termios.ICANON:
-            assert time.monotonic() < deadline
-        before = self._busy()
-        while self._busy() < before + os.sysconf("SC_CLK_TCK"):
-            assert time.monotonic() < deadline
-            os.sched_yield()
-
-    def _busy(self) -> int:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
+        until(lambda: termios.tcgetattr(self.master)[3] & termios.ICANON)
+        before = busy_s(self.process.pid)
+        until(lambda: busy_s(self.process.pid) > before + 0.5)
 
     def ended(self) -> int:
         return self.process.wait(timeout=DEADLINE_S)
+
+
+def busy_s(process: int) -> float:
+    """Seconds of the processor that a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _own_terminal() -> None:
@@ -182,14 +181,8 @@ def test_ctrl_c_ends_a_single_question(db: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    ticks = os.sysconf("SC_CLK_TCK")
-    deadline = time.monotonic() + DEADLINE_S
     # It is at work once it has used more than starting takes.
-    while time.monotonic() < deadline:
-        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-        if int(fields[11]) > 4 * ticks:
-            break
-        os.sched_yield()
+    until(lambda: busy_s(process.pid) > 3)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1

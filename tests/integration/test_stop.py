@@ -7,48 +7,35 @@ import subprocess
 import sys
 from pathlib import Path
 
+from support.program import at_once
+from support.waiting import until
+
 ROOT = Path(__file__).resolve().parents[2]
 ENV = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "160", "PYTHONUNBUFFERED": "1"}
-SAFEMT = (sys.executable, "-m", "safemt_client")
 
 
-def test_sql_beside_a_run_then_ctrl_c_then_resume(tmp_path: Path) -> None:
+def test_sql_beside_a_run_then_ctrl_c_then_resume(here: Path) -> None:
     # One request a second: the run would take over a minute.
-    words = (*SAFEMT, "--provider", "demo", "--db", "d.duckdb")
+    words = ("--provider", "demo", "--db", "d.duckdb")
     run = subprocess.Popen(
-        [*words, "--rpm", "60"],
-        cwd=tmp_path,
+        [sys.executable, "-m", "safemt_client", *words, "--rpm", "60"],
         env=ENV,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        turns = 0
-        while turns == 0:
-            assert run.poll() is None, run.communicate()
-            if not (tmp_path / "d.duckdb.server").exists():
-                continue
-            asked = subprocess.run(
-                [*SAFEMT, "sql", "SELECT count(*) AS n FROM turns", "--db", "d.duckdb", "--format", "json"],
-                cwd=tmp_path,
-                env=ENV,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            turns = json.loads(asked.stdout)[0]["n"]
-        assert (tmp_path / "d.duckdb.server").stat().st_mode & 0o777 == 0o600
-        write = subprocess.run(
-            [*SAFEMT, "sql", "DELETE FROM turns", "--db", "d.duckdb"],
-            cwd=tmp_path,
-            env=ENV,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert write.returncode == 2
-        second = subprocess.run(words, cwd=tmp_path, env=ENV, capture_output=True, text=True, check=False)
+        until((here / "d.duckdb.server").exists, run)
+
+        def turns() -> int:
+            asked = at_once("sql", "SELECT count(*) AS n FROM turns", "--db", "d.duckdb", "--format", "json")
+            assert asked.returncode == 0, asked.stderr
+            return int(json.loads(asked.stdout)[0]["n"])
+
+        until(turns, run)
+        assert (here / "d.duckdb.server").stat().st_mode & 0o777 == 0o600
+        assert at_once("sql", "DELETE FROM turns", "--db", "d.duckdb").returncode == 2
+        second = at_once(*words)
         assert second.returncode == 2
         assert "held by another run" in second.stderr
         run.send_signal(signal.SIGINT)
@@ -57,7 +44,7 @@ def test_sql_beside_a_run_then_ctrl_c_then_resume(tmp_path: Path) -> None:
         run.kill()
     assert run.returncode == 1, err
     assert "stopped early; continue with:" in out
-    assert not (tmp_path / "d.duckdb.server").exists()
-    done = subprocess.run(words, cwd=tmp_path, env=ENV, capture_output=True, text=True, check=False)
+    assert not (here / "d.duckdb.server").exists()
+    done = at_once(*words)
     assert done.returncode == 0, done.stderr
     assert "Safety Index of demo: 0.7790" in done.stdout

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -11,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from safemt_client.__main__ import main
 
@@ -48,26 +47,23 @@ def sql(query: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 def against(
     behaviours: Sequence[Behaviour], then: Behaviour | None, *words: str, config: str | None = None
 ) -> tuple[int, Endpoint]:
-    """Run the program in a process of its own against a scripted endpoint; what it says goes to `out`.
+    """Run the program against a scripted endpoint; what it says goes to `out`.
 
     `URL` in the words and in the settings file `config` stands for the endpoint's address.
     """
-
-    async def both() -> tuple[int, Endpoint]:
-        async with serve(behaviours, then) as endpoint:
-            given = [word.replace("URL", endpoint.url) for word in words]
-            if config is not None:
-                Path("config.toml").write_text(config.replace("URL", endpoint.url))
-                given += ["--config", "config.toml"]
-            process = await anyio.run_process(
-                [sys.executable, "-m", "safemt_client", *given],
-                check=False,
-                env=os.environ | {"PYTHONPATH": str(ROOT), "SAFEMT_API_KEY": "sk-planted-42"},
-            )
-            Path("out").write_bytes(process.stdout + process.stderr)
-            return process.returncode, endpoint
-
-    return anyio.run(both)
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(serve(behaviours, then)) as endpoint,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("SAFEMT_API_KEY", "sk-planted-42")
+        given = [word.replace("URL", endpoint.url) for word in words]
+        if config is not None:
+            Path("config.toml").write_text(config.replace("URL", endpoint.url))
+            given += ["--config", "config.toml"]
+        done = at_once(*given)
+    Path("out").write_text(done.stdout + done.stderr)
+    return done.returncode, endpoint
 
 
 def calls(capsys: pytest.CaptureFixture[str]) -> dict[str, int]:

@@ -108,7 +108,7 @@ def test_one_overload_is_one_cut_and_faults_only_hold_growth() -> None:
     assert grown > 17
 
 
-@pytest.mark.parametrize("start", [8, 200])
+@pytest.mark.parametrize("start", [8, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("refusals", "faults", "least"),
     [(0.006, 0.0, 0.95), (0.01, 0.0, 0.9), (0.0, 0.05, 0.9), (0.006, 0.05, 0.8)],
