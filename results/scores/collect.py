@@ -66,7 +66,7 @@ def latest_run(reader: Queryable, run_id: str | None) -> str:
         ).rows
         return str(latest[0][0]) if latest else str(known[0])
     if run_id not in known:
-        raise InputError(f"--run {run_id}: not in this store; it has {', '.join(known[:10])}")
+        raise InputError(f"run {run_id}: not in this store; it has {', '.join(known[:10])}")
     return run_id
 
 

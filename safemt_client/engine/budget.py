@@ -182,7 +182,10 @@ class Budget:
         return usd
 
     def end(self, meter: Meter, held: float, paid: float, *, unsure: bool = False) -> None:
-        """A call is over: `paid` US dollars are spent. `unsure`: it was given up, and may yet be charged."""
+        """A call is over: `paid` US dollars are spent. `unsure`: the store does not know it.
+
+        It was given up and may yet be charged, or its tokens are not reported.
+        """
         self._unsure |= unsure
         self.spend(paid)
         self._let_go(meter, held)

@@ -71,6 +71,10 @@ class Meter:
         few = self._replies < _ENOUGH and self._bound(call) is None
         return self.free or not few or self.in_flight < _AT_FIRST
 
+    def unmetered(self, reply: Reply) -> bool:
+        """Whether a reply is charged, and it is not known how much: its tokens are not reported."""
+        return not self.free and is_paid(reply) and cost(reply.usage, self._ceiling.prices) is None
+
     def paid(self, call: Call, reply: Reply) -> float:
         """What an attempt has cost; the bounds follow it. One of unknown cost counts as the mean."""
         usage = reply.usage

@@ -67,7 +67,7 @@ class PaidProvider(ProviderWrapper):
         paid, unsure = 0.0, False
         try:
             reply = await self._provider.ask(request, retrying)
-            paid = self._meter.paid(call, reply)
+            paid, unsure = self._meter.paid(call, reply), self._meter.unmetered(reply)
         except PermitStoppedError:
             raise  # Nothing was sent.
         except TargetStoppedError as error:

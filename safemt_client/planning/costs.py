@@ -91,7 +91,10 @@ def spent_of(store: Store, run_id: str) -> float:
 
 
 def held_of(store: Store, run_id: str) -> float:
-    """US dollars that calls may have cost beside `spent_of`: those in flight when a session was killed."""
+    """US dollars that calls may have cost beside `spent_of`.
+
+    They were in flight when a session was killed, or their tokens were not reported.
+    """
     return sum(_held(store, run_id).values())
 
 
@@ -123,7 +126,7 @@ def _held(store: Store, run_id: str) -> dict[str, float]:
 def held_text(usd: float, run_id: str, settings: RunSettings) -> str:
     """What is held, why, and how to release it."""
     command = f"python -m safemt_client runs --release {run_id} --db {shlex.quote(str(settings.db))}"
-    return f"{money(usd)} held for calls in flight at a kill (if they were not charged: {command})"
+    return f"{money(usd)} held for calls of unknown cost, as in flight at a kill (if not charged: {command})"
 
 
 def cost(usage: Usage, prices: Mapping[str, float] | None, *, batch: bool = False) -> float | None:

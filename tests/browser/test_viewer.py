@@ -107,6 +107,7 @@ def clear(page: Page) -> None:
     expect(page.locator("#list .bar strong")).to_have_text("225")
 
 
+@pytest.mark.slow
 def test_filters_narrow_the_list_and_stand_in_the_address(
     demo_store: Path, view: Callable, page: Page, page_log: PageLog
 ) -> None:
@@ -143,6 +144,7 @@ def test_filters_narrow_the_list_and_stand_in_the_address(
     quiet(page_log)
 
 
+@pytest.mark.slow
 def test_a_deep_link_opens_a_conversation_with_everything(
     demo_store: Path, view: Callable, page: Page, page_log: PageLog
 ) -> None:
@@ -168,6 +170,7 @@ def test_a_deep_link_opens_a_conversation_with_everything(
     quiet(page_log)
 
 
+@pytest.mark.slow
 def test_side_by_side_with_and_without_the_guard(
     demo_store: Path, view: Callable, page: Page, page_log: PageLog
 ) -> None:
@@ -189,6 +192,7 @@ def test_side_by_side_with_and_without_the_guard(
     quiet(page_log)
 
 
+@pytest.mark.slow
 def test_texts_are_blurred_until_they_are_asked_for(
     demo_store: Path, view: Callable, page: Page, page_log: PageLog
 ) -> None:
@@ -229,6 +233,7 @@ def test_texts_are_blurred_until_they_are_asked_for(
     quiet(page_log)
 
 
+@pytest.mark.slow
 def test_without_scripts_a_button_shows_the_texts(demo_store: Path, view: Callable, browser: object) -> None:
     address = view(demo_store)
     context = browser.new_context(java_script_enabled=False)  # type: ignore[attr-defined]
@@ -241,6 +246,7 @@ def test_without_scripts_a_button_shows_the_texts(demo_store: Path, view: Callab
     context.close()
 
 
+@pytest.mark.slow
 def test_sql(demo_store: Path, view: Callable, page: Page, page_log: PageLog) -> None:
     address = view(demo_store)
     page.goto(f"{base(address)}/sql?token={address.partition('token=')[2]}")
@@ -265,6 +271,7 @@ def test_sql(demo_store: Path, view: Callable, page: Page, page_log: PageLog) ->
     quiet(page_log)
 
 
+@pytest.mark.slow
 def test_the_list_as_a_file(demo_store: Path, view: Callable, page: Page, page_log: PageLog) -> None:
     address = view(demo_store)
     page.goto(address)
@@ -341,7 +348,7 @@ def test_hostile_text_does_nothing(tmp_path: Path, view: Callable, page: Page, p
     quiet(page_log)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing(
     scheme: str, demo_store: Path, view: Callable, page: Page, page_log: PageLog
 ) -> None:

@@ -239,6 +239,27 @@ def test_a_session_given_up_at_once_holds_what_was_in_flight() -> None:
     assert kept.spent <= kept.charged + 20 * 0.2
 
 
+def test_replies_whose_tokens_are_not_reported_stay_held_after_a_clean_end() -> None:
+    class Silent(Vendor):
+        async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
+            return Reply(Outcome.ANSWERED, "By the wind.")
+
+    kept = Kept()
+    session = Session(kept, 100.0, 0, {})
+    meter = Meter(Ceiling("m", PRICES, 1000))
+    silent = PaidProvider(Silent(session, "target"), session.budget, meter, lambda: False, session.refuse)
+
+    async def main() -> None:
+        for _ in range(3):
+            await silent.ask(Request((Message("user", "How do kites fly?"),)))
+        await session.budget.close(clean=True)
+
+    run(main)
+    assert kept.recorded.total() == 0
+    # Each as dear as it may be at most, since none has shown its price.
+    assert kept.held == pytest.approx(3 * 1000 * PRICES["output"], rel=0.01)
+
+
 def test_a_call_that_can_never_be_paid_is_refused_at_once() -> None:
     session = Session(Kept(), 0.5, 0, dict(KEYS))
     assert run(lambda: carry_out(session, 5, 5)) == 0

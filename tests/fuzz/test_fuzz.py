@@ -134,7 +134,7 @@ def test_lines_of_batches(lines: list[Any], more: bytes, value: Any) -> None:
     for line in read_lines([body]):
         assert openai_batches._reply(line, classify_response).outcome in Outcome
         if line.get("type") != "succeeded":
-            assert anthropic_batches._reply(line).outcome in Outcome
+            assert anthropic_batches._reply(line, None, "m").outcome in Outcome
     moment(value)
 
 

@@ -96,7 +96,7 @@ def test_what_was_in_flight_at_a_kill_counts_against_the_cap(tmp_path: Path) -> 
         again = safemt_run(tmp_path, *words)
         said, _ = again.communicate(timeout=120)
         assert again.returncode == 1, said
-        assert f"${held:.2f} held for calls in flight at a kill" in said
+        assert f"${held:.2f} held for calls of unknown cost" in said
         assert f"runs --release {run_id} --db {db.name}" in said
         assert "--max-cost $40.00 is reached" in said
         assert CAP - held - A_REPLY < vendor.charged <= CAP

@@ -16,7 +16,6 @@ from support.waiting import until
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-KILLS = 20
 CONCURRENCY = 4
 
 
@@ -47,7 +46,8 @@ def endpoint(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         process.communicate()
 
 
-def test_killed_twenty_times(endpoint: tuple[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_again_and_again(kills: int, endpoint: tuple[str, Path], tmp_path: Path) -> None:
     provider, counts = endpoint
     # 40 items at 4 lengths, texts all different, so that each request is its own.
     with (tmp_path / "data.jsonl").open("w") as data:
@@ -62,7 +62,7 @@ def test_killed_twenty_times(endpoint: tuple[str, Path], tmp_path: Path) -> None
     words = ["-m", "safemt_client", "--provider", provider, "--data", "data.jsonl", "--db", "d.duckdb"]
     words += ["--judge", "demo-judge", "--quiet", "--max-concurrency", str(CONCURRENCY)]
     rng = random.Random(7)
-    for _ in range(KILLS):
+    for _ in range(kills):
         wanted = lines(counts) + rng.randint(1, 8)
         run = start(*words, cwd=tmp_path)
         until(lambda wanted=wanted: lines(counts) >= wanted, run, pause_s=0.002)
@@ -75,7 +75,7 @@ def test_killed_twenty_times(endpoint: tuple[str, Path], tmp_path: Path) -> None
     assert len(asked) == 160
     # Only what was in flight, or answered but not yet acknowledged, at a kill may be asked twice.
     again = sum(asked.values()) - len(asked)
-    assert again <= KILLS * 2 * CONCURRENCY
+    assert again <= kills * 2 * CONCURRENCY
     check = "SELECT count(*), count(DISTINCT request_hash) FROM turns WHERE outcome = 'answered'"
     in_store = ("--db", str(tmp_path / "d.duckdb"), "--format", "csv")
     assert at_once("sql", check, *in_store).stdout.splitlines()[1] == "160,160"

@@ -441,7 +441,7 @@ def test_of_a_run_that_goes_on_the_same_is_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--run", "nope", "--out", "x"], "--run nope: not in this store"),
+        (["--run", "nope", "--out", "x"], "run nope: not in this store"),
         (["--out", "file/below"], "name another folder with --out"),
         (["--out", "file"], "name another folder with --out"),
     ],
