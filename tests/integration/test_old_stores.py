@@ -12,11 +12,14 @@ Their `dataset_path` is a neutral one, and they were checkpointed, so that each 
 """
 
 import gzip
-import json
+import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+import safemt_client
 from safemt_client.__main__ import main
 from safemt_client.results.store.migrations import MIGRATIONS
 from safemt_client.viewer.conversation import load
@@ -45,67 +48,94 @@ MODERATED_RUN = [
 ]
 
 
+# What an upgrade makes of those between the oldest and the newest differs in nothing that a command looks at.
+BETWEEN = ("schema-3", "schema-6", "schema-7")
+COMMANDS = [
+    ["report"],
+    ["report", "--html", "report.html"],
+    ["report", "--json"],
+    ["runs"],
+    ["sql", "SELECT * FROM asr_by_turn"],
+    ["doctor"],
+    ["judge", "--judge", "demo-judge", "--rubric", "by-scenario"],
+    ["export", "--format", "reference", "--out", "out"],
+]
+
+Row = dict[str, object]
+Upgraded = Callable[[str], Path]
+
+
 def unpack(name: str, folder: Path) -> Path:
     path = folder / "demo.duckdb"
     path.write_bytes(gzip.decompress((DATA / f"{name}.duckdb.gz").read_bytes()))
     return path
 
 
-@pytest.fixture(params=PLAIN)
-def store(request: pytest.FixtureRequest, here: Path) -> Path:
-    return unpack(request.param, here)
+@pytest.fixture(scope="session")
+def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Upgraded:
+    """Each store after it was opened once; tests only read it."""
+
+    @cache
+    def made(name: str) -> Path:
+        path = unpack(name, tmp_path_factory.mktemp(name))
+        safemt_client.open(path).close()
+        return path
+
+    return made
 
 
-@pytest.fixture(params=MODERATED)
-def moderated(request: pytest.FixtureRequest, here: Path) -> Path:
-    return unpack(request.param, here)
+def copied(path: Path, folder: Path) -> Path:
+    return Path(shutil.copy(path, folder / "demo.duckdb"))
 
 
-@pytest.fixture(params=PLAIN + MODERATED)
-def any_store(request: pytest.FixtureRequest, here: Path) -> Path:
-    return unpack(request.param, here)
+def asked(query: str, path: Path = Path("demo.duckdb")) -> list[Row]:
+    with safemt_client.open(path) as store:
+        found = store.sql(query)
+        return [dict(zip(found.columns, row, strict=True)) for row in found]
 
 
-def asked(query: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
-    capsys.readouterr()
-    assert main(["sql", query, "--db", "demo.duckdb", "--format", "json"]) == 0
-    found: list[dict[str, object]] = json.loads(capsys.readouterr().out)
-    return found
-
-
-@pytest.mark.usefixtures("store")
-def test_the_same_command_asks_no_target_again(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", PLAIN)
+def test_the_same_command_asks_no_target_again(
+    name: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unpack(name, here)
     assert main(RUN) == 0
     out = capsys.readouterr().out
     assert "demo: 0 calls to make, 4 in the store" in out
-    found = asked("SELECT count(*) AS n, count(DISTINCT request_hash) AS d FROM turns", capsys)
+    found = asked("SELECT count(*) AS n, count(DISTINCT request_hash) AS d FROM turns")
     assert found == [{"n": 4, "d": 4}]
-    scores = asked("SELECT length, unsafe, safe FROM asr_by_turn ORDER BY ALL", capsys)
+    scores = asked("SELECT length, unsafe, safe FROM asr_by_turn ORDER BY ALL")
     by_length = {(row["length"], row["unsafe"], row["safe"]) for row in scores}
     # Each run of the store says the same, the old one and what the same command makes now.
     assert len(by_length) == 2
-    applied = asked("SELECT max(version) AS v, count(*) AS n FROM schema_migrations", capsys)
+    applied = asked("SELECT max(version) AS v, count(*) AS n FROM schema_migrations")
     assert applied == [{"v": len(MIGRATIONS), "n": len(MIGRATIONS)}]
     # And from now on nothing at all is left to do.
     assert main(RUN) == 0
     assert "0 verdicts to ask for, 4 in the store" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("store")
-def test_more_of_the_same_asks_only_what_is_new(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", PLAIN)
+def test_more_of_the_same_asks_only_what_is_new(
+    name: str, upgraded: Upgraded, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied(upgraded(name), here)
     assert main([*RUN, "--limit", "3"]) == 0
     assert "demo: 2 calls to make, 4 in the store" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("moderated")
-def test_guards_judges_and_people_are_not_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", MODERATED)
+def test_guards_judges_and_people_are_not_asked_again(
+    name: str, upgraded: Upgraded, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied(upgraded(name), here)
     kept = " UNION ALL ".join(
         f"SELECT '{table}' AS name, count(*) AS n FROM {table}"
         for table in ("turns", "assessments", "moderations", "verdicts", "human_labels", "runs")
     )
-    before = asked(kept, capsys)
-    scores = asked("SELECT * FROM asr_by_turn ORDER BY ALL", capsys)
-    detected = asked("SELECT * FROM detections ORDER BY ALL", capsys)
+    before = asked(kept)
+    scores = asked("SELECT * FROM asr_by_turn ORDER BY ALL")
+    detected = asked("SELECT * FROM detections ORDER BY ALL")
     assert {row["name"]: row["n"] for row in before} == {
         "turns": 28,
         "assessments": 12,
@@ -119,9 +149,9 @@ def test_guards_judges_and_people_are_not_asked_again(capsys: pytest.CaptureFixt
     assert out.count(" 0 calls to make, 12 in the store") == 2
     assert "0 assessments at most" in out
     assert "0 verdicts to ask for, 24 in the store" in out
-    assert asked(kept, capsys) == before
-    assert asked("SELECT * FROM asr_by_turn ORDER BY ALL", capsys) == scores
-    assert asked("SELECT * FROM detections ORDER BY ALL", capsys) == detected
+    assert asked(kept) == before
+    assert asked("SELECT * FROM asr_by_turn ORDER BY ALL") == scores
+    assert asked("SELECT * FROM detections ORDER BY ALL") == detected
     # Another sample leaves out what this annotator has labelled.
     assert (
         main(["label", "--db", "demo.duckdb", "--n", "24", "--annotator", "a", "--export", "more.csv"]) == 0
@@ -129,8 +159,8 @@ def test_guards_judges_and_people_are_not_asked_again(capsys: pytest.CaptureFixt
     assert "16 replies" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("any_store")
-def test_what_was_said_of_a_reply_knows_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", PLAIN + MODERATED)
+def test_what_was_said_of_a_reply_knows_its_text(name: str, upgraded: Upgraded) -> None:
     for table, condition in (
         ("turns", "t.outcome NOT LIKE 'error_%'"),
         ("verdicts", "true"),
@@ -138,70 +168,78 @@ def test_what_was_said_of_a_reply_knows_its_text(capsys: pytest.CaptureFixture[s
         ("assessments", "stage = 'output'"),
     ):
         counted = asked(
-            f"SELECT count(*) AS n, count(reply_hash) AS hashed FROM {table} t WHERE {condition}", capsys
+            f"SELECT count(*) AS n, count(reply_hash) AS hashed FROM {table} t WHERE {condition}",
+            upgraded(name),
         )
         assert counted[0]["n"] == counted[0]["hashed"], table
     wrong = asked(
         "SELECT count(*) AS n FROM verdicts v JOIN turns t USING (request_hash) "
         "WHERE v.reply_hash IS DISTINCT FROM sha256(t.text)",
-        capsys,
+        upgraded(name),
     )
     assert wrong == [{"n": 0}]
 
 
-@pytest.mark.usefixtures("any_store")
-def test_what_was_really_sent_is_not_known_of_earlier_turns(capsys: pytest.CaptureFixture[str]) -> None:
-    turns = asked("SELECT count(*) AS n, count(parameters) AS sent, count(host) AS hosts FROM turns", capsys)
+@pytest.mark.parametrize("name", PLAIN + MODERATED)
+def test_what_was_really_sent_is_not_known_of_earlier_turns(name: str, upgraded: Upgraded) -> None:
+    path = upgraded(name)
+    turns = asked("SELECT count(*) AS n, count(parameters) AS sent, count(host) AS hosts FROM turns", path)
     assert turns[0]["n"]
     assert (turns[0]["sent"], turns[0]["hosts"]) == (0, 0)
     for table in ("sent_parameters", "endpoint_facts"):
-        assert asked(f"SELECT count(*) AS n FROM {table}", capsys) == [{"n": 0}]
+        assert asked(f"SELECT count(*) AS n FROM {table}", path) == [{"n": 0}]
     others = "SELECT parameters FROM verdicts UNION ALL SELECT parameters FROM assessments"
-    assert {row["parameters"] for row in asked(others, capsys)} == {None}
+    assert {row["parameters"] for row in asked(others, path)} == {None}
 
 
-@pytest.mark.usefixtures("moderated")
-def test_who_decides_and_what_is_compared_is_known(capsys: pytest.CaptureFixture[str]) -> None:
-    judges = asked("SELECT name, role, position FROM run_judges ORDER BY position", capsys)
+@pytest.mark.parametrize("name", MODERATED)
+def test_who_decides_and_what_is_compared_is_known(name: str, upgraded: Upgraded) -> None:
+    path = upgraded(name)
+    judges = asked("SELECT name, role, position FROM run_judges ORDER BY position", path)
     assert [(row["name"], row["role"]) for row in judges] == [
         ("majority of demo-judge, demo-judge-hasty", "decides"),
         ("demo-judge", "member"),
         ("demo-judge-hasty", "member"),
     ]
-    assert asked("SELECT judge, panel FROM deciding_judges", capsys) == [
+    assert asked("SELECT judge, panel FROM deciding_judges", path) == [
         {"judge": judges[0]["name"], "panel": "majority"}
     ]
-    assert asked("SELECT target, baseline FROM baselines", capsys) == [
+    assert asked("SELECT target, baseline FROM baselines", path) == [
         {"target": "demo + demo-guard", "baseline": "demo"}
     ]
 
 
-@pytest.mark.usefixtures("moderated")
-def test_more_items_ask_the_guard_only_for_what_is_new(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", MODERATED)
+def test_more_items_ask_the_guard_only_for_what_is_new(
+    name: str, upgraded: Upgraded, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied(upgraded(name), here)
     assert main([*MODERATED_RUN, "--limit", "5"]) == 0
     assert capsys.readouterr().out.count(" 3 calls to make, 12 in the store") == 2
-    assert asked("SELECT count(DISTINCT assessment_hash) AS n, count(*) AS m FROM assessments", capsys) == [
+    assert asked("SELECT count(DISTINCT assessment_hash) AS n, count(*) AS m FROM assessments") == [
         {"n": 15, "m": 15}
     ]
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["report"],
-        ["report", "--html", "report.html"],
-        ["report", "--json"],
-        ["runs"],
-        ["sql", "SELECT * FROM asr_by_turn"],
-        ["doctor"],
-        ["judge", "--judge", "demo-judge", "--rubric", "by-scenario"],
-        ["export", "--format", "reference", "--out", "out"],
-    ],
-    ids=lambda words: " ".join(words[:2]),
-)
-def test_commands_read_it(words: list[str], any_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*words, "--db", str(any_store)]) == 0, capsys.readouterr()
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words[:2]))
+@pytest.mark.parametrize("name", [PLAIN[0], *MODERATED])
+def test_commands_upgrade_and_read_it(
+    name: str, words: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--db", str(unpack(name, here))]) == 0, capsys.readouterr()
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in BETWEEN else []) for n in PLAIN[1:]]
+)
+def test_commands_read_it(
+    name: str, upgraded: Upgraded, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copied(upgraded(name), here)
+    for words in COMMANDS:
+        assert main([*words, "--db", str(path)]) == 0, (words, capsys.readouterr())
+        assert capsys.readouterr().out, words
 
 
 @pytest.mark.parametrize(
@@ -215,15 +253,17 @@ def test_commands_read_it(words: list[str], any_store: Path, capsys: pytest.Capt
     ],
     ids=lambda words: " ".join(words[:3]),
 )
+@pytest.mark.parametrize("name", MODERATED)
 def test_commands_read_what_was_moderated(
-    words: list[str], moderated: Path, capsys: pytest.CaptureFixture[str]
+    name: str, words: list[str], upgraded: Upgraded, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*words, "--db", str(moderated)]) == 0, capsys.readouterr()
+    assert main([*words, "--db", str(copied(upgraded(name), here))]) == 0, capsys.readouterr()
     assert capsys.readouterr().out
 
 
-def test_the_viewer_shows_what_was_moderated(moderated: Path) -> None:
-    snapshot = Snapshot(moderated)
+@pytest.mark.parametrize("name", MODERATED)
+def test_the_viewer_shows_what_was_moderated(name: str, here: Path) -> None:
+    snapshot = Snapshot(unpack(name, here))
     try:
         snapshot.refresh(wait=True)
         queries = Queries(snapshot)
