@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.program import at_once
 from support.waiting import until
 
 import safemt_client
@@ -31,6 +32,26 @@ def start(*words: str, cwd: Path, **env: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@pytest.fixture(autouse=True)
+def _polls_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs in this process looks for results ten times as often as users do; the batches take 0.3 s."""
+    monkeypatch.setattr("safemt_client.engine.batches._FIRST_POLL_S", 0.1)
+
+
+def ends(*words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """The command comes to its end, in this process, with that status."""
+    done = at_once(*words)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def kill(run: subprocess.Popen[str], folder: Path) -> None:
+    """Once the endpoint holds the request that it is to die at."""
+    until((folder / "held").exists, run)
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
 
 
 @contextmanager
@@ -55,7 +76,7 @@ def words(tmp_path: Path) -> list[str]:
                 say = {"role": "assistant", "content": "A pleasant one."}
                 dialogue = [ask, *([say, ask] if length == 2 else [])]
                 file.write(json.dumps({"id": f"t_{item}", "scenario": "Satire", "dialogue": dialogue}) + "\n")
-    return ["-m", "safemt_client", "--data", "data.jsonl", "--db", "d.duckdb", "--quiet", "--batch"]
+    return ["--data", "data.jsonl", "--db", "d.duckdb", "--quiet", "--batch"]
 
 
 def sql(query: str, cwd: Path) -> list[list[str]]:
@@ -74,15 +95,18 @@ def targets(url: str) -> list[str]:
 
 SCORES = "SELECT length, unsafe, safe FROM asr_by_turn ORDER BY length"
 STORED = "SELECT count(*), count(DISTINCT request_hash), count(batch_key), count(latency_s) FROM turns"
+# Killed before the id of the batch is stored, while the batch is under way, and while its results are fetched.
 POINTS = [
+    "after POST /v1/batches",
+    "before GET /v1/batches/{id}",
+    "before GET /v1/files/{id}/content",
+]
+OTHER_POINTS = [
     "before POST /v1/files",
     "after POST /v1/files",
     "before POST /v1/batches",
-    "after POST /v1/batches",
     "sent POST /v1/batches",
-    "before GET /v1/batches/{id}",
     "sent GET /v1/batches/{id}",
-    "before GET /v1/files/{id}/content",
     "sent GET /v1/files/{id}/content",
     # The verdicts go in a batch of their own.
     "before POST /v1/files #2",
@@ -91,16 +115,14 @@ POINTS = [
 ]
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    "point", [*POINTS, *(pytest.param(point, marks=pytest.mark.slow) for point in OTHER_POINTS)]
+)
 def test_killed_in_every_state(point: str, words: list[str], tmp_path: Path) -> None:
     with server(tmp_path, point) as url:
-        run = start(*words, *targets(url), cwd=tmp_path)
-        until((tmp_path / "held").exists, run)
-        run.send_signal(signal.SIGKILL)
-        run.communicate()
-        again = start(*words, *targets(url), cwd=tmp_path)
-        out, err = again.communicate(timeout=120)
-        assert again.returncode == 0, out + err
+        words += targets(url)
+        kill(start("-m", "safemt_client", *words, cwd=tmp_path), tmp_path)
+        ends(*words)
         for model in ("demo", "demo-judge"):
             assert set(asked(tmp_path, model).values()) == {1}
             assert len(asked(tmp_path, model)) == 2 * ITEMS
@@ -109,24 +131,22 @@ def test_killed_in_every_state(point: str, words: list[str], tmp_path: Path) -> 
         assert sql("SELECT count(*), count(batch_key) FROM verdicts", tmp_path) == [["20", "20"]]
         assert sql("SELECT count(*) FROM open_batches", tmp_path) == [["0"]]
         # A third time there is nothing to do.
-        start(*words, *targets(url), cwd=tmp_path).communicate(timeout=120)
+        ends(*words)
         assert asked(tmp_path, "demo").total() == 2 * ITEMS
 
 
 @pytest.mark.parametrize(
     "point", ["after POST /v1/messages/batches", "before GET /v1/messages/batches/{id}/results"]
 )
-def test_anthropic_is_killed_and_resumed(point: str, words: list[str], tmp_path: Path) -> None:
+def test_anthropic_is_killed_and_resumed(
+    point: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with server(tmp_path, point) as url:
         words += ["--provider", "anthropic/claude-haiku-4-5", "--judge", f"demo-judge@{url}/v1"]
-        env = {"ANTHROPIC_API_KEY": "key", "ANTHROPIC_API_BASE": url}
-        run = start(*words, cwd=tmp_path, **env)
-        until((tmp_path / "held").exists, run)
-        run.send_signal(signal.SIGKILL)
-        run.communicate()
-        again = start(*words, cwd=tmp_path, **env)
-        out, err = again.communicate(timeout=120)
-        assert again.returncode == 0, out + err
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
+        monkeypatch.setenv("ANTHROPIC_API_BASE", url)
+        kill(start("-m", "safemt_client", *words, cwd=tmp_path), tmp_path)
+        ends(*words)
     assert set(asked(tmp_path, "claude-haiku-4-5").values()) == {1}
     assert sql(SCORES, tmp_path) == [["1", "0", "10"], ["2", "10", "0"]]
     # 1,000 tokens in and 100 out at half of 1 and 5 dollars a million.
@@ -135,40 +155,36 @@ def test_anthropic_is_killed_and_resumed(point: str, words: list[str], tmp_path:
 
 def test_interrupted_and_gone_on_without_the_flag(words: list[str], tmp_path: Path) -> None:
     with server(tmp_path, "before GET /v1/batches/{id}") as url:
-        run = start(*words, *targets(url), cwd=tmp_path)
+        words += targets(url)
+        run = start("-m", "safemt_client", *words, cwd=tmp_path)
         until((tmp_path / "held").exists, run)
         run.send_signal(signal.SIGINT)
         out, err = run.communicate(timeout=60)
         assert run.returncode == 1, out + err
         assert "continue with" in out
         words.remove("--batch")
-        plan = start(*words, *targets(url), "--dry-run", cwd=tmp_path)
-        assert "20 of them in batches under way" in plan.communicate(timeout=60)[0]
-        again = start(*words, *targets(url), cwd=tmp_path)
-        out, err = again.communicate(timeout=60)
-        assert again.returncode == 0, out + err
+        assert "20 of them in batches under way" in ends(*words, "--dry-run").stdout
+        ends(*words)
     assert set(asked(tmp_path, "demo").values()) == {1}
 
 
-def test_what_cannot_go_in_batches_is_said(words: list[str], tmp_path: Path) -> None:
+def test_what_cannot_go_in_batches_is_said(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
     for more, expected in (
         (["--provider", "demo", "--history", "live"], "leave --batch out"),
         (["--provider", "openrouter/x/y"], "no batch API is known for openrouter/x/y"),
     ):
-        run = start(*words, *more, cwd=tmp_path, OPENROUTER_API_KEY="k", OPENAI_API_KEY="k")
-        err = run.communicate(timeout=60)[1]
-        assert run.returncode == 2
+        err = ends(*words, *more, status=2).stderr
         assert expected in err
         assert len(err.splitlines()) == 1
 
 
 def test_an_endpoint_without_batches_stops_the_target(words: list[str], tmp_path: Path) -> None:
     with server(tmp_path) as url:
-        run = start(*words, "--provider", f"demo@{url}/nothing", "--judge", "none", cwd=tmp_path)
-        out, err = run.communicate(timeout=60)
-    assert run.returncode == 1
-    assert "HTTP 404" in out
-    assert "Traceback" not in err
+        done = ends(*words, "--provider", f"demo@{url}/nothing", "--judge", "none", status=1)
+    assert "HTTP 404" in done.stdout
+    assert "Traceback" not in done.stderr
     assert not (tmp_path / "counts").exists()
 
 
@@ -176,9 +192,7 @@ def test_a_judge_in_batches_has_its_second_chance(words: list[str], tmp_path: Pa
     with server(tmp_path) as url:
         # The demo's target as a judge: it never answers in the form.
         words += ["--provider", f"demo@{url}/v1", "--judge", f"demo@{url}/v1", "--min-coverage", "0"]
-        run = start(*words, cwd=tmp_path)
-        out, err = run.communicate(timeout=120)
-        assert run.returncode == 0, out + err
+        ends(*words)
     reasons = sql("SELECT reason, count(*) FROM conversations GROUP BY ALL", tmp_path)
     assert reasons == [["parse_failure", "20"]]
     # 20 turns and 20 verdicts in batches; then each verdict by itself, and once more for the form alone.
@@ -188,15 +202,8 @@ def test_a_judge_in_batches_has_its_second_chance(words: list[str], tmp_path: Pa
 def test_a_stored_run_is_judged_in_a_batch(words: list[str], tmp_path: Path) -> None:
     with server(tmp_path) as url:
         words.remove("--batch")
-        run = start(*words, "--provider", f"demo@{url}/v1", "--judge", "none", cwd=tmp_path)
-        run.communicate(timeout=60)
-        again = start(
-            *("-m", "safemt_client", "judge", "--db", "d.duckdb", "--quiet", "--batch"),
-            *("--judge", f"demo-judge@{url}/v1"),
-            cwd=tmp_path,
-        )
-        out, err = again.communicate(timeout=60)
-        assert again.returncode == 0, out + err
+        ends(*words, "--provider", f"demo@{url}/v1", "--judge", "none")
+        ends("judge", "--db", "d.duckdb", "--quiet", "--batch", "--judge", f"demo-judge@{url}/v1")
     judged = SCORES.replace("ORDER", "WHERE judge IS NOT NULL ORDER")
     assert sql(judged, tmp_path) == [["1", "0", "10"], ["2", "10", "0"]]
     assert sql("SELECT count(*), count(batch_key) FROM verdicts", tmp_path) == [["20", "20"]]
