@@ -1,19 +1,46 @@
-"""Each case of `cases.json` and `others.json` through the whole program."""
+"""Each case of `cases.json` and `others.json` through the whole program.
 
+Where all that a case wants can be told apart by target, it shares one run with others, each at an endpoint of its own.
+"""
+
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 from endpoints.cases import Case, cases
-from endpoints.program import LENGTHS, Ended, run
+from endpoints.program import LENGTHS, Ended, run, run_together
 
 CASES = {case.name: case for file in ("cases.json", "others.json") for case in cases(file)}
+# Of the whole run, whatever its targets.
+OF_THE_RUN = {"exit", "says", "says_any", "says_once", "says_not"}
+ALONE = {name for name, case in CASES.items() if case.given.get("with") or OF_THE_RUN & {*case.want}}
+SHARED = [name for name in CASES if name not in ALONE]
+TOGETHER = 16
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_case(name: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Ended]:
+    """How the run ended for a case that shares it."""
+
+    @cache
+    def ended(group: int) -> dict[str, Ended]:
+        names = SHARED[group * TOGETHER : (group + 1) * TOGETHER]
+        found = run_together(tmp_path_factory.mktemp("together"), [CASES[name].answers for name in names])
+        return dict(zip(names, found, strict=True))
+
+    return lambda name: ended(SHARED.index(name) // TOGETHER)[name]
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_case(name: str, shared: Callable[[str], Ended]) -> None:
+    is_as_wanted(CASES[name], shared(name))
+
+
+@pytest.mark.parametrize("name", sorted(ALONE))
+def test_case_alone(name: str, tmp_path: Path) -> None:
     case = CASES[name]
-    ended = run(tmp_path, case.answers, *case.flags, asks=case.asks)
-    is_as_wanted(case, ended)
+    is_as_wanted(case, run(tmp_path, case.answers, *case.flags, asks=case.asks))
 
 
 def is_as_wanted(case: Case, ended: Ended) -> None:
