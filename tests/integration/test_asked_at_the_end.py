@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.faults import answer
-from support.program import ROOT, against
+from support.program import ROOT, against, in_a_process
 
 pytestmark = pytest.mark.usefixtures("here")
 LONG = "SELECT count(*) FROM range(1000000000) a, range(1000000) b WHERE a.range * b.range % 7 = 3"
@@ -61,7 +61,7 @@ def test_a_run_ends_well_while_a_question_is_at_work(sql: str) -> None:
         "--db",
         "d.duckdb",
     )
-    status, _ = against([ask], answer(), *words, "--on-finish", f"{sys.executable} tell.py")
+    status, _ = against([ask], answer(), *words, "--on-finish", f"{sys.executable} tell.py", by=in_a_process)
     out = Path("out").read_text()
     assert status == 0, out
     assert "done; look closer" in out.splitlines()[-1]

@@ -3,10 +3,11 @@
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,22 @@ def sql(query: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return rows
 
 
+def in_a_process(*words: str) -> subprocess.CompletedProcess[str]:
+    """The same in a process of its own: where its end is what counts."""
+    return subprocess.run(
+        [sys.executable, "-m", "safemt_client", *words],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+
 def against(
-    behaviours: Sequence[Behaviour], then: Behaviour | None, *words: str, config: str | None = None
+    behaviours: Sequence[Behaviour],
+    then: Behaviour | None,
+    *words: str,
+    config: str | None = None,
+    by: Callable[..., subprocess.CompletedProcess[str]] = at_once,
 ) -> tuple[int, Endpoint]:
     """Run the program against a scripted endpoint; what it says goes to `out`.
 
@@ -61,7 +76,7 @@ def against(
         if config is not None:
             Path("config.toml").write_text(config.replace("URL", endpoint.url))
             given += ["--config", "config.toml"]
-        done = at_once(*given)
+        done = by(*given)
     Path("out").write_text(done.stdout + done.stderr)
     return done.returncode, endpoint
 
