@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -49,9 +50,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def opened() -> Iterator[Callable[[Path], tuple[Viewer, httpx.Client]]]:
-    """Serves stores until the test ends; the client has the cookie."""
+    """Serves stores until these tests end; the client has the cookie."""
     ends: list[Callable[[], object]] = []
 
     def start(path: Path) -> tuple[Viewer, httpx.Client]:
@@ -68,13 +69,32 @@ def opened() -> Iterator[Callable[[Path], tuple[Viewer, httpx.Client]]]:
         end()
 
 
+@pytest.fixture(scope="module")
+def served(demo: Path, opened: Callable) -> tuple[Viewer, httpx.Client]:
+    return opened(demo)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory, opened: Callable) -> httpx.Client:
+    return opened(make_hostile_store(tmp_path_factory.mktemp("hostile") / "h.duckdb"))[1]
+
+
+@pytest.fixture(scope="module")
+def queries(demo: Path) -> Iterator[Queries]:
+    snapshot = Snapshot(demo)
+    snapshot.refresh(wait=True)
+    yield Queries(snapshot)
+    snapshot.close()
+
+
+@cache
 def run_id(path: Path) -> str:
     with open_reader(path) as reader:
         return str(reader.query("SELECT run_id FROM runs").rows[0][0])
 
 
-def test_only_with_the_token(demo: Path, opened: Callable) -> None:
-    viewer, client = opened(demo)
+def test_only_with_the_token(served: tuple[Viewer, httpx.Client]) -> None:
+    viewer, client = served
     with httpx.Client(base_url=viewer.base, trust_env=False) as stranger:
         for where in ("/", "/sql", "/static/style.css", "/status?v=0", "/image?run=x&sha=y", "/nowhere"):
             assert stranger.get(where).status_code == 403
@@ -91,8 +111,8 @@ def test_only_with_the_token(demo: Path, opened: Callable) -> None:
         assert away.headers["location"].startswith("/example.com")
 
 
-def test_only_by_its_own_name_and_from_its_own_pages(demo: Path, opened: Callable) -> None:
-    viewer, client = opened(demo)
+def test_only_by_its_own_name_and_from_its_own_pages(demo: Path, served: tuple[Viewer, httpx.Client]) -> None:
+    viewer, client = served
     port = viewer.base.rpartition(":")[2]
     for host in ("example.com", f"example.com:{port}", "127.0.0.1", f"127.0.0.1.example.com:{port}", ""):
         assert client.get("/", headers={"Host": host}).status_code == 403
@@ -114,8 +134,8 @@ def test_only_by_its_own_name_and_from_its_own_pages(demo: Path, opened: Callabl
     assert client.get(where, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
 
 
-def test_headers_forbid_what_pages_do_not_need(demo: Path, opened: Callable) -> None:
-    _, client = opened(demo)
+def test_headers_forbid_what_pages_do_not_need(served: tuple[Viewer, httpx.Client]) -> None:
+    _, client = served
     for where in ("/", "/static/htmx.min.js", "/nowhere"):
         headers = client.get(where).headers
         assert "default-src 'none'; script-src 'self'; style-src 'self'" in headers["content-security-policy"]
@@ -142,24 +162,19 @@ def test_headers_forbid_what_pages_do_not_need(demo: Path, opened: Callable) -> 
         ({"q": "no such text %"}, "false"),
     ],
 )
-def test_filters_agree_with_the_views(demo: Path, chosen: dict[str, str], condition: str) -> None:
-    snapshot = Snapshot(demo)
-    snapshot.refresh(wait=True)
-    listing = Queries(snapshot).page(Filters.read({"run": run_id(demo)} | chosen), 1)
+def test_filters_agree_with_the_views(
+    demo: Path, queries: Queries, chosen: dict[str, str], condition: str
+) -> None:
+    listing = queries.page(Filters.read({"run": run_id(demo)} | chosen), 1)
     with open_reader(demo) as reader:
         expected = reader.query(
             f"SELECT count(*) FROM conversations WHERE judge LIKE 'majority%' AND {condition}"
         ).rows[0][0]
     assert listing.total == expected
     assert len(listing.rows) == min(50, expected)
-    snapshot.close()
 
 
-def test_what_judges_people_and_guards_changed(demo: Path) -> None:
-    snapshot = Snapshot(demo)
-    snapshot.refresh(wait=True)
-    queries = Queries(snapshot)
-
+def test_what_judges_people_and_guards_changed(demo: Path, queries: Queries) -> None:
     def count(**chosen: str) -> int:
         return queries.page(Filters.read({"run": run_id(demo)} | chosen), 1).total
 
@@ -176,7 +191,6 @@ def test_what_judges_people_and_guards_changed(demo: Path) -> None:
     assert count(change="newly_refused") == 30
     # One person said unsafe of a reply that a judge called safe; guards that let it pass share it.
     assert count(disagree="people", judge=judges["demo-judge"]) + count(disagree="people") >= 1
-    snapshot.close()
 
 
 def test_of_attempts_that_all_failed_the_latest_counts_as_in_the_views(demo: Path, tmp_path: Path) -> None:
@@ -218,10 +232,7 @@ def test_of_attempts_that_all_failed_the_latest_counts_as_in_the_views(demo: Pat
     assert {row["error"] for row in shown.last.assessments} == {"e3"}
 
 
-def test_pages_do_not_overlap(demo: Path) -> None:
-    snapshot = Snapshot(demo)
-    snapshot.refresh(wait=True)
-    queries = Queries(snapshot)
+def test_pages_do_not_overlap(demo: Path, queries: Queries) -> None:
     for sort in ("item", "recent", "slow", "costly"):
         filters = Filters.read({"run": run_id(demo), "sort": sort})
         seen = [
@@ -234,15 +245,13 @@ def test_pages_do_not_overlap(demo: Path) -> None:
     around = queries.beside(filters, 0)
     assert around["before"] is None
     assert (around["after"]["target_key"], around["after"]["dialogue_key"]) == seen[1]
-    snapshot.close()
 
 
-def test_a_conversation_shows_all_that_is_known(demo: Path, opened: Callable) -> None:
-    _, client = opened(demo)
-    snapshot = Snapshot(demo)
-    snapshot.refresh(wait=True)
-    row = Queries(snapshot).page(Filters.read({"run": run_id(demo), "did": "policy"}), 1).rows[0]
-    snapshot.close()
+def test_a_conversation_shows_all_that_is_known(
+    demo: Path, queries: Queries, served: tuple[Viewer, httpx.Client]
+) -> None:
+    _, client = served
+    row = queries.page(Filters.read({"run": run_id(demo), "did": "policy"}), 1).rows[0]
     address = f"/conversation?run={run_id(demo)}&t={row['target_key']}&d={quote(row['dialogue_key'])}"
     page = client.get(address).text
     for text in (
@@ -284,10 +293,10 @@ def test_a_conversation_shows_all_that_is_known(demo: Path, opened: Callable) ->
     ],
 )
 def test_sql_only_reads_the_store(
-    demo: Path, opened: Callable, statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: tuple[Viewer, httpx.Client], statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    _, client = opened(demo)
+    _, client = served
     page = client.post("/sql", data={"q": statement}, headers={"HX-Target": "answer"}).text
     assert 'role="alert"' in page
     assert "<table" not in page
@@ -297,8 +306,8 @@ def test_sql_only_reads_the_store(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sql_has_limits(demo: Path, opened: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, client = opened(demo)
+def test_sql_has_limits(served: tuple[Viewer, httpx.Client], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, client = served
     page = client.post("/sql", data={"q": "SELECT * FROM range(100000000000)"}).text
     assert "1,000 rows; more rows are not shown" in page
     assert page.count("<tr>") == 1_001
@@ -308,8 +317,8 @@ def test_sql_has_limits(demo: Path, opened: Callable, monkeypatch: pytest.Monkey
     assert client.post("/sql", data={"q": "SELECT 'x'" + " " * 300_000}).status_code == 413
 
 
-def test_files_of_a_question(demo: Path, opened: Callable) -> None:
-    _, client = opened(demo)
+def test_files_of_a_question(served: tuple[Viewer, httpx.Client]) -> None:
+    _, client = served
     question = "SELECT target, count(*) AS n, TIMESTAMP '2026-01-01' AS t, [1, 2] AS many FROM replies GROUP BY ALL ORDER BY ALL"
     found = client.post("/sql/download", data={"q": question, "as": "csv"})
     assert found.headers["content-disposition"] == 'attachment; filename="query.csv"'
@@ -325,8 +334,8 @@ def test_files_of_a_question(demo: Path, opened: Callable) -> None:
     assert client.post("/sql/download", data={"q": "DROP TABLE turns", "as": "csv"}).status_code == 400
 
 
-def test_files_of_the_list(demo: Path, opened: Callable) -> None:
-    _, client = opened(demo)
+def test_files_of_the_list(demo: Path, served: tuple[Viewer, httpx.Client]) -> None:
+    _, client = served
     where = f"/download?run={run_id(demo)}&verdict=unsafe&as="
     rows = list(csv.DictReader(io.StringIO(client.get(where + "csv").text)))
     table = pq.read_table(io.BytesIO(client.get(where + "parquet").content)).to_pylist()
@@ -335,12 +344,10 @@ def test_files_of_the_list(demo: Path, opened: Callable) -> None:
     assert all(row["reply"].startswith("Sure") or row["explanation"] for row in table)
 
 
-def test_hostile_text_is_text(tmp_path: Path, opened: Callable) -> None:
-    path = make_hostile_store(tmp_path / "h.duckdb")
-    _, client = opened(path)
-    pages = [client.get("/").text, client.get(f"/run?run={RUN}").text]
-    pages += [client.get(f"/conversation?run={RUN}&t=t&d=d:1:{name}").text for name in TEXTS]
-    pages.append(client.post("/sql", data={"q": "SELECT * FROM turns"}).text)
+def test_hostile_text_is_text(hostile: httpx.Client) -> None:
+    pages = [hostile.get("/").text, hostile.get(f"/run?run={RUN}").text]
+    pages += [hostile.get(f"/conversation?run={RUN}&t=t&d=d:1:{name}").text for name in TEXTS]
+    pages.append(hostile.post("/sql", data={"q": "SELECT * FROM turns"}).text)
     for page in pages:
         assert "<script>" not in page
         assert not re.search(r"<(img|div)[^>]*\s(onerror|hx-trigger='load')", page)
@@ -350,24 +357,23 @@ def test_hostile_text_is_text(tmp_path: Path, opened: Callable) -> None:
     long = pages[2 + list(TEXTS).index("long")]
     assert len(long) < 200_000
     assert "the first 20,000 of 1,000,000 characters" in long
-    assert len(client.get(f"/conversation?run={RUN}&t=t&d=d:1:long&full=1").text) > 1_000_000
+    assert len(hostile.get(f"/conversation?run={RUN}&t=t&d=d:1:long&full=1").text) > 1_000_000
     for found in (
-        client.get(f"/download?run={RUN}&as=csv").text,
-        client.post("/sql/download", data={"q": "SELECT text FROM turns", "as": "csv"}).text,
+        hostile.get(f"/download?run={RUN}&as=csv").text,
+        hostile.post("/sql/download", data={"q": "SELECT text FROM turns", "as": "csv"}).text,
     ):
         csv.field_size_limit(2_000_000)
         cells = [cell for row in csv.reader(io.StringIO(found)) for cell in row]
         assert any(cell.startswith("'=HYPERLINK") for cell in cells)
         assert not any(cell.startswith(("=", "@")) for cell in cells)
         assert not re.search("[\x00-\x08\x1b\u202e]", found)
-    exact = client.post("/sql/download", data={"q": "SELECT text FROM turns", "as": "parquet"}).content
+    exact = hostile.post("/sql/download", data={"q": "SELECT text FROM turns", "as": "parquet"}).content
     texts = pq.read_table(io.BytesIO(exact)).column("text").to_pylist()
     assert TEXTS["nul"] in texts
     assert TEXTS["formula"] in texts
 
 
-def test_no_other_file_is_served(demo: Path, opened: Callable, tmp_path: Path) -> None:
-    _, client = opened(make_hostile_store(tmp_path / "h.duckdb"))
+def test_no_other_file_is_served(hostile: httpx.Client) -> None:
     for where in (
         f"/image?run={RUN}&sha=../../../../etc/passwd",
         f"/image?run={RUN}&sha=/etc/passwd",
@@ -376,8 +382,8 @@ def test_no_other_file_is_served(demo: Path, opened: Callable, tmp_path: Path) -
         "/static/..%2f..%2fsettings.py",
         "//etc/passwd",
     ):
-        assert client.get(where).status_code == 404, where
-    back = client.post("/settings", data={"show": "1", "back": "//example.com/"}, follow_redirects=False)
+        assert hostile.get(where).status_code == 404, where
+    back = hostile.post("/settings", data={"show": "1", "back": "//example.com/"}, follow_redirects=False)
     assert back.headers["location"] == "/"
 
 
