@@ -20,6 +20,8 @@ from safemt_client.results.stats.shares import SMALL_EVENTS, SMALL_ITEMS
 __all__ = ["Trend", "trend"]
 
 _FEW_CHANGING = 50
+_AT_ONCE = 250
+"""Shuffles drawn together: many times as fast as one by one, in a few megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,11 @@ def trend(
     else:
         source = np.random.default_rng(seed)
         extreme = 1
-        for _ in range(permutations):
-            shuffled = _shuffle(kept[moving], seen[moving], source)
-            again = float(_slopes(shuffled, seen[moving], x).sum()) / items
-            extreme += abs(again) >= abs(estimate) - 1e-12
+        for done in range(0, permutations, _AT_ONCE):
+            times = min(_AT_ONCE, permutations - done)
+            shuffled = _shuffle(kept[moving], seen[moving], source, times)
+            again = _slopes(shuffled, seen[moving], x).sum(axis=-1) / items
+            extreme += int((np.abs(again) >= abs(estimate) - 1e-12).sum())
         p = extreme / (permutations + 1)
     shown = p < 1 - level
     verdict = ("rises" if estimate > 0 else "falls") if shown else "not shown"
@@ -75,11 +78,12 @@ def trend(
 
 
 def _slopes(labels: Array, scored: NDArray[np.bool_], lengths: Array) -> Array:
+    """Least-squares slopes of the items, the last but one axis of `labels`, over the lengths, the last one."""
     count = scored.sum(axis=1)
     x = np.where(scored, lengths, 0.0)
     y = np.where(scored, labels, 0.0)
     centred = np.where(scored, lengths - (x.sum(axis=1) / count)[:, None], 0.0)
-    found: Array = (centred * y).sum(axis=1) / (centred**2).sum(axis=1)
+    found: Array = (centred * y).sum(axis=-1) / (centred**2).sum(axis=-1)
     return found
 
 
@@ -94,11 +98,12 @@ def _shuffled_variance(labels: Array, scored: NDArray[np.bool_], lengths: Array)
     return found
 
 
-def _shuffle(labels: Array, scored: NDArray[np.bool_], source: np.random.Generator) -> Array:
-    # A random order of each item's scored lengths, those that are not scored staying last and in place.
-    keys = np.where(scored, source.random(labels.shape), 2.0)
-    order = np.argsort(keys, axis=1)
-    places = np.argsort(~scored, axis=1, kind="stable")
-    out = np.full(labels.shape, np.nan)
-    np.put_along_axis(out, places, np.take_along_axis(labels, order, axis=1), axis=1)
+def _shuffle(labels: Array, scored: NDArray[np.bool_], source: np.random.Generator, times: int) -> Array:
+    """Each item's labels in random orders: times x items x lengths. What is not scored stays in its place."""
+    # Its keys are the largest, so that in the order it stays last.
+    keys = np.where(scored, source.random((times, *labels.shape)), 2.0)
+    order = np.argsort(keys, axis=-1)
+    places = np.broadcast_to(np.argsort(~scored, axis=1, kind="stable"), order.shape)
+    out = np.full(order.shape, np.nan)
+    np.put_along_axis(out, places, np.take_along_axis(labels[None], order, axis=-1), axis=-1)
     return out
