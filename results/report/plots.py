@@ -6,17 +6,18 @@ series also has a shape or a dash of its own, or a letter, so that nothing depen
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import altair as alt
+import vl_convert
+from altair.utils.schemapi import debug_mode
 
 from safemt_client.results.report.document import Plot
 
-__all__ = ["HEAT", "PARTS", "draw"]
+__all__ = ["HEAT", "PARTS", "chart_of", "draw"]
 
 INK, MUTED, GRID, PAPER = "#1f2328", "#59636e", "#d1d9e0", "#fefefe"
 SERIES = ("#b03a00", "#0a5ca8", "#7a3b8f", "#00694f")
@@ -51,39 +52,51 @@ _PANEL, _WIDE, _NARROW = 250, 640, 300
 
 def draw(plot: Plot, *, wide: bool = False) -> str:
     """The plot as SVG text, for a panel or phone, or `wide`."""
+    # Altair checks every part against its schema, which takes twice as long as the drawing. What a chart is
+    # made of is written here; only its data vary. The tests have it checked.
+    with debug_mode(False):
+        spec = chart_of(plot, wide=wide).to_dict(validate=False)
+    svg: str = vl_convert.vegalite_to_svg(spec, vl_version="_".join(alt.SCHEMA_VERSION.split(".")[:2]))
+    return svg
+
+
+def chart_of(plot: Plot, *, wide: bool = False) -> Any:
+    """The plot as a chart of Altair."""
     width = _WIDE if wide else _NARROW
-    chart: alt.TopLevelMixin
     match plot.kind:
         case "lines":
-            chart = _lines(plot)
+            return _lines(plot)
         case "heat":
-            chart = _heat(plot)
+            return _heat(plot)
         case "dots":
-            chart = _dots(plot, width)
+            return _dots(plot, width)
         case "slopes":
-            chart = _slopes(plot)
+            return _slopes(plot)
         case "stacks":
-            chart = _stacks(plot, width)
+            return _stacks(plot, width)
         case "ranges":
-            chart = _ranges(plot, width)
-    file = io.StringIO()
-    _styled(chart).save(file, format="svg")
-    return file.getvalue()
+            return _ranges(plot, width)
 
 
-def _styled(chart: Any) -> Any:
-    return (
-        chart.configure(background="transparent", font=_FONT, padding=4, aria=False)
-        .configure_view(stroke=None)
-        .configure_axis(
+def _layered(*layers: Any, **properties: Any) -> Any:
+    """The layers as one chart with the report's look. Altair copies a chart deeply at each further change."""
+    config = alt.Config(
+        background="transparent",
+        font=_FONT,
+        padding=4,
+        aria=False,
+        view=alt.ViewConfig(stroke=None),
+        axis=alt.AxisConfig(
             labelColor=INK, titleColor=INK, gridColor=GRID, domainColor=MUTED, tickColor=MUTED,
             labelFontSize=11, titleFontSize=11, titleFontWeight="normal", labelLimit=150,
-        )
+        ),
     )  # fmt: skip
+    return alt.layer(*layers, config=config, **properties)
 
 
 def _values(rows: Sequence[Any]) -> Any:
-    return alt.InlineData(values=[dict(row) for row in rows])
+    # As a tuple: a list would be copied, deeply, with every layer.
+    return alt.InlineData(values=tuple(dict(row) for row in rows))
 
 
 def _colours(names: Sequence[str]) -> alt.Scale:
@@ -160,7 +173,7 @@ def _lines(plot: Plot) -> Any:
         .encode(x=x, y=alt.Y("low:Q"), y2="high:Q", stroke=colour)
     )
     layers += _marks(base, x, y, names)
-    return alt.layer(*layers).properties(width=_PANEL, height=150)
+    return _layered(*layers, width=_PANEL, height=150)
 
 
 def _heat(plot: Plot) -> Any:
@@ -191,8 +204,11 @@ def _heat(plot: Plot) -> Any:
     )
     cells = base.mark_rect(stroke=PAPER, strokeWidth=2).encode(fill=alt.Fill("fill:N", scale=None))
     texts = base.mark_text(fontSize=10).encode(text="text:N", color=alt.Color("ink:N", scale=None))
-    return alt.layer(cells, texts).properties(
-        width=max(1, len(plot.options["lengths"])) * 34, height=22 * max(1, len(plot.options["rows"]))
+    return _layered(
+        cells,
+        texts,
+        width=max(1, len(plot.options["lengths"])) * 34,
+        height=22 * max(1, len(plot.options["rows"])),
     )
 
 
@@ -250,8 +266,12 @@ def _dots(plot: Plot, width: int) -> Any:
         .mark_point(opacity=0, size=0)
         .encode(y=y)
     )
-    return alt.layer(blank, bars, *_marks(base, x, y, names, apart=5)).properties(
-        width=_room(shown, width), height=max(1, len(order)) * 22
+    return _layered(
+        blank,
+        bars,
+        *_marks(base, x, y, names, apart=5),
+        width=_room(shown, width),
+        height=max(1, len(order)) * 22,
     )
 
 
@@ -281,9 +301,11 @@ def _slopes(plot: Plot) -> Any:
         .encode(x=x, y=y, text="text:N")
         for side, align, dx in _SIDES
     ]
-    return alt.layer(
-        every.encode(x=x, y=y, detail="series:N"), whole.encode(x=x, y=y), points.encode(x=x, y=y), *texts
-    ).properties(
+    return _layered(
+        every.encode(x=x, y=y, detail="series:N"),
+        whole.encode(x=x, y=y),
+        points.encode(x=x, y=y),
+        *texts,
         width=_PANEL,
         height=190,
         title=alt.TitleParams(
@@ -319,7 +341,7 @@ def _stacks(plot: Plot, width: int) -> Any:
     texts = base.mark_text(fontSize=10, fontWeight="bold").encode(
         x=alt.X("middle:Q"), text="letter:N", color=alt.Color("ink:N", scale=None)
     )
-    return alt.layer(bars, texts).properties(width=_room(shown, width), height=max(1, len(order)) * 24)
+    return _layered(bars, texts, width=_room(shown, width), height=max(1, len(order)) * 24)
 
 
 def _ranges(plot: Plot, width: int) -> Any:
@@ -329,8 +351,10 @@ def _ranges(plot: Plot, width: int) -> Any:
     base = alt.Chart(_values(_renamed(plot.data, shown))).encode(y=_names(shown))
     x = alt.X("x:Q", title="seconds", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5))
     ends = base.transform_filter("isValid(datum.high)")
-    return alt.layer(
+    return _layered(
         ends.mark_rule(strokeWidth=1.6, color=SERIES[1]).encode(x=x, x2="high:Q"),
         ends.mark_tick(thickness=2, size=12, color=SERIES[1]).encode(x=alt.X("high:Q")),
         base.mark_point(filled=True, size=55, opacity=1, color=SERIES[1]).encode(x=x),
-    ).properties(width=_room(shown, width), height=max(1, len(order)) * 22)
+        width=_room(shown, width),
+        height=max(1, len(order)) * 22,
+    )

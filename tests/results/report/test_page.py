@@ -422,19 +422,20 @@ def test_files_are_replaced_as_a_whole(db: Path, tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("module", ["altair", "vl_convert", "jinja2"])
-def test_a_missing_extra_is_named(db: Path, tmp_path: Path, module: str) -> None:
+def test_a_missing_extra_is_named(
+    db: Path, tmp_path: Path, module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, md = tmp_path / "out.html", tmp_path / "out.md"
-    code = (
-        f"import sys; sys.modules[{module!r}] = None\n"
-        "from safemt_client.__main__ import main\nsys.exit(main(sys.argv[1:]))"
-    )
-    words = [sys.executable, "-c", code, "report", "--db", str(db)]
-    done = subprocess.run([*words, "--html", str(out)], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "pip install 'safemt-client[report]'" in done.stderr
-    assert done.stderr.count("\n") == 1
+    monkeypatch.setitem(sys.modules, module, None)
+    for drawing in ("html", "plots"):
+        monkeypatch.delitem(sys.modules, f"safemt_client.results.report.{drawing}", raising=False)
+    assert main(["report", "--db", str(db), "--html", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "pip install 'safemt-client[report]'" in error
+    assert error.count("\n") == 1
     assert not out.exists()
-    assert subprocess.run([*words, "--md", str(md)], capture_output=True, check=False).returncode == 0
+    assert main(["report", "--db", str(db), "--md", str(md)]) == 0
+    assert md.exists()
 
 
 def test_nothing_of_it_is_imported_for_the_terminal(db: Path) -> None:
@@ -488,6 +489,20 @@ def test_the_legend_shows_the_marks_of_the_plot(found: dict[str, Any]) -> None:
         shape, fill = marks[-1]
         assert f'fill="{fill}"' in _KEYS[key]
         assert {"A": "circle", "h": "square", "L": "triangle"}[re.findall(r"[AhL]", shape)[0]] == key
+
+
+def test_each_kind_of_plot_is_a_valid_chart(found: dict[str, Any]) -> None:
+    from safemt_client.results.report.plots import chart_of
+
+    plots = {}
+    for section in document(found).sections:
+        for figure in section.blocks:
+            if isinstance(figure, Figure):
+                plots |= {plot.kind: plot for plot in figure.panels}
+    assert set(plots) == {"lines", "heat", "dots", "slopes", "stacks", "ranges"}
+    for plot in plots.values():
+        # As Altair does it unless told otherwise: it checks each part, and the whole.
+        chart_of(plot).to_dict()
 
 
 def _head(plot: Plot) -> tuple[Any, str, str]:
