@@ -78,7 +78,7 @@ def trend(
 
 
 def _slopes(labels: Array, scored: NDArray[np.bool_], lengths: Array) -> Array:
-    """Least-squares slopes of the items, the last but one axis of `labels`, over the lengths, the last one."""
+    """Least-squares slopes of the items, `labels`' last axis but one, over the lengths, its last."""
     count = scored.sum(axis=1)
     x = np.where(scored, lengths, 0.0)
     y = np.where(scored, labels, 0.0)
