@@ -268,20 +268,8 @@ def test_unknown_is_said_and_never_zero(found: dict[str, Any]) -> None:
 def test_without_a_judge_there_is_still_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["safemt"])
     db = tmp_path / "n.duckdb"
-    words = [
-        "--provider",
-        "demo",
-        "--judge",
-        "none",
-        "--turns",
-        "1,2",
-        "--limit",
-        "3",
-        "--db",
-        str(db),
-        "--quiet",
-    ]
-    assert main(words) == 0
+    words = ["--provider", "demo", "--judge", "none", "--turns", "1,2", "--limit", "3"]
+    assert main([*words, "--db", str(db), "--quiet"]) == 0
     files = [tmp_path / name for name in ("r.html", "r.md", "r.tex")]
     flags = [str(part) for pair in zip(("--html", "--md", "--latex"), files, strict=True) for part in pair]
     assert main(["report", "--db", str(db), *flags]) == 0
