@@ -1,5 +1,6 @@
 """Options of a run end to end: configuration file, another sample, a target that stops, memory."""
 
+import io
 import json
 import os
 import signal
@@ -114,9 +115,13 @@ def test_the_second_ctrl_c_stops_at_once_and_the_store_goes_on() -> None:
 def test_no_more_images_are_in_memory_than_in_flight(tmp_path: Path) -> None:
     Path("images").mkdir()
     lines = []
+    noises = [io.BytesIO() for _ in range(20)]
+    for place, noise in enumerate(noises):
+        Pillow.effect_noise((450, 450), 100 + 2 * place).save(noise, "png")
     for number in range(400):
         name = f"images/{number}.png"
-        Pillow.effect_noise((450, 450), 100 + number / 10).save(name)
+        # What follows a picture's end is not looked at, and no two files are the same.
+        Path(name).write_bytes(noises[number % 20].getvalue() + b"%d" % number)
         dialogue = [{"role": "user", "content": f"kindly look at {number}"}]
         lines.append(json.dumps({"id": f"a_{number}", "image_path": name, "dialogue": dialogue}))
     Path("d.jsonl").write_text("\n".join(lines))
