@@ -1,16 +1,15 @@
 """Batches end to end: killed in every state and resumed; nothing is lost, nothing is paid twice."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.forked import Forked, forked
 from support.program import at_once
 from support.waiting import until
 
@@ -19,25 +18,17 @@ import safemt_client
 pytestmark = pytest.mark.usefixtures("here")
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 ITEMS = 10
-
-
-def start(*words: str, cwd: Path, **env: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, *words],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 @pytest.fixture(autouse=True)
 def _polls_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs in this process looks for results ten times as often as users do; the batches take 0.3 s."""
+    """All look for results ten times as often as users do; the batches take 0.3 s."""
     monkeypatch.setattr("safemt_client.engine.batches._FIRST_POLL_S", 0.1)
+
+
+def start(*words: str) -> Forked:
+    return forked(*words, before="import safemt_client.engine.batches as b; b._FIRST_POLL_S = 0.1")
 
 
 def ends(*words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -47,7 +38,7 @@ def ends(*words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def kill(run: subprocess.Popen[str], folder: Path) -> None:
+def kill(run: Forked, folder: Path) -> None:
     """Once the endpoint holds the request that it is to die at."""
     until((folder / "held").exists, run)
     run.send_signal(signal.SIGKILL)
@@ -57,7 +48,9 @@ def kill(run: subprocess.Popen[str], folder: Path) -> None:
 @contextmanager
 def server(folder: Path, point: str = "nowhere") -> Iterator[str]:
     words = [str(folder / name) for name in ("port", "counts", "held")]
-    process = start(str(HERE / "batch_server.py"), *words, point, cwd=folder)
+    path = str(HERE / "batch_server.py")
+    code = f"import runpy, sys; sys.argv = {[path, *words, point]!r}; runpy.run_path(sys.argv[0], run_name='__main__')"
+    process = forked(before=code)
     try:
         until((folder / "port").exists, process)
         yield f"http://127.0.0.1:{(folder / 'port').read_text()}"
@@ -121,7 +114,7 @@ OTHER_POINTS = [
 def test_killed_in_every_state(point: str, words: list[str], tmp_path: Path) -> None:
     with server(tmp_path, point) as url:
         words += targets(url)
-        kill(start("-m", "safemt_client", *words, cwd=tmp_path), tmp_path)
+        kill(start(*words), tmp_path)
         ends(*words)
         for model in ("demo", "demo-judge"):
             assert set(asked(tmp_path, model).values()) == {1}
@@ -145,7 +138,7 @@ def test_anthropic_is_killed_and_resumed(
         words += ["--provider", "anthropic/claude-haiku-4-5", "--judge", f"demo-judge@{url}/v1"]
         monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
         monkeypatch.setenv("ANTHROPIC_API_BASE", url)
-        kill(start("-m", "safemt_client", *words, cwd=tmp_path), tmp_path)
+        kill(start(*words), tmp_path)
         ends(*words)
     assert set(asked(tmp_path, "claude-haiku-4-5").values()) == {1}
     assert sql(SCORES, tmp_path) == [["1", "0", "10"], ["2", "10", "0"]]
@@ -156,7 +149,7 @@ def test_anthropic_is_killed_and_resumed(
 def test_interrupted_and_gone_on_without_the_flag(words: list[str], tmp_path: Path) -> None:
     with server(tmp_path, "before GET /v1/batches/{id}") as url:
         words += targets(url)
-        run = start("-m", "safemt_client", *words, cwd=tmp_path)
+        run = start(*words)
         until((tmp_path / "held").exists, run)
         run.send_signal(signal.SIGINT)
         out, err = run.communicate(timeout=60)

@@ -3,21 +3,19 @@
 import ctypes
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.program import at_once
+from support.forked import Forked, finished, forked
+from support.program import ROOT, at_once
 from support.waiting import until
 
-ROOT = Path(__file__).resolve().parents[2]
-ENV = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 STORE = Path("d.duckdb")
 LOG = Path("d.duckdb.wal")
 TURNS = 75
@@ -26,19 +24,9 @@ RUN = ("--provider", "demo", "--quiet", "--db", str(STORE))
 pytestmark = pytest.mark.usefixtures("here")
 
 
-def safemt(*words: str, preexec: Callable[[], None] | None = None) -> subprocess.CompletedProcess[str]:
+def safemt(*words: str, before: str = "") -> subprocess.CompletedProcess[str]:
     """A command; where something is done to its process before, in one of its own."""
-    if preexec is None:
-        return at_once(*words)
-    return subprocess.run(
-        [sys.executable, "-m", "safemt_client", *words],
-        env=ENV,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-        preexec_fn=preexec,
-    )
+    return finished(*words, before=before, COLUMNS="200") if before else at_once(*words)
 
 
 def one_line(done: subprocess.CompletedProcess[str], *said: str, status: int = 2) -> None:
@@ -67,15 +55,9 @@ def turns(path: str | Path = STORE) -> int:
 
 
 @contextmanager
-def running() -> Iterator[subprocess.Popen[str]]:
+def running() -> Iterator[Forked]:
     """A slow run that has some turns in its log."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "safemt_client", *RUN, "--rpm", "600"],
-        env=ENV,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = forked(*RUN, "--rpm", "600", COLUMNS="200")
     try:
         until(Path("d.duckdb.server").exists, process)
         until(lambda: turns() >= 3, process, pause_s=0.05)
@@ -108,13 +90,21 @@ def killed(left: Path) -> int:
     return turns()
 
 
-def files_of(size: int) -> Callable[[], None]:
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+def files_of(size: int) -> str:
+    return f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
 
 
-def obey_permissions() -> None:
-    """Root may write anywhere: give that up (CAP_DAC_OVERRIDE)."""
-    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
+def without_privilege(*words: str) -> subprocess.CompletedProcess[str]:
+    """Root may write anywhere: a new program gives that up (CAP_DAC_OVERRIDE), a fork would not."""
+    return subprocess.run(
+        [sys.executable, "-m", "safemt_client", *words],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        preexec_fn=lambda: ctypes.CDLL(None).prctl(24, 1, 0, 0, 0),
+    )
 
 
 @contextmanager
@@ -133,7 +123,7 @@ def mounted(folder: Path, kilobytes: int) -> Iterator[Path]:
 @pytest.mark.parametrize("size", [0, 100, 8192, 100_000])
 def test_a_disk_that_is_full_from_the_start(size: int) -> None:
     one_line(
-        safemt(*RUN, preexec=files_of(size)),
+        safemt(*RUN, before=files_of(size)),
         "the disk is full: free some space and run the same command again",
     )
     resumes()
@@ -154,7 +144,7 @@ def test_a_disk_that_fills_while_it_runs(killed: int) -> None:
 
 
 def test_a_disk_that_is_full_at_the_last_checkpoint() -> None:
-    done = safemt(*RUN, preexec=files_of(1_000_000))
+    done = safemt(*RUN, before=files_of(1_000_000))
     one_line(done, "what was committed is in its WAL", status=1)
     assert turns() == TURNS
     resumes()
@@ -166,7 +156,7 @@ def test_what_may_not_be_written(name: str, killed: int) -> None:
     mode = path.stat().st_mode & 0o777
     path.chmod(mode & 0o555)
     try:
-        done = safemt(*RUN, preexec=obey_permissions)
+        done = without_privilege(*RUN)
     finally:
         path.chmod(mode)
     one_line(done, "not writable: change its permissions")
