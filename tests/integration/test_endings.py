@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import stat
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from support.faults import Behaviour, answer, error
+from support.forked import forked
 from support.program import against
 from support.waiting import until
 
@@ -22,8 +22,6 @@ from safemt_client.results.store import store
 from safemt_client.settings import words_of
 from safemt_client.telemetry.events import RunResult
 
-ROOT = Path(__file__).resolve().parents[2]
-SAFEMT = (sys.executable, "-m", "safemt_client")
 TOLD = f"{sys.executable} tell.py"
 TELL = """import json, os
 with open("told", "a") as file:
@@ -211,13 +209,8 @@ def test_a_dry_run_tells_nobody_and_logs_nothing() -> None:
 
 def stopping(signals: list[int]) -> tuple[int, str, str]:
     """A run of one call a second, told to stop once it has stored a turn; then, if need be, again."""
-    run = subprocess.Popen(
-        [*SAFEMT, "--provider", "demo", "--rpm", "60", "--log", "run.log", "--on-finish", TOLD],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "160", "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words = ("--provider", "demo", "--rpm", "60", "--log", "run.log", "--on-finish", TOLD)
+    run = forked(*words, PYTHONUNBUFFERED="1")
     try:
         log = Path("run.log")
         until(lambda: log.exists() and '"turn"' in log.read_text(), run)
@@ -244,20 +237,13 @@ def test_stopped_at_once_by_a_second_signal() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         words = [w.replace("URL", f"http://127.0.0.1:{port}/v1") for w in MODEL]
-        run = subprocess.Popen(
-            [*SAFEMT, *words, "--on-finish", TOLD],
-            env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "COLUMNS": "160"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        run = forked(*words, "--on-finish", TOLD, PYTHONUNBUFFERED="1")
         try:
             # A call is in flight that is never answered: the first signal waits for it.
             connection, _ = server.accept()
             with connection:
                 connection.recv(1)
                 run.send_signal(signal.SIGTERM)
-                assert run.stdout is not None
                 while "stopping: waiting for calls in flight" not in (line := run.stdout.readline()):
                     assert line, run.communicate()
                 run.send_signal(signal.SIGINT)
@@ -274,13 +260,7 @@ def test_sigterm_before_the_session_began() -> None:
     # The program waits for the writer of a pipe: its settings are read, nothing has been asked.
     os.mkfifo("policies")
     words = ["--moderator", "llm+block=demo-guard", "--policies", "policies"]
-    run = subprocess.Popen(
-        [*SAFEMT, "--provider", "demo", *words, "--on-finish", TOLD],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    run = forked("--provider", "demo", *words, "--on-finish", TOLD)
     try:
         with Path("policies").open("w"):
             run.send_signal(signal.SIGTERM)

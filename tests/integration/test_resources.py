@@ -6,11 +6,14 @@ import os
 import sys
 import textwrap
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 from support.faults import Behaviour, Endpoint, Received, answer, response, serve
+from support.forked import finished
 from support.program import ROOT, sql
 
 from safemt_client.__main__ import main as program
@@ -38,6 +41,14 @@ def asked(endpoint: Endpoint) -> Counter[str]:
 
 async def run_program(url: str, *words: str, before: str = "") -> Output:
     """Run the program in a process of its own, after some other code."""
+    given = ("--provider", f"m@{url}", "--data", "data.jsonl", "--judge", "none", *words)
+    run = partial(finished, *given, before=textwrap.dedent(before), COLUMNS="200")
+    done = await anyio.to_thread.run_sync(run)
+    return done.returncode, done.stdout, done.stderr
+
+
+async def start_program(url: str, *words: str, before: str = "") -> Output:
+    """The same from its first import on."""
     code = textwrap.dedent(before) + "\nimport sys\nfrom safemt_client.__main__ import main\nsys.exit(main())"
     process = await anyio.run_process(
         [
@@ -207,7 +218,9 @@ def test_a_shortage_ends_in_one_line_and_the_same_command_goes_on(
     async def both() -> tuple[Output, Output]:
         async with serve([], answer("It is.")) as endpoint:
             words = ("--quiet", "--log", "none")
-            short = await run_program(endpoint.url, *words, before=before)
+            # A fork has the memory that it begins with already.
+            run = start_program if before == NO_MEMORY_AT_THE_START else run_program
+            short = await run(endpoint.url, *words, before=before)
             return short, await run_program(endpoint.url, *words)
 
     short, again = anyio.run(both)
