@@ -34,9 +34,19 @@ def works(python: str, empty: Path, home: Path) -> None:
 
 
 def test_wheel(source: Path, python: str, empty: Path, tmp_path: Path) -> None:
-    run(*PIP, "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(source), cwd=tmp_path)
+    run(
+        *PIP,
+        "wheel",
+        "--no-deps",
+        "--no-index",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        str(source),
+        cwd=tmp_path,
+    )
     wheel = next(tmp_path.glob("*.whl"))
-    run(*PIP, "--python", python, "install", "--no-deps", "--no-index", str(wheel), cwd=tmp_path)
+    run(*PIP, "--python", python, "install", *OFFLINE, str(wheel), cwd=tmp_path)
     works(python, empty, tmp_path / "venv")
 
 
