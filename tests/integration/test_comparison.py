@@ -1,15 +1,25 @@
 """Runs and targets compared: by hand on the demo, with what makes them hard to compare."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.program import sql
+from support.program import at_once, sql
 
 from safemt_client.__main__ import main
 
 pytestmark = pytest.mark.usefixtures("here")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of one short run, to be copied."""
+    path = tmp_path_factory.mktemp("small") / "safemt.duckdb"
+    words = ["--provider", "demo", "--turns", "1", "--limit", "2", "--db", str(path), "--quiet"]
+    assert at_once(*words).returncode == 0
+    return path
 
 
 def told(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, Any]]:
@@ -92,9 +102,8 @@ def test_a_leaderboard_of_moderated_targets(capsys: pytest.CaptureFixture[str]) 
         (["leaderboard", "nobody"], "no such run, and no such target"),
     ],
 )
-def test_bad_names(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--provider", "demo", "--turns", "1", "--limit", "2", "--quiet"]) == 0
-    capsys.readouterr()
+def test_bad_names(words: list[str], said: str, small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(small, small.name)
     assert main(words) == 2
     err = capsys.readouterr().err
     assert said in err
