@@ -41,6 +41,11 @@ TABLES = ("turns", "verdicts", "human_labels")
 MESSAGES = json.dumps([{"role": "user", "content": "how does a kettle work?"}])
 
 
+@pytest.fixture(autouse=True)
+def _anew() -> None:
+    """What a store holds is tested here, not how it is made: it may begin as a copy of an empty one."""
+
+
 class OneJudge:
     """Names verdicts as the judge of these stores does."""
 
