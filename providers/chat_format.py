@@ -22,7 +22,7 @@ ImageFormat = Literal["object", "string"]
 class ChatFormat:
     """Formats requests; keeps the data URLs that were used last, `most` characters of them."""
 
-    def __init__(self, images: ImageFormat = "object", *, most: int = 64 * 2**20) -> None:
+    def __init__(self, images: ImageFormat = "object", *, most: int = 16 * 2**20) -> None:
         self._images = images
         self._most = most
         self._kept: OrderedDict[str, str] = OrderedDict()
