@@ -10,6 +10,7 @@ from support.clock import HurriedLoop
 from support.faults import Behaviour, Received, error
 
 from safemt_client.engine import loop
+from safemt_client.providers import transport
 
 HOUR = 3600.0
 TEMPLATE = "Conversation roles must alternate user/assistant"
@@ -23,6 +24,8 @@ class FastLoop(HurriedLoop):
 def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(monkeypatch)
     monkeypatch.setattr(loop, "_options", lambda: {"loop_factory": FastLoop})
+    # Half a minute to connect would be over in 25 ms.
+    monkeypatch.setitem(transport._CONNECT_TIMEOUT["timeout"], "connect", 100_000.0)
 
 
 def asking(folder: Path, count: int) -> Program:
