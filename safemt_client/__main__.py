@@ -2,89 +2,26 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Sequence
 
-from safemt_client.cli.parser import COMMANDS, make_parser, with_command
-from safemt_client.providers.errors import InputError, SafemtError
-from safemt_client.providers.resources import shortage
-from safemt_client.results.sanitize import plain
+from safemt_client.cli.starting import starting
 
 __all__ = ["main"]
-
-_LONGEST_LINE = 2_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    status = _run(argv)
+    with starting():
+        from safemt_client.cli.program import run
+    status = run(argv)
     server = sys.modules.get("safemt_client.results.store.server")
     if server is not None and server.works_on():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     return status
-
-
-def _run(argv: Sequence[str] | None) -> int:
-    words = with_command(sys.argv[1:] if argv is None else argv)
-    # Many small objects live long here: the default garbage collection takes a tenth of a run.
-    gc.set_threshold(50_000, 20, 20)
-    parser = make_parser(words)
-    if not words:
-        parser.print_usage(sys.stderr)
-        print("safemt: nothing to do: try --provider demo, or --help", file=sys.stderr)
-        return 2
-    arguments, unknown = parser.parse_known_args(words)
-    if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(_without_values(unknown))}")
-    try:
-        return COMMANDS[arguments.command].run(arguments)
-    except InputError as error:
-        _say(error)
-        return 2
-    except SafemtError as error:
-        _say(error)
-        return 1
-    except KeyboardInterrupt:
-        print("safemt: interrupted; the same command resumes", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        # The reader of a pipe, such as `head`, has gone.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:  # noqa: BLE001 - shown without the keys that it may quote
-        why = shortage(error)
-        if why is None:
-            _show_trace(error)
-        else:
-            _say(f"{why}; what is in the store is kept, and the same command goes on from there")
-        return 1
-
-
-def _without_values(words: Sequence[str]) -> list[str]:
-    """Arguments that are not known, without what follows an option: it may be a key."""
-    options = [word.partition("=")[0] for word in words if word.startswith("-")]
-    return options or [*words]
-
-
-def _say(error: Exception | str) -> None:
-    # It may quote an endpoint or a file: print it on one line of readable length.
-    text = plain(str(error))
-    print(f"safemt: {text if len(text) <= _LONGEST_LINE else text[:_LONGEST_LINE] + ' ...'}", file=sys.stderr)
-
-
-def _show_trace(error: Exception) -> None:
-    """The traceback, without the keys that an exception may quote, as from the address of a request."""
-    import traceback
-
-    from safemt_client.providers.keys import secrets_of
-    from safemt_client.results.sanitize import without_secrets
-
-    text = secrets_of(os.environ).text("".join(traceback.format_exception(error)))
-    print(without_secrets(text), file=sys.stderr, end="")
 
 
 if __name__ == "__main__":

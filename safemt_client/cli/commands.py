@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 
+from safemt_client.cli.starting import starting
+
 if TYPE_CHECKING:
     from safemt_client.results.store.reader import Queryable
 
@@ -171,10 +173,12 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 def sql(arguments: argparse.Namespace) -> int:
     """Ask the store a question; without one, open a shell, or read statements from stdin."""
-    from safemt_client.results.sql.shell import Shell, interact, run_script
-    from safemt_client.results.store.reader import open_reader
+    with starting():
+        from safemt_client.results.sql.shell import Shell, interact, run_script
+        from safemt_client.results.store.reader import open_reader
 
-    with open_reader(arguments.db) as reader:
+        reader = open_reader(arguments.db)
+    with reader:
         shell = Shell(reader, arguments.format, arguments.max_rows, sys.stdout)
         if arguments.query is not None:
             shell.ask(arguments.query)

@@ -25,6 +25,12 @@ def busy(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
+def asked_at(port: int) -> bool:
+    """Whether a client is connected to this port of the loopback address."""
+    connections = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(int(line[2].partition(":")[2], 16) == port and line[3] == "01" for line in connections)
+
+
 @pytest.mark.parametrize("sql", [LONG, pytest.param(DEAF, marks=pytest.mark.slow)])
 def test_a_run_ends_well_while_a_question_is_at_work(sql: str) -> None:
     asked: list[subprocess.Popen[str]] = []
@@ -39,9 +45,13 @@ def test_a_run_ends_well_while_a_question_is_at_work(sql: str) -> None:
                 text=True,
             )
         )
-        run = int(json.loads(Path("d.duckdb.server").read_text())["pid"])
-        before = busy(run)
+        server = json.loads(Path("d.duckdb.server").read_text())
+        run = int(server["pid"])
         async with asyncio.timeout(DEADLINE_S):
+            # Before it has asked the run has other work.
+            while not asked_at(int(server["port"])):
+                await asyncio.sleep(0.02)
+            before = busy(run)
             while busy(run) < before + os.sysconf("SC_CLK_TCK") // 2:
                 await asyncio.sleep(0.02)
         await answer()(writer)
