@@ -14,7 +14,7 @@ from safemt_client.results.scores import wording
 from safemt_client.results.scores.collect import deciding_judge
 from safemt_client.results.scores.comparison import Condition, comparison, conditions, labels_of
 from safemt_client.results.scores.effects import effects
-from safemt_client.results.scores.inference import trends
+from safemt_client.results.scores.trends import trends
 from safemt_client.results.stats.shares import SMALL_ITEMS
 from safemt_client.results.store.reader import Queryable
 

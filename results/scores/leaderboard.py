@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safemt_client.results.scores.collect import index_of
 from safemt_client.results.scores.comparison import Condition, labels_of
+from safemt_client.results.scores.indices import index_of
 from safemt_client.results.stats.intervals import (
     Interval,
     bootstrap_weights,

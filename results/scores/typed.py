@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
-from safemt_client.results.scores.collect import as_dict, deciding_judge, indices
+from safemt_client.results.scores.collect import as_dict, deciding_judge
+from safemt_client.results.scores.indices import indices
 from safemt_client.results.scores.views import view_rows
 from safemt_client.results.store.reader import Queryable
 from safemt_client.results.table import Table

@@ -47,7 +47,7 @@ IMPORTED = (
         "safemt_client.telemetry.summary",
     ),
     *(
-        "safemt_client.results.scores.inference",
+        "safemt_client.results.scores.trends",
         "safemt_client.results.scores.effects",
         "safemt_client.engine.loop",
     ),

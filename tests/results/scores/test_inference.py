@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 
 from safemt_client.results.scores import collect as scores
-from safemt_client.results.scores import inference
+from safemt_client.results.scores.agreement import agreement
+from safemt_client.results.scores.corrections import corrections
+from safemt_client.results.scores.differences import differences
+from safemt_client.results.scores.trends import trends
 from safemt_client.results.stats.pairs import mcnemar
 from safemt_client.results.store.lookups import Result
 
@@ -33,7 +36,7 @@ def labels(target: str, flags: dict[str, str]) -> list[tuple[Any, ...]]:
 def test_differences_are_paired_and_corrected() -> None:
     a = {f"a{n}": "sssss" for n in range(12)} | {"z": "sssss"}
     b = {f"a{n}": "uusss" if n < 10 else "sssss" for n in range(12)} | {"y": "uuuuu"}
-    (found,) = inference.differences(Answers(FROM=labels("one", a) + labels("two", b)), "r")
+    (found,) = differences(Answers(FROM=labels("one", a) + labels("two", b)), "r")
     by = {(row["by"], row["value"]): row for row in found["rows"]}
     assert (found["first"], found["second"]) == ("one", "two")
     # z and y have no partner.
@@ -61,5 +64,5 @@ def test_warnings() -> None:
 
 def test_a_run_without_labels_infers_nothing() -> None:
     empty = Answers()
-    for figures in (inference.trends, inference.differences, inference.corrections, inference.agreement):
+    for figures in (trends, differences, corrections, agreement):
         assert figures(empty, "r") == []
