@@ -249,9 +249,19 @@ def _guard(store: Store, scheduler: Scheduler, progress: Progress) -> Callable[[
     return watch
 
 
+def _ending() -> list[signal.Signals]:
+    """Ctrl-C, SIGTERM, and the end of the terminal, unless it was started to outlive that, as by `nohup`."""
+    found = [signal.SIGINT, signal.SIGTERM]
+    # Windows has no such signal.
+    hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        found.append(hangup)
+    return found
+
+
 async def _listen(stop: Callable[[], None]) -> None:
-    """Each Ctrl-C or SIGTERM asks the session to stop."""
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    """Each signal that ends a program asks the session to stop."""
+    with anyio.open_signal_receiver(*_ending()) as signals:
         async for _ in signals:
             stop()
 

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import duckdb
 import pytest
 from support.faults import Behaviour, answer, error
 from support.forked import forked
-from support.program import against
+from support.program import ROOT, against
 from support.waiting import until
 
 from safemt_client.__main__ import main
@@ -223,7 +224,7 @@ def stopping(signals: list[int]) -> tuple[int, str, str]:
     return run.returncode, out, err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
 def test_interrupted(number: int) -> None:
     status, out, err = stopping([number])
     assert status == 1, err
@@ -231,6 +232,22 @@ def test_interrupted(number: int) -> None:
     assert err == ""
     assert (told()["STATUS"], told()["EXIT_STATUS"]) == ("stopped", "1")
     assert told()["SUMMARY"].startswith("interrupted, coverage")
+
+
+def test_started_to_outlive_its_terminal() -> None:
+    words = ("--provider", "demo", "--rpm", "60", "--limit", "1", "--turns", "1,2", "--log", "run.log")
+    program = ["nohup", sys.executable, "-m", "safemt_client", *words, "--judge", "none", "--on-finish", TOLD]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.Popen(program, env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        log = Path("run.log")
+        until(lambda: log.exists() and '"turn"' in log.read_text(), run)
+        run.send_signal(signal.SIGHUP)
+        run.communicate(timeout=60)
+    finally:
+        run.kill()
+    assert run.returncode == 0
+    assert told()["STATUS"] == "done"
 
 
 def test_stopped_at_once_by_a_second_signal() -> None:
