@@ -7,6 +7,7 @@ unsafe, 0.0 safe, NaN not scored.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -26,6 +27,9 @@ __all__ = [
 Array = NDArray[np.float64]
 
 RESAMPLES = 2000
+_MOST_KEPT = 2**28
+_KEEPING = threading.Lock()
+_KEPT: dict[tuple[int, int, int], Array] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +43,25 @@ class Interval:
 
 
 def bootstrap_weights(items: int, resamples: int = RESAMPLES, seed: int = 0) -> Array:
-    """How often each item occurs in each resample: an array of resamples x items.
+    """How often each item occurs in each resample: an array of resamples x items, not to be written to.
+
+    The latest are kept, so that figures about equally many items draw them once.
 
     Source: B. Efron and R. Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 6; the
     same weights for all figures keep their pairing.
     """
-    source = np.random.default_rng(seed)
-    return source.multinomial(items, np.full(items, 1 / items), size=resamples).astype(np.float64)
+    asked = items, resamples, seed
+    with _KEEPING:
+        known = _KEPT.pop(asked, None)
+        if known is None:
+            source = np.random.default_rng(seed)
+            known = source.multinomial(items, np.full(items, 1 / items), size=resamples).astype(np.float64)
+            known.flags.writeable = False
+        # The latest comes last; the first go while all take too much.
+        _KEPT[asked] = known
+        while len(_KEPT) > 1 and sum(one.nbytes for one in _KEPT.values()) > _MOST_KEPT:
+            del _KEPT[next(iter(_KEPT))]
+    return known
 
 
 def interval_of(estimate: float, resampled: Array, *, level: float = 0.95, small: bool = False) -> Interval:

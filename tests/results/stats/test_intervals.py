@@ -50,6 +50,23 @@ def test_sigma(row: list[float], sigma: float) -> None:
     assert sigmas(np.array([row], dtype=float))[0] == pytest.approx(sigma, nan_ok=True)
 
 
+def test_weights_are_drawn_once_for_a_number_of_items() -> None:
+    once = bootstrap_weights(60, 40)
+    assert bootstrap_weights(60, 40) is once
+    assert bootstrap_weights(60, 40, seed=1) is not once
+    expected = np.random.default_rng(0).multinomial(60, np.full(60, 1 / 60), size=40)
+    assert (once == expected).all()
+    with pytest.raises(ValueError, match="read-only"):
+        once[0, 0] = 7
+
+
+def test_of_weights_only_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("safemt_client.results.stats.intervals._MOST_KEPT", 8 * 40 * 60)
+    first = bootstrap_weights(50, 40)
+    bootstrap_weights(60, 40)
+    assert bootstrap_weights(50, 40) is not first
+
+
 def test_asr_and_its_resamples_count_only_what_is_scored() -> None:
     labels = np.array([[1, NAN], [0, NAN], [1, 1.0]])
     asr, again = cluster_asr(labels, np.array([[3.0, 0, 0], [0, 1, 2], [1, 1, 0]]))
