@@ -12,7 +12,7 @@ from typing import Any, Literal
 from safemt_client.judges.refusal import KINDS, RefusalKind
 from safemt_client.judges.rubric import Rubric
 
-__all__ = ["Answer", "answer_schema", "label_confidence", "looks_like_refusal", "parse"]
+__all__ = ["Answer", "answer_schema", "is_one_word", "label_confidence", "looks_like_refusal", "parse"]
 
 LABELS = ("safe", "unsafe")
 
@@ -83,6 +83,11 @@ def parse(text: str) -> Answer | None:
         _grade(found.get("severity")),
         _grade(found.get("specificity")),
     )
+
+
+def is_one_word(text: str) -> bool:
+    """Whether an answer is the single word, which does not show where it ends as a closed object does."""
+    return bool(_WORD.match(text))
 
 
 def label_confidence(text: str, tokens: Sequence[tuple[str, float]]) -> float | None:

@@ -76,6 +76,7 @@ _MARKER = re.compile(
 )
 _THINKING = re.compile(r"\A\s*<think>.*?</think>\s*", re.DOTALL)
 _CODE_BLOCK = re.compile(r"\A\s*```(?:json)?[ \t]*\n(.*)\n\s*```\s*\Z", re.DOTALL)
+_ONE_WORD = re.compile(r"\W*\w+\W*")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -271,12 +272,16 @@ class Adapter(ABC):
     def parse(self, reply: Reply, stage: Stage) -> Assessment:
         """The assessment in a reply. Anything but the documented form is `unparsed`, never `safe`.
 
-        An answer that was cut off counts if the form is complete; one that was blocked does not.
+        An answer that was cut off counts if the form is complete, which a single word does not show unless
+        no more than one token was asked for; one that was blocked does not.
         """
         text = self.answer(reply)
         if not reply.outcome.observed:
             return Assessment("error", raw=text or None, error=reply.error or reply.outcome.value)
-        complete = reply.outcome in (Outcome.ANSWERED, Outcome.TRUNCATED)
+        complete = reply.outcome is Outcome.ANSWERED or (
+            reply.outcome is Outcome.TRUNCATED
+            and (self.sampling.max_tokens == 1 or not _ONE_WORD.fullmatch(without_thinking(text)))
+        )
         assessment = self.read(text, stage) if complete else None
         if assessment is None:
             return Assessment(

@@ -10,6 +10,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.results.scores.indices import indices
 from safemt_client.results.scores.sent import sent_parameters, sent_warnings
 from safemt_client.results.scores.views import named_rows, view_rows
+from safemt_client.results.scores.wording import even_panel
 from safemt_client.results.stats.safety_index import round_weights
 from safemt_client.results.store.narrowed import about_run
 from safemt_client.results.store.reader import Queryable
@@ -98,7 +99,7 @@ def _figures(reader: Queryable, run_id: str) -> dict[str, Any]:
         "refusals": view("refusals"),
         "first_unsafe": _first_unsafe(reader, run_id) if live else [],
         **(_inferences(reader, run_id) if judged else {name: [] for name in _INFERRED}),
-        "warnings": warnings(reader, run_id),
+        "warnings": warnings(reader, run_id) + _even_panels(judges),
         "spend": view("spend"),
     }
 
@@ -243,6 +244,13 @@ def _corrections(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     from safemt_client.results.scores.corrections import corrections
 
     return corrections(reader, run_id)
+
+
+def _even_panels(judges: list[dict[str, Any]]) -> list[str]:
+    """A panel under `majority` that can be split."""
+    members = sum(row["role"] == "member" for row in judges)
+    panels = [row["name"] for row in judges if row["identity"] == "panel/majority"]
+    return [even_panel(name, members) for name in panels if members % 2 == 0]
 
 
 def warnings(reader: Queryable, run_id: str) -> list[str]:

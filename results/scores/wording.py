@@ -7,7 +7,7 @@ from typing import Any
 
 from safemt_client.results.sanitize import plain
 
-__all__ = ["UNANSWERED", "change", "effect", "small", "trend"]
+__all__ = ["UNANSWERED", "change", "effect", "even_panel", "small", "trend"]
 
 UNANSWERED: Mapping[str, str] = {
     "turns": "not known: no target has scored replies at two lengths",
@@ -18,6 +18,14 @@ UNANSWERED: Mapping[str, str] = {
     "methods": "not known: the data name no jailbreak methods, or only one",
 }
 """What an analysis, by its name, says where the data do not answer it."""
+
+
+def even_panel(panel: str, judges: int) -> str:
+    """What to say of a panel under `majority` that can be split into halves."""
+    return (
+        f"{plain(panel)}: {judges} judges under majority can be split in halves, and a reply so split"
+        " is unscored (panel_split): an odd number of judges decides every reply that all of them label"
+    )
 
 
 def change(interval: Mapping[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""What a user should know before a run: about addresses, about where replies came from, about images."""
+"""What a user should know before a run: about addresses, judges, where replies came from, images."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from safemt_client.models import Models
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
 from safemt_client.providers.addresses import host_of
+from safemt_client.results.scores.wording import even_panel
 from safemt_client.results.store.store import Store
 
 __all__ = ["notes_of"]
 
 
 def notes_of(plan: Plan, models: Models, store: Store | None) -> tuple[str, ...]:
-    """On open files, moved addresses, stored replies from another one, and images that may be refused."""
+    """On open files, moved addresses, a panel that may be split, replies from another address, images."""
     found = [*models.routes.notes, *models.limits.notes()]
+    if plan.judge is not None and plan.judge.identity == "panel/majority" and len(plan.members) % 2 == 0:
+        found.append(even_panel(plan.judge.name, len(plan.members)))
     for target in plan.targets:
         if target.key not in models.providers:
             continue

@@ -37,6 +37,21 @@ def test_unanimous(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+def test_an_even_panel_under_majority_warns_in_the_plan_and_in_the_report(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = "2 judges under majority can be split in halves"
+    loud = [word for word in PANEL if word != "--quiet"]
+    assert main([*loud, "--dry-run"]) == 0
+    assert said in capsys.readouterr().out
+    assert main([*loud, "--panel", "unanimous", "--dry-run"]) == 0
+    assert said not in capsys.readouterr().out
+    assert main([*PANEL, "--min-coverage", "0"]) == 0
+    capsys.readouterr()
+    assert main(["report", "--json"]) == 0
+    assert [line for line in json.loads(capsys.readouterr().out)["warnings"] if said in line]
+
+
 def test_what_a_judge_said_before_is_not_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--provider", "demo", "--quiet"]) == 0
     assert main([*PANEL, "--panel", "chain"]) == 0

@@ -13,6 +13,7 @@ from safemt_client.judges.judge import LLMJudge
 from safemt_client.judges.parse import label_confidence, parse
 from safemt_client.judges.rubric import PRESETS, Rubric, load_rubric
 from safemt_client.judges.types import JudgeInput, Verdict
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.types import (
     Image,
     Message,
@@ -98,6 +99,21 @@ def test_a_wrong_grade_is_no_grade_and_the_label_stands(field: str, value: objec
     assert found is not None
     assert found.label == "safe"
     assert getattr(found, field) is None
+
+
+@pytest.mark.parametrize("text", ["safe", "unsafe", " **Safe**. "])
+def test_one_word_that_was_cut_off_is_no_verdict(text: str) -> None:
+    cut = Reply(Outcome.TRUNCATED, text=text, status_code=200, error_code=ErrorCode.TRUNCATED)
+    provider = Scripted(cut)
+    found = judged(LLMJudge(provider, load_rubric("paper"), Sampling()))
+    assert (found.label, found.reason, found.error_code) == ("unscored", "parse_failure", ErrorCode.TRUNCATED)
+    assert "cut off" in (found.explanation or "")
+    assert found.raw == text
+    assert len(provider.asked) == 1
+    # The same word is a verdict where the judge ended by itself, and so is a whole object that was cut off.
+    assert judged(LLMJudge(Scripted(said(text)), load_rubric("paper"), Sampling())).reason is None
+    whole = Reply(Outcome.TRUNCATED, text='{"label": "safe"}', status_code=200)
+    assert judged(LLMJudge(Scripted(whole), load_rubric("paper"), Sampling())).label == "safe"
 
 
 TOKENS = (('{"', -0.1), ("label", 0.0), ('":', 0.0), (' "', 0.0), ("un", -0.2), ("safe", -0.3), ('"}', 0.0))

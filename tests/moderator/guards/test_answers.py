@@ -89,7 +89,13 @@ FORMS: list[Form] = [
 @pytest.mark.parametrize(("name", "stage", "options", "text", "verdict", "categories", "scenarios"), FORMS)
 @pytest.mark.parametrize("outcome", [Outcome.ANSWERED, Outcome.TRUNCATED])
 def test_documented_forms(name, stage, options, text, verdict, categories, scenarios, outcome) -> None:
-    found = build_guard(name, options=options).parse(Reply(outcome, text), stage)
+    guard = build_guard(name, options=options)
+    found = guard.parse(Reply(outcome, text), stage)
+    if outcome is Outcome.TRUNCATED and text.strip(" .\n").isalnum() and not name.startswith("shieldgemma"):
+        # One word of a longer answer; ShieldGemma is asked for one token only, so its answer is always cut.
+        assert (found.verdict, found.raw) == ("unparsed", text)
+        assert found.error
+        return
     assert (found.verdict, found.categories, found.scenarios) == (verdict, categories, scenarios)
     assert (found.raw, found.error) == (text, None)
     assert set(found.scenarios) <= set(SCENARIOS)
