@@ -98,6 +98,10 @@ def _add_system_prompts(connection: duckdb.DuckDBPyConnection) -> None:
     add_columns(connection, rows.TargetRow)
 
 
+def _add_content(connection: duckdb.DuckDBPyConnection) -> None:
+    add_columns(connection, rows.RunRow, rows.VerdictRow)
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("create tables", _nothing_more),
     ("add limit_changes", lambda connection: create(connection, rows.LimitRow)),
@@ -116,6 +120,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
     ("add oddities of replies", _nothing_more),
     ("add system prompts", _add_system_prompts),
     ("add cost_leases", lambda connection: create(connection, rows.CostLeaseRow)),
+    ("add content digests and verdicts that are taken over", _add_content),
 )
 
 

@@ -45,6 +45,7 @@ class RunRow:
     dataset_path: str
     dataset_licence: str | None
     settings: str  # JSON: all that decides the results
+    content_digest: str | None = None  # of the data with their pictures; None if no pictures were looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,7 @@ class TurnRow:
 class VerdictRow:
     """Table `verdicts`: one judge's label of one reply, every attempt."""
 
-    verdict_hash: str  # judge_key, request_hash, dialogue_key and the exact messages to the judge
+    verdict_hash: str  # the judge, its criteria, what it is shown and the reply
     judge_key: str
     request_hash: str  # the reply that was judged
     dialogue_key: str
@@ -235,6 +236,8 @@ class VerdictRow:
     error_code: str | None = None  # what kept the judge from an answer
     reply_hash: str | None = None  # the text that was judged
     parameters: str | None = None  # JSON: what was really sent to the judge beside the messages
+    calls: int | None = None  # requests that it took, a repair included; None is one, or none
+    taken_from: str | None = None  # the run whose verdict this is, of the same text; None if it was asked for
 
 
 @dataclass(frozen=True, slots=True)

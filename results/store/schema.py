@@ -56,7 +56,11 @@ COLUMN_COMMENTS = {
     "target_key": "hash of identity, history, images, sampling and sample index",
     "dialogue_key": "dataset digest (12 digits), number of user turns and item id",
     "judge_key": "hash of the judge's identity, rubric and sampling",
-    "verdict_hash": "hash of the judge, the reply and the exact messages to the judge",
+    "content_digest": "SHA-256 over dataset_digest and the pictures' files; NULL if none were looked at",
+    "verdict_hash": "hash of the judge, its criteria, what it is shown and the reply; before schema 15 "
+    "hash of judge_key, request_hash and dialogue_key",
+    "calls": "requests that it took, a repair of the answer included; NULL if that was not counted",
+    "taken_from": "run that asked for it of the same text under the same criteria; NULL if this one did",
     "cost_usd": "US dollars; NULL is unknown",
     "up_to_usd": "US dollars that the single calls of the session may have cost, from its start",
     "moderator": "key of the target's moderator; NULL without one",

@@ -156,12 +156,12 @@ SELECT run_id, session_id, 'target ' || t.name AS who, count(*) AS calls,
 FROM turns LEFT JOIN run_targets t USING (run_id, target_key)
 WHERE intervention IS NULL GROUP BY ALL
 UNION ALL
-SELECT run_id, session_id, 'judge ' || j.name, count(*), sum(prompt_tokens), sum(completion_tokens),
-       sum(cost_usd), count(*) - count(cost_usd), sum(cached_tokens), count(batch_key)
+SELECT run_id, session_id, 'judge ' || j.name, sum(coalesce(calls, 1))::BIGINT, sum(prompt_tokens),
+       sum(completion_tokens), sum(cost_usd), count(*) - count(cost_usd), sum(cached_tokens), count(batch_key)
 FROM verdicts LEFT JOIN run_judges j USING (run_id, judge_key)
 -- For a panel, the calls are those of its members.
 ANTI JOIN (SELECT run_id, judge_key FROM deciding_judges WHERE panel IS NOT NULL) p USING (run_id, judge_key)
-WHERE reason IS DISTINCT FROM 'nothing_to_judge' GROUP BY ALL
+WHERE reason IS DISTINCT FROM 'nothing_to_judge' AND taken_from IS NULL GROUP BY ALL
 UNION ALL
 SELECT run_id, session_id, 'guard ' || m.name, count(*), sum(prompt_tokens), sum(completion_tokens),
        sum(cost_usd), count(*) - count(cost_usd), NULL, 0

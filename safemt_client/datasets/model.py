@@ -108,3 +108,16 @@ class Dataset:
         if not any(real.is_relative_to(folder) for folder in (root, *self.links_to)):
             raise InputError(f"image {named}: a link out of the folder: add --follow-links if you trust it")
         return file
+
+    def picture_digest(self, relative: str) -> str:
+        """SHA-256 of the file of an image path.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        file = self.image_path(relative)
+        try:
+            with file.open("rb") as opened:
+                return hashlib.file_digest(opened, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(f"image {relative!r}: {error.strerror}") from None

@@ -58,6 +58,7 @@ def _run_row(wanted: Resolved) -> RunRow:
         dataset_path=wanted.data.path,
         dataset_licence=wanted.data.licence,
         settings=json.dumps(dict(wanted.settings), sort_keys=True),
+        content_digest=wanted.data.content,
     )
 
 

@@ -37,7 +37,7 @@ _PAID = """
         WHERE run_id = $1 AND (cost_usd IS NOT NULL OR verdict <> 'error')
         UNION ALL
         SELECT judge_key, session_id, batch_key, cost_usd FROM verdicts
-        WHERE run_id = $1 AND (cost_usd IS NOT NULL
+        WHERE run_id = $1 AND taken_from IS NULL AND (cost_usd IS NOT NULL
               OR coalesce(reason, '') NOT IN ('judge_error', 'nothing_to_judge'))),
     priced AS (
         SELECT session_id, batch_key, coalesce(cost_usd, avg(cost_usd) OVER (PARTITION BY who), 0) AS usd

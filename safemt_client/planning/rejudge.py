@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from safemt_client.datasets import images
 from safemt_client.datasets.model import Dataset
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.models import Models, prices_of
+from safemt_client.planning.content import told_apart
 from safemt_client.planning.resolved import DataSource, Resolved, StoredReply
 from safemt_client.planning.rows import judge_rows
 from safemt_client.planning.target import Target
@@ -53,8 +54,11 @@ def resolve_stored(settings: RunSettings, models: Models, store: Store, run_id: 
     run = RunRow(*_rows(store, RunRow, "runs", run_id)[0])
     targets = _targets(store, run_id)
     prices = {key: prices_of(spec, settings) for key, spec in models.judge_specs.items()}
-    return Resolved(
-        data=DataSource(run.dataset_name, run.dataset_digest, run.dataset_path, run.dataset_licence),
+    wanted = Resolved(
+        data=DataSource(
+            *(run.dataset_name, run.dataset_digest, run.dataset_path, run.dataset_licence),
+            content=run.content_digest,
+        ),
         dialogues=tuple(DialogueRow(*row) for row in _dialogues(store, run_id)),
         targets=targets,
         settings=json.loads(run.settings) | settings.deciding_labels,
@@ -72,6 +76,7 @@ def resolve_stored(settings: RunSettings, models: Models, store: Store, run_id: 
         steps=_steps(store, run_id),
         judge_batch=settings.batch,
     )
+    return replace(wanted, apart=told_apart(wanted, store, of_stored=True))
 
 
 def _dialogues(store: Store, run_id: str) -> list[tuple[Any, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +12,13 @@ import anyio
 from safemt_client.datasets import open_dataset
 from safemt_client.datasets.model import Dataset, Dialogue
 from safemt_client.models import Models, Prices, prices_of
+from safemt_client.planning.content import (
+    check_pictures,
+    check_texts,
+    content_digest,
+    earlier_run,
+    told_apart,
+)
 from safemt_client.planning.costs import stored_prices
 from safemt_client.planning.resolved import Resolved, of_dataset
 from safemt_client.planning.rows import judge_rows, moderator_row
@@ -148,8 +154,9 @@ async def resolve_run(settings: RunSettings, models: Models, store: Store | None
     """
     dataset = open_dataset(settings.dataset, follow_links=settings.follow_links)
     chosen = _chosen(dataset, settings)
-    if store is not None and not settings.new_run:
-        _same_data(store, dataset, settings)
+    before = None if store is None or settings.new_run else earlier_run(store, dataset, settings)
+    if before is not None:
+        check_texts(before, dataset)
     judge = models.judge()
     targets = await targets_of(settings, models, store)
     if unused := models.limits.unused():
@@ -162,16 +169,22 @@ async def resolve_run(settings: RunSettings, models: Models, store: Store | None
         raise InputError(
             f"[providers.{tables[0]}]: no model of this run has this name; the run names {', '.join(named)}"
         )
+    images = await prepare_images(dataset, chosen, settings)
+    content = content_digest(dataset, images)
+    if before is not None and store is not None:
+        check_pictures(before, dataset, content, images, store)
     wanted = of_dataset(
         dataset,
         chosen,
         targets,
-        images=await prepare_images(dataset, chosen, settings),
+        images=images,
         settings=settings.deciding,
         judge=judge,
+        content=content,
     )
     wanted = replace(
         wanted,
+        apart=told_apart(wanted, store),
         batch=settings.batch,
         # The judges of a panel are asked one after another.
         judge_batch=settings.batch and judge is not None and judge.key in models.batches,
@@ -232,20 +245,3 @@ def _priced(
             for moderator in dict.fromkeys(models.moderators.values())
         ),
     )
-
-
-def _same_data(store: Store, dataset: Dataset, settings: RunSettings) -> None:
-    """Refuse to continue a run whose data set has changed since."""
-    runs = store.query(
-        "SELECT run_id, dataset_digest, settings FROM runs WHERE dataset_path = ? ORDER BY created_at DESC",
-        [str(dataset.path)],
-    ).rows
-    run_id, digest = next(
-        ((run_id, digest) for run_id, digest, kept in runs if settings.decide_as(json.loads(kept))),
-        ("", dataset.digest),
-    )
-    if digest != dataset.digest:
-        raise InputError(
-            f"{dataset.path}: the data has changed since run {run_id} (digest {digest[:12]}, "
-            f"now {dataset.digest[:12]}): restore it, or pass --new-run to start another run"
-        )

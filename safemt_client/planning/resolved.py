@@ -29,13 +29,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """The data set that the dialogues are of; `warnings` counts its oddities."""
+    """The data set that the dialogues are of; `warnings` counts its oddities.
+
+    `content` is the digest of the texts with the pictures, None where none were looked at.
+    """
 
     name: str
     digest: str
     path: str
     licence: str | None
     warnings: int = 0
+    content: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,8 @@ class Resolved:
     judged again there are none: its `replies` and its `steps` (target, dialogue, turn and request) are known.
     `judge_rows` are those of the judge that decides, then of a panel's members; the plan sets the run ids of
     rows. `not_attempted` maps a dialogue's key to the reason why it cannot be sent. With `batch` what is
-    pending goes in batches, with `judge_batch` the verdicts do.
+    pending goes in batches, with `judge_batch` the verdicts do. `apart` tells the run from a stored one
+    with the same texts (`planning.content`).
     """
 
     data: DataSource
@@ -88,12 +93,14 @@ class Resolved:
     steps: tuple[tuple[str, str, int, str], ...] = ()
     batch: bool = False
     judge_batch: bool = False
+    apart: str | None = None
 
     @cached_property
     def fingerprint(self) -> str:
         """What says whether two invocations are the same run."""
         keys = [row.dialogue_key for row in self.dialogues]
-        return run_fingerprint(self.data.digest, keys, [target.key for target in self.targets], self.judge)
+        same = run_fingerprint(self.data.digest, keys, [target.key for target in self.targets], self.judge)
+        return same if self.apart is None else digest_of([same, self.apart])
 
     @property
     def run_id(self) -> str:
@@ -109,11 +116,12 @@ def of_dataset(
     images: Mapping[str, Image | str] | None = None,
     settings: Mapping[str, Any] | None = None,
     judge: Judge | None = None,
+    content: str | None = None,
 ) -> Resolved:
     """The chosen dialogues of a data set, for each of the targets.
 
     `images` maps each path of the dialogues to the image, or to the reason why it cannot be sent; without any
-    no image is sent.
+    no image is sent. `content` is their digest.
     """
     sendable: list[Sendable] = []
     not_attempted: dict[str, str] = {}
@@ -129,7 +137,8 @@ def of_dataset(
             sendable.append(Sendable(dialogue, key, ready))
     return Resolved(
         data=DataSource(
-            dataset.name, dataset.digest, str(dataset.path), dataset.licence, len(dataset.warnings)
+            *(dataset.name, dataset.digest, str(dataset.path), dataset.licence, len(dataset.warnings)),
+            content,
         ),
         dialogues=tuple(dialogue_row(dataset, dialogue) for dialogue in chosen),
         targets=tuple(targets),
