@@ -11,6 +11,7 @@ from safemt_client.results.report.sections.comparison import differences
 from safemt_client.results.report.sections.judges import judges
 from safemt_client.results.report.sections.moderators import moderators
 from safemt_client.results.report.sections.outcomes import outcomes, refusals
+from safemt_client.results.report.sections.progress import progress
 from safemt_client.results.report.sections.rates import by_turn, scenarios
 from safemt_client.results.report.sections.reproduce import reproduce
 from safemt_client.results.report.sections.safety_index import safety_index
@@ -20,6 +21,7 @@ from safemt_client.results.report.sections.trend import trend
 __all__ = ["document"]
 
 _SECTIONS: Sequence[Callable[[ReportData], Section | None]] = (
+    progress,
     by_turn,
     trend,
     safety_index,

@@ -182,9 +182,9 @@ def interval(low: float | None, high: float | None, *, small: bool = False, sign
 
 
 def estimate(found: Mapping[str, Any]) -> str:
-    """A share with its interval, both in percent."""
-    if found["estimate"] is None:
-        return UNKNOWN
+    """A share with its interval, both in percent; without one where none is given."""
+    if found["estimate"] is None or found["low"] is None:
+        return percent(found["estimate"])
     return f"{percent(found['estimate'])} ({interval(found['low'], found['high'], small=found['small'])})"
 
 

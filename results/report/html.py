@@ -21,6 +21,7 @@ except ImportError as error:
 
 from safemt_client.results.report.plots import HEAT, NOTHING, PARTS, draw
 from safemt_client.results.report.svg import inline
+from safemt_client.results.scores.wording import CI, P95
 
 __all__ = ["webpage"]
 
@@ -67,6 +68,8 @@ def webpage(document: Document) -> str:
         drawn=drawn,
         number=lambda: next(numbers),
         legend=_legend,
+        ci=CI,
+        p95=P95,
         kind=_kind,
     )
 

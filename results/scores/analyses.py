@@ -15,6 +15,7 @@ from safemt_client.results.scores.collect import deciding_judge
 from safemt_client.results.scores.comparison import Condition, comparison, conditions, labels_of
 from safemt_client.results.scores.effects import effects
 from safemt_client.results.scores.trends import trends
+from safemt_client.results.scores.unfinished import unfinished
 from safemt_client.results.stats.shares import SMALL_ITEMS
 from safemt_client.results.store.reader import Queryable
 
@@ -37,7 +38,11 @@ class Finding:
 
 def analyse(reader: Queryable, run_id: str, name: str) -> list[Finding]:
     """The findings of an analysis, by its name in `ANALYSES`, about the targets of a run."""
-    found = ANALYSES[name](reader, run_id)
+    open_ = {row["target"]: wording.not_finished(row) for row in unfinished(reader, run_id)}
+    found = [finding for finding in ANALYSES[name](reader, run_id) if finding.target not in open_]
+    found += [
+        Finding(name, target, None, f"{plain(target)}: not known: {why}") for target, why in open_.items()
+    ]
     if not found:
         found = [Finding(name, "", None, wording.UNANSWERED[name])]
     return [replace(finding, analysis=name) for finding in found]

@@ -9,9 +9,11 @@ from safemt_client.judges.panel import CONFIDENT
 from safemt_client.providers.errors import InputError
 from safemt_client.results.scores.indices import indices
 from safemt_client.results.scores.sent import sent_parameters, sent_warnings
+from safemt_client.results.scores.unfinished import held_back, unfinished
 from safemt_client.results.scores.views import named_rows, view_rows
 from safemt_client.results.scores.wording import even_panel
 from safemt_client.results.stats.safety_index import round_weights
+from safemt_client.results.stats.shares import SMALL_ITEMS, small_sample
 from safemt_client.results.store.narrowed import about_run
 from safemt_client.results.store.reader import Queryable
 
@@ -56,14 +58,17 @@ def deciding_judge(reader: Queryable, run_id: str) -> str | None:
 
 
 def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
-    """All scores of a run as JSON-able data."""
+    """All scores of a run as JSON-able data.
+
+    Of the targets in `unfinished` there are counts and outcomes, and nothing that is inferred from them.
+    """
     run_id = latest_run(reader, run_id)
     with about_run(reader, run_id) as narrowed:
         found = _figures(narrowed, run_id)
         # Whom a label of a person stands for may be in other runs: these ask the whole store.
         judged = any(row["judge_key"] for row in found["asr_by_turn"])
         found["corrections"] = _corrections(reader, run_id) if judged else []
-    cleaned: dict[str, Any] = without_nan(found)
+    cleaned: dict[str, Any] = without_nan(held_back(found))
     return cleaned
 
 
@@ -82,6 +87,7 @@ def _figures(reader: Queryable, run_id: str) -> dict[str, Any]:
         # For a panel, the members' own labels are listed as well as its decision.
         "deciding_judge": deciding_judge(reader, run_id),
         "escalated": _escalated(reader, run_id) if chain else [],
+        "unfinished": unfinished(reader, run_id),
         "asr_by_turn": asr,
         "asr_by_scenario": view("asr_by_scenario"),
         "asr_by_method": view("asr_by_method"),
@@ -116,13 +122,17 @@ def _unscored(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
 
 def _first_unsafe(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     """Live history: how many conversations turn unsafe, when, and how many are safe again later."""
-    return named_rows(
+    rows = named_rows(
         reader,
         "SELECT target, judge, count(*) AS conversations, count(first_unsafe_turn) AS unsafe, "
-        "median(first_unsafe_turn) AS median_turn, count(*) FILTER (recovered) AS recovered "
-        "FROM first_unsafe WHERE run_id = ? GROUP BY ALL ORDER BY ALL",
+        "median(first_unsafe_turn) AS median_turn, count(*) FILTER (recovered) AS recovered, "
+        "count(DISTINCT item_id) AS items FROM first_unsafe WHERE run_id = ? GROUP BY ALL ORDER BY ALL",
         [run_id],
     )
+    return [
+        row | {"small": row["items"] < SMALL_ITEMS or small_sample(row["unsafe"], row["conversations"])}
+        for row in rows
+    ]
 
 
 def _endings(reader: Queryable, run_id: str) -> list[dict[str, Any]]:

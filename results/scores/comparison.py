@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from safemt_client.providers.errors import InputError
+from safemt_client.results.scores import wording
 from safemt_client.results.scores.collect import deciding_judge, latest_run
 from safemt_client.results.scores.sent import apart
+from safemt_client.results.scores.unfinished import unfinished
 from safemt_client.results.scores.views import coverage_of
 from safemt_client.results.stats.pairs import compared
 from safemt_client.results.store.reader import Queryable
@@ -99,7 +101,7 @@ def comparison(reader: Queryable, found: Sequence[Condition]) -> list[dict[str, 
     """Each condition against the first one, on the items that both have scored; see `pairs.compared`.
 
     `differs` names the settings in which the two differ on purpose, `careful` anything else that limits
-    the comparison.
+    the comparison. There are no `rows` where one of the two is not finished.
 
     Raises:
         InputError: there are fewer than two.
@@ -113,21 +115,33 @@ def comparison(reader: Queryable, found: Sequence[Condition]) -> list[dict[str, 
     results = []
     for other in others:
         labels, scenarios = labels_of(reader, other)
+        open_ = _unfinished(reader, first, other)
         results.append(
             {
                 "first": first.name,
                 "second": other.name,
                 "differs": _differs(first, other),
                 "careful": [
+                    *open_,
                     *_careful(first, other),
                     *apart(reader, *((c.run_id, c.target_key, c.sampling) for c in (first, other))),
                     *_coverage(reader, first, other),
                     *_unpaired(base, labels),
                 ],
-                "rows": compared(base, labels, scenario_of | scenarios),
+                "rows": [] if open_ else compared(base, labels, scenario_of | scenarios),
             }
         )
     return results
+
+
+def _unfinished(reader: Queryable, *both: Condition) -> list[str]:
+    """What is still to come of the two: before that nothing is inferred."""
+    return [
+        f"{condition.name}: {wording.not_finished(row)}: no difference is given"
+        for condition in both
+        for row in unfinished(reader, condition.run_id)
+        if row["target_key"] == condition.target_key
+    ]
 
 
 def _differs(a: Condition, b: Condition) -> dict[str, list[Any]]:

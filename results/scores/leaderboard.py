@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from safemt_client.results.scores import wording
 from safemt_client.results.scores.comparison import Condition, labels_of
 from safemt_client.results.scores.indices import index_of
+from safemt_client.results.scores.unfinished import unfinished
+from safemt_client.results.scores.views import coverage_of
 from safemt_client.results.stats.intervals import (
     Interval,
     bootstrap_weights,
@@ -30,9 +33,45 @@ def leaderboard(reader: Queryable, found: Sequence[Condition], level: float = 0.
     """The targets from safest to least safe, by mean ASR over the lengths that all of them have.
 
     `asr` has ASR of each length, `mean_asr` that over the lengths (each counted alike), with intervals
-    (items resampled); `ranks` is the range of places that the data leave open, see `rank_ranges`. The
-    Safety Index stands beside it where it is defined, else the reason why it is not. `small`: few items.
+    (items resampled; each by itself at `level`); `ranks` is the range of places that the data leave open,
+    corrected over all pairs of targets, see `rank_ranges`. `coverage` is the share of the target's replies
+    that are scored. The Safety Index stands beside it where it is defined, else the reason why it is not.
+    `small`: few items.
+    Targets that are not finished come last, without any of these: `unfinished` says what is to come.
     """
+    open_ = _unfinished(reader, found)
+    ready = [condition for condition in found if (condition.run_id, condition.target_key) not in open_]
+    return [
+        *_ranked(reader, ready, level),
+        *(
+            _about(reader, condition)
+            | {"unfinished": wording.not_finished(open_[condition.run_id, condition.target_key])}
+            for condition in found
+            if condition not in ready
+        ),
+    ]
+
+
+def _unfinished(reader: Queryable, found: Sequence[Condition]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {
+        (run_id, row["target_key"]): row
+        for run_id in dict.fromkeys(condition.run_id for condition in found)
+        for row in unfinished(reader, run_id)
+    }
+
+
+def _about(reader: Queryable, condition: Condition) -> dict[str, Any]:
+    """Who is ranked, and how much of it is scored."""
+    return {
+        "target": condition.target,
+        "run_id": condition.run_id,
+        "judge": condition.judge,
+        "coverage": coverage_of(reader, condition.run_id, condition.judge_key, condition.target_key),
+        "unfinished": None,
+    }
+
+
+def _ranked(reader: Queryable, found: Sequence[Condition], level: float) -> list[dict[str, Any]]:
     tables = [labels_of(reader, condition)[0] for condition in found]
     common = set.intersection(*({length for _, length in table} for table in tables)) if tables else set()
     lengths = sorted(common)
@@ -50,10 +89,8 @@ def leaderboard(reader: Queryable, found: Sequence[Condition], level: float = 0.
         again.append(resampled.mean(axis=1))
         index = index_of(reader, condition.run_id, condition.target_key, condition.judge_key)
         rows.append(
-            {
-                "target": condition.target,
-                "run_id": condition.run_id,
-                "judge": condition.judge,
+            _about(reader, condition)
+            | {
                 "items": len({item for item, _ in table}),
                 "mean_asr": asdict(_interval(means[-1], again[-1], len(items), level)),
                 "asr": {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from safemt_client.results.stats.intervals import bootstrap_weights, interval_of
-from safemt_client.results.stats.shares import small_sample, wilson
+from safemt_client.results.stats.shares import SMALL_ITEMS, small_sample, wilson
 from safemt_client.results.store.reader import Queryable
 
 __all__ = ["reached"]
@@ -41,6 +41,6 @@ def reached(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
         found.append(
             {"target": target, "judge": judge, "turn": turn, "reached": reached_by, "scored": scored}
             | {"unsafe": unsafe, "asr": unsafe / scored if scored else None, "low": low, "high": high}
-            | {"small": small_sample(unsafe, scored)}
+            | {"small": len(item_rates) < SMALL_ITEMS or small_sample(unsafe, scored)}
         )
     return found

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from safemt_client.results.scores.collect import as_dict, deciding_judge
 from safemt_client.results.scores.indices import indices
+from safemt_client.results.scores.unfinished import only_known, unfinished
 from safemt_client.results.scores.views import view_rows
 from safemt_client.results.store.reader import Queryable
 from safemt_client.results.table import Table
@@ -21,13 +22,15 @@ __all__ = [
     "SafetyIndexRow",
     "Scores",
     "Spend",
+    "UnfinishedTarget",
 ]
 
 
 class AsrByTurn(NamedTuple):
     """A row of the view `asr_by_turn`: how often a target was unsafe in dialogues of one length.
 
-    `low` and `high` are the 95 % interval of `asr`; `small` marks a small sample.
+    `low` and `high` are the 95 % CI of `asr`, None of a target that is not finished; `small` marks a small
+    sample.
     """
 
     target: str
@@ -155,6 +158,16 @@ class SafetyIndexRow(NamedTuple):
     judge_key: str
 
 
+class UnfinishedTarget(NamedTuple):
+    """A target some of whose `planned` conversations are pending, or wait for the judge that decides."""
+
+    target: str
+    planned: int
+    pending: int
+    unjudged: int
+    target_key: str
+
+
 R = TypeVar("R", bound=tuple[Any, ...])
 
 
@@ -199,7 +212,12 @@ class Scores:
     def safety_index(self) -> Table[SafetyIndexRow]:
         """The Safety Index of each target under each judge. Its interval takes a moment to compute."""
         rows = indices(self._reader, self.run_id, view_rows(self._reader, self.run_id, "asr_by_turn"))
-        return _table(SafetyIndexRow, rows)
+        return _table(SafetyIndexRow, self._known("safety_index", rows))
+
+    @cached_property
+    def unfinished(self) -> Table[UnfinishedTarget]:
+        """The targets of which something is still to come: no interval and no index is given of them yet."""
+        return _table(UnfinishedTarget, unfinished(self._reader, self.run_id))
 
     @cached_property
     def deciding_judge(self) -> str | None:
@@ -211,7 +229,10 @@ class Scores:
         return as_dict(self._reader, self.run_id)
 
     def _of(self, kind: type[R], view: str) -> Table[R]:
-        return _table(kind, view_rows(self._reader, self.run_id, view))
+        return _table(kind, self._known(view, view_rows(self._reader, self.run_id, view)))
+
+    def _known(self, name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return only_known(name, rows, {row.target for row in self.unfinished})
 
 
 def _table(kind: type[R], rows: Sequence[Mapping[str, Any]]) -> Table[R]:

@@ -7,7 +7,13 @@ from typing import Any
 
 from safemt_client.results.sanitize import plain
 
-__all__ = ["UNANSWERED", "change", "effect", "even_panel", "small", "trend"]
+__all__ = ["CI", "P95", "UNANSWERED", "change", "effect", "even_panel", "not_finished", "small", "trend"]
+
+CI = "95 % CI"
+"""What the interval of a figure is called, in every output."""
+
+P95 = "p95"
+"""What the 95th percentile is called."""
 
 UNANSWERED: Mapping[str, str] = {
     "turns": "not known: no target has scored replies at two lengths",
@@ -32,8 +38,17 @@ def change(interval: Mapping[str, float]) -> str:
     """A difference of two rates with its interval, in points."""
     return (
         f"{100 * interval['estimate']:+.1f} points "
-        f"(95 % CI: {100 * interval['low']:+.1f} to {100 * interval['high']:+.1f})"
+        f"({CI}: {100 * interval['low']:+.1f} to {100 * interval['high']:+.1f})"
     )
+
+
+def not_finished(row: Mapping[str, Any]) -> str:
+    """What of a target is still to come; see `unfinished.unfinished`."""
+    parts = [f"{row[name]:,} {said}" for name, said in _TO_COME.items() if row[name]]
+    return f"not finished: of {row['planned']:,} conversations {' and '.join(parts)}"
+
+
+_TO_COME = {"pending": "are pending", "unjudged": "are not judged yet"}
 
 
 def small(sample_is_small: bool) -> str:

@@ -111,6 +111,8 @@ def compare(arguments: argparse.Namespace) -> int:
     from safemt_client.results.scores.collect import deciding_judge, latest_run
     from safemt_client.results.scores.comparison import comparison, conditions
     from safemt_client.results.scores.effects import effects
+    from safemt_client.results.scores.unfinished import only_known, unfinished
+    from safemt_client.results.scores.wording import not_finished
     from safemt_client.results.store.reader import open_reader
 
     with open_reader(arguments.db) as reader:
@@ -124,8 +126,13 @@ def compare(arguments: argparse.Namespace) -> int:
                 show(compared(pairs), Console())
             return 0
         run_id = latest_run(reader, arguments.run)
-        found = effects(reader, run_id)
+        open_ = unfinished(reader, run_id)
+        found = only_known("effects", effects(reader, run_id), {row["target"] for row in open_})
         decides = deciding_judge(reader, run_id)
+    if not found and open_:
+        raise InputError(
+            f"run {run_id}: {open_[0]['target']} is {not_finished(open_[0])}: no effect is given before"
+        )
     if not found:
         raise InputError(
             f"run {run_id}: has no model with and without a moderator: name what to compare "

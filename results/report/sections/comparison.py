@@ -20,6 +20,7 @@ from safemt_client.results.report.document import (
     show,
     turns,
 )
+from safemt_client.results.scores.wording import CI
 
 __all__ = ["BETTER", "compared", "differences", "pair_cells", "pair_columns", "pair_table", "signed"]
 
@@ -31,7 +32,7 @@ _RANK = {"all": 0, "length": 1, "scenario": 2}
 
 def pair_columns(first: str, second: str) -> list[Column]:
     """The columns of `pair_cells`; `first` and `second` are what the two conditions are called."""
-    names = ("Items", first, second, "Difference", "95 % CI", "Better/worse", "p (Holm)")
+    names = ("Items", first, second, "Difference", CI, "Better/worse", "p (Holm)")
     return [Column("Of", numeric=False), *map(Column, names)]
 
 
@@ -76,7 +77,7 @@ def compared(pairs: Sequence[Mapping[str, Any]]) -> list[Block]:
             caption = "ASR of the first and the second (%), same items"
             blocks.append(pair_table(caption, pair["rows"], "First", "Second"))
         else:
-            blocks.append(Notes(["  no item is scored in both"]))
+            blocks.append(Notes(["  nothing to compare yet, or no item is scored in both"]))
     return [*blocks, Notes([BETTER])]
 
 
@@ -107,7 +108,7 @@ def differences(known: ReportData) -> Section | None:
         "ASR of one target minus another's on the same items, all lengths together (points)",
         [
             Column("Targets", numeric=False),
-            *map(Column, ("Items", "Difference", "95 % CI", "p", "Lengths where shown")),
+            *map(Column, ("Items", "Difference", CI, "p", "Lengths where shown")),
         ],
         body,
         f"{SMALL_NOTE} p: sign test over items; lengths by McNemar's test, p (Holm) below .05.",

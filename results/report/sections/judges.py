@@ -23,6 +23,7 @@ from safemt_client.results.report.document import (
     show,
     turns,
 )
+from safemt_client.results.scores.wording import CI
 
 __all__ = ["judges"]
 
@@ -66,12 +67,12 @@ def judges(known: ReportData) -> Section | None:
 
 def _agreement(known: ReportData, rows: list[dict[str, Any]]) -> Table:
     return Table(
-        "Agreement between the judges, with 95 % intervals (items resampled)",
+        f"Agreement between the judges, with {CI} (items resampled)",
         [
             Column("Measure", numeric=False),
             Column("Judges", numeric=False),
             Column("Value"),
-            Column("95 % CI"),
+            Column(CI),
         ],
         [
             (
@@ -88,7 +89,7 @@ def _agreement(known: ReportData, rows: list[dict[str, Any]]) -> Table:
 def _agreement_lines(known: ReportData, rows: list[dict[str, Any]]) -> list[str]:
     return [
         f"{show(row['measure'])} of {' and '.join(map(known.judge_label, row['judges']))}: {row['value']:.2f}"
-        + ("" if row["low"] is None else f", 95 % CI: {row['low']:.2f} - {row['high']:.2f}")
+        + ("" if row["low"] is None else f", {CI}: {row['low']:.2f} - {row['high']:.2f}")
         for row in rows
         if row["value"] is not None
     ]
@@ -105,7 +106,7 @@ def _each_judge(known: ReportData) -> Table:
     cells = {(row["target"], row["judge"], row["length"]): row for row in rows}
     lines = dict.fromkeys((row["target"], row["judge"]) for row in rows)
     return Table(
-        "ASR by each judge, with 95 % intervals (%)",
+        f"ASR by each judge, with {CI} (%)",
         [_TARGET, _JUDGE, *(Column(turns(length)) for length in lengths)],
         [
             (
@@ -126,7 +127,7 @@ def _rate(row: dict[str, Any] | None) -> str:
 def _corrected(known: ReportData, corrections: list[dict[str, Any]]) -> list[Block]:
     blocks: list[Block] = [
         Table(
-            "Judges against people's labels (%), with 95 % intervals",
+            f"Judges against people's labels (%), with {CI}",
             [_JUDGE, *map(Column, ("Labels", *map(str.capitalize, _ERRORS)))],
             [
                 (
@@ -159,7 +160,7 @@ def _corrected_table(known: ReportData, row: dict[str, Any]) -> Table:
     powered = (rate for rate in row["prediction_powered"] if rate["corrected"] is not None)
     return Table(
         f"ASR corrected for the errors of {known.judge_label(row['judge'])} (%)",
-        [_TARGET, *map(Column, ("Turns", "As judged", "Corrected", "95 % CI"))],
+        [_TARGET, *map(Column, ("Turns", "As judged", "Corrected", CI))],
         [
             *(_line(known, rate, str(rate["length"])) for rate in row["by_turn"]),
             *(_line(known, rate, "all") for rate in powered),

@@ -6,19 +6,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safemt_client.results.report.document import Block, Column, Notes, Table, interval, marked, percent, show
+from safemt_client.results.scores.wording import CI
 
 __all__ = ["ranked"]
 
+_LEAST_COVERED = 0.98
+
 
 def ranked(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """What `scores.leaderboard` found, and why a target has no Safety Index."""
-    lengths = list(rows[0]["asr"]) if rows else []
+    """What `scores.leaderboard` found, why a target has no Safety Index, and what is not ranked yet."""
+    waiting = [row for row in rows if row["unfinished"]]
+    ready = [row for row in rows if not row["unfinished"]]
+    lengths = list(ready[0]["asr"]) if ready else []
     table = Table(
         "Leaderboard: mean ASR over the lengths (%), safest first",
         [
             Column("Places", numeric=False),
             Column("Target", numeric=False),
-            *map(Column, ("Mean ASR", "95 % CI", "Index", "95 % CI", *lengths)),
+            *map(Column, ("Mean ASR", CI, "Coverage", "Index", CI, *lengths)),
         ],
         [
             (
@@ -26,19 +31,38 @@ def ranked(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
                 show(row["target"]),
                 percent(row["mean_asr"]["estimate"]),
                 interval(row["mean_asr"]["low"], row["mean_asr"]["high"]),
+                percent(row["coverage"]),
                 "none" if row["safety_index"] is None else f"{row['safety_index']:.4f}",
                 "" if row["safety_index"] is None else f"{row['low']:.4f} to {row['high']:.4f}",
                 *(f"{100 * row['asr'][length]['estimate']:.0f}" for length in lengths),
             )
-            for row in rows
+            for row in ready
         ],
         "* small sample: few items",
     )
-    places = "places: all that the differences between targets leave open, together at 95 % confidence"
-    refused = [
-        f"no Safety Index of {show(row['target'])}: {show(row['refused'])}" for row in rows if row["refused"]
+    notes = [f"not ranked: {show(row['target'])}: {row['unfinished']}" for row in waiting]
+    if ready:
+        notes = [*_reading(ready), *notes]
+    return [*([table] if ready else []), Notes(notes)]
+
+
+def _reading(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    low = [f"{show(row['target'])} {percent(row['coverage'])} %" for row in rows if _uncovered(row)]
+    careful = f"coverage below {_LEAST_COVERED:.0%} may explain a place: {', '.join(low)}"
+    return [
+        "places: all that the differences between targets leave open, corrected over all pairs of targets, "
+        f"so that they hold together at 95 % confidence; each {CI} is by itself, not corrected",
+        *([careful] if low else []),
+        *(
+            f"no Safety Index of {show(row['target'])}: {show(row['refused'])}"
+            for row in rows
+            if row["refused"]
+        ),
     ]
-    return [table, Notes([places, *refused])]
+
+
+def _uncovered(row: Mapping[str, Any]) -> bool:
+    return row["coverage"] is None or row["coverage"] < _LEAST_COVERED
 
 
 def _places(best: int, worst: int) -> str:

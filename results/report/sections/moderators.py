@@ -30,6 +30,7 @@ from safemt_client.results.report.sections.comparison import (
     signed,
 )
 from safemt_client.results.scores import wording
+from safemt_client.results.scores.wording import CI, P95
 
 __all__ = ["effects_in_full", "moderators"]
 
@@ -140,7 +141,7 @@ def _added_lines(effect: dict[str, Any]) -> list[str]:
     money = "" if asked["cost_usd"] is None else f", ${asked['cost_usd']:.4f}"
     return [
         f"added {waited['total']:.1f} s of waiting over {waited['turns']} turns, median "
-        f"{1000 * waited['median']:.0f} ms, p95 {1000 * waited['p95']:.0f} ms{model}; "
+        f"{1000 * waited['median']:.0f} ms, {P95} {1000 * waited['p95']:.0f} ms{model}; "
         f"{asked['calls']} assessments, {asked['tokens']:,} tokens{money}"
     ]
 
@@ -232,7 +233,7 @@ def _detection(known: ReportData, effects: list[dict[str, Any]]) -> Table:
                 )
             )
     return Table(
-        "What the guard detects before the reply, with 95 % intervals",
+        f"What the guard detects before the reply, with {CI}",
         [
             _TARGET,
             Column("Against", numeric=False),
@@ -273,7 +274,7 @@ def _added(known: ReportData, effects: list[dict[str, Any]]) -> Table:
         "What the moderator added",
         [
             _TARGET,
-            *map(Column, ("Turns", "Median wait (s)", "p95 wait (s)", "Total (s)")),
+            *map(Column, ("Turns", "Median wait (s)", f"{P95} wait (s)", "Total (s)")),
             *map(Column, ("Assessments", "Tokens", "Cost (US$)")),
         ],
         body,

@@ -19,6 +19,7 @@ from safemt_client.results.report.document import (
     estimate,
     show,
 )
+from safemt_client.results.scores.wording import CI
 
 __all__ = ["ENDINGS", "outcomes", "refusals"]
 
@@ -150,7 +151,7 @@ def refusals(known: ReportData) -> Section | None:
         else "The data mark no item as benign: over-refusal is unknown.",
     ]
     table = Table(
-        "Refusals, with 95 % intervals (% of replies; with blocks: of replies and blocks)",
+        f"Refusals, with {CI} (% of replies; with blocks: of replies and blocks)",
         [
             _TARGET,
             Column("Items", numeric=False),

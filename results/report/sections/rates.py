@@ -25,6 +25,7 @@ from safemt_client.results.report.document import (
     turns,
     unique,
 )
+from safemt_client.results.scores.wording import CI
 
 __all__ = ["by_turn", "scenarios"]
 
@@ -44,8 +45,9 @@ def by_turn(known: ReportData) -> Section | None:
             [
                 "Attack success rate (ASR): unsafe replies among those that the judge labelled safe or "
                 "unsafe, benign items left out, by the number of user turns before the reply. Bars are 95 % "
-                "confidence intervals (Wilson). The shaded band runs from the rate if every reply without a "
-                "label were safe to the rate if all of them were unsafe; hollow marks are small samples."
+                f"confidence intervals ({CI}, Wilson). The shaded band runs from the rate if every reply "
+                "without a label were safe to the rate if all of them were unsafe; hollow marks are small "
+                "samples."
             ]
         ),
         Figure(
@@ -90,7 +92,7 @@ def _line_panel(known: ReportData, target: str, rows: Sequence[Mapping[str, Any]
 _RATE: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "Turns": lambda row: str(row["length"]),
     "ASR": lambda row: percent(row["asr"]),
-    "95 % CI": lambda row: interval(row["low"], row["high"], small=row["small"]),
+    CI: lambda row: interval(row["low"], row["high"], small=row["small"]),
     "Unsafe/scored": lambda row: f"{row['unsafe']}/{row['scored']}",
     "Not scored": lambda row: str(row["attempted"] - row["scored"]),
     "Coverage": lambda row: percent(row["coverage"]),
@@ -117,7 +119,7 @@ def _rates_table(known: ReportData, groups: Mapping[str, Sequence[Mapping[str, A
 
 def _every_judge(known: ReportData) -> Table:
     """The rates under each judge of a panel, not only the one that decides."""
-    shown = ("Turns", "ASR", "95 % CI", "Unsafe/scored", "Coverage", "Bounds")
+    shown = ("Turns", "ASR", CI, "Unsafe/scored", "Coverage", "Bounds")
     judge = [Column("Judge", numeric=False)] if known.panel else []
     return Table(
         "Attack success rate by number of user turns (%)",
@@ -161,7 +163,7 @@ def _all_targets(known: ReportData, groups: Mapping[str, Sequence[Mapping[str, A
             Plot(
                 "dots",
                 turns(length),
-                f"ASR of every target at {turns(length)}, with 95 % intervals; the figures are in the table.",
+                f"ASR of every target at {turns(length)}, with {CI}; the figures are in the table.",
                 data,
                 {"order": [known.target(target) for target in order], "series": ["ASR"], "percent": True},
             )
@@ -174,10 +176,10 @@ def _all_targets(known: ReportData, groups: Mapping[str, Sequence[Mapping[str, A
         return estimate({**row, "estimate": row["asr"]})
 
     return Figure(
-        caption="All targets side by side, by number of user turns (%, highest mean first)",
+        caption="All targets side by side, by number of user turns (%, sorted by their mean)",
         panels=panels,
         table=Table(
-            "ASR of each target with 95 % intervals (%)",
+            f"ASR of each target with {CI} (%)",
             [_TEXT, *(Column(turns(length)) for length in lengths)],
             [(known.target(target), *(cell(target, length) for length in lengths)) for target in order],
             SMALL_NOTE,
@@ -232,13 +234,12 @@ def _heat(known: ReportData, rows: list[dict[str, Any]], name: str, labels: Mapp
             }
             for row in group
         ]
-        worst = max(group, key=lambda row: (row["asr"] or 0, row["unsafe"]))
         panels.append(
             Plot(
                 "heat",
                 known.target(target),
-                f"ASR of {known.target(target)} by {name} and user turns, unsafe/scored in each cell; "
-                f"highest in {labels[worst[name]]} at {turns(worst['length'])}.",
+                f"ASR of {known.target(target)} by {name} and user turns, unsafe/scored in each cell; the "
+                "figures are in the table.",
                 data,
                 {"rows": list(labels.values()), "lengths": lengths},
             )
@@ -253,7 +254,7 @@ def _heat(known: ReportData, rows: list[dict[str, Any]], name: str, labels: Mapp
         f"ASR by {name} and number of user turns (unsafe/scored)",
         panels,
         Table(
-            f"ASR by {name} and number of user turns: unsafe/scored, with 95 % intervals in percent",
+            f"ASR by {name} and number of user turns: unsafe/scored, with {CI} in percent",
             [_TEXT, Column(name.capitalize(), numeric=False), *(Column(turns(k)) for k in lengths)],
             body,
             SMALL_NOTE,
@@ -267,5 +268,8 @@ def _cell(row: Mapping[str, Any] | None) -> str:
         return "none"
     if row["asr"] is None:
         return f"0/0 {UNKNOWN}"
+    counts = f"{row['unsafe']}/{row['scored']}"
+    if row["low"] is None:
+        return counts
     bounds = f"{100 * row['low']:.0f} to {100 * row['high']:.0f}"
-    return f"{row['unsafe']}/{row['scored']} ({marked(bounds, row['small'])})"
+    return f"{counts} ({marked(bounds, row['small'])})"

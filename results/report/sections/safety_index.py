@@ -19,6 +19,7 @@ from safemt_client.results.report.document import (
     marked,
     show,
 )
+from safemt_client.results.scores.wording import CI
 
 __all__ = ["safety_index"]
 
@@ -62,7 +63,7 @@ def _lines(known: ReportData, row: dict[str, Any]) -> list[str]:
         return [f"Safety Index of {name}: none, because {show(row['refused'])}"]
     lines = [
         f"Safety Index of {name}: {_four(row['safety_index'])} = {_four(row['exposure'])} (exposure) x "
-        f"{_four(row['consistency'])} (consistency), 95 % CI: {_four(row['low'])} - {_four(row['high'])}"
+        f"{_four(row['consistency'])} (consistency), {CI}: {_four(row['low'])} - {_four(row['high'])}"
         + (" (small sample)" if row["small"] else "")
     ]
     if row["best"] != row["worst"]:
@@ -77,7 +78,7 @@ def _table(known: ReportData, rows: Sequence[dict[str, Any]]) -> Table:
         "Safety Index and its factors",
         [
             _TEXT,
-            *map(Column, ("Index", "95 % CI", "Exposure", "Consistency")),
+            *map(Column, ("Index", CI, "Exposure", "Consistency")),
             *map(Column, ("If unscored were safe", "If unsafe")),
             Column("Why not given", numeric=False),
         ],
@@ -107,7 +108,7 @@ def _figure(known: ReportData, given: Sequence[dict[str, Any]], table: Table) ->
     ]
     said = "; ".join(f"{known.target(row['target'])} {_four(row['safety_index'])}" for row in given)
     return Figure(
-        "Safety Index with its 95 % interval, and its two factors",
+        f"Safety Index with its {CI}, and its two factors",
         [
             Plot(
                 "dots",

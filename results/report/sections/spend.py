@@ -19,6 +19,7 @@ from safemt_client.results.report.document import (
     count,
     show,
 )
+from safemt_client.results.scores.wording import P95
 
 __all__ = ["spend"]
 
@@ -90,7 +91,7 @@ def _spent(who: str, total: Counter[str]) -> tuple[str, ...]:
 def _latency(known: ReportData, rows: list[dict[str, Any]]) -> Figure | Table:
     table = Table(
         "Seconds a reply took the model (retries and a moderator's time left out)",
-        [_TARGET, *map(Column, ("Replies", "Timed", "Median", "p95", "Longest"))],
+        [_TARGET, *map(Column, ("Replies", "Timed", "Median", P95, "Longest"))],
         [
             (
                 known.target(row["target"]),
@@ -108,7 +109,7 @@ def _latency(known: ReportData, rows: list[dict[str, Any]]) -> Figure | Table:
     timed.sort(key=lambda row: row["median_s"])
     said = "; ".join(f"{known.target(row['target'])} {_seconds(row['median_s'])}" for row in timed)
     return Figure(
-        "Latency of replies: median and p95 (s)",
+        f"Latency of replies: median and {P95} (s)",
         [
             Plot(
                 "ranges",
@@ -123,7 +124,7 @@ def _latency(known: ReportData, rows: list[dict[str, Any]]) -> Figure | Table:
         ],
         table,
         wide=True,
-        legend=[("dot", "median"), ("tick", "p95")],
+        legend=[("dot", "median"), ("tick", P95)],
     )
 
 

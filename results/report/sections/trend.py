@@ -18,11 +18,13 @@ from safemt_client.results.report.document import (
     Section,
     Table,
     interval,
+    marked,
     percent,
     points,
     show,
 )
 from safemt_client.results.scores import wording
+from safemt_client.results.scores.wording import CI
 
 __all__ = ["trend"]
 
@@ -51,14 +53,14 @@ def _sentence(known: ReportData, row: dict[str, Any]) -> str:
     bounds = interval(slope["low"], slope["high"], signed=True)
     return (
         f"{known.target(row['target'])}: {wording.trend(row)}: {points(slope)} points a turn, "
-        f"95 % CI: {bounds}, p = {row['p']:.2g}" + (" (small sample)" if slope["small"] else "")
+        f"{CI}: {bounds}, p = {row['p']:.2g}" + (" (small sample)" if slope["small"] else "")
     )
 
 
 def _trends(known: ReportData, rows: Sequence[dict[str, Any]]) -> Table:
     return Table(
         "Does ASR change with the turns? (points a turn, items resampled)",
-        [_TEXT, *map(Column, ("Slope", "95 % CI", "p", "Items")), Column("Verdict", numeric=False)],
+        [_TEXT, *map(Column, ("Slope", CI, "p", "Items")), Column("Verdict", numeric=False)],
         [
             (
                 known.target(row["target"]),
@@ -103,7 +105,7 @@ def _panels(known: ReportData, rows: Sequence[dict[str, Any]]) -> list[Plot]:
 def _reached(known: ReportData, rows: Sequence[dict[str, Any]]) -> Table:
     return Table(
         "Live history: ASR at each turn reached (%)",
-        [_TEXT, *map(Column, ("Turn", "ASR", "95 % CI", "Unsafe/scored", "Reached"))],
+        [_TEXT, *map(Column, ("Turn", "ASR", CI, "Unsafe/scored", "Reached"))],
         [
             (
                 known.target(row["target"]),
@@ -127,10 +129,11 @@ def _first_unsafe(known: ReportData) -> Table:
             (
                 known.target(row["target"]),
                 str(row["conversations"]),
-                str(row["unsafe"]),
+                marked(str(row["unsafe"]), row["small"]),
                 UNKNOWN if row["median_turn"] is None else f"{row['median_turn']:g}",
                 str(row["recovered"]),
             )
             for row in known.rows("first_unsafe")
         ],
+        SMALL_NOTE,
     )

@@ -1,0 +1,101 @@
+"""Targets that are not finished: what of them is still to come, and no inference from the rest.
+
+Conversations do not end in a random order, the longest are begun first: an interval, a trend or a rank of
+those that have ended would be about other replies than those of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from safemt_client.results.scores import wording
+from safemt_client.results.store.reader import Queryable
+
+__all__ = ["held_back", "only_known", "unfinished"]
+
+_RATES = ("asr_by_turn", "asr_by_scenario", "asr_by_method", "asr_by_turn_reached")
+_SHARES = ("by_rule", "by_judge", "with_blocks")
+_UNKNOWN = {"low": None, "high": None}
+
+
+def unfinished(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
+    """The targets of a run of whose conversations some are pending, or wait for the judge that decides.
+
+    `planned` conversations of which `pending` have no final reply yet and `unjudged` no verdict. An error, a
+    block or a reply that the judge could not label is none of these: that is an outcome.
+    """
+    rows = reader.query(
+        """SELECT target, target_key, count(*), count(*) FILTER (state = 'pending'),
+                  count(*) FILTER (state = 'unjudged' AND judge_key IS NOT NULL)
+           FROM conversations
+           WHERE run_id = ? AND judge_key IS NOT DISTINCT FROM (
+               SELECT any_value(judge_key) FROM deciding_judges WHERE run_id = ?)
+           GROUP BY ALL HAVING count(*) FILTER (
+               state = 'pending' OR state = 'unjudged' AND judge_key IS NOT NULL) > 0
+           ORDER BY ALL""",
+        [run_id, run_id],
+    ).rows
+    names = ("target", "target_key", "planned", "pending", "unjudged")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def only_known(table: str, rows: Sequence[dict[str, Any]], open_: Collection[str]) -> list[dict[str, Any]]:
+    """The rows of a table of `scores`, without what would be inferred about the targets `open_`."""
+    change = _WITHOUT.get(table)
+    if change is None or not open_:
+        return list(rows)
+    return [changed for row in rows if (changed := change(row, open_)) is not None]
+
+
+def held_back(found: dict[str, Any]) -> dict[str, Any]:
+    """All scores of a run, without what would be inferred about the targets in `unfinished`."""
+    reasons = {row["target"]: wording.not_finished(row) for row in found["unfinished"]}
+    cleaned = {
+        name: only_known(name, value, reasons.keys()) if name in _WITHOUT else value
+        for name, value in found.items()
+    }
+    return cleaned | {
+        "safety_index": [
+            row | {"refused": reasons.get(row["target"], row["refused"])} for row in cleaned["safety_index"]
+        ]
+    }
+
+
+def _rate(row: dict[str, Any], open_: Collection[str]) -> dict[str, Any]:
+    return row | _UNKNOWN if row["target"] in open_ else row
+
+
+def _shares(row: dict[str, Any], open_: Collection[str]) -> dict[str, Any]:
+    return row | {name: row[name] | _UNKNOWN for name in _SHARES} if row["target"] in open_ else row
+
+
+def _index(row: dict[str, Any], open_: Collection[str]) -> dict[str, Any]:
+    if row["target"] not in open_:
+        return row
+    figures = ("safety_index", "exposure", "consistency", "low", "high", "best", "worst")
+    return row | dict.fromkeys(figures) | {"refused": row["refused"] or "the target is not finished"}
+
+
+def _about(*names: str) -> Callable[[dict[str, Any], Collection[str]], dict[str, Any] | None]:
+    def change(row: dict[str, Any], open_: Collection[str]) -> dict[str, Any] | None:
+        return None if any(row[name] in open_ for name in names) else row
+
+    return change
+
+
+def _of_all(row: dict[str, Any], open_: Collection[str]) -> None:
+    """Figures of all targets together wait for the last of them."""
+
+
+_WITHOUT: Mapping[str, Callable[[dict[str, Any], Collection[str]], dict[str, Any] | None]] = {
+    **dict.fromkeys(_RATES, _rate),
+    "refusals": _shares,
+    "safety_index": _index,
+    "trends": _about("target"),
+    "differences": _about("first", "second"),
+    "effects": _about("target", "without"),
+    "corrections": _of_all,
+    "agreement": _of_all,
+}
+"""What is left of a row of each table; None where nothing is."""
