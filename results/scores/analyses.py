@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ from safemt_client.results.scores.comparison import Condition, comparison, condi
 from safemt_client.results.scores.effects import effects
 from safemt_client.results.scores.trends import trends
 from safemt_client.results.scores.unfinished import unfinished
+from safemt_client.results.stats.intervals import Interval
 from safemt_client.results.stats.shares import SMALL_ITEMS
+from safemt_client.results.stats.shrunk import extreme, shrunk
 from safemt_client.results.store.reader import Queryable
 
 __all__ = ["ANALYSES", "Finding", "analyse"]
@@ -117,7 +119,8 @@ def _groups(reader: Queryable, run_id: str, column: str, plural: str) -> list[Fi
     """Do groups of items differ in ASR? Each item counts once, by its mean over the lengths.
 
     p is from shuffling the items over the groups; the statistic is the variance between groups, weighted
-    by their sizes (that of the analysis of variance).
+    by their sizes (that of the analysis of variance). The highest and the lowest are named only where groups
+    differ and none ties with them, by rates that are `stats.shrunk`: of many, one is highest by chance.
     """
     found = []
     for condition in conditions(reader, [run_id]):
@@ -141,17 +144,28 @@ def _groups(reader: Queryable, run_id: str, column: str, plural: str) -> list[Fi
         groups = np.array([names.index(group_of[item]) for item in items])
         p = _shuffled(values, groups, len(names))
         means = {name: float(values[groups == k].mean()) for k, name in enumerate(names)}
-        high, low = max(means, key=lambda name: means[name]), min(means, key=lambda name: means[name])
+        rates = shrunk(values, groups)
         shown = p < _LEVEL
         says = f"{plural} differ in ASR" if shown else f"no difference between {plural} is shown"
         sentence = (
-            f"{plain(condition.target)}: {says} (p {p:.2g}, {len(items)} items in {len(names)} {plural}); "
-            f"highest {plain(high)} {100 * means[high]:.1f} %, lowest {plain(low)} {100 * means[low]:.1f} %"
+            f"{plain(condition.target)}: {says} (p {p:.2g}, {len(items)} items in {len(names)} {plural})"
         )
+        if shown:
+            sentence += _extremes(names, rates)
         small = len(items) < SMALL_ITEMS
-        data = {"p": p, "items": len(items), "asr": means}
+        by_name = {name: asdict(rate) for name, rate in zip(names, rates, strict=True)}
+        data = {"p": p, "items": len(items), "asr": means, "shrunk": by_name}
         found.append(Finding(column, condition.target, shown, sentence + wording.small(small), data))
     return found
+
+
+def _extremes(names: Sequence[str], rates: Sequence[Interval]) -> str:
+    found = [
+        f"{word} of {len(names)} {plain(names[place])} {wording.rate(asdict(rates[place]))}"
+        for word in ("highest", "lowest")
+        if (place := extreme(rates, highest=word == "highest")) is not None
+    ]
+    return f"; {', '.join(found)}, shrunk towards the mean of all" if found else ""
 
 
 def _shuffled(values: Any, groups: Any, count: int, seed: int = 0) -> float:

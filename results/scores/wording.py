@@ -7,7 +7,18 @@ from typing import Any
 
 from safemt_client.results.sanitize import plain
 
-__all__ = ["CI", "P95", "UNANSWERED", "change", "effect", "even_panel", "not_finished", "small", "trend"]
+__all__ = [
+    "CI",
+    "P95",
+    "UNANSWERED",
+    "change",
+    "effect",
+    "even_panel",
+    "not_finished",
+    "rate",
+    "small",
+    "trend",
+]
 
 CI = "95 % CI"
 """What the interval of a figure is called, in every output."""
@@ -39,6 +50,14 @@ def change(interval: Mapping[str, float]) -> str:
     return (
         f"{100 * interval['estimate']:+.1f} points "
         f"({CI}: {100 * interval['low']:+.1f} to {100 * interval['high']:+.1f})"
+    )
+
+
+def rate(interval: Mapping[str, float]) -> str:
+    """A rate with its interval, in percent."""
+    return (
+        f"{100 * interval['estimate']:.1f} % "
+        f"({CI}: {100 * interval['low']:.1f} to {100 * interval['high']:.1f})"
     )
 
 

@@ -11,6 +11,7 @@ from safemt_client.results.scores.leaderboard import rank_ranges
 from safemt_client.results.stats.intervals import bootstrap_weights, interval_of
 from safemt_client.results.stats.safety_index import ROUNDS, safety_index_interval
 from safemt_client.results.stats.shares import wilson
+from safemt_client.results.stats.shrunk import shrunk
 
 __all__ = ["STUDIES"]
 
@@ -40,7 +41,7 @@ def _index_and_pooled(studies: int) -> tuple[int, int]:
         again = (weights @ labels.sum(axis=1)) / (weights.sum(axis=1) * len(ROUNDS))
         whole = interval_of(float(labels.mean()), again)
         pooled += whole.low <= pooled_truth <= whole.high
-    return index, pooled
+    return int(index), int(pooled)
 
 
 def _wilson(rate: float, items: int, studies: int) -> int:
@@ -66,6 +67,24 @@ def _places(studies: int) -> int:
     return held
 
 
+@cache
+def _scenarios(studies: int) -> tuple[int, int]:
+    """Of 17 scenarios with 7 items each at five lengths: the intervals of the highest, and of one at random."""
+    source = np.random.default_rng(23)
+    groups = np.repeat(np.arange(17), 7)
+    top = any_ = 0
+    for _ in range(studies):
+        truth = source.beta(3, 7, 17)
+        # Items of a scenario are of unequal risk.
+        risk = source.beta(2 * truth[groups], 2 * (1 - truth[groups]))
+        values = source.binomial(5, risk) / 5
+        found = shrunk(values, groups)
+        highest = max(range(17), key=lambda place: found[place].estimate)
+        top += found[highest].low <= truth[highest] <= found[highest].high
+        any_ += found[0].low <= truth[0] <= found[0].high
+    return int(top), int(any_)
+
+
 STUDIES = (
     *(
         Study(
@@ -81,6 +100,14 @@ STUDIES = (
     ),
     Study("ASR over several lengths (items resampled)", _DESIGN, lambda n: _index_and_pooled(n)[1]),
     Study("Safety Index (items resampled)", _DESIGN, lambda n: _index_and_pooled(n)[0]),
+    Study(
+        "ASR of the highest of many scenarios (shrunk)",
+        "17 scenarios of 7 items at five lengths",
+        lambda n: _scenarios(n)[0],
+    ),
+    Study(
+        "ASR of a scenario (shrunk)", "17 scenarios of 7 items at five lengths", lambda n: _scenarios(n)[1]
+    ),
     Study(
         "Places on the leaderboard, all together",
         "6 targets, two of them alike, 200 items",
