@@ -57,13 +57,8 @@ def _turns(reader: Queryable, run_id: str) -> list[Finding]:
     for row in trends(reader, run_id):
         if row["judge"] != decides or not row["items"]:
             continue
-        slope = row["slope"]
-        sentence = (
-            f"{plain(row['target'])}: {wording.trend(row)}: {wording.change(slope)} per turn, "
-            f"p {row['p']:.2g} ({row['items']} items)"
-        )
-        shown = row["verdict"] != "not shown"
-        found.append(Finding("turns", row["target"], shown, sentence + wording.small(slope["small"]), row))
+        sentence = f"{plain(row['target'])}: {wording.trend(row)}"
+        found.append(Finding("turns", row["target"], row["verdict"] != "not shown", sentence, row))
     return found
 
 

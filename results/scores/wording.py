@@ -15,8 +15,10 @@ __all__ = [
     "effect",
     "even_panel",
     "not_finished",
+    "per_turn",
     "rate",
     "small",
+    "step",
     "trend",
 ]
 
@@ -75,11 +77,33 @@ def small(sample_is_small: bool) -> str:
     return "; small sample" if sample_is_small else ""
 
 
+def per_turn(change: float) -> str:
+    """A change of the rate for each additional turn, in points, with its sign."""
+    # Adding 0 takes the sign of what is rounded to nothing.
+    return f"{round(100 * change, 2) + 0.0:+.2f}"
+
+
+def step(found: Mapping[str, Any]) -> str:
+    """The change between two neighbouring lengths with its interval; see `stats.trend.Step`."""
+    return f"from {found['first']} to {found['second']} turns, {change(found['difference'])}"
+
+
 def trend(row: Mapping[str, Any]) -> str:
-    """Whether ASR changes with the turns; see `inference.trends`."""
-    if row["verdict"] == "not shown":
-        return "no change with the turns is shown"
-    return f"ASR {row['verdict']} with the turns"
+    """Whether ASR changes with the turns, how fast, and the largest steps; see `stats.trend`."""
+    slope, verdict = row["slope"], row["verdict"]
+    head = "no change with the turns is shown" if verdict == "not shown" else f"ASR {verdict} with the turns"
+    sentence = (
+        f"{head}: on average {per_turn(slope['estimate'])} points per additional turn "
+        f"({CI}: {per_turn(slope['low'])} to {per_turn(slope['high'])}), "
+        f"p {row['p']:.2g} ({row['items']} items)"
+    )
+    if (row["p"] < 0.05) == (slope["low"] <= 0 <= slope["high"]):
+        sentence += "; test and interval disagree"
+    # The largest rise says nothing new of what rises.
+    for name in ("drop",) if verdict == "rises" else ("drop", "rise"):
+        if row[name] is not None:
+            sentence += f"; largest {name} between neighbouring lengths: {step(row[name])}"
+    return sentence + small(slope["small"])
 
 
 def effect(found: Mapping[str, Any]) -> str:

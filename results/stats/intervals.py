@@ -22,6 +22,7 @@ __all__ = [
     "cluster_asr",
     "interval_of",
     "never_seen",
+    "unseen_weights",
 ]
 
 Array = NDArray[np.float64]
@@ -65,13 +66,26 @@ def bootstrap_weights(items: int, resamples: int = RESAMPLES, seed: int = 0) -> 
 
 
 def interval_of(estimate: float, resampled: Array, *, level: float = 0.95, small: bool = False) -> Interval:
-    """The percentile interval of resampled figures; those that are NaN are left out."""
+    """The percentile interval of resampled figures, NaN left out; it holds the estimate itself."""
     found = resampled[~np.isnan(resampled)]
     if not len(found):
         return Interval(estimate, float("nan"), float("nan"), True)
     tail = (1 - level) / 2
     low, high = np.quantile(found, [tail, 1 - tail])
-    return Interval(estimate, float(low), float(high), small)
+    return Interval(estimate, min(float(low), estimate), max(float(high), estimate), small)
+
+
+def unseen_weights(kinds: int, resamples: int = RESAMPLES, seed: int = 0) -> Array:
+    """Weights of kinds of items that none of those seen may be of: resamples x kinds, on average 1 / kinds.
+
+    Added to the weights of the items that were seen, they give a resampled share Jeffreys' prior, which is
+    Beta(.5, .5) if half of the kinds have what is counted, and a width even where all items are alike.
+    Sources: D. Rubin, Annals of Statistics 9 (1981), 130-134; L. Brown, T. Cai and A. DasGupta, Statistical
+    Science 16 (2001), 101-133.
+    """
+    # Apart from the stream that draws the items.
+    found: Array = np.random.default_rng([seed, kinds]).gamma(1 / kinds, size=(resamples, kinds))
+    return found
 
 
 def cluster_asr(labels: Array, weights: Array) -> tuple[Array, Array]:

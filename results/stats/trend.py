@@ -1,8 +1,8 @@
-"""How attack success changes with the number of turns, tested by shuffling labels within items."""
+"""How attack success changes with the number of turns, tested by the signs of the items' own slopes."""
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,36 +14,56 @@ from safemt_client.results.stats.intervals import (
     Interval,
     bootstrap_weights,
     interval_of,
+    unseen_weights,
 )
+from safemt_client.results.stats.pairs import holm, paired
 from safemt_client.results.stats.shares import SMALL_EVENTS, SMALL_ITEMS
 
-__all__ = ["Trend", "trend"]
+__all__ = ["Step", "Trend", "sign_flip", "trend"]
 
-_FEW_CHANGING = 50
-_AT_ONCE = 250
-"""Shuffles drawn together: many times as fast as one by one, in a few megabytes."""
+_DRAWN = 20
+"""From so many items with a slope on, signs are drawn: all patterns of fewer are half a million at most."""
+_LEAST = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The change of ASR between two neighbouring lengths, over the `items` that are scored at both.
+
+    `p` is that of the paired test, `p_holm` the same corrected over all neighbouring lengths.
+    """
+
+    first: int
+    second: int
+    items: int
+    difference: Interval
+    p: float
+    p_holm: float
 
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """How ASR changes with the number of turns: `slope` a turn, within items, and what it shows."""
+    """How ASR changes with the number of turns: `slope` a turn, within items, and what it shows.
+
+    `drop` and `rise` are the largest changes between neighbouring lengths that are shown, None where none is.
+    """
 
     slope: Interval
     p: float
     verdict: str  # rises | falls | not shown
     items: int
+    drop: Step | None = None
+    rise: Step | None = None
 
 
-def trend(
-    labels: Array, lengths: Sequence[int], *, level: float = 0.95, permutations: int = 2000, seed: int = 0
-) -> Trend:
+def trend(labels: Array, lengths: Sequence[int], *, level: float = 0.95, seed: int = 0) -> Trend:
     """Does ASR rise with the number of turns? The mean of the items' own slopes (least squares).
 
-    `labels` is items x lengths. The interval resamples items; p, two-sided, is that of shuffling each item's
-    labels over its lengths, which keeps the kind of item fixed: drawn where few items change, else by
-    the normal distribution with the exact variance of a shuffled slope. Items that are all safe or all unsafe
-    have slope 0 and stay in: they are evidence for no change. Source, for permutation tests of a linear
-    statistic: E. Pitman, Suppl. J. Royal Statistical Society 4 (1937), 119-130.
+    `labels` is items x lengths; an item counts if it is scored at two lengths or more, by its slope over
+    those. Items that are all safe or all unsafe have slope 0 and stay in: they are evidence for no change.
+    The interval resamples items, together with the weight of one more that rises or falls as steeply as can
+    be, so that it has a width also where few items changed. The test is `sign_flip`. A trend is shown where
+    p is below 1 - `level` and the interval is without 0.
     """
     scored = ~np.isnan(labels)
     usable = scored.sum(axis=1) >= 2
@@ -51,59 +71,84 @@ def trend(
     items = int(usable.sum())
     if not items:
         return Trend(Interval(float("nan"), float("nan"), float("nan"), True), 1.0, "not shown", 0)
-    slopes = _slopes(kept, seen, np.asarray(lengths, dtype=np.float64))
-    estimate = float(slopes.mean())
-    weights = bootstrap_weights(items, seed=seed)
-    # Only items whose labels differ change under shuffling.
-    moving = np.nanmax(kept, axis=1) != np.nanmin(kept, axis=1)
-    changing = int(moving.sum())
-    small = items < SMALL_ITEMS or changing < SMALL_EVENTS
-    interval = interval_of(estimate, weights @ slopes / items, level=level, small=small)
     x = np.asarray(lengths, dtype=np.float64)
-    if changing > _FEW_CHANGING:
-        variance = float(_shuffled_variance(kept[moving], seen[moving], x).sum())
-        p = math.erfc(abs(float(slopes.sum())) / math.sqrt(2 * variance))
-    else:
-        source = np.random.default_rng(seed)
-        extreme = 1
-        for done in range(0, permutations, _AT_ONCE):
-            times = min(_AT_ONCE, permutations - done)
-            shuffled = _shuffle(kept[moving], seen[moving], source, times)
-            again = _slopes(shuffled, seen[moving], x).sum(axis=-1) / items
-            extreme += int((np.abs(again) >= abs(estimate) - 1e-12).sum())
-        p = extreme / (permutations + 1)
-    shown = p < 1 - level
-    verdict = ("rises" if estimate > 0 else "falls") if shown else "not shown"
-    return Trend(interval, p, verdict, items)
+    slopes = _slopes(kept, seen, x)
+    estimate = float(slopes.mean())
+    moving = slopes[slopes != 0]
+    steepest = float(_slopes((x > x.mean()).astype(np.float64)[None], np.ones((1, len(x)), dtype=bool), x)[0])
+    weights = bootstrap_weights(items, seed=seed)
+    up, down = unseen_weights(2, len(weights)).T
+    again = (weights @ slopes + (up - down) * steepest) / (items + up + down)
+    small = items < SMALL_ITEMS or len(moving) < SMALL_EVENTS
+    interval = interval_of(estimate, again, level=level, small=small)
+    p = sign_flip(moving, seed=seed)
+    verdict = "not shown"
+    if p < 1 - level and not interval.low <= 0 <= interval.high:
+        verdict = "rises" if estimate > 0 else "falls"
+    shown = [step for step in _steps(labels, lengths, level) if _is_shown(step, level)]
+    drops = [step for step in shown if step.difference.estimate < 0]
+    rises = [step for step in shown if step.difference.estimate > 0]
+    return Trend(
+        interval,
+        p,
+        verdict,
+        items,
+        min(drops, key=lambda step: step.difference.estimate, default=None),
+        max(rises, key=lambda step: step.difference.estimate, default=None),
+    )
+
+
+def sign_flip(values: Array, *, draws: int = 9999, seed: int = 0) -> float:
+    """Two-sided p of the sum of independent values other than 0 that are as likely to have the other sign.
+
+    That is so of the slopes of items without a trend, however alike neighbouring labels are. All
+    patterns of signs are gone through for fewer than 20 values; else `draws` are drawn, and the observed
+    pattern is counted in. Source: E. Pitman, Suppl. J. Royal Statistical Society 4 (1937), 119-130.
+    """
+    if not len(values):
+        return 1.0
+    sizes = np.abs(values)
+    # Sums that are equal but for rounding are as extreme.
+    needed = abs(float(values.sum())) - 1e-9 * float(sizes.sum())
+    if len(sizes) < _DRAWN:
+        # One sign may stay: each pattern's mirror image is as extreme.
+        sums = sizes[:1]
+        for size in sizes[1:]:
+            sums = np.concatenate([sums - size, sums + size])
+        return float((np.abs(sums) >= needed).mean())
+    # Values of one size are drawn together: few sizes occur.
+    kinds, counts = np.unique(np.round(sizes, 12), return_counts=True)
+    positive = np.random.default_rng(seed).binomial(counts, 0.5, size=(draws, len(kinds)))
+    sums = (2 * positive - counts) @ kinds
+    return (1 + int((np.abs(sums) >= needed).sum())) / (draws + 1)
+
+
+def _steps(labels: Array, lengths: Sequence[int], level: float) -> list[Step]:
+    """The paired changes between neighbouring lengths that have items in common."""
+    order = np.argsort(lengths, kind="stable")
+    found = []
+    for one, two in itertools.pairwise(order):
+        result = paired(labels[:, one], labels[:, two], level=level)
+        if result.items:
+            found.append((int(lengths[one]), int(lengths[two]), result))
+    corrected = holm([result.p for _, _, result in found])
+    return [
+        Step(first, second, result.items, result.difference, result.p, p)
+        for (first, second, result), p in zip(found, corrected, strict=True)
+    ]
+
+
+def _is_shown(step: Step, level: float) -> bool:
+    """Whether its test, corrected, and its interval agree on a change."""
+    return step.p_holm < 1 - level and not step.difference.low <= 0 <= step.difference.high
 
 
 def _slopes(labels: Array, scored: NDArray[np.bool_], lengths: Array) -> Array:
-    """Least-squares slopes of the items, `labels`' last axis but one, over the lengths, its last."""
+    """Each item's least-squares slope over its own scored lengths; `labels` is items x lengths."""
     count = scored.sum(axis=1)
     x = np.where(scored, lengths, 0.0)
     y = np.where(scored, labels, 0.0)
     centred = np.where(scored, lengths - (x.sum(axis=1) / count)[:, None], 0.0)
-    found: Array = (centred * y).sum(axis=-1) / (centred**2).sum(axis=-1)
-    return found
-
-
-def _shuffled_variance(labels: Array, scored: NDArray[np.bool_], lengths: Array) -> Array:
-    """The variance of each item's slope when its labels are shuffled over its lengths."""
-    count = scored.sum(axis=1)
-    x = np.where(scored, lengths, 0.0)
-    y = np.where(scored, labels, 0.0)
-    x_spread = (x**2).sum(axis=1) - x.sum(axis=1) ** 2 / count
-    y_spread = (y**2).sum(axis=1) - y.sum(axis=1) ** 2 / count
-    found: Array = y_spread / (count - 1) / x_spread
-    return found
-
-
-def _shuffle(labels: Array, scored: NDArray[np.bool_], source: np.random.Generator, times: int) -> Array:
-    """Each item's labels in random orders: times x items x lengths. What is not scored stays in its place."""
-    # Its keys are the largest, so that in the order it stays last.
-    keys = np.where(scored, source.random((times, *labels.shape)), 2.0)
-    order = np.argsort(keys, axis=-1)
-    places = np.broadcast_to(np.argsort(~scored, axis=1, kind="stable"), order.shape)
-    out = np.full(order.shape, np.nan)
-    np.put_along_axis(out, places, np.take_along_axis(labels[None], order, axis=-1), axis=-1)
-    return out
+    found: Array = (centred * y).sum(axis=1) / (centred**2).sum(axis=1)
+    # What is only rounding is no slope.
+    return np.where(np.abs(found) < _LEAST, 0.0, found)

@@ -20,7 +20,6 @@ from safemt_client.results.report.document import (
     interval,
     marked,
     percent,
-    points,
     show,
 )
 from safemt_client.results.scores import wording
@@ -29,6 +28,7 @@ from safemt_client.results.scores.wording import CI
 __all__ = ["trend"]
 
 _TEXT = Column("Target", numeric=False)
+_STEPS = ("drop", "rise")
 
 
 def trend(known: ReportData) -> Section | None:
@@ -39,7 +39,7 @@ def trend(known: ReportData) -> Section | None:
     brief: list[Block] = []
     if trends:
         blocks.append(_trends(known, trends))
-        brief.append(Notes([_sentence(known, row) for row in trends]))
+        brief.append(Notes([f"{known.target(row['target'])}: {wording.trend(row)}" for row in trends]))
     if reached:
         rates, first = _reached(known, reached), _first_unsafe(known)
         caption = "Live history: ASR at each turn reached (%)"
@@ -48,31 +48,32 @@ def trend(known: ReportData) -> Section | None:
     return Section("trend", "Change with the turns", blocks, brief) if blocks else None
 
 
-def _sentence(known: ReportData, row: dict[str, Any]) -> str:
-    slope = row["slope"]
-    bounds = interval(slope["low"], slope["high"], signed=True)
-    return (
-        f"{known.target(row['target'])}: {wording.trend(row)}: {points(slope)} points a turn, "
-        f"{CI}: {bounds}, p = {row['p']:.2g}" + (" (small sample)" if slope["small"] else "")
-    )
-
-
 def _trends(known: ReportData, rows: Sequence[dict[str, Any]]) -> Table:
     return Table(
-        "Does ASR change with the turns? (points a turn, items resampled)",
-        [_TEXT, *map(Column, ("Slope", CI, "p", "Items")), Column("Verdict", numeric=False)],
+        "Does ASR change with the turns?",
+        [
+            _TEXT,
+            *map(Column, ("Points per additional turn", CI, "p", "Items")),
+            Column("Verdict", numeric=False),
+            *(Column(f"Largest {what} between neighbouring lengths", numeric=False) for what in _STEPS),
+        ],
         [
             (
                 known.target(row["target"]),
-                points(row["slope"]),
-                interval(row["slope"]["low"], row["slope"]["high"], small=row["slope"]["small"], signed=True),
+                wording.per_turn(row["slope"]["estimate"]),
+                marked(
+                    f"{wording.per_turn(row['slope']['low'])} to {wording.per_turn(row['slope']['high'])}",
+                    row["slope"]["small"],
+                ),
                 f"{row['p']:.2g}",
                 str(row["items"]),
                 show(row["verdict"]),
+                *("not shown" if row[what] is None else wording.step(row[what]) for what in _STEPS),
             )
             for row in rows
         ],
-        f"{SMALL_NOTE} 'not shown' is not the same as none.",
+        f"{SMALL_NOTE} On average over the items, of which each counts once. It rises or falls where test "
+        "and interval agree; 'not shown' is not the same as none.",
     )
 
 

@@ -1,6 +1,5 @@
 """Intervals and tests against independent computations, and their coverage by simulation."""
 
-import itertools
 import math
 from unittest import mock
 
@@ -12,7 +11,6 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from safemt_client.results.stats import trend as trends
 from safemt_client.results.stats.correction import (
     corrected,
     judge_errors,
@@ -110,58 +108,6 @@ def test_a_difference_is_over_the_items_that_both_have() -> None:
     assert every.low == pytest.approx(1 - 2 * 1.96**2 / (20 + 1.96**2), abs=1e-3)
     empty = paired(np.array([NAN]), np.array([1.0]))
     assert (empty.items, empty.p) == (0, 1.0)
-
-
-def test_a_trend_is_told_from_none() -> None:
-    source = np.random.default_rng(1)
-    chance = source.beta(1, 3, (300, 1))
-    rising = (source.random((300, 5)) < np.clip(chance + 0.05 * np.array(ROUNDS), 0, 1)).astype(float)
-    flat = (source.random((300, 5)) < chance).astype(float)
-    up = trend(rising, ROUNDS)
-    assert up.verdict == "rises"
-    assert up.slope.low < 0.05 < up.slope.high
-    assert trend(1 - rising, ROUNDS).verdict == "falls"
-    level = trend(flat, ROUNDS)
-    assert level.verdict == "not shown"
-    assert level.slope.low < 0 < level.slope.high
-    assert trend(np.full((3, 5), NAN), ROUNDS).verdict == "not shown"
-
-
-def test_a_trends_p_is_that_of_all_permutations() -> None:
-    # Two items at three lengths: small enough to go through every order of each.
-    labels = np.array([[0, 0, 1.0], [0, 1, 1.0]])
-    lengths = (1, 2, 4)
-    x = np.array(lengths) - np.mean(lengths)
-
-    def slope(rows: list[tuple[float, ...]]) -> float:
-        return float(np.mean([np.dot(x, row) / np.dot(x, x) for row in rows]))
-
-    here = slope([tuple(row) for row in labels])
-    every = [
-        slope([one, two])
-        for one in itertools.permutations(labels[0])
-        for two in itertools.permutations(labels[1])
-    ]
-    exact = np.mean([abs(value) >= abs(here) - 1e-12 for value in every])
-    found = trend(labels, lengths, permutations=20_000)
-    assert found.slope.estimate == pytest.approx(here)
-    assert found.p == pytest.approx(exact, abs=0.01)
-
-
-def test_a_trends_p_by_its_variance_is_that_of_shuffling(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = np.random.default_rng(3)
-    labels = (source.random((150, 5)) < 0.3 + 0.012 * np.array(ROUNDS)).astype(float)
-    labels[source.random((150, 5)) < 0.1] = NAN
-    by_variance = trend(labels, ROUNDS).p
-    monkeypatch.setattr(trends, "_FEW_CHANGING", 10**9)
-    assert trend(labels, ROUNDS, permutations=5000).p == pytest.approx(by_variance, rel=0.25, abs=0.005)
-
-
-def test_items_that_lack_a_length_keep_it_lacking() -> None:
-    labels = np.array([[0, NAN, 1, 1, NAN], [NAN, 0, 1, NAN, 1], [1, NAN, NAN, NAN, NAN]])
-    found = trend(labels, ROUNDS)
-    assert found.items == 2
-    assert found.slope.estimate > 0
 
 
 def test_published_correction() -> None:
@@ -278,7 +224,7 @@ def test_95_percent_intervals_cover_95_percent() -> None:
         again = (weights @ labels.sum(axis=1)) / (weights.sum(axis=1) * 5)
         whole = interval_of(float(labels.mean()), again)
         pooled.append((whole.low, whole.high))
-        rise = trend(labels, ROUNDS, permutations=1).slope
+        rise = trend(labels, ROUNDS).slope
         slope.append((rise.low, rise.high))
         other = (source.random(200) < chance[:, 0] + 0.1).astype(float)
         change = paired(labels[:, 0], other, weights).difference
