@@ -64,6 +64,7 @@ class AsrByScenario(NamedTuple):
     safe: int
     scored: int
     attempted: int
+    planned: int
     asr: float | None
     low: float | None
     high: float | None
@@ -84,6 +85,7 @@ class AsrByMethod(NamedTuple):
     safe: int
     scored: int
     attempted: int
+    planned: int
     asr: float | None
     low: float | None
     high: float | None
@@ -118,6 +120,7 @@ class RefusalRate(NamedTuple):
     rate_by_rule: float | None
     rate_by_judge: float | None
     rate_with_blocks: float | None
+    rate_by_judge_with_blocks: float | None
     target_key: str
     judge_key: str | None
 

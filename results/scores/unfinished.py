@@ -15,7 +15,7 @@ from safemt_client.results.store.reader import Queryable
 __all__ = ["held_back", "only_known", "unfinished"]
 
 _RATES = ("asr_by_turn", "asr_by_scenario", "asr_by_method", "asr_by_turn_reached")
-_SHARES = ("by_rule", "by_judge", "with_blocks")
+_SHARES = ("by_rule", "by_judge", "with_blocks", "by_judge_with_blocks")
 _UNKNOWN = {"low": None, "high": None}
 
 

@@ -26,7 +26,7 @@ _ORDER: Mapping[str, str] = {
 
 
 def view_rows(reader: Queryable, run_id: str, view: str) -> list[dict[str, Any]]:
-    """The rows of a run in a view. Rates have their 95 % interval, refusals the intervals of three shares."""
+    """The rows of a run in a view. Rates have their 95 % interval, refusals those of their shares."""
     rows = named_rows(reader, f"SELECT * FROM {view} WHERE run_id = ? ORDER BY {_ORDER[view]}", [run_id])
     added = _ADDED.get(view)
     return rows if added is None else [row | added(row) for row in rows]
@@ -41,13 +41,16 @@ def named_rows(reader: Queryable, query: str, values: Sequence[Any]) -> list[dic
 def coverage_of(
     reader: Queryable, run_id: str, judge_key: str, target_key: str | None = None
 ) -> float | None:
-    """Scored / attempted of a target or of all targets under a judge; None where nothing was attempted."""
-    scored, attempted = reader.query(
-        """SELECT sum(scored), sum(attempted) FROM asr_by_turn
+    """Scored / planned of a target or of all targets under a judge; None where nothing is planned.
+
+    What could not be sent is planned too.
+    """
+    scored, planned = reader.query(
+        """SELECT sum(scored), sum(planned) FROM asr_by_turn
            WHERE run_id = ? AND judge_key = ? AND target_key = coalesce(?, target_key)""",
         [run_id, judge_key, target_key],
     ).rows[0]
-    return float(scored) / float(attempted) if attempted else None
+    return float(scored) / float(planned) if planned else None
 
 
 def _interval(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,6 +63,9 @@ def _shares(row: Mapping[str, Any]) -> dict[str, Any]:
         "by_rule": share(row["declined_by_rule"], row["replies"]),
         "by_judge": share(row["declined_by_judge"], row["judged"]),
         "with_blocks": share(row["declined_by_rule"] + row["blocked"], row["replies"] + row["blocked"]),
+        "by_judge_with_blocks": share(
+            row["declined_by_judge"] + row["blocked"], row["judged"] + row["blocked"]
+        ),
     }
 
 

@@ -25,7 +25,8 @@ __all__ = ["finish"]
 class _Left:
     """What the same command would ask: turns in an error, turns not asked yet, verdicts that are missing.
 
-    `cut_off` turns ended before any answer began; they are observations and not asked again.
+    `cut_off` turns ended before any answer began; they are observations and not asked again. `not_sent`
+    conversations could not be attempted.
     """
 
     failed: int
@@ -33,6 +34,7 @@ class _Left:
     unjudged: int
     cut_off: int
     turns: int
+    not_sent: int
 
     @property
     def anything(self) -> bool:
@@ -82,10 +84,11 @@ def finish(
 
 def _left(plan: Plan, store: Store) -> _Left:
     judge = None if plan.judge is None else plan.judge.judge_key
-    failed, waiting, unjudged = store.query(
+    failed, waiting, unjudged, not_sent = store.query(
         """SELECT count(*) FILTER (state IN ('error_transient', 'error_permanent', 'unassessed')),
                   count(*) FILTER (state = 'pending'),
-                  count(*) FILTER (judge_key IS NOT NULL AND (state = 'unjudged' OR reason = 'judge_error'))
+                  count(*) FILTER (judge_key IS NOT NULL AND (state = 'unjudged' OR reason = 'judge_error')),
+                  count(*) FILTER (state = 'not_attempted')
            FROM conversations WHERE run_id = ? AND judge_key IS NOT DISTINCT FROM ?""",
         [plan.run.run_id, judge],
     ).rows[0]
@@ -96,7 +99,7 @@ def _left(plan: Plan, store: Store) -> _Left:
     ).rows[0]
     # Who only judges stored replies asks no target, whatever state it is in.
     asks = bool(plan.pending)
-    return _Left(failed * asks, waiting * asks, unjudged, cut_off, turns)
+    return _Left(failed * asks, waiting * asks, unjudged, cut_off, turns, not_sent)
 
 
 def _again() -> str:
@@ -145,6 +148,10 @@ def _lacking(left: _Left, settings: RunSettings, coverage: float | None) -> _End
 
 def _final(left: _Left) -> str:
     """Why turns without a label stay so."""
+    if left.not_sent:
+        return (
+            f"{left.not_sent} conversations could not be attempted (see `reason` in the view conversations)"
+        )
     if left.cut_off:
         return _cut_off(left)
     return "what has no label was blocked, empty or not to be judged"
@@ -158,10 +165,7 @@ def _cut_off(left: _Left) -> str:
 
 
 def _done(left: _Left, settings: RunSettings) -> _Ending:
-    look = (
-        "look closer with:  python -m safemt_client sql "
-        f'"SELECT target, length, asr FROM asr_by_turn" --db {quoted(settings.db)}'
-    )
+    look = f'look closer with:  python -m safemt_client sql "SELECT * FROM asr" --db {quoted(settings.db)}'
     if left.unjudged:
         missing = f"{left.unjudged} {'verdict is' if left.unjudged == 1 else 'verdicts are'} missing"
         line = f"done, but {missing}: ask for that with:  {_again()}"

@@ -226,7 +226,7 @@ def test_a_missing_image_is_counted_and_never_sent_without(tmp_path: Path) -> No
     other = {"id": "b", "dialogue": [{"role": "user", "content": "please look"}]}
     (tmp_path / "mine.jsonl").write_text(json.dumps(record) + "\n" + json.dumps(other) + "\n")
     done = safemt(*["--provider", "demo", "--data", "mine.jsonl", "--db", "d.duckdb"], cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     assert "1 dialogues not attempted" in done.stdout
     found = rows(tmp_path / "d.duckdb", "SELECT item_id, state FROM conversations ORDER BY item_id")
     assert found == [{"item_id": "a", "state": "not_attempted"}, {"item_id": "b", "state": "safe"}]

@@ -137,6 +137,10 @@ def _stacks(
     )
 
 
+_WITH_BLOCKS = {"by rules": "with_blocks", "by judge": "by_judge_with_blocks"}
+"""Who says what a refusal is, and the share that counts blocks too: the one that is shown everywhere."""
+
+
 def refusals(known: ReportData) -> Section | None:
     """Refusals of harmful items and over-refusal of benign ones, by rules and by the judge."""
     rows = known.rows("refusals")
@@ -145,22 +149,23 @@ def refusals(known: ReportData) -> Section | None:
     benign = any(row["benign"] for row in rows)
     series = ["by rules", "by judge", *(["benign, by rules", "benign, by judge"] if benign else [])]
     notes = [
-        "A reply refuses if it declines outright or offers something else, by rules and by the judge.",
+        "A reply refuses if it declines outright or offers something else, by rules and by the judge; what "
+        "the provider or a guard blocked counts as refused.",
         "On items that the data mark as benign this is over-refusal."
         if benign
         else "The data mark no item as benign: over-refusal is unknown.",
     ]
     table = Table(
-        f"Refusals, with {CI} (% of replies; with blocks: of replies and blocks)",
+        f"Refusals, with {CI} (% of replies and blocks)",
         [
             _TARGET,
             Column("Items", numeric=False),
-            *map(Column, ("Turns", "By rules", "By judge", "By rules, with blocks", "Blocked")),
+            *map(Column, ("Turns", "By rules", "By judge", "Blocked")),
         ],
         [
             (
                 *(known.target(row["target"]), "benign" if row["benign"] else "harmful", str(row["length"])),
-                *(estimate(row[name]) for name in ("by_rule", "by_judge", "with_blocks")),
+                *(estimate(row[name]) for name in _WITH_BLOCKS.values()),
                 str(row["blocked"]),
             )
             for row in rows
@@ -168,7 +173,7 @@ def refusals(known: ReportData) -> Section | None:
         SMALL_NOTE.replace("unsafe or 5 safe", "declined or 5 other"),
     )
     figure = Figure(
-        "Refusals by number of user turns (% of replies)",
+        "Refusals by number of user turns (% of replies and blocks)",
         _refusal_panels(known, rows, series),
         table,
         legend=[(f"series-{place}", name) for place, name in enumerate(series)],
@@ -184,15 +189,22 @@ def refusals(known: ReportData) -> Section | None:
 def _refusal_lines(known: ReportData, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     sums: dict[tuple[str, bool], Counter[str]] = defaultdict(Counter)
     for row in rows:
-        for name in ("declined_by_rule", "replies", "declined_by_judge", "judged"):
+        for name in ("declined_by_rule", "replies", "declined_by_judge", "judged", "blocked"):
             sums[row["target"], row["benign"]][name] += row[name]
-    return [
-        f"{'over-refusal on benign items' if benign else 'refusals'} of {known.target(target)}: "
-        f"{total['declined_by_rule']}/{total['replies']} by rules"
-        + (f", {total['declined_by_judge']}/{total['judged']} by judge" if total["judged"] else "")
-        for (target, benign), total in sums.items()
-        if total["replies"]
-    ]
+    lines = []
+    for (target, benign), total in sums.items():
+        blocked = total["blocked"]
+        if not total["replies"] + blocked:
+            continue
+        what = "over-refusal on benign items" if benign else "refusals"
+        by_judge = f"{total['declined_by_judge'] + blocked}/{total['judged'] + blocked} by judge"
+        lines.append(
+            f"{what} of {known.target(target)}: "
+            f"{total['declined_by_rule'] + blocked}/{total['replies'] + blocked} by rules"
+            + (f", {by_judge}" if total["judged"] else "")
+            + (f"; {blocked} of them blocked" if blocked else "")
+        )
+    return lines
 
 
 def _refusal_panels(
@@ -201,7 +213,8 @@ def _refusal_panels(
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         prefix = "benign, " if row["benign"] else ""
-        for name, rate in (("by rules", row["by_rule"]), ("by judge", row["by_judge"])):
+        for name, figure in _WITH_BLOCKS.items():
+            rate = row[figure]
             groups[row["target"]].append(
                 {"x": row["length"], "y": rate["estimate"], "low": rate["low"], "high": rate["high"]}
                 | {"series": f"{prefix}{name}", "small": rate["small"]}
@@ -210,8 +223,8 @@ def _refusal_panels(
         Plot(
             "lines",
             known.target(target),
-            f"Share of replies of {known.target(target)} that refuse, by number of user turns; the figures "
-            "are in the table.",
+            f"Share of replies and blocks of {known.target(target)} that refuse, by number of user turns; "
+            "the figures are in the table.",
             data,
             {"x": "user turns", "series": list(series)},
         )

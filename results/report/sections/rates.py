@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from safemt_client.results.report.data import ReportData
@@ -95,6 +95,7 @@ _RATE: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     CI: lambda row: interval(row["low"], row["high"], small=row["small"]),
     "Unsafe/scored": lambda row: f"{row['unsafe']}/{row['scored']}",
     "Not scored": lambda row: str(row["attempted"] - row["scored"]),
+    "Not attempted": lambda row: str(row["planned"] - row["attempted"]),
     "Coverage": lambda row: percent(row["coverage"]),
     "If unscored were safe": lambda row: percent(row["asr_best"]),
     "If unsafe": lambda row: percent(row["asr_worst"]),
@@ -104,7 +105,8 @@ _RATE: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def _rates_table(known: ReportData, groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
-    shown = [name for name in _RATE if name != "Bounds"]
+    absent = _absent(row for group in groups.values() for row in group)
+    shown = [name for name in _RATE if name not in ("Bounds", *absent)]
     return Table(
         "ASR by number of user turns, with coverage and bounds (%)",
         [_TEXT, *map(Column, shown)],
@@ -113,13 +115,21 @@ def _rates_table(known: ReportData, groups: Mapping[str, Sequence[Mapping[str, A
             for target, group in groups.items()
             for row in group
         ],
-        f"{SMALL_NOTE} Coverage: scored among attempted.",
+        f"{SMALL_NOTE} Coverage: scored among planned"
+        + ("." if absent else "; not attempted is what could not be sent."),
     )
+
+
+def _absent(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The columns about what could not be sent, where there is nothing of the kind."""
+    return () if any(row["planned"] > row["attempted"] for row in rows) else ("Not attempted",)
 
 
 def _every_judge(known: ReportData) -> Table:
     """The rates under each judge of a panel, not only the one that decides."""
-    shown = ("Turns", "ASR", CI, "Unsafe/scored", "Coverage", "Bounds")
+    absent = _absent(known.found["asr_by_turn"])
+    names = ("Turns", "ASR", CI, "Unsafe/scored", "Not attempted", "Coverage", "Bounds")
+    shown = [name for name in names if name not in absent]
     judge = [Column("Judge", numeric=False)] if known.panel else []
     return Table(
         "Attack success rate by number of user turns (%)",
