@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from safemt_client.datasets.decoding import foreign
 from safemt_client.datasets.files import shown
 from safemt_client.datasets.model import Dataset
-from safemt_client.datasets.reader import Reader
+from safemt_client.datasets.reader import LAST, Reader
 from safemt_client.datasets.readers import READERS
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.plugins import Plugin, find, plugins, say_hidden
@@ -16,12 +17,13 @@ from safemt_client.providers.plugins import Plugin, find, plugins, say_hidden
 __all__ = ["open_dataset"]
 
 
-def open_dataset(spec: str, *, follow_links: bool = False) -> Dataset:
+def open_dataset(spec: str, *, follow_links: bool = False, lenient: bool = False) -> Dataset:
     """The data set that `--data` names.
 
     `sample` is the bundled benign one; `NAME:...` selects the reader of this name, such as `hf:OWNER/NAME`
     for the Hugging Face hub; a file or folder is read by the first reader that recognises its format. With
     `follow_links` links in it may lead anywhere; otherwise images behind links that leave it are not sent.
+    If `lenient`, records that cannot be used are described in `Dataset.refused`, and the others are kept.
 
     Raises:
         InputError: it does not exist, or its format is wrong.
@@ -30,6 +32,9 @@ def open_dataset(spec: str, *, follow_links: bool = False) -> Dataset:
         found = _open(spec)
     except OSError as error:
         raise InputError(f"--data {shown(spec)}: {error.strerror}") from None
+    if found.refused and not lenient:
+        more = found.refused_count - 1
+        raise InputError(found.refused[0] + (f" ({more:,} more: data check lists them)" if more else ""))
     return replace(found, links_to=(Path("/"),)) if follow_links else found
 
 
@@ -42,15 +47,30 @@ def _open(spec: str) -> Dataset:
         return _read(plugin, _reader(plugin), rest)
     path = Path(__file__).resolve().parent / "sample" if spec == "sample" else Path(spec)
     if not path.is_dir() and not path.is_file():
-        raise InputError(f"{path}: no such file or folder: name a SafeMT folder, a .jsonl file, or 'sample'")
-    for reader in READERS:
-        if reader.detect is not None and reader.detect(path):
-            return reader.read(str(path))
-    return _by_plugin(path)
+        raise InputError(f"{path}: no such file or folder: name a file of dialogues, a folder, or 'sample'")
+    own = next((reader for reader in READERS if reader.detect is not None and reader.detect(path)), None)
+    if own is not None and (own.rank < LAST or path.suffix == ".jsonl"):
+        return own.read(str(path))
+    by_plugin, broken = _by_plugin(path)
+    if by_plugin is not None:
+        return by_plugin
+    if own is not None:
+        return own.read(str(path))
+    if path.is_file() and (other := foreign(_head(path))) is not None:
+        raise InputError(f"{path}: {other}")
+    known = _forms(READERS)
+    raise InputError(
+        f"{path}: no reader recognises this format: name {known}" + "".join(f"; {one}" for one in broken)
+    )
 
 
-def _by_plugin(path: Path) -> Dataset:
-    """The data set, read by the first plug-in that recognises its format; else broken ones are named."""
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def _by_plugin(path: Path) -> tuple[Dataset | None, list[str]]:
+    """The data set, read by the first plug-in that recognises its format; and what is wrong with others."""
     broken = []
     for plugin in plugins("datasets"):
         try:
@@ -61,11 +81,8 @@ def _by_plugin(path: Path) -> Dataset:
             broken.append(str(error))
             continue
         if fits:
-            return _read(plugin, reader, str(path))
-    known = _forms(READERS)
-    raise InputError(
-        f"{path}: no reader recognises this format: name {known}" + "".join(f"; {one}" for one in broken)
-    )
+            return _read(plugin, reader, str(path)), broken
+    return None, broken
 
 
 def _forms(readers: Iterable[Reader]) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from safemt_client.datasets import embedded
+from safemt_client.datasets.pictures_in import is_url
 from safemt_client.providers.errors import InputError
 
 __all__ = ["Dataset", "Dialogue", "Oddity", "ScriptedMessage"]
@@ -20,16 +23,23 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True, slots=True)
 class ScriptedMessage:
-    """A message as the data set gives it; `images` are the paths given there."""
+    """A message as the data set gives it.
 
-    role: Literal["user", "assistant"]
+    `images` are the paths given there; a picture that the data file itself contains has the name of its hash
+    (`datasets.embedded`). Only the first message can be the system's.
+    """
+
+    role: Literal["system", "user", "assistant"]
     text: str
     images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Dialogue:
-    """An item at one length. `length` is the number of user turns; the last message is a user's."""
+    """An item at one length: the last message is a user's.
+
+    Where a user turn follows another without a reply between them, the dialogue needs live history.
+    """
 
     item_id: str
     messages: tuple[ScriptedMessage, ...]
@@ -45,6 +55,23 @@ class Dialogue:
         """Number of user turns."""
         return sum(message.role == "user" for message in self.messages)
 
+    @property
+    def scripted(self) -> bool:
+        """Whether every user turn but the first follows a reply of the assistant."""
+        return 2 * self.length - 1 == len(self.messages) - (self.system is not None)
+
+    @property
+    def system(self) -> str | None:
+        """The text of the system message, if there is one."""
+        first = self.messages[0]
+        return first.text if first.role == "system" else None
+
+    @property
+    def pair(self) -> str | None:
+        """What safe and unsafe twins have in common, of the record's field `pair`."""
+        found = self.extra.get("pair")
+        return None if found in (None, "") else str(found)
+
 
 @dataclass(frozen=True, slots=True)
 class Oddity:
@@ -57,7 +84,11 @@ class Oddity:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Dialogues that were read from one place. Image paths are relative to the folder `path`."""
+    """Dialogues that were read from one place.
+
+    Image paths are relative to the folder `path`, else to one of `also`. `refused` has a line for each record
+    that cannot be used, up to a number; `refused_count` counts all of them.
+    """
 
     name: str
     path: Path
@@ -66,6 +97,9 @@ class Dataset:
     licence: str | None = None
     live_only: bool = False
     links_to: tuple[Path, ...] = ()
+    also: tuple[Path, ...] = ()
+    refused: tuple[str, ...] = ()
+    refused_count: int = 0
 
     @cached_property
     def digest(self) -> str:
@@ -95,19 +129,24 @@ class Dataset:
                 that links in the data set may lead to.
         """
         named = repr(relative) if len(relative) <= _LONGEST_NAME else repr(relative[:_LONGEST_NAME]) + "..."
-        file = self.path / relative.replace("\\", "/").lstrip("/")
-        try:
-            if not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(self.path)):
-                raise InputError(f"image {named}: points outside {self.path}: copy the image there")
+        if relative.startswith(embedded.PREFIX):
+            file = embedded.file_of(relative)
             if not file.is_file():
-                raise InputError(f"image missing: {named[1:-1] if relative.isprintable() else named}")
-            root, real = self.path.resolve(), file.resolve()
+                raise InputError(f"image missing: {named[1:-1]}: the data file that contains it was not read")
+            return file
+        if is_url(relative):
+            raise InputError(
+                f"image {named}: an address on the net, which is never fetched: download it and name the file"
+            )
+        path = relative.replace("\\", "/").lstrip("/")
+        try:
+            return self._find(path, named)
+        except FileNotFoundError:
+            name = named[1:-1] if relative.isprintable() else named
+            raise InputError(f"image missing: {name}") from None
         except (OSError, ValueError, RuntimeError):
             # Too long, contains a NUL or an unpaired surrogate, or a loop of links.
             raise InputError(f"image {named}: is not a valid file name") from None
-        if not any(real.is_relative_to(folder) for folder in (root, *self.links_to)):
-            raise InputError(f"image {named}: a link out of the folder: add --follow-links if you trust it")
-        return file
 
     def picture_digest(self, relative: str) -> str:
         """SHA-256 of the file of an image path.
@@ -121,3 +160,19 @@ class Dataset:
                 return hashlib.file_digest(opened, "sha256").hexdigest()
         except OSError as error:
             raise InputError(f"image {relative!r}: {error.strerror}") from None
+
+    def _find(self, path: str, named: str) -> Path:
+        for folder in (self.path, *self.also):
+            # File systems differ in how they write an accented letter.
+            for form in dict.fromkeys((path, *(unicodedata.normalize(f, path) for f in ("NFC", "NFD")))):
+                file = folder / form
+                if not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(folder)):
+                    raise InputError(f"image {named}: points outside {folder}: copy the image there")
+                if file.is_file():
+                    root, real = folder.resolve(), file.resolve()
+                    if not any(real.is_relative_to(inside) for inside in (root, *self.links_to)):
+                        raise InputError(
+                            f"image {named}: a link out of the folder: add --follow-links if you trust it"
+                        )
+                    return file
+        raise FileNotFoundError(path)

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from safemt_client.datasets.model import Dataset
 
-__all__ = ["Reader"]
+__all__ = ["LAST", "Reader"]
+
+LAST = 9
+"""The rank of the reader of files in general: what a plug-in knows is read by that."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Reader:
 
     `read` takes a path, or what follows `NAME:`; `form` describes that to a user. `detect` says whether
     a file or folder has the format; without it the reader is used only as `NAME:...`. Readers of a lower
-    `rank` are tried first.
+    `rank` are tried first, plug-ins before those of rank `LAST`.
     """
 
     name: str

@@ -253,8 +253,9 @@ def _prompt_tokens(conversation: Conversation, reply: int) -> int:
             len(message.text) // CHARACTERS_A_TOKEN + sum(image.get(path, 0) for path in message.images),
         )
         for message in dialogue.messages
+        if message.role != "system"
     ]
-    system = len(target.system_prompt or "") // CHARACTERS_A_TOKEN
+    system = len(target.system_prompt or dialogue.system or "") // CHARACTERS_A_TOKEN
     if target.history == "none":
         return system + sizes[-1][1] + sum(image.values())
     if target.history == "scripted":

@@ -50,7 +50,9 @@ def messages_at(
     users = 0
     for message in dialogue.messages:
         pictures = tuple(images[path] for path in message.images if path in images)
-        if message.role == "user":
+        if message.role == "system":
+            sent.append(Message("system", message.text))
+        elif message.role == "user":
             users += 1
             sent.append(Message("user", message.text, pictures))
             if users == turn:
@@ -61,7 +63,8 @@ def messages_at(
             sent.append(Message("assistant", message.text, pictures))
     if history == "none":
         every = tuple(image for message in sent for image in message.images)
-        return (Message("user", sent[-1].text, every),)
+        system = [message for message in sent if message.role == "system"]
+        return (*system, Message("user", sent[-1].text, every))
     return tuple(sent)
 
 

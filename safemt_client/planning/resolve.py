@@ -10,6 +10,7 @@ from dataclasses import replace
 import anyio
 
 from safemt_client.datasets import open_dataset
+from safemt_client.datasets.files import shown
 from safemt_client.datasets.model import Dataset, Dialogue
 from safemt_client.models import Models, Prices, prices_of
 from safemt_client.planning.content import (
@@ -159,6 +160,7 @@ async def resolve_run(settings: RunSettings, models: Models, store: Store | None
         check_texts(before, dataset)
     judge = models.judge()
     targets = await targets_of(settings, models, store)
+    _check_system(targets, chosen)
     if unused := models.limits.unused():
         raise InputError(
             f"[accounts.{unused[0]}]: no model of this run uses it; "
@@ -205,8 +207,6 @@ def _chosen(dataset: Dataset, settings: RunSettings) -> tuple[Dialogue, ...]:
         )
     if settings.batch and settings.moderator and set(settings.moderator) != {"none"}:
         raise InputError("--batch: a moderator checks each turn as it comes: leave one of the two out")
-    if dataset.live_only and settings.history != "live":
-        raise InputError(f"{settings.data}: has no scripted assistant turns: add --history live")
     unknown = set(settings.scenario or ()) - {d.scenario for d in dataset.dialogues}
     if unknown:
         known = ", ".join(sorted({d.scenario for d in dataset.dialogues if d.scenario}))
@@ -219,7 +219,28 @@ def _chosen(dataset: Dataset, settings: RunSettings) -> tuple[Dialogue, ...]:
     chosen = select(dataset, settings.turns, settings.scenario, settings.limit)
     if not chosen:
         raise InputError("no dialogues are left after --turns, --scenario and --limit: relax one of them")
+    if settings.history != "live":
+        if dataset.live_only:
+            raise InputError(f"{settings.data}: has no scripted assistant turns: add --history live")
+        if (bare := next((dialogue for dialogue in chosen if not dialogue.scripted), None)) is not None:
+            raise InputError(
+                f"{settings.data}: {shown(bare.item_id)} has user turns without scripted replies "
+                "between them: add --history live"
+            )
     return chosen
+
+
+def _check_system(targets: Sequence[Target], chosen: Sequence[Dialogue]) -> None:
+    """Refuse two system messages in one conversation: endpoints treat them differently."""
+    own = next((dialogue for dialogue in chosen if dialogue.system is not None), None)
+    if (
+        own is not None
+        and (given := next((t for t in targets if t.system_prompt is not None), None)) is not None
+    ):
+        raise InputError(
+            f"--system-prompt: {given.name} has one, and the dialogue {shown(own.item_id)} has a system "
+            "message of its own: leave one out"
+        )
 
 
 def _priced(

@@ -115,7 +115,7 @@ def test_a_broken_table(content: bytes, tmp_path: Path) -> None:
         (b'{"id": "a", "dialogue": [[[[]]]]}', "is not a JSON object"),
         (b'{"id": "a", "dialogue": [{"role": ["user"], "content": "x"}]}', "field role"),
         (b'{"id": "a", "dialogue": [{"role": "user", "content": {"a": 1}}]}', "field content"),
-        (b'{"id": "a", "image_path": ["x"], "dialogue": [{"role": "user", "content": "a"}]}', "image_path"),
+        (b'{"id": "a", "image_path": [5], "dialogue": [{"role": "user", "content": "a"}]}', "image_path"),
         (b'{"question_id": {"a": [1]}, "turns": ["x"]}', "question_id"),
         (b'{"question_id": 1, "turns": ["x"], "category": [1]}', "category"),
     ],

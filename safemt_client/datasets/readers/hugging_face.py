@@ -1,14 +1,16 @@
-"""SafeMT from the Hugging Face hub; needs the `hf` extra."""
+"""Data sets from the Hugging Face hub; needs the `hf` extra."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
-from safemt_client.datasets.files import table_rows
 from safemt_client.datasets.model import Dataset
 from safemt_client.datasets.reader import Reader
 from safemt_client.datasets.readers import safemt
+from safemt_client.datasets.readers.open_files import data_files
+from safemt_client.datasets.rows import rows
 from safemt_client.providers.errors import InputError
 
 __all__ = ["READER", "read"]
@@ -33,14 +35,11 @@ def read(name: str) -> Dataset:
     links = (folder.resolve().parents[1],)
     if safemt.find(folder):
         return replace(safemt.read(folder), links_to=links)
-    rows = [
-        (f"{path.name}: row {number}", row)
-        for path in sorted(folder.rglob("*.parquet"))
-        for number, row in table_rows(path)
-    ]
-    if not rows:
+    tables = sorted(folder.rglob("*.parquet")) or data_files(folder)
+    if not tables:
         raise InputError(f"--data hf:{name}: no *_turn.json and no .parquet in it")
-    return replace(safemt.read_rows(name, folder, rows), links_to=links)
+    records = itertools.chain.from_iterable(map(rows, tables))
+    return replace(safemt.read_rows(name, folder, records), links_to=links)
 
 
 READER = Reader("hf", "OWNER/NAME on the Hugging Face hub", read)

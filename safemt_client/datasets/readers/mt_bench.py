@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from safemt_client.datasets.files import is_utf8, json_lines, shown
+from safemt_client.datasets.files import is_utf8, shown
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
 from safemt_client.datasets.reader import Reader
+from safemt_client.datasets.rows import rows
 from safemt_client.providers.errors import InputError
 
 __all__ = ["READER", "is_mt_bench", "read"]
@@ -21,7 +22,7 @@ def is_mt_bench(record: Any) -> bool:
 def detect(path: Path) -> bool:
     """Whether a file, or the `question.jsonl` of a folder, begins with a question of MT-Bench."""
     file = _file(path)
-    first = next(json_lines(file), None) if file.suffix == ".jsonl" and file.is_file() else None
+    first = next(rows(file), None) if file.suffix == ".jsonl" and file.is_file() else None
     return first is not None and is_mt_bench(first[1])
 
 
@@ -34,8 +35,9 @@ def read(path: Path) -> Dataset:
     path = _file(path)
     dialogues = []
     seen: set[str] = set()
-    for number, record in json_lines(path):
-        where = f"{path}: line {number}"
+    for where, record in rows(path):
+        if isinstance(record, InputError):
+            raise record
         if not is_mt_bench(record):
             raise InputError(f"{where}: must have question_id and turns, as in MT-Bench")
         identity, turns = record["question_id"], record["turns"]

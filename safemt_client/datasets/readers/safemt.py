@@ -3,94 +3,94 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from safemt_client.datasets.files import json_lines, read_json, shown, table_rows
-from safemt_client.datasets.model import Dataset, Dialogue, Oddity
+from safemt_client.datasets.gathering import Gathered
+from safemt_client.datasets.model import Dataset, Oddity
 from safemt_client.datasets.reader import Reader
-from safemt_client.datasets.records import read_record
+from safemt_client.datasets.records import SOURCES
+from safemt_client.datasets.rows import rows
 from safemt_client.providers.errors import InputError
 
 __all__ = ["LICENCE", "READER", "find", "read", "read_rows"]
 
 LICENCE = "CC-BY-NC-4.0"
-_TURN_FILE = re.compile(r"(\d+)_turn\.(json|jsonl|parquet)\Z")
+_TURN_FILE = re.compile(
+    r"(\d{1,4})_turns?\.((json|jsonl|ndjson|jl|csv|tsv)(\.gz)?|parquet)", re.IGNORECASE | re.ASCII
+)
+
+
+def _length(path: Path) -> int | None:
+    """The number of user turns in the name of a turn file; None of any other file."""
+    found = _TURN_FILE.fullmatch(path.name)
+    return int(found[1]) if found else None
+
+
+def _in(folder: Path) -> list[Path]:
+    found = [(length, path) for path in folder.glob("*_*") if (length := _length(path)) is not None]
+    return [path for _, path in sorted(found)]
 
 
 def find(folder: Path) -> list[Path]:
-    """The turn files of a folder or of its `Data` folder, shortest dialogues first."""
+    """The turn files of a folder, of its `Data` folder, or of the one folder above or below that has them.
+
+    Shortest dialogues first.
+
+    Raises:
+        InputError: several folders below have some.
+    """
     for place in (folder, folder / "Data", folder / "data"):
-        files = [path for path in place.glob("*_turn.*") if _TURN_FILE.search(path.name)]
-        if files:
-            return sorted(files, key=lambda path: int(path.name.split("_")[0]))
-    return []
+        if files := _in(place):
+            return files
+    below = {
+        files[0].parent: files
+        for inner in sorted(folder.glob("[!.]*/"))
+        for place in (inner, inner / "Data", inner / "data")
+        if (files := _in(place))
+    }
+    if len(below) > 1:
+        raise InputError(f"{folder}: several data sets are in it: name one: {', '.join(map(str, below))}")
+    if below:
+        return next(iter(below.values()))
+    # The folder of the images was named.
+    return _in(folder.parent) or _in(folder.parent / "Data") if folder.name.lower() == "images" else []
 
 
 def read(folder: Path) -> Dataset:
-    """The data set of a folder. Image paths are relative to the folder of the turn files."""
+    """The data set of a folder. Image paths are relative to the turn files' folder, or the one above."""
     files = find(folder)
     if not files:
         raise InputError(f"{folder}: no *_turn.json in it or in its Data folder: name SafeMT's folder")
-    oddities: list[Oddity] = []
-    dialogues: dict[tuple[str, int], Dialogue] = {}
-    for path in files:
-        expected = int(path.name.split("_")[0])
-        for where, record in _records(path):
-            dialogue = read_record(record, where, oddities)
-            if dialogue.length != expected:
-                oddities.append(
-                    Oddity("length", where, f"{dialogue.length} user turns in a file for {expected}")
-                )
-            _add(dialogues, dialogue, where, oddities)
     root = files[0].parent
+    folders = [root, root.parent] if root.name.lower() == "data" else [root]
     if not (root / "images").is_dir() and (root.parent / "images").is_dir():
-        root = root.parent
+        folders = [root.parent, root]
+    found = Gathered(*folders)
+    for path in sorted(path for path in root.glob("[!.]*_turn*") if path not in files):
+        text = "its name is not <k>_turn.json, and nothing in it is read"
+        found.oddities.append(Oddity("file passed over", str(path), text))
+    for path in files:
+        found.take(rows(path), _length(path))
     sample = Path(__file__).resolve().parents[1] / "sample"
-    bundled = folder.resolve().is_relative_to(sample)
-    return Dataset(
-        "sample" if bundled else "SafeMT",
-        root,
-        tuple(dialogues.values()),
-        tuple(oddities),
-        "Apache-2.0" if bundled else LICENCE,
-    )
+    if folder.resolve().is_relative_to(sample):
+        return found.dataset("sample", folder, "Apache-2.0")
+    return _named(found, (folder if root.name.lower() != "data" else root.parent).resolve().name, folder)
 
 
-def read_rows(name: str, root: Path, rows: list[tuple[str, Any]]) -> Dataset:
+def read_rows(name: str, root: Path, records: Iterable[tuple[str, Any]]) -> Dataset:
     """A data set from the rows of any table in SafeMT's format, each with the place it came from."""
-    oddities: list[Oddity] = []
-    dialogues: dict[tuple[str, int], Dialogue] = {}
-    for where, record in rows:
-        _add(dialogues, read_record(record, where, oddities), where, oddities)
-    return Dataset(name, root, tuple(dialogues.values()), tuple(oddities), LICENCE)
+    found = Gathered(root)
+    found.take(records)
+    return _named(found, name, root)
 
 
-def _add(
-    dialogues: dict[tuple[str, int], Dialogue], dialogue: Dialogue, where: str, oddities: list[Oddity]
-) -> None:
-    key = (dialogue.item_id, dialogue.length)
-    if key in dialogues:
-        if dialogues[key] != dialogue:
-            raise InputError(
-                f"{where}: the id {shown(dialogue.item_id)} occurs twice with {key[1]} turns: rename one"
-            )
-        oddities.append(
-            Oddity("duplicate record", where, f"{dialogue.item_id[:80]} occurs twice with the same content")
-        )
-        return
-    dialogues[key] = dialogue
-
-
-def _records(path: Path) -> list[tuple[str, Any]]:
-    if path.suffix == ".jsonl":
-        return [(f"{path}: line {number}", record) for number, record in json_lines(path)]
-    if path.suffix == ".parquet":
-        return [(f"{path}: row {number}", record) for number, record in table_rows(path)]
-    content = read_json(path)
-    if not isinstance(content, list):
-        raise InputError(f"{path}: must be a JSON array of records")
-    return [(f"{path}: record {number}", record) for number, record in enumerate(content)]
+def _named(found: Gathered, name: str, path: Path) -> Dataset:
+    """With SafeMT's licence if it is SafeMT: every id begins with one of its sources."""
+    if found.dialogues and all(item.split("_", 1)[0] in SOURCES for item, _ in found.dialogues):
+        return found.dataset("SafeMT", path, LICENCE)
+    return found.dataset(name, path)
 
 
 READER = Reader(
