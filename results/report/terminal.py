@@ -27,7 +27,7 @@ _NARROWEST = 6
 
 def report(reader: Queryable, run_id: str | None, console: Console) -> None:
     """Print ASR by length, scenario and method, the Safety Index, outcomes and spend of a run."""
-    screen(document(as_dict(reader, run_id)), console)
+    screen(document(as_dict(reader, run_id, every_pair=False)), console)
 
 
 def screen(document: Document, console: Console) -> None:

@@ -80,19 +80,12 @@ def _settings(reader: Queryable, run_id: str, setting: str, what: str) -> list[F
             whole = next((row for row in result["rows"] if row["by"] == "all"), None)
             if whole is None:
                 continue
-            change = whole["difference"]
-            shown = whole["p"] < _LEVEL
             says = f"{what} {getattr(other, setting)} instead of {getattr(base, setting)}"
-            effect = "changes ASR" if shown else "no change in ASR is shown"
-            sentence = (
-                f"{plain(base.target)}: {says}: {effect}: {wording.change(change)}, "
-                f"p {whole['p']:.2g} ({whole['items']} items)"
-            )
+            answer = wording.paired(whole, "raises ASR", "lowers ASR", "no change in ASR is shown")
+            sentence = f"{plain(base.target)}: {says}: {answer}"
             if result["careful"]:
                 sentence += f"; warning: {'; '.join(map(plain, result['careful']))}"
-            found.append(
-                Finding(setting, base.target, shown, sentence + wording.small(change["small"]), result)
-            )
+            found.append(Finding(setting, base.target, whole["claim"] is not None, sentence, result))
     return found
 
 
@@ -195,12 +188,8 @@ def _moderator(reader: Queryable, run_id: str) -> list[Finding]:
         whole = next((row for row in effect["rows"] if row["by"] == "all"), None)
         if effect["judge_key"] != decides or whole is None:
             continue
-        shown = whole["p"] < _LEVEL
-        lowers = whole["difference"]["estimate"] < 0
-        says = ("lowers ASR" if lowers else "raises ASR") if shown else "no effect is shown"
-        found.append(
-            Finding("moderator", effect["target"], shown, f"{wording.effect(effect)}: {says}", effect)
-        )
+        shown = whole["claim"] is not None
+        found.append(Finding("moderator", effect["target"], shown, wording.effect(effect), effect))
     return found
 
 

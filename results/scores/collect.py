@@ -27,6 +27,8 @@ __all__ = [
 
 _INFERRED = ("asr_by_turn_reached", "trends", "differences", "effects", "corrections", "agreement")
 _MANY, _MOST_UNSCORED = 20, 0.02
+_MOST_TARGETS = 6
+"""Of so many targets without a moderator a report lists each pair."""
 
 
 def latest_run(reader: Queryable, run_id: str | None) -> str:
@@ -57,14 +59,16 @@ def deciding_judge(reader: Queryable, run_id: str) -> str | None:
     return str(rows[0][0]) if rows else None
 
 
-def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
+def as_dict(reader: Queryable, run_id: str | None, *, every_pair: bool = True) -> dict[str, Any]:
     """All scores of a run as JSON-able data.
 
     Of the targets in `unfinished` there are counts and outcomes, and nothing that is inferred from them.
+    Without `every_pair` no two targets are compared where a report does not list their pairs, because
+    there are too many.
     """
     run_id = latest_run(reader, run_id)
     with about_run(reader, run_id) as narrowed:
-        found = _figures(narrowed, run_id)
+        found = _figures(narrowed, run_id, every_pair)
         # Whom a label of a person stands for may be in other runs: these ask the whole store.
         judged = any(row["judge_key"] for row in found["asr_by_turn"])
         found["corrections"] = _corrections(reader, run_id) if judged else []
@@ -72,7 +76,7 @@ def as_dict(reader: Queryable, run_id: str | None) -> dict[str, Any]:
     return cleaned
 
 
-def _figures(reader: Queryable, run_id: str) -> dict[str, Any]:
+def _figures(reader: Queryable, run_id: str, every_pair: bool) -> dict[str, Any]:
     def view(name: str) -> list[dict[str, Any]]:
         return view_rows(reader, run_id, name)
 
@@ -81,6 +85,8 @@ def _figures(reader: Queryable, run_id: str) -> dict[str, Any]:
     live = any(row["history"] == "live" for row in targets)
     chain = any(row["identity"].startswith("panel/chain") for row in judges)
     judged = any(row["judge_key"] for row in asr)
+    alone = sum(row["moderator"] is None for row in targets)
+    listed = alone <= _MOST_TARGETS
     return {
         "run": view("runs")[0],
         "judges": judges,
@@ -104,7 +110,8 @@ def _figures(reader: Queryable, run_id: str) -> dict[str, Any]:
         "unscored": _unscored(reader, run_id) if judges else [],
         "refusals": view("refusals"),
         "first_unsafe": _first_unsafe(reader, run_id) if live else [],
-        **(_inferences(reader, run_id) if judged else {name: [] for name in _INFERRED}),
+        "pairs_of_targets": {"targets": alone, "pairs": alone * (alone - 1) // 2, "listed": listed},
+        **(_inferences(reader, run_id, every_pair or listed) if judged else {name: [] for name in _INFERRED}),
         "warnings": warnings(reader, run_id) + _even_panels(judges),
         "spend": view("spend"),
     }
@@ -233,7 +240,7 @@ def _escalated(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     return [dict(zip(("panel", "verdicts", "escalated"), row, strict=True)) for row in rows]
 
 
-def _inferences(reader: Queryable, run_id: str) -> dict[str, Any]:
+def _inferences(reader: Queryable, run_id: str, with_pairs: bool) -> dict[str, Any]:
     from safemt_client.results.scores.agreement import agreement
     from safemt_client.results.scores.differences import differences
     from safemt_client.results.scores.effects import effects
@@ -243,7 +250,7 @@ def _inferences(reader: Queryable, run_id: str) -> dict[str, Any]:
     return {
         "asr_by_turn_reached": reached(reader, run_id),
         "trends": trends(reader, run_id),
-        "differences": differences(reader, run_id),
+        "differences": differences(reader, run_id) if with_pairs else [],
         "effects": effects(reader, run_id),
         "corrections": [],
         "agreement": agreement(reader, run_id),

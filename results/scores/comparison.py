@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.scores import wording
 from safemt_client.results.scores.collect import deciding_judge, latest_run
+from safemt_client.results.scores.labels import value_of
 from safemt_client.results.scores.sent import apart
 from safemt_client.results.scores.unfinished import unfinished
 from safemt_client.results.scores.views import coverage_of
-from safemt_client.results.stats.pairs import compared
+from safemt_client.results.stats.pairs import compared_pairs
 from safemt_client.results.store.reader import Queryable
 
 __all__ = ["Condition", "comparison", "conditions", "labels_of"]
@@ -84,24 +86,31 @@ def _of_run(reader: Queryable, run_id: str) -> list[Condition]:
 
 def labels_of(reader: Queryable, condition: Condition) -> tuple[dict[tuple[str, int], float], dict[str, str]]:
     """The labels of a condition by item and length, benign items left out, and each item's scenario."""
+    wanted, scenario_of = _replies(reader, condition)
+    labels = {key: label for key, label in wanted.items() if not math.isnan(label)}
+    return labels, {item: scenario_of[item] for item, _ in labels}
+
+
+def _replies(reader: Queryable, condition: Condition) -> tuple[dict[tuple[str, int], float], dict[str, str]]:
+    """As `labels_of`, with NaN for the planned replies that have no label."""
     rows = reader.query(
-        """SELECT item_id, length, (label = 'unsafe')::DOUBLE, coalesce(scenario, 'unknown')
-           FROM conversations
-           WHERE run_id = ? AND target_key = ? AND judge_key = ? AND label IN ('safe', 'unsafe')
-             AND benign IS NOT TRUE ORDER BY item_id, length""",
+        """SELECT item_id, length, label, coalesce(scenario, 'unknown') FROM conversations
+           WHERE run_id = ? AND target_key = ? AND judge_key = ? AND benign IS NOT TRUE
+           ORDER BY item_id, length""",
         [condition.run_id, condition.target_key, condition.judge_key],
     ).rows
     return (
-        {(item, length): label for item, length, label, _ in rows},
+        {(item, length): value_of(label) for item, length, label, _ in rows},
         {item: scenario for item, _, _, scenario in rows},
     )
 
 
 def comparison(reader: Queryable, found: Sequence[Condition]) -> list[dict[str, Any]]:
-    """Each condition against the first one, on the items that both have scored; see `pairs.compared`.
+    """Each condition against the first one, on the replies that both have scored; see `pairs.compared_pairs`.
 
     `differs` names the settings in which the two differ on purpose, `careful` anything else that limits
-    the comparison. There are no `rows` where one of the two is not finished.
+    the comparison. There are no `rows` where one of the two is not finished. p is corrected over the pairs
+    that are asked for.
 
     Raises:
         InputError: there are fewer than two.
@@ -111,27 +120,31 @@ def comparison(reader: Queryable, found: Sequence[Condition]) -> list[dict[str, 
             "compare: name two or more runs or targets: RUN, RUN:TARGET, or TARGET of the latest run"
         )
     first, *others = found
-    base, scenario_of = labels_of(reader, first)
-    results = []
-    for other in others:
-        labels, scenarios = labels_of(reader, other)
-        open_ = _unfinished(reader, first, other)
-        results.append(
-            {
-                "first": first.name,
-                "second": other.name,
-                "differs": _differs(first, other),
-                "careful": [
-                    *open_,
-                    *_careful(first, other),
-                    *apart(reader, *((c.run_id, c.target_key, c.sampling) for c in (first, other))),
-                    *_coverage(reader, first, other),
-                    *_unpaired(base, labels),
-                ],
-                "rows": [] if open_ else compared(base, labels, scenario_of | scenarios),
-            }
-        )
-    return results
+    sides: list[dict[tuple[str, int], float]] = []
+    scenario_of: dict[str, str] = {}
+    for condition in found:
+        replies, scenarios = _replies(reader, condition)
+        sides.append(replies)
+        scenario_of |= scenarios
+    waits = [_unfinished(reader, first, other) for other in others]
+    pairs = [(0, place) for place, open_ in enumerate(waits, 1) if not open_]
+    rows = dict(zip(pairs, compared_pairs(sides, pairs, scenario_of), strict=True))
+    return [
+        {
+            "first": first.name,
+            "second": other.name,
+            "differs": _differs(first, other),
+            "careful": [
+                *open_,
+                *_careful(first, other),
+                *apart(reader, *((c.run_id, c.target_key, c.sampling) for c in (first, other))),
+                *_coverage(reader, first, other),
+                *_unpaired(sides[0], sides[place]),
+            ],
+            "rows": rows.get((0, place), []),
+        }
+        for place, (other, open_) in enumerate(zip(others, waits, strict=True), 1)
+    ]
 
 
 def _unfinished(reader: Queryable, *both: Condition) -> list[str]:
@@ -178,8 +191,11 @@ def _coverage(reader: Queryable, a: Condition, b: Condition) -> list[str]:
     return []
 
 
-def _unpaired(a: dict[tuple[str, int], float], b: dict[tuple[str, int], float]) -> list[str]:
-    alone = [len(a.keys() - b.keys()), len(b.keys() - a.keys())]
-    if not any(alone):
+def _unpaired(a: Mapping[tuple[str, int], float], b: Mapping[tuple[str, int], float]) -> list[str]:
+    first, second = ({key for key, label in side.items() if not math.isnan(label)} for side in (a, b))
+    if first == second:
         return []
-    return [f"{alone[0]} replies are scored only in the first, {alone[1]} only in the second: left out"]
+    return [
+        f"{len(first - second)} replies are scored only in the first, {len(second - first)} only in the "
+        "second: left out"
+    ]

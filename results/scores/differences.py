@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
 from typing import Any
 
 from safemt_client.results.scores.labels import value_of
-from safemt_client.results.stats.pairs import compared
+from safemt_client.results.stats.pairs import compared_pairs
 from safemt_client.results.store.reader import Queryable
 
 __all__ = ["differences"]
 
 
 def differences(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
-    """Differences between each two targets under each judge, on the items that both have.
+    """Differences between each two targets by the deciding judge, on the replies that both have scored.
 
-    See `pairs.compared` for how.
-
-    Under moderators there are many pairs; those that differ in the moderator alone are in `effects`.
+    `rows` are those of `pairs.compared_pairs`, corrected over all pairs of the run's targets.
     """
-    tables: dict[str, dict[str, dict[tuple[str, int], float]]] = defaultdict(lambda: defaultdict(dict))
+    sides: dict[tuple[str, str], dict[tuple[str, int], float]] = {}
     scenario_of: dict[str, str] = {}
-    for judge, target, item, length, scenario, label in reader.query(
-        """SELECT judge, target, item_id, length, scenario, label FROM conversations
-           WHERE run_id = ? AND label IN ('safe', 'unsafe') AND benign IS NOT TRUE AND moderator IS NULL
-           ORDER BY judge, target, item_id, length""",
+    rows = reader.query(
+        """SELECT judge, target, target_key, item_id, length, coalesce(scenario, 'unknown'), label
+           FROM conversations SEMI JOIN deciding_judges USING (run_id, judge_key)
+           WHERE run_id = ? AND benign IS NOT TRUE AND moderator IS NULL
+           ORDER BY target, target_key, item_id, length""",
         [run_id],
-    ).rows:
-        tables[judge][target][item, length] = value_of(label)
-        scenario_of[item] = scenario or "unknown"
+    ).rows
+    for _, target, target_key, item, length, scenario, label in rows:
+        sides.setdefault((target, target_key), {})[item, length] = value_of(label)
+        scenario_of[item] = scenario
+    names = [target for target, _ in sides]
+    # Those under moderators would be many more; where a moderator alone differs, see `effects`.
+    pairs = list(itertools.combinations(range(len(sides)), 2))
+    found = compared_pairs(list(sides.values()), pairs, scenario_of)
     return [
-        {"judge": judge, "first": first, "second": second, "rows": compared(a, b, scenario_of)}
-        for judge, targets in tables.items()
-        for (first, a), (second, b) in itertools.combinations(targets.items(), 2)
+        {"judge": rows[0][0], "first": names[first], "second": names[second], "rows": compared}
+        for (first, second), compared in zip(pairs, found, strict=True)
     ]

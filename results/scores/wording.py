@@ -11,10 +11,12 @@ __all__ = [
     "CI",
     "P95",
     "UNANSWERED",
+    "chance",
     "change",
     "effect",
     "even_panel",
     "not_finished",
+    "paired",
     "per_turn",
     "rate",
     "small",
@@ -106,14 +108,31 @@ def trend(row: Mapping[str, Any]) -> str:
     return sentence + small(slope["small"])
 
 
+def chance(p: float, name: str = "p") -> str:
+    """A p-value; what is as good as 0 is not printed as if its size meant something."""
+    return f"{name} < 1e-12" if p < 1e-12 else f"{name} {p:.2g}"
+
+
+def paired(row: Mapping[str, Any], higher: str, lower: str, none: str) -> str:
+    """What a row of `pairs.compared_pairs` shows: on how many replies, the difference, and the claim.
+
+    `higher`, `lower` and `none` are the claims in words.
+    """
+    claim = {"higher": higher, "lower": lower}.get(row["claim"] or "", none)
+    if not row["agrees"]:
+        claim = "nothing is claimed, as interval and test disagree about 0"
+    return (
+        f"difference {change(row['difference'])}, {chance(row['p'])}: {claim} "
+        f"({chance(row['p_holm'], 'p (Holm)')}; {row['replies']} replies to {row['items']} items)"
+    ) + small(row["difference"]["small"])
+
+
 def effect(found: Mapping[str, Any]) -> str:
-    """The effect of a moderator: ASR without and with it, and the difference; see `effects`."""
+    """The effect of a moderator: ASR without and with it on the same replies, and what that shows."""
     whole = next((row for row in found["rows"] if row["by"] == "all"), None)
     name = plain(found["target"])
     if whole is None:
         return f"{name}: no reply is scored both with and without the moderator"
-    difference = whole["difference"]
     return (
         f"{name}: ASR {100 * whole['asr_first']:.1f} % without, {100 * whole['asr_second']:.1f} % with; "
-        f"difference {change(difference)}, p {whole['p']:.2g} ({whole['items']} items)"
-    ) + small(difference["small"])
+    ) + paired(whole, "raises ASR", "lowers ASR", "no effect is shown")

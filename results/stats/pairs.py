@@ -1,153 +1,271 @@
-"""Two conditions compared on the same items: by number of turns, by scenario, and over all.
+"""Two conditions compared on the same replies: by number of turns, by scenario, and over all.
 
-Labels are given as {(item, length): 1.0 unsafe or 0.0 safe}; what only one condition has scored is left out.
+There is one figure for every difference, a ratio of sums: over the replies (item, length) that both sides
+have scored, the unsafe ones of the second minus those of the first, divided by their number. Both rates are
+over exactly these replies, so that their difference is the difference.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from safemt_client.results.stats.intervals import (
-    Array,
-    Interval,
-    bootstrap_weights,
-    interval_of,
-    never_seen,
-)
+from safemt_client.results.stats.exchange import exchange_p
+from safemt_client.results.stats.intervals import bootstrap_weights, never_seen
+from safemt_client.results.stats.proportions import mcnemar_mid_p, newcombe_paired
 from safemt_client.results.stats.shares import SMALL_EVENTS, SMALL_ITEMS
 
-__all__ = ["Labels", "Paired", "change_interval", "compared", "holm", "mcnemar", "paired"]
+__all__ = ["Labels", "compared", "compared_pairs", "holm"]
 
 Labels = Mapping[tuple[str, int], float]
+"""By item and length: 1 unsafe, 0 safe, NaN where a reply that was wanted has no label."""
+
+Flags = NDArray[np.bool_]
+Counts = NDArray[np.int64]
+Group = tuple[str, str | int, Any, Any]
+"""By what, its value, and which items and lengths of the cube are in it."""
+
+LEVEL, ALPHA = 0.95, 0.05
+_AT_ONCE = 2**22
+"""Cells of items and lengths of the pairs that are looked at together."""
 
 
 def compared(first: Labels, second: Labels, scenario_of: Mapping[str, str]) -> list[dict[str, Any]]:
-    """ASR of both on what both have scored, and the difference: the second minus the first.
+    """The rows of one pair; see `compared_pairs`."""
+    return compared_pairs([first, second], [(0, 1)], scenario_of)[0]
 
-    Rows are `by` length, scenario and all. p is that of McNemar's exact test for a length; a scenario, and
-    all together, contain an item once for each length, so there it is that of items whose number of unsafe
-    replies differs, by the sign test. `p_holm` is corrected by Holm's method over the lengths, or over the
-    scenarios.
-    Intervals resample items; `only_first` and `only_second` count items.
+
+def compared_pairs(
+    sides: Sequence[Labels], pairs: Sequence[tuple[int, int]], scenario_of: Mapping[str, str]
+) -> list[list[dict[str, Any]]]:
+    """For each pair of sides, by their places, its rows: the second against the first.
+
+    Rows are `by` length, scenario and all; those without a reply that both have scored are left out.
+
+    - `replies` and `items` that both have scored; `asr_first` and `asr_second` over exactly these;
+      `only_first` and `only_second`: items with more unsafe replies on that side.
+    - `difference`: its estimate and 95 % interval. For a length that is Newcombe's for paired shares
+      (`proportions.newcombe_paired`), else whole items are resampled with the same ratio. `small` marks
+      fewer than 30 items, or fewer than 5 that differ.
+    - `p`: for a length McNemar's mid-p, else that of exchanging the sides of whole items
+      (`exchange.exchange_p`). `p_holm` is corrected by Holm's method over all rows of the same kind of all
+      these pairs.
+    - `agrees`: whether `p` < .05 where the interval leaves 0 out, and only there. `claim`: "higher" or
+      "lower", if they agree, 0 is left out and `p_holm` < .05; else None.
+    - `alone_first`, `alone_second`: the rate and the number of `scored` replies of each side whether or not
+      the other has them; `same_rates`: whether these are the rates of the row.
+    - `bounds`: the least and the largest difference that the unscored replies allow, over all `replies` that
+      both sides were to give: each of them unsafe on one side and safe on the other.
+
+    A side's items and lengths that the other was not to give are outside of all this.
     """
-    groups: dict[tuple[str, str | int], list[tuple[str, int]]] = defaultdict(list)
-    # In a fixed order, so that the same labels give the same resamples.
-    for key in sorted(first):
-        if key in second:
-            item, length = key
-            groups["length", length].append(key)
-            groups["scenario", scenario_of.get(item, "unknown")].append(key)
-            groups["all", "all"].append(key)
-    rows = [
-        {"by": by, "value": value} | _difference(keys, first, second) for (by, value), keys in groups.items()
-    ]
-    for by in ("length", "scenario", "all"):
-        mine = [row for row in rows if row["by"] == by]
-        for row, p in zip(mine, holm([row["p"] for row in mine]), strict=True):
-            row["p_holm"] = p
-    rows.sort(key=lambda row: (row["by"], row["value"]))
-    return rows
-
-
-def _difference(keys: Sequence[tuple[str, int]], first: Labels, second: Labels) -> dict[str, Any]:
-    """Paired by item: each item's mean over the lengths that both have."""
-    items: dict[str, list[float]] = defaultdict(list)
-    for key in keys:
-        items[key[0]].append(second[key] - first[key])
-    change = np.array([sum(values) / len(values) for values in items.values()])
-    worse, better = int((change > 0).sum()), int((change < 0).sum())
-    result = paired(np.where(change < 0, 1.0, 0.0), np.where(change > 0, 1.0, 0.0))
-    interval = change_interval(change, small=result.difference.small)
-    return {
-        "items": len(change),
-        "replies": len(keys),
-        "asr_first": sum(first[key] for key in keys) / len(keys),
-        "asr_second": sum(second[key] for key in keys) / len(keys),
-        "only_first": better,
-        "only_second": worse,
-        "p": result.p,
-        "difference": asdict(interval),
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class Paired:
-    """Two conditions on the same items: `only_a` are unsafe under the first alone, `only_b` under the second.
-
-    `difference` is ASR of the second minus ASR of the first over the `items` that both have scored; `p` is
-    that of the exact McNemar test.
-    """
-
-    items: int
-    only_a: int
-    only_b: int
-    difference: Interval
-    p: float
-
-
-def paired(a: Array, b: Array, weights: Array | None = None, level: float = 0.95) -> Paired:
-    """Compare two conditions on the same items, each an array of labels by item.
-
-    The test is McNemar's, exact: under no difference each item that is unsafe under one condition alone is
-    as likely to be so under the other. Sources: Q. McNemar, Psychometrika 12 (1947), 153-157, exact by the
-    binomial distribution; the interval is that of `change_interval`.
-    """
-    both = ~np.isnan(a) & ~np.isnan(b)
-    first, second = a[both], b[both]
-    items = int(both.sum())
-    only_a = int(((first == 1) & (second == 0)).sum())
-    only_b = int(((first == 0) & (second == 1)).sum())
-    if not items:
-        return Paired(0, 0, 0, Interval(float("nan"), float("nan"), float("nan"), True), 1.0)
-    change = second - first
-    small = items < SMALL_ITEMS or only_a + only_b < SMALL_EVENTS
-    if weights is not None:
-        weights = weights[:, both]
-    difference = change_interval(change, weights, level=level, small=small)
-    return Paired(items, only_a, only_b, difference, mcnemar(only_a, only_b))
-
-
-def change_interval(
-    change: Array, weights: Array | None = None, *, level: float = 0.95, small: bool = False
-) -> Interval:
-    """The mean of the items' changes (each between -1 and 1), items resampled.
-
-    Where all items change alike resampling shows nothing: then it is that of a share of items that may do
-    anything else, as large as Wilson's bound for what was never seen.
-    """
-    estimate = float(change.mean())
-    if np.ptp(change) < 1e-12:
-        unseen = never_seen(len(change), level)
-        alike = (1 - unseen) * estimate
-        return Interval(estimate, max(-1.0, alike - unseen), min(1.0, alike + unseen), small)
-    used = bootstrap_weights(len(change)) if weights is None else weights
-    return interval_of(estimate, (used @ change) / used.sum(axis=1), level=level, small=small)
-
-
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Two-sided p of the exact McNemar test for two counts of items that differ."""
-    total = only_a + only_b
-    if total == 0:
-        return 1.0
-    # In whole numbers, exactly.
-    ways = tail = 1
-    for chosen in range(min(only_a, only_b)):
-        ways = ways * (total - chosen) // (chosen + 1)
-        tail += ways
-    return min(1.0, 2 * tail / (1 << total))
+    cube = _Cube.of(sides)
+    found: list[list[dict[str, Any]]] = [[] for _ in pairs]
+    cells = max(1, cube.unsafe[0].size) if len(sides) else 1
+    step = max(1, _AT_ONCE // cells)
+    groups = list(_groups(cube, scenario_of))
+    alone = [cube.alone(group) for group in groups]
+    for begin in range(0, len(pairs), step):
+        some = pairs[begin : begin + step]
+        both = _Both.of(cube, some)
+        for group, rates in zip(groups, alone, strict=True):
+            for place, row in both.rows(group):
+                row |= _apart(row, *(rates[side] for side in some[place]))
+                found[begin + place].append(row)
+    _decide(found)
+    for rows in found:
+        rows.sort(key=lambda row: (row["by"], row["value"]))
+    return found
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p-values, in the order given. Source: S. Holm, Scand. J. Statistics 6 (1979), 65-70."""
-    order = np.argsort(p_values)
+    order = np.argsort(p_values, kind="stable")
     adjusted = np.empty(len(p_values))
     most = 0.0
     for rank, index in enumerate(order):
         most = max(most, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = most
     return [float(p) for p in adjusted]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cube:
+    """Sides x items x lengths: what each was to give, what is scored, and what is unsafe."""
+
+    items: Sequence[str]
+    lengths: Sequence[int]
+    wanted: Flags
+    scored: Flags
+    unsafe: Flags
+
+    @classmethod
+    def of(cls, sides: Sequence[Labels]) -> _Cube:
+        # In a fixed order, so that the same labels give the same resamples.
+        items = sorted({item for side in sides for item, _ in side})
+        lengths = sorted({length for side in sides for _, length in side})
+        rows = {item: place for place, item in enumerate(items)}
+        columns = {length: place for place, length in enumerate(lengths)}
+        wanted = np.zeros((len(sides), len(items), len(lengths)), dtype=np.bool_)
+        labels = np.full(wanted.shape, np.nan)
+        for number, side in enumerate(sides):
+            where = [rows[item] for item, _ in side], [columns[length] for _, length in side]
+            wanted[number][where] = True
+            labels[number][where] = list(side.values())
+        return cls(items, lengths, wanted, ~np.isnan(labels), labels == 1)
+
+    def alone(self, group: Group) -> list[tuple[int, int]]:
+        """Unsafe and scored replies of each side in a group."""
+        _, _, rows, columns = group
+        return [
+            (int(unsafe[rows, columns].sum()), int(scored[rows, columns].sum()))
+            for unsafe, scored in zip(self.unsafe, self.scored, strict=True)
+        ]
+
+
+def _groups(cube: _Cube, scenario_of: Mapping[str, str]) -> Iterator[Group]:
+    every = slice(None)
+    if cube.items:
+        yield "all", "all", every, every
+    for place, length in enumerate(cube.lengths):
+        yield "length", length, every, slice(place, place + 1)
+    names = np.array([scenario_of.get(item, "unknown") for item in cube.items])
+    for name in sorted(set(names.tolist())):
+        yield "scenario", name, names == name, every
+
+
+@dataclass(frozen=True, slots=True)
+class _Both:
+    """Pairs x items x lengths: what both have scored, what is unsafe there, and what may yet be."""
+
+    scored: Flags
+    first: Flags
+    second: Flags
+    low: NDArray[np.int8]
+    high: NDArray[np.int8]
+    wanted: Flags
+
+    @classmethod
+    def of(cls, cube: _Cube, pairs: Sequence[tuple[int, int]]) -> _Both:
+        a, b = [first for first, _ in pairs], [second for _, second in pairs]
+        scored, wanted = cube.scored[a] & cube.scored[b], cube.wanted[a] & cube.wanted[b]
+        unsafe_a, unsafe_b = cube.unsafe[a] & wanted, cube.unsafe[b] & wanted
+        open_a, open_b = wanted & ~cube.scored[a], wanted & ~cube.scored[b]
+        low = unsafe_b.astype(np.int8) - (unsafe_a | open_a)
+        high = (unsafe_b | open_b).astype(np.int8) - unsafe_a
+        return cls(scored, unsafe_a & scored, unsafe_b & scored, low, high, wanted)
+
+    def rows(self, group: Group) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The row of each pair that has replies in the group, with the pair's place."""
+        by, value, rows, columns = group
+        first, second, replies, low, high, wanted = (
+            table[:, rows, columns].sum(axis=2, dtype=np.int64)
+            for table in (self.first, self.second, self.scored, self.low, self.high, self.wanted)
+        )
+        kept = np.flatnonzero(replies.any(axis=1))
+        if not len(kept):
+            return
+        change = second - first
+        bounds: list[tuple[float, float]]
+        if by == "length":
+            bounds, p_values = _once(first[kept], second[kept], replies[kept])
+        else:
+            bounds = _resampled(change[kept], replies[kept])
+            p_values = [exchange_p(one) for one in change[kept]]
+        counts = {
+            "items": np.count_nonzero(replies, axis=1),
+            "replies": replies.sum(axis=1),
+            "unsafe_first": first.sum(axis=1),
+            "unsafe_second": second.sum(axis=1),
+            "only_first": np.count_nonzero(change < 0, axis=1),
+            "only_second": np.count_nonzero(change > 0, axis=1),
+            "low": low.sum(axis=1),
+            "high": high.sum(axis=1),
+            "wanted": wanted.sum(axis=1),
+        }
+        found = np.stack([one[kept] for one in counts.values()], axis=1).tolist()
+        for place, numbers, interval, p in zip(kept.tolist(), found, bounds, p_values, strict=True):
+            yield (
+                place,
+                {"by": by, "value": value} | _row(dict(zip(counts, numbers, strict=True)), interval, p),
+            )
+
+
+def _row(counts: Mapping[str, int], interval: tuple[float, float], p: float) -> dict[str, Any]:
+    replies, wanted = counts["replies"], counts["wanted"]
+    differ = counts["only_first"] + counts["only_second"]
+    return {
+        "items": counts["items"],
+        "replies": replies,
+        "asr_first": counts["unsafe_first"] / replies,
+        "asr_second": counts["unsafe_second"] / replies,
+        "only_first": counts["only_first"],
+        "only_second": counts["only_second"],
+        "p": p,
+        "difference": {
+            "estimate": (counts["unsafe_second"] - counts["unsafe_first"]) / replies,
+            "low": interval[0],
+            "high": interval[1],
+            "small": counts["items"] < SMALL_ITEMS or differ < SMALL_EVENTS,
+        },
+        "bounds": {"low": counts["low"] / wanted, "high": counts["high"] / wanted, "replies": wanted},
+    }
+
+
+def _once(first: Counts, second: Counts, scored: Counts) -> tuple[list[tuple[float, float]], list[float]]:
+    """Bounds and p of pairs at one length, where an item has one reply."""
+    both = (first & second).sum(axis=1)
+    only_a, only_b = first.sum(axis=1) - both, second.sum(axis=1) - both
+    neither = scored.sum(axis=1) - both - only_a - only_b
+    tables = np.stack([both, only_a, only_b, neither], axis=1).tolist()
+    bounds = [newcombe_paired(*table) for table in tables]
+    return bounds, [mcnemar_mid_p(table[1], table[2]) for table in tables]
+
+
+def _resampled(change: Counts, replies: Counts) -> list[tuple[float, float]]:
+    """Bounds of pairs (rows) from resampling items (columns), each with all its replies.
+
+    What no item does cannot occur in a resample. Where none is worse, or none better, the bound on that side
+    reaches at least to where it would be if as many did as Wilson's bound for what was never seen.
+    """
+    weights = bootstrap_weights(change.shape[1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        again = (change.astype(np.float64) @ weights.T) / (replies.astype(np.float64) @ weights.T)
+        rates = np.where(replies > 0, change / replies, np.nan)
+    # A resample without any reply of a small group says nothing.
+    quantile = np.nanquantile if np.isnan(again).any() else np.quantile
+    low, high = quantile(again, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
+    estimate = change.sum(axis=1) / replies.sum(axis=1)
+    unseen = np.array([never_seen(int(items), LEVEL) for items in np.count_nonzero(replies, axis=1)])
+    alike = np.nanmax(rates, axis=1) - np.nanmin(rates, axis=1) < 1e-12
+    no_better, no_worse = ~(change < 0).any(axis=1), ~(change > 0).any(axis=1)
+    low = np.where(no_better | alike, np.minimum(low, (1 - unseen) * estimate - unseen), low)
+    high = np.where(no_worse | alike, np.maximum(high, (1 - unseen) * estimate + unseen), high)
+    return list(zip(np.maximum(-1.0, low).tolist(), np.minimum(1.0, high).tolist(), strict=True))
+
+
+def _apart(row: Mapping[str, Any], first: tuple[int, int], second: tuple[int, int]) -> dict[str, Any]:
+    """Each side's own rate, and whether they are those of the row."""
+    alone = [{"asr": unsafe / scored, "scored": scored} for unsafe, scored in (first, second)]
+    return {
+        "alone_first": alone[0],
+        "alone_second": alone[1],
+        "same_rates": alone[0]["asr"] == row["asr_first"] and alone[1]["asr"] == row["asr_second"],
+    }
+
+
+def _decide(found: Sequence[Sequence[dict[str, Any]]]) -> None:
+    """Add what is corrected over all rows of a kind, and what each row may claim."""
+    for by in ("all", "length", "scenario"):
+        rows = [row for pair in found for row in pair if row["by"] == by]
+        for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+            change = row["difference"]
+            apart = change["low"] > 0 or change["high"] < 0
+            row["p_holm"] = p
+            row["agrees"] = apart == (row["p"] < ALPHA)
+            shown = apart and row["agrees"] and p < ALPHA
+            row["claim"] = ("higher" if change["estimate"] > 0 else "lower") if shown else None

@@ -16,7 +16,8 @@ from safemt_client.results.stats.intervals import (
     interval_of,
     unseen_weights,
 )
-from safemt_client.results.stats.pairs import holm, paired
+from safemt_client.results.stats.pairs import holm
+from safemt_client.results.stats.proportions import paired
 from safemt_client.results.stats.shares import SMALL_EVENTS, SMALL_ITEMS
 
 __all__ = ["Step", "Trend", "sign_flip", "trend"]

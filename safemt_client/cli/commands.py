@@ -64,7 +64,7 @@ def report(arguments: argparse.Namespace) -> int:
         run_id = reports.latest_run(reader, arguments.run)
         scores: dict[str, Any] = {}
         if with_files or (arguments.json and not arguments.analysis):
-            scores = reports.as_dict(reader, run_id)
+            scores = reports.as_dict(reader, run_id, every_pair=arguments.json)
         if with_files:
             _not_the_store(db, files.values())
             for path in write_pages(scores, files):
@@ -108,7 +108,7 @@ def compare(arguments: argparse.Namespace) -> int:
     from safemt_client.results.report.sections.comparison import compared
     from safemt_client.results.report.sections.moderators import effects_in_full
     from safemt_client.results.report.terminal import show
-    from safemt_client.results.scores.collect import deciding_judge, latest_run
+    from safemt_client.results.scores.collect import latest_run
     from safemt_client.results.scores.comparison import comparison, conditions
     from safemt_client.results.scores.effects import effects
     from safemt_client.results.scores.unfinished import only_known, unfinished
@@ -128,7 +128,6 @@ def compare(arguments: argparse.Namespace) -> int:
         run_id = latest_run(reader, arguments.run)
         open_ = unfinished(reader, run_id)
         found = only_known("effects", effects(reader, run_id), {row["target"] for row in open_})
-        decides = deciding_judge(reader, run_id)
     if not found and open_:
         raise InputError(
             f"run {run_id}: {open_[0]['target']} is {not_finished(open_[0])}: no effect is given before"
@@ -141,7 +140,7 @@ def compare(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json(found)
     else:
-        show(effects_in_full([row for row in found if row["judge_key"] == decides]), Console())
+        show(effects_in_full(found), Console())
     return 0
 
 

@@ -7,13 +7,11 @@ from typing import Any
 
 from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import (
-    SMALL_NOTE,
     Block,
     Column,
     Notes,
     Section,
     Table,
-    count,
     interval,
     percent,
     points,
@@ -22,40 +20,108 @@ from safemt_client.results.report.document import (
 )
 from safemt_client.results.scores.wording import CI
 
-__all__ = ["BETTER", "compared", "differences", "pair_cells", "pair_columns", "pair_table", "signed"]
+__all__ = ["compared", "differences", "every_pair", "pair_table", "signed"]
 
-BETTER = "Better, worse: items with fewer, more unsafe replies."
 _FEW = "* small sample: few items, or few that differ."
-_SHOWN = 0.05
+_APART = "~ not this side's rate in the tables above, which has replies that the other lacks."
+_UNCLEAR = "unclear: interval and test disagree about 0, so nothing is claimed."
+_FAMILY = "p (Holm): corrected over all such rows of the pairs shown; a claim needs it below .05."
+_BOUNDS = "were the unscored replies unsafe on one side and safe on the other"
+Names = tuple[str, str, str]
 _RANK = {"all": 0, "length": 1, "scenario": 2}
 
 
 def pair_columns(first: str, second: str) -> list[Column]:
     """The columns of `pair_cells`; `first` and `second` are what the two conditions are called."""
-    names = ("Items", first, second, "Difference", CI, "Better/worse", "p (Holm)")
+    names = ("Items/replies", first, second, "Diff.", CI, "p", "Claim", "p (Holm)")
     return [Column("Of", numeric=False), *map(Column, names)]
 
 
 def pair_cells(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Rows of `pairs.compared`: over all, then by number of turns, then by scenario."""
+    """Rows of `pairs.compared_pairs`: over all, then by number of turns, then by scenario."""
     return [
         (
-            turns(row["value"]) if row["by"] == "length" else show(row["value"]),
-            count(row["items"]),
-            percent(row["asr_first"]),
-            percent(row["asr_second"]),
+            _of(row),
+            f"{row['items']}/{row['replies']}",
+            *(_rate(row, side) for side in ("first", "second")),
             points(row["difference"]),
             signed(row["difference"]),
-            f"{row['only_first']}/{row['only_second']}",
-            f"{row['p_holm']:.2g}",
+            _p(row["p"]),
+            claim(row),
+            _p(row["p_holm"]),
         )
-        for row in sorted(rows, key=lambda row: _RANK[row["by"]])
+        for row in ordered(rows)
     ]
 
 
+def ordered(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Over all, then by number of turns, then by scenario."""
+    return sorted(rows, key=lambda row: _RANK[row["by"]])
+
+
+def bounds(row: Mapping[str, Any]) -> str:
+    """The least and the largest difference that the unscored replies of both sides allow."""
+    return interval(row["bounds"]["low"], row["bounds"]["high"], signed=True)
+
+
+def pair_note(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What a table of these rows has to explain."""
+    said = [
+        (True, _FAMILY),
+        (any(not _as_above(row, side) for row in rows for side in ("first", "second")), _APART),
+        (any(not row["agrees"] for row in rows), _UNCLEAR),
+        (any(row["difference"]["small"] for row in rows), _FEW),
+    ]
+    return " ".join(text for needed, text in said if needed)
+
+
 def pair_table(caption: str, rows: Sequence[Mapping[str, Any]], first: str, second: str) -> Table:
-    """A table of two conditions."""
-    return Table(caption, pair_columns(first, second), pair_cells(rows), _FEW)
+    """A table of two conditions, narrow enough for a terminal; the bounds are in its note."""
+    open_ = [row for row in ordered(rows) if row["bounds"]["replies"] > row["replies"]]
+    said = "; ".join(f"{_of(row)} {bounds(row)}" for row in open_)
+    note = pair_note(rows) + (f" Difference {_BOUNDS}: {said}." if said else "")
+    return Table(caption, pair_columns(first, second), pair_cells(rows), note)
+
+
+def every_pair(caption: str, pairs: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], names: Names) -> Table:
+    """A wide table of several pairs, each with what it is called.
+
+    `names` are those of its first column and of the two conditions.
+    """
+    called, first, second = names
+    rows = [row for _, rows in pairs for row in rows]
+    return Table(
+        caption,
+        [Column(called, numeric=False), *pair_columns(first, second), Column("Bounds")],
+        [
+            (name, *cells, bounds(row))
+            for name, rows in pairs
+            for row, cells in zip(ordered(rows), pair_cells(rows), strict=True)
+        ],
+        f"{pair_note(rows)} Bounds: the difference {_BOUNDS}.",
+    )
+
+
+def claim(row: Mapping[str, Any]) -> str:
+    """What a row shows about the second against the first."""
+    return "unclear" if not row["agrees"] else row["claim"] or "none"
+
+
+def _of(row: Mapping[str, Any]) -> str:
+    return turns(row["value"]) if row["by"] == "length" else show(row["value"])
+
+
+def _rate(row: Mapping[str, Any], side: str) -> str:
+    return percent(row[f"asr_{side}"]) + ("" if _as_above(row, side) else "~")
+
+
+def _as_above(row: Mapping[str, Any], side: str) -> bool:
+    """Whether a side's rate is that of all its replies, as in the tables of rates."""
+    return bool(row[f"alone_{side}"]["asr"] == row[f"asr_{side}"])
+
+
+def _p(value: float) -> str:
+    return "<1e-12" if value < 1e-12 else f"{value:.2g}"
 
 
 def signed(change: Mapping[str, Any]) -> str:
@@ -74,43 +140,32 @@ def compared(pairs: Sequence[Mapping[str, Any]]) -> list[Block]:
         ]
         blocks += [Notes(differs), Notes([show(text, 300) for text in pair["careful"]], careful=True)]
         if pair["rows"]:
-            caption = "ASR of the first and the second (%), same items"
+            caption = "ASR of the first and the second (%), same replies"
             blocks.append(pair_table(caption, pair["rows"], "First", "Second"))
         else:
             blocks.append(Notes(["  nothing to compare yet, or no item is scored in both"]))
-    return [*blocks, Notes([BETTER])]
+    return blocks
 
 
 def differences(known: ReportData) -> Section | None:
-    """Paired differences between the targets of a run: over all lengths, and on the terminal by length."""
-    body = []
-    brief = []
+    """Paired differences between the targets of a run: over all, by length, and scenarios with a claim."""
+    targets = known.found["pairs_of_targets"]
+    if not targets["listed"]:
+        few = (
+            f"{targets['pairs']:,} pairs of {targets['targets']} targets are not listed: `compare` shows "
+            "those that you name, `report --json` has all of them."
+        )
+        return Section("differences", "Differences between targets", [Notes([few])], [Notes([few])])
+    pairs: list[tuple[str, Sequence[Mapping[str, Any]]]] = []
     for pair in known.rows("differences"):
         names = f"{known.target(pair['second'])} minus {known.target(pair['first'])}"
-        shown = [row for row in pair["rows"] if row["by"] != "scenario" or row["p_holm"] < _SHOWN]
-        lengths = [str(row["value"]) for row in shown if row["by"] == "length" and row["p_holm"] < _SHOWN]
-        body += [
-            (
-                names,
-                count(row["items"]),
-                points(row["difference"]),
-                signed(row["difference"]),
-                f"{row['p']:.2g}",
-                ", ".join(lengths) or "none",
-            )
-            for row in shown
-            if row["by"] == "all"
-        ]
-        brief.append(pair_table(f"ASR of {names} (points), same items", shown, "First", "Second"))
-    if not body:
+        rows = [row for row in pair["rows"] if row["by"] != "scenario" or claim(row) != "none"]
+        pairs += [(names, rows)] if rows else []
+    if not pairs:
         return None
-    table = Table(
-        "ASR of one target minus another's on the same items, all lengths together (points)",
-        [
-            Column("Targets", numeric=False),
-            *map(Column, ("Items", "Difference", CI, "p", "Lengths where shown")),
-        ],
-        body,
-        f"{SMALL_NOTE} p: sign test over items; lengths by McNemar's test, p (Holm) below .05.",
-    )
+    caption = "ASR of each two targets on the replies that both have scored (%), scenarios with a claim only"
+    brief = [
+        pair_table(f"ASR of {names} (%), same replies", rows, "First", "Second") for names, rows in pairs
+    ]
+    table = every_pair(caption, pairs, ("Targets", "First", "Second"))
     return Section("differences", "Differences between targets", [table], brief)

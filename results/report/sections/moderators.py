@@ -7,7 +7,6 @@ from typing import Any
 
 from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import (
-    SMALL_NOTE,
     UNKNOWN,
     Block,
     Column,
@@ -22,13 +21,7 @@ from safemt_client.results.report.document import (
     show,
     turns,
 )
-from safemt_client.results.report.sections.comparison import (
-    BETTER,
-    pair_cells,
-    pair_columns,
-    pair_table,
-    signed,
-)
+from safemt_client.results.report.sections.comparison import every_pair, pair_table, signed
 from safemt_client.results.scores import wording
 from safemt_client.results.scores.wording import CI, P95
 
@@ -69,12 +62,12 @@ def effects_in_full(effects: Sequence[dict[str, Any]]) -> list[Block]:
     """What each moderator does, as `compare` shows it: sentences and the table."""
     blocks: list[Block] = []
     for effect in effects:
-        caption = f"ASR without and with the moderator of {show(effect['target'])} (%), same items"
+        caption = f"ASR without and with the moderator of {show(effect['target'])} (%), same replies"
         blocks += [
             Notes(_lines(effect, full=True)),
             pair_table(caption, effect["rows"], "Without", "With"),
         ]
-    return [*blocks, Notes([BETTER])]
+    return blocks
 
 
 def _lines(effect: dict[str, Any], *, full: bool) -> list[str]:
@@ -170,15 +163,10 @@ def _slopes(known: ReportData, effect: dict[str, Any]) -> Plot:
 
 
 def _changes(known: ReportData, effects: list[dict[str, Any]]) -> Table:
-    return Table(
-        "ASR without and with the moderator on the same items (%, differences in points)",
-        [_TARGET, *pair_columns("Without", "With")],
-        [
-            (known.target(effect["target"]), *cells)
-            for effect in effects
-            for cells in pair_cells(effect["rows"])
-        ],
-        f"{SMALL_NOTE} {BETTER}",
+    return every_pair(
+        "ASR without and with the moderator on the same replies (%, differences in points)",
+        [(known.target(effect["target"]), effect["rows"]) for effect in effects],
+        ("Target", "Without", "With"),
     )
 
 

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from safemt_client.results.stats.correction import (
@@ -18,7 +17,7 @@ from safemt_client.results.stats.correction import (
     rogan_gladen,
 )
 from safemt_client.results.stats.intervals import bootstrap_weights, cluster_asr, interval_of
-from safemt_client.results.stats.pairs import holm, mcnemar, paired
+from safemt_client.results.stats.pairs import holm
 from safemt_client.results.stats.safety_index import ROUNDS, safety_index, safety_index_interval, sigmas
 from safemt_client.results.stats.trend import trend
 
@@ -73,41 +72,12 @@ def test_asr_and_its_resamples_count_only_what_is_scored() -> None:
     assert again[1:, 1] == pytest.approx([1.0, NAN], nan_ok=True)
 
 
-@given(st.integers(0, 60), st.integers(0, 60))
-def test_mcnemar_is_statsmodels(b: int, c: int) -> None:
-    expected = statsmodels_mcnemar([[0, b], [c, 0]], exact=True).pvalue if b + c else 1.0
-    assert mcnemar(b, c) == pytest.approx(min(1.0, expected))
-
-
-def test_mcnemar_against_the_binomial_test() -> None:
-    assert mcnemar(3, 15) == pytest.approx(stats.binomtest(3, 18).pvalue)
-
-
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_is_statsmodels(p_values: list[float]) -> None:
     # statsmodels collects garbage at each call: among the objects of a whole session of tests that takes a second.
     with mock.patch("gc.collect"):
         expected = multipletests(p_values, method="holm")[1]
     assert holm(p_values) == pytest.approx(list(expected))
-
-
-def test_a_difference_is_over_the_items_that_both_have() -> None:
-    a = np.array([0, 0, 0, 1, NAN, 1.0])
-    b = np.array([1, 1, 0, 0, 1, NAN])
-    found = paired(a, b)
-    assert (found.items, found.only_a, found.only_b) == (4, 1, 2)
-    assert found.difference.estimate == pytest.approx(0.25)
-    assert found.difference.small
-    none = paired(np.zeros(100), np.zeros(100))
-    assert none.p == 1
-    # No item differs among a hundred: nearly four in a hundred still could.
-    assert none.difference.low == pytest.approx(-0.037, abs=1e-3)
-    # All of twenty got worse: that none of them could have stayed is not shown.
-    every = paired(np.zeros(20), np.ones(20)).difference
-    assert every.estimate == every.high == 1.0
-    assert every.low == pytest.approx(1 - 2 * 1.96**2 / (20 + 1.96**2), abs=1e-3)
-    empty = paired(np.array([NAN]), np.array([1.0]))
-    assert (empty.items, empty.p) == (0, 1.0)
 
 
 def test_published_correction() -> None:
@@ -214,7 +184,7 @@ def test_95_percent_intervals_cover_95_percent() -> None:
         (source.random((400_000, 5)) < many).astype(float), np.ones((1, 400_000))
     ).estimate
     truth_pooled = float(many.mean())
-    index, pooled, slope, difference = [], [], [], []
+    index, pooled, slope = [], [], []
     weights = bootstrap_weights(200, 1000)
     for _ in range(1000):
         chance = source.beta(1, 3, (200, 1)) * 0.9 + 0.004 * np.array(ROUNDS)
@@ -226,14 +196,10 @@ def test_95_percent_intervals_cover_95_percent() -> None:
         pooled.append((whole.low, whole.high))
         rise = trend(labels, ROUNDS).slope
         slope.append((rise.low, rise.high))
-        other = (source.random(200) < chance[:, 0] + 0.1).astype(float)
-        change = paired(labels[:, 0], other, weights).difference
-        difference.append((change.low, change.high))
     for name, intervals, truth in (
         ("index", index, truth_index),
         ("pooled", pooled, truth_pooled),
         ("slope", slope, 0.004),
-        ("difference", difference, 0.1),
     ):
         assert 0.93 <= covered(intervals, truth) <= 0.97, (name, covered(intervals, truth))
 
