@@ -36,7 +36,8 @@ Role = Literal["system", "developer", "user", "assistant"]
 class Image:
     """An image as it is sent. Its bytes are read by `load` only while a request is in flight.
 
-    `sha256` is the hash of the bytes that are sent, `size` their number.
+    `sha256` is the hash of the bytes that are sent, `size` their number. `preparation` is the version of what
+    made it of a data set's file, `notes` what was done to the picture and what is odd about it.
     """
 
     sha256: str
@@ -45,6 +46,8 @@ class Image:
     width: int
     height: int
     load: Callable[[], bytes] = field(repr=False, compare=False)
+    preparation: int | None = field(default=None, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,9 @@ class RunKeywords(JudgeKeywords, total=False):
     images: Literal["on", "off", "blank"]
     image_max_edge: int | None
     image_max_bytes: int | None
+    image_format: Literal["original", "common", "jpeg", "png"]
+    image_metadata: Literal["strip", "keep"]
+    image_truncated: bool
     moderator: str | Sequence[str] | None
     moderator_turns: Literal["last", "every"]
     policy_place: Literal["system", "developer", "user"]

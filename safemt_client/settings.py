@@ -138,6 +138,15 @@ class RunSettings(BaseModel):
     image_max_bytes: int | None = _data(
         None, "scale larger images down to this size", "N", "4000000", ge=1024
     )
+    image_format: Literal["original", "common", "jpeg", "png"] = _data(
+        "original",
+        "format of what is sent: JPEG, PNG, WebP and GIF as they are, others as PNG or JPEG (original); only "
+        "JPEG and PNG, which every endpoint takes (common); or all in one",
+    )
+    image_metadata: Literal["strip", "keep"] = _data(
+        "strip", "leave out what else an image's file holds (camera, position, comments), or send it too"
+    )
+    image_truncated: bool = _data(False, "send truncated JPEG files too: what is missing is grey")
     judge: list[str] | None = _judge(
         None, "judge, named as a target is, or none; repeat for a panel", "NAME", _DEFAULT_JUDGE
     )

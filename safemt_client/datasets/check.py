@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from safemt_client.datasets.images import DEFAULT_MAX_BYTES, DEFAULT_MAX_EDGE, ImageError, prepare
+from safemt_client.datasets.images import ImageError, prepare
 from safemt_client.datasets.model import Dataset
 from safemt_client.providers.errors import InputError
 from safemt_client.results.sanitize import plain
@@ -66,7 +66,7 @@ def check(dataset: Dataset, check_images: bool = True) -> Report:
             missing.append(f"{error} ({item})")
             continue
         try:
-            prepare(file, max_edge=DEFAULT_MAX_EDGE, max_bytes=DEFAULT_MAX_BYTES, item=item)
+            prepare(file, item=item)
         except ImageError as error:
             broken.append(str(error))
     return Report(

@@ -1,59 +1,124 @@
-"""Images as they are sent: verified, with their true type, upright, and scaled down only when needed."""
+"""Images as they are sent: verified, with their true type, as they are meant to be seen, and within limits.
+
+A file that every model sees as it is meant is sent as it is, without what it holds beside the picture.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import struct
-import warnings
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from PIL import Image as Pillow
-from PIL import ImageOps
+from PIL import ImageFile
 
-from safemt_client.providers.errors import InputError
+from safemt_client.datasets.image_before import encode_as_before
+from safemt_client.datasets.image_files import TYPES, ImageError, bare, contents, opened
+from safemt_client.datasets.image_pixels import differs_from_srgb, encoded, meant, seen_through, upright
 from safemt_client.providers.types import Image
 
-__all__ = ["DEFAULT_MAX_BYTES", "DEFAULT_MAX_EDGE", "ImageError", "blank", "prepare"]
+__all__ = [
+    "DEFAULT_MAX_BYTES",
+    "DEFAULT_MAX_EDGE",
+    "VERSION",
+    "ImageError",
+    "Preparation",
+    "before",
+    "blank",
+    "find",
+    "prepare",
+    "prepare_as_before",
+]
 
 DEFAULT_MAX_EDGE = 2048
 """Longest edge in pixels; hosted vision models scale larger images down themselves."""
 DEFAULT_MAX_BYTES = 4_000_000
 """Largest file in bytes: below the 5 MB that the strictest hosted endpoint accepts."""
+VERSION = 2
+"""The version of this preparation; `image_before` is 1."""
 
-_MAX_PIXELS = 100_000_000
-_MAX_FILE = 64 * 2**20
-_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
-_ORIENTATION = 0x0112
-# What Pillow's readers raise for files that were made to break them.
-_BROKEN = (
-    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError),
-    *(MemoryError, RecursionError, struct.error, zlib.error),
-)
-
-
-class ImageError(InputError):
-    """An image cannot be sent. The line names the item and the file."""
+_ORIENTATION, _GPS = 0x0112, 0x8825
+_END_OF_JPEG = b"\xff\xd9"
+_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+"""The pixels that every decoder shows alike."""
+_LOSSLESS = ("PNG", "GIF", "BMP", "TIFF")
+_TINY = 28
+"""Pixels. Vision models cut a picture into squares of about this size."""
+_EXTREME = 200
+"""Long side over short side: https://github.com/QwenLM/Qwen2.5-VL refuses more."""
 
 
-def prepare(path: Path, *, max_edge: int, max_bytes: int, item: str) -> Image:
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """How pictures are prepared: the settings `image_max_edge` to `image_truncated`, without their prefix."""
+
+    max_edge: int = DEFAULT_MAX_EDGE
+    max_bytes: int = DEFAULT_MAX_BYTES
+    format: Literal["original", "common", "jpeg", "png"] = "original"
+    metadata: Literal["strip", "keep"] = "strip"
+    truncated: bool = False
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Preparation:
+        """That of a run's settings by their names; what is missing or None has its default."""
+        named = {name: settings.get(f"image_{name}") for name in cls.__slots__}
+        return cls(**{name: value for name, value in named.items() if value is not None})
+
+    @property
+    def existed_before(self) -> bool:
+        """Whether the first preparation could be asked for the same."""
+        return self.format == "original" and self.metadata == "strip"
+
+    def sends(self, kind: str) -> bool:
+        """Whether files of this format may be sent as they are."""
+        kinds = {"original": tuple(TYPES), "common": ("JPEG", "PNG"), "jpeg": ("JPEG",), "png": ("PNG",)}
+        return ("JPEG" if kind == "MPO" else kind) in kinds[self.format]
+
+    def kinds(self, lossless: bool) -> tuple[str, ...]:
+        """The formats that others are encoded in, the next one where the first does not fit."""
+        if self.format in ("jpeg", "png"):
+            return (self.format.upper(),)
+        return ("PNG", "JPEG") if lossless else ("JPEG",)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    data: bytes
+    kind: str
+    size: tuple[int, int]
+    notes: tuple[str, ...]
+
+
+def prepare(path: Path, *, item: str, how: Preparation = Preparation()) -> Image:
     """Verify an image and describe what is sent; its bytes are read again when they are needed.
 
-    A file within the limits and upright is sent as it is. Others are turned upright and scaled
-    down, and sent as JPEG, or as PNG if they are PNG and fit.
+    Its `notes` say what was done to the picture and what is odd about it.
 
     Raises:
-        ImageError: not an image of a type that models accept, truncated, or too large to open.
+        ImageError: not an image, truncated, or too large to open.
     """
 
-    def make() -> tuple[bytes, str, tuple[int, int]]:
-        return _encode(path, max_edge, max_bytes, item)
+    def make() -> tuple[bytes, str, tuple[int, int], tuple[str, ...]]:
+        made = _encode(contents(path), how)
+        return made.data, TYPES[made.kind], made.size, made.notes
 
-    data, media_type, (width, height) = make()
-    digest = hashlib.sha256(data).hexdigest()
-    return Image(digest, media_type, len(data), width, height, _loader(make, digest, path, item))
+    return _described(make, path, item, VERSION)
+
+
+def prepare_as_before(path: Path, *, item: str, how: Preparation = Preparation()) -> Image:
+    """The image as the first preparation sent it.
+
+    Raises:
+        ImageError: it did not.
+    """
+
+    def make() -> tuple[bytes, str, tuple[int, int], tuple[str, ...]]:
+        return *encode_as_before(contents(path), how.max_edge, how.max_bytes), ()
+
+    return _described(make, path, item, None)
 
 
 def blank(image: Image) -> Image:
@@ -66,62 +131,159 @@ def blank(image: Image) -> Image:
 
     data = make()
     digest = hashlib.sha256(data).hexdigest()
-    return Image(digest, "image/png", len(data), image.width, image.height, make)
+    return Image(digest, "image/png", len(data), image.width, image.height, make, image.preparation)
 
 
-def _loader(
-    make: Callable[[], tuple[bytes, str, tuple[int, int]]], digest: str, path: Path, item: str
-) -> Callable[[], bytes]:
-    def load() -> bytes:
-        data = make()[0]
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise ImageError(f"item {item!r}: {path}: the image has changed since the run began: restore it")
-        return data
-
-    return load
-
-
-def _encode(path: Path, max_edge: int, max_bytes: int, item: str) -> tuple[bytes, str, tuple[int, int]]:
+def before(path: Path, image: Image, *, item: str, how: Preparation) -> Image | None:
+    """What the first preparation sent of the file; None if it sent the same, or nothing."""
     try:
-        if path.stat().st_size > _MAX_FILE:
-            raise ImageError(f"item {item!r}: {path}: larger than {_MAX_FILE} bytes")
-        raw = path.read_bytes()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
-            with Pillow.open(io.BytesIO(raw), formats=list(_TYPES)) as opened:
-                kind = opened.format or ""
-                if opened.width * opened.height > _MAX_PIXELS:
-                    raise ImageError(
-                        f"item {item!r}: {path}: {opened.width} x {opened.height} pixels is too large"
-                    )
-                opened.load()
-                upright = opened.getexif().get(_ORIENTATION, 1) == 1
-                if upright and max(opened.size) <= max_edge and len(raw) <= max_bytes:
-                    return raw, _TYPES[kind], opened.size
-                picture = ImageOps.exif_transpose(opened)
-    except ImageError:
-        raise
-    except Pillow.DecompressionBombError:
-        raise ImageError(f"item {item!r}: {path}: too many pixels (decompression bomb)") from None
-    except _BROKEN as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        reason = "not a JPEG, PNG, WebP or GIF image" if "cannot identify" in reason else reason
-        raise ImageError(f"item {item!r}: {path}: broken image: {reason}") from None
-    edge = min(max_edge, max(picture.size))
-    while True:
-        small = picture.copy()
-        small.thumbnail((edge, edge), Pillow.Resampling.LANCZOS)
-        out = io.BytesIO()
-        if kind == "PNG":
-            small.save(out, "PNG", optimize=True)
-        else:
-            small.convert("RGB").save(out, "JPEG", quality=90)
-        if out.tell() > max_bytes and kind == "PNG":
-            out = io.BytesIO()
-            small.convert("RGB").save(out, "JPEG", quality=90)
-            media_type = "image/jpeg"
-        else:
-            media_type = "image/png" if kind == "PNG" else "image/jpeg"
-        if out.tell() <= max_bytes or edge <= 16:
-            return out.getvalue(), media_type, small.size
-        edge = edge * 3 // 4
+        if not how.existed_before or hashlib.sha256(contents(path)).hexdigest() == image.sha256:
+            return None
+        earlier = prepare_as_before(path, item=item, how=how)
+    except (ImageError, OSError):
+        return None
+    return None if earlier.sha256 == image.sha256 else earlier
+
+
+def find(path: Path, sha256: str, how: Preparation) -> Image | None:
+    """The image of this hash, if this version or an earlier one makes it of the file; a blank one too."""
+    for made in (prepare, prepare_as_before):
+        try:
+            image = made(path, item=str(path), how=how)
+        except ImageError:
+            continue
+        for one in (image, blank(image)):
+            if one.sha256 == sha256:
+                return one
+    return None
+
+
+def _described(
+    make: Callable[[], tuple[bytes, str, tuple[int, int], tuple[str, ...]]],
+    path: Path,
+    item: str,
+    version: int | None,
+) -> Image:
+    def made() -> tuple[bytes, str, tuple[int, int], tuple[str, ...]]:
+        try:
+            return make()
+        except ImageError as error:
+            fix = ": --image-truncated sends what there is" if "image file is truncated" in str(error) else ""
+            raise ImageError(f"item {item!r}: {path}: {error}{fix}") from None
+        except OSError as error:
+            raise ImageError(f"item {item!r}: {path}: {error.strerror or error}") from None
+
+    data, media_type, (width, height), notes = made()
+    digest = hashlib.sha256(data).hexdigest()
+
+    def load() -> bytes:
+        again = made()[0]
+        if hashlib.sha256(again).hexdigest() != digest:
+            raise ImageError(f"item {item!r}: {path}: the image has changed since the run began: restore it")
+        return again
+
+    return Image(digest, media_type, len(data), width, height, load, version, notes)
+
+
+def _encode(raw: bytes, how: Preparation) -> _Made:
+    with opened(raw) as picture:
+        notes = list(_odd(picture))
+        made = _as_it_is(picture, raw, how)
+        if made is None and _is_cut(picture, how):
+            with opened(raw + _END_OF_JPEG) as whole:
+                made = _anew(whole, raw, how)
+            notes.append("truncated: the rest is grey")
+        made = made or _anew(picture, raw, how)
+    return _Made(made.data, made.kind, made.size, (*notes, *made.notes, *_small(made.size)))
+
+
+def _as_it_is(picture: ImageFile.ImageFile, raw: bytes, how: Preparation) -> _Made | None:
+    """The file, or what is left of it without metadata, if it is seen as it is meant and fits."""
+    kind = picture.format or ""
+    if not how.sends(kind) or max(picture.size) > how.max_edge or _orientation(picture) > 1:
+        return None
+    several = kind != "JPEG" and bool(getattr(picture, "is_animated", False))
+    data = bare(raw, kind) if how.metadata == "strip" or several else raw
+    if data is None or len(data) > how.max_bytes:
+        return None
+    with opened(data) as sent:
+        kind = sent.format or ""
+        if kind not in TYPES or getattr(sent, "is_animated", False) or sent.mode not in _MODES:
+            return None
+        try:
+            sent.load()
+        except OSError:
+            return None  # said when the pixels are read for encoding them anew
+        if sent.size != picture.size or differs_from_srgb(sent) or seen_through(sent) is not None:
+            return None
+        return _Made(data, kind, sent.size, _left_out(picture, raw, data))
+
+
+def _anew(picture: ImageFile.ImageFile, raw: bytes, how: Preparation) -> _Made:
+    """The picture of its pixels, as they are meant."""
+    kind = picture.format or ""
+    lossless = kind in _LOSSLESS or (kind == "WEBP" and b"VP8L" in raw[:4096])
+    picture.load()
+    orientation, found = _orientation(picture), picture.getexif()
+    found.pop(_ORIENTATION, None)
+    keeps = how.metadata == "keep" and kind != "TIFF" and len(found)
+    exif = found.tobytes() if keeps else b""
+    metadata = _metadata(picture) if how.metadata == "strip" else ()
+    flat, notes = meant(picture)
+    flat = upright(flat, orientation)
+    data, made, size = encoded(
+        flat, how.kinds(lossless), max_edge=how.max_edge, max_bytes=how.max_bytes, exif=exif
+    )
+    did = [*notes, *metadata]
+    did += ["turned upright"] if orientation > 1 else []
+    did += ["scaled down"] if size != flat.size else []
+    did += [f"{kind} as {made}"] if kind != made else []
+    return _Made(data, made, size, tuple(did))
+
+
+def _orientation(picture: Pillow.Image) -> int:
+    """How the camera was turned, 1 to 8; other values say nothing."""
+    found = picture.getexif().get(_ORIENTATION)
+    return found if isinstance(found, int) and found in range(1, 9) else 1
+
+
+def _is_cut(picture: ImageFile.ImageFile, how: Preparation) -> bool:
+    if not how.truncated or picture.format not in ("JPEG", "MPO"):
+        return False
+    try:
+        picture.load()
+    except OSError:
+        return True
+    return False
+
+
+def _odd(picture: ImageFile.ImageFile) -> list[str]:
+    """What is not seen of the file, and shapes that models may not take."""
+    several = bool(getattr(picture, "is_animated", False)) and picture.format != "MPO"
+    found = ["first frame of several"] if several else []
+    long, short = max(picture.size), min(picture.size)
+    return [*found, *([f"over {_EXTREME} times as long as wide"] if long > _EXTREME * short else [])]
+
+
+def _small(size: tuple[int, int]) -> list[str]:
+    return [f"a side under {_TINY} pixels"] if min(size) < _TINY else []
+
+
+def _left_out(picture: ImageFile.ImageFile, raw: bytes, data: bytes) -> tuple[str, ...]:
+    """How what is sent of a file differs from it."""
+    if data is raw:
+        return ()
+    if len(data) > len(raw):
+        return ("missing end added",)
+    did = [*_metadata(picture), *(["MPO as JPEG"] if picture.format == "MPO" else [])]
+    return tuple(did) if did or getattr(picture, "is_animated", False) else ("other data left out",)
+
+
+def _metadata(picture: ImageFile.ImageFile) -> tuple[str, ...]:
+    """What of a picture's metadata is not sent."""
+    exif = picture.getexif()
+    if _GPS in exif:
+        return ("metadata with a position left out",)
+    # The tags of a TIFF file are the picture's own.
+    there = (len(exif) and picture.format != "TIFF") or "xmp" in picture.info
+    return ("metadata left out",) if there else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from safemt_client.planning.judgings import reply_of, submitted, unjudged
 from safemt_client.planning.messages import continues, first_turn
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.resolved import Known, Resolved, StoredReply
-from safemt_client.providers.types import Message, Outcome
+from safemt_client.providers.types import Message, Outcome, Request
 from safemt_client.results.store.rows import RunRow, StepRow
 
 __all__ = ["make_plan"]
@@ -39,6 +39,7 @@ def make_plan(wanted: Resolved, known: Known) -> Plan:
         judgings=judgings,
         steps=tuple(StepRow(wanted.run_id, *step) for step in steps),
         cached_turns=Counter(target_key for target_key, *_ in steps),
+        earlier_pictures=followed.earlier,
         cached_verdicts=len(replies) - len(judgings) if wanted.judge is not None else 0,
         batch=wanted.batch,
         submitted=submitted(followed.pending, judgings, wanted.judge, known),
@@ -64,24 +65,29 @@ def _run_row(wanted: Resolved) -> RunRow:
 
 @dataclass
 class _Followed:
-    """How far the conversations are: what is to be asked, and what is known."""
+    """How far the conversations are: what is to be asked, and what is known.
+
+    `earlier` counts the known turns of each target that were about pictures as an earlier version sent them.
+    """
 
     pending: list[Conversation] = field(default_factory=list)
     replies: list[StoredReply] = field(default_factory=list)
     steps: list[tuple[str, str, int, str]] = field(default_factory=list)
+    earlier: Counter[str] = field(default_factory=Counter)
 
 
 def _follow(wanted: Resolved, known: Known) -> _Followed:
     """Follow each conversation through what is known, one look-up a turn of all of them together."""
     found = _Followed()
     open_now = [
-        Conversation(target, one.dialogue, one.key, one.images, first_turn(one.dialogue, target.history))
+        Conversation(
+            *(target, one.dialogue, one.key, one.images, first_turn(one.dialogue, target.history)), one.before
+        )
         for one in wanted.sendable
         for target in wanted.targets
     ]
     while open_now:
-        asked = [(conversation, *conversation.next()) for conversation in open_now]
-        outcomes = known.observed([key for _, _, key in asked])
+        asked, outcomes = _look_up(open_now, known)
         said = known.texts([key for c, _, key in asked if key in outcomes and c.turns_left > 1])
         open_now = []
         for conversation, request, key in asked:
@@ -89,6 +95,7 @@ def _follow(wanted: Resolved, known: Known) -> _Followed:
                 found.pending.append(conversation)
                 continue
             outcome = Outcome(outcomes[key])
+            found.earlier[conversation.target.key] += conversation.earlier
             found.steps.append((conversation.target.key, conversation.key, conversation.turn, key))
             goes_on = continues(outcome)
             last = conversation.turns_left == 1
@@ -100,6 +107,26 @@ def _follow(wanted: Resolved, known: Known) -> _Followed:
     if wanted.moderators:
         found.replies = _as_judged(found.replies, known)
     return found
+
+
+def _look_up(
+    conversations: Sequence[Conversation], known: Known
+) -> tuple[list[tuple[Conversation, Request, str]], Mapping[str, str]]:
+    """The next turn of each, and the outcomes of those that are known under the hash of either picture."""
+    asked = [(conversation, *conversation.next()) for conversation in conversations]
+    outcomes = known.observed([key for _, _, key in asked])
+    places = [
+        n for n, (conversation, _, key) in enumerate(asked) if conversation.before and key not in outcomes
+    ]
+    if not places:
+        return asked, outcomes
+    older = [asked[place][0].with_earlier_images() for place in places]
+    found = known.observed([conversation.next()[1] for conversation in older])
+    for place, conversation in zip(places, older, strict=True):
+        request, key = conversation.next()
+        if key in found:
+            asked[place] = (conversation, request, key)
+    return asked, {**outcomes, **found}
 
 
 def _as_judged(replies: Sequence[StoredReply], known: Known) -> list[StoredReply]:

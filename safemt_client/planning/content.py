@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from safemt_client.datasets.model import Dataset
+from safemt_client.planning.pictures import Pictures
 from safemt_client.planning.resolved import Resolved
 from safemt_client.planning.target import digest_of
 from safemt_client.providers.errors import InputError
@@ -16,9 +17,6 @@ from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 
 __all__ = ["Earlier", "check_pictures", "check_texts", "content_digest", "earlier_run", "told_apart"]
-
-_SENT_AS = ("image_max_edge", "image_max_bytes")
-"""The settings that decide how pictures are sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ def check_texts(before: Earlier, dataset: Dataset) -> None:
 
 
 def check_pictures(
-    before: Earlier, dataset: Dataset, content: str | None, images: Mapping[str, Image | str], store: Store
+    before: Earlier, dataset: Dataset, content: str | None, pictures: Pictures, store: Store
 ) -> None:
     """Refuse to continue a run whose pictures have changed since; `content` is their digest now.
 
@@ -86,7 +84,7 @@ def check_pictures(
     """
     if before.content is None or content is None or before.content == content:
         return
-    changed = _first_changed(images, store)
+    changed = _first_changed(pictures, store)
     raise InputError(
         f"{dataset.path}: the data has changed since run {before.run_id}: "
         f"{f'the picture {changed} is another one' if changed else 'its pictures are not the same'}: "
@@ -94,7 +92,7 @@ def check_pictures(
     )
 
 
-def _first_changed(images: Mapping[str, Image | str], store: Store) -> str | None:
+def _first_changed(pictures: Pictures, store: Store) -> str | None:
     """The path of a picture that was sent otherwise, if the store knows one."""
     sent: dict[str, set[str]] = {}
     for path, sha in store.query("SELECT path, sha256 FROM images").rows:
@@ -102,8 +100,10 @@ def _first_changed(images: Mapping[str, Image | str], store: Store) -> str | Non
     return next(
         (
             repr(path)
-            for path, image in sorted(images.items())
-            if path in sent and (isinstance(image, str) or image.sha256 not in sent[path])
+            for path, image in sorted(pictures.now.items())
+            if path in sent
+            and path not in pictures.before
+            and (isinstance(image, str) or image.sha256 not in sent[path])
         ),
         None,
     )
@@ -130,4 +130,6 @@ def told_apart(wanted: Resolved, store: Store | None, *, of_stored: bool = False
 
 
 def _sent_as(settings: Mapping[str, Any]) -> list[Any]:
-    return [settings.get(name) for name in _SENT_AS]
+    from safemt_client.datasets.images import Preparation
+
+    return list(astuple(Preparation.of(settings)))

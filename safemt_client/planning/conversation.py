@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from safemt_client.datasets.model import Dialogue
 from safemt_client.planning.messages import messages_at
@@ -15,14 +15,20 @@ __all__ = ["Conversation"]
 
 @dataclass(slots=True)
 class Conversation:
-    """A dialogue being run against a target: what was said so far, and the next user turn."""
+    """A dialogue being run against a target: what was said so far, and the next user turn.
+
+    `before` are its images as an earlier version of the program sent them; empty if it sent the same.
+    `earlier` says that `images` are those.
+    """
 
     target: Target
     dialogue: Dialogue
     key: str
     images: Mapping[str, Image]
     turn: int
+    before: Mapping[str, Image] = field(default_factory=dict)
     replies: list[Message] = field(default_factory=list)
+    earlier: bool = False
     _next: tuple[int, Request, str] | None = None
 
     @property
@@ -44,6 +50,10 @@ class Conversation:
             )
             self._next = (self.turn, request, key)
         return self._next[1:]
+
+    def with_earlier_images(self) -> Conversation:
+        """The same with the images of an earlier version; what a target said of those goes on with those."""
+        return replace(self, images=self.before, before={}, earlier=True, _next=None)
 
     def take(self, reply: Message) -> None:
         """Go on to the turn after this reply."""

@@ -16,8 +16,8 @@ __all__ = ["notes_of"]
 
 
 def notes_of(plan: Plan, models: Models, store: Store | None) -> tuple[str, ...]:
-    """On open files, moved addresses, a panel that may be split, replies from another address, images."""
-    found = [*models.routes.notes, *models.limits.notes()]
+    """On open files, addresses, a panel that may be split, images, replies from elsewhere or to others."""
+    found = [*models.routes.notes, *models.limits.notes(), *_changes(plan)]
     if plan.judge is not None and plan.judge.identity == "panel/majority" and len(plan.members) % 2 == 0:
         found.append(even_panel(plan.judge.name, len(plan.members)))
     for target in plan.targets:
@@ -25,8 +25,28 @@ def notes_of(plan: Plan, models: Models, store: Store | None) -> tuple[str, ...]
             continue
         if store is not None:
             found += _elsewhere(target, plan, models, store)
+        found += _earlier(target, plan)
         found += _images(target, plan, models)
     return tuple(found)
+
+
+def _changes(plan: Plan) -> Iterator[str]:
+    """What was done to the images that are to be sent, and what is odd about them."""
+    images = {image.sha256: image for conversation in plan.pending for image in conversation.images.values()}
+    changes = Counter(note for image in images.values() for note in image.notes)
+    if changes:
+        kinds = ", ".join(f"{count:,} {note}" for note, count in changes.most_common())
+        changed = sum(bool(image.notes) for image in images.values())
+        yield f"{changed:,} of {len(images):,} images are changed or odd: {kinds}"
+
+
+def _earlier(target: Target, plan: Plan) -> Iterator[str]:
+    """How many stored replies were given to pictures as an earlier version of the program prepared them."""
+    if count := plan.earlier_pictures.get(target.key):
+        yield (
+            f"{target.name}: {count:,} of {plan.cached_turns[target.key]:,} replies were given to pictures "
+            "prepared as before; --fresh asks again"
+        )
 
 
 def _images(target: Target, plan: Plan, models: Models) -> Iterator[str]:
@@ -41,7 +61,10 @@ def _images(target: Target, plan: Plan, models: Models) -> Iterator[str]:
     other = Counter(kind for kind in images.values() if kind not in vendor.images)
     if vendor.images and other:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(other.items()))
-        yield f"{target.name}: {vendor.name} takes {', '.join(vendor.images)} and may refuse images: {kinds}"
+        yield (
+            f"{target.name}: {vendor.name} takes {', '.join(vendor.images)} and may refuse images: {kinds}; "
+            "--image-format common sends JPEG and PNG"
+        )
 
 
 def _elsewhere(target: Target, plan: Plan, models: Models, store: Store) -> Iterator[str]:

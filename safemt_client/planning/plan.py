@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.judgings import JudgingTask
@@ -28,7 +28,8 @@ class Plan:
     With `batch` the pending ones go in batches; `submitted` has the hashes of requests that are in a
     batch under way already, which is collected either way; with `judge_batch` the verdicts go in batches too.
     `moderators` are those of the targets. `not_attempted` maps a dialogue's key to the reason why it cannot
-    be sent.
+    be sent. `earlier_pictures` counts, by target key, those of the turns in the store that were about
+    pictures as an earlier version of the program prepared them.
     """
 
     run: RunRow
@@ -47,6 +48,7 @@ class Plan:
     submitted: frozenset[str] = frozenset()
     judge_batch: bool = False
     moderators: tuple[ModeratorRow, ...] = ()
+    earlier_pictures: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def requests(self) -> Counter[str]:

@@ -159,21 +159,14 @@ def _pictures(store: Store, run: RunRow, targets: Sequence[Target], judge: Judge
         return {}
     # Its dialogues are in the store; what is needed here is where its images are.
     dataset = Dataset(run.dataset_name, Path(run.dataset_path), (), links_to=(Path("/"),))
-    given = json.loads(run.settings)
-    blank = any(target.images == "blank" for target in targets)
+    how = images.Preparation.of(json.loads(run.settings))
     found: dict[str, Image] = {}
     for sha, path in store.query("SELECT DISTINCT sha256, path FROM images").rows:
         try:
-            image = images.prepare(
-                dataset.image_path(path),
-                max_edge=given.get("image_max_edge") or images.DEFAULT_MAX_EDGE,
-                max_bytes=given.get("image_max_bytes") or images.DEFAULT_MAX_BYTES,
-                item=path,
-            )
+            image = images.find(dataset.image_path(path), sha, how)
         except InputError:
             continue  # of another data set in this store, or gone: told below if this run needs it
-        image = images.blank(image) if blank else image
-        if image.sha256 == sha:
+        if image is not None:
             found[sha] = image
     needed = store.query(
         "SELECT request FROM turns SEMI JOIN (SELECT request_hash FROM steps WHERE run_id = ?) s "

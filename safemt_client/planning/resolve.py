@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-
-import anyio
 
 from safemt_client.datasets import open_dataset
 from safemt_client.datasets.files import shown
@@ -21,15 +18,15 @@ from safemt_client.planning.content import (
     told_apart,
 )
 from safemt_client.planning.costs import stored_prices
+from safemt_client.planning.pictures import pictures_of
 from safemt_client.planning.resolved import Resolved, of_dataset
 from safemt_client.planning.rows import judge_rows, moderator_row
 from safemt_client.planning.target import Target
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.types import Image
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 
-__all__ = ["prepare_images", "resolve_run", "select", "targets_of"]
+__all__ = ["resolve_run", "select", "targets_of"]
 
 
 def select(
@@ -109,44 +106,6 @@ def _fresh_sample(store: Store, targets: Sequence[Target]) -> int:
     return int(sample) + 1 if finished or sample == 0 else int(sample)
 
 
-async def prepare_images(
-    dataset: Dataset, chosen: Sequence[Dialogue], settings: RunSettings
-) -> dict[str, Image | str]:
-    """Each image path of the dialogues, verified: the image, or the reason why it cannot be sent."""
-    if settings.images == "off":
-        return {}
-    from safemt_client.datasets import images
-
-    owners = {
-        path: dialogue.item_id
-        for dialogue in reversed(chosen)
-        for message in dialogue.messages
-        for path in message.images
-    }
-    found: dict[str, Image | str] = {}
-    limiter = anyio.CapacityLimiter(os.cpu_count() or 2)
-
-    def one(path: str, item: str) -> Image | str:
-        try:
-            image = images.prepare(
-                dataset.image_path(path),
-                max_edge=settings.image_max_edge or images.DEFAULT_MAX_EDGE,
-                max_bytes=settings.image_max_bytes or images.DEFAULT_MAX_BYTES,
-                item=item,
-            )
-        except InputError as error:
-            return str(error)
-        return images.blank(image) if settings.images == "blank" else image
-
-    async def keep(path: str, item: str) -> None:
-        found[path] = await anyio.to_thread.run_sync(one, path, item, limiter=limiter)
-
-    async with anyio.create_task_group() as group:
-        for path, item in owners.items():
-            group.start_soon(keep, path, item)
-    return found
-
-
 async def resolve_run(settings: RunSettings, models: Models, store: Store | None) -> Resolved:
     """Read the data and resolve every name. Nothing is sent.
 
@@ -171,15 +130,15 @@ async def resolve_run(settings: RunSettings, models: Models, store: Store | None
         raise InputError(
             f"[providers.{tables[0]}]: no model of this run has this name; the run names {', '.join(named)}"
         )
-    images = await prepare_images(dataset, chosen, settings)
-    content = content_digest(dataset, images)
+    pictures = await pictures_of(dataset, chosen, settings, store)
+    content = content_digest(dataset, pictures.now)
     if before is not None and store is not None:
-        check_pictures(before, dataset, content, images, store)
+        check_pictures(before, dataset, content, pictures, store)
     wanted = of_dataset(
         dataset,
         chosen,
         targets,
-        images=images,
+        pictures=pictures,
         settings=settings.deciding,
         judge=judge,
         content=content,

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from safemt_client.datasets.model import Dataset, Dialogue
 from safemt_client.judges.panel import Judge
+from safemt_client.planning.pictures import Pictures
 from safemt_client.planning.rows import dialogue_row
 from safemt_client.planning.target import Target, digest_of
 from safemt_client.providers.types import Image, Message, Outcome
@@ -44,11 +45,15 @@ class DataSource:
 
 @dataclass(frozen=True, slots=True)
 class Sendable:
-    """A dialogue that can be sent, with its images by their paths."""
+    """A dialogue that can be sent, with its images by their paths.
+
+    `before` are all of them as an earlier version of the program sent them; empty if it sent the same.
+    """
 
     dialogue: Dialogue
     key: str
     images: Mapping[str, Image]
+    before: Mapping[str, Image] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,33 +113,34 @@ class Resolved:
         return self.fingerprint[:12]
 
 
+_NO_PICTURES = Pictures()
+
+
 def of_dataset(
     dataset: Dataset,
     chosen: Sequence[Dialogue],
     targets: Sequence[Target],
     *,
-    images: Mapping[str, Image | str] | None = None,
+    pictures: Pictures = _NO_PICTURES,
     settings: Mapping[str, Any] | None = None,
     judge: Judge | None = None,
     content: str | None = None,
 ) -> Resolved:
-    """The chosen dialogues of a data set, for each of the targets.
-
-    `images` maps each path of the dialogues to the image, or to the reason why it cannot be sent; without any
-    no image is sent. `content` is their digest.
-    """
+    """The chosen dialogues of a data set, for each of the targets; `content` is the digest of their data."""
     sendable: list[Sendable] = []
     not_attempted: dict[str, str] = {}
     for dialogue in chosen:
         key = dataset.dialogue_key(dialogue)
-        paths = [path for message in dialogue.messages for path in message.images] if images else []
-        found = {path: (images or {})[path] for path in paths}
+        paths = [path for message in dialogue.messages for path in message.images] if pictures.now else []
+        found = {path: pictures.now[path] for path in paths}
         broken = [reason for reason in found.values() if isinstance(reason, str)]
         if broken:
             not_attempted[key] = broken[0]
         else:
             ready = {path: image for path, image in found.items() if not isinstance(image, str)}
-            sendable.append(Sendable(dialogue, key, ready))
+            before = {path: pictures.before.get(path, image) for path, image in ready.items()}
+            changed = any(path in pictures.before for path in ready)
+            sendable.append(Sendable(dialogue, key, ready, before if changed else {}))
     return Resolved(
         data=DataSource(
             *(dataset.name, dataset.digest, str(dataset.path), dataset.licence, len(dataset.warnings)),

@@ -38,21 +38,15 @@ class Pictures:
             return None
         with self._queries.reader() as reader:
             paths = reader.query("SELECT DISTINCT path FROM images WHERE sha256 = ?", [sha256]).rows
-        given = json.loads(run["settings"])
+        how = images.Preparation.of(json.loads(run["settings"]))
         # Links may lead anywhere, as in the run itself: only bytes of the stored hash leave this function.
         # A relative folder is looked for from the current folder and from the store's folder.
         folders = [Path(run["dataset_path"]), self._queries.snapshot.path.parent / run["dataset_path"]]
         sets = [Dataset(run["dataset_name"], folder, (), links_to=(Path("/"),)) for folder in folders]
         for path, data in product((row[0] for row in paths), sets):
             try:
-                image = images.prepare(
-                    data.image_path(path),
-                    max_edge=given.get("image_max_edge") or images.DEFAULT_MAX_EDGE,
-                    max_bytes=given.get("image_max_bytes") or images.DEFAULT_MAX_BYTES,
-                    item=path,
-                )
-                image = image if image.sha256 == sha256 else images.blank(image)
-                if image.sha256 == sha256:
+                image = images.find(data.image_path(path), sha256, how)
+                if image is not None:
                     found = (image.load(), image.media_type)
                     self._keep(sha256, found)
                     return found

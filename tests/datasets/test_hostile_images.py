@@ -98,7 +98,7 @@ def test_what_is_no_picture_for_a_model(
     for name in ("a.png", "a.jpg"):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ImageError) as caught:
-            prepare(tmp_path / name, max_edge=2048, max_bytes=4_000_000, item="\x1b[31m'; --")
+            prepare(tmp_path / name, item="\x1b[31m'; --")
         line = str(caught.value)
         assert len(line.splitlines()) == 1
         assert "\x1b" not in line
@@ -109,7 +109,7 @@ def test_what_is_no_picture_for_a_model(
 def test_the_type_is_what_the_bytes_say(tmp_path: Path) -> None:
     """A file that is a picture and something else too is a picture, whatever its name says."""
     (tmp_path / "a.svg").write_bytes(SMALL + b"PK\x03\x04<script>alert(1)</script>")
-    image = prepare(tmp_path / "a.svg", max_edge=2048, max_bytes=4_000_000, item="a")
+    image = prepare(tmp_path / "a.svg", item="a")
     assert image.media_type == "image/png"
 
 

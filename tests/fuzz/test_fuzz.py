@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from safemt_client.datasets.images import ImageError, prepare
+from safemt_client.datasets.images import ImageError, Preparation, prepare
 from safemt_client.datasets.model import Dialogue, Oddity
 from safemt_client.datasets.records import read_record
 from safemt_client.judges import rubric
@@ -389,6 +389,6 @@ def test_pictures(
         content[at % len(content)] = value
     (tmp_path / "a").write_bytes(content)
     try:
-        prepare(tmp_path / "a", max_edge=16, max_bytes=4_000_000, item="a")
+        prepare(tmp_path / "a", item="a", how=Preparation(max_edge=16))
     except ImageError as error:
         one_line(error)
