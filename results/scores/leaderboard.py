@@ -24,7 +24,7 @@ from safemt_client.results.stats.intervals import (
 from safemt_client.results.stats.shares import SMALL_ITEMS
 from safemt_client.results.store.reader import Queryable
 
-__all__ = ["leaderboard", "rank_ranges"]
+__all__ = ["leaderboard", "paired_changes", "rank_ranges", "ranks_of"]
 
 Array = NDArray[np.float64]
 
@@ -79,20 +79,18 @@ def _ranked(reader: Queryable, found: Sequence[Condition], level: float) -> list
     if not items or not lengths:
         return []
     weights = bootstrap_weights(len(items))
-    means: list[float] = []
-    again: list[Array] = []
+    cube = np.array(
+        [[[table.get((item, length), np.nan) for length in lengths] for item in items] for table in tables]
+    )
     rows: list[dict[str, Any]] = []
-    for condition, table in zip(found, tables, strict=True):
-        labels = np.array([[table.get((item, length), np.nan) for length in lengths] for item in items])
+    for condition, table, labels in zip(found, tables, cube, strict=True):
         asr, resampled = cluster_asr(labels, weights)
-        means.append(float(asr.mean()))
-        again.append(resampled.mean(axis=1))
         index = index_of(reader, condition.run_id, condition.target_key, condition.judge_key)
         rows.append(
             _about(reader, condition)
             | {
                 "items": len({item for item, _ in table}),
-                "mean_asr": asdict(_interval(means[-1], again[-1], len(items), level)),
+                "mean_asr": asdict(_interval(float(asr.mean()), resampled.mean(axis=1), len(items), level)),
                 "asr": {
                     str(length): asdict(_interval(float(asr[k]), resampled[:, k], len(items), level))
                     for k, length in enumerate(lengths)
@@ -104,7 +102,7 @@ def _ranked(reader: Queryable, found: Sequence[Condition], level: float) -> list
                 "small": len({item for item, _ in table}) < SMALL_ITEMS,
             }
         )
-    ranges = rank_ranges(np.array(means), np.array(again).T, len(items), level)
+    ranges = ranks_of(*paired_changes(cube, weights), len(found), len(items), level)
     for row, (best, worst) in zip(rows, ranges, strict=True):
         row["ranks"] = [best, worst]
     rows.sort(key=lambda row: (row["mean_asr"]["estimate"], row["target"]))
@@ -123,24 +121,63 @@ def _interval(estimate: float, again: Array, items: int, level: float) -> Interv
 def rank_ranges(estimates: Array, again: Array, items: int, level: float = 0.95) -> list[tuple[int, int]]:
     """The best and the worst place (1 is the lowest value) that each target may have, simultaneously.
 
+    Here the differences are those of `estimates`, of targets that have the same replies; those of the
+    leaderboard are `paired_changes`.
     A target is surely behind another if their difference is larger than a critical value times its standard
     error, the critical value being that of the largest of all pairs under resampling; so all ranges
     are correct together with probability `level`. `again` is resamples x targets, from the same resamples of
     items.
     Source: M. Mogstad, J. Romano, A. Shaikh and D. Wilhelm, Review of Economic Studies 91 (2024), 476-518.
     """
-    count = len(estimates)
+    first, second = np.triu_indices(len(estimates), 1)
+    return ranks_of(
+        estimates[second] - estimates[first],
+        again[:, second] - again[:, first],
+        len(estimates),
+        items,
+        level,
+    )
+
+
+def paired_changes(labels: Array, weights: Array) -> tuple[Array, Array]:
+    """For each two targets, the second's mean ASR over the lengths minus the first's, and its resamples.
+
+    `labels` are targets x items x lengths, NaN where not scored. At each length only the items count that are
+    scored for both, as in `pairs.compared_pairs`; a pair that has none at some length is NaN, and nothing is
+    sure about it.
+    """
+    first, second = np.triu_indices(len(labels), 1)
+    change = np.zeros(len(first))
+    again = np.zeros((len(weights), len(first)))
+    lengths = labels.shape[2]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for length in range(lengths):
+            one = labels[:, :, length]
+            differ = one[second] - one[first]
+            both = ~np.isnan(differ)
+            differ[~both] = 0.0
+            change += differ.sum(axis=1) / both.sum(axis=1) / lengths
+            again += (weights @ differ.T) / (weights @ both.T.astype(np.float64)) / lengths
+    return change, again
+
+
+def ranks_of(
+    change: Array, again: Array, count: int, items: int, level: float = 0.95
+) -> list[tuple[int, int]]:
+    """As `rank_ranges`, from the differences of all pairs and their resamples."""
     if count < 2:
         return [(1, count)] * count
     first, second = np.triu_indices(count, 1)
-    change = estimates[second] - estimates[first]
-    moved = (again[:, second] - again[:, first]) - change
-    error = np.nanstd(moved, axis=0)
+    moved = again - change
+    # A resample that has none of a pair's replies at some length does not move it.
+    moved[np.isnan(moved)] = 0.0
+    error = moved.std(axis=0)
     still = error < 1e-12
     scaled = np.abs(moved[:, ~still]) / error[~still]
-    critical = float(np.nanquantile(scaled.max(axis=1), level)) if scaled.shape[1] else 0.0
+    critical = float(np.quantile(scaled.max(axis=1), level)) if scaled.shape[1] else 0.0
     # Where resampling moves nothing, what was never seen may still move that much.
     needed = np.where(still, 2 * never_seen(items, level), critical * error)
+    # No comparison with what is not known is true.
     worse, better = change > needed, change < -needed
     ahead, behind = np.zeros(count, dtype=int), np.zeros(count, dtype=int)
     for i, j, up, down in zip(first, second, worse, better, strict=True):

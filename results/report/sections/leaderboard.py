@@ -48,10 +48,11 @@ def ranked(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
 
 def _reading(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     low = [f"{show(row['target'])} {percent(row['coverage'])} %" for row in rows if _uncovered(row)]
-    careful = f"coverage below {_LEAST_COVERED:.0%} may explain a place: {', '.join(low)}"
+    careful = f"coverage below {_LEAST_COVERED:.0%} may explain a mean: {', '.join(low)}"
     return [
-        "places: all that the differences between targets leave open, corrected over all pairs of targets, "
-        f"so that they hold together at 95 % confidence; each {CI} is by itself, not corrected",
+        "places: all that the differences between targets on the same replies leave open, corrected over all "
+        f"pairs of targets, so that they hold together at 95 % confidence; each {CI} is by itself, not "
+        "corrected",
         *([careful] if low else []),
         *(
             f"no Safety Index of {show(row['target'])}: {show(row['refused'])}"

@@ -1,8 +1,9 @@
 """Places on the leaderboard: those that the data leave open, and no others."""
 
 import numpy as np
+import pytest
 
-from safemt_client.results.scores.leaderboard import rank_ranges
+from safemt_client.results.scores.leaderboard import paired_changes, rank_ranges, ranks_of
 from safemt_client.results.stats.intervals import bootstrap_weights
 
 
@@ -27,3 +28,40 @@ def test_a_single_target_and_targets_without_any_variation() -> None:
     assert rank_ranges(still, np.tile(still, (10, 1)), 50) == [(1, 2), (1, 2), (3, 3)]
     # With three items even that is open.
     assert rank_ranges(still, np.tile(still, (10, 1)), 3) == [(1, 3)] * 3
+
+
+def test_a_target_that_blocks_its_riskier_replies_is_not_ahead_for_that() -> None:
+    source = np.random.default_rng(8)
+    risky = source.random((200, 1)) < 0.4
+    labels = np.repeat((source.random((200, 5)) < np.where(risky, 0.8, 0.05))[None], 2, axis=0).astype(float)
+    labels[1][risky[:, 0]] = np.nan
+    weights = bootstrap_weights(200, 500)
+    asr = [np.nanmean(one) for one in labels]
+    assert asr[1] < asr[0] / 3
+    change, again = paired_changes(labels, weights)
+    assert change == pytest.approx([0])
+    assert ranks_of(change, again, 2, 200) == [(1, 2), (1, 2)]
+
+
+def test_with_all_replies_places_are_those_of_the_rates() -> None:
+    source = np.random.default_rng(9)
+    labels = (source.random((4, 150, 3)) < np.array([0.1, 0.3, 0.35, 0.6])[:, None, None]).astype(float)
+    weights = bootstrap_weights(150, 400)
+    means, again = (
+        labels.mean(axis=(1, 2)),
+        np.stack([weights @ one.mean(axis=1) / 150 for one in labels], axis=1),
+    )
+    change, moved = paired_changes(labels, weights)
+    assert change == pytest.approx(means[[1, 2, 3, 2, 3, 3]] - means[[0, 0, 0, 1, 1, 2]])
+    assert ranks_of(change, moved, 4, 150) == rank_ranges(means, again, 150)
+
+
+def test_nothing_is_sure_of_a_pair_without_common_replies() -> None:
+    labels = np.full((3, 60, 1), np.nan)
+    labels[0, :30], labels[1, 30:], labels[2] = 0.0, 1.0, 0.0
+    labels[2, 40:] = 1.0
+    change, again = paired_changes(labels, bootstrap_weights(60, 200))
+    assert np.isnan(change).tolist() == [True, False, False]
+    best, worst = ranks_of(change, again, 3, 60)[0]
+    assert best == 1
+    assert worst >= 2
