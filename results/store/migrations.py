@@ -102,6 +102,10 @@ def _add_content(connection: duckdb.DuckDBPyConnection) -> None:
     add_columns(connection, rows.RunRow, rows.VerdictRow)
 
 
+def _add_preparations(connection: duckdb.DuckDBPyConnection) -> None:
+    add_columns(connection, rows.ImageRow)
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("create tables", _nothing_more),
     ("add limit_changes", lambda connection: create(connection, rows.LimitRow)),
@@ -121,6 +125,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
     ("add system prompts", _add_system_prompts),
     ("add cost_leases", lambda connection: create(connection, rows.CostLeaseRow)),
     ("add content digests and verdicts that are taken over", _add_content),
+    ("add how images were prepared", _add_preparations),
 )
 
 

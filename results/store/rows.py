@@ -155,6 +155,7 @@ class ImageRow:
     width: int
     height: int
     path: str
+    preparation: int | None = None  # datasets.images.VERSION; None of what went before it was recorded
 
 
 @dataclass(frozen=True, slots=True)

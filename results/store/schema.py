@@ -114,6 +114,7 @@ COLUMN_COMMENTS = {
     "tpm": "tokens per minute; NULL if no limit is known",
     "pause_s": "seconds without any call that the endpoint asked for",
     "sha256": "hash of the bytes that are sent",
+    "preparation": "version of how pictures are prepared; NULL for the first, before schema 16",
     "parameters": "JSON: what was really sent beside the messages; NULL if nothing was, or if not known",
     "host": "host and port that were asked; NULL for the demo, for models in this process, or if not known",
     "parameter": "the name under which the endpoint refused it",

@@ -142,7 +142,7 @@ class Recorder:
     ) -> None:
         """A reply that applies to these conversations, with their steps and the images that were sent."""
         images = [
-            ImageRow(i.sha256, i.media_type, i.size, i.width, i.height, path)
+            ImageRow(i.sha256, i.media_type, i.size, i.width, i.height, path, i.preparation)
             for conversation in conversations
             for path, i in conversation.images.items()
             if i.sha256 not in self._images_stored

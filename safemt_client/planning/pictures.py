@@ -40,6 +40,12 @@ def preparation_of(settings: RunSettings) -> Preparation:
     return Preparation.of(settings.model_dump(include={f"image_{name}" for name in Preparation.__slots__}))
 
 
+def _sent_before(store: Store) -> set[str]:
+    """The hashes of the images that the first preparation made, as far as any were sent."""
+    rows = store.query("SELECT DISTINCT sha256 FROM images WHERE preparation IS NULL").rows
+    return {sha for (sha,) in rows}
+
+
 async def pictures_of(
     dataset: Dataset, chosen: Sequence[Dialogue], settings: RunSettings, store: Store | None
 ) -> Pictures:
@@ -55,7 +61,7 @@ async def pictures_of(
         for path in message.images
     }
     how = preparation_of(settings)
-    sent = frozenset() if store is None or settings.fresh else store.known_keys("images", "sha256")
+    sent = set() if store is None or settings.fresh else _sent_before(store)
     now: dict[str, Image | str] = {}
     before: dict[str, Image] = {}
     limiter = anyio.CapacityLimiter(os.cpu_count() or 2)

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
 from safemt_client.planning.build import make_plan
+from safemt_client.planning.pictures import Pictures
+from safemt_client.planning.plan import Plan
 from safemt_client.planning.resolved import NothingKnown, of_dataset
 from safemt_client.planning.target import Target
-from safemt_client.providers.types import Sampling
+from safemt_client.providers.types import Image, Sampling
 
 
 class Said(NothingKnown):
@@ -39,3 +41,43 @@ def test_a_live_conversation_goes_on_where_the_known_replies_end() -> None:
     assert [step.request_hash for step in then.steps] == [request_hash]
     assert then.run.run_id == first.run.run_id
     assert sum(then.cached_turns.values()) == 1
+
+
+def image(sha256: str) -> Image:
+    return Image(sha256, "image/png", 1, 1, 1, bytes)
+
+
+def test_a_conversation_that_began_with_an_earlier_picture_goes_on_with_it() -> None:
+    messages = (ScriptedMessage("user", "one", ("a.png", "b.png")), ScriptedMessage("user", "two"))
+    data = Dataset("d", Path(), (Dialogue("item", messages),))
+    targets = [Target("t", "local/m", "live", "on", Sampling())]
+    now = {"a.png": image("a"), "b.png": image("b")}
+
+    def planned(said: Mapping[str, str], **before: Image) -> Plan:
+        pictures = Pictures(now, {f"{name}.png": one for name, one in before.items()})
+        return make_plan(of_dataset(data, data.dialogues, targets, pictures=pictures), Said(said))
+
+    def pictures_of(plan: Plan) -> list[str]:
+        [conversation] = plan.pending
+        return [one.sha256 for one in conversation.next()[0].messages[0].images]
+
+    earlier = make_plan(
+        of_dataset(
+            data, data.dialogues, targets, pictures=Pictures({"a.png": image("old"), "b.png": image("b")})
+        ),
+        NothingKnown(),
+    )
+    was = earlier.pending[0].next()[1]
+    nothing = planned({}, a=image("old"))
+    assert (nothing.pending[0].turn, pictures_of(nothing)) == (1, ["a", "b"])
+    assert not sum(nothing.earlier_pictures.values())
+
+    then = planned({was: "my own words"}, a=image("old"))
+    assert (then.pending[0].turn, pictures_of(then)) == (2, ["old", "b"])
+    assert [step.request_hash for step in then.steps] == [was]
+    assert then.earlier_pictures == {targets[0].key: 1}
+    # A reply to the picture as it is now comes first.
+    is_now = nothing.pending[0].next()[1]
+    both = planned({was: "my own words", is_now: "others"}, a=image("old"))
+    assert [step.request_hash for step in both.steps] == [is_now]
+    assert not sum(both.earlier_pictures.values())
