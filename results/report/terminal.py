@@ -11,6 +11,7 @@ from rich.text import Text
 
 from safemt_client.results.report.build import document
 from safemt_client.results.report.document import Block, Code, Document, Figure, Notes, Table
+from safemt_client.results.report.telling import told
 from safemt_client.results.sanitize import plain
 from safemt_client.results.scores.collect import as_dict, latest_run
 from safemt_client.results.store.reader import Queryable
@@ -27,7 +28,9 @@ _NARROWEST = 6
 
 def report(reader: Queryable, run_id: str | None, console: Console) -> None:
     """Print ASR by length, scenario and method, the Safety Index, outcomes and spend of a run."""
-    screen(document(as_dict(reader, run_id, every_pair=False)), console)
+    with told() as say:
+        found = as_dict(reader, run_id, every_pair=False, say=say)
+    screen(document(found), console)
 
 
 def screen(document: Document, console: Console) -> None:

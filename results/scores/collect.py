@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from safemt_client.judges.panel import CONFIDENT
@@ -59,24 +60,32 @@ def deciding_judge(reader: Queryable, run_id: str) -> str | None:
     return str(rows[0][0]) if rows else None
 
 
-def as_dict(reader: Queryable, run_id: str | None, *, every_pair: bool = True) -> dict[str, Any]:
+def as_dict(
+    reader: Queryable,
+    run_id: str | None,
+    *,
+    every_pair: bool = True,
+    say: Callable[[str], None] = lambda what: None,
+) -> dict[str, Any]:
     """All scores of a run as JSON-able data.
 
     Of the targets in `unfinished` there are counts and outcomes, and nothing that is inferred from them.
     Without `every_pair` no two targets are compared where a report does not list their pairs, because
-    there are too many.
+    there are too many. `say` is told what is computed next: of large runs it takes a while.
     """
     run_id = latest_run(reader, run_id)
+    say("the state of each conversation")
     with about_run(reader, run_id) as narrowed:
-        found = _figures(narrowed, run_id, every_pair)
+        found = _figures(narrowed, run_id, every_pair, say)
         # Whom a label of a person stands for may be in other runs: these ask the whole store.
         judged = any(row["judge_key"] for row in found["asr_by_turn"])
+        say("rates corrected by people's labels")
         found["corrections"] = _corrections(reader, run_id) if judged else []
     cleaned: dict[str, Any] = without_nan(held_back(found))
     return cleaned
 
 
-def _figures(reader: Queryable, run_id: str, every_pair: bool) -> dict[str, Any]:
+def _figures(reader: Queryable, run_id: str, every_pair: bool, say: Callable[[str], None]) -> dict[str, Any]:
     def view(name: str) -> list[dict[str, Any]]:
         return view_rows(reader, run_id, name)
 
@@ -85,8 +94,11 @@ def _figures(reader: Queryable, run_id: str, every_pair: bool) -> dict[str, Any]
     live = any(row["history"] == "live" for row in targets)
     chain = any(row["identity"].startswith("panel/chain") for row in judges)
     judged = any(row["judge_key"] for row in asr)
+    guarded = any(row["moderator"] is not None for row in targets)
     alone = sum(row["moderator"] is None for row in targets)
     listed = alone <= _MOST_TARGETS
+    pairs = alone * (alone - 1) // 2
+    say("rates, outcomes and Safety Indices")
     return {
         "run": view("runs")[0],
         "judges": judges,
@@ -102,7 +114,7 @@ def _figures(reader: Queryable, run_id: str, every_pair: bool) -> dict[str, Any]
         "targets": targets,
         "moderators": view("run_moderators"),
         "endings": _endings(reader, run_id),
-        "latency": _latency(reader, run_id),
+        "latency": _latency(reader, run_id, guarded),
         "resolved_models": _resolved(reader, run_id),
         "sent_parameters": sent_parameters(reader, run_id),
         "last_event": _last_event(reader, run_id),
@@ -110,9 +122,13 @@ def _figures(reader: Queryable, run_id: str, every_pair: bool) -> dict[str, Any]
         "unscored": _unscored(reader, run_id) if judges else [],
         "refusals": view("refusals"),
         "first_unsafe": _first_unsafe(reader, run_id) if live else [],
-        "pairs_of_targets": {"targets": alone, "pairs": alone * (alone - 1) // 2, "listed": listed},
-        **(_inferences(reader, run_id, every_pair or listed) if judged else {name: [] for name in _INFERRED}),
-        "warnings": warnings(reader, run_id) + _even_panels(judges),
+        "pairs_of_targets": {"targets": alone, "pairs": pairs, "listed": listed},
+        **(
+            _inferences(reader, run_id, live, pairs if every_pair or listed else 0, say)
+            if judged
+            else {name: [] for name in _INFERRED}
+        ),
+        "warnings": warnings(reader, run_id, guarded=guarded) + _even_panels(judges),
         "spend": view("spend"),
     }
 
@@ -158,28 +174,27 @@ def _endings(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _latency(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
+def _latency(reader: Queryable, run_id: str, guarded: bool) -> list[dict[str, Any]]:
     """Seconds that the model of each target took for a reply, without retries and the moderator's time.
 
     Replies from batches have no time; where a guard refused, the model was not asked.
     """
+    took = """SELECT DISTINCT target, target_key, request_hash, latency_s FROM replies
+              WHERE run_id = ? AND outcome NOT LIKE 'error_%' AND intervention IS NULL"""
+    if guarded:
+        # Of a moderated turn: what the model itself took.
+        took += """ UNION
+              SELECT r.target, r.target_key, w.model_request_hash, m.latency_s FROM replies r
+              JOIN (SELECT DISTINCT request_hash, model_request_hash FROM turns
+                    WHERE model_request_hash IS NOT NULL) w USING (request_hash)
+              LEFT JOIN current_turns m ON m.request_hash = w.model_request_hash
+                                       AND m.intervention IS NULL AND m.outcome NOT LIKE 'error_%'
+              WHERE r.run_id = ? AND r.outcome NOT LIKE 'error_%' AND r.intervention IS NOT NULL"""
     rows = reader.query(
-        """WITH asked AS (
-               SELECT DISTINCT r.target, r.target_key,
-                      coalesce(w.model_request_hash, r.request_hash) AS request_hash
-               FROM replies r
-               LEFT JOIN (SELECT DISTINCT request_hash, model_request_hash FROM turns
-                          WHERE model_request_hash IS NOT NULL) w USING (request_hash)
-               WHERE r.run_id = ? AND r.outcome NOT LIKE 'error_%'
-                     AND (r.intervention IS NULL OR w.model_request_hash IS NOT NULL)
-           ), took AS (
-               SELECT request_hash, latency_s FROM current_turns
-               WHERE intervention IS NULL AND outcome NOT LIKE 'error_%'
-           )
-           SELECT target, target_key, count(*), count(latency_s), median(latency_s),
-                  quantile_cont(latency_s, 0.95), max(latency_s)
-           FROM asked LEFT JOIN took USING (request_hash) GROUP BY ALL ORDER BY ALL""",
-        [run_id],
+        f"""SELECT target, target_key, count(*), count(latency_s), median(latency_s),
+                   quantile_cont(latency_s, 0.95), max(latency_s)
+            FROM ({took}) GROUP BY ALL ORDER BY ALL""",
+        [run_id, run_id] if guarded else [run_id],
     ).rows
     names = ("target", "target_key", "replies", "timed", "median_s", "p95_s", "max_s")
     return [dict(zip(names, row, strict=True)) for row in rows]
@@ -240,17 +255,23 @@ def _escalated(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     return [dict(zip(("panel", "verdicts", "escalated"), row, strict=True)) for row in rows]
 
 
-def _inferences(reader: Queryable, run_id: str, with_pairs: bool) -> dict[str, Any]:
+def _inferences(
+    reader: Queryable, run_id: str, live: bool, pairs: int, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """What is inferred; `pairs` are those of targets that are compared."""
     from safemt_client.results.scores.agreement import agreement
     from safemt_client.results.scores.differences import differences
     from safemt_client.results.scores.effects import effects
     from safemt_client.results.scores.reached import reached
     from safemt_client.results.scores.trends import trends
 
-    return {
-        "asr_by_turn_reached": reached(reader, run_id),
-        "trends": trends(reader, run_id),
-        "differences": differences(reader, run_id) if with_pairs else [],
+    found: dict[str, Any] = {"asr_by_turn_reached": reached(reader, run_id) if live else []}
+    say("trends")
+    found["trends"] = trends(reader, run_id)
+    say(f"differences of {pairs:,} pairs of targets")
+    found["differences"] = differences(reader, run_id) if pairs else []
+    say("effects of moderators, and how far judges agree")
+    return found | {
         "effects": effects(reader, run_id),
         "corrections": [],
         "agreement": agreement(reader, run_id),
@@ -270,8 +291,11 @@ def _even_panels(judges: list[dict[str, Any]]) -> list[str]:
     return [even_panel(name, members) for name in panels if members % 2 == 0]
 
 
-def warnings(reader: Queryable, run_id: str) -> list[str]:
-    """Reasons to doubt the labels or the replies of a run, one sentence each."""
+def warnings(reader: Queryable, run_id: str, *, guarded: bool = True) -> list[str]:
+    """Reasons to doubt the labels or the replies of a run, one sentence each.
+
+    Without a moderator, that is `guarded`, nothing is asked about one.
+    """
     found = []
     rows = reader.query(
         """SELECT judge, count(*) FILTER (label = 'unsafe'), count(*) FILTER (label = 'safe'),
@@ -292,6 +316,13 @@ def warnings(reader: Queryable, run_id: str) -> list[str]:
              AND (j.identity = t.identity OR t.identity NOT LIKE 'local/%') ORDER BY ALL""",
         [run_id],
     ).rows
+    found += _not_assessed(reader, run_id) if guarded else []
+    found += [f"{judge} judges its own replies (target {target})" for judge, target in same]
+    return found + sent_warnings(reader, run_id)
+
+
+def _not_assessed(reader: Queryable, run_id: str) -> list[str]:
+    found = []
     for target, action, count in reader.query(
         """SELECT target, intervention, count(*) FROM replies
            WHERE run_id = ? AND intervention IN ('refused', 'passed', 'unassessed')
@@ -300,5 +331,4 @@ def warnings(reader: Queryable, run_id: str) -> list[str]:
     ).rows:
         what = {"refused": "refused", "passed": "let through", "unassessed": "left without a score"}[action]
         found.append(f"{target}: its guard could not assess {count} turns, which were {what}")
-    found += [f"{judge} judges its own replies (target {target})" for judge, target in same]
-    return found + sent_warnings(reader, run_id)
+    return found

@@ -27,7 +27,7 @@ def sent_parameters(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     return named_rows(
         reader,
         "SELECT target, target_key, host, parameters, turns FROM sent_parameters "
-        "WHERE run_id = ? ORDER BY target, first_sent",
+        "WHERE run_id = ? ORDER BY target, first_sent, host, parameters",
         [run_id],
     )
 

@@ -1,7 +1,7 @@
-"""One run's conversations, copied once.
+"""One run's replies and conversations, copied once.
 
-A report asks for them some twenty times, and each time the view would be put together anew from all turns and
-verdicts.
+A report asks for them some twenty times, and each time the views would be put together anew from all
+turns and verdicts.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from safemt_client.results.store.views import view_texts
 
 __all__ = ["about_run"]
 
-# In no other view are conversations of which a report asks.
-_VIEWS = ("asr_by_turn", "asr_by_scenario", "asr_by_method", "outcomes", "refusals")
+# Put together from these two and the file's other views. Of no others about replies does a report ask.
+_VIEWS = (
+    *("asr_by_turn", "asr_by_scenario", "asr_by_method", "outcomes", "refusals"),
+    *("turn_labels", "asr_by_turn_reached", "first_unsafe"),
+)
 
 
 class _Session:
@@ -53,8 +56,8 @@ class _Session:
 def about_run(reader: Queryable, run_id: str) -> Iterator[Queryable]:
     """What answers queries about this run, and about this run alone.
 
-    `conversations` has neither `text` nor `explanation` in it. Where another process holds the file, it is
-    asked as ever.
+    Neither replies nor conversations have their texts and explanations in it: what is read of a reply are its
+    narrow columns alone. Where another process holds the file, it is asked as ever.
     """
     session = reader.session()
     if session is None:
@@ -64,11 +67,25 @@ def about_run(reader: Queryable, run_id: str) -> Iterator[Queryable]:
         narrowed = _Session(session)
         narrowed.query("USE store")
         narrowed.query(
-            "CREATE TEMP TABLE conversations AS "
-            "SELECT * EXCLUDE (text, explanation) FROM store.conversations WHERE run_id = ?",
+            "CREATE TEMP TABLE replies AS "
+            "SELECT * REPLACE (NULL::VARCHAR AS text, NULL::VARCHAR AS reasoning) FROM store.replies "
+            "WHERE run_id = ?",
             [run_id],
         )
-        for name, text in view_texts().items():
-            if name in _VIEWS:
-                narrowed.query(re.sub(r"\ACREATE OR REPLACE VIEW", "CREATE TEMP VIEW", text))
+        _own(narrowed, "final_replies")
+        _own(narrowed, "conversations", "whole_conversations")
+        narrowed.query(
+            "CREATE TEMP TABLE conversations AS "
+            "SELECT * EXCLUDE (text, explanation) FROM whole_conversations WHERE run_id = ?",
+            [run_id],
+        )
+        for name in _VIEWS:
+            _own(narrowed, name)
         yield narrowed
+
+
+def _own(session: _Session, view: str, name: str | None = None) -> None:
+    """A view of the file again, on the copies."""
+    session.query(
+        re.sub(r"\ACREATE OR REPLACE VIEW \w+", f"CREATE TEMP VIEW {name or view}", view_texts()[view])
+    )

@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 def report(arguments: argparse.Namespace) -> int:
     """Print the scores of a run or the findings of analyses, and write the requested files."""
     from safemt_client.results.report import terminal as reports
+    from safemt_client.results.report.telling import told
     from safemt_client.results.report.write import write_pages
     from safemt_client.results.sanitize import shown_path
     from safemt_client.results.store.reader import open_reader
@@ -63,11 +64,14 @@ def report(arguments: argparse.Namespace) -> int:
     with open_reader(db) as reader:
         run_id = reports.latest_run(reader, arguments.run)
         scores: dict[str, Any] = {}
-        if with_files or (arguments.json and not arguments.analysis):
-            scores = reports.as_dict(reader, run_id, every_pair=arguments.json)
         if with_files:
             _not_the_store(db, files.values())
-            for path in write_pages(scores, files):
+        if with_files or (arguments.json and not arguments.analysis):
+            with told() as say:
+                scores = reports.as_dict(reader, run_id, every_pair=arguments.json, say=say)
+                say("the pages")
+                written = write_pages(scores, files)
+            for path in written:
                 # stdout is for the other output that was asked for.
                 print(shown_path(path), file=sys.stderr if printed else sys.stdout)
         if arguments.analysis:
