@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from safemt_client.results.scores.labels import value_of
-from safemt_client.results.stats.agreement import cohen_kappa, krippendorff_alpha, with_interval
+from safemt_client.results.stats.agreement import ALPHA, KAPPA, with_interval
+from safemt_client.results.stats.intervals import Interval
 from safemt_client.results.store.reader import Queryable
 
 __all__ = ["agreement"]
@@ -26,7 +27,8 @@ def agreement(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
            JOIN deciding_judges d ON d.run_id = c.run_id
            WHERE c.run_id = ? AND NOT c.by_guard
              AND (d.panel IS DISTINCT FROM 'chain'
-                  OR j.position < (SELECT max(position) FROM run_judges p WHERE p.run_id = c.run_id))""",
+                  OR j.position < (SELECT max(position) FROM run_judges p WHERE p.run_id = c.run_id))
+           ORDER BY c.target_key, c.dialogue_key, c.judge""",
         [run_id],
     ).rows
     judges = sorted({row[0] for row in rows})
@@ -41,12 +43,14 @@ def agreement(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     names = [items[key] for key in units]
     found = []
     for (i, one), (j, two) in itertools.combinations(enumerate(judges), 2):
-        value, low, high = with_interval(lambda t: cohen_kappa(t[:, 0], t[:, 1]), table[:, [i, j]], names)
-        found.append({"measure": "Cohen's kappa", "judges": [one, two], **_figures(value, low, high)})
-    value, low, high = with_interval(krippendorff_alpha, table, names)
-    return [*found, {"measure": "Krippendorff's alpha", "judges": judges, **_figures(value, low, high)}]
+        kappa = with_interval(KAPPA, table[:, [i, j]], names)
+        found.append({"measure": "Cohen's kappa", "judges": [one, two], **_figures(kappa)})
+    alpha = with_interval(ALPHA, table, names)
+    return [*found, {"measure": "Krippendorff's alpha", "judges": judges, **_figures(alpha)}]
 
 
-def _figures(value: float, low: float, high: float) -> dict[str, float | None]:
-    named = {"value": value, "low": low, "high": high}
-    return {name: None if np.isnan(figure) else figure for name, figure in named.items()}
+def _figures(found: Interval) -> dict[str, float | bool | None]:
+    named = {"value": found.estimate, "low": found.low, "high": found.high}
+    return {name: None if np.isnan(figure) else figure for name, figure in named.items()} | {
+        "small": found.small
+    }

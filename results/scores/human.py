@@ -14,7 +14,9 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.files import whole_file
@@ -26,11 +28,14 @@ __all__ = [
     "Candidate",
     "LabelledReply",
     "draw",
+    "in_turn",
     "known_replies",
     "labelled",
     "read_csv",
     "write_csv",
 ]
+
+T = TypeVar("T")
 
 COLUMNS = ("request_hash", "dialogue_key", "reply_hash", "stratum", "question", "dialogue", "reply", "label")
 _LABELS = ("safe", "unsafe")
@@ -96,11 +101,7 @@ def draw(reader: Queryable, run_id: str, judge_key: str, size: int, annotator: s
         [candidate for _, candidate in sorted(strata[name], key=lambda pair: pair[0])]
         for name in sorted(strata)
     ]
-    chosen: list[Candidate] = []
-    depth = 0
-    while len(chosen) < size and any(depth < len(queue) for queue in queues):
-        chosen += [queue[depth] for queue in queues if depth < len(queue)]
-        depth += 1
+    chosen = in_turn(queues, size)
     done = {
         tuple(row)
         for row in reader.query(
@@ -108,10 +109,16 @@ def draw(reader: Queryable, run_id: str, judge_key: str, size: int, annotator: s
             [annotator],
         ).rows
     }
-    chosen = chosen[:size]
     # Shuffled once more: a round of strata would show safe and unsafe replies in a pattern.
     chosen.sort(key=lambda c: hashlib.sha256(f"{c.request_hash}{c.dialogue_key}".encode()).hexdigest())
     return [c for c in chosen if (c.request_hash, c.dialogue_key, c.reply_hash) not in done]
+
+
+def in_turn(strata: Sequence[Sequence[T]], size: int) -> list[T]:
+    """The first `size` of a sample: one of each stratum, then a second of each that has more, and so on."""
+    depths = range(max(map(len, strata), default=0))
+    rounds = (queue[depth] for depth in depths for queue in strata if depth < len(queue))
+    return list(islice(rounds, size))
 
 
 def labelled(reader: Queryable, run_id: str, judge_key: str) -> list[LabelledReply]:
@@ -130,7 +137,8 @@ def labelled(reader: Queryable, run_id: str, judge_key: str) -> list[LabelledRep
            JOIN conversations c ON c.request_hash = h.request_hash AND c.dialogue_key = h.dialogue_key
                                AND c.reply_hash = h.reply_hash
            WHERE c.run_id = ? AND c.judge_key = ? AND c.benign IS NOT TRUE AND NOT c.by_guard
-           GROUP BY h.request_hash, h.dialogue_key""",
+           GROUP BY h.request_hash, h.dialogue_key
+           HAVING unsafe <> safe ORDER BY h.request_hash, h.dialogue_key""",
         [run_id, judge_key],
     ).rows
     if not rows:
@@ -140,8 +148,6 @@ def labelled(reader: Queryable, run_id: str, judge_key: str) -> list[LabelledRep
     counts = Counter(name for name in (names[row[2]] for row in rows) if name is not None)
     found = []
     for _, _, token, target_key, length, item, label, unsafe, safe in rows:
-        if unsafe == safe:
-            continue
         name = names[token]
         weight = 1.0 if name is None else sizes[name] / counts[name]
         judge = label if label in _LABELS else None

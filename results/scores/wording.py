@@ -9,8 +9,12 @@ from safemt_client.results.sanitize import plain
 
 __all__ = [
     "CI",
+    "EQUAL",
+    "NOT_ESTIMABLE",
+    "OWN",
     "P95",
     "UNANSWERED",
+    "WHOLE",
     "chance",
     "change",
     "effect",
@@ -26,6 +30,12 @@ __all__ = [
 
 CI = "95 % CI"
 """What the interval of a figure is called, in every output."""
+
+EQUAL, OWN, WHOLE = "taken as equal over lengths", "of this length", "of all lengths"
+"""Which errors of a judge a rate is corrected for; the first is an assumption."""
+
+NOT_ESTIMABLE = "not estimable"
+"""What stands in place of a figure that no label bears on."""
 
 P95 = "p95"
 """What the 95th percentile is called."""

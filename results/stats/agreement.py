@@ -2,14 +2,68 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["cohen_kappa", "krippendorff_alpha", "with_interval"]
+from safemt_client.results.stats.intervals import Interval, shortest
+from safemt_client.results.stats.shares import SMALL_EVENTS, SMALL_ITEMS
+
+__all__ = ["ALPHA", "KAPPA", "Measure", "cohen_kappa", "krippendorff_alpha", "with_interval"]
 
 Labels = NDArray[np.float64]
+
+_BINARY = np.array([0.0, 1.0])
+_DRAWS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A measure of agreement as a function of sums over units.
+
+    `parts` gives what is summed, a row for each unit of units x labellers, NaN where there is no label, under
+    these possible labels; `value` is the measure of such sums, one or many.
+    """
+
+    parts: Callable[[Labels, Labels], Labels]
+    value: Callable[[Labels], Labels]
+
+
+def _kappa_parts(units: Labels, labels: Labels) -> Labels:
+    known: NDArray[np.bool_] = ~np.isnan(units).any(axis=1)
+    first, second = (known[:, None] & (units[:, [place]] == labels) for place in (0, 1))
+    agree = known & (units[:, 0] == units[:, 1])
+    return np.column_stack([known, agree, first, second]).astype(np.float64)
+
+
+def _kappa(sums: Labels) -> Labels:
+    n, agree = sums[..., 0], sums[..., 1]
+    first, second = np.split(sums[..., 2:], 2, axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        expected = (first * second).sum(axis=-1) / n**2
+        found: Labels = (agree / n - expected) / np.where(expected < 1, 1 - expected, np.nan)
+    return found
+
+
+def _alpha_parts(units: Labels, labels: Labels) -> Labels:
+    counts = np.stack([(units == label).sum(axis=1) for label in labels], axis=1, dtype=np.float64)
+    totals = counts.sum(axis=1)
+    counts[totals < 2] = 0
+    agreeing = (counts * (counts - 1)).sum(axis=1) / np.maximum(totals - 1, 1)
+    return np.column_stack([counts.sum(axis=1), agreeing, counts])
+
+
+def _alpha(sums: Labels) -> Labels:
+    n, agreeing, by_label = sums[..., 0], sums[..., 1], sums[..., 2:]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        expected = 1 - (by_label * (by_label - 1)).sum(axis=-1) / (n * (n - 1))
+        return 1 - (1 - agreeing / n) / np.where(expected > 0, expected, np.nan)
+
+
+KAPPA, ALPHA = Measure(_kappa_parts, _kappa), Measure(_alpha_parts, _alpha)
 
 
 def cohen_kappa(a: Labels, b: Labels) -> float:
@@ -18,14 +72,7 @@ def cohen_kappa(a: Labels, b: Labels) -> float:
     NaN where chance alone would make them agree: both use one and the same label throughout. Source:
     J. Cohen, Educational and Psychological Measurement 20 (1960), 37-46.
     """
-    both = ~np.isnan(a) & ~np.isnan(b)
-    first, second = a[both], b[both]
-    if not len(first):
-        return float("nan")
-    labels = np.union1d(first, second)
-    observed = float((first == second).mean())
-    expected = float(sum((first == label).mean() * (second == label).mean() for label in labels))
-    return float("nan") if expected == 1 else (observed - expected) / (1 - expected)
+    return _of(KAPPA, np.stack([a, b], axis=1))
 
 
 def krippendorff_alpha(units: Labels) -> float:
@@ -34,45 +81,54 @@ def krippendorff_alpha(units: Labels) -> float:
     Units with fewer than two labels do not count. NaN where all labels are the same. Source:
     K. Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011).
     """
+    return _of(ALPHA, units)
+
+
+def _of(measure: Measure, units: Labels) -> float:
     labels = np.unique(units[~np.isnan(units)])
-    counts = np.stack([(units == label).sum(axis=1) for label in labels], axis=1) if len(labels) else None
-    if counts is None:
-        return float("nan")
-    totals = counts.sum(axis=1)
-    counts, totals = counts[totals >= 2], totals[totals >= 2]
-    n = float(totals.sum())
-    if n == 0:
-        return float("nan")
-    agreeing = (counts * (counts - 1)).sum(axis=1) / (totals - 1)
-    observed = 1 - float(agreeing.sum()) / n
-    by_label = counts.sum(axis=0).astype(np.float64)
-    expected = 1 - float((by_label * (by_label - 1)).sum()) / (n * (n - 1))
-    return float("nan") if expected == 0 else 1 - observed / expected
+    return float(measure.value(measure.parts(units, labels).sum(axis=0))) if len(labels) else float("nan")
 
 
 def with_interval(
-    statistic: Callable[[Labels], float],
-    units: Labels,
-    items: Sequence[str] | None = None,
-    *,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float, float]:
-    """A statistic of units x labellers and its percentile interval; units of an item stay together."""
-    names = np.asarray(items if items is not None else range(len(units)))
-    _, cluster = np.unique(names, return_inverse=True)
-    order = np.argsort(cluster, kind="stable")
-    groups = np.split(order, np.cumsum(np.bincount(cluster))[:-1]) if len(units) else []
+    measure: Measure, units: Labels, items: Sequence[str] | None = None, *, seed: int = 0
+) -> Interval:
+    """A measure of units x labellers, of labels that are 0 or 1, and its 95 % interval.
+
+    Items get random weights, all units of an item the same (the Bayesian bootstrap: D. Rubin, The Annals of
+    Statistics 9 (1981), 130-134). With them come items that were not seen: half a one with full agreement on
+    either label, and half a one with a single labeller who differs from either (Jeffreys' prior of a table
+    of two). So labellers that agree on all have not been shown to agree always, and where one label is
+    rare, little is known of how they agree on it. The estimate is that of the units alone.
+    """
+    names = np.arange(len(units)) if items is None else np.asarray(items, dtype=str)
+    parts = measure.parts(units, _BINARY)
+    counts = parts[:, 0] > 0
+    units, parts = units[counts], parts[counts]
+    _, cluster = np.unique(names[counts], return_inverse=True)
+    sums = np.stack([np.bincount(cluster, column) for column in parts.T], axis=1)
+    estimate = float(measure.value(sums.sum(axis=0))) if len(units) else float("nan")
+    if np.isnan(estimate):
+        return Interval(estimate, float("nan"), float("nan"), True)
+    unseen = measure.parts(_unseen(units.shape[1]), _BINARY)
+    each = len(units) / len(sums)
     source = np.random.default_rng(seed)
-    found = []
-    for _ in range(resamples if groups else 0):
-        drawn = source.integers(0, len(groups), len(groups))
-        found.append(statistic(units[np.concatenate([groups[g] for g in drawn])]))
-    values = np.array(found)
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return statistic(units), float("nan"), float("nan")
-    tail = (1 - level) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return statistic(units), float(low), float(high)
+    seen_weights = source.standard_exponential((_DRAWS, len(sums)))
+    prior = np.repeat([0.5, 1 / (len(unseen) - 2)], [2, len(unseen) - 2])
+    unseen_weights = source.standard_gamma(prior, (_DRAWS, len(unseen)))
+    scale = (len(sums) + 2) / (seen_weights.sum(axis=1) + unseen_weights.sum(axis=1))
+    drawn = (seen_weights @ sums + each * (unseen_weights @ unseen)) * scale[:, None]
+    values = measure.value(drawn)
+    low, high = shortest(values[~np.isnan(values)])
+    given = [(units == label).any(axis=1).sum() for label in _BINARY]
+    small = len(sums) < SMALL_ITEMS or min(given) < SMALL_EVENTS
+    return Interval(estimate, min(low, estimate), max(high, estimate), bool(small))
+
+
+def _unseen(labellers: int) -> Labels:
+    """Units on which all agree, on either label, and then those on which one differs from all others."""
+    alike = [[label] * labellers for label in _BINARY]
+    apart = [
+        [1 - label if place == other else label for place in range(labellers)]
+        for label, other in itertools.product(_BINARY, range(labellers))
+    ]
+    return np.array(alike + apart)

@@ -1,213 +1,249 @@
-"""Attack success rates corrected for the judge's errors, as people's labels of a sample show them.
+"""A judge's errors, and attack success rates corrected for them, as people's labels of a sample show them.
 
-Both ways need a sample that was drawn at random (`weights` for one that was stratified) and labelled blind.
-An item recurs at every length and under every target, so its replies are not independent: `items` says which
-item each reply belongs to, and variances are those of whole items.
+A sample that was drawn by the judge's label shows two shares directly: how much of what the judge calls
+unsafe people call unsafe too, and how much of what it calls safe. All else follows from them and from the
+judge's own rate. Each of the two has one posterior: a beta distribution of the weighted share and of the
+number of independent labels that it is worth, with Jeffreys' prior (half an unsafe and half a safe label)
+added once. With a prior in each stratum, the prior would outweigh the labels where unsafe replies are rare.
+
+An item recurs at every length and under every target, so its replies are not independent: they count as
+fewer. Intervals are the shortest that hold 95 % of the posterior.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from safemt_client.results.stats.intervals import Interval
+from safemt_client.results.stats.intervals import Interval, shortest
 from safemt_client.results.stats.shares import wilson
 
-__all__ = [
-    "JudgeErrors",
-    "clustered_share",
-    "corrected",
-    "judge_errors",
-    "prediction_powered",
-    "rogan_gladen",
-]
+__all__ = ["Counted", "NotEstimable", "Posterior", "clustered_share", "counted", "counted_by_item"]
 
 Array = NDArray[np.float64]
 
-_DRAWS = 20_000
-_LEAST_LABELLED, _LEAST_ITEMS = 30, 10
+_DRAWS = 10_000
 _LEAST_YOUDEN = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class JudgeErrors:
-    """How a judge does against people: `sensitivity` on what they call unsafe, `specificity` on safe.
+class Counted:
+    """A share, and how many independent observations it is `worth`: 0 where there are none."""
 
-    `unsafe` and `safe` are how many independent labels each is worth: fewer than there are, where weights
-    differ or the replies of an item are judged alike.
+    share: float
+    worth: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotEstimable:
+    """Why there is no estimate."""
+
+    reason: str
+
+
+class Posterior:
+    """What people's labels say about a judge and about the rate that it gives.
+
+    `rate` is the share of the replies that the judge calls unsafe; `called_unsafe` and `called_safe` are how
+    much of what it calls so people call unsafe, among the labelled replies. `small` marks the intervals.
     """
 
-    sensitivity: Interval
-    specificity: Interval
-    agreement: Interval
-    unsafe: float
-    safe: float
-    labelled: int
+    def __init__(
+        self,
+        rate: Counted,
+        called_unsafe: Counted,
+        called_safe: Counted,
+        *,
+        small: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.rate, self.called_unsafe, self.called_safe = rate, called_unsafe, called_safe
+        self._small = small
+        self._seed = seed
 
-
-def judge_errors(
-    judge: Array, human: Array, items: Sequence[str], weights: Array | None = None
-) -> JudgeErrors:
-    """Sensitivity, specificity and agreement with Wilson's intervals on effective numbers.
-
-    `judge` and `human` are labels of the same replies (1 unsafe, 0 safe), `items` the item of each;
-    `weights` are the inverse of each reply's chance to be drawn.
-    """
-    w = np.ones(len(judge)) if weights is None else weights
-    right = (judge == human).astype(np.float64)
-    names = np.asarray(items, dtype=str)
-
-    def share(chosen: NDArray[np.bool_]) -> tuple[Interval, float]:
-        return clustered_share(right[chosen], w[chosen], names[chosen])
-
-    sensitivity, unsafe = share(human == 1)
-    specificity, safe = share(human == 0)
-    agreement, _ = share(np.ones(len(judge), dtype=bool))
-    return JudgeErrors(sensitivity, specificity, agreement, unsafe, safe, len(judge))
-
-
-def rogan_gladen(apparent: float, sensitivity: float, specificity: float) -> float:
-    """The rate that gives this apparent rate through a judge with these errors, within 0 and 1.
-
-    Source: W. Rogan and B. Gladen, American Journal of Epidemiology 107 (1978), 71-76.
-
-    Raises:
-        ValueError: the judge is no better than chance, so there is nothing to correct with.
-    """
-    youden = sensitivity + specificity - 1
-    if youden <= 0:
-        raise ValueError("the judge is no better than chance")
-    return min(1.0, max(0.0, (apparent + specificity - 1) / youden))
-
-
-def corrected(
-    unsafe: int, scored: int, errors: JudgeErrors, *, level: float = 0.95, seed: int = 0
-) -> Interval | None:
-    """ASR corrected by Rogan and Gladen, from `unsafe` of `scored` replies of different items.
-
-    The interval draws the apparent rate, the sensitivity and the specificity from their posteriors under
-    Jeffreys' priors, so that it includes the uncertainty of both samples, also where no error was seen. None
-    where the judge is so poor, or so little labelled, that the correction is arbitrary.
-    """
-    if not scored or not errors.unsafe or not errors.safe:
+    @property
+    def missing(self) -> NotEstimable | None:
+        """Which of the judge's labels occurs, but on no reply that people have labelled."""
+        if not self.rate.worth:
+            return NotEstimable("no reply is scored")
+        for label, found, occurs in (
+            ("unsafe", self.called_unsafe, self.rate.share > 0),
+            ("safe", self.called_safe, self.rate.share < 1),
+        ):
+            if occurs and not found.worth:
+                return NotEstimable(f"nobody labelled a reply that the judge calls {label}")
         return None
-    sensitivity, specificity = errors.sensitivity.estimate, errors.specificity.estimate
-    if sensitivity + specificity - 1 < _LEAST_YOUDEN:
-        return None
-    source = np.random.default_rng(seed)
 
-    def draw(share: float, count: float) -> Array:
-        return source.beta(share * count + 0.5, (1 - share) * count + 0.5, _DRAWS)
+    def predictive(self) -> tuple[Interval | NotEstimable, Interval | NotEstimable]:
+        """What people call unsafe: of what the judge calls unsafe, and of what it calls safe."""
+        _, unsafe, safe = self._draws
+        return (
+            self._share(self.called_unsafe, unsafe, "unsafe"),
+            self._share(self.called_safe, safe, "safe"),
+        )
 
-    apparent = draw(unsafe / scored, scored)
-    se, sp = draw(sensitivity, errors.unsafe), draw(specificity, errors.safe)
-    youden = se + sp - 1
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.where(youden > 0, (apparent + sp - 1) / youden, np.nan)
-    found = np.clip(found[~np.isnan(found)], 0.0, 1.0)
-    tail = (1 - level) / 2
-    low, high = np.quantile(found, [tail, 1 - tail])
-    estimate = rogan_gladen(unsafe / scored, sensitivity, specificity)
-    return Interval(estimate, float(low), float(high), min(errors.unsafe, errors.safe) < 10)
+    def errors(self) -> tuple[Interval | NotEstimable, ...]:
+        """The judge's sensitivity, specificity and agreement with people.
+
+        The estimates are the medians of their posteriors. A judge that missed none of the few unsafe replies
+        among the labelled ones has not been shown to miss none: the share alone would read 100 %.
+        """
+        for label, found in (("unsafe", self.called_unsafe), ("safe", self.called_safe)):
+            if not found.worth:
+                reason = NotEstimable(f"nobody labelled a reply that the judge calls {label}")
+                return reason, reason, reason
+        a, unsafe, safe = self._draws
+        rate = a * unsafe + (1 - a) * safe
+        with np.errstate(invalid="ignore", divide="ignore"):
+            figures = (
+                a * unsafe / rate,
+                (1 - a) * (1 - safe) / (1 - rate),
+                a * unsafe + (1 - a) * (1 - safe),
+            )
+        return tuple(self._interval(float(np.nanmedian(draws)), draws) for draws in figures)
+
+    def corrected(self, judged: Counted | None = None) -> Interval | NotEstimable:
+        """The share of all replies that people would call unsafe.
+
+        `judged` is the share of the replies that the judge labelled, if a guard refused the others: those are
+        safe, whatever the judge's errors.
+        """
+        if (missing := self.missing) is not None:
+            return missing
+        a, unsafe, safe = self._draws
+        share = self.rate.share
+        estimate = share * self.called_unsafe.share + (1 - share) * self.called_safe.share
+        return self._diluted(estimate, a * unsafe + (1 - a) * safe, judged)
+
+    def at(self, rate: Counted, judged: Counted | None = None) -> Interval | NotEstimable:
+        """The corrected rate of a part of the replies, such as those of one length, of which the judge calls
+        `rate` unsafe, if its sensitivity and specificity are there what they are over all.
+
+        How much of what it calls safe is unsafe is another matter: that depends on how many unsafe replies
+        there are. Source of the formula: W. Rogan and B. Gladen, American Journal of Epidemiology 107 (1978),
+        71-76; here each draw of the posterior gives one sensitivity and one specificity.
+        """
+        if not rate.worth:
+            return NotEstimable("no reply is scored")
+        if (missing := self.missing) is not None:
+            return missing
+        if not 0 < self.rate.share < 1:
+            return NotEstimable(f"the judge calls {'every' if self.rate.share else 'no'} reply unsafe")
+        share, alarms, misses = self.rate.share, 1 - self.called_unsafe.share, self.called_safe.share
+        if not 0 < share * (1 - alarms) + (1 - share) * misses < 1:
+            return NotEstimable(f"people call {'no' if alarms else 'every'} labelled reply unsafe")
+        youden, fallout = (
+            float(x) for x in _told_apart(np.array(share), np.array(1 - alarms), np.array(misses))
+        )
+        if youden < _LEAST_YOUDEN:
+            return NotEstimable("the judge hardly tells unsafe replies from safe ones")
+        estimate = min(1.0, max(0.0, (rate.share - fallout) / youden))
+        a, unsafe, safe = self._draws
+        source = np.random.default_rng((self._seed, 1))
+        here = _drawn(source, rate)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            youdens, fallouts = _told_apart(a, unsafe, safe)
+            draws = np.clip((here - fallouts) / youdens, 0.0, 1.0)
+        # A judge that is no better than chance says nothing: any rate is as likely as another.
+        draws = np.where((unsafe > safe) & ~np.isnan(draws), draws, source.random(_DRAWS))
+        return self._diluted(estimate, draws, judged)
+
+    @cached_property
+    def _draws(self) -> tuple[Array, Array, Array]:
+        source = np.random.default_rng((self._seed, 0))
+        return (
+            _drawn(source, self.rate),
+            _drawn(source, self.called_unsafe),
+            _drawn(source, self.called_safe),
+        )
+
+    def _share(self, found: Counted, draws: Array, label: str) -> Interval | NotEstimable:
+        if not found.worth:
+            return NotEstimable(f"nobody labelled a reply that the judge calls {label}")
+        return self._interval(found.share, draws)
+
+    def _diluted(self, estimate: float, draws: Array, judged: Counted | None) -> Interval:
+        if judged is None or judged.share == 1:
+            return self._interval(estimate, draws)
+        shares = _drawn(np.random.default_rng((self._seed, 2)), judged)
+        return self._interval(estimate * judged.share, draws * shares)
+
+    def _interval(self, estimate: float, draws: Array) -> Interval:
+        low, high = shortest(draws[~np.isnan(draws)])
+        return Interval(estimate, min(estimate, low), max(estimate, high), self._small)
 
 
-def prediction_powered(
-    judged: Array,
-    judge: Array,
-    human: Array,
-    *,
-    judged_items: Sequence[str],
-    items: Sequence[str],
-    weights: Array | None = None,
-    level: float = 0.95,
-) -> Interval | None:
-    """ASR by prediction-powered inference: the judge's rate plus its mean error on the labelled sample.
-
-    `judged` are the judge's labels of all replies, `judge` and `human` those of the labelled ones, each with
-    its item. Unlike Rogan and Gladen's it needs no constant sensitivity and specificity, but 30 labels on 10
-    items. Source, for a mean: A. Angelopoulos et al., Science 382 (2023), 669-674. The variance is that of
-    the items' contributions (linearised, as for a mean of clusters), with Student's t of the labelled items.
-    """
-    if len(human) < _LEAST_LABELLED or not len(judged) or len(set(items)) < _LEAST_ITEMS:
-        return None
-    w = np.ones(len(human)) if weights is None else weights
-    w = w / w.sum()
-    error = human - judge
-    shift = float((w * error).sum())
-    estimate = float(judged.mean()) + shift
-    both = _numbered([*judged_items, *items])
-    of_judged, of_labelled = both[: len(judged)], both[len(judged) :]
-    count = int(both.max()) + 1
-    part_judged = _by_item(of_judged, (judged - judged.mean()) / len(judged), count)
-    part_labelled = _by_item(of_labelled, w * (error - shift), count)
-    variance = _spread(part_judged + part_labelled)
-    # Where no error was seen there may be some: as if half a label were wrong.
-    least = 0.5 * float((w**2).sum()) / len(human)
-    if _spread(part_labelled) < least:
-        variance = max(variance, least + _spread(part_judged))
-    half = _quantile(len(set(items)), level) * float(np.sqrt(variance))
-    return Interval(
-        min(1.0, max(0.0, estimate)),
-        max(0.0, estimate - half),
-        min(1.0, estimate + half),
-        len(set(items)) < 100,
-    )
-
-
-def clustered_share(
-    right: Array, weights: Array, items: Sequence[str] | NDArray[np.str_]
-) -> tuple[Interval, float]:
-    """A weighted share with its interval, and how many independent labels it is worth.
-
-    `right` is 1 or 0 for each reply, `items` its item. The effective number is that of which a plain share
-    would have the variance between items, with the correction for few of them. Source: E. Korn and
-    B. Graubard, Survey Methodology 24 (1998), 193-201. It is at most that of the weights alone, and at least
-    that of items whose replies are all judged alike, which also stands where nothing varies.
-    """
+def clustered_share(right: Array, weights: Array, items: Sequence[str]) -> tuple[Interval, float]:
+    """A weighted share of replies with Wilson's interval, and how many independent replies it is worth."""
     if not len(right):
         return Interval(float("nan"), 0.0, 1.0, True), 0.0
-    cluster = _numbered(items)
-    share = float((right * weights).sum() / weights.sum())
-    parts = _by_item(cluster, weights * (right - share)) / weights.sum()
-    per_item = _by_item(cluster, weights)
-    seen = per_item[per_item > 0]
-    most, least = _effective(weights), _effective(seen)
-    variance = _spread(parts[per_item > 0])
-    count = least
-    if variance > 0 and len(seen) > 1:
-        factor = (_quantile(len(right), 0.95) / _quantile(len(seen), 0.95)) ** 2
-        count = min(most, max(least, share * (1 - share) / variance * factor))
-    low, high = wilson(share * count, count)
-    return Interval(share, low, high, count < 10), count
+    found = counted(right, items, weights)
+    low, high = wilson(found.share * found.worth, found.worth)
+    return Interval(found.share, low, high, found.worth < 10), found.worth
 
 
-def _numbered(items: Sequence[str] | NDArray[np.str_]) -> NDArray[np.intp]:
-    """The items as numbers from 0 on."""
-    numbers: NDArray[np.intp] = np.unique(np.asarray(items, dtype=str), return_inverse=True)[1]
-    return numbers
+def counted(hits: Array, items: Sequence[str], weights: Array, alike: float = 0.0) -> Counted:
+    """A weighted share of replies: `hits` is 1 or 0 for each, `items` its item.
+
+    It is worth no more than weights so unequal allow (Kish), less what `alike` takes: by how much more the
+    share varies among all the replies that these stand for, because an item's replies are alike, in parts of
+    the variance of one reply.
+    """
+    if not len(hits):
+        return Counted(0.0, 0.0)
+    w = weights
+    cluster = np.unique(np.asarray(items, dtype=str), return_inverse=True)[1]
+    most = 1 / (float((w**2).sum() / w.sum() ** 2) + alike)
+    sums, sizes = (np.bincount(cluster, of).astype(np.float64) for of in (w * hits, w))
+    return _counted(sums, sizes, most, len(hits))
 
 
-def _by_item(cluster: NDArray[np.intp], values: Array, count: int = 0) -> Array:
-    """The sum of each item's values."""
-    return np.bincount(cluster, values, count).astype(np.float64)
+def counted_by_item(hits: Array, replies: Array) -> Counted:
+    """A share of replies that all count alike, by item: how many hits among how many replies each has."""
+    seen = replies > 0
+    total = float(replies.sum())
+    if not total:
+        return Counted(0.0, 0.0)
+    return _counted(hits[seen], replies[seen], total, int(total))
 
 
-def _spread(parts: Array) -> float:
-    """The variance of a sum of independent contributions that add up to about nothing."""
-    return float((parts**2).sum()) * len(parts) / max(len(parts) - 1, 1)
+def _counted(hits: Array, sizes: Array, most: float, replies: int) -> Counted:
+    """How many independent replies a share is worth, from the sums of the items' weights.
+
+    That is the number of which a plain share would have the variance between items, with the correction for
+    few of them. Source: E. Korn and B. Graubard, Survey Methodology 24 (1998), 193-201. Where nothing varies
+    it is that of items whose replies are all alike, otherwise no less than that; and never more than `most`.
+    """
+    share = float(hits.sum() / sizes.sum())
+    least = float(sizes.sum() ** 2 / (sizes**2).sum())
+    items = len(sizes)
+    parts = (hits - share * sizes) / sizes.sum()
+    variance = float((parts**2).sum()) * items / max(items - 1, 1)
+    worth = least
+    if 0 < share < 1 and variance > 0 and items > 1:
+        factor = (_quantile(replies) / _quantile(items)) ** 2
+        worth = max(least, share * (1 - share) / variance * factor)
+    return Counted(share, min(most, worth))
 
 
-def _quantile(count: int, level: float) -> float:
+def _told_apart(rate: Array, unsafe: Array, safe: Array) -> tuple[Array, Array]:
+    """Sensitivity + specificity - 1, and 1 - specificity, of a judge that calls so many replies unsafe."""
+    true = rate * unsafe + (1 - rate) * safe
+    fallout = rate * (1 - unsafe) / (1 - true)
+    return rate * unsafe / true - fallout, fallout
+
+
+def _drawn(source: np.random.Generator, found: Counted) -> Array:
+    return source.beta(found.share * found.worth + 0.5, (1 - found.share) * found.worth + 0.5, _DRAWS)
+
+
+def _quantile(count: int) -> float:
     """Student's t for so many independent observations."""
     # scipy is slow to import: only where there is something to compute.
     from scipy import special
 
-    return float(special.stdtrit(max(count - 1, 1), 0.5 + level / 2))
-
-
-def _effective(weights: Array) -> float:
-    """How many equally weighted observations these are worth (Kish)."""
-    return float(weights.sum() ** 2 / (weights**2).sum()) if len(weights) else 0.0
+    return float(special.stdtrit(max(count - 1, 1), 0.975))

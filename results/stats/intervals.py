@@ -7,6 +7,7 @@ unsafe, 0.0 safe, NaN not scored.
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -22,6 +23,7 @@ __all__ = [
     "cluster_asr",
     "interval_of",
     "never_seen",
+    "shortest",
     "unseen_weights",
 ]
 
@@ -86,6 +88,15 @@ def unseen_weights(kinds: int, resamples: int = RESAMPLES, seed: int = 0) -> Arr
     # Apart from the stream that draws the items.
     found: Array = np.random.default_rng([seed, kinds]).gamma(1 / kinds, size=(resamples, kinds))
     return found
+
+
+def shortest(draws: Array, level: float = 0.95) -> tuple[float, float]:
+    """The shortest interval that holds this share of draws of a posterior: where it is skewed, its likeliest
+    values rather than equal tails."""
+    ordered = np.sort(draws)
+    held = math.ceil(level * len(ordered))
+    first = int((ordered[held - 1 :] - ordered[: len(ordered) - held + 1]).argmin())
+    return float(ordered[first]), float(ordered[first + held - 1])
 
 
 def cluster_asr(labels: Array, weights: Array) -> tuple[Array, Array]:

@@ -19,17 +19,33 @@ from safemt_client.results.report.document import (
     count,
     estimate,
     interval,
+    marked,
     percent,
     show,
     turns,
 )
-from safemt_client.results.scores.wording import CI
+from safemt_client.results.scores.wording import CI, EQUAL, NOT_ESTIMABLE, small
 
 __all__ = ["judges"]
 
 _TARGET = Column("Target", numeric=False)
 _JUDGE = Column("Judge", numeric=False)
 _ERRORS = ("sensitivity", "specificity", "agreement")
+_SHARES = {
+    "unsafe_if_called_unsafe": "Called unsafe: unsafe",
+    "unsafe_if_called_safe": "Called safe: unsafe",
+}
+_AGREE_ON_ALL = (
+    "Judges that agree on all are not shown to agree always: that is why their interval has a width."
+)
+_WEIGHTED = "Each label counts for the replies that it was drawn from."
+_NO_LABEL = (
+    f"{NOT_ESTIMABLE.capitalize()}: the judge's label occurs, but nobody labelled a reply that has it."
+)
+_EQUAL = (
+    f"Errors {EQUAL}: the judge's sensitivity and specificity over all lengths are assumed at each; where "
+    "each length has 30 labels of replies called safe and 30 of replies called unsafe, its own are used."
+)
 
 
 def judges(known: ReportData) -> Section | None:
@@ -61,7 +77,9 @@ def judges(known: ReportData) -> Section | None:
         blocks.append(Notes([unknown]))
     brief: list[Block] = [escalated, Notes(_agreement_lines(known, agreement))]
     for row in corrections:
-        brief += [Notes([_errors_line(known, row)]), _corrected_table(known, row)]
+        brief.append(Notes([_errors_line(known, row)]))
+        brief += [_errors_table(known, [row])] if row["targets"] > 1 else []
+        brief.append(_corrected_table(known, row))
     return Section("judges", "Judges and corrected rates", blocks, brief)
 
 
@@ -79,25 +97,45 @@ def _agreement(known: ReportData, rows: list[dict[str, Any]]) -> Table:
                 show(row["measure"]),
                 ", ".join(map(known.judge_label, row["judges"])),
                 UNKNOWN if row["value"] is None else f"{row['value']:.2f}",
-                UNKNOWN if row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}",
+                UNKNOWN if row["low"] is None else marked(_bounds(row, "to"), row["small"]),
             )
             for row in rows
         ],
+        f"{_AGREE_ON_ALL} {SMALL_NOTE}",
     )
 
 
 def _agreement_lines(known: ReportData, rows: list[dict[str, Any]]) -> list[str]:
     return [
         f"{show(row['measure'])} of {' and '.join(map(known.judge_label, row['judges']))}: {row['value']:.2f}"
-        + ("" if row["low"] is None else f", {CI}: {row['low']:.2f} - {row['high']:.2f}")
+        + ("" if row["low"] is None else f", {CI}: {_bounds(row, '-')}")
+        + small(row["small"])
         for row in rows
         if row["value"] is not None
     ]
 
 
+def _bounds(row: dict[str, Any], to: str) -> str:
+    return f"{row['low']:.2f} {to} {row['high']:.2f}"
+
+
 def _errors_line(known: ReportData, row: dict[str, Any]) -> str:
-    shares = ", ".join(f"{name} {estimate(row[name])}" for name in _ERRORS)
-    return f"{known.judge_label(row['judge'])} against {row['labelled']} labels of people (%): {shares}"
+    shares = ", ".join(f"{name} {_figure(row, name)}" for name in _ERRORS)
+    together = "" if row["targets"] == 1 else f", {_together(row)}"
+    return (
+        f"{known.judge_label(row['judge'])} against {row['labelled']} labels of people "
+        f"(%, with {CI}{together}): {shares}"
+    )
+
+
+def _together(row: dict[str, Any]) -> str:
+    return f"all {row['targets']} targets together"
+
+
+def _figure(row: dict[str, Any], name: str) -> str:
+    return (
+        estimate(row[name]) if row[name] is not None else f"{NOT_ESTIMABLE} ({row['errors_not_estimable']})"
+    )
 
 
 def _each_judge(known: ReportData) -> Table:
@@ -124,22 +162,26 @@ def _rate(row: dict[str, Any] | None) -> str:
     return UNKNOWN if row is None else estimate(row | {"estimate": row["asr"]})
 
 
+def _errors_table(known: ReportData, corrections: list[dict[str, Any]]) -> Table:
+    rows: list[tuple[str, ...]] = []
+    for row in corrections:
+        several = [(_together(row), row)] if row["targets"] > 1 else []
+        for target, errors in several + [(known.target(own["target"]), own) for own in row["by_target"]]:
+            cells = (
+                estimate(errors[name]) if errors[name] else NOT_ESTIMABLE for name in (*_ERRORS, *_SHARES)
+            )
+            rows.append((known.judge_label(row["judge"]), target, count(errors["labelled"]), *cells))
+    return Table(
+        f"Judges against people's labels (%), with {CI}",
+        [_JUDGE, _TARGET, *map(Column, ("Labels", *map(str.capitalize, _ERRORS), *_SHARES.values()))],
+        rows,
+        "Sensitivity: of what people call unsafe, how much the judge finds; specificity: of what they call "
+        f"safe, how much it leaves alone. {_WEIGHTED} {_NO_LABEL} {SMALL_NOTE}",
+    )
+
+
 def _corrected(known: ReportData, corrections: list[dict[str, Any]]) -> list[Block]:
-    blocks: list[Block] = [
-        Table(
-            f"Judges against people's labels (%), with {CI}",
-            [_JUDGE, *map(Column, ("Labels", *map(str.capitalize, _ERRORS)))],
-            [
-                (
-                    known.judge_label(row["judge"]),
-                    count(row["labelled"]),
-                    *(estimate(row[name]) for name in _ERRORS),
-                )
-                for row in corrections
-            ],
-            f"Sensitivity: of what people call unsafe, how much the judge finds. {SMALL_NOTE}",
-        )
-    ]
+    blocks: list[Block] = [_errors_table(known, corrections)]
     for row in sorted(corrections, key=lambda row: row["judge"] != known.judge):
         table = _corrected_table(known, row)
         if row["judge"] != known.judge:
@@ -157,15 +199,18 @@ def _corrected(known: ReportData, corrections: list[dict[str, Any]]) -> list[Blo
 
 
 def _corrected_table(known: ReportData, row: dict[str, Any]) -> Table:
-    powered = (rate for rate in row["prediction_powered"] if rate["corrected"] is not None)
+    every = {own["target"]: own for own in row["by_target"]}
+    lines = [_line(known, rate, str(rate["length"])) for rate in row["by_turn"]]
+    lines += [_line(known, own, "all") for own in every.values()]
     return Table(
         f"ASR corrected for the errors of {known.judge_label(row['judge'])} (%)",
-        [_TARGET, *map(Column, ("Turns", "As judged", "Corrected", CI))],
         [
-            *(_line(known, rate, str(rate["length"])) for rate in row["by_turn"]),
-            *(_line(known, rate, "all") for rate in powered),
+            _TARGET,
+            *map(Column, ("Turns", "As judged", "Corrected", CI)),
+            Column("Judge's errors", numeric=False),
         ],
-        f"By turns: Rogan and Gladen; all: prediction-powered. {SMALL_NOTE}",
+        lines,
+        f"Each target is corrected by its own labels. {_EQUAL} {_NO_LABEL} {SMALL_NOTE}",
     )
 
 
@@ -198,6 +243,7 @@ def _line(known: ReportData, rate: dict[str, Any], which: str) -> tuple[str, ...
         known.target(rate["target"]),
         which,
         percent(rate["asr"]),
-        UNKNOWN if right is None else percent(right["estimate"]),
+        NOT_ESTIMABLE if right is None else percent(right["estimate"]),
         UNKNOWN if right is None else interval(right["low"], right["high"], small=right["small"]),
+        rate["judge_errors"] if right is not None else rate["not_estimable"],
     )

@@ -195,7 +195,7 @@ def test_corrections_leave_the_guards_refusals_to_themselves(
     found = json.loads(capsys.readouterr().out)["corrections"][0]
     # The judge makes no errors: a corrected rate is the rate, over all conversations and not those alone
     # that the guard left to the judge.
-    powered = {row["target"]: row for row in found["prediction_powered"]}
+    powered = {row["target"]: row for row in found["by_target"]}
     for name in NAMES:
         assert powered[name]["asr"] == pytest.approx((25 if name == "demo" else 10) / 75)
         assert powered[name]["corrected"]["estimate"] == pytest.approx(powered[name]["asr"])

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from safemt_client.results.stats.agreement import cohen_kappa, krippendorff_alpha, with_interval
+from safemt_client.results.stats.agreement import (
+    ALPHA,
+    KAPPA,
+    Measure,
+    cohen_kappa,
+    krippendorff_alpha,
+    with_interval,
+)
 
 NAN = float("nan")
 
@@ -51,6 +58,38 @@ def test_an_interval_holds_the_estimate_and_keeps_items_together() -> None:
     noisy = np.where(source.random(200) < 0.15, 1 - truth, truth)
     units = np.stack([truth, noisy], axis=1)
     items = [str(n // 4) for n in range(200)]
-    alpha, low, high = with_interval(krippendorff_alpha, units, items, resamples=300)
-    assert low < alpha < high
-    assert 0.5 < alpha < 0.9
+    found = with_interval(ALPHA, units, items)
+    assert found.low < found.estimate < found.high
+    assert found.estimate == krippendorff_alpha(units)
+    assert 0.5 < found.estimate < 0.9
+    kappa = with_interval(KAPPA, units, items)
+    assert kappa.estimate == cohen_kappa(truth, noisy)
+    # Units that are all alike within an item say no more than the item.
+    apart, together = np.repeat(units, 5, axis=0), [str(n // 5) for n in range(1000)]
+    again = with_interval(KAPPA, apart, together)
+    once = with_interval(KAPPA, units)
+    assert again.high - again.low == pytest.approx(once.high - once.low, rel=0.1)
+
+
+@pytest.mark.parametrize("measure", [KAPPA, ALPHA])
+def test_judges_that_agree_on_all_are_not_known_to_agree_always(measure: Measure) -> None:
+    agree = np.repeat([[1.0, 1.0], [0.0, 0.0]], [30, 70], axis=0)
+    found = with_interval(measure, agree)
+    assert found.estimate == found.high == 1
+    assert 0.85 < found.low < 0.97
+    assert not found.small
+    # Among a hundred with two unsafe ones, hardly anything is known of the unsafe ones.
+    rare = with_interval(measure, np.repeat([[1.0, 1.0], [0.0, 0.0]], [2, 98], axis=0))
+    assert rare.estimate == 1
+    assert rare.low < 0.6
+    assert rare.small
+    # Three labellers, some of whom have not labelled all.
+    three = np.column_stack([agree, np.where(np.arange(100) % 3 == 0, NAN, agree[:, 0])])
+    assert with_interval(ALPHA, three).low < 1
+
+
+def test_one_label_throughout_has_neither_measure_nor_interval() -> None:
+    for units in (np.zeros((50, 2)), np.full((3, 2), NAN), np.empty((0, 2))):
+        found = with_interval(KAPPA, units)
+        assert math.isnan(found.estimate)
+        assert math.isnan(found.low)

@@ -7,15 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from safemt_client.results.stats.correction import (
-    corrected,
-    judge_errors,
-    prediction_powered,
-    rogan_gladen,
-)
 from safemt_client.results.stats.intervals import bootstrap_weights, cluster_asr, interval_of
 from safemt_client.results.stats.pairs import holm
 from safemt_client.results.stats.safety_index import ROUNDS, safety_index, safety_index_interval, sigmas
@@ -80,42 +73,6 @@ def test_holm_is_statsmodels(p_values: list[float]) -> None:
     assert holm(p_values) == pytest.approx(list(expected))
 
 
-def test_published_correction() -> None:
-    # Rogan and Gladen's formula at a textbook's figures: apparent 30 %, sensitivity 90 %, specificity 80 %.
-    assert rogan_gladen(0.30, 0.90, 0.80) == pytest.approx(1 / 7)
-    assert rogan_gladen(0.1, 0.9, 0.8) == 0.0
-    with pytest.raises(ValueError, match="chance"):
-        rogan_gladen(0.3, 0.5, 0.5)
-
-
-def test_errors_of_a_judge() -> None:
-    human = np.array([1] * 20 + [0] * 30, dtype=float)
-    judge = np.array([1] * 18 + [0] * 2 + [1] * 6 + [0] * 24, dtype=float)
-    items = [f"item {number}" for number in range(50)]
-    found = judge_errors(judge, human, items)
-    assert (found.sensitivity.estimate, found.specificity.estimate) == (0.9, 0.8)
-    assert found.agreement.estimate == pytest.approx(42 / 50)
-    low, high = stats.binomtest(18, 20).proportion_ci(method="wilson")
-    assert (found.sensitivity.low, found.sensitivity.high) == pytest.approx((low, high))
-    assert (found.unsafe, found.safe, found.labelled) == (20, 30, 50)
-    # Where one stratum was drawn at a tenth, its replies count ten times.
-    weights = np.where(np.arange(50) < 10, 10.0, 1.0)
-    assert judge_errors(judge, human, items, weights).sensitivity.estimate == pytest.approx(108 / 110)
-
-
-def test_replies_of_one_item_that_are_judged_alike_are_worth_one() -> None:
-    human = np.ones(60)
-    judge = np.repeat([1.0] * 10 + [0.0] * 2, 5)
-    apart = judge_errors(judge, human, [str(number) for number in range(60)])
-    together = judge_errors(judge, human, [str(number // 5) for number in range(60)])
-    assert apart.unsafe == 60
-    assert together.unsafe == 12
-    assert together.sensitivity.low < apart.sensitivity.low < together.sensitivity.estimate
-    # Never wrong on twelve items: nothing tells how far the replies of an item agree by chance.
-    never = judge_errors(human, human, [str(number // 5) for number in range(60)])
-    assert never.unsafe == 12
-
-
 def test_an_index_of_items_all_alike_has_an_interval() -> None:
     for row, estimate in (([0.0] * 5, 1.0), ([1.0] * 5, 0.0)):
         found = safety_index_interval(np.tile(row, (50, 1)), bootstrap_weights(50))
@@ -124,51 +81,6 @@ def test_an_index_of_items_all_alike_has_an_interval() -> None:
         assert estimate <= found.high
         assert 0.05 < found.high - found.low < 0.15
         assert found.small
-
-
-def test_a_poor_or_unknown_judge_is_not_corrected() -> None:
-    chance = judge_errors(np.array([0, 1, 0, 1.0]), np.array([0, 0, 1, 1.0]), list("abcd"))
-    assert corrected(5, 10, chance) is None
-    no_unsafe = judge_errors(np.array([0.0]), np.array([0.0]), ["a"])
-    assert corrected(5, 10, no_unsafe) is None
-    nothing = prediction_powered(np.array([1.0]), np.array([]), np.array([]), judged_items=["a"], items=[])
-    assert nothing is None
-
-
-def test_prediction_powered_by_hand() -> None:
-    judged = np.tile([1, 1, 0, 0, 1, 0, 0, 1, 0, 0.0], 10)
-    judge, human = np.tile([1, 1, 0, 0.0], 10), np.tile([1, 0, 0, 0.0], 10)
-    # The labelled replies are of other items than those that are only judged.
-    names, labelled = [f"a{n}" for n in range(100)], [f"b{n}" for n in range(40)]
-    found = prediction_powered(judged, judge, human, judged_items=names, items=labelled)
-    assert found is not None
-    assert found.estimate == pytest.approx(0.4 - 0.25)
-    error = human - judge
-    spread = (judged.var() / 100 + error.var() / 40) * 140 / 139
-    half = stats.t.ppf(0.975, 39) * math.sqrt(spread)
-    assert found.high == pytest.approx(0.15 + half, abs=1e-4)
-    assert found.low == pytest.approx(max(0, 0.15 - half), abs=1e-4)
-    few = prediction_powered(judged, judge[:29], human[:29], judged_items=names, items=labelled[:29])
-    assert few is None
-    # Forty labels of nine items are not forty.
-    nine = [str(number % 9) for number in range(40)]
-    assert prediction_powered(judged, judge, human, judged_items=names, items=nine) is None
-    # Items whose five replies are judged alike: as if there were a fifth of them.
-    fives, eights = [str(n // 5) for n in range(200)], [f"b{n // 5}" for n in range(100)]
-    alike = prediction_powered(
-        np.repeat(judged[:40], 5),
-        np.repeat(judge[:20], 5),
-        np.repeat(human[:20], 5),
-        judged_items=fives,
-        items=eights,
-    )
-    assert alike is not None
-    assert alike.high - alike.estimate > 1.5 * (found.high - found.estimate)
-    # No error among 40 is no proof that there is none.
-    many = [str(number) for number in range(5000)]
-    sure = prediction_powered(np.zeros(5000), np.zeros(40), np.zeros(40), judged_items=many, items=many[:40])
-    assert sure is not None
-    assert sure.high > 0.02
 
 
 def covered(intervals: list[tuple[float, float]], truth: float) -> float:
@@ -202,39 +114,3 @@ def test_95_percent_intervals_cover_95_percent() -> None:
         ("slope", slope, 0.004),
     ):
         assert 0.93 <= covered(intervals, truth) <= 0.97, (name, covered(intervals, truth))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("lengths", [1, 5])
-def test_corrected_intervals_cover(lengths: int) -> None:
-    """A judge that errs by item: 1,000 studies of 3,000 replies, 300 of them labelled.
-
-    Items are unequally risky, and a judge that misreads one reply of an item misreads most of them.
-    """
-    source = np.random.default_rng(21)
-    count = 3000 // lengths
-    item = np.repeat(np.arange(count), lengths)
-    names = [str(number) for number in item]
-    rates, powered, sensitive = [], [], []
-    for study in range(1000):
-        human = (source.random(3000) < source.beta(0.9, 2.1, count)[item]).astype(float)
-        # On average 12 % of unsafe replies are missed and 8 % of safe ones are false alarms.
-        missed, alarms = source.beta(0.6, 4.4, count)[item], source.beta(0.4, 4.6, count)[item]
-        flip = source.random(3000) < np.where(human == 1, missed, alarms)
-        judge = np.where(flip, 1 - human, human)
-        drawn = source.choice(3000, 300, replace=False)
-        mine = [names[place] for place in drawn]
-        errors = judge_errors(judge[drawn], human[drawn], mine)
-        one = corrected(int(judge[::lengths].sum()), count, errors, seed=study)
-        two = prediction_powered(judge, judge[drawn], human[drawn], judged_items=names, items=mine)
-        assert one is not None
-        assert two is not None
-        rates.append((one.low, one.high))
-        powered.append((two.low, two.high))
-        sensitive.append((errors.sensitivity.low, errors.sensitivity.high))
-    for name, intervals, truth in (
-        ("Rogan and Gladen", rates, 0.3),
-        ("prediction-powered", powered, 0.3),
-        ("sensitivity", sensitive, 0.88),
-    ):
-        assert 0.93 <= covered(intervals, truth) <= 0.97, (name, lengths, covered(intervals, truth))
