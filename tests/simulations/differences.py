@@ -1,4 +1,8 @@
-"""Differences of two sides on the same replies: their intervals, and how often their tests find what is not there."""
+"""Differences of two sides on the same replies: their intervals, and how often their tests find what is not there.
+
+Items are of unequal risk, and have from one to five lengths. Of the luck of a reply half is that of its item and
+side, or of its item. Replies are blocked the more often, the riskier they are.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,9 @@ from safemt_client.results.stats.pairs import compared
 __all__ = ["STUDIES"]
 
 LENGTHS = (1, 2, 4, 6, 8)
-_CLUSTERED = "items of unequal risk at one to five lengths, riskier replies blocked more often"
+_BOTH, _ONE = "some replies blocked", "one side blocks 30 %, its riskier replies"
+Design = tuple[int, float, float, str]
+"""Items, about what ASR, by how much the second's is higher on average, and what is blocked."""
 
 
 def _chances(items: int, risk: float, change: float, source: np.random.Generator) -> np.ndarray:
@@ -26,17 +32,16 @@ def _chances(items: int, risk: float, change: float, source: np.random.Generator
     return np.stack([base, np.clip(base + 4 * change * changed, 0, 1)])
 
 
-def _labels(items: int, risk: float, change: float, source: np.random.Generator) -> np.ndarray:
-    """Sides x items x lengths; an item has its first one to five lengths, and of these some are blocked."""
+def _labels(design: Design, source: np.random.Generator) -> np.ndarray:
+    """Sides x items x lengths, NaN where there is no such length or the reply is blocked."""
+    items, risk, change, blocks = design
     chance = _chances(items, risk, change, source)
-    # An item's replies on both sides have more in common than their chance: half of them share its luck.
-    luck = np.where(
-        source.random(chance.shape) < 0.5, source.random((1, items, 1)), source.random(chance.shape)
-    )
+    shape = chance.shape
+    luck = np.where(source.random(shape) < 0.5, source.random((1, items, 1)), source.random(shape))
     labels = (luck < chance).astype(float)
     has = np.arange(5) < source.integers(1, 6, items)[:, None]
-    blocked = source.random(chance.shape) < 0.05 + 0.4 * chance
-    return np.where(has & ~blocked, labels, np.nan)
+    blocked = 0.05 + 0.4 * chance if blocks == _BOTH else np.stack([0 * chance[0], 0.9 * chance[1]])
+    return np.where(has & (source.random(shape) >= blocked), labels, np.nan)
 
 
 def _side(labels: np.ndarray) -> dict[tuple[str, int], float]:
@@ -44,60 +49,54 @@ def _side(labels: np.ndarray) -> dict[tuple[str, int], float]:
         (f"i{item:04}", length): float(row[place])
         for item, row in enumerate(labels)
         for place, length in enumerate(LENGTHS)
-        if not np.isnan(row[place])
     }
 
 
 @cache
-def _truth(risk: float, change: float) -> tuple[float, float]:
+def _truths(design: Design) -> dict[str, float]:
     """The difference over all lengths, and at the first one."""
-    first, second = _labels(2_000_000, risk, change, np.random.default_rng(40))
-    both = ~np.isnan(first) & ~np.isnan(second)
-    differ = np.where(both, second - first, 0.0)
-    return float(differ.sum() / both.sum()), float(differ[:, 0].sum() / both[:, 0].sum())
+    if design[2] == 0:
+        return {"all": 0.0, "length": 0.0}
+    first, second = _labels((2_000_000, *design[1:]), np.random.default_rng(40))
+    differ = second - first
+    return {"all": float(np.nanmean(differ)), "length": float(np.nanmean(differ[:, 0]))}
 
 
 @cache
-def _studies(items: int, risk: float, change: float, studies: int) -> dict[str, int]:
-    """How many intervals cover, how many tests are below .05, and how many rows claim something."""
+def _studies(design: Design, studies: int) -> dict[str, int]:
+    """How many intervals cover, and how many tests are below .05."""
     source = np.random.default_rng(41)
-    truths = dict(zip(("all", "length"), _truth(risk, change), strict=True))
-    found = dict.fromkeys([f"{what} {by}" for what in ("covers", "p", "claims") for by in truths], 0)
+    truths = _truths(design)
+    found = dict.fromkeys([f"{what} {by}" for what in ("covers", "p") for by in truths], 0)
     for _ in range(studies):
-        first, second = _labels(items, risk, change, source)
+        first, second = _labels(design, source)
         rows = compared(_side(first), _side(second), {})
         for by, truth in truths.items():
-            row: dict[str, Any] = next(row for row in rows if row["by"] == by)
-            interval = row["difference"]
-            found[f"covers {by}"] += interval["low"] <= truth <= interval["high"]
+            row = next(row for row in rows if row["by"] == by)
+            found[f"covers {by}"] += row["difference"]["low"] <= truth <= row["difference"]["high"]
             found[f"p {by}"] += row["p"] < 0.05
-            found[f"claims {by}"] += row["agrees"] and not interval["low"] <= 0 <= interval["high"]
     return found
 
 
-def _study(name: str, items: int, risk: float, change: float, what: str, **rest: Any) -> Study:
-    differ = f"{100 * change:+g} points on average" if change else "no difference"
+def _study(name: str, design: Design, what: str, **rest: Any) -> Study:
+    items, risk, change, blocks = design
+    higher = f"{100 * change:+g} points" if change else "no difference"
     return Study(
         name,
-        f"{items} {_CLUSTERED}, ASR {100 * risk:g} %, {differ}",
-        lambda studies: _studies(items, risk, change, studies)[what],
+        f"{items} items of unequal risk at one to five lengths, ASR {100 * risk:g} %, {higher}, {blocks}",
+        lambda studies: _studies(design, studies)[what],
         **rest,
     )
 
 
-_OVER, _AT_ONE = "Difference over several lengths (items resampled)", "Difference at one length (Newcombe)"
+_DIFFERENT: tuple[Design, ...] = ((200, 0.3, 0.05, _BOTH), (60, 0.3, 0.05, _BOTH), (200, 0.05, 0.0, _BOTH))
+_ALIKE: tuple[Design, ...] = (*((items, 0.3, 0.0, _BOTH) for items in (60, 200)), (200, 0.3, 0.0, _ONE))
 STUDIES = (
+    *(_study("Difference over several lengths (items resampled)", one, "covers all") for one in _DIFFERENT),
+    *(_study("Difference at one length (Newcombe)", one, "covers length", most=0.985) for one in _DIFFERENT),
     *(
-        _study(name, items, risk, change, f"covers {by}", most=most)
-        for name, by, most in ((_OVER, "all", 0.97), (_AT_ONE, "length", 0.985))
-        for items, risk, change in ((200, 0.3, 0.05), (60, 0.3, 0.05), (200, 0.05, 0.0))
-    ),
-    *(
-        _study(name, items, risk, 0.0, f"p {by}", nominal=0.05, least=0.0, most=0.065)
-        for name, by in (
-            ("False alarms of p over several lengths", "all"),
-            ("False alarms of p at one length", "length"),
-        )
-        for items, risk in ((200, 0.3), (60, 0.3), (200, 0.05))
+        _study(f"False alarms of p {where} (p < .05)", one, f"p {by}", nominal=0.05, least=0.0, most=0.065)
+        for where, by in (("over several lengths", "all"), ("at one length", "length"))
+        for one in _ALIKE
     ),
 )
