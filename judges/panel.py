@@ -62,8 +62,13 @@ class Panel:
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
-    def verdict_hash(self, request_hash: str, dialogue_key: str) -> str:
-        """The key under which the panel's verdict is stored."""
+    def verdict_hash(self, subject: JudgeInput, outcome: Outcome, reply_hash: str) -> str:
+        """The key under which the panel's verdict is stored; see `LLMJudge.verdict_hash`."""
+        members = [judge.verdict_hash(subject, outcome, reply_hash) for judge in self.members]
+        return hashlib.sha256(json.dumps([self.key, members]).encode()).hexdigest()
+
+    def earlier_hash(self, request_hash: str, dialogue_key: str) -> str:
+        """The key of versions before schema 15."""
         return hashlib.sha256(f"{self.key} {request_hash} {dialogue_key}".encode()).hexdigest()
 
     async def judge(
@@ -105,7 +110,8 @@ class Panel:
         for verdict in found.values():
             usage = add_usage(usage, verdict.usage)
         latency = sum(verdict.latency_s for verdict in found.values())
-        return replace(decided, usage=usage, latency_s=latency, raw=None, members=found)
+        calls = sum(verdict.calls for verdict in found.values())
+        return replace(decided, usage=usage, latency_s=latency, raw=None, members=found, calls=calls)
 
     def _together(self, verdicts: Sequence[Verdict]) -> Verdict:
         if all(verdict.reason == "nothing_to_judge" for verdict in verdicts):

@@ -7,8 +7,9 @@ import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
-from safemt_client.judges.judge import LLMJudge, to_be_judged
+from safemt_client.judges.judge import LLMJudge, messages_of, to_be_judged
 from safemt_client.judges.rubric import SEES, Rubric, Sees
 from safemt_client.judges.types import JudgeInput, Verdict
 from safemt_client.providers.error_codes import ErrorCode
@@ -66,6 +67,10 @@ class PluginJudge(LLMJudge):
         """Hash of the identity: anyone who changes what the judge says must change it."""
         return hashlib.sha256(self.identity.encode()).hexdigest()[:16]
 
+    def _shown(self, subject: JudgeInput) -> list[Any]:
+        """All of it: what the judge looks at is not known, but for pictures."""
+        return [subject.question, messages_of(subject, images=self.sees == "image"), subject.scenario]
+
     async def judge(
         self,
         subject: JudgeInput,
@@ -75,7 +80,7 @@ class PluginJudge(LLMJudge):
     ) -> Verdict:
         """Label a reply. See `LLMJudge.judge`."""
         if not to_be_judged(subject, outcome):
-            return Verdict("unscored", "nothing_to_judge")
+            return Verdict("unscored", "nothing_to_judge", calls=0)
         limiter = self.provider.limiter
         async with limiter.permit() as permit:
             taken_s = stopwatch()

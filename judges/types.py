@@ -35,7 +35,7 @@ class Verdict:
     `refusal` is the kind of the reply as the judge sees it; `confidence` the probability that it gave its
     label, where the endpoint reports it; `error_code` says why the judge gave no answer. For a panel,
     `members` are the verdicts asked for, by judge's key. `parameters` are what was really sent to the judge
-    beside the messages.
+    beside the messages, and `calls` how many requests it took.
     """
 
     label: Literal["safe", "unsafe", "unscored"]
@@ -52,3 +52,4 @@ class Verdict:
     error_code: ErrorCode | None = None
     members: Mapping[str, Verdict] = field(default_factory=dict)
     parameters: Mapping[str, Any] | None = None
+    calls: int = 1

@@ -12,10 +12,8 @@ import pyarrow as pa
 
 from safemt_client.results.store.columns import texts
 
-__all__ = ["JudgedText", "Lookups", "OpenBatch", "Result"]
+__all__ = ["Lookups", "OpenBatch", "Result", "VerdictKey"]
 
-JudgedText = tuple[str, str]
-"""A verdict's hash and the hash of the text that it is about: what was said of another text is not asked."""
 _OBSERVED = "('answered', 'refused_by_provider', 'refused_by_guard', 'truncated', 'empty')"
 
 
@@ -25,6 +23,22 @@ class Result:
 
     columns: list[str]
     rows: list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictKey:
+    """What finds a judge's verdict on a reply: the hash of what it is about, or that of earlier versions.
+
+    `request_hash` and `dialogue_key` are the reply for which it is looked up: the same may have been asked
+    for another. What was said of another text, by `reply_hash`, is not asked.
+    """
+
+    judge_key: str
+    hash: str
+    earlier: str
+    reply_hash: str
+    request_hash: str
+    dialogue_key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,42 +125,66 @@ class Lookups:
             found[key] = tuple(row)
         return found
 
-    def final(self, wanted: Sequence[JudgedText]) -> set[JudgedText]:
-        """Those of the verdicts that are final; a judge's error is not."""
-        found = self._join(
-            "SELECT DISTINCT verdict_hash, reply_hash FROM verdicts "
-            "SEMI JOIN wanted ON verdict_hash = hash AND reply_hash = said "
-            "WHERE reason IS DISTINCT FROM 'judge_error'",
-            hash=[key for key, _ in wanted],
-            said=[said for _, said in wanted],
-        )
-        return {(key, said) for key, said in found}
+    def final(self, wanted: Sequence[VerdictKey]) -> tuple[set[VerdictKey], set[VerdictKey]]:
+        """Those of the verdicts that are final; a judge's error is not.
 
-    def final_texts(self) -> frozenset[JudgedText]:
-        """All verdicts that are final."""
+        First those of the very replies, then those that were given elsewhere: of the same text, which the
+        judge was asked about in the same words.
+        """
+        found: dict[tuple[str, str], set[tuple[str, str]]] = {}
+        for verdict_hash, said, *place in self._verdicts(
+            "verdict_hash, reply_hash, request_hash, dialogue_key", wanted
+        ):
+            found.setdefault((verdict_hash, said), set()).add((place[0], place[1]))
+        here: set[VerdictKey] = set()
+        elsewhere: set[VerdictKey] = set()
+        for key in wanted:
+            places = found.get((key.hash, key.reply_hash), ())
+            if (key.request_hash, key.dialogue_key) in places or (key.earlier, key.reply_hash) in found:
+                here.add(key)
+            elif places:
+                elsewhere.add(key)
+        return here, elsewhere
+
+    def final_texts(self) -> frozenset[tuple[str, str]]:
+        """All verdicts that are final: their hashes, and those of the texts that they are about."""
         rows = self.query(
             "SELECT DISTINCT verdict_hash, reply_hash FROM verdicts "
             "WHERE reason IS DISTINCT FROM 'judge_error' AND reply_hash IS NOT NULL"
         ).rows
         return frozenset((key, said) for key, said in rows)
 
-    def final_verdicts(self, wanted: Sequence[JudgedText]) -> dict[JudgedText, tuple[Any, ...]]:
-        """Those of the verdicts that are final.
+    def final_verdicts(self, wanted: Sequence[VerdictKey]) -> dict[VerdictKey, tuple[Any, ...]]:
+        """Those of the verdicts that are final, wherever they were given.
 
-        Each is label, reason, kind of refusal, explanation, category, severity, specificity, confidence.
+        Each is label, reason, kind of refusal, explanation, category, severity, specificity, confidence,
+        whether it declines, the rubric, and the run that asked for it.
         """
         # As the view final_verdicts, which would sort all verdicts for it.
-        rows = self._join(
-            """SELECT verdict_hash, reply_hash, label, reason, refusal_kind, explanation, category, severity,
-                      specificity, confidence
-               FROM verdicts SEMI JOIN wanted ON verdict_hash = hash AND reply_hash = said
-               WHERE reason IS DISTINCT FROM 'judge_error'
-               QUALIFY row_number() OVER (
-                   PARTITION BY verdict_hash, reply_hash ORDER BY recorded_at DESC) = 1""",
-            hash=[key for key, _ in wanted],
-            said=[said for _, said in wanted],
+        columns = (
+            "label, reason, refusal_kind, explanation, category, severity, specificity, confidence, refusal, "
+            "rubric, coalesce(taken_from, run_id)"
         )
-        return {(row[0], row[1]): row[2:] for row in rows}
+        latest = (
+            "QUALIFY row_number() OVER (PARTITION BY verdict_hash, reply_hash ORDER BY recorded_at DESC) = 1"
+        )
+        rows = self._verdicts(f"verdict_hash, reply_hash, {columns}", wanted, latest)
+        found = {(row[0], row[1]): row[2:] for row in rows}
+        return {
+            key: row
+            for key in wanted
+            if (row := found.get((key.hash, key.reply_hash)) or found.get((key.earlier, key.reply_hash)))
+        }
+
+    def _verdicts(self, columns: str, wanted: Sequence[VerdictKey], end: str = "") -> list[tuple[Any, ...]]:
+        """Columns of the final verdicts under the hashes of these."""
+        return self._join(
+            f"SELECT DISTINCT {columns} FROM verdicts "
+            "SEMI JOIN wanted ON verdict_hash = hash AND reply_hash = said "
+            f"WHERE reason IS DISTINCT FROM 'judge_error' {end}",
+            hash=[key.hash for key in wanted] + [key.earlier for key in wanted],
+            said=[key.reply_hash for key in wanted] * 2,
+        )
 
     def open_batches(self, hashes: Sequence[str]) -> list[OpenBatch]:
         """The batches under way that contain one of these requests."""

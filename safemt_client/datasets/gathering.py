@@ -8,6 +8,7 @@ from typing import Any
 
 from safemt_client.datasets.files import shown
 from safemt_client.datasets.model import Dataset, Dialogue, Oddity
+from safemt_client.datasets.pairing import across_lengths
 from safemt_client.datasets.records import read_record
 from safemt_client.providers.errors import InputError
 
@@ -56,6 +57,12 @@ class Gathered:
         except InputError:
             return False
 
+    def _digest(self, path: str) -> str | None:
+        try:
+            return self._files.picture_digest(path)
+        except InputError:
+            return None
+
     def _add(self, dialogue: Dialogue, where: str) -> None:
         key = (dialogue.item_id, dialogue.length)
         if key not in self.dialogues:
@@ -81,7 +88,7 @@ class Gathered:
             name,
             self._folders[0],
             tuple(self.dialogues.values()),
-            tuple(self.oddities),
+            (*self.oddities, *across_lengths(self.dialogues.values(), self._digest)),
             licence,
             also=self._folders[1:],
             refused=tuple(self._refused),

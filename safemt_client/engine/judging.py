@@ -12,6 +12,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from safemt_client.engine.admission import Admission
 from safemt_client.engine.batches import Job
 from safemt_client.engine.context import SessionContext
+from safemt_client.engine.given import GivenVerdicts
 from safemt_client.engine.interrupt import InFlight
 from safemt_client.engine.single_flight import SingleFlight
 from safemt_client.engine.watch import WatchedProvider
@@ -43,8 +44,8 @@ class Verdicts:
             member.provider = WatchedProvider(paid, context.clock, in_one=True)
         self._verdicts = SingleFlight()
         # Under a moderator a reply may be that of an earlier run, with its verdict.
-        store = context.recorder.store
-        self._known = store.final_texts() if context.plan.moderators else frozenset()
+        self._given = GivenVerdicts(context.recorder, earlier=bool(context.plan.moderators))
+        self._in_batches: dict[str, list[JudgingTask]] = {}
 
     def start(self, judged: MemoryObjectReceiveStream[JudgingTask], group: TaskGroup) -> None:
         """Begin to judge what is stored and what comes, side by side: one may wait for money."""
@@ -52,7 +53,8 @@ class Verdicts:
         in_batches: list[JudgingTask] = []
         others: list[JudgingTask] = []
         for task in self._context.plan.judgings:
-            known = judge.verdict_hash(task.request_hash, task.dialogue_key) in self._context.plan.submitted
+            key = task.verdict_of(judge)
+            known = not self._context.plan.submitted.isdisjoint((key.hash, key.earlier))
             batched = known or (self._context.plan.judge_batch and to_be_judged(task.subject, task.outcome))
             (in_batches if batched else others).append(task)
         group.start_soon(self._judge_stored, judge, others)
@@ -101,8 +103,8 @@ class Verdicts:
     async def _verdict_batches(self, judge: LLMJudge, tasks: Sequence[JudgingTask]) -> None:
         key = judge.key
 
-        async def land(task: JudgingTask, reply: Reply, batch_key: str, again: bool) -> None:
-            verdict = verdict_of(reply)
+        async def land(group: list[JudgingTask], reply: Reply, batch_key: str, again: bool) -> None:
+            task, verdict = group[0], verdict_of(reply)
             rows = self._context.recorder.verdict_rows(judge, task, verdict, batch_key)
             self._context.budget.landed(key, _sum_of(rows), free=verdict.reason == "judge_error")
             if not again and (not_taken(reply) or verdict.reason == "parse_failure"):
@@ -118,22 +120,29 @@ class Verdicts:
             usd = _sum_of(rows)
             if again:
                 self._context.listener.retrying(key, reply, 0.0)
-            else:
-                self._context.listener.asking(key)
-                self._context.listener.landed(key, verdict.label, verdict.usage, usd)
+                return
+            self._context.listener.asking(key)
+            self._context.listener.landed(key, verdict.label, verdict.usage, usd)
+            del self._in_batches[task.verdict_of(judge).hash]
+            if verdict.reason != "judge_error":
+                self._given.add(judge, task, rows[-1:])
+                for other in group[1:]:
+                    await self._share(judge, other)
 
-        jobs = {
-            judge.verdict_hash(task.request_hash, task.dialogue_key): Job(
-                judge.verdict_hash(task.request_hash, task.dialogue_key),
-                judge.judge_request(task.subject),
-                {key: 1},
-                partial(land, task),
-            )
-            for task in tasks
-        }
-        await self._context.run_batches(
-            key, judge.identity, list(jobs.values()), send=self._context.plan.judge_batch
-        )
+        jobs = []
+        for task in tasks:
+            known = task.verdict_of(judge)
+            if self._given.knows(known):
+                await self._share(judge, task)
+            elif known.hash in self._in_batches:
+                # One request for all that ask the same.
+                self._in_batches[known.hash].append(task)
+            else:
+                group = self._in_batches[known.hash] = [task]
+                # A batch under way since an earlier version knows it by its name of then.
+                name = known.earlier if known.earlier in self._context.plan.submitted else known.hash
+                jobs.append(Job(name, judge.judge_request(task.subject), {key: 1}, partial(land, group)))
+        await self._context.run_batches(key, judge.identity, jobs, send=self._context.plan.judge_batch)
 
     async def _judge_replies(self, judge: Judge, waiting: MemoryObjectReceiveStream[JudgingTask]) -> None:
         async with waiting, Admission(judge.provider.limiter) as admission:
@@ -145,26 +154,35 @@ class Verdicts:
                     self._context.budget.release({judge.key: 1})
 
     async def _judge_reply(self, judge: Judge, task: JudgingTask) -> None:
-        """One verdict. A reply that several targets have in common is judged once."""
-        key = judge.verdict_hash(task.request_hash, task.dialogue_key)
-        async with self._verdicts.claim(key):
-            if key not in self._verdicts.landed and task.verdict_of(judge) not in self._known:
-                await self._ask_judge(judge, await self._with_known(judge, task), key)
+        """One verdict. The same text under the same criteria is judged once, whoever said it."""
+        key = task.verdict_of(judge)
+        async with self._verdicts.claim(key.hash):
+            if not self._given.knows(key):
+                await self._ask_judge(judge, await self._with_known(judge, task))
                 return
         self._context.budget.release({judge.key: 1})
+        await self._share(judge, task)
+
+    async def _share(self, judge: Judge, task: JudgingTask) -> None:
+        """Take the verdict that another reply has had."""
+        with anyio.CancelScope(shield=True):
+            await self._given.take(judge, task)
         self._context.listener.asking(judge.key)
         self._context.listener.landed(judge.key, "shared", Usage(), None)
 
     async def _with_known(self, judge: Judge, task: JudgingTask) -> JudgingTask:
         """The reply with the stored verdicts of a panel's members, for a reply of an earlier run."""
-        if not isinstance(judge, Panel) or not self._known.intersection(
-            task.verdict_of(member) for member in judge.members
-        ):
+        if not isinstance(judge, Panel):
             return task
+        known = [key for member in judge.members if self._given.knows(key := task.verdict_of(member))]
+        if not known:
+            return task
+        with anyio.CancelScope(shield=True):
+            await self._given.take_all(known)
         store = self._context.recorder.store
         return (await anyio.to_thread.run_sync(with_known, [task], judge, store))[0]
 
-    async def _ask_judge(self, judge: Judge, task: JudgingTask, key: str) -> None:
+    async def _ask_judge(self, judge: Judge, task: JudgingTask) -> None:
         self._context.listener.asking(judge.key)
         verdict: Verdict | None = None
         asked: dict[str, Verdict] = {}
@@ -198,7 +216,7 @@ class Verdicts:
         with anyio.CancelScope(shield=True):
             await self._context.recorder.store.save(*rows)
         if verdict.reason != "judge_error":
-            self._verdicts.landed.add(key)
+            self._given.add(judge, task, rows)
         # Who labels replies itself is not asked through a provider, which would have paid.
         self._context.budget.spend(sum(row.cost_usd or 0.0 for row in rows if row.judge_key in self._own))
         usd = _sum_of(rows if isinstance(judge, LLMJudge) else rows[1:])

@@ -7,15 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from safemt_client.judges.judge import LLMJudge
-from safemt_client.judges.panel import Judge, Panel
-from safemt_client.judges.refusal import DECLINING, refusal_of
-from safemt_client.judges.types import Verdict
+from safemt_client.engine.verdict_recorder import VerdictRecorder, json_of
+from safemt_client.judges.refusal import refusal_of
 from safemt_client.moderator.moderator import ModeratedReply, Moderator
 from safemt_client.moderator.types import Assessment, Stage
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.costs import cost
-from safemt_client.planning.judgings import JudgingTask
 from safemt_client.planning.messages import messages_json
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
@@ -35,14 +32,13 @@ from safemt_client.results.store.rows import (
     RunDialogueRow,
     StepRow,
     TurnRow,
-    VerdictRow,
 )
 from safemt_client.results.store.store import Store
 
 __all__ = ["Recorder"]
 
 
-class Recorder:
+class Recorder(VerdictRecorder):
     """Writes one session of a plan. Each `save_...` returns once its rows are committed.
 
     Raises:
@@ -50,15 +46,8 @@ class Recorder:
     """
 
     def __init__(self, plan: Plan, store: Store, session_id: str) -> None:
-        self.store = store
-        self._plan = plan
-        self._run_id = plan.run.run_id
-        self._session_id = session_id
+        super().__init__(plan, store, session_id)
         self._images_stored: set[str] = store.known_keys("images", "sha256")
-        judges = [row for row in (plan.judge, *plan.members) if row is not None]
-        self._judge_prices: dict[str, Mapping[str, float] | None] = {
-            row.judge_key: None if row.prices is None else json.loads(row.prices) for row in judges
-        }
 
     async def save_plan(self) -> None:
         """The run and what it plans, where the store does not hold them yet; the steps known already."""
@@ -85,6 +74,7 @@ class Recorder:
         missing = [step for step in plan.steps if step not in recorded]
         if missing:
             await self.store.save(*missing)
+        await self.save_taken(plan.taken)
 
     async def save_event(self, event: str, detail: Mapping[str, object]) -> None:
         """A session started, finished or stopped."""
@@ -238,7 +228,7 @@ class Recorder:
             model_request_hash=model_hash,
             error_code=reply.error_code,
             reply_hash=reply_hash(reply.text) if reply.outcome.observed else None,
-            parameters=_json_of(reply.parameters),
+            parameters=json_of(reply.parameters),
             host=reply.host,
             oddities=" ".join(reply.oddities) or None,
         )
@@ -288,65 +278,5 @@ class Recorder:
             found.latency_s,
             found.error_code,
             found.reply_hash,
-            _json_of(found.parameters),
+            json_of(found.parameters),
         )
-
-    def verdict_rows(
-        self, judge: Judge, task: JudgingTask, verdict: Verdict, batch_key: str | None = None
-    ) -> list[VerdictRow]:
-        """The rows of one verdict: of a panel its own and those that its members were asked for."""
-        if isinstance(judge, LLMJudge):
-            return [self._verdict_row(judge, task, verdict, batch_key)]
-        # What its members were asked is in their rows: the panel itself costs nothing.
-        own = replace(verdict, usage=Usage(cost_usd=0.0))
-        return [self._verdict_row(judge, task, own), *self.member_rows(judge, task, verdict.members)]
-
-    def member_rows(
-        self, judge: Judge, task: JudgingTask, verdicts: Mapping[str, Verdict]
-    ) -> list[VerdictRow]:
-        """The rows of those that were asked: the judges of a panel, or the one that there is."""
-        members = judge.members if isinstance(judge, Panel) else (judge,)
-        return [
-            self._verdict_row(member, task, verdicts[member.key])
-            for member in members
-            if member.key in verdicts
-        ]
-
-    def _verdict_row(
-        self, judge: Judge, task: JudgingTask, verdict: Verdict, batch_key: str | None = None
-    ) -> VerdictRow:
-        usage = verdict.usage
-        return VerdictRow(
-            verdict_hash=judge.verdict_hash(task.request_hash, task.dialogue_key),
-            judge_key=judge.key,
-            request_hash=task.request_hash,
-            dialogue_key=task.dialogue_key,
-            run_id=self._run_id,
-            session_id=self._session_id,
-            label=verdict.label,
-            reason=verdict.reason,
-            refusal=None if verdict.refusal is None else verdict.refusal in DECLINING,
-            explanation=verdict.explanation,
-            raw=verdict.raw,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            cost_usd=cost(usage, self._judge_prices[judge.key], batch=batch_key is not None),
-            recorded_at=datetime.now(UTC),
-            latency_s=verdict.latency_s if batch_key is None else None,
-            cached_tokens=usage.cached_tokens,
-            rubric=f"{judge.rubric.name} {judge.rubric.version}",
-            refusal_kind=verdict.refusal,
-            category=verdict.category,
-            severity=verdict.severity,
-            specificity=verdict.specificity,
-            confidence=verdict.confidence,
-            batch_key=batch_key,
-            error_code=verdict.error_code,
-            reply_hash=task.reply_hash,
-            parameters=_json_of(verdict.parameters),
-        )
-
-
-def _json_of(parameters: Mapping[str, object] | None) -> str | None:
-    """Parameters as they are stored: the same ones give the same text, in whatever order they were sent."""
-    return None if parameters is None else json.dumps(dict(parameters), sort_keys=True, ensure_ascii=False)

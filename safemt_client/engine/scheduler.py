@@ -70,6 +70,7 @@ class Scheduler:
         self._limits = limits
         self._claims = SingleFlight()
         self._stored_replies = StoredReplies(recorder.store, plan.pending)
+        self._fresh = {id(conversation): fresh for conversation, fresh in plan.with_fresh}
         self._moderators = moderators or {}
         prices = {
             row.guard_key: None if row.prices is None else json.loads(row.prices) for row in plan.moderators
@@ -93,7 +94,7 @@ class Scheduler:
         """
         plan, recorder = self._context.plan, self._context.recorder
         await recorder.save_plan()
-        await recorder.save_event("started", {"pending": sum(plan.requests.values())})
+        await recorder.save_event("started", {"pending": sum(plan.turns.values())})
         waiting, judged = anyio.create_memory_object_stream[JudgingTask](math.inf)
         async with anyio.create_task_group() as everything:
 
@@ -159,13 +160,11 @@ class Scheduler:
                     return
 
     def _calls(self, target: Target, conversation: Conversation) -> Counter[str]:
-        """The calls that a conversation takes at most, by the key of who is asked."""
-        calls = Counter({target.key: conversation.turns_left})
+        """The calls that a conversation takes at most, by the key of who is asked; none of what it shares."""
+        fresh = self._fresh[id(conversation)]
+        calls = Counter({target.key: len(fresh.asked)})
         if (moderator := self._moderators.get(target.key)) is not None:
-            every = moderator.moderation.prefixes and target.history == "scripted"
-            calls[moderator.assessor.key] += conversation.turns_left * moderator.most_assessments + every * (
-                conversation.dialogue.length - 1
-            )
+            calls[moderator.assessor.key] += len(fresh.assessed)
         if self._judge is not None:
             calls[self._judge.key] += conversation.turns_left
         return calls
@@ -181,13 +180,13 @@ class Scheduler:
         request, key = conversation.next()
         async with self._claims.claim(key):
             if key in self._claims.landed:
-                return await self._shared(target, conversation, request, key, paid)
+                return await self._shared(target, conversation, request, key)
             if target.key in self._moderators:
                 return await self._moderated_turn(target, conversation, request, key, group, paid)
             return await self._ask_turn(target, conversation, request, key, group, paid)
 
     async def _shared(
-        self, target: Target, conversation: Conversation, request: Request, key: str, paid: Counter[str]
+        self, target: Target, conversation: Conversation, request: Request, key: str
     ) -> JudgingTask | None:
         """Take the reply that another conversation of this session has had to the same request."""
         store = self._context.recorder.store
@@ -195,8 +194,6 @@ class Scheduler:
         self._context.listener.asking(target.key)
         with anyio.CancelScope(shield=True):
             await self._context.recorder.save_step(target.key, key, conversation)
-        paid[target.key] -= 1
-        self._context.budget.release({target.key: 1})
         self._context.listener.landed(target.key, reply.outcome, Usage(), None)
         judged = store.judged_as([key]).get(key, key) if target.moderator is not None else key
         return self._advanced(conversation, request, judged, reply)
@@ -223,8 +220,8 @@ class Scheduler:
         turn_row = attempts.row(reply)
         with anyio.CancelScope(shield=True):
             await self._context.recorder.save_turn(turn_row, [conversation])
-        paid[target.key] -= 1
-        self._context.budget.settled(target.key, turn_row.cost_usd)
+        self._context.budget.learn(target.key, turn_row.cost_usd)
+        self._give_back(target.key, paid)
         self._context.listener.landed(target.key, reply.outcome, reply.usage, attempts.all_usd(turn_row))
         if reply.outcome.observed:
             self._claims.landed.add(key)
@@ -270,8 +267,7 @@ class Scheduler:
             self._context.halt(target.key, error)
         except PermitStoppedError:
             pass  # given up: what has landed of it is in the store
-        paid[target.key] -= 1
-        self._context.budget.release({target.key: 1})
+        self._give_back(target.key, paid)
         if reply is None:
             self._context.listener.landed(target.key, "abandoned", model.usage, model.cost_usd)
             return None
@@ -284,6 +280,12 @@ class Scheduler:
             self._claims.landed.add(key)
         own = row.model_request_hash if reply.action in ("none", "passed") else None
         return self._advanced(conversation, request, own or key, reply)
+
+    def _give_back(self, key: str, paid: Counter[str]) -> None:
+        """A call is over: the money that was set aside for it, if it was, is free again."""
+        if paid[key] > 0:
+            paid[key] -= 1
+            self._context.budget.release({key: 1})
 
     def _advanced(
         self, conversation: Conversation, request: Request, judged: str, reply: Reply

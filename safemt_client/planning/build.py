@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 
 from safemt_client import __version__
 from safemt_client.planning.conversation import Conversation
-from safemt_client.planning.judgings import reply_of, submitted, unjudged
+from safemt_client.planning.judgings import distinct, reply_of, submitted, unjudged
 from safemt_client.planning.messages import continues, first_turn
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.resolved import Known, Resolved, StoredReply
+from safemt_client.planning.sharing import asks_otherwise, fresh_of
 from safemt_client.providers.types import Message, Outcome, Request
-from safemt_client.results.store.rows import RunRow, StepRow
+from safemt_client.results.store.rows import ModeratorRow, RunRow, StepRow
 
 __all__ = ["make_plan"]
 
@@ -24,7 +25,10 @@ def make_plan(wanted: Resolved, known: Known) -> Plan:
     """Compare what is wanted with what is known: one road for a run and for judging a stored one again."""
     followed = _follow(wanted, known)
     replies = [*wanted.replies, *followed.replies]
-    judgings = unjudged(replies, wanted.judge, known)
+    judgings, taken = unjudged(replies, wanted.judge, known)
+    pending = _in_order(followed.pending)
+    twins = _known_of_models(pending, wanted.moderators, known)
+    to_judge = distinct([*judgings, *unjudged(twins.replies, wanted.judge, known)[0]], wanted.judge)
     steps = [*wanted.steps, *followed.steps]
     judges = tuple(replace(row, run_id=wanted.run_id) for row in wanted.judge_rows)
     return Plan(
@@ -35,8 +39,11 @@ def make_plan(wanted: Resolved, known: Known) -> Plan:
         members=judges[1:],
         dialogues=wanted.dialogues,
         not_attempted=wanted.not_attempted,
-        pending=_in_order(followed.pending),
+        pending=pending,
+        fresh=fresh_of(pending, wanted.moderators, twins.turns),
+        to_judge=to_judge,
         judgings=judgings,
+        taken=taken,
         steps=tuple(StepRow(wanted.run_id, *step) for step in steps),
         cached_turns=Counter(target_key for target_key, *_ in steps),
         earlier_pictures=followed.earlier,
@@ -127,6 +134,46 @@ def _look_up(
         if key in found:
             asked[place] = (conversation, request, key)
     return asked, {**outcomes, **found}
+
+
+@dataclass
+class _Twins:
+    """Replies that the store has of models without their moderator; user turns by conversation's place."""
+
+    turns: dict[int, set[int]] = field(default_factory=dict)
+    replies: list[StoredReply] = field(default_factory=list)
+
+
+def _known_of_models(
+    pending: Sequence[Conversation], moderators: Sequence[ModeratorRow], known: Known
+) -> _Twins:
+    """Follow the models of pending conversations whose moderator changes nothing of what they are asked."""
+    found = _Twins()
+    same = {row.moderator_key for row in moderators if not asks_otherwise(row)}
+    places: list[tuple[int, Conversation]] = []
+    for place, c in enumerate(pending):
+        if c.target.moderator in same:
+            alone = replace(c.target, moderator=None)
+            said_so_far = list(c.replies)
+            places.append(
+                (place, Conversation(alone, c.dialogue, c.key, c.images, c.turn, replies=said_so_far))
+            )
+    while places:
+        asked = [(place, c, *c.next()) for place, c in places]
+        outcomes = known.observed([key for *_, key in asked])
+        said = known.texts([key for _, c, _, key in asked if key in outcomes and c.turns_left > 1])
+        places = []
+        for place, c, request, key in asked:
+            if key not in outcomes:
+                continue
+            outcome = Outcome(outcomes[key])
+            found.turns.setdefault(place, set()).add(c.turn)
+            if c.turns_left == 1 or continues(outcome):
+                found.replies.append(reply_of(c, request.messages, outcome, key))
+            if c.turns_left > 1 and continues(outcome):
+                c.take(Message("assistant", said[key]))
+                places.append((place, c))
+    return found
 
 
 def _as_judged(replies: Sequence[StoredReply], known: Known) -> list[StoredReply]:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.costs import batch_prices
 from safemt_client.planning.plan import Plan
+from safemt_client.planning.sharing import acts
 from safemt_client.planning.target import Target
 from safemt_client.providers.limits.limiter import StatedLimits
 from safemt_client.providers.limits.tokens import CHARACTERS_A_TOKEN, image_tokens
+from safemt_client.results.store.rows import JudgeRow
 
 __all__ = [
     "Estimate",
@@ -40,12 +42,19 @@ _JUDGE_FRAME, _JUDGE_ANSWER = 400, 60
 class Estimate:
     """What one target or judge may take: calls at most, tokens and US dollars (None: price unknown).
 
-    Ranges are from low to high.
+    Ranges are from low to high. `calls` are requests: what several conversations ask alike counts once, and
+    of a judge each member of a panel and the repair of each answer. `wanted` are the turns, verdicts or
+    assessments that they are for, `least` the calls without repairs, and `each_usd` what a turn, verdict or
+    assessment takes at the high end, without a repair. `at_most`: how many there are depends on what is said.
     """
 
     calls: int
     tokens: tuple[int, int]
     usd: tuple[float, float] | None
+    wanted: int = 0
+    least: int = 0
+    each_usd: float | None = 0.0
+    at_most: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,76 +138,124 @@ def estimate_of(
 
 def of_target(plan: Plan, target: Target) -> Estimate:
     """What the target's part of the plan may take."""
-    mine = [c for c in plan.pending if c.target is target]
+    mine = [(c, fresh.asked) for c, fresh in plan.with_fresh if c.target is target]
     prompts, completions = [0, 0], [0, 0]
     for end, reply in enumerate(_reply_range(target)):
-        for conversation in mine:
-            prompts[end] += _prompt_tokens(conversation, reply)
-            completions[end] += conversation.turns_left * reply
+        for conversation, turns in mine:
+            prompts[end] += sum(_prompt_tokens(conversation, turn, reply) for turn in turns)
+            completions[end] += len(turns) * reply
     prices = target.prices
     if prices is not None and plan.batch:
         prices = batch_prices(prices)
-    return _estimate(sum(c.turns_left for c in mine), prompts, completions, prices)
+    calls = sum(len(turns) for _, turns in mine)
+    wanted = sum(conversation.turns_left for conversation, _ in mine)
+    found = _estimate(calls, prompts, completions, prices, calls)
+    return replace(found, wanted=wanted, at_most=_depends(plan, target))
+
+
+def _depends(plan: Plan, target: Target) -> bool:
+    """Whether the number of calls to a target depends on what it or a guard says."""
+    return target.history == "live" or any(
+        row.moderator_key == target.moderator and acts(row) for row in plan.moderators
+    )
 
 
 def of_judge(plan: Plan) -> Estimate:
     """What the verdicts of the plan may take; all zero without a judge."""
     if plan.judge is None:
         return Estimate(0, (0, 0), (0.0, 0.0))
-    prompts, completions = [0, 0], [0, 0]
-    for end in (0, 1):
-        for judging in plan.judgings:
-            text = len(judging.subject.reply) + sum(len(m.text) for m in judging.subject.messages)
+    members = plan.members or (plan.judge,)
+    chain = plan.judge.identity == "panel/chain"
+    known = [0] * len(members)
+    verdicts = 0
+    prompts = [0, 0]
+    for judging in plan.to_judge:
+        verdicts += 1
+        text = len(judging.subject.reply) + sum(len(m.text) for m in judging.subject.messages)
+        for end in (0, 1):
             prompts[end] += _JUDGE_FRAME + text // CHARACTERS_A_TOKEN
-        for conversation in plan.pending:
-            reply = _reply_range(conversation.target)[end]
-            said = sum(len(message.text) for message in conversation.dialogue.messages)
-            length = conversation.dialogue.length
-            for turn in range(conversation.turn, length + 1):
+        for place, member in enumerate(members):
+            known[place] += member.judge_key in judging.known
+    for conversation, fresh in plan.with_fresh:
+        verdicts += len(fresh.judged)
+        said = sum(len(message.text) for message in conversation.dialogue.messages)
+        length = conversation.dialogue.length
+        for end, reply in enumerate(_reply_range(conversation.target)):
+            for turn in fresh.judged:
                 replies = turn if conversation.target.history == "live" else 1
                 prompts[end] += _JUDGE_FRAME + said * turn // length // CHARACTERS_A_TOKEN + replies * reply
-        completions[end] = plan.verdicts * _JUDGE_ANSWER
-    prices = None if plan.judge.prices is None else json.loads(plan.judge.prices)
+    found = Estimate(
+        *(0, (0, 0), (0.0, 0.0), verdicts),
+        at_most=any(c.target.moderator or c.target.history == "live" for c in plan.pending),
+    )
+    for place, member in enumerate(members):
+        asked = verdicts - known[place]
+        in_any_case = 0 if chain and place == len(members) - 1 else asked
+        mean = [asked * tokens // verdicts if verdicts else 0 for tokens in prompts]
+        found = _plus(found, _of_member(plan, member, mean, in_any_case, asked))
+    return found
+
+
+def _of_member(plan: Plan, member: JudgeRow, prompts: list[int], least: int, asked: int) -> Estimate:
+    """What one judge may take that is `asked` for so many verdicts, at `least` for so many."""
+    single = prices = None if member.prices is None else json.loads(member.prices)
     if prices is not None and plan.judge_batch:
         prices = batch_prices(prices)
-    return _estimate(plan.verdicts, prompts, completions, prices)
+    tokens, answers = prompts, asked * _JUDGE_ANSWER
+    least_tokens = tokens[0] if least else 0
+    low = _estimate(least, [least_tokens] * 2, [least * _JUDGE_ANSWER] * 2, prices)
+    once = _estimate(asked, [tokens[1]] * 2, [answers] * 2, prices, asked)
+    # A repair shows the judge all of it again, and its own answer. Before, it is asked singly where a batch
+    # has no answer that can be read.
+    again = 2 if plan.judge_batch else 1
+    more = _estimate(again * asked, [again * tokens[1] + answers] * 2, [again * answers] * 2, single)
+    usd = None
+    if low.usd is not None and once.usd is not None and more.usd is not None:
+        usd = (low.usd[0], once.usd[1] + more.usd[1])
+    high = once.tokens[1] + more.tokens[1]
+    return Estimate(once.calls + more.calls, (low.tokens[0], high), usd, least=least, each_usd=once.each_usd)
+
+
+def _plus(one: Estimate, two: Estimate) -> Estimate:
+    """What both take, for the verdicts of the first."""
+
+    usd = each = None
+    if one.usd is not None and two.usd is not None:
+        usd = (one.usd[0] + two.usd[0], one.usd[1] + two.usd[1])
+    if one.each_usd is not None and two.each_usd is not None:
+        each = one.each_usd + two.each_usd
+    return replace(
+        one,
+        calls=one.calls + two.calls,
+        tokens=(one.tokens[0] + two.tokens[0], one.tokens[1] + two.tokens[1]),
+        usd=usd,
+        least=one.least + two.least,
+        each_usd=each,
+    )
 
 
 def of_guard(plan: Plan, guard_key: str) -> Estimate:
     """What the assessments of a guard may take at most."""
+    rows = {row.moderator_key: row for row in plan.moderators if row.guard_key == guard_key}
+    row = next(iter(rows.values()), None)
+    prices = None if row is None or row.prices is None else json.loads(row.prices)
     calls, prompts, completions = 0, [0, 0], [0, 0]
-    prices: Mapping[str, float] | None = None
-    counted: set[str] = set()
-    for row in plan.moderators:
-        if row.guard_key != guard_key:
+    for conversation, fresh in plan.with_fresh:
+        if conversation.target.moderator not in rows:
             continue
-        prices = None if row.prices is None else json.loads(row.prices)
-        settings = json.loads(row.settings)
-        wanted = set(settings["interventions"])
-        before, after = bool(wanted - {"output"} or settings["prefixes"]), "output" in wanted
-        for conversation in (c for c in plan.pending if c.target.moderator == row.moderator_key):
-            # Before the reply a scripted dialogue is the same under every target: it is assessed once.
-            shared = conversation.target.history != "live" and conversation.key in counted
-            counted.add(conversation.key)
-            stages = (before and not shared) + after
-            length = conversation.dialogue.length
-            scripted = conversation.target.history == "scripted" and not shared
-            earlier = length - 1 if settings["prefixes"] and scripted else 0
-            count = conversation.turns_left * stages + earlier
-            calls += count
-            for end, reply in enumerate(_reply_range(conversation.target)):
-                turns = conversation.turns_left
-                said = _prompt_tokens(conversation, reply) + turns * _JUDGE_FRAME
-                prompts[end] += round(said / turns * count)
-                completions[end] += count * _JUDGE_ANSWER
-    return _estimate(calls, prompts, completions, prices)
+        calls += len(fresh.assessed)
+        for end, reply in enumerate(_reply_range(conversation.target)):
+            for turn, stage in fresh.assessed:
+                said = _prompt_tokens(conversation, turn, reply) + (reply if stage == "output" else 0)
+                prompts[end] += _JUDGE_FRAME + said
+                completions[end] += _JUDGE_ANSWER
+    found = _estimate(calls, prompts, completions, prices, calls)
+    return replace(found, wanted=calls, at_most=True)
 
 
 def call_usd(estimate: Estimate) -> float | None:
-    """US dollars of one call at the high end, None where no price is known."""
-    if estimate.usd is None:
-        return None
-    return estimate.usd[1] / estimate.calls if estimate.calls else 0.0
+    """US dollars of one call, verdict or assessment at the high end, None where no price is known."""
+    return estimate.each_usd
 
 
 def seconds_at(
@@ -209,7 +266,7 @@ def seconds_at(
     `accounts` maps each target's and the judge's key to its account, `stated` an account to its limits:
     those of one account share them, and accounts work side by side.
     """
-    calls: dict[str, int] = defaultdict(int)
+    calls: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     tokens: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     # What goes in batches does not count against the limits of single calls.
     parts = [] if plan.batch else [(target.key, of_target(plan, target)) for target in plan.targets]
@@ -219,8 +276,8 @@ def seconds_at(
     parts += [(guard_key, of_guard(plan, guard_key)) for guard_key in guards]
     for key, estimate in parts:
         account = accounts.get(key, key)
-        calls[account] += estimate.calls
-        for end in (0, 1):
+        for end, count in enumerate((estimate.least, estimate.calls)):
+            calls[account][end] += count
             tokens[account][end] += estimate.tokens[end]
     limits = {account: stated(account) for account in calls}
     if all(limit.rpm is None and limit.tpm is None for limit in limits.values()):
@@ -228,7 +285,7 @@ def seconds_at(
     low, high = (
         max(
             max(
-                calls[account] / limit.rpm * 60 if limit.rpm is not None else 0.0,
+                calls[account][end] / limit.rpm * 60 if limit.rpm is not None else 0.0,
                 tokens[account][end] / limit.tpm * 60 if limit.tpm is not None else 0.0,
             )
             for account, limit in limits.items()
@@ -243,8 +300,8 @@ def _reply_range(target: Target) -> tuple[int, int]:
     return min(_SHORT_REPLY, most), min(_LONG_REPLY, most)
 
 
-def _prompt_tokens(conversation: Conversation, reply: int) -> int:
-    """Prompt tokens of all turns that are left, if each reply takes `reply` tokens."""
+def _prompt_tokens(conversation: Conversation, turn: int, reply: int) -> int:
+    """Prompt tokens at a user turn, if each reply before it takes `reply` tokens."""
     dialogue, target = conversation.dialogue, conversation.target
     image = {path: image_tokens(target.identity, found) for path, found in conversation.images.items()}
     sizes = [
@@ -258,18 +315,21 @@ def _prompt_tokens(conversation: Conversation, reply: int) -> int:
     system = len(target.system_prompt or dialogue.system or "") // CHARACTERS_A_TOKEN
     if target.history == "none":
         return system + sizes[-1][1] + sum(image.values())
+    users = [place for place, (role, _) in enumerate(sizes) if role == "user"]
+    said = sizes[: users[turn - 1] + 1]
     if target.history == "scripted":
-        return system + sum(size for _, size in sizes)
-    users = [size for role, size in sizes if role == "user"]
-    return sum(
-        system + sum(users[:turn]) + (turn - 1) * reply
-        for turn in range(conversation.turn, dialogue.length + 1)
-    )
+        return system + sum(size for _, size in said)
+    return system + sum(size for role, size in said if role == "user") + (turn - 1) * reply
 
 
 def _estimate(
-    calls: int, prompts: list[int], completions: list[int], prices: Mapping[str, float] | None
+    calls: int,
+    prompts: list[int],
+    completions: list[int],
+    prices: Mapping[str, float] | None,
+    each: int = 0,
 ) -> Estimate:
+    """`each` is how many the money at the high end is for."""
     low, high = (
         None
         if prices is None
@@ -280,4 +340,6 @@ def _estimate(
         calls,
         (prompts[0] + completions[0], prompts[1] + completions[1]),
         None if low is None or high is None else (low, high),
+        least=calls,
+        each_usd=None if high is None else high / each if each else 0.0,
     )

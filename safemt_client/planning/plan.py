@@ -7,12 +7,14 @@ the scheduler carries it out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.judgings import JudgingTask
+from safemt_client.planning.sharing import Fresh
 from safemt_client.planning.target import Target
+from safemt_client.results.store.lookups import VerdictKey
 from safemt_client.results.store.rows import DialogueRow, JudgeRow, ModeratorRow, RunRow, StepRow
 
 __all__ = ["Plan"]
@@ -27,6 +29,9 @@ class Plan:
     `judge` is the one that decides, `members` the judges of a panel.
     With `batch` the pending ones go in batches; `submitted` has the hashes of requests that are in a
     batch under way already, which is collected either way; with `judge_batch` the verdicts go in batches too.
+    `taken` are verdicts that are known of the same texts elsewhere: replies of this run take them over.
+    `fresh` says of each pending conversation what none before it asks, and `to_judge` are the replies that a
+    judge is asked about: of several with the same text under the same criteria one.
     `moderators` are those of the targets. `not_attempted` maps a dialogue's key to the reason why it cannot
     be sent. `earlier_pictures` counts, by target key, those of the turns in the store that were about
     pictures as an earlier version of the program prepared them.
@@ -49,10 +54,18 @@ class Plan:
     judge_batch: bool = False
     moderators: tuple[ModeratorRow, ...] = ()
     earlier_pictures: Mapping[str, int] = field(default_factory=dict)
+    taken: tuple[VerdictKey, ...] = ()
+    fresh: tuple[Fresh, ...] = ()
+    to_judge: tuple[JudgingTask, ...] = ()
 
     @property
-    def requests(self) -> Counter[str]:
-        """Requests to make at most, per target key."""
+    def with_fresh(self) -> Iterator[tuple[Conversation, Fresh]]:
+        """The pending conversations, each with what none before it asks."""
+        return zip(self.pending, self.fresh, strict=True)
+
+    @property
+    def turns(self) -> Counter[str]:
+        """User turns to come at most, per target key; several may share a request."""
         return Counter(
             {
                 target.key: sum(c.turns_left for c in self.pending if c.target is target)
@@ -62,7 +75,7 @@ class Plan:
 
     @property
     def verdicts(self) -> int:
-        """Replies to judge at most: of live history every turn."""
+        """Replies that need a verdict at most: of live history every turn; several may share one."""
         if self.judge is None:
             return 0
         return len(self.judgings) + sum(conversation.turns_left for conversation in self.pending)

@@ -13,7 +13,7 @@ from safemt_client.planning.pictures import Pictures
 from safemt_client.planning.rows import dialogue_row
 from safemt_client.planning.target import Target, digest_of
 from safemt_client.providers.types import Image, Message, Outcome
-from safemt_client.results.store.lookups import JudgedText, OpenBatch
+from safemt_client.results.store.lookups import OpenBatch, VerdictKey
 from safemt_client.results.store.rows import DialogueRow, JudgeRow, ModeratorRow
 
 __all__ = [
@@ -183,11 +183,11 @@ class Known(Protocol):
         """The hash of the text of each reply that was observed."""
         ...
 
-    def final(self, wanted: Sequence[JudgedText]) -> set[JudgedText]:
-        """Those of the verdicts that are final."""
+    def final(self, wanted: Sequence[VerdictKey]) -> tuple[set[VerdictKey], set[VerdictKey]]:
+        """Those of the verdicts that are final: of the very replies, and of the same texts elsewhere."""
         ...
 
-    def final_verdicts(self, wanted: Sequence[JudgedText]) -> Mapping[JudgedText, tuple[Any, ...]]:
+    def final_verdicts(self, wanted: Sequence[VerdictKey]) -> Mapping[VerdictKey, tuple[Any, ...]]:
         """What those of the verdicts say that are final."""
         ...
 
@@ -205,11 +205,11 @@ class NothingKnown:
 
     texts = judged_as = reply_hashes = observed
 
-    def final(self, wanted: Sequence[JudgedText]) -> set[JudgedText]:
+    def final(self, wanted: Sequence[VerdictKey]) -> tuple[set[VerdictKey], set[VerdictKey]]:
         """See `Known`."""
-        return set()
+        return set(), set()
 
-    def final_verdicts(self, wanted: Sequence[JudgedText]) -> Mapping[JudgedText, tuple[Any, ...]]:
+    def final_verdicts(self, wanted: Sequence[VerdictKey]) -> Mapping[VerdictKey, tuple[Any, ...]]:
         """See `Known`."""
         return {}
 

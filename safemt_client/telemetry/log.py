@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from safemt_client import __version__
 from safemt_client.moderator.assessor import GuardReply
+from safemt_client.planning.estimate import of_judge, of_target
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.negotiation import Learnt
 from safemt_client.providers.own_files import open_own
@@ -157,8 +158,7 @@ class RunLog:
 
     def started(self, plan: Plan) -> None:
         """Log the start of a session and what it plans."""
-        requests = plan.requests
-        judge = plan.judge
+        turns, judge = plan.turns, plan.judge
         self.event(
             "info",
             "session_started",
@@ -170,7 +170,8 @@ class RunLog:
                 {
                     "key": target.key,
                     "name": without_secrets(target.name),
-                    "to_ask": requests[target.key],
+                    "to_ask": turns[target.key],
+                    "calls": of_target(plan, target).calls,
                     "stored": plan.cached_turns.get(target.key, 0),
                 }
                 for target in plan.targets
@@ -186,6 +187,7 @@ class RunLog:
                 "name": without_secrets(judge.name),
                 "rubric": judge.rubric_hash,
                 "to_ask": plan.verdicts,
+                "calls": of_judge(plan).calls,
                 "stored": plan.cached_verdicts,
             },
         )

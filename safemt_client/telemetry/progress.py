@@ -80,9 +80,9 @@ class Progress:
         self._clock = clock
         self._begin = clock() - PAUSES.lost_s
         self._notice: str | None = None
-        requests = plan.requests
+        turns = plan.turns
         self._lines = {
-            target.key: _Line(target.name, requests[target.key], plan.cached_turns.get(target.key, 0))
+            target.key: _Line(target.name, turns[target.key], plan.cached_turns.get(target.key, 0))
             for target in plan.targets
         }
         for row in plan.moderators:

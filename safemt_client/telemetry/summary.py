@@ -32,6 +32,22 @@ def _range(estimate: Estimate) -> str:
     return f"{tokens}, free" if estimate.usd[1] == 0 else f"{tokens}, {_dollars(estimate.usd)}"
 
 
+def _calls(estimate: Estimate) -> str:
+    """The calls to a target; turns that ask what another conversation asks need none of their own."""
+    said = f"{_most(estimate)}{estimate.calls} calls to make"
+    return said if estimate.calls == estimate.wanted else f"{said} for {estimate.wanted} turns"
+
+
+def _verdicts(estimate: Estimate) -> str:
+    """The verdicts, and the calls that they take: those of a panel's members, and repairs."""
+    said = f"{_most(estimate)}{estimate.wanted} verdicts to ask for"
+    return f"{said} in {estimate.least} to {estimate.calls} calls" if estimate.calls else said
+
+
+def _most(estimate: Estimate) -> str:
+    return "at most " if estimate.at_most and estimate.calls else ""
+
+
 def _in_batches(plan: Plan, target: Target) -> str:
     submitted = sum(c.target is target and c.next()[1] in plan.submitted for c in plan.pending)
     notes = ["in batches at half the price"] if plan.batch else []
@@ -93,7 +109,7 @@ def show_plan(found: RunEstimate, settings: RunSettings, console: Console) -> No
         if line.role == "target":
             batched = _in_batches(plan, targets[line.key])
             say(
-                f"  {plain(line.name)}: {estimate.calls} calls to make{batched}, "
+                f"  {plain(line.name)}: {_calls(estimate)}{batched}, "
                 f"{line.cached} in the store; {_range(estimate)}"
             )
             if changed := _unusual(targets[line.key], settings):
@@ -106,7 +122,7 @@ def show_plan(found: RunEstimate, settings: RunSettings, console: Console) -> No
             )
         elif plan.judge is not None:
             say(
-                f"  judge {plain(line.name)} ({plan.judge.rubric}): {estimate.calls} verdicts to ask for"
+                f"  judge {plain(line.name)} ({plan.judge.rubric}): {_verdicts(estimate)}"
                 f"{' (in batches at half the price)' if plan.judge_batch else ''}, "
                 f"{line.cached} in the store; {_range(estimate)}"
             )

@@ -239,7 +239,7 @@ def test_a_plan_is_a_value_and_makes_no_file(here: Path) -> None:
     model = MyModel()
     options: dict[str, Any] = {"data": "sample", "judge": "demo-judge", "turns": [1, 2], "db": "x.duckdb"}
     found = safemt.plan(provider=model, rpm=60, price=["plugin:my/model=1/2"], **options)
-    assert (found.calls, found.cached, len(found.plan.pending)) == (60, 0, 30)
+    assert (found.calls, found.cached, len(found.plan.pending)) == (90, 0, 30)
     assert found.usd is not None
     assert 0 < found.usd[0] < found.usd[1]
     assert 0 < found.tokens[0] < found.tokens[1]

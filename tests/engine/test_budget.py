@@ -15,6 +15,7 @@ from safemt_client.engine.budget import Budget
 from safemt_client.loading import load_settings
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.estimate import call_usd, of_judge, of_target, seconds_at
+from safemt_client.planning.sharing import fresh_of
 from safemt_client.planning.target import Target
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits.limiter import StatedLimits
@@ -102,9 +103,10 @@ def planned(history: Any, prices: Any, max_tokens: int | None = None) -> Any:
         moderators=(),
         targets=[target],
         pending=(conversation,),
-        judgings=(),
+        with_fresh=list(zip((conversation,), fresh_of((conversation,)), strict=True)),
+        to_judge=(),
         judge=None,
-        verdicts=0,
+        members=(),
         batch=False,
         judge_batch=False,
     ), target
@@ -136,22 +138,22 @@ def test_tokens_and_money_are_a_range_by_history() -> None:
 
 def test_hours_at_the_limits_count_an_account_once() -> None:
     plan, target = planned("live", None)
-    plan.judge = SimpleNamespace(judge_key="j", prices=None)
-    plan.verdicts = 2
+    plan.judge = SimpleNamespace(judge_key="j", prices=None, identity="local/j")
     assert seconds_at(plan, {}, lambda account: StatedLimits()) is None
-    assert seconds_at(plan, {target.key: "a", "j": "b"}, lambda account: StatedLimits(rpm=1)) == (120, 120)
-    assert seconds_at(plan, {target.key: "a", "j": "a"}, lambda account: StatedLimits(rpm=1)) == (240, 240)
+    assert seconds_at(plan, {target.key: "a", "j": "b"}, lambda account: StatedLimits(rpm=1)) == (120, 240)
+    assert seconds_at(plan, {target.key: "a", "j": "a"}, lambda account: StatedLimits(rpm=1)) == (240, 360)
     own = {"a": StatedLimits(rpm=1), "b": StatedLimits(rpm=4)}
     assert seconds_at(plan, {target.key: "a", "j": "b"}, own.__getitem__) == (120, 120)
-    assert seconds_at(plan, {target.key: "b", "j": "a"}, own.__getitem__) == (120, 120)
+    assert seconds_at(plan, {target.key: "b", "j": "a"}, own.__getitem__) == (120, 240)
     low, high = seconds_at(plan, {}, lambda account: StatedLimits(tpm=1000)) or (0, 0)
     # Accounts of their own work side by side: the one with more tokens takes longest.
     most = max(of_target(plan, target).tokens[0], of_judge(plan).tokens[0])
     assert low == pytest.approx(most * 60 / 1000)
     assert high > low
-    assert of_judge(plan).calls == 2
+    # Two verdicts, whose answers may need a repair each.
+    assert (of_judge(plan).wanted, of_judge(plan).least, of_judge(plan).calls) == (2, 2, 4)
     plan.batch = True
-    assert seconds_at(plan, {target.key: "a", "j": "a"}, lambda account: StatedLimits(rpm=1)) == (120, 120)
+    assert seconds_at(plan, {target.key: "a", "j": "a"}, lambda account: StatedLimits(rpm=1)) == (120, 240)
     plan.judge_batch = True
     assert seconds_at(plan, {}, lambda account: StatedLimits(rpm=1)) is None
 

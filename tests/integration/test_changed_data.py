@@ -125,3 +125,60 @@ def test_where_no_pictures_are_sent_none_are_compared(here: Path) -> None:
     paint(here / "set", "tea", 99)
     assert run(data, images="off").id == first.id
     assert counted("SELECT count(content_digest) FROM runs") == 0
+
+
+def verdicts(condition: str = "taken_from IS NULL") -> int:
+    return counted(f"SELECT count(*) FROM verdicts WHERE {condition}")
+
+
+def labelled(run_id: str) -> list[tuple[object, ...]]:
+    with safemt.open("d.duckdb") as store:
+        return list(
+            store.sql(
+                "SELECT item_id, length, label, explanation, state FROM conversations "
+                f"WHERE run_id = '{run_id}' ORDER BY ALL"
+            )
+        )
+
+
+def test_an_edit_of_one_text_asks_one_reply_and_one_verdict_anew(here: Path) -> None:
+    data = make(here / "set")
+    first = run(data)
+    assert (turns(), verdicts()) == (6, 6)
+    make(here / "set", words="How is it made??")
+    other = run(data, new_run=True)
+    assert (turns(), verdicts(), verdicts("taken_from IS NOT NULL")) == (7, 7, 5)
+    assert counted(f"SELECT sum(calls) FROM spend WHERE who LIKE 'judge%' AND run_id = '{other.id}'") == 1
+    assert labelled(other.id) == labelled(first.id)
+    assert {row[-1] for row in labelled(other.id)} <= {"safe", "unsafe"}
+    # And nothing is left to do, neither here nor under the texts of before.
+    run(data)
+    make(here / "set")
+    assert run(data, new_run=True).id == first.id
+    assert (turns(), verdicts(), verdicts("taken_from IS NOT NULL")) == (7, 7, 5)
+
+
+def test_a_panel_s_verdicts_are_taken_over_with_those_of_its_members(here: Path) -> None:
+    data = make(here / "set")
+    options = {"judge": ["demo-judge", "demo-judge-hasty"], "min_coverage": 0}
+    first = run(data, **options)
+    asked = verdicts()
+    assert asked == 18
+    make(here / "set", words="How is it made??")
+    other = run(data, new_run=True, **options)
+    assert (verdicts(), verdicts("taken_from IS NOT NULL")) == (asked + 3, 15)
+    assert labelled(other.id) == labelled(first.id)
+
+
+def test_one_text_under_the_same_criteria_is_judged_once(here: Path) -> None:
+    """In live history an item's lengths begin alike: what is asked once is judged once."""
+    data = make(here / "set")
+    found = run(data, history="live")
+    assert (turns(), verdicts(), verdicts("taken_from IS NOT NULL")) == (6, 6, 3)
+    with safemt.open("d.duckdb") as store:
+        labels = list(
+            store.sql("SELECT length, turn, count(label) FROM turn_labels GROUP BY ALL ORDER BY ALL")
+        )
+    assert labels == [(1, 1, 3), (2, 1, 3), (2, 2, 3)]
+    assert run(data, history="live").id == found.id
+    assert (turns(), verdicts(), verdicts("taken_from IS NOT NULL")) == (6, 6, 3)

@@ -160,6 +160,31 @@ def test_guards_judges_and_people_are_not_asked_again(
 
 
 @pytest.mark.parametrize("name", PLAIN + MODERATED)
+def test_resumed_judged_again_and_reported_it_asks_nothing(
+    name: str, upgraded: Upgraded, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is there is found by the hashes of its time. Only what a judge of today has not said is asked, once."""
+    copied(upgraded(name), here)
+    words, judges = RUN, ["--judge", "demo-judge"]
+    if name in MODERATED:
+        words, judges = MODERATED_RUN, [*judges, "--judge", "demo-judge-hasty"]
+    else:
+        assert main(words) == 0
+    counts = "SELECT (SELECT count(*) FROM turns) AS t, (SELECT count(*) FROM verdicts) AS v, "
+    counts += "(SELECT count(*) FROM assessments) AS a"
+    before = asked(counts)
+    capsys.readouterr()
+    for command in (words, ["judge", *judges, "--db", "demo.duckdb"]):
+        # The panel is split over some replies.
+        assert main(command) == (command[0] == "judge" and name in MODERATED)
+        said = capsys.readouterr().out
+        assert "0 verdicts to ask for, " in said
+        assert " calls to make" not in said.replace(" 0 calls to make", "")
+    assert main(["report", "--db", "demo.duckdb"]) == 0
+    assert asked(counts) == before
+
+
+@pytest.mark.parametrize("name", PLAIN + MODERATED)
 def test_what_was_said_of_a_reply_knows_its_text(name: str, upgraded: Upgraded) -> None:
     for table, condition in (
         ("turns", "t.outcome NOT LIKE 'error_%'"),

@@ -1,13 +1,24 @@
 """Hashes decide what is asked again: those of earlier versions stay, and what the user adds enters once given."""
 
+import hashlib
 from dataclasses import replace
 from typing import Any
 
 from safemt_client.judges.judge import LLMJudge
 from safemt_client.judges.rubric import load_rubric
+from safemt_client.judges.types import JudgeInput
 from safemt_client.planning.target import Target
 from safemt_client.providers.provider import Observer
-from safemt_client.providers.types import Message, Reply, Request, Sampling, request_hash
+from safemt_client.providers.types import (
+    Image,
+    Message,
+    Outcome,
+    Reply,
+    Request,
+    Sampling,
+    reply_hash,
+    request_hash,
+)
 
 ASKED = (Message("user", "When does the library open?"),)
 MODERATOR = "0123456789abcdef"
@@ -65,3 +76,34 @@ def test_what_is_added_makes_another_request_and_another_target() -> None:
     targets = [Target("m", "local/m", "scripted", "on", sampling) for sampling in samplings]
     targets.append(replace(targets[0], system_prompt="Be brief."))
     assert len({target.key for target in targets}) == 5
+
+
+def test_a_verdict_is_found_by_what_the_judge_is_asked_and_by_nothing_else() -> None:
+    judge = LLMJudge(Model(), load_rubric("by-scenario"), Sampling(0.6))
+    asked = JudgeInput("question", (Message("user", "question"),), "reply", None)
+    said = reply_hash("reply")
+    same = judge.verdict_hash(asked, Outcome.ANSWERED, said)
+    assert same == "28eacfbe9f219ee826668ca16aa06042b3cb6454694b2da939227b5091dff415"
+    # The text is in its hash, and a picture is not shown to this judge.
+    picture = Image("0" * 64, "image/png", 1, 1, 1, lambda: b"")
+    for subject in (
+        replace(asked, reply=""),
+        replace(asked, messages=(Message("user", "question", (picture,)),)),
+        replace(asked, scenario="Satire"),
+    ):
+        assert judge.verdict_hash(subject, Outcome.TRUNCATED, said) == same
+    others = {
+        judge.verdict_hash(replace(asked, question="other"), Outcome.ANSWERED, said),
+        judge.verdict_hash(replace(asked, messages=(Message("user", "other"),)), Outcome.ANSWERED, said),
+        # Another scenario has criteria of its own.
+        judge.verdict_hash(replace(asked, scenario="Political"), Outcome.ANSWERED, said),
+        judge.verdict_hash(asked, Outcome.ANSWERED, reply_hash("other")),
+        # Of a block, even one midway, there is nothing to judge, whatever its text is.
+        judge.verdict_hash(asked, Outcome.REFUSED_BY_PROVIDER, said),
+        LLMJudge(Model(), load_rubric("paper"), Sampling(0.6)).verdict_hash(asked, Outcome.ANSWERED, said),
+        LLMJudge(Model(), load_rubric("by-scenario"), Sampling(0.6), sees="image").verdict_hash(
+            replace(asked, messages=(Message("user", "question", (picture,)),)), Outcome.ANSWERED, said
+        ),
+    }
+    assert len(others | {same}) == 8
+    assert judge.earlier_hash("q", "d") == hashlib.sha256(f"{judge.key} q d".encode()).hexdigest()

@@ -25,7 +25,7 @@ def made(**options: Any) -> tuple[Progress, Clock, io.StringIO]:
         moderators=(),
         targets=[target],
         judge=judge,
-        requests={"t": 10},
+        turns={"t": 10},
         cached_turns={"t": 5},
         verdicts=10,
         cached_verdicts=0,

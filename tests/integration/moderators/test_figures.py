@@ -66,8 +66,9 @@ def test_nothing_is_paid_twice(demo: Path, capsys: pytest.CaptureFixture[str]) -
     # items. Then each reply, which one of the three looks at.
     guard = "guard demo-guard, demo-guard+block, demo-guard+observe+output"
     assert found[guard] == 75 + 15 * 7 + 75
-    # The model's own replies are judged once for all four; those under a policy once more.
-    assert found["judge demo-judge"] == 75 + 20
+    # The model's own replies are judged once for all four; those under a policy once more, but for the 5 that
+    # say the same as without one.
+    assert found["judge demo-judge"] == 75 + 15
     repeated = sql(
         "SELECT count(*) AS n, count(DISTINCT assessment_hash) AS one, bool_and(cost_usd = 0) AS free "
         "FROM assessments",
@@ -231,5 +232,7 @@ def test_a_dry_run_asks_nothing_and_names_the_guard(capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     assert "guard llm on demo/demo-guard" in out
     assert "licence" in out
-    for name in NAMES:
-        assert f"{name}: 75 calls to make" in out
+    # Only a policy may make the model be asked otherwise.
+    asked = ["75 calls to make", "at most 75 calls to make", *["0 calls to make for 75 turns"] * 2]
+    for name, calls_to_make in zip(NAMES, asked, strict=True):
+        assert f"{name}: {calls_to_make}" in out

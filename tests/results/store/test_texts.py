@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from safemt_client.judges.types import JudgeInput
 from safemt_client.planning.judgings import unjudged
 from safemt_client.planning.resolved import StoredReply
 from safemt_client.providers.types import Outcome, reply_hash
@@ -49,7 +50,12 @@ def _anew() -> None:
 class OneJudge:
     """Names verdicts as the judge of these stores does."""
 
-    def verdict_hash(self, request_hash: str, dialogue_key: str) -> str:
+    key = "j"
+
+    def verdict_hash(self, subject: JudgeInput, outcome: Outcome, reply_hash: str) -> str:
+        return f"j {subject.question} {reply_hash}"
+
+    def earlier_hash(self, request_hash: str, dialogue_key: str) -> str:
         return f"j {request_hash} {dialogue_key}"
 
 
@@ -127,7 +133,7 @@ def shown(path: Path) -> tuple[str | None, str | None]:
         found.add((store.replies(["q"])["q"][1], label))
         assert store.reply_hashes(["q"]) == {"q": reply_hash(text)}
         stored = StoredReply("t", "d", "q", "q", Outcome.ANSWERED, (), "how?", None)
-        missing = unjudged([stored], OneJudge(), store)  # type: ignore[arg-type]
+        missing, _ = unjudged([stored], OneJudge(), store)  # type: ignore[arg-type]
         assert [task.subject.reply for task in missing] == ([text] if label is None else [])
     snapshot = Snapshot(path)
     try:
