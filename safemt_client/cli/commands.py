@@ -264,19 +264,18 @@ def export(arguments: argparse.Namespace) -> int:
 
 
 def data(arguments: argparse.Namespace) -> int:
-    """Look at a data set before spending anything."""
+    """Look at a data set before spending anything: 1 if something has to be repaired, 2 if all of it."""
     from safemt_client.datasets import open_dataset
-    from safemt_client.datasets.check import check, render
+    from safemt_client.datasets.check import check
+    from safemt_client.datasets.check_table import render
 
-    found = check(
-        open_dataset(arguments.path, follow_links=bool(arguments.follow_links)),
-        check_images=not arguments.no_images,
-    )
+    dataset = open_dataset(arguments.path, follow_links=bool(arguments.follow_links), lenient=True)
+    found = check(dataset, check_images=not arguments.no_images)
     if arguments.json:
         print(json.dumps(found.as_dict(), indent=2, ensure_ascii=True))
     else:
         Console().print(render(found))
-    return 0
+    return found.status
 
 
 def moderate(arguments: argparse.Namespace) -> int:

@@ -218,7 +218,8 @@ def _data(parser: argparse.ArgumentParser) -> None:
     )
     check = actions.add_parser(
         "check",
-        description="Count the items, and list what is missing, broken, duplicate or odd.",
+        description="Count the items, tell what will be sent, and list what is refused, missing or odd. "
+        "The exit status is 1 if something is missing or broken, 2 if nothing can be used.",
         formatter_class=_Formatter,
     )
     check.add_argument("path", help="what --data takes")

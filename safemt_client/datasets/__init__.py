@@ -32,7 +32,7 @@ def open_dataset(spec: str, *, follow_links: bool = False, lenient: bool = False
         found = _open(spec)
     except OSError as error:
         raise InputError(f"--data {shown(spec)}: {error.strerror}") from None
-    if found.refused and not lenient:
+    if found.refused and not (lenient and (found.dialogues or found.refused_count > 1)):
         more = found.refused_count - 1
         raise InputError(found.refused[0] + (f" ({more:,} more: data check lists them)" if more else ""))
     return replace(found, links_to=(Path("/"),)) if follow_links else found

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["Said", "marks_in", "place", "without_marks"]
+Role = Literal["system", "user", "assistant"]
+
+__all__ = ["Role", "Said", "marks_in", "place", "without_marks"]
 
 _MARK = r"(?:<\|?(?:image|img)(?:[_-]?(?:pad|placeholder|here))?(?:[_ ]?(\d{1,3}))?\|?>|\[image\])"
 _ONE = re.compile(_MARK, re.IGNORECASE)
@@ -24,7 +26,7 @@ class Said:
     parts; `label` is what the data set says of this turn.
     """
 
-    role: str
+    role: Role
     text: str
     pictures: list[str] = field(default_factory=list)
     as_written: bool = False

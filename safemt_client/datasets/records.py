@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, cast
+from typing import Any
 
 from safemt_client.datasets import embedded, pictures_in, shapes
 from safemt_client.datasets.files import is_utf8, shown
@@ -74,8 +74,7 @@ def read_record(
 
 
 def _scripted(message: Said) -> ScriptedMessage:
-    role = cast(Literal["system", "user", "assistant"], sys.intern(message.role))
-    return ScriptedMessage(role, message.text, tuple(message.pictures))
+    return ScriptedMessage(message.role, message.text, tuple(message.pictures))
 
 
 def _id(record: Mapping[str, Any], where: str, oddities: list[Oddity]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from safemt_client.datasets import pictures_in
 from safemt_client.datasets.files import shown
-from safemt_client.datasets.marks import Said
+from safemt_client.datasets.marks import Role, Said
 from safemt_client.datasets.model import Oddity
 from safemt_client.providers.errors import InputError
 
@@ -21,10 +21,16 @@ CONVERSATIONS = ("dialogue", "messages", "conversations", "conversation", "turns
 _QUESTIONS = ("prompt", "question")
 """Without a conversation the first of these is the only turn."""
 _MAX_LITERAL = 1_000_000
-_ROLES = {
-    **dict.fromkeys(("user", "human"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatgpt", "ai"), "assistant"),
+_ROLES: dict[str, Role] = {
+    "user": "user",
+    "human": "user",
     "system": "system",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "chatgpt": "assistant",
+    "ai": "assistant",
 }
 _ROLE, _TEXT = ("role", "from", "speaker"), ("content", "value", "text")
 _MESSAGE = {*_ROLE, *_TEXT, "label"}
@@ -98,6 +104,11 @@ def _message(entry: Any, where: str, oddities: list[Oddity]) -> Said:
         )
     if not isinstance(entry, dict):
         raise InputError(f"{where}: is not a JSON object: write one with role and content")
+    if len(entry) == 2:
+        # By far the most messages.
+        role, content = entry.get("role"), entry.get("content")
+        if isinstance(role, str) and isinstance(content, str) and role in _ROLES:
+            return Said(_ROLES[role], content)
     role_name, text_name = _first(entry, _ROLE), _first(entry, _TEXT)
     role, content = entry.get(role_name), entry.get(text_name)
     known = _ROLES.get(role.strip().lower()) if isinstance(role, str) else None
@@ -130,7 +141,7 @@ def _first(entry: Mapping[str, Any], names: tuple[str, ...]) -> str:
     return next((name for name in names if entry.get(name) is not None), names[0])
 
 
-def _parts(parts: list[Any], role: str, where: str, oddities: list[Oddity]) -> Said:
+def _parts(parts: list[Any], role: Role, where: str, oddities: list[Oddity]) -> Said:
     """A message in parts of text and pictures, as OpenAI, Anthropic and Hugging Face have them."""
     texts: list[str] = []
     pictures: list[str] = []
