@@ -218,8 +218,8 @@ def _data(parser: argparse.ArgumentParser) -> None:
     )
     check = actions.add_parser(
         "check",
-        description="Count the items, tell what will be sent, and list what is refused, missing or odd. "
-        "The exit status is 1 if something is missing or broken, 2 if nothing can be used.",
+        description="Count the items, tell what will be sent, and list what has to be repaired.\n"
+        "Ends with 1 if something is missing or broken, with 2 if nothing can be used.",
         formatter_class=_Formatter,
     )
     check.add_argument("path", help="what --data takes")

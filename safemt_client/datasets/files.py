@@ -22,6 +22,7 @@ MAX_FILE = 512 * 2**20
 _MAX_LINE = 16 * 2**20
 _MAX_ARRAY = 64 * 2**20
 """The text of a JSON array is held as a whole; that of JSON lines and tables is not."""
+_PART = 2**20
 _MAX_RECORDS = 1_000_000
 _SHOWN = 80
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -130,8 +131,11 @@ def json_lines(path: Path) -> Rows:
 
 
 def _text(path: Path) -> str:
+    data = bytearray()
     with opened(path) as file:
-        data = file.read(_MAX_ARRAY + 1)
+        # In parts: of a read of many bytes all of them are set aside.
+        while len(data) <= _MAX_ARRAY and (part := file.read(_PART)):
+            data += part
     if len(data) > _MAX_ARRAY:
         raise InputError(
             f"{path}: unpacks to more than {_MAX_ARRAY} bytes: convert it to .jsonl, or split it"

@@ -1,0 +1,166 @@
+"""`data check`: everything that has to be repaired is listed with what to do, and the exit status says so."""
+
+import io
+import json
+import tarfile
+import unicodedata
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image as Pillow
+from support.dialogues import in_base64, lines, opened, picture, put, record, reply, user
+
+from safemt_client.__main__ import main
+from safemt_client.datasets import gathering
+from safemt_client.datasets.check import check
+
+GOOD, BAD = record(id="good"), record(id="bad", dialogue=[])
+
+
+def checked(folder: Path, *records: Any, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    path = put(folder / "d.jsonl", lines(*records))
+    status = main(["data", "check", str(path)])
+    out = capsys.readouterr()
+    return status, out.out, out.err
+
+
+@pytest.mark.parametrize(
+    ("records", "status"),
+    [
+        ([GOOD], 0),
+        ([record(image="a.jpg")], 0),
+        ([GOOD, BAD], 1),
+        ([GOOD, record(image="gone.jpg")], 1),
+        ([GOOD, record(image="broken.jpg")], 1),
+        ([record(image="gone.jpg")], 2),
+        ([BAD], 2),
+        ([BAD, record(id="worse", dialogue=None)], 2),
+        ([record(image="gone.jpg"), BAD], 2),
+    ],
+)
+def test_the_exit_status(
+    records: list[Any], status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "a.jpg", picture())
+    put(tmp_path / "broken.jpg", "no picture")
+    assert checked(tmp_path, *records, capsys=capsys)[0] == status
+
+
+def test_every_bad_record_is_listed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = [record(id=f"bad{n}", dialogue=[]) for n in range(60)]
+    status, out, err = checked(here, GOOD, *bad, capsys=capsys)
+    assert (status, err) == (1, "")
+    assert "line 2 ('bad0'): field dialogue" in " ".join(out.split())
+    assert "refused records  60" in out.replace("refused records      ", "refused records  ")
+    assert "and 10 more (--json lists 60)" in out
+    assert main(["data", "check", "--json", "d.jsonl"]) == 1
+    assert len(json.loads(capsys.readouterr().out)["refused"]) == 60
+
+
+def test_bad_records_are_described_up_to_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "MOST_REFUSED", 3)
+    found = check(opened(tmp_path, GOOD, *[BAD] * 9, lenient=True))
+    assert (len(found.refused), found.refused_count, found.usable) == (3, 9, 1)
+
+
+def test_one_bad_record_alone_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = checked(tmp_path, BAD, capsys=capsys)
+    assert (status, out) == (2, "")
+    assert len(err.splitlines()) == 1
+
+
+def test_what_is_there(tmp_path: Path) -> None:
+    records = [
+        record({"role": "system", "content": "Be kind."}, user("a"), pair="1", benign=True),
+        record(user("a"), user("b"), id="b", pair="1"),
+        record(user("a"), reply("b"), user("c"), id="c", image=in_base64(picture())),
+    ]
+    found = check(opened(tmp_path, *records))
+    assert (found.benign, found.live_only, found.system, found.pairs) == (1, 1, 1, 1)
+    assert (found.dialogues, found.items, found.usable) == (3, 3, 3)
+    assert (found.pictures.count, found.pictures.embedded) == (1, 1)
+    assert found.missing_ids == {}, "no item has two lengths"
+
+
+def test_items_that_lack_a_length(tmp_path: Path) -> None:
+    long = record(user("a"), reply("b"), user("c"))
+    assert check(opened(tmp_path, record(), long, record(id="b"))).missing_ids == {2: ["b"]}
+
+
+def test_what_will_be_sent(tmp_path: Path) -> None:
+    put(tmp_path / "a.jpg", picture())
+    out = io.BytesIO()
+    Pillow.new("RGB", (5000, 100), (9, 9, 9)).save(out, "PNG")
+    put(tmp_path / "b.png", out.getvalue())
+    found = check(opened(tmp_path, record(images=["a.jpg", "b.png"]))).pictures
+    assert (found.count, found.as_it_is, found.largest) == (2, 1, 2048)
+    assert found.types == {"image/jpeg": 1, "image/png": 1}
+    assert found.bytes > 1000
+    assert any("scaled" in note for note in found.notes)
+
+
+def test_names_that_look_alike(tmp_path: Path) -> None:
+    decomposed = unicodedata.normalize("NFD", "café")
+    records = [record(id=item) for item in ("A", "a", "b", "café", decomposed)]
+    records += [record(id=f"s{n}", scenario=name) for n, name in enumerate(["Satire", "satire ", "Other"])]
+    found = check(opened(tmp_path, *records))
+    assert found.alike == [["A", "a"], [decomposed, "café"], ["Satire", "satire "]]
+
+
+ZIP, TAR = io.BytesIO(), io.BytesIO()
+with zipfile.ZipFile(ZIP, "w") as _zip:
+    _zip.writestr("images/tea.jpg", b"x")
+with tarfile.open(fileobj=TAR, mode="w") as _tar:
+    _tar.addfile(tarfile.TarInfo("images/tea.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("named", "there", "hint"),
+    [
+        ("images/tea.jpg", "images/Tea.JPG", "there is images/Tea.JPG"),
+        ("Images/tea.jpg", "images/tea.jpg", "there is images/tea.jpg"),
+        ("my%20tea.jpg", "my tea.jpg", "there is my tea.jpg"),
+        ("images/tea.jpg ", "images/tea.jpg", "there is images/tea.jpg"),
+        ("images/tea.jpg\n", "images/tea.jpg", "there is images/tea.jpg"),
+        ("images/tea.jpg?raw=true", "images/tea.jpg", "there is images/tea.jpg"),
+        ("images/tea", "images/tea.jpg", "there is images/tea.jpg"),
+        ("images/tea.png", "images/tea.jpg", "there is images/tea.jpg"),
+        ("C:\\Users\\me\\images\\tea.jpg", "images/tea.jpg", "there is images/tea.jpg"),
+        ("/home/me/images/tea.jpg", "images/tea.jpg", "there is images/tea.jpg"),
+        ("file://tea.jpg", "tea.jpg", "there is tea.jpg"),
+        ("tea.jpg", "deep/er/tea.jpg", "there is deep/er/tea.jpg"),
+        ("images/tea.jpg", ("images.zip", ZIP.getvalue()), "it is in images.zip: unpack that there"),
+        ("images/tea.jpg", ("images.tar", TAR.getvalue()), "it is in images.tar: unpack that there"),
+        ("images/tea.jpg", ("images.tar.gz", b"x"), "it may be in images.tar.gz: unpack that there"),
+        ("None", "tea.jpg", "a word for no picture: write null"),
+    ],
+)
+def test_near_misses(named: str, there: Any, hint: str, tmp_path: Path) -> None:
+    put(tmp_path / "other" / "pot.jpg", picture())
+    put(
+        tmp_path / (there if isinstance(there, str) else there[0]),
+        picture() if isinstance(there, str) else there[1],
+    )
+    (line,) = check(opened(tmp_path, record(image_path=named))).missing_images
+    assert line.startswith("image missing: ")
+    assert line.endswith(f"(a): {hint}")
+
+
+def test_the_nearest_of_several(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        put(tmp_path / folder / "tea.jpg", picture())
+    (line,) = check(opened(tmp_path, record(image="two/Tea.jpg"))).missing_images
+    assert line.endswith("there is two/tea.jpg")
+
+
+def test_nothing_like_it(tmp_path: Path) -> None:
+    (line,) = check(opened(tmp_path, record(image="tea.jpg"))).missing_images
+    assert line == "image missing: tea.jpg (a)"
+
+
+def test_without_opening_images(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(here / "d.jsonl", lines(record(image="gone.jpg")))
+    assert main(["data", "check", "--no-images", "d.jsonl"]) == 0
+    assert "gone" not in capsys.readouterr().out
