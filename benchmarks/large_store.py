@@ -173,6 +173,8 @@ def main() -> None:
     parser.add_argument("--benign", type=int, default=0)
     parser.add_argument("--every-turn", action="store_true")
     chosen = parser.parse_args()
+    if chosen.file.exists():
+        parser.error(f"{chosen.file}: is there already: name another file")
     make(chosen.file, Size(chosen.targets, chosen.items, chosen.judges, chosen.every_turn, chosen.benign))
 
 
