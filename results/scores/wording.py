@@ -131,10 +131,17 @@ def paired(row: Mapping[str, Any], higher: str, lower: str, none: str) -> str:
     claim = {"higher": higher, "lower": lower}.get(row["claim"] or "", none)
     if not row["agrees"]:
         claim = "nothing is claimed, as interval and test disagree about 0"
-    return (
+    said = (
         f"difference {change(row['difference'])}, {chance(row['p'])}: {claim} "
         f"({chance(row['p_holm'], 'p (Holm)')}; {row['replies']} replies to {row['items']} items)"
-    ) + small(row["difference"]["small"])
+    )
+    bounds = row["bounds"]
+    if unscored := bounds["replies"] - row["replies"]:
+        low, high = 100 * bounds["low"], 100 * bounds["high"]
+        said += f"; with the {unscored} that are not scored in both it may be {low:+.1f} to {high:+.1f}"
+    if not row["same_rates"]:
+        said += "; both rates are those of these replies, not of all that one side has scored"
+    return said + small(row["difference"]["small"])
 
 
 def effect(found: Mapping[str, Any]) -> str:

@@ -79,6 +79,11 @@ def test_disagreement_is_marked_and_said() -> None:
     said = wording.paired(rows[0], "raises", "lowers", "none")
     assert "nothing is claimed, as interval and test disagree about 0" in said
     assert "lowers" in wording.paired(ROWS[0], "raises", "lowers", "none")
+    assert "with the 3 that are not scored in both it may be -35.0 to -33.5" in said
+    assert "both rates are those of these replies" in said
+    whole = rows_of(side({"a": "uuuuu"}), side({"a": "sssss"}), {})[0]
+    assert "not scored" not in wording.paired(whole, "raises", "lowers", "none")
+    assert "both rates" not in wording.paired(whole, "raises", "lowers", "none")
     assert "p < 1e-12" in wording.paired(ROWS[0] | {"p": 0.0}, "raises", "lowers", "none")
 
 

@@ -1,15 +1,22 @@
 """Differences of a run's targets, comparisons and effects: the same figures of the same replies."""
 
+import gzip
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
+from safemt_client.results.scores.collect import as_dict
 from safemt_client.results.scores.comparison import Condition, comparison
 from safemt_client.results.scores.differences import differences
 from safemt_client.results.scores.effects import effects
 from safemt_client.results.store.lookups import Result
+from safemt_client.results.store.reader import open_reader
+from safemt_client.results.store.store import Store
+
+DATA = Path(__file__).resolve().parents[2] / "data"
 
 LENGTHS = (1, 2, 4, 6, 8)
 STATES = {
@@ -180,3 +187,22 @@ def test_benign_items_are_left_out(views: Views) -> None:
             [target],
         )
     assert differences(views, "r") == before
+
+
+def test_of_many_targets_pairs_are_compared_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "two.duckdb"
+    path.write_bytes(gzip.decompress((DATA / "moderated-7.duckdb.gz").read_bytes()))
+    Store.open(path).close()  # brings it to this version
+    with duckdb.connect(path) as store:
+        store.execute("UPDATE run_targets SET moderator = NULL")
+    with open_reader(path) as reader:
+        few = as_dict(reader, None, every_pair=False)
+        assert few["pairs_of_targets"] == {"targets": 2, "pairs": 1, "listed": True}
+        (pair,) = few["differences"]
+        assert whole(pair["rows"])["replies"] > 0
+        monkeypatch.setattr("safemt_client.results.scores.collect._MOST_TARGETS", 1)
+        many = as_dict(reader, None, every_pair=False)
+        assert (many["pairs_of_targets"]["listed"], many["differences"]) == (False, [])
+        assert as_dict(reader, None)["differences"] == few["differences"]
