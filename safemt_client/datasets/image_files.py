@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import struct
 import warnings
@@ -21,12 +22,16 @@ __all__ = ["TYPES", "ImageError", "bare", "contents", "opened"]
 TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 """What models are sent: formats, as Pillow names them, with their media types."""
 _MAX_PIXELS = 100_000_000
+_MAX_OF_HUNGRY = 50_000_000
+"""Of AVIF and JPEG 2000, whose decoders take twice the memory for a pixel."""
 _MAX_FILE = 64 * 2**20
 # What Pillow's readers raise for files that were made to break them.
 _BROKEN = (
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError),
-    *(MemoryError, RecursionError, struct.error, zlib.error),
+    *(MemoryError, RuntimeError, struct.error, zlib.error),
 )
+# What Pillow logs of broken files is said by the errors.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class ImageError(InputError):
@@ -55,9 +60,10 @@ def opened(raw: bytes, formats: tuple[str, ...] | None = None) -> Iterator[Image
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.filterwarnings("ignore", module=r"PIL\.")
             with Pillow.open(io.BytesIO(raw), formats=formats or _formats()) as picture:
-                if picture.width * picture.height > _MAX_PIXELS:
+                most = _MAX_OF_HUNGRY if picture.format in ("AVIF", "JPEG2000") else _MAX_PIXELS
+                if picture.width * picture.height > most:
                     raise ImageError(f"{picture.width} x {picture.height} pixels is too large")
                 yield picture
     except ImageError:
@@ -83,13 +89,13 @@ _NAMES = (
     (rb"version https://git-lfs", "not the picture but a Git LFS pointer to it: run git lfs pull"),
     (rb"(?i)\s*(<\?xml[^>]*>\s*|<!--.*?-->\s*|<!doctype svg.*?>\s*)*<svg\b", "SVG: convert it to PNG"),
     (rb"(?i)\s*<(!doctype html|html|head|body)\b", "not a picture but a web page (HTML): download it again"),
-    (rb"(?s)....ftypavi[fs]", "AVIF, which this build of Pillow cannot read: convert it to PNG or JPEG"),
+    (rb"(?s)....ftypavi[fs]", "AVIF, broken or not read by this Pillow: convert it to JPEG or PNG"),
     (rb"(?s)....ftyp(" + b"|".join(sorted(_HEIC)) + rb")", "HEIC is not read: convert it to JPEG or PNG"),
     (rb"(?s)....ftyp", "a film, not a picture: save a frame of it as JPEG or PNG"),
     (rb"(?s)\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL is not read: convert it to JPEG or PNG"),
     (
         rb"(?s)\xff\x4f\xff\x51|\0\0\0\x0cjP",
-        "JPEG 2000 that cannot be read: convert it to JPEG",
+        "JPEG 2000, broken or not read by this Pillow: convert it",
     ),
     (rb"%PDF", "PDF: convert the page to PNG"),
     (rb"PK\x03\x04", "a zip archive, not a picture: unpack it"),

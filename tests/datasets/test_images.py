@@ -1,5 +1,6 @@
 """Images: true type, upright, smaller only when needed, broken ones named."""
 
+import contextlib
 import hashlib
 import io
 import struct
@@ -88,7 +89,7 @@ def test_what_cannot_be_sent_is_named(tmp_path: Path, content: bytes, said: str)
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000"])
 def test_a_truncated_file_is_broken(tmp_path: Path, kind: str) -> None:
     noise = Pillow.effect_noise((200, 200), 90).convert("RGB")
     noise.save(tmp_path / "a", kind)
@@ -102,6 +103,16 @@ def test_a_huge_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(image_files, "_MAX_FILE", 10)
     with pytest.raises(ImageError, match="larger than"):
         prepare(picture(tmp_path / "a.png"), item="a")
+
+
+@pytest.mark.parametrize(("kind", "fits"), [("PNG", True), ("AVIF", False), ("JPEG2000", False)])
+def test_formats_that_take_more_memory_have_a_lower_limit(
+    kind: str, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_files, "_MAX_OF_HUNGRY", 799)
+    path = picture(tmp_path / "a", kind=kind)
+    with contextlib.nullcontext() if fits else pytest.raises(ImageError, match="40 x 20 pixels is too large"):
+        prepare(path, item="a")
 
 
 def test_a_file_that_changes_during_a_run_is_not_sent(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.drawn import moving, noise, red_for_green, saved
 
 from safemt_client.datasets.images import ImageError, Preparation, prepare
 from safemt_client.datasets.model import Dialogue, Oddity
@@ -361,34 +362,40 @@ def test_answers_that_are_held_back(body: bytes, stream: bytes) -> None:
             hold(raw, stream=is_stream)
 
 
+_SEVERAL = ("GIF", "PNG", "WEBP", "MPO", "TIFF")
+
+
 @pytest.fixture(scope="module")
 def pictures() -> list[bytes]:
-    import io
-
-    from PIL import Image as Pillow
-
-    found = []
-    for kind in ("PNG", "JPEG", "GIF", "WEBP"):
-        out = io.BytesIO()
-        Pillow.effect_noise((20, 20), 90).convert("RGB").save(out, kind)
-        found.append(out.getvalue())
-    return found
+    kinds = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")
+    told = {kind: {"icc_profile": red_for_green()} for kind in ("PNG", "JPEG", "WEBP", "TIFF", "AVIF")}
+    found = [saved(noise((20, 20)), kind, **told.get(kind, {})) for kind in kinds]
+    return [*found, *(moving(kind, (20, 20)) for kind in _SEVERAL)]
 
 
 @fuzz
 @given(
-    st.integers(0, 3),
+    st.integers(0, 7 + len(_SEVERAL)),
     st.lists(st.tuples(st.integers(0, 500), st.integers(0, 255)), max_size=8),
     st.integers(1, 2000),
+    st.sampled_from([16, 64]),
+    st.booleans(),
 )
 def test_pictures(
-    pictures: list[bytes], tmp_path: Path, which: int, changes: list[tuple[int, int]], cut: int
+    pictures: list[bytes],
+    tmp_path: Path,
+    which: int,
+    changes: list[tuple[int, int]],
+    cut: int,
+    edge: int,
+    truncated: bool,
 ) -> None:
     content = bytearray(pictures[which][:cut])
     for at, value in changes:
         content[at % len(content)] = value
     (tmp_path / "a").write_bytes(content)
     try:
-        prepare(tmp_path / "a", item="a", how=Preparation(max_edge=16))
+        image = prepare(tmp_path / "a", item="a", how=Preparation(max_edge=edge, truncated=truncated))
+        assert max(image.width, image.height) <= edge
     except ImageError as error:
         one_line(error)
