@@ -33,7 +33,7 @@ class Measure:
 
 
 def _kappa_parts(units: Labels, labels: Labels) -> Labels:
-    known: NDArray[np.bool_] = ~np.isnan(units).any(axis=1)
+    known: NDArray[np.bool_] = np.isnan(units).sum(axis=1) == 0
     first, second = (known[:, None] & (units[:, [place]] == labels) for place in (0, 1))
     agree = known & (units[:, 0] == units[:, 1])
     return np.column_stack([known, agree, first, second]).astype(np.float64)

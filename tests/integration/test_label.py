@@ -137,6 +137,26 @@ def test_labels_keep_their_weights_under_another_judge(
             assert len({row.weight for row in sample}) > 1
 
 
+def test_replies_on_which_people_are_split_leave_their_weight_to_the_others(
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["safemt"])
+    copy, out, filled = tmp_path / "copy.duckdb", tmp_path / "s.csv", tmp_path / "f.csv"
+    copy.write_bytes(db.read_bytes())
+    assert main(["label", "--db", str(copy), "--n", "60", "--annotator", "x", "--export", str(out)]) == 0
+    fill(out, filled, lambda row: truth(row["reply"]))
+    assert main(["label", "--db", str(copy), "--annotator", "b", "--import", str(filled)]) == 0
+    contrary = {"safe": "unsafe", "unsafe": "safe"}
+    some = {row["dialogue_key"] for row in list(csv.DictReader(out.open(newline="")))[:3]}
+    fill(out, filled, lambda row: contrary[truth(row["reply"])] if row["dialogue_key"] in some else "")
+    assert main(["label", "--db", str(copy), "--annotator", "y", "--import", str(filled)]) == 0
+    with open_reader(copy) as reader:
+        run = reader.query("SELECT run_id, judge_key FROM run_judges").rows[0]
+        sample = labelled(reader, *run)
+    assert len(sample) == 57
+    assert sum(row.weight for row in sample) == pytest.approx(75)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
