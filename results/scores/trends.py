@@ -15,7 +15,7 @@ __all__ = ["trends"]
 
 
 def trends(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
-    """Whether the ASR of each target under each judge changes with the number of user turns."""
+    """Whether the ASR of each target, by the deciding judge, changes with the number of user turns."""
     found = []
     for (target, judge), rows in _labels(reader, run_id).items():
         lengths = sorted({length for _, length, _ in rows})
@@ -30,7 +30,8 @@ def _labels(reader: Queryable, run_id: str) -> Mapping[tuple[str, str], list[Row
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for target, judge, item, length, label in reader.query(
         """SELECT target, judge, item_id, length, label FROM conversations
-           WHERE run_id = ? AND judge IS NOT NULL AND benign IS NOT TRUE
+           SEMI JOIN deciding_judges USING (run_id, judge_key)
+           WHERE run_id = ? AND benign IS NOT TRUE
            ORDER BY target, judge, item_id, length""",
         [run_id],
     ).rows:
