@@ -119,7 +119,10 @@ def _follow(wanted: Resolved, known: Known) -> _Followed:
 def _look_up(
     conversations: Sequence[Conversation], known: Known
 ) -> tuple[list[tuple[Conversation, Request, str]], Mapping[str, str]]:
-    """The next turn of each, and the outcomes of those that are known under the hash of either picture."""
+    """The next turn of each, and the outcomes of those that are known under the hash of either picture.
+
+    What a batch under way asks about an earlier picture is not asked about the one of now as well.
+    """
     asked = [(conversation, *conversation.next()) for conversation in conversations]
     outcomes = known.observed([key for _, _, key in asked])
     places = [
@@ -128,10 +131,12 @@ def _look_up(
     if not places:
         return asked, outcomes
     older = [asked[place][0].with_earlier_images() for place in places]
-    found = known.observed([conversation.next()[1] for conversation in older])
+    keys = [conversation.next()[1] for conversation in older]
+    found = known.observed(keys)
+    under_way = {key for batch in known.open_batches(keys) for key in batch.hashes}
     for place, conversation in zip(places, older, strict=True):
         request, key = conversation.next()
-        if key in found:
+        if key in found or key in under_way:
             asked[place] = (conversation, request, key)
     return asked, {**outcomes, **found}
 

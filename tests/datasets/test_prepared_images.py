@@ -123,6 +123,24 @@ def test_what_is_transparent_is_white(
     assert "one colour only" not in image.notes
 
 
+@pytest.mark.parametrize(
+    ("kind", "mode", "options"),
+    [
+        *(("PNG", mode, {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")),
+        *(("JPEG", mode, options) for mode in ("L", "RGB") for options in ({}, {"progressive": True})),
+        *(("WEBP", "RGB", {"lossless": lossless}) for lossless in (False, True)),
+        ("GIF", "P", {}),
+        ("GIF", "L", {}),
+    ],
+)
+def test_what_every_model_sees_alike_is_sent_as_it_is(
+    kind: str, mode: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    content = saved(quarters().convert(mode), kind, **options)
+    image, _ = sent(content, tmp_path)
+    assert (image.load(), image.notes) == (content, ())
+
+
 def test_white_on_nothing_is_said_to_show_nothing(tmp_path: Path) -> None:
     made = Pillow.new("RGBA", SMALL, (255, 255, 255, 0))
     made.paste((255, 255, 255, 255), (50, 50, 90, 90))

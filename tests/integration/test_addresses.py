@@ -168,6 +168,9 @@ def test_images_that_a_vendor_may_refuse_stand_in_the_plan(here: Path) -> None:
     words = ["--data", "data.jsonl", "--judge", "none", "--dry-run", "--price", "xai/m=0/0"]
     said = safemt(*words, "--provider", "xai/m", XAI_API_KEY="k")
     assert "xai takes jpeg, png and may refuse images: 1 webp" in said
+    assert "--image-format common sends JPEG and PNG" in said
+    said = safemt(*words, "--image-format", "common", "--provider", "xai/m", XAI_API_KEY="k")
+    assert "may refuse" not in said
 
 
 def test_a_table_that_renames_a_whole_name_is_refused(here: Path) -> None:

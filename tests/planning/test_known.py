@@ -1,6 +1,7 @@
 """A plan is made of what is wanted and what is known of it, without a store."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
@@ -10,6 +11,7 @@ from safemt_client.planning.plan import Plan
 from safemt_client.planning.resolved import NothingKnown, of_dataset
 from safemt_client.planning.target import Target
 from safemt_client.providers.types import Image, Sampling
+from safemt_client.results.store.lookups import OpenBatch
 
 
 class Said(NothingKnown):
@@ -23,6 +25,17 @@ class Said(NothingKnown):
 
     def texts(self, hashes: Sequence[str]) -> Mapping[str, str]:
         return {key: self._texts[key] for key in hashes}
+
+
+class Submitted(NothingKnown):
+    """One request in a batch under way."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def open_batches(self, hashes: Sequence[str]) -> Sequence[OpenBatch]:
+        now = datetime(2026, 1, 1, tzinfo=UTC)
+        return [OpenBatch("b", "remote", now, 1, (self._key,))] if self._key in hashes else []
 
 
 def test_a_live_conversation_goes_on_where_the_known_replies_end() -> None:
@@ -76,6 +89,10 @@ def test_a_conversation_that_began_with_an_earlier_picture_goes_on_with_it() -> 
     assert (then.pending[0].turn, pictures_of(then)) == (2, ["old", "b"])
     assert [step.request_hash for step in then.steps] == [was]
     assert then.earlier_pictures == {targets[0].key: 1}
+    # A batch under way asks about it: nothing else is to be asked.
+    data_of_batch = of_dataset(data, data.dialogues, targets, pictures=Pictures(now, {"a.png": image("old")}))
+    assert pictures_of(make_plan(data_of_batch, Submitted(was))) == ["old", "b"]
+    assert pictures_of(make_plan(data_of_batch, Submitted("another"))) == ["a", "b"]
     # A reply to the picture as it is now comes first.
     is_now = nothing.pending[0].next()[1]
     both = planned({was: "my own words", is_now: "others"}, a=image("old"))
