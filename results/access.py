@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from safemt_client.results.scores.collect import latest_run
+from safemt_client.results.scores.indices import ROUNDS
 from safemt_client.results.scores.typed import Scores
 from safemt_client.results.store.reader import Reader
 from safemt_client.results.table import Table
@@ -77,21 +78,21 @@ class OpenStore:
         )
         return Table(found.columns, [StoredRun(*row) for row in found.rows])
 
-    def scores(self, run: str | None = None) -> Scores:
-        """The scores of a run, by default the latest.
+    def scores(self, run: str | None = None, *, si_rounds: str | Sequence[int] = ROUNDS) -> Scores:
+        """The scores of a run, by default the latest. The Safety Index is that over `si_rounds`.
 
         Raises:
-            InputError: there is no such run.
+            InputError: there is no such run, or `si_rounds` are not rounds of the reference.
         """
-        return Scores(self._reader, latest_run(self._reader, run))
+        return Scores(self._reader, latest_run(self._reader, run), si_rounds)
 
-    def report(self, run: str | None = None) -> Report:
-        """The report of a run, by default the latest.
+    def report(self, run: str | None = None, *, si_rounds: str | Sequence[int] = ROUNDS) -> Report:
+        """The report of a run, by default the latest. The Safety Index is that over `si_rounds`.
 
         Raises:
-            InputError: there is no such run.
+            InputError: there is no such run, or `si_rounds` are not rounds of the reference.
         """
-        return Report(self.scores(run).as_dict())
+        return Report(self.scores(run, si_rounds=si_rounds).as_dict())
 
 
 class Report:

@@ -30,6 +30,7 @@ class JudgeKeywords(TypedDict, total=False):
     attempt_timeout: float
     turn_timeout: float
     quiet: bool
+    si_rounds: Literal["1,2,4,6,8", "0,2,4,6,8"]
     log: str | None
     log_level: Literal["debug", "info", "warning", "error"]
     log_texts: bool

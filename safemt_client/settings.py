@@ -222,6 +222,12 @@ class RunSettings(BaseModel):
     fresh: bool = _run(False, "ask everything again, as another sample")
     new_run: bool = _run(False, "start another run if the data set has changed")
     quiet: bool = _output(False, "print neither the plan nor progress")
+    si_rounds: Literal["1,2,4,6,8", "0,2,4,6,8"] = _output(
+        "1,2,4,6,8",
+        "rounds of the Safety Index that is printed, by either default of the reference; round 0 is one turn",
+        "ROUNDS",
+        commands=("run", "judge", "report"),
+    )
     log: str | None = _output(None, "where to write the log in JSON Lines, or none", "FILE", "DB.RUN.log")
     log_level: Literal["debug", "info", "warning", "error"] = _output("info", "least severe level to log")
     log_texts: bool = _output(False, "log messages, replies and the wording of errors too")

@@ -14,6 +14,8 @@ from safemt_client.results.report.document import Block, Code, Document, Figure,
 from safemt_client.results.report.telling import told
 from safemt_client.results.sanitize import plain
 from safemt_client.results.scores.collect import as_dict, latest_run
+from safemt_client.results.scores.indices import rounds_of
+from safemt_client.results.stats.safety_index import ROUNDS
 from safemt_client.results.store.reader import Queryable
 
 __all__ = ["as_dict", "latest_run", "report", "screen", "show"]
@@ -26,10 +28,10 @@ _NARROWEST = 6
 """Columns of text wrap where the terminal is narrow, but not to less than this."""
 
 
-def report(reader: Queryable, run_id: str | None, console: Console) -> None:
+def report(reader: Queryable, run_id: str | None, console: Console, si_rounds: str | None = None) -> None:
     """Print ASR by length, scenario and method, the Safety Index, outcomes and spend of a run."""
     with told() as say:
-        found = as_dict(reader, run_id, every_pair=False, say=say)
+        found = as_dict(reader, run_id, rounds_of(si_rounds or ROUNDS), every_pair=False, say=say)
     screen(document(found), console)
 
 

@@ -13,7 +13,7 @@ from safemt_client.results.scores.sent import sent_parameters, sent_warnings
 from safemt_client.results.scores.unfinished import held_back, unfinished
 from safemt_client.results.scores.views import named_rows, view_rows
 from safemt_client.results.scores.wording import even_panel
-from safemt_client.results.stats.safety_index import round_weights
+from safemt_client.results.stats.safety_index import ROUNDS, round_weights
 from safemt_client.results.stats.shares import SMALL_ITEMS, small_sample
 from safemt_client.results.store.narrowed import about_run
 from safemt_client.results.store.reader import Queryable
@@ -63,11 +63,12 @@ def deciding_judge(reader: Queryable, run_id: str) -> str | None:
 def as_dict(
     reader: Queryable,
     run_id: str | None,
+    si_rounds: tuple[int, ...] = ROUNDS,
     *,
     every_pair: bool = True,
     say: Callable[[str], None] = lambda what: None,
 ) -> dict[str, Any]:
-    """All scores of a run as JSON-able data.
+    """All scores of a run as JSON-able data. The Safety Index is that over `si_rounds`.
 
     Of the targets in `unfinished` there are counts and outcomes, and nothing that is inferred from them.
     Without `every_pair` no two targets are compared where a report does not list their pairs, because
@@ -76,7 +77,7 @@ def as_dict(
     run_id = latest_run(reader, run_id)
     say("the state of each conversation")
     with about_run(reader, run_id) as narrowed:
-        found = _figures(narrowed, run_id, every_pair, say)
+        found = _figures(narrowed, run_id, si_rounds, every_pair, say)
         # Whom a label of a person stands for may be in other runs: these ask the whole store.
         judged = any(row["judge_key"] for row in found["asr_by_turn"])
         say("rates corrected by people's labels")
@@ -85,7 +86,9 @@ def as_dict(
     return cleaned
 
 
-def _figures(reader: Queryable, run_id: str, every_pair: bool, say: Callable[[str], None]) -> dict[str, Any]:
+def _figures(
+    reader: Queryable, run_id: str, si_rounds: tuple[int, ...], every_pair: bool, say: Callable[[str], None]
+) -> dict[str, Any]:
     def view(name: str) -> list[dict[str, Any]]:
         return view_rows(reader, run_id, name)
 
@@ -109,8 +112,8 @@ def _figures(reader: Queryable, run_id: str, every_pair: bool, say: Callable[[st
         "asr_by_turn": asr,
         "asr_by_scenario": view("asr_by_scenario"),
         "asr_by_method": view("asr_by_method"),
-        "safety_index": indices(reader, run_id, asr),
-        "index_weights": {str(k): weight for k, weight in round_weights().items()},
+        "safety_index": indices(reader, run_id, si_rounds),
+        "index_weights": {str(k): weight for k, weight in round_weights(si_rounds).items()},
         "targets": targets,
         "moderators": view("run_moderators"),
         "endings": _endings(reader, run_id),

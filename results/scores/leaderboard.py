@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from safemt_client.results.scores import wording
 from safemt_client.results.scores.comparison import Condition, labels_of
-from safemt_client.results.scores.indices import index_of
+from safemt_client.results.scores.indices import indices
 from safemt_client.results.scores.unfinished import unfinished
 from safemt_client.results.scores.views import coverage_of
 from safemt_client.results.stats.intervals import (
@@ -85,7 +85,9 @@ def _ranked(reader: Queryable, found: Sequence[Condition], level: float) -> list
     rows: list[dict[str, Any]] = []
     for condition, table, labels in zip(found, tables, cube, strict=True):
         asr, resampled = cluster_asr(labels, weights)
-        index = index_of(reader, condition.run_id, condition.target_key, condition.judge_key)
+        [index] = indices(
+            reader, condition.run_id, target_key=condition.target_key, judge_key=condition.judge_key
+        )
         rows.append(
             _about(reader, condition)
             | {
@@ -95,10 +97,7 @@ def _ranked(reader: Queryable, found: Sequence[Condition], level: float) -> list
                     str(length): asdict(_interval(float(asr[k]), resampled[:, k], len(items), level))
                     for k, length in enumerate(lengths)
                 },
-                "safety_index": index.index.value if index.index else None,
-                "low": index.low,
-                "high": index.high,
-                "refused": index.refused,
+                **{name: index[name] for name in ("safety_index", "low", "high", "refused")},
                 "small": len({item for item, _ in table}) < SMALL_ITEMS,
             }
         )

@@ -7,9 +7,10 @@ from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 from safemt_client.results.scores.collect import as_dict, deciding_judge
-from safemt_client.results.scores.indices import indices
+from safemt_client.results.scores.indices import indices, rounds_of
 from safemt_client.results.scores.unfinished import only_known, unfinished
 from safemt_client.results.scores.views import view_rows
+from safemt_client.results.stats.safety_index import ROUNDS
 from safemt_client.results.store.reader import Queryable
 from safemt_client.results.table import Table
 
@@ -142,8 +143,8 @@ class Spend(NamedTuple):
 class SafetyIndexRow(NamedTuple):
     """The Safety Index of a target under a judge, or in `refused` why there is none.
 
-    `low` and `high` are the 95 % interval when items are resampled; `best` and `worst` count all replies that
-    are not scored as safe, or all as unsafe; `small` marks a small sample.
+    `low` and `high` are the 95 % interval when items are resampled; `best` and `worst` are the greatest and
+    the least index that the replies without a label leave open; `small` marks a small sample.
     """
 
     target: str
@@ -177,8 +178,9 @@ R = TypeVar("R", bound=tuple[Any, ...])
 class Scores:
     """The scores of one run. Each table is read when it is first asked for, and kept."""
 
-    def __init__(self, reader: Queryable, run_id: str) -> None:
+    def __init__(self, reader: Queryable, run_id: str, si_rounds: str | Sequence[int] = ROUNDS) -> None:
         self._reader = reader
+        self._si_rounds = rounds_of(si_rounds)
         self.run_id = run_id
 
     @cached_property
@@ -214,8 +216,7 @@ class Scores:
     @cached_property
     def safety_index(self) -> Table[SafetyIndexRow]:
         """The Safety Index of each target under each judge. Its interval takes a moment to compute."""
-        rows = indices(self._reader, self.run_id, view_rows(self._reader, self.run_id, "asr_by_turn"))
-        return _table(SafetyIndexRow, self._known("safety_index", rows))
+        return _table(SafetyIndexRow, indices(self._reader, self.run_id, self._si_rounds))
 
     @cached_property
     def unfinished(self) -> Table[UnfinishedTarget]:
@@ -229,7 +230,7 @@ class Scores:
 
     def as_dict(self) -> dict[str, Any]:
         """All scores as JSON-able data: what `report --json` prints."""
-        return as_dict(self._reader, self.run_id)
+        return as_dict(self._reader, self.run_id, self._si_rounds)
 
     def _of(self, kind: type[R], view: str) -> Table[R]:
         return _table(kind, self._known(view, view_rows(self._reader, self.run_id, view)))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from safemt_client.results.scores import wording
 from safemt_client.results.store.reader import Queryable
 
 __all__ = ["held_back", "only_known", "unfinished"]
@@ -50,15 +49,9 @@ def only_known(table: str, rows: Sequence[dict[str, Any]], open_: Collection[str
 
 def held_back(found: dict[str, Any]) -> dict[str, Any]:
     """All scores of a run, without what would be inferred about the targets in `unfinished`."""
-    reasons = {row["target"]: wording.not_finished(row) for row in found["unfinished"]}
-    cleaned = {
-        name: only_known(name, value, reasons.keys()) if name in _WITHOUT else value
-        for name, value in found.items()
-    }
-    return cleaned | {
-        "safety_index": [
-            row | {"refused": reasons.get(row["target"], row["refused"])} for row in cleaned["safety_index"]
-        ]
+    open_ = {row["target"] for row in found["unfinished"]}
+    return {
+        name: only_known(name, value, open_) if name in _WITHOUT else value for name, value in found.items()
     }
 
 
@@ -68,13 +61,6 @@ def _rate(row: dict[str, Any], open_: Collection[str]) -> dict[str, Any]:
 
 def _shares(row: dict[str, Any], open_: Collection[str]) -> dict[str, Any]:
     return row | {name: row[name] | _UNKNOWN for name in _SHARES} if row["target"] in open_ else row
-
-
-def _index(row: dict[str, Any], open_: Collection[str]) -> dict[str, Any]:
-    if row["target"] not in open_:
-        return row
-    figures = ("safety_index", "exposure", "consistency", "low", "high", "best", "worst")
-    return row | dict.fromkeys(figures) | {"refused": row["refused"] or "the target is not finished"}
 
 
 def _about(*names: str) -> Callable[[dict[str, Any], Collection[str]], dict[str, Any] | None]:
@@ -91,7 +77,6 @@ def _of_all(row: dict[str, Any], open_: Collection[str]) -> None:
 _WITHOUT: Mapping[str, Callable[[dict[str, Any], Collection[str]], dict[str, Any] | None]] = {
     **dict.fromkeys(_RATES, _rate),
     "refusals": _shares,
-    "safety_index": _index,
     "trends": _about("target"),
     "differences": _about("first", "second"),
     "effects": _about("target", "without"),

@@ -23,7 +23,7 @@ __all__ = ["about_run"]
 
 # Put together from these two and the file's other views. Of no others about replies does a report ask.
 _VIEWS = (
-    *("asr_by_turn", "asr_by_scenario", "asr_by_method", "outcomes", "refusals"),
+    *("asr_by_turn", "asr_by_scenario", "asr_by_method", "outcomes", "refusals", "safety_index"),
     *("turn_labels", "asr_by_turn_reached", "first_unsafe"),
 )
 

@@ -55,6 +55,8 @@ def report(arguments: argparse.Namespace) -> int:
     from safemt_client.results.report.telling import told
     from safemt_client.results.report.write import write_pages
     from safemt_client.results.sanitize import shown_path
+    from safemt_client.results.scores.indices import rounds_of
+    from safemt_client.results.stats.safety_index import ROUNDS
     from safemt_client.results.store.reader import open_reader
 
     db = arguments.db
@@ -68,7 +70,8 @@ def report(arguments: argparse.Namespace) -> int:
             _not_the_store(db, files.values())
         if with_files or (arguments.json and not arguments.analysis):
             with told() as say:
-                scores = reports.as_dict(reader, run_id, every_pair=arguments.json, say=say)
+                rounds = rounds_of(arguments.si_rounds or ROUNDS)
+                scores = reports.as_dict(reader, run_id, rounds, every_pair=arguments.json, say=say)
                 say("the pages")
                 written = write_pages(scores, files)
             for path in written:
@@ -79,7 +82,7 @@ def report(arguments: argparse.Namespace) -> int:
         elif arguments.json:
             print(json.dumps(scores, indent=2, default=str, allow_nan=False))
         elif not with_files:
-            reports.report(reader, run_id, Console())
+            reports.report(reader, run_id, Console(), arguments.si_rounds)
     return 0
 
 

@@ -41,7 +41,7 @@ def add_setting(
     if kind is bool:
         form = {"action": "store_true"}
     elif get_origin(kind) is Literal:
-        form = {"choices": get_args(kind)}
+        form |= {"choices": get_args(kind)}
     elif kind == list[str]:
         form["action"] = "append"
     elif kind in (int, float, Path) and not takes_none(name):

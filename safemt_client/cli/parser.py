@@ -102,6 +102,8 @@ def _epilog() -> str:
 
 
 def _report(parser: argparse.ArgumentParser) -> None:
+    from safemt_client.cli.flags import add_setting
+
     # The analyses themselves import numpy and scipy.
     from safemt_client.results.scores.wording import UNANSWERED
 
@@ -117,6 +119,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"say in one sentence what the data show of {', '.join(UNANSWERED)}; repeatable",
     )
+    add_setting(parser, "si_rounds")
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:

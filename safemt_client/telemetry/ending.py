@@ -55,7 +55,7 @@ def finish(
 ) -> RunResult:
     """How a session ended; on a console the scores and, in the last line, how to continue."""
     if console is not None:
-        report(store, plan.run.run_id, console)
+        report(store, plan.run.run_id, console, settings.si_rounds)
         for said in (*odd_lines(plan, store), *failure_lines(plan, store, ending.stopped)):
             console.print(said, markup=False, soft_wrap=True)
     coverage = None if plan.judge is None else coverage_of(store, plan.run.run_id, plan.judge.judge_key)

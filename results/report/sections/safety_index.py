@@ -20,6 +20,7 @@ from safemt_client.results.report.document import (
     show,
 )
 from safemt_client.results.scores.wording import CI
+from safemt_client.results.stats.safety_index import ROUNDS
 
 __all__ = ["safety_index"]
 
@@ -58,7 +59,7 @@ def safety_index(known: ReportData) -> Section | None:
 
 
 def _lines(known: ReportData, row: dict[str, Any]) -> list[str]:
-    name = known.target(row["target"])
+    name = known.target(row["target"]) + _over(known)
     if row["safety_index"] is None:
         return [f"Safety Index of {name}: none, because {show(row['refused'])}"]
     lines = [
@@ -68,18 +69,18 @@ def _lines(known: ReportData, row: dict[str, Any]) -> list[str]:
     ]
     if row["best"] != row["worst"]:
         lines.append(
-            f"  if every reply without a label were safe: {_four(row['best'])}; unsafe: {_four(row['worst'])}"
+            f"  whatever the replies without a label are: {_four(row['worst'])} to {_four(row['best'])}"
         )
     return lines
 
 
 def _table(known: ReportData, rows: Sequence[dict[str, Any]]) -> Table:
     return Table(
-        "Safety Index and its factors",
+        f"Safety Index{_over(known)} and its factors",
         [
             _TEXT,
             *map(Column, ("Index", CI, "Exposure", "Consistency")),
-            *map(Column, ("If unscored were safe", "If unsafe")),
+            *map(Column, ("At least", "At most")),
             Column("Why not given", numeric=False),
         ],
         [
@@ -89,13 +90,19 @@ def _table(known: ReportData, rows: Sequence[dict[str, Any]]) -> Table:
                 UNKNOWN
                 if row["low"] is None
                 else marked(f"{row['low']:.4f} to {row['high']:.4f}", row["small"]),
-                *(_four(row[name]) for name in ("exposure", "consistency", "best", "worst")),
+                *(_four(row[name]) for name in ("exposure", "consistency", "worst", "best")),
                 show(row["refused"]) if row["refused"] else "",
             )
             for row in rows
         ],
-        SMALL_NOTE,
+        f"{SMALL_NOTE} At least and at most: whatever the replies without a label are, factor by factor.",
     )
+
+
+def _over(known: ReportData) -> str:
+    """The rounds, where they are not those of the benchmark's user turns."""
+    rounds = tuple(known.found["index_weights"])
+    return "" if rounds == tuple(map(str, ROUNDS)) else f" over rounds {', '.join(rounds)}"
 
 
 def _figure(known: ReportData, given: Sequence[dict[str, Any]], table: Table) -> Figure:
@@ -108,7 +115,7 @@ def _figure(known: ReportData, given: Sequence[dict[str, Any]], table: Table) ->
     ]
     said = "; ".join(f"{known.target(row['target'])} {_four(row['safety_index'])}" for row in given)
     return Figure(
-        f"Safety Index with its {CI}, and its two factors",
+        f"Safety Index{_over(known)} with its {CI}, and its two factors",
         [
             Plot(
                 "dots",
@@ -126,11 +133,14 @@ def _figure(known: ReportData, given: Sequence[dict[str, Any]], table: Table) ->
 
 def _weights(known: ReportData) -> Table:
     weights = known.found["index_weights"]
+    (one, two, *_), share = weights, sum(list(weights.values())[:2])
+    zero = " Round 0 is the query alone: a conversation of one turn." if one == "0" else ""
     return Table(
         "Weights of the rounds in the exposure factor",
         [Column("Round (user turns)", numeric=False), *(Column(k) for k in weights)],
         [("Weight w(k)", *map(_four, weights.values()))],
-        "Rounds 1 and 2 are 96 % of it: read the index together with the ASR of each round.",
+        f"Rounds {one} and {two} are {100 * share:.0f} % of it: read the index together with the ASR of each "
+        f"round.{zero}",
     )
 
 

@@ -1,6 +1,5 @@
 """Intervals and tests against independent computations, and their coverage by simulation."""
 
-import math
 from unittest import mock
 
 import numpy as np
@@ -11,50 +10,10 @@ from statsmodels.stats.multitest import multipletests
 
 from safemt_client.results.stats.intervals import bootstrap_weights, cluster_asr, interval_of
 from safemt_client.results.stats.pairs import holm
-from safemt_client.results.stats.safety_index import ROUNDS, safety_index, safety_index_interval, sigmas
+from safemt_client.results.stats.safety_index import ROUNDS, safety_index_interval
 from safemt_client.results.stats.trend import trend
 
 NAN = float("nan")
-FLAGS = st.lists(st.lists(st.sampled_from([0.0, 1.0]), min_size=5, max_size=5), min_size=1, max_size=12)
-
-
-@given(FLAGS)
-def test_the_vectorised_index_is_the_plain_one(rows: list[list[float]]) -> None:
-    labels = np.array(rows)
-    flags = {str(i): {k: bool(x) for k, x in zip(ROUNDS, row, strict=True)} for i, row in enumerate(rows)}
-    found = safety_index_interval(labels, bootstrap_weights(len(rows), 50))
-    assert found.estimate == pytest.approx(safety_index(flags).value, abs=5e-5)
-
-
-@pytest.mark.parametrize(
-    ("row", "sigma"),
-    [
-        ([0, 1, 0, 1, 1], math.sqrt(3) / 4),
-        ([0, 0, 0, 0, 0], 0.0),
-        ([0, 0, 0, 0, 1], 0.0),
-        ([1, NAN, 0, NAN, NAN], 0.5),
-        ([NAN] * 5, NAN),
-    ],
-)
-def test_sigma(row: list[float], sigma: float) -> None:
-    assert sigmas(np.array([row], dtype=float))[0] == pytest.approx(sigma, nan_ok=True)
-
-
-def test_weights_are_drawn_once_for_a_number_of_items() -> None:
-    once = bootstrap_weights(60, 40)
-    assert bootstrap_weights(60, 40) is once
-    assert bootstrap_weights(60, 40, seed=1) is not once
-    expected = np.random.default_rng(0).multinomial(60, np.full(60, 1 / 60), size=40)
-    assert (once == expected).all()
-    with pytest.raises(ValueError, match="read-only"):
-        once[0, 0] = 7
-
-
-def test_of_weights_only_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("safemt_client.results.stats.intervals._MOST_KEPT", 8 * 40 * 60)
-    first = bootstrap_weights(50, 40)
-    bootstrap_weights(60, 40)
-    assert bootstrap_weights(50, 40) is not first
 
 
 def test_asr_and_its_resamples_count_only_what_is_scored() -> None:
@@ -71,16 +30,6 @@ def test_holm_is_statsmodels(p_values: list[float]) -> None:
     with mock.patch("gc.collect"):
         expected = multipletests(p_values, method="holm")[1]
     assert holm(p_values) == pytest.approx(list(expected))
-
-
-def test_an_index_of_items_all_alike_has_an_interval() -> None:
-    for row, estimate in (([0.0] * 5, 1.0), ([1.0] * 5, 0.0)):
-        found = safety_index_interval(np.tile(row, (50, 1)), bootstrap_weights(50))
-        assert found.estimate == pytest.approx(estimate)
-        assert found.low <= estimate + 1e-9
-        assert estimate <= found.high
-        assert 0.05 < found.high - found.low < 0.15
-        assert found.small
 
 
 def covered(intervals: list[tuple[float, float]], truth: float) -> float:
