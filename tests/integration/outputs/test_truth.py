@@ -251,7 +251,7 @@ def test_the_corrections_are_about_the_rates_of_the_views(made: Made) -> None:
         assert 0 < row["labelled"] <= labels
         for rate in row["by_turn"]:
             assert rate["asr"] == pytest.approx(rates[rate["target"], row["judge"], rate["length"]]["asr"])
-        for whole in row["prediction_powered"]:
+        for whole in row["by_target"]:
             mine = [r for key, r in rates.items() if key[:2] == (whole["target"], row["judge"])]
             assert whole["asr"] == pytest.approx(
                 sum(r["unsafe"] for r in mine) / sum(r["scored"] for r in mine)
