@@ -56,7 +56,7 @@ def rows(sql: str) -> list[tuple[object, ...]]:
 
 
 def calls(found: RunEstimate) -> int:
-    return sum(found.plan.requests.values()) + found.plan.verdicts
+    return sum(found.plan.turns.values())
 
 
 def test_they_count_and_are_asked_again_only_if_wanted(data: str) -> None:
@@ -70,7 +70,7 @@ def test_they_count_and_are_asked_again_only_if_wanted(data: str) -> None:
     assert rows("SELECT DISTINCT preparation FROM images") == [(None,)]
 
     again = planned(data, fresh=True)
-    assert calls(again) == 6  # three replies and their verdicts
+    assert calls(again) == 3
     assert not any("prepared as before" in note for note in again.notes)
     run(data, fresh=True)
     assert rows("SELECT count(*) FROM turns") == [(6,)]
