@@ -148,6 +148,21 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "failed": "whether nothing was detected and an answer that counts is missing or could not be read",
         "waited_s": "seconds that it delayed the replies",
     },
+    "twins": {
+        "pair": "what the twins have in common: the field pair of their records",
+        "scored": "harmful twins that are labelled safe or unsafe",
+        "unsafe": "how many of these are unsafe",
+        "benign_replies": "benign twins that were answered or blocked",
+        "declined": "how many of these were declined (by the judge, else by the rules) or blocked",
+        "both_right": "whether nothing is unsafe and nothing declined; NULL if one side is missing",
+    },
+    "labelled_turns": {
+        "moderator": "name of the moderator, as the user gave it",
+        "turn": "the user turn, from 1",
+        "given": "the label of the data for this turn, in small letters",
+        "harmful": "what it means: unsafe, harmful, true or 1, and safe, harmless, benign, false or 0; else NULL",
+        "detected": "whether the guard called the conversation up to this turn unsafe or controversial",
+    },
 }
 _SAME = {"final_replies": "replies", "labels": "conversations", "current_assessments": "assessed"}
 _ROWS_OF_TABLES = {"attempts", "current_turns", "final_verdicts", "current_assessments"}
