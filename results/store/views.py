@@ -160,7 +160,7 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "moderator": "name of the moderator, as the user gave it",
         "turn": "the user turn, from 1",
         "given": "the label of the data for this turn, in small letters",
-        "harmful": "what it means: unsafe, harmful, true or 1, and safe, harmless, benign, false or 0; else NULL",
+        "harmful": "unsafe, harmful, true or 1; not if safe, harmless, benign, false or 0; else NULL",
         "detected": "whether the guard called the conversation up to this turn unsafe or controversial",
     },
 }
