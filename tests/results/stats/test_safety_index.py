@@ -138,7 +138,7 @@ def test_bounds_are_not_reversed_by_a_late_unsafe_flag() -> None:
 
 def test_bounds_hold_the_index_itself() -> None:
     # Without its last label the item's sigma is a half; with it, whatever it is, less.
-    items = labels("US?SU", *["SSSSS"] * 4)
+    items = labels("USSU?", *["SSSSS"] * 4)
     worst, best = bounds(items)
     assert worst <= math.prod(factors(items)) <= best
 
