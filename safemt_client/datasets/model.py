@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -86,6 +86,16 @@ def _content(d: Dialogue) -> str:
             [d.scenario, d.source, d.method, d.question, d.benign],
         ]
     )
+
+
+def _spellings(folder: Path, path: str) -> Iterator[Path]:
+    """The files that a path may mean: as it is, with accents as file systems write them, or in full."""
+    yield from (
+        folder / form
+        for form in dict.fromkeys((path, *(unicodedata.normalize(f, path) for f in ("NFC", "NFD"))))
+    )
+    if (whole := Path("/", path)).is_relative_to(folder.resolve()):
+        yield folder / whole.relative_to(folder.resolve())
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +185,7 @@ class Dataset:
 
     def _find(self, path: str, named: str) -> Path:
         for folder in (self.path, *self.also):
-            # File systems differ in how they write an accented letter.
-            for form in dict.fromkeys((path, *(unicodedata.normalize(f, path) for f in ("NFC", "NFD")))):
-                file = folder / form
+            for file in _spellings(folder, path):
                 if not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(folder)):
                     raise InputError(f"image {named}: points outside {folder}: copy the image there")
                 if file.is_file():

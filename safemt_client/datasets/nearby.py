@@ -36,6 +36,8 @@ class Nearby:
         for key in (stem, os.path.splitext(stem)[0]):
             if key and (found := self._files.get(key)):
                 return f"there is {_nearest(wanted, found)}"
+        if name.startswith("/") and Path(name).is_file():
+            return "it is outside the folder of the data: copy it there"
         for archive, members in self._archives:
             if members is None:
                 return f"it may be in {archive}: unpack that there"

@@ -148,6 +148,12 @@ def test_near_misses(named: str, there: Any, hint: str, tmp_path: Path) -> None:
     assert line.endswith(f"(a): {hint}")
 
 
+def test_a_full_path_to_a_picture_elsewhere(tmp_path: Path) -> None:
+    other = put(tmp_path / "other" / "pot.jpg", picture())
+    (line,) = check(opened(tmp_path / "set", record(image=str(other)))).missing_images
+    assert line.endswith("it is outside the folder of the data: copy it there")
+
+
 def test_the_nearest_of_several(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         put(tmp_path / folder / "tea.jpg", picture())

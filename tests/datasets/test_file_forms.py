@@ -171,6 +171,16 @@ def test_a_name_that_is_written_otherwise_on_the_disk(tmp_path: Path) -> None:
     assert data.image_path("the\u0301.png").is_file()
 
 
+def test_a_full_path_into_the_folder(tmp_path: Path) -> None:
+    put(tmp_path / "set" / "a.png", picture("PNG"))
+    put(tmp_path / "out.png", picture("PNG"))
+    data = open_dataset(str(put(tmp_path / "set" / "d.jsonl", lines(ONE))))
+    assert data.image_path(str(tmp_path / "set" / "a.png")).is_file()
+    for outside in (tmp_path / "out.png", tmp_path / "set" / ".." / "out.png"):
+        with pytest.raises(InputError, match=r"missing|points outside"):
+            data.image_path(str(outside))
+
+
 @pytest.mark.parametrize(
     ("item", "name", "licence"),
     [("mm_satire_1", "SafeMT", "CC-BY-NC-4.0"), ("tea_1", "teas", None)],
