@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ VERSION = 2
 """The version of this preparation; `image_before` is 1."""
 
 _ORIENTATION, _GPS = 0x0112, 0x8825
-_END_OF_JPEG = b"\xff\xd9"
+_START_OF_JPEG, _END_OF_JPEG = b"\xff\xd8", b"\xff\xd9"
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 """The pixels that every decoder shows alike."""
 _LOSSLESS = ("PNG", "GIF", "BMP", "TIFF")
@@ -102,7 +103,7 @@ def prepare(path: Path, *, item: str, how: Preparation = Preparation()) -> Image
     """
 
     def make() -> tuple[bytes, str, tuple[int, int], tuple[str, ...]]:
-        made = _encode(contents(path), how)
+        made = _encoded(contents(path), how)
         return made.data, TYPES[made.kind], made.size, made.notes
 
     return _described(make, path, item, VERSION)
@@ -168,8 +169,7 @@ def _described(
         try:
             return make()
         except ImageError as error:
-            fix = ": --image-truncated sends what there is" if "image file is truncated" in str(error) else ""
-            raise ImageError(f"item {item!r}: {path}: {error}{fix}") from None
+            raise ImageError(f"item {item!r}: {path}: {error}") from None
         except OSError as error:
             raise ImageError(f"item {item!r}: {path}: {error.strerror or error}") from None
 
@@ -183,6 +183,15 @@ def _described(
         return again
 
     return Image(digest, media_type, len(data), width, height, load, version, notes)
+
+
+def _encoded(raw: bytes, how: Preparation) -> _Made:
+    try:
+        return _encode(raw, how)
+    except ImageError as error:
+        if raw.startswith(_START_OF_JPEG) and "is truncated" in str(error) and not how.truncated:
+            raise ImageError(f"{error}: --image-truncated sends what there is") from None
+        raise
 
 
 def _encode(raw: bytes, how: Preparation) -> _Made:
@@ -206,17 +215,17 @@ def _as_it_is(picture: ImageFile.ImageFile, raw: bytes, how: Preparation) -> _Ma
     data = bare(raw, kind) if how.metadata == "strip" or several else raw
     if data is None or len(data) > how.max_bytes:
         return None
-    with opened(data) as sent:
-        kind = sent.format or ""
-        if kind not in TYPES or getattr(sent, "is_animated", False) or sent.mode not in _MODES:
-            return None
-        try:
+    try:
+        with opened(data) as sent:
+            kind = sent.format or ""
+            if kind not in TYPES or getattr(sent, "is_animated", False) or sent.mode not in _MODES:
+                return None
             sent.load()
-        except OSError:
-            return None  # said when the pixels are read for encoding them anew
-        if sent.size != picture.size or differs_from_srgb(sent) or seen_through(sent) is not None:
-            return None
-        return _Made(data, kind, sent.size, _left_out(picture, raw, data))
+            if sent.size != picture.size or differs_from_srgb(sent) or seen_through(sent) is not None:
+                return None
+    except ImageError:
+        return None  # said when the pixels are read for encoding them anew
+    return _Made(data, kind, picture.size, _left_out(picture, raw, data))
 
 
 def _anew(picture: ImageFile.ImageFile, raw: bytes, how: Preparation) -> _Made:
@@ -224,7 +233,7 @@ def _anew(picture: ImageFile.ImageFile, raw: bytes, how: Preparation) -> _Made:
     kind = picture.format or ""
     lossless = kind in _LOSSLESS or (kind == "WEBP" and b"VP8L" in raw[:4096])
     picture.load()
-    orientation, found = _orientation(picture), picture.getexif()
+    orientation, found = _orientation(picture), _exif(picture)
     found.pop(_ORIENTATION, None)
     keeps = how.metadata == "keep" and kind != "TIFF" and len(found)
     exif = found.tobytes() if keeps else b""
@@ -241,9 +250,17 @@ def _anew(picture: ImageFile.ImageFile, raw: bytes, how: Preparation) -> _Made:
     return _Made(data, made, size, tuple(did))
 
 
+def _exif(picture: Pillow.Image) -> Pillow.Exif:
+    """The picture's EXIF; empty where it cannot be read, which takes nothing from the pixels."""
+    try:
+        return picture.getexif()
+    except (SyntaxError, struct.error, ValueError, LookupError, TypeError):
+        return Pillow.Exif()
+
+
 def _orientation(picture: Pillow.Image) -> int:
     """How the camera was turned, 1 to 8; other values say nothing."""
-    found = picture.getexif().get(_ORIENTATION)
+    found = _exif(picture).get(_ORIENTATION)
     return found if isinstance(found, int) and found in range(1, 9) else 1
 
 
@@ -281,7 +298,7 @@ def _left_out(picture: ImageFile.ImageFile, raw: bytes, data: bytes) -> tuple[st
 
 def _metadata(picture: ImageFile.ImageFile) -> tuple[str, ...]:
     """What of a picture's metadata is not sent."""
-    exif = picture.getexif()
+    exif = _exif(picture)
     if _GPS in exif:
         return ("metadata with a position left out",)
     # The tags of a TIFF file are the picture's own.

@@ -4,6 +4,7 @@ import io
 import random
 import struct
 import zlib
+from functools import cache
 from typing import Any
 
 from PIL import Image, ImageCms, ImageDraw
@@ -115,8 +116,9 @@ def red_for_green() -> bytes:
     return bytes(made)
 
 
+@cache
 def srgb() -> bytes:
-    """The profile of sRGB."""
+    """The profile of sRGB, which holds the time at which it was made."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
