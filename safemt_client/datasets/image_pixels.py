@@ -14,8 +14,8 @@ __all__ = ["differs_from_srgb", "encoded", "meant", "seen_through", "upright"]
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N")
 _UNSCALED = ("I", "F")
 """Pixels of 32 bits: nothing says which values are black and white."""
-_TOLERANCE = 2
-"""The most, of 255, that a profile may move a colour and still count as sRGB."""
+_TOLERANCE = 4
+"""The most, of 255, that a profile may move a colour and still count as sRGB: less than a new JPEG would."""
 
 
 def seen_through(picture: Pillow.Image) -> Pillow.Image | None:
