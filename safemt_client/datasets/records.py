@@ -155,15 +155,16 @@ def _distinct(
         for name in by_field[field]:
             if pictures_in.is_url(name) and found:
                 oddities.append(Oddity("picture not sent", where, f"field {field}: the address of a picture"))
-            elif not any(_same(name, other) for other in found):
+            elif not any(_same(name, other, field in _PATHS) for other in found):
                 found.append(name)
     return found
 
 
-def _same(name: str, other: str) -> bool:
-    """Whether two fields name one file, from different folders."""
-    ends = [text.replace("\\", "/").rsplit("/", 1)[-1] for text in (name, other)]
-    return name == other or (ends[0] == ends[1] and (name.endswith(other) or other.endswith(name)))
+def _same(name: str, other: str, by_name: bool) -> bool:
+    """Whether two fields name one file, from different folders; these do not count with `by_name`."""
+    first, second = (text.replace("\\", "/").split("/") for text in (name, other))
+    common = 1 if by_name else min(len(first), len(second))
+    return first[-common:] == second[-common:]
 
 
 def _check_others(extra: dict[str, Any], said: list[Said], where: str, oddities: list[Oddity]) -> None:

@@ -179,6 +179,8 @@ def test_pictures_of_record_and_message_together(folder: Path) -> None:
     [
         ({"image_rel_path": "a.jpg"}, [A]),
         ({"image": "data/a.jpg"}, [A]),
+        ({"image_rel_path": "elsewhere/a.jpg"}, [A]),
+        ({"image": "img/a.jpg", "image_rel_path": "b/a.jpg"}, [A]),
         ({"image": "img/b.png"}, [A, B]),
         ({"images": ["a.jpg", "img/b.png"]}, [A, B]),
         ({"image_10": "img/b.png", "image_9": "a.jpg"}, [A, B]),
