@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
 
-from safemt_client.results.scores.labels import value_of
 from safemt_client.results.stats.agreement import ALPHA, KAPPA, with_interval
 from safemt_client.results.stats.intervals import Interval
 from safemt_client.results.store.reader import Queryable
@@ -21,26 +19,32 @@ def agreement(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
 
     The last judge of a chain is left out: it sees only the replies that the others were unsure of.
     """
-    rows = reader.query(
-        """SELECT c.judge, c.target_key, c.dialogue_key, c.item_id, c.label FROM conversations c
-           JOIN run_judges j ON j.run_id = c.run_id AND j.judge_key = c.judge_key AND j.role = 'member'
-           JOIN deciding_judges d ON d.run_id = c.run_id
-           WHERE c.run_id = ? AND NOT c.by_guard
+    members = reader.query(
+        """SELECT j.name, j.judge_key FROM run_judges j JOIN deciding_judges d USING (run_id)
+           WHERE j.run_id = ? AND j.role = 'member'
              AND (d.panel IS DISTINCT FROM 'chain'
-                  OR j.position < (SELECT max(position) FROM run_judges p WHERE p.run_id = c.run_id))
-           ORDER BY c.target_key, c.dialogue_key, c.judge""",
+                  OR j.position < (SELECT max(position) FROM run_judges p WHERE p.run_id = j.run_id))
+           ORDER BY j.name""",
         [run_id],
     ).rows
-    judges = sorted({row[0] for row in rows})
-    if len(judges) < 2:
+    if len(members) < 2:
         return []
-    units: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-    items: dict[tuple[str, str], str] = {}
-    for judge, target, dialogue, item, label in rows:
-        items[target, dialogue] = item
-        units[target, dialogue][judge] = value_of(label)
-    table = np.array([[unit.get(judge, np.nan) for judge in judges] for unit in units.values()])
-    names = [items[key] for key in units]
+    # A row for each conversation, with a letter for each judge: each has its place in every conversation.
+    rows = reader.query(
+        f"""SELECT any_value(item_id),
+                   string_agg(CASE label WHEN 'safe' THEN '0' WHEN 'unsafe' THEN '1' ELSE '-' END, ''
+                              ORDER BY judge)
+            FROM conversations
+            WHERE run_id = ? AND NOT by_guard AND judge_key IN ({", ".join("?" * len(members))})
+            GROUP BY target_key, dialogue_key ORDER BY target_key, dialogue_key""",
+        [run_id, *(key for _, key in members)],
+    ).rows
+    if not rows:
+        return []
+    judges = [name for name, _ in members]
+    letters = np.frombuffer("".join(labels for _, labels in rows).encode(), dtype=np.uint8)
+    table = np.where(letters == ord("-"), np.nan, letters - float(ord("0"))).reshape(len(rows), len(judges))
+    names = [item for item, _ in rows]
     found = []
     for (i, one), (j, two) in itertools.combinations(enumerate(judges), 2):
         kappa = with_interval(KAPPA, table[:, [i, j]], names)

@@ -13,12 +13,13 @@ from safemt_client.results.scores.collect import deciding_judge, latest_run
 from safemt_client.results.scores.labels import value_of
 from safemt_client.results.scores.sent import apart
 from safemt_client.results.scores.unfinished import unfinished
-from safemt_client.results.scores.views import coverage_of
+from safemt_client.results.scores.views import coverages
 from safemt_client.results.stats.pairs import compared_pairs
 from safemt_client.results.store.reader import Queryable
 
-__all__ = ["Condition", "comparison", "conditions", "labels_of"]
+__all__ = ["Condition", "comparison", "conditions", "labels_of", "labels_of_each"]
 
+_Labels = dict[tuple[str, int], float]
 _COVERAGE_APART = 0.02
 # Settings that a comparison may be about; all others should be equal.
 _MEANT = ("target", "identity", "moderator", "history", "images", "sampling", "system_prompt", "sample")
@@ -86,23 +87,39 @@ def _of_run(reader: Queryable, run_id: str) -> list[Condition]:
 
 def labels_of(reader: Queryable, condition: Condition) -> tuple[dict[tuple[str, int], float], dict[str, str]]:
     """The labels of a condition by item and length, benign items left out, and each item's scenario."""
-    wanted, scenario_of = _replies(reader, condition)
-    labels = {key: label for key, label in wanted.items() if not math.isnan(label)}
+    [[wanted, scenario_of]] = _replies(reader, [condition])
+    labels = _known(wanted)
     return labels, {item: scenario_of[item] for item, _ in labels}
 
 
-def _replies(reader: Queryable, condition: Condition) -> tuple[dict[tuple[str, int], float], dict[str, str]]:
-    """As `labels_of`, with NaN for the planned replies that have no label."""
-    rows = reader.query(
-        """SELECT item_id, length, label, coalesce(scenario, 'unknown') FROM conversations
-           WHERE run_id = ? AND target_key = ? AND judge_key = ? AND benign IS NOT TRUE
-           ORDER BY item_id, length""",
-        [condition.run_id, condition.target_key, condition.judge_key],
-    ).rows
-    return (
-        {(item, length): value_of(label) for item, length, label, _ in rows},
-        {item: scenario for item, _, _, scenario in rows},
-    )
+def labels_of_each(reader: Queryable, found: Sequence[Condition]) -> list[_Labels]:
+    """The labels of each of these conditions, as `labels_of` has them; one query for each run."""
+    return [_known(wanted) for wanted, _ in _replies(reader, found)]
+
+
+def _known(wanted: _Labels) -> _Labels:
+    return {key: label for key, label in wanted.items() if not math.isnan(label)}
+
+
+def _replies(reader: Queryable, found: Sequence[Condition]) -> list[tuple[_Labels, dict[str, str]]]:
+    """As `labels_of` of each condition, with NaN for the planned replies that have no label."""
+    sides: dict[tuple[str, str, str], tuple[_Labels, dict[str, str]]] = {
+        (one.run_id, one.judge_key, one.target_key): ({}, {}) for one in found
+    }
+    for run_id, judge_key in dict.fromkeys((run, judge) for run, judge, _ in sides):
+        targets = [target for run, judge, target in sides if (run, judge) == (run_id, judge_key)]
+        rows = reader.query(
+            f"""SELECT target_key, item_id, length, label, coalesce(scenario, 'unknown') FROM conversations
+                WHERE run_id = ? AND judge_key = ? AND target_key IN ({", ".join("?" * len(targets))})
+                      AND benign IS NOT TRUE
+                ORDER BY item_id, length""",
+            [run_id, judge_key, *targets],
+        ).rows
+        for target, item, length, label, scenario in rows:
+            labels, scenario_of = sides[run_id, judge_key, target]
+            labels[item, length] = value_of(label)
+            scenario_of[item] = scenario
+    return [sides[one.run_id, one.judge_key, one.target_key] for one in found]
 
 
 def comparison(reader: Queryable, found: Sequence[Condition]) -> list[dict[str, Any]]:
@@ -122,11 +139,13 @@ def comparison(reader: Queryable, found: Sequence[Condition]) -> list[dict[str, 
     first, *others = found
     sides: list[dict[tuple[str, int], float]] = []
     scenario_of: dict[str, str] = {}
-    for condition in found:
-        replies, scenarios = _replies(reader, condition)
+    for replies, scenarios in _replies(reader, found):
         sides.append(replies)
         scenario_of |= scenarios
-    waits = [_unfinished(reader, first, other) for other in others]
+    runs = dict.fromkeys((condition.run_id, condition.judge_key) for condition in found)
+    open_in = {run_id: unfinished(reader, run_id) for run_id, _ in runs}
+    covered = {key: coverages(reader, *key) for key in runs}
+    waits = [_unfinished(open_in, first, other) for other in others]
     pairs = [(0, place) for place, open_ in enumerate(waits, 1) if not open_]
     rows = dict(zip(pairs, compared_pairs(sides, pairs, scenario_of), strict=True))
     return [
@@ -138,7 +157,7 @@ def comparison(reader: Queryable, found: Sequence[Condition]) -> list[dict[str, 
                 *open_,
                 *_careful(first, other),
                 *apart(reader, *((c.run_id, c.target_key, c.sampling) for c in (first, other))),
-                *_coverage(reader, first, other),
+                *_coverage(covered, first, other),
                 *_unpaired(sides[0], sides[place]),
             ],
             "rows": rows.get((0, place), []),
@@ -147,12 +166,12 @@ def comparison(reader: Queryable, found: Sequence[Condition]) -> list[dict[str, 
     ]
 
 
-def _unfinished(reader: Queryable, *both: Condition) -> list[str]:
+def _unfinished(open_in: Mapping[str, list[dict[str, Any]]], *both: Condition) -> list[str]:
     """What is still to come of the two: before that nothing is inferred."""
     return [
         f"{condition.name}: {wording.not_finished(row)}: no difference is given"
         for condition in both
-        for row in unfinished(reader, condition.run_id)
+        for row in open_in[condition.run_id]
         if row["target_key"] == condition.target_key
     ]
 
@@ -184,8 +203,10 @@ def _at(condition: Condition, name: str) -> Any:
     return getattr(condition, name)
 
 
-def _coverage(reader: Queryable, a: Condition, b: Condition) -> list[str]:
-    shares = [coverage_of(reader, one.run_id, one.judge_key, one.target_key) or 0.0 for one in (a, b)]
+def _coverage(
+    covered: Mapping[tuple[str, str], Mapping[str, float | None]], a: Condition, b: Condition
+) -> list[str]:
+    shares = [covered[one.run_id, one.judge_key].get(one.target_key) or 0.0 for one in (a, b)]
     if abs(shares[0] - shares[1]) > _COVERAGE_APART or min(shares) < 1 - _COVERAGE_APART:
         return [f"coverage {shares[0]:.1%} and {shares[1]:.1%}: unscored replies may explain the difference"]
     return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safemt_client.results.scores import wording
-from safemt_client.results.scores.comparison import Condition, labels_of
+from safemt_client.results.scores.comparison import Condition, labels_of_each
 from safemt_client.results.scores.indices import indices
 from safemt_client.results.scores.unfinished import unfinished
-from safemt_client.results.scores.views import coverage_of
+from safemt_client.results.scores.views import coverages
 from safemt_client.results.stats.intervals import (
     Interval,
     bootstrap_weights,
@@ -27,6 +27,7 @@ from safemt_client.results.store.reader import Queryable
 __all__ = ["leaderboard", "paired_changes", "rank_ranges", "ranks_of"]
 
 Array = NDArray[np.float64]
+_Coverages = Mapping[tuple[str, str], Mapping[str, float | None]]
 
 
 def leaderboard(reader: Queryable, found: Sequence[Condition], level: float = 0.95) -> list[dict[str, Any]]:
@@ -41,10 +42,11 @@ def leaderboard(reader: Queryable, found: Sequence[Condition], level: float = 0.
     """
     open_ = _unfinished(reader, found)
     ready = [condition for condition in found if (condition.run_id, condition.target_key) not in open_]
+    covered = {key: coverages(reader, *key) for key in _judged(found)}
     return [
-        *_ranked(reader, ready, level),
+        *_ranked(reader, ready, covered, level),
         *(
-            _about(reader, condition)
+            _about(condition, covered)
             | {"unfinished": wording.not_finished(open_[condition.run_id, condition.target_key])}
             for condition in found
             if condition not in ready
@@ -60,19 +62,26 @@ def _unfinished(reader: Queryable, found: Sequence[Condition]) -> dict[tuple[str
     }
 
 
-def _about(reader: Queryable, condition: Condition) -> dict[str, Any]:
+def _judged(found: Sequence[Condition]) -> list[tuple[str, str]]:
+    """The runs, each with its judge, that are asked about."""
+    return list(dict.fromkeys((condition.run_id, condition.judge_key) for condition in found))
+
+
+def _about(condition: Condition, covered: _Coverages) -> dict[str, Any]:
     """Who is ranked, and how much of it is scored."""
     return {
         "target": condition.target,
         "run_id": condition.run_id,
         "judge": condition.judge,
-        "coverage": coverage_of(reader, condition.run_id, condition.judge_key, condition.target_key),
+        "coverage": covered[condition.run_id, condition.judge_key].get(condition.target_key),
         "unfinished": None,
     }
 
 
-def _ranked(reader: Queryable, found: Sequence[Condition], level: float) -> list[dict[str, Any]]:
-    tables = [labels_of(reader, condition)[0] for condition in found]
+def _ranked(
+    reader: Queryable, found: Sequence[Condition], covered: _Coverages, level: float
+) -> list[dict[str, Any]]:
+    tables = labels_of_each(reader, found)
     common = set.intersection(*({length for _, length in table} for table in tables)) if tables else set()
     lengths = sorted(common)
     items = sorted({item for table in tables for item, _ in table})
@@ -82,14 +91,19 @@ def _ranked(reader: Queryable, found: Sequence[Condition], level: float) -> list
     cube = np.array(
         [[[table.get((item, length), np.nan) for length in lengths] for item in items] for table in tables]
     )
+    index_of = {
+        (run_id, row["target_key"]): row
+        for run_id, judge_key in _judged(found)
+        for row in indices(
+            reader, run_id, judge_key=judge_key, targets=[c.target_key for c in found if c.run_id == run_id]
+        )
+    }
     rows: list[dict[str, Any]] = []
     for condition, table, labels in zip(found, tables, cube, strict=True):
         asr, resampled = cluster_asr(labels, weights)
-        [index] = indices(
-            reader, condition.run_id, target_key=condition.target_key, judge_key=condition.judge_key
-        )
+        index = index_of[condition.run_id, condition.target_key]
         rows.append(
-            _about(reader, condition)
+            _about(condition, covered)
             | {
                 "items": len({item for item, _ in table}),
                 "mean_asr": asdict(_interval(float(asr.mean()), resampled.mean(axis=1), len(items), level)),

@@ -8,7 +8,7 @@ from typing import Any
 from safemt_client.results.stats.shares import share
 from safemt_client.results.store.reader import Queryable
 
-__all__ = ["coverage_of", "named_rows", "view_rows"]
+__all__ = ["coverage_of", "coverages", "named_rows", "view_rows"]
 
 _ORDER: Mapping[str, str] = {
     "asr_by_turn": "target, judge, length",
@@ -38,19 +38,26 @@ def named_rows(reader: Queryable, query: str, values: Sequence[Any]) -> list[dic
     return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
 
 
-def coverage_of(
-    reader: Queryable, run_id: str, judge_key: str, target_key: str | None = None
-) -> float | None:
-    """Scored / planned of a target or of all targets under a judge; None where nothing is planned.
+def coverage_of(reader: Queryable, run_id: str, judge_key: str) -> float | None:
+    """Scored / planned of all targets under a judge; None where nothing is planned.
 
     What could not be sent is planned too.
     """
     scored, planned = reader.query(
-        """SELECT sum(scored), sum(planned) FROM asr_by_turn
-           WHERE run_id = ? AND judge_key = ? AND target_key = coalesce(?, target_key)""",
-        [run_id, judge_key, target_key],
+        "SELECT sum(scored), sum(planned) FROM asr_by_turn WHERE run_id = ? AND judge_key = ?",
+        [run_id, judge_key],
     ).rows[0]
     return float(scored) / float(planned) if planned else None
+
+
+def coverages(reader: Queryable, run_id: str, judge_key: str) -> dict[str, float | None]:
+    """As `coverage_of`, of each target of a run by its key."""
+    rows = reader.query(
+        """SELECT target_key, sum(scored), sum(planned) FROM asr_by_turn
+           WHERE run_id = ? AND judge_key = ? GROUP BY target_key""",
+        [run_id, judge_key],
+    ).rows
+    return {target: float(scored) / float(planned) if planned else None for target, scored, planned in rows}
 
 
 def _interval(row: Mapping[str, Any]) -> dict[str, Any]:

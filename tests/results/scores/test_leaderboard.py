@@ -1,10 +1,21 @@
 """Places on the leaderboard: those that the data leave open, and no others."""
 
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
 import numpy as np
 import pytest
 
-from safemt_client.results.scores.leaderboard import paired_changes, rank_ranges, ranks_of
+from safemt_client.results.scores.comparison import comparison, conditions
+from safemt_client.results.scores.leaderboard import leaderboard, paired_changes, rank_ranges, ranks_of
 from safemt_client.results.stats.intervals import bootstrap_weights
+from safemt_client.results.store.lookups import Result
+from safemt_client.results.store.reader import Queryable, open_reader
+
+DATA = Path(__file__).resolve().parents[2] / "data"
 
 
 def study(risks: list[float], items: int, source: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -65,3 +76,31 @@ def test_nothing_is_sure_of_a_pair_without_common_replies() -> None:
     best, worst = ranks_of(change, again, 3, 60)[0]
     assert best == 1
     assert worst >= 2
+
+
+class Counting:
+    """Answers as another does, and counts the queries about conversations."""
+
+    def __init__(self, reader: Queryable) -> None:
+        self._reader = reader
+        self.asked = 0
+
+    def query(self, sql: str, parameters: Sequence[Any] | None = None, limit: int | None = None) -> Result:
+        self.asked += any(view in sql for view in ("conversations", "asr_by_turn", "safety_index"))
+        return self._reader.query(sql, parameters, limit)
+
+    def session(self) -> duckdb.DuckDBPyConnection | None:
+        return self._reader.session()
+
+
+def test_more_targets_are_not_more_queries(here: Path) -> None:
+    path = here / "demo.duckdb"
+    path.write_bytes(gzip.decompress((DATA / "moderated-7.duckdb.gz").read_bytes()))
+    with open_reader(path) as reader:
+        [[run]] = reader.query("SELECT run_id FROM runs").rows
+        found = conditions(reader, [run])
+        assert len(found) == 2
+        for question, fewer, more in ((leaderboard, found[:1], found), (comparison, found, found * 3)):
+            some, all_ = Counting(reader), Counting(reader)
+            assert len(question(some, fewer)) < len(question(all_, more))
+            assert all_.asked == some.asked > 0
