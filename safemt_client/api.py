@@ -199,7 +199,7 @@ async def _rejudge(asked: _Asked, run_id: str | None, invocation: Invocation) ->
         run_id = latest_run(store, run_id)
         settings = settings_of_stored(asked.settings, store, run_id)
         async with open_models(settings, asked.given) as models:
-            wanted = resolve_stored(settings, models, store, run_id)
+            wanted = await resolve_stored(settings, models, store, run_id)
             found = make_plan(wanted, store)
             check_prices(found, settings, judges_only=True)
             return await _go(Prepared(found, wanted.judge, models, store, settings), invocation)

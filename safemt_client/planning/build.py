@@ -15,6 +15,7 @@ from safemt_client.planning.messages import continues, first_turn
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.resolved import Known, Resolved, StoredReply
 from safemt_client.planning.sharing import asks_otherwise, fresh_of
+from safemt_client.planning.target import Target
 from safemt_client.providers.types import Message, Outcome, Request
 from safemt_client.results.store.rows import ModeratorRow, RunRow, StepRow
 
@@ -113,6 +114,7 @@ def _follow(wanted: Resolved, known: Known) -> _Followed:
                 open_now.append(conversation)
     if wanted.moderators:
         found.replies = _as_judged(found.replies, known)
+        found.pending = _pictured_as_models(found.pending, known)
     return found
 
 
@@ -141,6 +143,40 @@ def _look_up(
     return asked, {**outcomes, **found}
 
 
+def _pictured_as_models(pending: Sequence[Conversation], known: Known) -> list[Conversation]:
+    """The conversations; those with a moderator go on with earlier images if their model's own does.
+
+    Otherwise the replies with and without the moderator, which are compared, would be about two pictures.
+    """
+    earlier: set[int] = set()
+    places = [
+        (place, Conversation(_alone(c), c.dialogue, c.key, c.images, _first(c), c.before))
+        for place, c in enumerate(pending)
+        if c.target.moderator is not None and c.before and not c.was_shown_anew
+    ]
+    while places:
+        asked, outcomes = _look_up([c for _, c in places], known)
+        said = known.texts([key for c, _, key in asked if key in outcomes and c.turns_left > 1])
+        numbers, places = [place for place, _ in places], []
+        for place, (c, _, key) in zip(numbers, asked, strict=True):
+            if c.earlier:
+                earlier.add(place)
+            elif key in said and continues(Outcome(outcomes[key])):
+                c.take(Message("assistant", said[key]))
+                if not c.was_shown_anew:
+                    places.append((place, c))
+    return [c.with_earlier_images() if place in earlier else c for place, c in enumerate(pending)]
+
+
+def _alone(conversation: Conversation) -> Target:
+    """The target of a conversation without its moderator."""
+    return replace(conversation.target, moderator=None)
+
+
+def _first(conversation: Conversation) -> int:
+    return first_turn(conversation.dialogue, conversation.target.history)
+
+
 @dataclass
 class _Twins:
     """Replies that the store has of models without their moderator; user turns by conversation's place."""
@@ -158,10 +194,9 @@ def _known_of_models(
     places: list[tuple[int, Conversation]] = []
     for place, c in enumerate(pending):
         if c.target.moderator in same:
-            alone = replace(c.target, moderator=None)
             said_so_far = list(c.replies)
             places.append(
-                (place, Conversation(alone, c.dialogue, c.key, c.images, c.turn, replies=said_so_far))
+                (place, Conversation(_alone(c), c.dialogue, c.key, c.images, c.turn, replies=said_so_far))
             )
     while places:
         asked = [(place, c, *c.next()) for place, c in places]

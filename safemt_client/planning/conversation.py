@@ -55,6 +55,17 @@ class Conversation:
         """The same with the images of an earlier version; what a target said of those goes on with those."""
         return replace(self, images=self.before, before={}, earlier=True, _next=None)
 
+    @property
+    def was_shown_anew(self) -> bool:
+        """Whether a reply was taken to a picture of `images` that `before` has otherwise."""
+        users = [message for message in self.dialogue.messages if message.role == "user"][: self.turn - 1]
+        return bool(self.replies and self.before) and any(
+            self.images[path].sha256 != self.before[path].sha256
+            for message in users
+            for path in message.images
+            if path in self.images
+        )
+
     def take(self, reply: Message) -> None:
         """Go on to the turn after this reply."""
         self.turn += 1

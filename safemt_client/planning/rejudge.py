@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
+import anyio
+
 from safemt_client.datasets import images
-from safemt_client.datasets.model import Dataset
+from safemt_client.datasets.again import find_again
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.models import Models, prices_of
 from safemt_client.planning.content import told_apart
@@ -38,7 +40,7 @@ def settings_of_stored(settings: RunSettings, store: Store, run_id: str) -> RunS
     return found
 
 
-def resolve_stored(settings: RunSettings, models: Models, store: Store, run_id: str) -> Resolved:
+async def resolve_stored(settings: RunSettings, models: Models, store: Store, run_id: str) -> Resolved:
     """What is wanted of a stored run that is judged again: its replies are known, nothing else is asked.
 
     The verdicts make a run of their own over the same turns.
@@ -53,6 +55,7 @@ def resolve_stored(settings: RunSettings, models: Models, store: Store, run_id: 
         raise InputError(f"--batch: no batch API is known for {asked}, or it is a panel: leave it out")
     run = RunRow(*_rows(store, RunRow, "runs", run_id)[0])
     targets = _targets(store, run_id)
+    pictures = await _pictures(store, run, targets, judge)
     prices = {key: prices_of(spec, settings) for key, spec in models.judge_specs.items()}
     wanted = Resolved(
         data=DataSource(
@@ -72,7 +75,7 @@ def resolve_stored(settings: RunSettings, models: Models, store: Store, run_id: 
                 [run_id],
             ).rows
         ),
-        replies=_replies(store, run_id, _pictures(store, run, targets, judge)),
+        replies=_replies(store, run_id, pictures),
         steps=_steps(store, run_id),
         judge_batch=settings.batch,
     )
@@ -148,7 +151,7 @@ def _messages(request: str, pictures: Mapping[str, Image]) -> tuple[Message, ...
     )
 
 
-def _pictures(store: Store, run: RunRow, targets: Sequence[Target], judge: Judge) -> dict[str, Image]:
+async def _pictures(store: Store, run: RunRow, targets: Sequence[Target], judge: Judge) -> dict[str, Image]:
     """The run's images as they were sent, by hash, for a judge that sees them; the store does not keep them.
 
     Raises:
@@ -157,31 +160,44 @@ def _pictures(store: Store, run: RunRow, targets: Sequence[Target], judge: Judge
     members = judge.members if isinstance(judge, Panel) else (judge,)
     if all(member.sees != "image" for member in members) or all(t.images == "off" for t in targets):
         return {}
-    # Its dialogues are in the store; what is needed here is where its images are.
-    dataset = Dataset(run.dataset_name, Path(run.dataset_path), (), links_to=(Path("/"),))
     how = images.Preparation.of(json.loads(run.settings))
+    needed = _needed(store, run.run_id)
+    paths: dict[str, list[str]] = {}
+    for sha, path in store.query("SELECT DISTINCT sha256, path FROM images ORDER BY ALL").rows:
+        paths.setdefault(sha, []).append(path)
     found: dict[str, Image] = {}
-    for sha, path in store.query("SELECT DISTINCT sha256, path FROM images").rows:
-        try:
-            image = images.find(dataset.image_path(path), sha, how)
-        except InputError:
-            continue  # of another data set in this store, or gone: told below if this run needs it
+    limiter = anyio.CapacityLimiter(os.cpu_count() or 2)
+
+    def one(sha: str) -> Image | None:
+        tried = (find_again(store.path, run.dataset_path, path, sha, how) for path in paths.get(sha, ()))
+        return next((image for image in tried if image is not None), None)
+
+    async def keep(sha: str) -> None:
+        image = await anyio.to_thread.run_sync(one, sha, limiter=limiter)
         if image is not None:
             found[sha] = image
-    needed = store.query(
+
+    async with anyio.create_task_group() as group:
+        for sha in needed:
+            group.start_soon(keep, sha)
+    for sha in needed:
+        if sha not in found:
+            raise InputError(
+                f"{run.dataset_path}: the picture {sha[:12]} is missing or has changed since run "
+                f"{run.run_id}: restore it, or use --judge-sees dialogue"
+            )
+    return found
+
+
+def _needed(store: Store, run_id: str) -> list[str]:
+    """The hashes of the images in the requests of a run."""
+    rows = store.query(
         "SELECT request FROM turns SEMI JOIN (SELECT request_hash FROM steps WHERE run_id = ?) s "
         "USING (request_hash)",
-        [run.run_id],
+        [run_id],
     ).rows
-    for (request,) in needed:
-        for message in json.loads(request):
-            for sha in message.get("images", ()):
-                if sha not in found:
-                    raise InputError(
-                        f"{run.dataset_path}: the picture {sha[:12]} is missing or has changed since run "
-                        f"{run.run_id}: restore it, or use --judge-sees dialogue"
-                    )
-    return found
+    shown = (sha for (text,) in rows for message in json.loads(text) for sha in message.get("images", ()))
+    return list(dict.fromkeys(shown))
 
 
 def _rows(store: Store, kind: type, table: str, run_id: str) -> list[tuple[Any, ...]]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from itertools import product
-from pathlib import Path
 from threading import Lock
 
-from safemt_client.datasets import images
-from safemt_client.datasets.model import Dataset
+from safemt_client.datasets.again import find_again
+from safemt_client.datasets.images import Preparation
 from safemt_client.providers.errors import InputError
 from safemt_client.viewer.queries import Queries
 
@@ -38,19 +36,15 @@ class Pictures:
             return None
         with self._queries.reader() as reader:
             paths = reader.query("SELECT DISTINCT path FROM images WHERE sha256 = ?", [sha256]).rows
-        how = images.Preparation.of(json.loads(run["settings"]))
-        # Links may lead anywhere, as in the run itself: only bytes of the stored hash leave this function.
-        # A relative folder is looked for from the current folder and from the store's folder.
-        folders = [Path(run["dataset_path"]), self._queries.snapshot.path.parent / run["dataset_path"]]
-        sets = [Dataset(run["dataset_name"], folder, (), links_to=(Path("/"),)) for folder in folders]
-        for path, data in product((row[0] for row in paths), sets):
+        how, store = Preparation.of(json.loads(run["settings"])), self._queries.snapshot.path
+        for (path,) in paths:
             try:
-                image = images.find(data.image_path(path), sha256, how)
+                image = find_again(store, run["dataset_path"], path, sha256, how)
                 if image is not None:
                     found = (image.load(), image.media_type)
                     self._keep(sha256, found)
                     return found
-            except (InputError, OSError, ValueError):
+            except (InputError, OSError):
                 continue
         return None
 

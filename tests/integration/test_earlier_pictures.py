@@ -1,6 +1,7 @@
 """Replies to pictures as an earlier version prepared them: they still count, and that is said."""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,6 +121,78 @@ def test_judges_and_people_see_the_picture_that_was_sent(data: str, here: Path) 
             assert found[0] == was[str(name)]
     finally:
         snapshot.close()
+
+
+SHOWN = """SELECT dialogue_key, turn, count(DISTINCT target_key), count(DISTINCT json_extract(request, '$[*].images'))
+           FROM steps JOIN (SELECT DISTINCT request_hash, request FROM turns) USING (request_hash)
+           GROUP BY ALL ORDER BY ALL"""
+
+
+@pytest.mark.parametrize("guard", ["demo-guard+observe", "demo-guard+policy"])
+@pytest.mark.parametrize("history", ["scripted", "live"])
+def test_a_moderator_that_comes_later_is_about_the_same_pictures(
+    guard: str, history: str, here: Path
+) -> None:
+    (here / "clear.png").write_bytes(FILES["clear.png"])
+    # The picture comes with the second message: the first request is the same under either preparation.
+    said = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hello, how can I help?"}]
+    said.append({"role": "user", "content": "What is this?", "images": ["clear.png"]})
+    (here / "data.jsonl").write_text(json.dumps({"id": "a", "question": "What?", "dialogue": said}))
+    with an_earlier_version():
+        run("data.jsonl", history=history)
+    both = {"history": history, "moderator": ["none", guard]}
+    found = planned("data.jsonl", **both)
+    assert [(c.target.moderator is None, c.earlier) for c in found.plan.pending] == [(False, True)]
+    # What the model said is not asked again, unless a policy is put before it.
+    assert any(fresh.asked for fresh in found.plan.fresh) == ("policy" in guard)
+    run("data.jsonl", **both)
+    shown = rows(SHOWN)
+    assert [row[2:] for row in shown] == [(2, 1)] * (2 if history == "live" else 1)
+    assert rows("SELECT DISTINCT preparation FROM images") == [(None,)]
+    # Asked anew, both are about the picture as it is prepared now.
+    run("data.jsonl", fresh=True, **both)
+    assert rows("SELECT count(*), count(DISTINCT sha256) FROM images WHERE preparation = 2") == [(1, 1)]
+
+
+@pytest.mark.parametrize("layout", ["images in Data", "images above", "images beside"])
+def test_pictures_are_found_again_in_either_folder_of_the_data(layout: str, here: Path) -> None:
+    records = here / "set" / ("Data" if layout != "images beside" else "records")
+    records.mkdir(parents=True)
+    inner, above = records / "images", here / "set" / "images"
+    for folder in (inner, above) if layout == "images in Data" else (above,):
+        folder.mkdir()
+    # Of two pictures one is in the folder of the records, the other in the one above.
+    (inner if inner.is_dir() else records).joinpath("one.png").write_bytes(FILES["plain.png"])
+    above.joinpath("two.png").write_bytes(FILES["clear.png"])
+    names = ["images/one.png" if inner.is_dir() else "one.png", "images/two.png"]
+    said = [{"role": "user", "content": "What are these?", "images": names}]
+    (records / "1_turn.json").write_text(json.dumps([{"id": "a", "question": "What?", "dialogue": said}]))
+    first = run("set")
+    judged = safemt.rejudge(judge="demo-judge", rubric="graded", judge_sees="image", db="d.duckdb")
+    assert judged.coverage == 1.0
+    snapshot = Snapshot(here / "d.duckdb")
+    try:
+        snapshot.refresh(wait=True)
+        pictures = Pictures(Queries(snapshot))
+        found = [pictures.find(first.id, str(sha)) for (sha,) in rows("SELECT sha256 FROM images")]
+        assert len(found) == 2
+        assert None not in found
+    finally:
+        snapshot.close()
+
+
+def test_pictures_of_a_stored_run_are_prepared_in_threads(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(data)
+    looked: list[bool] = []
+
+    def find(*args: object, **options: object) -> object:
+        looked.append(threading.current_thread() is threading.main_thread())
+        return found(*args, **options)  # type: ignore[arg-type]
+
+    found = images.find
+    monkeypatch.setattr(images, "find", find)
+    safemt.rejudge(judge="demo-judge", rubric="graded", judge_sees="image", db="d.duckdb")
+    assert looked == [False] * 3
 
 
 def test_the_plan_says_what_is_changed(data: str) -> None:

@@ -1,6 +1,7 @@
 """A plan is made of what is wanted and what is known of it, without a store."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,10 +9,11 @@ from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
 from safemt_client.planning.build import make_plan
 from safemt_client.planning.pictures import Pictures
 from safemt_client.planning.plan import Plan
-from safemt_client.planning.resolved import NothingKnown, of_dataset
+from safemt_client.planning.resolved import NothingKnown, Resolved, of_dataset
 from safemt_client.planning.target import Target
 from safemt_client.providers.types import Image, Sampling
 from safemt_client.results.store.lookups import OpenBatch
+from safemt_client.results.store.rows import ModeratorRow
 
 
 class Said(NothingKnown):
@@ -98,3 +100,30 @@ def test_a_conversation_that_began_with_an_earlier_picture_goes_on_with_it() -> 
     both = planned({was: "my own words", is_now: "others"}, a=image("old"))
     assert [step.request_hash for step in both.steps] == [is_now]
     assert not sum(both.earlier_pictures.values())
+
+
+def test_a_moderated_conversation_that_began_with_the_picture_of_now_keeps_it() -> None:
+    messages = (ScriptedMessage("user", "one", ("a.png",)), ScriptedMessage("user", "two"))
+    data = Dataset("d", Path(), (Dialogue("item", messages),))
+    model = Target("t", "local/m", "live", "on", Sampling())
+    guarded = replace(model, name="guarded", moderator="guard")
+    settings = '{"interventions": [], "prefixes": false}'
+    row = ModeratorRow("", "guard", "g", "g", "g", "local/g", "", settings, None)
+
+    def wanted(target: Target, now: str, **before: Image) -> Resolved:
+        pictures = Pictures({"a.png": image(now)}, {f"{name}.png": one for name, one in before.items()})
+        found = of_dataset(data, data.dialogues, [target], pictures=pictures)
+        return replace(found, moderators=(row,) if target.moderator else ())
+
+    def key(one: Resolved) -> str:
+        return make_plan(one, NothingKnown()).pending[0].next()[1]
+
+    both = wanted(guarded, "new", a=image("old"))
+    said = {key(wanted(model, "old")): "a word"}
+    [begins] = make_plan(both, Said(said)).pending
+    assert (begins.turn, begins.earlier) == (1, True)
+    [goes_on] = make_plan(both, Said(said | {key(both): "another"})).pending
+    assert (goes_on.turn, goes_on.earlier) == (2, False)
+    # The model was asked about both pictures: the one of now counts.
+    [newer] = make_plan(both, Said(said | {key(wanted(model, "new")): "a word"})).pending
+    assert (newer.turn, newer.earlier) == (1, False)

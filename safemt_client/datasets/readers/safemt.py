@@ -14,7 +14,7 @@ from safemt_client.datasets.records import SOURCES
 from safemt_client.datasets.rows import rows
 from safemt_client.providers.errors import InputError
 
-__all__ = ["LICENCE", "READER", "find", "read", "read_rows"]
+__all__ = ["LICENCE", "READER", "find", "read", "read_rows", "turn_files"]
 
 LICENCE = "CC-BY-NC-4.0"
 _TURN_FILE = re.compile(
@@ -28,7 +28,8 @@ def _length(path: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def _in(folder: Path) -> list[Path]:
+def turn_files(folder: Path) -> list[Path]:
+    """The turn files directly in a folder, shortest dialogues first."""
     found = [(length, path) for path in folder.glob("*_*") if (length := _length(path)) is not None]
     return [path for _, path in sorted(found)]
 
@@ -42,20 +43,22 @@ def find(folder: Path) -> list[Path]:
         InputError: several folders below have some.
     """
     for place in (folder, folder / "Data", folder / "data"):
-        if files := _in(place):
+        if files := turn_files(place):
             return files
     below = {
         files[0].parent: files
         for inner in sorted(folder.glob("[!.]*/"))
         for place in (inner, inner / "Data", inner / "data")
-        if (files := _in(place))
+        if (files := turn_files(place))
     }
     if len(below) > 1:
         raise InputError(f"{folder}: several data sets are in it: name one: {', '.join(map(str, below))}")
     if below:
         return next(iter(below.values()))
     # The folder of the images was named.
-    return _in(folder.parent) or _in(folder.parent / "Data") if folder.name.lower() == "images" else []
+    if folder.name.lower() != "images":
+        return []
+    return turn_files(folder.parent) or turn_files(folder.parent / "Data")
 
 
 def read(folder: Path) -> Dataset:
