@@ -224,7 +224,7 @@ class RunSettings(BaseModel):
     quiet: bool = _output(False, "print neither the plan nor progress")
     si_rounds: Literal["1,2,4,6,8", "0,2,4,6,8"] = _output(
         "1,2,4,6,8",
-        "rounds of the Safety Index that is printed, by either default of the reference; round 0 is one turn",
+        "rounds of the printed Safety Index: 1,2,4,6,8, or 0,2,4,6,8 with one turn as round 0",
         "ROUNDS",
         commands=("run", "judge", "report"),
     )
