@@ -165,7 +165,8 @@ def _cut_off(left: _Left) -> str:
 
 
 def _done(left: _Left, settings: RunSettings) -> _Ending:
-    look = f'look closer with:  python -m safemt_client sql "SELECT * FROM asr" --db {quoted(settings.db)}'
+    sql = '"SELECT target, length, asr FROM asr"'
+    look = f"look closer with:  python -m safemt_client sql {sql} --db {quoted(settings.db)}"
     if left.unjudged:
         missing = f"{left.unjudged} {'verdict is' if left.unjudged == 1 else 'verdicts are'} missing"
         line = f"done, but {missing}: ask for that with:  {_again()}"
