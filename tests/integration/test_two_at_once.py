@@ -117,7 +117,9 @@ def test_beside_a_run(
     with holding(words, serves) as run:
         said = f"d.duckdb: held by another run (process {run.pid}): wait for it or stop it"
         writers_are_refused(run_id, capsys, monkeypatch, said, "name another file with --db")
-        readers_work(capsys, READS)
+        readers_work(capsys, [words for words in READS if words != ["compare"]])
+        # The run is asked, and has not finished.
+        one_line(["compare"], capsys, "demo is not finished")
         # What reads when the run ends goes on by itself.
         with open_reader(DB) as reader:
             assert not reader.holds_file

@@ -146,7 +146,11 @@ def test_view_and_report_are_the_formula(targets: list[list[str]]) -> None:
             assert row["safety_index"] == view[row["target"]][column]
             assert row["safety_index"] == pytest.approx(expected(items, rounds), abs=5.1e-5)
             assert row["worst"] <= row["safety_index"] <= row["best"]
-            assert (row["worst"] == row["best"]) == ("?" not in "".join(items))
+            # What is open at a later round may change less than the four places that are given.
+            if "?" not in "".join(items):
+                assert row["worst"] == row["best"]
+            elif any("?" in item[:2] for item in items):
+                assert row["worst"] < row["best"]
             assert row["low"] <= row["safety_index"] + 5e-5
             assert row["high"] >= row["safety_index"] - 5e-5
 
