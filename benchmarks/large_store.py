@@ -1,10 +1,11 @@
 """A large store in seconds: a run of many targets and items, each conversation with its text and verdicts.
 
-    python benchmarks/large_store.py FILE [--targets 17] [--items 2000] [--judges 1] [--every-turn]
+    python benchmarks/large_store.py FILE [--targets 17] [--items 2000] [--judges 1] [--every-turn] [--scored]
 
 Its rows are made by SQL and depend on these numbers alone, so that every version of the program can make the
 same. Texts are harmless words, 1 KB each. Three judges are a panel and its two members. In a hundred
-requests one failed once before it was answered, two were blocked and one has no label.
+requests one failed once before it was answered, two were blocked and one has no label; with `--scored` none
+was blocked and each has a label, so that there is a Safety Index of each target.
 """
 
 from __future__ import annotations
@@ -27,13 +28,17 @@ _PIECES, _PIECE_BYTES = 4096, 256
 
 @dataclass(frozen=True)
 class Size:
-    """How large a store is. With `every_turn` history is live: each user turn has a reply."""
+    """How large a store is. With `every_turn` history is live: each user turn has a reply.
+
+    With `scored` each reply has a label.
+    """
 
     targets: int = 17
     items: int = 2000
     judges: int = 1
     every_turn: bool = False
     benign: int = 0
+    scored: bool = False
 
 
 def make(path: Path, size: Size) -> None:
@@ -119,7 +124,8 @@ def _statements(size: Size) -> list[str]:
         f"""CREATE TEMP TABLE asked AS
             SELECT t.target_key, t.name, d.*, s.turn::BIGINT AS turn,
                    sha256(t.target_key || d.dialogue_key || s.turn) AS request_hash,
-                   hash(t.target_key, d.dialogue_key, s.turn) % 100 AS chance
+                   hash(t.target_key, d.dialogue_key, s.turn) % 100 AS drawn,
+                   CASE WHEN {size.scored} AND drawn IN (1, 2, 4) THEN 5 ELSE drawn END AS chance
             FROM run_targets t, sizes d, LATERAL {turns}""",
         f"""INSERT INTO steps BY NAME
             SELECT '{RUN}' AS run_id, target_key, dialogue_key, turn, request_hash FROM asked""",
@@ -172,10 +178,17 @@ def main() -> None:
     parser.add_argument("--judges", type=int, default=1)
     parser.add_argument("--benign", type=int, default=0)
     parser.add_argument("--every-turn", action="store_true")
+    parser.add_argument("--scored", action="store_true")
     chosen = parser.parse_args()
     if chosen.file.exists():
         parser.error(f"{chosen.file}: is there already: name another file")
-    make(chosen.file, Size(chosen.targets, chosen.items, chosen.judges, chosen.every_turn, chosen.benign))
+    make(
+        chosen.file,
+        Size(
+            *(chosen.targets, chosen.items, chosen.judges, chosen.every_turn, chosen.benign),
+            scored=chosen.scored,
+        ),
+    )
 
 
 if __name__ == "__main__":

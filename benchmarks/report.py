@@ -1,6 +1,6 @@
 """Reports and views on large stores, against another version of the program: CPU seconds of whole commands.
 
-    python benchmarks/report.py [--against 04b7696] [--limit 300] [--only small,turns,large,many]
+    python benchmarks/report.py [--against 04b7696] [--limit 300] [--only small,turns,large,many,huge]
 
 Checks the other version out into a folder of its own, makes the same stores with both (`large_store.py`), and
 runs the same commands in processes of their own. Prints the CPU seconds of each, without those of a command
@@ -26,7 +26,11 @@ STORES = {
     "large": ("17 targets x 10,000 dialogues, a panel of two", ["--judges", "3"]),
     "many": (
         "100 targets, a panel of five, 600 dialogues",
-        ["--targets", "100", "--items", "120", "--judges", "6"],
+        ["--targets", "100", "--items", "120", "--judges", "6", "--scored"],
+    ),
+    "huge": (
+        "7,140,000 turns: 17 targets x 20,000 items x 5 lengths, live",
+        ["--every-turn", "--items", "20000"],
     ),
 }
 QUERY = ["sql", "SELECT * FROM asr_by_turn"]
@@ -34,7 +38,8 @@ ASKED = {
     "small": {"asr_by_turn": QUERY, "report": ["report"]},
     "turns": {"asr_by_turn": QUERY},
     "large": {"asr_by_turn": QUERY, "report": ["report"], "report --html": ["report", "--html", "page.html"]},
-    "many": {"report": ["report"]},
+    "many": {"report": ["report"], "leaderboard": ["leaderboard", "benchmark000"]},
+    "huge": {"asr_by_turn": QUERY},
 }
 
 
@@ -73,7 +78,7 @@ def main() -> None:
     )
     parser.add_argument("--against", default="04b7696", help="a commit; empty for none")
     parser.add_argument("--limit", type=float, default=300)
-    parser.add_argument("--only", default=",".join(STORES))
+    parser.add_argument("--only", default="small,turns,large,many", help="huge takes minutes and GBs of disk")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

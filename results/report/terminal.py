@@ -31,7 +31,7 @@ _NARROWEST = 6
 def report(reader: Queryable, run_id: str | None, console: Console, si_rounds: str | None = None) -> None:
     """Print ASR by length, scenario and method, the Safety Index, outcomes and spend of a run."""
     with told() as say:
-        found = as_dict(reader, run_id, rounds_of(si_rounds or ROUNDS), every_pair=False, say=say)
+        found = as_dict(reader, run_id, rounds_of(si_rounds or ROUNDS), whole=False, say=say)
     screen(document(found), console)
 
 

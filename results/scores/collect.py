@@ -65,19 +65,20 @@ def as_dict(
     run_id: str | None,
     si_rounds: tuple[int, ...] = ROUNDS,
     *,
-    every_pair: bool = True,
+    whole: bool = True,
     say: Callable[[str], None] = lambda what: None,
 ) -> dict[str, Any]:
     """All scores of a run as JSON-able data. The Safety Index is that over `si_rounds`.
 
     Of the targets in `unfinished` there are counts and outcomes, and nothing that is inferred from them.
-    Without `every_pair` no two targets are compared where a report does not list their pairs, because
-    there are too many. `say` is told what is computed next: of large runs it takes a while.
+    Not `whole`, it has only what a report shows: Safety Indices under the judge that decides, and no two
+    targets are compared where there are too many to list their pairs. `say` is told what is computed
+    next: of large runs it takes a while.
     """
     run_id = latest_run(reader, run_id)
     say("the state of each conversation")
     with about_run(reader, run_id) as narrowed:
-        found = _figures(narrowed, run_id, si_rounds, every_pair, say)
+        found = _figures(narrowed, run_id, si_rounds, whole, say)
         # Whom a label of a person stands for may be in other runs: these ask the whole store.
         judged = any(row["judge_key"] for row in found["asr_by_turn"])
         say("rates corrected by people's labels")
@@ -87,7 +88,7 @@ def as_dict(
 
 
 def _figures(
-    reader: Queryable, run_id: str, si_rounds: tuple[int, ...], every_pair: bool, say: Callable[[str], None]
+    reader: Queryable, run_id: str, si_rounds: tuple[int, ...], whole: bool, say: Callable[[str], None]
 ) -> dict[str, Any]:
     def view(name: str) -> list[dict[str, Any]]:
         return view_rows(reader, run_id, name)
@@ -101,18 +102,19 @@ def _figures(
     alone = sum(row["moderator"] is None for row in targets)
     listed = alone <= _MOST_TARGETS
     pairs = alone * (alone - 1) // 2
+    decides = deciding_judge(reader, run_id)
     say("rates, outcomes and Safety Indices")
     return {
         "run": view("runs")[0],
         "judges": judges,
         # For a panel, the members' own labels are listed as well as its decision.
-        "deciding_judge": deciding_judge(reader, run_id),
+        "deciding_judge": decides,
         "escalated": _escalated(reader, run_id) if chain else [],
         "unfinished": unfinished(reader, run_id),
         "asr_by_turn": asr,
         "asr_by_scenario": view("asr_by_scenario"),
         "asr_by_method": view("asr_by_method"),
-        "safety_index": indices(reader, run_id, si_rounds),
+        "safety_index": indices(reader, run_id, si_rounds, judge_key=None if whole else decides),
         "index_weights": {str(k): weight for k, weight in round_weights(si_rounds).items()},
         "targets": targets,
         "moderators": view("run_moderators"),
@@ -127,7 +129,7 @@ def _figures(
         "first_unsafe": _first_unsafe(reader, run_id) if live else [],
         "pairs_of_targets": {"targets": alone, "pairs": pairs, "listed": listed},
         **(
-            _inferences(reader, run_id, live, pairs if every_pair or listed else 0, say)
+            _inferences(reader, run_id, live, pairs if whole or listed else 0, say)
             if judged
             else {name: [] for name in _INFERRED}
         ),

@@ -7,6 +7,7 @@ unsafe, 0.0 safe, NaN not scored.
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from dataclasses import dataclass
@@ -77,8 +78,11 @@ def interval_of(estimate: float, resampled: Array, *, level: float = 0.95, small
     return Interval(estimate, min(float(low), estimate), max(float(high), estimate), small)
 
 
+@functools.lru_cache(maxsize=8)
 def unseen_weights(kinds: int, resamples: int = RESAMPLES, seed: int = 0) -> Array:
     """Weights of kinds of items that none of those seen may be of: resamples x kinds, on average 1 / kinds.
+
+    Not to be written to: figures of the same kinds draw them once.
 
     Added to the weights of the items that were seen, they give a resampled share Jeffreys' prior, which is
     Beta(.5, .5) if half of the kinds have what is counted, and a width even where all items are alike.
@@ -87,6 +91,7 @@ def unseen_weights(kinds: int, resamples: int = RESAMPLES, seed: int = 0) -> Arr
     """
     # Apart from the stream that draws the items.
     found: Array = np.random.default_rng([seed, kinds]).gamma(1 / kinds, size=(resamples, kinds))
+    found.flags.writeable = False
     return found
 
 

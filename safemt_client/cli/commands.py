@@ -71,7 +71,7 @@ def report(arguments: argparse.Namespace) -> int:
         if with_files or (arguments.json and not arguments.analysis):
             with told() as say:
                 rounds = rounds_of(arguments.si_rounds or ROUNDS)
-                scores = reports.as_dict(reader, run_id, rounds, every_pair=arguments.json, say=say)
+                scores = reports.as_dict(reader, run_id, rounds, whole=arguments.json, say=say)
                 say("the pages")
                 written = write_pages(scores, files)
             for path in written:

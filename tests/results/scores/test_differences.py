@@ -198,11 +198,11 @@ def test_of_many_targets_pairs_are_compared_on_request(
     with duckdb.connect(path) as store:
         store.execute("UPDATE run_targets SET moderator = NULL")
     with open_reader(path) as reader:
-        few = as_dict(reader, None, every_pair=False)
+        few = as_dict(reader, None, whole=False)
         assert few["pairs_of_targets"] == {"targets": 2, "pairs": 1, "listed": True}
         (pair,) = few["differences"]
         assert whole(pair["rows"])["replies"] > 0
         monkeypatch.setattr("safemt_client.results.scores.collect._MOST_TARGETS", 1)
-        many = as_dict(reader, None, every_pair=False)
+        many = as_dict(reader, None, whole=False)
         assert (many["pairs_of_targets"]["listed"], many["differences"]) == (False, [])
         assert as_dict(reader, None)["differences"] == few["differences"]

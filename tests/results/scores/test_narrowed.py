@@ -38,3 +38,13 @@ def test_the_copies_say_what_the_whole_store_says(store: Path, monkeypatch: pyte
     assert len(runs) == 2
     for name in ("corrections", "agreement", "effects", "first_unsafe", "trends", "refusals"):
         assert any(found[name] for found in narrowed), name
+
+
+def test_what_a_report_shows_has_the_indices_of_the_deciding_judge_alone(store: Path) -> None:
+    with open_reader(store) as reader:
+        runs = [run for (run,) in reader.query("SELECT run_id FROM runs").rows]
+        both = [(collect.as_dict(reader, run), collect.as_dict(reader, run, whole=False)) for run in runs]
+    assert any(len(whole["safety_index"]) > len(shown["safety_index"]) > 0 for whole, shown in both)
+    for whole, shown in both:
+        decides = whole["deciding_judge"]
+        assert shown["safety_index"] == [row for row in whole["safety_index"] if row["judge_key"] == decides]
