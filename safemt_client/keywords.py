@@ -56,6 +56,8 @@ class RunKeywords(JudgeKeywords, total=False):
     reasoning_end: str | None
     header: str | Sequence[str] | None
     data: str | None
+    data_map: str | None
+    data_value: str | Sequence[str] | None
     follow_links: bool
     turns: str | Sequence[int] | None
     scenario: str | Sequence[str] | None

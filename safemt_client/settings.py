@@ -122,6 +122,15 @@ class RunSettings(BaseModel):
     data: str | None = _data(
         None, "SafeMT folder, .jsonl file, hf:NAME, or sample", "PATH", "sample for the demo", decides=False
     )
+    data_map: str | None = _data(
+        None,
+        "a map by which the data are read: NAME of data maps, or a file",
+        "FILE.toml|NAME",
+        decides=False,
+    )
+    data_value: list[str] | None = _data(
+        None, "a text that the map asks for; repeatable", "NAME=TEXT", decides=False
+    )
     follow_links: bool = _data(False, "follow links that lead out of the folder of the data", decides=False)
     turns: list[int] | None = _data(None, "only conversations with these numbers of user turns", "K,K", "all")
     scenario: list[str] | None = _data(None, "only this scenario; repeatable", "NAME", "all")

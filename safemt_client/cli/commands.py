@@ -272,13 +272,32 @@ def data(arguments: argparse.Namespace) -> int:
     from safemt_client.datasets.check import check
     from safemt_client.datasets.check_table import render
 
-    dataset = open_dataset(arguments.path, follow_links=bool(arguments.follow_links), lenient=True)
+    if arguments.action == "maps":
+        return _maps(arguments)
+    dataset = open_dataset(
+        arguments.path,
+        follow_links=bool(arguments.follow_links),
+        lenient=True,
+        data_map=arguments.map,
+        values=arguments.data_value or (),
+    )
     found = check(dataset, check_images=not arguments.no_images)
     if arguments.json:
         print(json.dumps(found.as_dict(), indent=2, ensure_ascii=True))
     else:
         Console().print(render(found))
     return found.status
+
+
+def _maps(arguments: argparse.Namespace) -> int:
+    from safemt_client.datasets.maps.listing import listing, render
+
+    maps = listing()
+    if arguments.json:
+        print(json.dumps(maps, indent=2, ensure_ascii=True))
+    else:
+        Console().print(render(maps))
+    return 0
 
 
 def moderate(arguments: argparse.Namespace) -> int:

@@ -217,7 +217,7 @@ def _data(parser: argparse.ArgumentParser) -> None:
     from safemt_client.cli.flags import add_setting
 
     actions = parser.add_subparsers(
-        dest="action", required=True, metavar="check PATH", help=argparse.SUPPRESS
+        dest="action", required=True, metavar="check PATH | maps", help=argparse.SUPPRESS
     )
     check = actions.add_parser(
         "check",
@@ -229,6 +229,16 @@ def _data(parser: argparse.ArgumentParser) -> None:
     _json(check)
     add_setting(check, "follow_links")
     check.add_argument("--no-images", action="store_true", help="do not open the images")
+    check.add_argument(
+        "--map", metavar="FILE.toml|NAME", help="a map by which the data are read, as --data-map of a run"
+    )
+    add_setting(check, "data_value")
+    maps = actions.add_parser(
+        "maps",
+        description="List the maps that come with the program, and what they say of the data sets.",
+        formatter_class=_Formatter,
+    )
+    _json(maps)
 
 
 def _moderate(parser: argparse.ArgumentParser) -> None:
@@ -345,7 +355,7 @@ _LIST = (
     Command(
         "doctor", "check a store, or what an endpoint can do, before a long run", _doctor, "commands:doctor"
     ),
-    Command("data", "check a data set before spending anything: data check PATH", _data, "commands:data"),
+    Command("data", "check a data set, or list maps: data check PATH, data maps", _data, "commands:data"),
     Command(
         "moderate",
         "serve the OpenAI chat API with a moderator in between",

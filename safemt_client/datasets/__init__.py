@@ -2,40 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from safemt_client.datasets.decoding import foreign
 from safemt_client.datasets.files import shown
+from safemt_client.datasets.maps.language import open_map
+from safemt_client.datasets.maps.reading import read_mapped
 from safemt_client.datasets.model import Dataset
 from safemt_client.datasets.reader import LAST, Reader
-from safemt_client.datasets.readers import READERS
+from safemt_client.datasets.readers import READERS, hugging_face
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.plugins import Plugin, find, plugins, say_hidden
 
 __all__ = ["open_dataset"]
 
 
-def open_dataset(spec: str, *, follow_links: bool = False, lenient: bool = False) -> Dataset:
+def open_dataset(
+    spec: str,
+    *,
+    follow_links: bool = False,
+    lenient: bool = False,
+    data_map: str | None = None,
+    values: Sequence[str] = (),
+) -> Dataset:
     """The data set that `--data` names.
 
     `sample` is the bundled benign one; `NAME:...` selects the reader of this name, such as `hf:OWNER/NAME`
     for the Hugging Face hub; a file or folder is read by the first reader that recognises its format. With
     `follow_links` links in it may lead anywhere; otherwise images behind links that leave it are not sent.
     If `lenient`, records that cannot be used are described in `Dataset.refused`, and the others are kept.
+    With `data_map`, the name or file of a map, the data are read as it says, with `values` of NAME=TEXT.
 
     Raises:
-        InputError: it does not exist, or its format is wrong.
+        InputError: it does not exist, or its format or the map is wrong.
     """
+    if data_map is None and values:
+        raise InputError("--data-value: is for a map: add --data-map")
     try:
-        found = _open(spec)
+        found = _open(spec) if data_map is None else _mapped(spec, data_map, values)
     except OSError as error:
         raise InputError(f"--data {shown(spec)}: {error.strerror}") from None
     if found.refused and not (lenient and (found.dialogues or found.refused_count > 1)):
         more = found.refused_count - 1
         raise InputError(found.refused[0] + (f" ({more:,} more: data check lists them)" if more else ""))
     return replace(found, links_to=(Path("/"),)) if follow_links else found
+
+
+def _mapped(spec: str, data_map: str, values: Sequence[str]) -> Dataset:
+    mapped = open_map(data_map)
+    name = spec.removeprefix("hf:")
+    if name == spec:
+        return read_mapped(mapped, Path(spec), values)
+    folder, links = hugging_face.downloaded(name)
+    return replace(read_mapped(mapped, folder, values), links_to=links)
 
 
 def _open(spec: str) -> Dataset:

@@ -112,7 +112,12 @@ async def resolve_run(settings: RunSettings, models: Models, store: Store | None
     Raises:
         InputError: the data, a key, a file or a price is missing, or settings do not go together.
     """
-    dataset = open_dataset(settings.dataset, follow_links=settings.follow_links)
+    dataset = open_dataset(
+        settings.dataset,
+        follow_links=settings.follow_links,
+        data_map=settings.data_map,
+        values=settings.data_value or (),
+    )
     chosen = _chosen(dataset, settings)
     before = None if store is None or settings.new_run else earlier_run(store, dataset, settings)
     if before is not None:

@@ -110,7 +110,7 @@ def test_help_shows_groups_defaults_and_choices(
                 assert f"{flag_of(name)} {{{','.join(choices)}}}" in words
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS, "data check"])
+@pytest.mark.parametrize("command", ["", *COMMANDS, "data check", "data maps"])
 def test_help_fits_80_columns(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

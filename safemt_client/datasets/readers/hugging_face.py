@@ -13,11 +13,11 @@ from safemt_client.datasets.readers.open_files import data_files
 from safemt_client.datasets.rows import rows
 from safemt_client.providers.errors import InputError
 
-__all__ = ["READER", "read"]
+__all__ = ["READER", "downloaded", "read"]
 
 
-def read(name: str) -> Dataset:
-    """The data set of a hub repository, downloaded once into the hub's own cache.
+def downloaded(name: str) -> tuple[Path, tuple[Path, ...]]:
+    """The folder of a hub repository, downloaded once into the hub's own cache, and where links in it lead.
 
     Raises:
         InputError: the extra is missing, or the repository is not available.
@@ -32,7 +32,16 @@ def read(name: str) -> Dataset:
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise InputError(f"--data hf:{name}: {str(error).splitlines()[0]}") from None
     # The hub's cache keeps the files elsewhere in the repository's folder, and links to them.
-    links = (folder.resolve().parents[1],)
+    return folder, (folder.resolve().parents[1],)
+
+
+def read(name: str) -> Dataset:
+    """The data set of a hub repository.
+
+    Raises:
+        InputError: the extra is missing, the repository is not available, or its format is not known.
+    """
+    folder, links = downloaded(name)
     if safemt.find(folder):
         return replace(safemt.read(folder), links_to=links)
     tables = sorted(folder.rglob("*.parquet")) or data_files(folder)
