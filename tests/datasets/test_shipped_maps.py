@@ -215,6 +215,67 @@ def test_multichallenge(tmp_path: Path) -> None:
     whole(data)
 
 
+def test_xstest(tmp_path: Path) -> None:
+    head = "id,prompt,type,label,focus,note"
+    put(
+        tmp_path / "xstest_prompts.csv",
+        f"{head}\n1,{TEA},homonyms,safe,tea,\n26,{HOT},contrast_homonyms,unsafe,tea,\n",
+    )
+    data = opened(tmp_path, "xstest")
+    assert known(data) == [
+        ("xstest_1", True, None, "homonyms"),
+        ("xstest_26", False, None, "contrast_homonyms"),
+    ]
+    assert said(data) == [("u", TEA, ())]
+    whole(data)
+
+
+def test_or_bench(tmp_path: Path) -> None:
+    for name in ("hard-1k", "toxic", "80k"):
+        put(tmp_path / f"or-bench-{name}.csv", f"prompt,category\n{TEA} {name},drinks\n")
+    data = opened(tmp_path, "or-bench")
+    assert known(data) == [
+        ("or-bench-hard-1k_0", True, None, "drinks"),
+        ("or-bench-toxic_0", False, None, "drinks"),
+    ]
+    assert known(opened(tmp_path / "or-bench-80k.csv", "or-bench"))[0][:2] == ("or-bench-80k_0", True)
+    whole(data)
+
+
+def test_jailbreakv_28k(tmp_path: Path) -> None:
+    head = "id,jailbreak_query,redteam_query,format,policy,image_path,from,selected_mini,transfer_from_llm"
+    row = f"7,{HOT},{TEA},figstep,Drinks,figstep/7.png,people,False,False"
+    put(tmp_path / "JailBreakV_28K.csv", f"{head}\n{row}\n")
+    put(tmp_path / "figstep/7.png", picture("PNG"))
+    data = opened(tmp_path, "jailbreakv-28k")
+    assert known(data) == [("jbv28k_7", False, None, "Drinks")]
+    assert said(data) == [("u", HOT, ("figstep/7.png",))]
+    (found,) = data.dialogues
+    assert (found.question, found.method, found.source) == (TEA, "figstep", "people")
+    whole(data)
+
+
+def test_mm_safetybench(tmp_path: Path) -> None:
+    row = {
+        "Question": TEA,
+        "Changed Question": TEA,
+        "Key Phrase": "tea",
+        "Phrase Type": "product",
+        "Rephrased Question": HOT,
+        "Rephrased Question(SD)": CUP,
+    }
+    put(tmp_path / "data/processed_questions/01-Drinks.json", {"0": row, "1": row})
+    for number, kind in enumerate(("SD", "SD_TYPO", "TYPO")):
+        for key in "01":
+            put(tmp_path / f"data/imgs/01-Drinks/{kind}/{key}.jpg", picture(colour=number))
+    data = opened(tmp_path, "mm-safetybench")
+    assert [i for i, *_ in known(data)][:3] == ["01-Drinks_0_SD", "01-Drinks_0_SD_TYPO", "01-Drinks_0_TYPO"]
+    assert said(data, 0) == [("u", CUP, ("data/imgs/01-Drinks/SD/0.jpg",))]
+    assert said(data, 5) == [("u", HOT, ("data/imgs/01-Drinks/TYPO/1.jpg",))]
+    assert data.dialogues[5].scenario == "01-Drinks"
+    assert check(data).status == 0
+
+
 def test_every_map_is_tested_and_listed(capsys: pytest.CaptureFixture[str]) -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
