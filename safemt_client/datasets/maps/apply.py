@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from safemt_client.datasets.files import shown
@@ -10,31 +12,35 @@ from safemt_client.datasets.maps.language import Fields, Map, Picture, Turns, Va
 from safemt_client.datasets.maps.values import as_text, fill, listed, look_up, names_in, same
 from safemt_client.providers.errors import InputError
 
-__all__ = ["records_of"]
+__all__ = ["Shape", "records_of", "shapes_of"]
 
 _TEXTS = ("scenario", "question", "method", "source", "pair")
 
 
-def records_of(mapped: Map, row: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
-    """The records that a row makes: one without variants, else one for each variant that takes it.
+@dataclass(frozen=True)
+class Shape:
+    """What a dialogue is made by: a variant with what it takes from its map.
 
-    Raises:
-        InputError: a field that the map needs is not there or has another form; the line names it.
+    `needed` are the fields that a row has to have, if the map has variants.
     """
-    if not mapped.variant:
-        yield _record(mapped, Variant(), row, where)
-    for variant in mapped.variant:
-        if _takes(mapped, variant, row):
-            yield _record(mapped, variant, row, where)
+
+    where: Mapping[str, list[bool | int | str]]
+    fields: Fields
+    turns: Turns
+    images: Sequence[Picture]
+    system: str | None
+    needed: tuple[str, ...]
 
 
-def _takes(mapped: Map, variant: Variant, row: Mapping[str, Any]) -> bool:
-    if any(
-        not any(same(look_up(row, path), one) for one in wanted) for path, wanted in variant.where.items()
-    ):
-        return False
+def shapes_of(mapped: Map, file: Path) -> list[Shape]:
+    """What makes dialogues of the rows of a file: one shape without variants, else those for the file."""
+    variants = mapped.variant or [Variant()]
+    return [_shape(mapped, one) for one in variants if one.files is None or file.match(one.files)]
+
+
+def _shape(mapped: Map, variant: Variant) -> Shape:
     turns = variant.turns or mapped.turns
-    assert turns is not None
+    assert turns is not None, "checked with the map"
     images = mapped.images if variant.images is None else variant.images
     needed = [*_named_by_fields(variant.fields), *_named_by_turns(turns)]
     if variant.system is not None:
@@ -42,7 +48,37 @@ def _takes(mapped: Map, variant: Variant, row: Mapping[str, Any]) -> bool:
     for picture in images:
         if not picture.optional:
             needed += names_in(picture.path) if picture.path is not None else [str(picture.field)]
-    return all(look_up(row, name) not in (None, "") for name in needed)
+    return Shape(
+        where=variant.where,
+        fields=Fields(**{**_given(mapped.fields), **_given(variant.fields)}),
+        turns=turns,
+        images=images,
+        system=variant.system if variant.system is not None else mapped.system,
+        needed=tuple(dict.fromkeys(needed)) if mapped.variant else (),
+    )
+
+
+def _given(fields: Fields) -> dict[str, Any]:
+    return {name: getattr(fields, name) for name in fields.model_fields_set}
+
+
+def records_of(
+    mapped: Map, shapes: Sequence[Shape], row: Mapping[str, Any], where: str
+) -> list[dict[str, Any]]:
+    """The records that a row makes: one for each shape that takes it.
+
+    Raises:
+        InputError: a field that the map needs is not there or has another form; the line names it.
+    """
+    return [_record(mapped, shape, row, where) for shape in shapes if _takes(shape, row)]
+
+
+def _takes(shape: Shape, row: Mapping[str, Any]) -> bool:
+    for path, wanted in shape.where.items():
+        value = look_up(row, path)
+        if not any(same(value, one) for one in wanted):
+            return False
+    return all(look_up(row, name) not in (None, "") for name in shape.needed)
 
 
 def _named_by_fields(fields: Fields) -> list[str]:
@@ -61,10 +97,8 @@ def _named_by_turns(turns: Turns) -> list[str]:
     return [] if path is None else [path]
 
 
-def _record(mapped: Map, variant: Variant, row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    fields = Fields(**{**_given(mapped.fields), **_given(variant.fields)})
-    turns = variant.turns or mapped.turns
-    assert turns is not None
+def _record(mapped: Map, shape: Shape, row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    fields, turns = shape.fields, shape.turns
     record: dict[str, Any] = {"id": _needed(fields.id or "", row, f"{where}: key fields.id")}
     for name in _TEXTS:
         template = getattr(fields, name)
@@ -80,18 +114,13 @@ def _record(mapped: Map, variant: Variant, row: Mapping[str, Any], where: str) -
     said = _turns(turns, row, f"{where}: key turns")
     if turns.last_reply == "keep" and len(said) > 1 and said[-1]["role"] == "assistant":
         record["reference_reply"] = said.pop()["content"]
-    system = variant.system if variant.system is not None else mapped.system
-    if system is not None and (text := fill(system, row)) is not None:
+    if shape.system is not None and (text := fill(shape.system, row)) is not None:
         said.insert(0, {"role": "system", "content": text})
     users = [message for message in said if message["role"] == "user"]
     _label(turns, users, row, f"{where}: key turns.labels")
-    _show(mapped.images if variant.images is None else variant.images, users, row, where)
+    _show(shape.images, users, row, where)
     record["dialogue"] = said
     return record
-
-
-def _given(fields: Fields) -> dict[str, Any]:
-    return {name: getattr(fields, name) for name in fields.model_fields_set}
 
 
 def _needed(template: str, row: Mapping[str, Any], where: str) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 from safemt_client.datasets import files
 from safemt_client.datasets.files import shown
 from safemt_client.datasets.gathering import Gathered
-from safemt_client.datasets.maps.apply import records_of
-from safemt_client.datasets.maps.language import Format, Join, Map, Source, Variant
+from safemt_client.datasets.maps.apply import records_of, shapes_of
+from safemt_client.datasets.maps.language import Format, Join, Map, Source
 from safemt_client.datasets.maps.values import as_text, fill, listed, look_up
 from safemt_client.datasets.model import Dataset, Oddity
 from safemt_client.datasets.rows import rows
@@ -87,7 +87,7 @@ def _records(
     notes: list[Oddity],
 ) -> Iterator[tuple[str, Any]]:
     source, join = mapped.source, mapped.source.join
-    here = mapped.model_copy(update={"variant": [one for one in mapped.variant if _is_of(one, file)]})
+    shapes = shapes_of(mapped, file)
     for number, (where, row) in enumerate(_rows(file, source.format, source.records)):
         try:
             whole = {**_row(row, where), "_row": number, "_file": file.name.split(".")[0], **values}
@@ -99,17 +99,13 @@ def _records(
             continue
         for place, one in entries:
             try:
-                made = [] if mapped.variant and not here.variant else list(records_of(here, one, place))
+                made = records_of(mapped, shapes, one, place)
             except InputError as error:
                 yield place, error
                 continue
             yield from ((place, record) for record in made)
             if not made:
                 notes.append(Oddity(_NOT_TAKEN, place, "no variant of the map takes it"))
-
-
-def _is_of(variant: Variant, file: Path) -> bool:
-    return variant.files is None or file.match(variant.files)
 
 
 def _row(row: Any, where: str) -> Mapping[str, Any]:
