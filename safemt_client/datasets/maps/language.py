@@ -29,7 +29,10 @@ _FORMS = ("one", "users", "messages", "pairs", "wide")
 
 
 def _pattern(text: str) -> str:
-    if text.startswith(("/", "~")) or ".." in text.split("/") or "\\" in text:
+    steps = text.split("/")
+    if not text.isprintable() or "" in steps or any("**" in step and step != "**" for step in steps):
+        raise ValueError(f"{text!r} is no pattern: write names with *, and ** alone for any folders")
+    if text.startswith("~") or ".." in steps or "\\" in text:
         raise ValueError("must be a path within the folder of the data, such as data/*.json")
     return text
 
@@ -53,9 +56,8 @@ Template = Annotated[str, AfterValidator(_template)]
 """A text with the values of fields in it: `{category}`, `{metadata.over}`, `item {_row}`, `{$prompt}`."""
 FieldPath = Annotated[str, AfterValidator(_path)]
 """The place of a field: `history`, `metadata.over`, `turns.0`."""
-Patterns = Annotated[
-    list[Annotated[str, AfterValidator(_pattern)]], BeforeValidator(_listed), Field(min_length=1)
-]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+Patterns = Annotated[list[Pattern], BeforeValidator(_listed), Field(min_length=1)]
 Wanted = Annotated[list[bool | int | str], BeforeValidator(_listed), Field(min_length=1)]
 Format = Literal["json", "jsonl", "csv", "parquet"]
 
@@ -167,7 +169,7 @@ class Variant(_Table):
     `turns`, `images` and `system` stand in for the map's, and `fields` for those of them that it names.
     """
 
-    files: str | None = None
+    files: Pattern | None = None
     where: dict[FieldPath, Wanted] = {}
     fields: Fields = Fields()
     turns: Turns | None = None
