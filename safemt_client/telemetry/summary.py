@@ -90,6 +90,14 @@ def _total(
         say("  money: " + ", ".join(sums))
 
 
+def _checking(path: str, settings: RunSettings) -> str:
+    """What `data check` takes to read the data as the run does."""
+    if settings.data_map is None:
+        return quoted(path)
+    values = "".join(f" --data-value {quoted(one)}" for one in settings.data_value or ())
+    return f"{quoted(settings.dataset)} --map {quoted(settings.data_map)}{values}"
+
+
 def show_plan(found: RunEstimate, settings: RunSettings, console: Console) -> None:
     """Print what will be asked, what is already in the store, and the expected cost and time."""
     plan = found.plan
@@ -136,7 +144,5 @@ def show_plan(found: RunEstimate, settings: RunSettings, console: Console) -> No
         first = next(iter(plan.not_attempted.values()))
         say(f"  {len(plan.not_attempted)} dialogues not attempted, for example: {plain(first)}")
     if plan.warnings:
-        say(
-            f"  {plan.warnings} oddities in the data; "
-            f"see: python -m safemt_client data check {quoted(plan.run.dataset_path)}"
-        )
+        words = _checking(plan.run.dataset_path, settings)
+        say(f"  {plan.warnings} oddities in the data; see: python -m safemt_client data check {words}")

@@ -228,13 +228,16 @@ def test_a_hub_data_set_by_a_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert said(open_dataset("hf:someone/cups", data_map=mapped)) == [("u", TEA, ())]
 
 
-def test_a_run_by_a_map(here: Path) -> None:
-    put(here / "d.jsonl", lines({"id": "a", "q": TEA}))
-    put(here / "m.toml", BASE + 'ask.more = "what to add"\nturns.one = "{q} {$more}"')
+def test_a_run_by_a_map(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(here / "d.jsonl", lines({"id": "a", "q": TEA, "k": 1}, {"id": "b", "q": TEA}))
+    put(here / "m.toml", BASE + 'ask.more = "x"\nturns.one = "{q} {$more}"\nvariant = [{where = {k = 1}}]')
     words = ["--provider", "demo", "--data", "d.jsonl", "--data-map", "m.toml", "--judge", "none"]
     assert main(words) == 2
     assert main([*words, "--data-value", "more=Please."]) == 0
-    assert kinds(open_dataset("d.jsonl", data_map="m.toml", values=["more=x"])) == set()
+    see = "data check d.jsonl --map m.toml --data-value more=Please."
+    assert f"1 oddities in the data; see: python -m safemt_client {see}" in capsys.readouterr().out
+    assert main(see.replace("data check", "data check --json").split()) == 0
+    assert '"row not taken": 1' in capsys.readouterr().out
 
 
 def test_the_examples_of_the_page_are_maps(tmp_path: Path) -> None:
