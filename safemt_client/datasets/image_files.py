@@ -97,6 +97,10 @@ _NAMES = (
         rb"(?s)\xff\x4f\xff\x51|\0\0\0\x0cjP",
         "JPEG 2000, broken or not read by this Pillow: convert it",
     ),
+    (
+        rb"(?s)II[*+]\0|MM\0[*+]",
+        "TIFF, broken or of a kind that is not read: save it as PNG",
+    ),
     (rb"%PDF", "PDF: convert the page to PNG"),
     (rb"PK\x03\x04", "a zip archive, not a picture: unpack it"),
 )

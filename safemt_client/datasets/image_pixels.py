@@ -12,8 +12,10 @@ from PIL import ImageChops, ImageCms
 __all__ = ["differs_from_srgb", "encoded", "meant", "seen_through", "upright"]
 
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N")
-_UNSCALED = ("I", "F")
-"""Pixels of 32 bits: nothing says which values are black and white."""
+_WIDE = ("I", "F")
+"""Pixels of 32 bits, whole or fractions."""
+_AT_ONCE = 2**20
+"""Pixels of 32 bits that are looked at together."""
 _TOLERANCE = 4
 """The most, of 255, that a profile may move a colour and still count as sRGB: less than a new JPEG would."""
 
@@ -30,16 +32,13 @@ def seen_through(picture: Pillow.Image) -> Pillow.Image | None:
 
 
 def meant(picture: Pillow.Image) -> tuple[Pillow.Image, tuple[str, ...]]:
-    """The picture in grey or sRGB, what is transparent on white, and what was done in short words.
-
-    Raises:
-        ValueError: its pixels have no such meaning.
-    """
+    """The picture in grey or sRGB, what is transparent on white, and what was done in short words."""
     notes = []
     opaque = seen_through(picture)
     profile = picture.info.get("icc_profile")
-    if picture.mode in _UNSCALED:
-        raise ValueError("pixels of 32 bits: save it with 8 bits for each colour")
+    if picture.mode in _WIDE:
+        picture = _of_wide(picture)
+        notes.append("32 bits as 8, from its darkest to its lightest")
     if picture.mode in _DEEP:
         picture = _of_deep(picture)
         notes.append("16 bits as 8")
@@ -88,6 +87,33 @@ def _of_deep(picture: Pillow.Image) -> Pillow.Image:
     opaque = Pillow.new("L", picture.size, 255)
     opaque.paste(0, mask=Pillow.composite(same[0], Pillow.new("L", picture.size, 0), same[1]))
     return Pillow.merge("LA", (grey, opaque))
+
+
+def _of_wide(picture: Pillow.Image) -> Pillow.Image:
+    """Grey of 32 bits, with its least value as black and its greatest as white.
+
+    Nothing in such a file says which values these are. What is not a number is black.
+    """
+    import numpy as np
+
+    step = max(1, _AT_ONCE // picture.width)
+    strips = [
+        (0, top, picture.width, min(top + step, picture.height)) for top in range(0, picture.height, step)
+    ]
+    low, high = np.inf, -np.inf
+    for box in strips:
+        values = np.asarray(picture.crop(box), dtype=np.float64)
+        values = values[np.isfinite(values)]
+        if values.size:
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+    grey = Pillow.new("L", picture.size)
+    if high > low:
+        for box in strips:
+            values = np.asarray(picture.crop(box), dtype=np.float64)
+            values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+            shares = (values - low) / (high - low)
+            grey.paste(Pillow.fromarray(np.rint(255 * shares).astype(np.uint8)), box[:2])
+    return grey
 
 
 def _varies(picture: Pillow.Image) -> bool:

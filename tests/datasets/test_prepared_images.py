@@ -178,6 +178,31 @@ def test_sixteen_bits_keep_their_shades(size: tuple[int, int], tmp_path: Path) -
         assert near(at(picture, share, 0.5), (round(share * 255),) * 3, 3)
 
 
+@pytest.mark.parametrize("mode", ["F", "I"])
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_thirty_two_bits_reach_from_black_to_white(size: tuple[int, int], mode: str, tmp_path: Path) -> None:
+    width = size[0]
+    values = [5 + 1000 * x // (width - 1) for x in range(width)]
+    picture = Pillow.new(mode, (width, 1))
+    picture.putdata(values)
+    image, seen = sent(saved(picture.resize(size, Pillow.Resampling.NEAREST), "TIFF"), tmp_path)
+    assert image.notes[0] == "32 bits as 8, from its darkest to its lightest"
+    for share in (0.01, 0.25, 0.5, 0.75, 0.99):
+        assert near(at(seen, share, 0.5), (int(255 * share),) * 3)
+
+
+def test_what_is_no_number_is_black_and_the_infinite_as_light_as_can_be(tmp_path: Path) -> None:
+    row = [math.nan, 0.25, 0.5, 0.75, math.inf, -math.inf]
+    picture = Pillow.new("F", (6, 1))
+    picture.putdata(row)
+    _, seen = sent(saved(picture.resize((60, 40), Pillow.Resampling.NEAREST), "TIFF"), tmp_path)
+    assert [seen.getpixel((5 + 10 * place, 20)) for place in range(6)] == [
+        *(BLACK, BLACK, (128, 128, 128), WHITE, WHITE, BLACK)
+    ]
+    _, seen = sent(saved(Pillow.new("F", (40, 40), 7.5), "TIFF"), tmp_path)
+    assert at(seen, 0.5, 0.5) == BLACK
+
+
 def test_a_transparent_value_of_sixteen_bits_is_white(tmp_path: Path) -> None:
     width, height = 256, 4
     clear = 64 * 65535 // (width - 1)

@@ -276,6 +276,73 @@ def test_mm_safetybench(tmp_path: Path) -> None:
     assert check(data).status == 0
 
 
+def test_mmds(tmp_path: Path) -> None:
+    def row(number: int, rating: str, of: str, *messages: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "id": number,
+            "set": of,
+            "data_type": "default",
+            "dimension": "Drinks" if rating == "Unsafe" else "",
+            "subdimension": "",
+            "malicious_intent": "",
+            "conversations": list(messages),
+            "user_rating": rating,
+            "assistant_rating": "Safe",
+        }
+
+    def message(role: str, text: str, *images: str) -> dict[str, Any]:
+        return {"role": role, "image": [f"images/{name}" for name in images], "content": text}
+
+    first = [message("user", TEA, "1.jpg", "2.jpg"), message("assistant", "A drink.")]
+    more = [message("user", HOT, "3.jpg"), message("assistant", "Hot.")]
+    rows = [
+        row(1, "Unsafe", "test", *first, *more),
+        row(1, "Safe", "test", *first),
+        row(2, "Safe", "train", *first),
+        row(3, "null", "test", *first),
+    ]
+    put(tmp_path / "mmds.jsonl", lines(*rows))
+    for number in (1, 2, 3):
+        put(tmp_path / f"images/{number}.jpg", picture(colour=number))
+    data = opened(tmp_path, "mmds")
+    assert known(data) == [("mmds_0", False, None, "Drinks"), ("mmds_1", True, None, None)]
+    assert said(data) == [
+        ("u", TEA, ("images/1.jpg", "images/2.jpg")),
+        ("a", "A drink.", ()),
+        ("u", HOT, ("images/3.jpg",)),
+    ]
+    assert data.dialogues[0].extra["reference_reply"] == "Hot."
+    assert (data.dialogues[0].source, data.licence) == ("test", "CC-BY-NC-4.0")
+    found = check(data)
+    assert (found.status, found.oddities) == (0, {"row not taken": 2})
+
+
+def test_holisafe(tmp_path: Path) -> None:
+    def row(number: int, kind: str) -> dict[str, Any]:
+        return {
+            "id": number,
+            "image": "drinks/tea/tea_1.png",
+            "query": TEA if kind == "SSS" else HOT,
+            "type": kind,
+            "category": "drinks",
+            "subcategory": "tea",
+            "image_safe": kind.startswith("S"),
+            "image_safety_label": 0,
+        }
+
+    put(tmp_path / "holisafe_bench.json", [row(n, kind) for n, kind in enumerate(("SSS", "SSU", "UUU"))])
+    put(tmp_path / "images/drinks/tea/tea_1.png", picture("PNG"))
+    data = opened(tmp_path, "holisafe")
+    assert known(data) == [
+        ("holisafe_0", True, None, "drinks"),
+        ("holisafe_1", False, None, "drinks"),
+        ("holisafe_2", False, None, "drinks"),
+    ]
+    assert said(data, 1) == [("u", HOT, ("images/drinks/tea/tea_1.png",))]
+    assert (data.dialogues[1].method, data.dialogues[2].extra["image_safe"]) == ("SSU", False)
+    whole(data)
+
+
 def test_every_map_is_tested_and_listed(capsys: pytest.CaptureFixture[str]) -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")

@@ -188,6 +188,8 @@ def _message(turns: Turns, entry: Any, where: str) -> dict[str, Any]:
     message = {"role": turns.roles.get(str(role), role), "content": text}
     if turns.label is not None and entry.get(turns.label) is not None:
         message["label"] = entry[turns.label]
+    if turns.pictures is not None and entry.get(turns.pictures):
+        message["images"] = listed(entry[turns.pictures])
     return message
 
 

@@ -115,8 +115,8 @@ class Fields(_Table):
 class Turns(_Table):
     """The conversation: in exactly one of the forms `one`, `users`, `messages`, `pairs` and `wide`.
 
-    `wide` is the name of columns with `#` for their number. `role`, `text`, `label` and `roles` are of the
-    messages of `messages` and `wide`, `user` and `assistant` of the entries of `pairs`.
+    `wide` is the name of columns with `#` for their number. `role`, `text`, `label`, `pictures` and `roles`
+    are of the messages of `messages` and `wide`, `user` and `assistant` of the entries of `pairs`.
     """
 
     one: Template | None = None
@@ -127,6 +127,7 @@ class Turns(_Table):
     role: str = "role"
     text: str = "content"
     label: str | None = None
+    pictures: str | None = None
     labels: FieldPath | None = None
     roles: dict[str, Literal["user", "assistant", "system"]] = {}
     user: str = "user"
@@ -139,7 +140,7 @@ class Turns(_Table):
         if len(given) != 1:
             raise ValueError(f"must have exactly one of {', '.join(_FORMS)}, not {len(given)}")
         said = self.model_fields_set - {given[0]}
-        fits = {"messages": {"role", "text", "label", "roles"}, "pairs": {"user", "assistant"}}
+        fits = {"messages": {"role", "text", "label", "pictures", "roles"}, "pairs": {"user", "assistant"}}
         fits["wide"] = fits["messages"]
         if wrong := sorted(said - {"labels", "last_reply"} - fits.get(given[0], set())):
             raise ValueError(f"{wrong[0]} does not go with {given[0]}")
