@@ -274,6 +274,10 @@ def data(arguments: argparse.Namespace) -> int:
 
     if arguments.action == "maps":
         return _maps(arguments)
+    if arguments.action in ("convert", "build"):
+        from safemt_client.cli import controls
+
+        return controls.convert(arguments) if arguments.action == "convert" else controls.build(arguments)
     dataset = open_dataset(
         arguments.path,
         follow_links=bool(arguments.follow_links),

@@ -214,10 +214,14 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
 
 
 def _data(parser: argparse.ArgumentParser) -> None:
+    from safemt_client.cli.controls import add_actions
     from safemt_client.cli.flags import add_setting
 
     actions = parser.add_subparsers(
-        dest="action", required=True, metavar="check PATH | maps", help=argparse.SUPPRESS
+        dest="action",
+        required=True,
+        metavar="check PATH | maps | convert | build RECIPE",
+        help=argparse.SUPPRESS,
     )
     check = actions.add_parser(
         "check",
@@ -239,6 +243,7 @@ def _data(parser: argparse.ArgumentParser) -> None:
         formatter_class=_Formatter,
     )
     _json(maps)
+    add_actions(lambda name, text: actions.add_parser(name, description=text, formatter_class=_Formatter))
 
 
 def _moderate(parser: argparse.ArgumentParser) -> None:
@@ -355,7 +360,7 @@ _LIST = (
     Command(
         "doctor", "check a store, or what an endpoint can do, before a long run", _doctor, "commands:doctor"
     ),
-    Command("data", "check a data set, or list maps: data check PATH, data maps", _data, "commands:data"),
+    Command("data", "check, convert or make controls of a data set, or list maps", _data, "commands:data"),
     Command(
         "moderate",
         "serve the OpenAI chat API with a moderator in between",

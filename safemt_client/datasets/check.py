@@ -59,6 +59,7 @@ class Report:
     live_only: int
     system: int
     pairs: int
+    controls: dict[str, int]
     missing_ids: dict[int, list[str]]
     pictures: Pictures
     refused: list[str]
@@ -89,10 +90,11 @@ def check(dataset: Dataset, check_images: bool = True) -> Report:
     ids: dict[int, set[str]] = defaultdict(set)
     questions: dict[str, set[str]] = defaultdict(set)
     for dialogue in dialogues:
-        ids[dialogue.length].add(dialogue.item_id)
+        if dialogue.control is None:
+            ids[dialogue.length].add(dialogue.item_id)
         if dialogue.question:
             questions[" ".join(dialogue.question.split()).casefold()].add(dialogue.item_id)
-    everyone: set[str] = set().union(*ids.values())
+    everyone: set[str] = set().union(*ids.values()) or {dialogue.item_id for dialogue in dialogues}
     # Where no item has two lengths none is missing at any.
     matched = sum(map(len, ids.values())) > len(everyone)
     return Report(
@@ -111,6 +113,7 @@ def check(dataset: Dataset, check_images: bool = True) -> Report:
         live_only=len(dialogues) if dataset.live_only else sum(not d.scripted for d in dialogues),
         system=sum(d.system is not None for d in dialogues),
         pairs=len({d.pair for d in dialogues if d.pair is not None}),
+        controls=dict(sorted(Counter(d.condition for d in dialogues if d.condition is not None).items())),
         missing_ids={k: sorted(everyone - found) for k, found in sorted(ids.items()) if everyone - found}
         if matched
         else {},

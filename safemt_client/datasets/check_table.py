@@ -35,6 +35,8 @@ def render(report: Report) -> RenderableType:
     ):
         if count:
             table.add_row(name, str(count))
+    if report.controls:
+        table.add_row("controls", _counts(report.controls))
     for length, items in report.missing_ids.items():
         table.add_row(f"missing at {length}", _some(items))
     for name, text in _pictures(report.pictures):

@@ -22,7 +22,7 @@ class Gathered:
     """What the records of a data set gave so far. Its pictures are in `folders`, the first one first."""
 
     def __init__(self, *folders: Path) -> None:
-        self.dialogues: dict[tuple[str, int], Dialogue] = {}
+        self.dialogues: dict[tuple[str, int, str | None], Dialogue] = {}
         self.oddities: list[Oddity] = []
         self._refused: list[str] = []
         self._count = 0
@@ -64,7 +64,7 @@ class Gathered:
             return None
 
     def _add(self, dialogue: Dialogue, where: str) -> None:
-        key = (dialogue.item_id, dialogue.length)
+        key = (dialogue.item_id, dialogue.paired_length, dialogue.condition)
         if key not in self.dialogues:
             self.dialogues[key] = dialogue
             return

@@ -72,6 +72,26 @@ class Dialogue:
         found = self.extra.get("pair")
         return None if found in (None, "") else str(found)
 
+    @property
+    def control(self) -> Mapping[str, Any] | None:
+        """How a control was made of another dialogue, of the record's field `control`; None of others."""
+        found = self.extra.get("control")
+        if found is None:
+            return None
+        named = isinstance(found, Mapping) and "condition" in found and "recipe" in found
+        return found if named else None
+
+    @property
+    def condition(self) -> str | None:
+        """What kind of control it is; None of an original."""
+        return None if self.control is None else str(self.control["condition"])
+
+    @property
+    def paired_length(self) -> int:
+        """The number of user turns of the original that it is compared with; its own of an original."""
+        found = None if self.control is None else self.control.get("paired_turns")
+        return found if isinstance(found, int) else self.length
+
 
 def _line(content: list[Any]) -> str:
     return json.dumps(content)
@@ -84,8 +104,14 @@ def _content(d: Dialogue) -> str:
             *(d.item_id, d.length),
             [[m.role, m.text, m.images] for m in d.messages],
             [d.scenario, d.source, d.method, d.question, d.benign],
+            *_condition(d),
         ]
     )
+
+
+def _condition(d: Dialogue) -> list[Any]:
+    """What tells a control from the original and from other controls of it; nothing of an original."""
+    return [] if d.control is None else [d.condition, d.paired_length]
 
 
 def _spellings(folder: Path, path: str) -> Iterator[Path]:
@@ -131,7 +157,7 @@ class Dataset:
         """SHA-256 over the content of all dialogues, independent of their order and location."""
         # Each line begins with its place, which decides the order: the lines themselves are never all held.
         found = hashlib.sha256()
-        places = {id(dialogue): _line([dialogue.item_id, dialogue.length]) for dialogue in self.dialogues}
+        places = {id(d): _line([d.item_id, d.length, *_condition(d)]) for d in self.dialogues}
         twice = len(set(places.values())) < len(self.dialogues)
         for number, dialogue in enumerate(
             sorted(self.dialogues, key=_content if twice else lambda one: places[id(one)][:-1] + ",")
@@ -140,8 +166,12 @@ class Dataset:
         return found.hexdigest()
 
     def dialogue_key(self, dialogue: Dialogue) -> str:
-        """The key of a dialogue in the store: data set digest, number of user turns, item id."""
-        return f"{self.digest[:12]}:{dialogue.length}:{dialogue.item_id}"
+        """The key of a dialogue in the store: data set digest, number of user turns, item id.
+
+        Of a control it has the number of the original's user turns, and the condition behind it.
+        """
+        condition = "" if dialogue.control is None else f"/{dialogue.condition}"
+        return f"{self.digest[:12]}:{dialogue.paired_length}{condition}:{dialogue.item_id}"
 
     def image_path(self, relative: str) -> Path:
         """The file of an image path.

@@ -30,11 +30,11 @@ def across_lengths(dialogues: Iterable[Dialogue], digest: Callable[[str], str | 
 
     `digest` gives what tells one picture's file from another's: the same picture may have several names.
     """
-    items: dict[str, list[Dialogue]] = {}
+    items: dict[tuple[str, str | None], list[Dialogue]] = {}
     for dialogue in dialogues:
-        items.setdefault(dialogue.item_id, []).append(dialogue)
+        items.setdefault((dialogue.item_id, dialogue.condition), []).append(dialogue)
     found = []
-    for item, several in items.items():
+    for (item, _), several in items.items():
         for what, of in _SAME.items():
             said = [(dialogue.length, value) for dialogue in several if (value := of(dialogue)) is not None]
             for length, value in said[1:]:
@@ -44,7 +44,7 @@ def across_lengths(dialogues: Iterable[Dialogue], digest: Callable[[str], str | 
                 found.append(Oddity("differs over lengths", item[:80], text))
                 break
     forms: dict[str, str] = {}
-    for item in items:
+    for item in dict.fromkeys(item for item, _ in items):
         other = forms.setdefault(unicodedata.normalize("NFC", item), item)
         if other != item:
             text = "the same id in another Unicode form is another item: its lengths are not paired"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +20,7 @@ _IDS = ("id", "_id", "uid", "idx", "index", "item_id", "question_id")
 _PATHS = ("image_path", "image_rel_path")
 _WITH_REFERENCE = ("messages", "conversations", "conversation")
 """Shapes that end with the reply that a model was trained on."""
+_CONDITION = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
 SOURCES = frozenset({"mllm", "mm", "jbv", "beaver", "guard"})
 """The prefixes of SafeMT's ids, SOURCE_SCENARIO_N, that name where a query comes from."""
 
@@ -58,6 +60,7 @@ def read_record(
         extra["reference_reply"] = reference
     if (labels := _labels(said)) is not None:
         extra["turn_labels"] = labels
+    _check_control(extra.get("control"), where)
     _check_others(extra, said, where, oddities)
     _note(said, f"{where}: {name}", oddities)
     prefix = item.split("_", 1)[0]
@@ -182,6 +185,20 @@ def _check_others(extra: dict[str, Any], said: list[Said], where: str, oddities:
             oddities.append(Oddity("field name", where, near))
         if isinstance(value, bytes):
             extra[name] = f"{len(value)} bytes"
+
+
+def _check_control(control: Any, where: str) -> None:
+    """Refuse a control that is described wrongly: it would be taken for an original, or for another one."""
+    if not isinstance(control, Mapping) or not {"condition", "recipe"} <= control.keys():
+        return
+    condition, turns = control["condition"], control.get("paired_turns")
+    wrong = None
+    if not isinstance(condition, str) or not _CONDITION.fullmatch(condition):
+        wrong = f"condition must be small letters, digits and hyphens, not {shown(condition)}"
+    elif turns is not None and not (type(turns) is int and turns > 0):
+        wrong = f"paired_turns must be a number from 1 on, not {shown(turns)}"
+    if wrong is not None:
+        raise InputError(f"{where}: field control: {wrong}")
 
 
 def _note(messages: list[Said], where: str, oddities: list[Oddity]) -> None:

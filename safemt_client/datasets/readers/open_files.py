@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safemt_client.datasets.about import about
 from safemt_client.datasets.gathering import Gathered
 from safemt_client.datasets.model import Dataset
 from safemt_client.datasets.reader import LAST, Reader
@@ -35,7 +36,9 @@ def read(path: Path) -> Dataset:
     found = Gathered(*folders)
     for file in files:
         found.take(rows(file))
-    return found.dataset(path.name.split(".")[0] or path.resolve().name, path)
+    written = about(path) if path.is_dir() else None
+    name, licence = written or (path.name.split(".")[0] or path.resolve().name, None)
+    return found.dataset(name, path, licence)
 
 
 READER = Reader(

@@ -91,7 +91,7 @@ def read_rows(name: str, root: Path, records: Iterable[tuple[str, Any]]) -> Data
 
 def _named(found: Gathered, name: str, path: Path) -> Dataset:
     """With SafeMT's licence if it is SafeMT: every id begins with one of its sources."""
-    if found.dialogues and all(item.split("_", 1)[0] in SOURCES for item, _ in found.dialogues):
+    if found.dialogues and all(item.split("_", 1)[0] in SOURCES for item, *_ in found.dialogues):
         return found.dataset("SafeMT", path, LICENCE)
     return found.dataset(name, path)
 
