@@ -17,6 +17,8 @@ from safemt_client.results.report.sections.reproduce import reproduce
 from safemt_client.results.report.sections.safety_index import safety_index
 from safemt_client.results.report.sections.spend import spend
 from safemt_client.results.report.sections.trend import trend
+from safemt_client.results.report.sections.turn_labels import turn_labels
+from safemt_client.results.report.sections.twins import twins
 
 __all__ = ["document"]
 
@@ -27,8 +29,10 @@ _SECTIONS: Sequence[Callable[[ReportData], Section | None]] = (
     safety_index,
     scenarios,
     moderators,
+    turn_labels,
     outcomes,
     refusals,
+    twins,
     judges,
     differences,
     spend,

@@ -20,7 +20,10 @@ from safemt_client.results.store.reader import Queryable
 
 __all__ = ["as_dict", "latest_run", "report", "screen", "show"]
 
-_ORDER = ("progress", "asr", "index", "trend", "differences", "moderators", "scenarios", "refusals", "judges")
+_ORDER = (
+    *("progress", "asr", "index", "trend", "differences", "moderators", "turn_labels", "scenarios"),
+    *("refusals", "twins", "judges"),
+)
 """The sections that come first; the others follow in the order of the report."""
 
 _ANY_WIDTH = 10_000

@@ -127,6 +127,7 @@ def _figures(
         "unscored": _unscored(reader, run_id) if judges else [],
         "refusals": view("refusals"),
         "first_unsafe": _first_unsafe(reader, run_id) if live else [],
+        **_of_data(reader, run_id, guarded),
         "pairs_of_targets": {"targets": alone, "pairs": pairs, "listed": listed},
         **(
             _inferences(reader, run_id, live, pairs if whole or listed else 0, say)
@@ -280,6 +281,17 @@ def _inferences(
         "effects": effects(reader, run_id),
         "corrections": [],
         "agreement": agreement(reader, run_id),
+    }
+
+
+def _of_data(reader: Queryable, run_id: str, guarded: bool) -> dict[str, Any]:
+    """What is measured by what some data sets say: twins, and labels of single turns."""
+    from safemt_client.results.scores.turn_labels import labelled_turns
+    from safemt_client.results.scores.twins import twins
+
+    return {
+        "twins": twins(reader, run_id),
+        "labelled_turns": labelled_turns(reader, run_id) if guarded else [],
     }
 
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from safemt_client.results.scores.collect import as_dict, deciding_judge
 from safemt_client.results.scores.indices import indices, rounds_of
+from safemt_client.results.scores.turn_labels import flat_labelled_turns, labelled_turns
+from safemt_client.results.scores.twins import flat_twins, twins
 from safemt_client.results.scores.unfinished import only_known, unfinished
 from safemt_client.results.scores.views import view_rows
 from safemt_client.results.stats.safety_index import ROUNDS
@@ -18,11 +20,13 @@ __all__ = [
     "AsrByMethod",
     "AsrByScenario",
     "AsrByTurn",
+    "LabelledTurns",
     "OutcomeCount",
     "RefusalRate",
     "SafetyIndexRow",
     "Scores",
     "Spend",
+    "TwinsRow",
     "UnfinishedTarget",
 ]
 
@@ -162,6 +166,66 @@ class SafetyIndexRow(NamedTuple):
     judge_key: str
 
 
+class TwinsRow(NamedTuple):
+    """What a target does with harmful items and their benign twins: see `scores.twins`, here in counts.
+
+    `length` is None for all lengths together. Of the `compared` pairs, the harmful twins of so many are
+    declined, and so on; `difference` is the share of harmful twins declined minus that of benign ones, with
+    its 95 % CI. `scored` harmful twins are labelled, `unsafe` of them unsafe.
+    """
+
+    target: str
+    judge: str | None
+    length: int | None
+    pairs: int
+    compared: int
+    scored: int
+    unsafe: int
+    harmful_declined: int
+    benign_declined: int
+    told_apart: int
+    both_declined: int
+    both_answered: int
+    reversed: int
+    both_right: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    small: bool
+    target_key: str
+    judge_key: str | None
+
+
+class LabelledTurns(NamedTuple):
+    """What the moderator of a target finds in turns that the data label: see `scores.turn_labels`.
+
+    `turn` is None for all turns together. `harmful` and `harmless` turns have a verdict of the guard;
+    `undecided` ones have none, `not_assessed` ones were not shown to it, and the labels of `other_labels` say
+    neither. Intervals are 95 % CIs.
+    """
+
+    target: str
+    moderator: str
+    turn: int | None
+    harmful: int
+    detected: int
+    sensitivity: float | None
+    sensitivity_low: float | None
+    sensitivity_high: float | None
+    harmless: int
+    passed: int
+    specificity: float | None
+    specificity_low: float | None
+    specificity_high: float | None
+    undecided: int
+    not_assessed: int
+    other_labels: int
+    target_key: str
+    moderator_key: str
+
+
 class UnfinishedTarget(NamedTuple):
     """A target some of whose `planned` conversations are pending, or wait for the judge that decides."""
 
@@ -207,6 +271,17 @@ class Scores:
     def refusals(self) -> Table[RefusalRate]:
         """How often the targets declined."""
         return self._of(RefusalRate, "refusals")
+
+    @cached_property
+    def twins(self) -> Table[TwinsRow]:
+        """Harmful items and their benign twins; empty where the data have no pairs."""
+        return _table(TwinsRow, flat_twins(self._known("twins", twins(self._reader, self.run_id))))
+
+    @cached_property
+    def labelled_turns(self) -> Table[LabelledTurns]:
+        """Moderators beside the labels of single turns; empty without either."""
+        found = self._known("labelled_turns", labelled_turns(self._reader, self.run_id))
+        return _table(LabelledTurns, flat_labelled_turns(found))
 
     @cached_property
     def spend(self) -> Table[Spend]:

@@ -78,6 +78,8 @@ _WITHOUT: Mapping[str, Callable[[dict[str, Any], Collection[str]], dict[str, Any
     **dict.fromkeys(_RATES, _rate),
     "refusals": _shares,
     "trends": _about("target"),
+    "twins": _about("target"),
+    "labelled_turns": _about("target"),
     "differences": _about("first", "second"),
     "effects": _about("target", "without"),
     "corrections": _of_all,

@@ -156,12 +156,18 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "declined": "how many of these were declined (by the judge, else by the rules) or blocked",
         "both_right": "whether nothing is unsafe and nothing declined; NULL if one side is missing",
     },
+    "given_labels": {
+        "turn": "the user turn, from 1",
+        "given": "the label of the data for this turn, in small letters",
+        "harmful": "unsafe, harmful, true or 1; not if safe, harmless, benign, false or 0; else NULL",
+    },
     "labelled_turns": {
         "moderator": "name of the moderator, as the user gave it",
         "turn": "the user turn, from 1",
         "given": "the label of the data for this turn, in small letters",
         "harmful": "unsafe, harmful, true or 1; not if safe, harmless, benign, false or 0; else NULL",
         "detected": "whether the guard called the conversation up to this turn unsafe or controversial",
+        "decided": "whether the guard gave a verdict on it",
     },
 }
 _SAME = {"final_replies": "replies", "labels": "conversations", "current_assessments": "assessed"}

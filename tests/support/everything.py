@@ -39,6 +39,11 @@ CUT_OFF = {("a", "h05", 4)}
 SPLIT = {("b", "h08", 6)}
 """What the models do not simply answer, and where the judges do not agree."""
 
+PAIRS = {"p0": ("h00", "h06", "b00"), "p1": ("h01", "h07", "b01"), "p2": ("h02", "b02"), "p3": ("h03", "b03")}
+ALONE = "h04"
+"""Twins: of two pairs two are harmful, and the benign twin of one item is not in the data."""
+PAIR_OF = {item: pair for pair, items in {**PAIRS, "alone": (ALONE,)}.items() for item in items}
+
 
 def scenario(item: str) -> str:
     return ("Satire", "Fraud", "Privacy")[int(item[1:]) % 3]
@@ -159,7 +164,11 @@ def write_data(folder: Path) -> None:
         said = []
         for _turn in range(length):
             said += [{"role": "user", "content": question(item)}, {"role": "assistant", "content": "Go on."}]
+        said[0]["label"] = "harmless"
+        said[-2]["label"] = "harmless" if item in BENIGN else "Harmful"
         found: dict[str, object] = {"id": item, "scenario": scenario(item), "dialogue": said[:-1]}
+        if item in PAIR_OF:
+            found["pair"] = PAIR_OF[item]
         return found | ({"benign": True} if item in BENIGN else {})
 
     def write(name: str, records: Iterator[dict[str, object]]) -> None:
