@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -38,6 +38,7 @@ from safemt_client.planning.costs import check_prices, held_of, spent_of
 from safemt_client.planning.estimate import RunEstimate, estimate_of
 from safemt_client.planning.notes import notes_of
 from safemt_client.planning.plan import Plan
+from safemt_client.planning.power import power_of_plan
 from safemt_client.planning.rejudge import resolve_stored, settings_of_stored
 from safemt_client.planning.resolve import resolve_run
 from safemt_client.planning.resolved import NothingKnown
@@ -223,7 +224,8 @@ async def _plan(asked: _Asked) -> RunEstimate:
             wanted = await resolve_run(settings, models, store)
             found = make_plan(wanted, store or NothingKnown())
             check_prices(found, settings, list(models.guard_specs))
-            return _estimate(found, models, wanted.judge, store, settings)
+            estimate = _estimate(found, models, wanted.judge, store, settings)
+            return replace(estimate, power=power_of_plan(found, store))
 
 
 def _estimate(

@@ -246,6 +246,27 @@ def _data(parser: argparse.ArgumentParser) -> None:
     add_actions(lambda name, text: actions.add_parser(name, description=text, formatter_class=_Formatter))
 
 
+def _power(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--items", type=int, metavar="N", help="items (default: those of the run)")
+    parser.add_argument(
+        "--lengths", type=int, metavar="K", help="lengths at which each is asked (default: the run's, or 5)"
+    )
+    parser.add_argument(
+        "--want",
+        action="append",
+        metavar="WHAT",
+        help="how many items it takes for 'difference POINTS' or 'width POINTS'; repeatable",
+    )
+    parser.add_argument(
+        "--db",
+        type=Path,
+        metavar="FILE",
+        help="store with a run that shows how alike replies are (default: safemt.duckdb, if there is one)",
+    )
+    _run_id(parser)
+    _json(parser)
+
+
 def _moderate(parser: argparse.ArgumentParser) -> None:
     from safemt_client.cli.flags import add_settings
 
@@ -361,6 +382,7 @@ _LIST = (
         "doctor", "check a store, or what an endpoint can do, before a long run", _doctor, "commands:doctor"
     ),
     Command("data", "check, convert or make controls of a data set, or list maps", _data, "commands:data"),
+    Command("power", "say what a number of items can show, before anything is asked", _power, "power:power"),
     Command(
         "moderate",
         "serve the OpenAI chat API with a moderator in between",

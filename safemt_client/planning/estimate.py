@@ -19,6 +19,7 @@ from safemt_client.planning.sharing import acts
 from safemt_client.planning.target import Target
 from safemt_client.providers.limits.limiter import StatedLimits
 from safemt_client.providers.limits.tokens import CHARACTERS_A_TOKEN, image_tokens
+from safemt_client.results.scores.power import Power
 from safemt_client.results.store.rows import JudgeRow
 
 __all__ = [
@@ -74,7 +75,8 @@ class RunEstimate:
 
     `seconds` is what the stated limits alone require, None if no limit is stated; `spent_usd` what the run
     has cost so far, and `held_usd` what calls may have cost besides that were in flight when a session was
-    killed. `notes` are sentences about addresses and images that a user should look at.
+    killed. `notes` are sentences about addresses and images that a user should look at. `power` is what the
+    dialogues can show; only a dry run works it out.
     """
 
     plan: Plan = field(repr=False)
@@ -83,6 +85,7 @@ class RunEstimate:
     spent_usd: float
     held_usd: float = 0.0
     notes: tuple[str, ...] = ()
+    power: Power | None = None
 
     @property
     def run_id(self) -> str:

@@ -11,6 +11,7 @@ from safemt_client.planning.costs import held_text, money
 from safemt_client.planning.estimate import Estimate, RunEstimate
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
+from safemt_client.results.report.power import power_lines
 from safemt_client.results.sanitize import plain, quoted, shown_path, without_secrets
 from safemt_client.said import said_of
 from safemt_client.settings import RunSettings
@@ -138,6 +139,10 @@ def show_plan(found: RunEstimate, settings: RunSettings, console: Console) -> No
     if found.seconds is not None:
         low, high = (span(value) for value in found.seconds)
         say(f"  at these limits: at least {low}" + (f", up to {high}" if high != low else ""))
+    if found.power is not None:
+        say(f"  {found.power.items:,} items can show, with 95 % intervals (docs/power.md):")
+        for shown in power_lines(found.power):
+            say(f"    {shown}")
     for note in found.notes:
         say(f"  {plain(without_secrets(note))}")
     if plan.not_attempted:
