@@ -8,6 +8,7 @@ from pathlib import Path
 
 from safemt_client.datasets.decoding import foreign
 from safemt_client.datasets.files import shown
+from safemt_client.datasets.inside import archives_in, roots, within
 from safemt_client.datasets.maps.language import open_map
 from safemt_client.datasets.maps.reading import read_mapped
 from safemt_client.datasets.model import Dataset
@@ -54,7 +55,7 @@ def _mapped(spec: str, data_map: str, values: Sequence[str]) -> Dataset:
     mapped = open_map(data_map)
     name = spec.removeprefix("hf:")
     if name == spec:
-        return read_mapped(mapped, Path(spec), values)
+        return read_mapped(mapped, within(Path(spec)), values)
     folder, links = hugging_face.downloaded(name)
     return replace(read_mapped(mapped, folder, values), links_to=links)
 
@@ -66,10 +67,11 @@ def _open(spec: str) -> Dataset:
         return named.read(rest)
     if colon and (plugin := find("datasets", name)) is not None:
         return _read(plugin, _reader(plugin), rest)
-    path = Path(__file__).resolve().parent / "sample" if spec == "sample" else Path(spec)
+    path = within(Path(__file__).resolve().parent / "sample" if spec == "sample" else Path(spec))
     if not path.is_dir() and not path.is_file():
         raise InputError(f"{path}: no such file or folder: name a file of dialogues, a folder, or 'sample'")
-    own = next((reader for reader in READERS if reader.detect is not None and reader.detect(path)), None)
+    path = next((place for place in roots(path) if _own(place) is not None), path)
+    own = _own(path)
     if own is not None and (own.rank < LAST or path.suffix == ".jsonl"):
         return own.read(str(path))
     by_plugin, broken = _by_plugin(path)
@@ -77,12 +79,18 @@ def _open(spec: str) -> Dataset:
         return by_plugin
     if own is not None:
         return own.read(str(path))
+    if path.is_dir() and len(archives := archives_in(path)) == 1:
+        return _open(str(archives[0]))
     if path.is_file() and (other := foreign(_head(path))) is not None:
         raise InputError(f"{path}: {other}")
     known = _forms(READERS)
     raise InputError(
         f"{path}: no reader recognises this format: name {known}" + "".join(f"; {one}" for one in broken)
     )
+
+
+def _own(path: Path) -> Reader | None:
+    return next((reader for reader in READERS if reader.detect is not None and reader.detect(path)), None)
 
 
 def _head(path: Path) -> bytes:

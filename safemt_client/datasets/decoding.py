@@ -25,7 +25,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _OTHERS = (
-    (b"PK\x03\x04", "a zip archive: unpack it and name what is in it"),
+    (b"PK\x03\x04", "a zip archive: name a file in it, as NAME.zip/list.json"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself: run git lfs pull"),
     (b"<!doctype html", "a web page, not the file itself: download it again"),
     (b"<html", "a web page, not the file itself: download it again"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from safemt_client.datasets import embedded
+from safemt_client.datasets.inside import beside, within
 from safemt_client.datasets.pictures_in import is_url
 from safemt_client.providers.errors import InputError
 
@@ -137,8 +138,9 @@ class Oddity:
 class Dataset:
     """Dialogues that were read from one place.
 
-    Image paths are relative to the folder `path`, else to one of `also`. `refused` has a line for each record
-    that cannot be used, up to a number; `refused_count` counts all of them.
+    Image paths are relative to the folder `path`, else to one of `also`; a picture may be in an archive there
+    (`datasets.inside`). `refused` has a line for each record that cannot be used, up to a number;
+    `refused_count` counts all of them.
     """
 
     name: str
@@ -214,15 +216,22 @@ class Dataset:
             raise InputError(f"image {relative!r}: {error.strerror}") from None
 
     def _find(self, path: str, named: str) -> Path:
-        for folder in (self.path, *self.also):
-            for file in _spellings(folder, path):
-                if not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(folder)):
-                    raise InputError(f"image {named}: points outside {folder}: copy the image there")
-                if file.is_file():
-                    root, real = folder.resolve(), file.resolve()
-                    if not any(real.is_relative_to(inside) for inside in (root, *self.links_to)):
-                        raise InputError(
-                            f"image {named}: a link out of the folder: add --follow-links if you trust it"
-                        )
-                    return file
+        for folder, file in self._places(path):
+            if not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(folder)):
+                raise InputError(f"image {named}: points outside {folder}: copy the image there")
+            if (found := within(file)).is_file():
+                return self._allowed(found, folder, named)
+        for folder, file in self._places(path):
+            name = file.relative_to(folder).as_posix()
+            if (packed := beside(folder, name)) is not None:
+                return self._allowed(packed, folder, named)
         raise FileNotFoundError(path)
+
+    def _places(self, path: str) -> Iterator[tuple[Path, Path]]:
+        return ((folder, file) for folder in (self.path, *self.also) for file in _spellings(folder, path))
+
+    def _allowed(self, file: Path, folder: Path, named: str) -> Path:
+        root, real = folder.resolve(), file.resolve()
+        if not any(real.is_relative_to(inside) for inside in (root, *self.links_to)):
+            raise InputError(f"image {named}: a link out of the folder: add --follow-links if you trust it")
+        return file

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-import tarfile
 import unicodedata
-import zipfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
+
+from safemt_client.datasets.archives import PACKED, archive_at, is_archive
+from safemt_client.datasets.inside import Inside, within
+from safemt_client.providers.errors import InputError
 
 __all__ = ["Nearby"]
 
 _MOST_FILES = 200_000
 _NOTHING = ("none", "nan", "null", "n/a", "<na>")
-_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
-_MOST_MEMBERS = 100_000
 
 
 class Nearby:
@@ -38,50 +39,55 @@ class Nearby:
                 return f"there is {_nearest(wanted, found)}"
         if name.startswith("/") and Path(name).is_file():
             return "it is outside the folder of the data: copy it there"
-        for archive, members in self._archives:
-            if members is None:
-                return f"it may be in {archive}: unpack that there"
-            if stem and stem in members:
-                return f"it is in {archive}: unpack that there"
+        if self._packed:
+            return f"it may be in {self._packed[0]}: unpack that there"
         return None
 
     @cached_property
     def _files(self) -> dict[str, list[str]]:
         """The files below, by their name and by their name without its ending, both in plain spelling."""
         found: dict[str, list[str]] = defaultdict(list)
-        for folder, path in self._below():
-            relative = path.relative_to(folder).as_posix()
-            key = _plain(path.name)
+        for relative in self._below():
+            key = _plain(relative.rsplit("/", 1)[-1])
             for known in dict.fromkeys((key, os.path.splitext(key)[0])):
                 if relative not in found[known]:
                     found[known].append(relative)
         return found
 
     @cached_property
-    def _archives(self) -> list[tuple[str, set[str] | None]]:
-        """The archives beside the data, with the plain names of what is in them; None is not known."""
-        found: list[tuple[str, set[str] | None]] = []
-        for folder in self._folders:
-            for path in sorted(folder.glob("*")):
-                if path.name.lower().endswith(_ARCHIVES) and path.is_file():
-                    names = _members(path)
-                    plain = None if names is None else {_plain(name).rsplit("/", 1)[-1] for name in names}
-                    found.append((path.name, plain))
-        # Those that were looked into come first.
-        return sorted(found, key=lambda one: one[1] is None)
+    def _packed(self) -> list[str]:
+        """The archives beside the data that are not looked into."""
+        return [
+            path.name
+            for folder in self._folders
+            for path in sorted(folder.glob("*"))
+            if path.name.lower().endswith(PACKED) and path.is_file()
+        ]
 
-    def _below(self) -> Iterator[tuple[Path, Path]]:
-        count = 0
-        for top in self._folders:
-            for folder, inner, files in os.walk(top):
-                inner[:] = sorted(name for name in inner if not name.startswith("."))
-                for name in sorted(files):
-                    if name.startswith("."):
-                        continue
-                    count += 1
-                    if count > _MOST_FILES:
-                        return
-                    yield top, Path(folder, name)
+    def _below(self) -> Iterator[str]:
+        """The files below the folders and in the archives there, up to a number."""
+        return islice((name for top in self._folders for name in _names(within(top))), _MOST_FILES)
+
+
+def _names(top: Path) -> Iterator[str]:
+    if isinstance(top, Inside):
+        yield from (path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_file())
+        return
+    for folder, inner, files in os.walk(top):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(folder, name)
+            if is_archive(name):
+                yield from (f"{path.relative_to(top).as_posix()}/{member}" for member in _members(path))
+            elif not name.startswith("."):
+                yield path.relative_to(top).as_posix()
+
+
+def _members(path: Path) -> Iterable[str]:
+    try:
+        return archive_at(path).places
+    except (InputError, OSError):
+        return ()
 
 
 def _plain(name: str) -> str:
@@ -99,17 +105,3 @@ def _nearest(wanted: str, found: Sequence[str]) -> str:
         return sum(one == other for one, other in pairs)
 
     return max(found, key=alike)
-
-
-def _members(path: Path) -> list[str] | None:
-    """The names in an archive; None if only unpacking all of it would say."""
-    try:
-        if path.suffix.lower() == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                return archive.namelist()[:_MOST_MEMBERS]
-        if path.suffix.lower() == ".tar":
-            with tarfile.open(path, "r:") as tar:
-                return [member.name for member, _ in zip(tar, range(_MOST_MEMBERS), strict=False)]
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, tarfile.TarError, NotImplementedError):
-        return []
-    return None

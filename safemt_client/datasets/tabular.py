@@ -8,12 +8,15 @@ from pathlib import Path
 
 from safemt_client.datasets.decoding import opened
 from safemt_client.datasets.files import MAX_FILE, Rows, check_size, shown
+from safemt_client.datasets.inside import Inside
 from safemt_client.providers.errors import InputError
 
 __all__ = ["csv_rows", "parquet_rows"]
 
 _MAX_CELL = 16 * 2**20
 _MAX_ROWS = 1_000_000
+_MAX_HELD = 64 * 2**20
+"""Bytes of a Parquet file in an archive, which is held as a whole."""
 _BATCH = 64
 
 
@@ -69,10 +72,12 @@ def parquet_rows(path: Path) -> Rows:
     import pyarrow
     import pyarrow.parquet
 
-    check_size(path, MAX_FILE)
+    held = isinstance(path, Inside)
+    check_size(path, _MAX_HELD if held else MAX_FILE)
     size = number = 0
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        # Its end is read first, and compressed data cannot be read from there.
+        with pyarrow.parquet.ParquetFile(io.BytesIO(path.read_bytes()) if held else path) as file:
             # Check the stated sizes first: a page is unpacked as a whole.
             groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
             if sum(max(0, group.total_byte_size) for group in groups) > MAX_FILE:

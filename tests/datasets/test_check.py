@@ -111,9 +111,11 @@ def test_names_that_look_alike(tmp_path: Path) -> None:
 
 ZIP, TAR = io.BytesIO(), io.BytesIO()
 with zipfile.ZipFile(ZIP, "w") as _zip:
-    _zip.writestr("images/tea.jpg", b"x")
+    _zip.writestr("images/small/tea.jpg", b"x")
+    _zip.writestr("images/pot.jpg", b"x")
 with tarfile.open(fileobj=TAR, mode="w") as _tar:
-    _tar.addfile(tarfile.TarInfo("images/tea.jpg"))
+    _tar.addfile(tarfile.TarInfo("images/small/tea.jpg"))
+    _tar.addfile(tarfile.TarInfo("images/pot.jpg"))
 
 
 @pytest.mark.parametrize(
@@ -131,8 +133,8 @@ with tarfile.open(fileobj=TAR, mode="w") as _tar:
         ("/home/me/images/tea.jpg", "images/tea.jpg", "there is images/tea.jpg"),
         ("file://tea.jpg", "tea.jpg", "there is tea.jpg"),
         ("tea.jpg", "deep/er/tea.jpg", "there is deep/er/tea.jpg"),
-        ("images/tea.jpg", ("images.zip", ZIP.getvalue()), "it is in images.zip: unpack that there"),
-        ("images/tea.jpg", ("images.tar", TAR.getvalue()), "it is in images.tar: unpack that there"),
+        ("images/tea.jpg", ("images.zip", ZIP.getvalue()), "there is images.zip/images/small/tea.jpg"),
+        ("images/tea.jpg", ("images.tar", TAR.getvalue()), "there is images.tar/images/small/tea.jpg"),
         ("images/tea.jpg", ("images.tar.gz", b"x"), "it may be in images.tar.gz: unpack that there"),
         ("None", "tea.jpg", "a word for no picture: write null"),
     ],

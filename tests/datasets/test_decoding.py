@@ -85,7 +85,7 @@ def test_separators_within_a_text_end_no_line(tmp_path: Path) -> None:
         (lines(record()).decode().encode("utf-16")[:-1], "not UTF-16.*: save it as UTF-8"),
         (gzip.compress(lines(record()))[:-9], "the gzip file is damaged"),
         (b"\x1f\x8bnothing", "the gzip file is damaged"),
-        (b"PK\x03\x04rest", "a zip archive: unpack it"),
+        (b"PK\x03\x04rest", "a zip archive: name a file in it"),
         (b"\x28\xb5\x2f\xfdrest", "compressed with zstd"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"\n <!DOCTYPE HTML><p>", "a web page"),

@@ -10,6 +10,7 @@ from typing import Any
 from safemt_client.datasets import files
 from safemt_client.datasets.files import shown
 from safemt_client.datasets.gathering import Gathered
+from safemt_client.datasets.inside import matching, roots
 from safemt_client.datasets.maps.apply import records_of, shapes_of
 from safemt_client.datasets.maps.language import Format, Join, Map, Source
 from safemt_client.datasets.maps.values import as_text, fill, listed, look_up
@@ -56,6 +57,7 @@ def read_mapped(mapped: Map, path: Path, given: Sequence[str]) -> Dataset:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder: name the data that the map {mapped.name} is for")
     values = values_of(mapped, given)
+    path = path if path.is_file() else _root(mapped, path)
     root = path if path.is_dir() else path.parent
     found = Gathered(root)
     notes = found.oddities
@@ -68,11 +70,17 @@ def read_mapped(mapped: Map, path: Path, given: Sequence[str]) -> Dataset:
     return found.dataset(mapped.name, path, mapped.licence)
 
 
+def _root(mapped: Map, folder: Path) -> Path:
+    """The folder itself, or in an archive the first of those around all of it that has the map's files."""
+    places = roots(folder)
+    return next((place for place in places if matching(place, mapped.source.files[0])), folder)
+
+
 def _files(patterns: list[str], root: Path, key: str) -> list[Path]:
     """The files of the patterns, each of which must have some."""
     found: dict[Path, None] = {}
     for pattern in patterns:
-        here = sorted(p for p in root.glob(pattern) if p.is_file() and p.name[:1] not in (".", "~"))
+        here = matching(root, pattern)
         if not here:
             raise InputError(f"{root}: has no {pattern} (key {key} of the map): name the folder that has it")
         found |= dict.fromkeys(here)

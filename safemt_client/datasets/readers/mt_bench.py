@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from safemt_client.datasets.files import is_utf8, shown
+from safemt_client.datasets.inside import within
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
 from safemt_client.datasets.reader import Reader
 from safemt_client.datasets.rows import rows
@@ -68,5 +69,9 @@ def read(path: Path) -> Dataset:
 
 
 READER = Reader(
-    "mt-bench", "a folder with MT-Bench's question.jsonl", lambda source: read(Path(source)), detect, rank=1
+    "mt-bench",
+    "a folder with MT-Bench's question.jsonl",
+    lambda source: read(within(Path(source))),
+    detect,
+    rank=1,
 )

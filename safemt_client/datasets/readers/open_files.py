@@ -6,6 +6,7 @@ from pathlib import Path
 
 from safemt_client.datasets.about import about
 from safemt_client.datasets.gathering import Gathered
+from safemt_client.datasets.inside import within
 from safemt_client.datasets.model import Dataset
 from safemt_client.datasets.reader import LAST, Reader
 from safemt_client.datasets.rows import FORMS, is_data, rows
@@ -44,7 +45,7 @@ def read(path: Path) -> Dataset:
 READER = Reader(
     "jsonl",
     f"a file ({', '.join(FORMS)}, also .gz) or a folder of such files",
-    lambda source: read(Path(source)),
+    lambda source: read(within(Path(source))),
     lambda path: bool(data_files(path)) if path.is_dir() else is_data(path),
     rank=LAST,
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safemt_client.datasets.gathering import Gathered
+from safemt_client.datasets.inside import within
 from safemt_client.datasets.model import Dataset, Oddity
 from safemt_client.datasets.reader import Reader
 from safemt_client.datasets.records import SOURCES
@@ -99,6 +100,6 @@ def _named(found: Gathered, name: str, path: Path) -> Dataset:
 READER = Reader(
     "safemt",
     "a folder with *_turn.json in it or in its Data folder",
-    lambda source: read(Path(source)),
+    lambda source: read(within(Path(source))),
     lambda path: path.is_dir() and bool(find(path)),
 )
