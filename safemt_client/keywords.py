@@ -62,6 +62,9 @@ class RunKeywords(JudgeKeywords, total=False):
     turns: str | Sequence[int] | None
     scenario: str | Sequence[str] | None
     limit: int | None
+    sample: int | None
+    sample_seed: int
+    sample_by: Literal["item", "scenario"]
     history: Literal["scripted", "live", "none"]
     images: Literal["on", "off", "blank"]
     image_max_edge: int | None

@@ -134,7 +134,16 @@ class RunSettings(BaseModel):
     follow_links: bool = _data(False, "follow links that lead out of the folder of the data", decides=False)
     turns: list[int] | None = _data(None, "only conversations with these numbers of user turns", "K,K", "all")
     scenario: list[str] | None = _data(None, "only this scenario; repeatable", "NAME", "all")
-    limit: int | None = _data(None, "only the first N items", "N", "all", ge=1)
+    limit: int | None = _data(
+        None, "only the first N items in the order of the data: no random sample", "N", "all", ge=1
+    )
+    sample: int | None = _data(
+        None, "N items drawn at random; a larger sample contains a smaller one", "N", "all", ge=1
+    )
+    sample_seed: int = _data(0, "another number draws other items", "N")
+    sample_by: Literal["item", "scenario"] = _data(
+        "item", "draw items whatever their scenario, or each scenario in its share of the data"
+    )
     history: Literal["scripted", "live", "none"] = _data(
         "scripted", "earlier turns: as the data has them, with the target's own replies, or left out"
     )

@@ -21,6 +21,7 @@ from safemt_client.planning.costs import stored_prices
 from safemt_client.planning.pictures import pictures_of
 from safemt_client.planning.resolved import Resolved, of_dataset
 from safemt_client.planning.rows import judge_rows, moderator_row
+from safemt_client.planning.sampling import drawn
 from safemt_client.planning.target import Target
 from safemt_client.providers.errors import InputError
 from safemt_client.results.store.store import Store
@@ -183,6 +184,11 @@ def _chosen(dataset: Dataset, settings: RunSettings) -> tuple[Dialogue, ...]:
     chosen = select(dataset, settings.turns, settings.scenario, settings.limit)
     if not chosen:
         raise InputError("no dialogues are left after --turns, --scenario and --limit: relax one of them")
+    if settings.sample is not None:
+        if settings.limit is not None:
+            raise InputError("--sample: draws from all items: leave --limit out")
+        by_scenario = settings.sample_by == "scenario"
+        chosen = drawn(chosen, settings.sample, settings.sample_seed, by_scenario=by_scenario)
     if settings.history != "live":
         if dataset.live_only:
             raise InputError(f"{settings.data}: has no scripted assistant turns: add --history live")

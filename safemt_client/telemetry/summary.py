@@ -99,6 +99,16 @@ def _checking(path: str, settings: RunSettings) -> str:
     return f"{quoted(settings.dataset)} --map {quoted(settings.data_map)}{values}"
 
 
+def _drawn(settings: RunSettings) -> str | None:
+    """How the items were chosen from the data."""
+    if settings.sample is not None:
+        by = ", each scenario in its share" if settings.sample_by == "scenario" else ""
+        return f"items drawn at random{by} (seed {settings.sample_seed}); a larger --sample contains them"
+    if settings.limit is not None:
+        return "the first items in the order of the data, which are no random sample: --sample N draws one"
+    return None
+
+
 def show_plan(found: RunEstimate, settings: RunSettings, console: Console) -> None:
     """Print what will be asked, what is already in the store, and the expected cost and time."""
     plan = found.plan
@@ -111,6 +121,8 @@ def show_plan(found: RunEstimate, settings: RunSettings, console: Console) -> No
         f"run {plan.run.run_id}: {len(plan.dialogues)} dialogues of {plain(plan.run.dataset_name)} "
         f"(digest {plan.run.dataset_digest[:12]}{plain(licence)}), store {shown_path(settings.db)}"
     )
+    if drawn := _drawn(settings):
+        say(f"  {drawn}")
     targets = {target.key: target for target in plan.targets}
     guards = {row.guard_key: row for row in plan.moderators}
     for line in found.lines:
