@@ -270,7 +270,7 @@ def data(arguments: argparse.Namespace) -> int:
     """Look at a data set before spending anything: 1 if something has to be repaired, 2 if all of it."""
     from safemt_client.datasets import open_dataset
     from safemt_client.datasets.check import check
-    from safemt_client.datasets.check_table import render
+    from safemt_client.datasets.check_table import show
 
     if arguments.action == "maps":
         return _maps(arguments)
@@ -289,7 +289,7 @@ def data(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(found.as_dict(), indent=2, ensure_ascii=True))
     else:
-        Console().print(render(found))
+        show(found, Console())
     return found.status
 
 

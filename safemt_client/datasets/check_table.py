@@ -2,31 +2,67 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from safemt_client.datasets.check import Pictures, Report
 from safemt_client.results.sanitize import plain
 
-__all__ = ["render"]
+__all__ = ["show"]
 
 _SHOWN = 10
+"""Examples of each kind in the table, and oddities of each kind below it."""
 _LISTED = 50
+_List = tuple[str, list[str], list[str]]
+"""A heading, its lines, and what is said of others."""
 
 
-def render(report: Report) -> RenderableType:
-    """The counts as a table, then what has to be repaired, a line for each."""
+def show(report: Report, console: Console) -> None:
+    """Print the counts as a table, then what has to be repaired and what is odd, a line for each.
+
+    On a terminal long lines go on under their beginning; elsewhere they are whole, for `grep`.
+    """
+    console.print(_table(report))
+    for name, lines, more in (
+        _listed("refused records", report.refused, report.refused_count),
+        _listed("missing images", report.missing_images),
+        _listed("broken images", report.broken_images),
+        _odd(report),
+    ):
+        if lines:
+            console.print(f"\n{name}:", markup=False, highlight=False)
+        for line in (*lines, *more):
+            _line(line, console)
+
+
+def _line(line: str, console: Console) -> None:
+    text = Text(plain(line))
+    if not console.is_terminal:
+        console.print(Text("  ") + text, soft_wrap=True)
+        return
+    for number, part in enumerate(text.wrap(console, max(console.width - 4, 20))):
+        part.rstrip()
+        console.print(Text("    " if number else "  ") + part, soft_wrap=True)
+
+
+def _table(report: Report) -> RenderableType:
     table = Table(box=None, show_header=False)
     table.add_row("data set", _safe(f"{report.name}, digest {report.digest[:12]}"))
     table.add_row("licence", _safe(report.licence or "not stated"))
     table.add_row("dialogues", f"{report.dialogues} of {report.items} items; {report.usable} can be sent")
-    table.add_row("by user turns", _counts(report.lengths))
-    table.add_row("by scenario", _counts(report.scenarios))
-    table.add_row("by source", _counts(report.sources))
-    table.add_row("by method", _counts(report.methods))
+    for name, counts in (
+        ("by user turns", report.lengths),
+        ("by scenario", report.scenarios),
+        ("by source", report.sources),
+        ("by method", report.methods),
+    ):
+        if counts:
+            table.add_row(name, _counts(counts))
     for name, count in (
         ("benign", report.benign),
         ("need --history live", report.live_only),
@@ -48,12 +84,7 @@ def render(report: Report) -> RenderableType:
     if report.alike:
         table.add_row("names alike", _some([" = ".join(map(repr, names)) for names in report.alike]))
     table.add_row("oddities", _counts(report.oddities) or "none")
-    return Group(
-        table,
-        *_listed("refused records", report.refused, report.refused_count),
-        *_listed("missing images", report.missing_images),
-        *_listed("broken images", report.broken_images),
-    )
+    return table
 
 
 def _pictures(found: Pictures) -> list[tuple[str, str]]:
@@ -88,10 +119,24 @@ def _some(values: list[str]) -> str:
     return _safe(f"{len(values)}: " + ", ".join(values[:_SHOWN]) + more)
 
 
-def _listed(name: str, found: list[str], count: int | None = None) -> list[str]:
-    """A heading and a line for each, up to a number."""
-    if not found:
-        return []
+def _listed(name: str, found: list[str], count: int | None = None) -> _List:
+    """A heading, its lines up to a number, and a line about the others."""
     more = (len(found) if count is None else count) - min(len(found), _LISTED)
-    lines = [_safe(f"  {line}") for line in found[:_LISTED]]
-    return ["", f"{name}:", *lines, *([f"  and {more:,} more (--json lists {len(found):,})"] if more else [])]
+    return name, found[:_LISTED], [f"and {more:,} more (--json lists {len(found):,})"] if more else []
+
+
+def _odd(report: Report) -> _List:
+    """The first oddities of each kind."""
+    shown: Counter[str] = Counter()
+    lines = []
+    for odd in report.oddity_list:
+        shown[odd["kind"]] += 1
+        if shown[odd["kind"]] <= _SHOWN:
+            lines.append(f"{odd['kind']}: {odd['where']}: {odd['text']}")
+    left = {kind: count - _SHOWN for kind, count in shown.items() if count > _SHOWN}
+    said = ", ".join(f"{kind}: {count:,}" for kind, count in left.items())
+    return (
+        "oddities",
+        sorted(lines, key=lambda line: line.split(":")[0]),
+        ([f"and more (--json lists all): {said}"] if left else []),
+    )

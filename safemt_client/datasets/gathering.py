@@ -76,13 +76,18 @@ class Gathered:
             Oddity("duplicate record", where, f"{dialogue.item_id[:80]} occurs twice with the same content")
         )
 
+    @property
+    def nothing(self) -> bool:
+        """Whether there was no record, not even one that is refused."""
+        return not self.dialogues and not self._count
+
     def dataset(self, name: str, path: Path, licence: str | None = None) -> Dataset:
         """All of it. `path` is the folder of the pictures, or the file that was named.
 
         Raises:
             InputError: there is nothing in it.
         """
-        if not self.dialogues and not self._count:
+        if self.nothing:
             raise InputError(f"{path}: contains no dialogues")
         return Dataset(
             name,

@@ -189,9 +189,11 @@ def _encoded(raw: bytes, how: Preparation) -> _Made:
     try:
         return _encode(raw, how)
     except ImageError as error:
-        if raw.startswith(_START_OF_JPEG) and "is truncated" in str(error) and not how.truncated:
-            raise ImageError(f"{error}: --image-truncated sends what there is") from None
-        raise
+        if "is truncated" not in str(error):
+            raise
+        may_be_let_in = raw.startswith(_START_OF_JPEG) and not how.truncated
+        fix = "--image-truncated sends what there is" if may_be_let_in else "copy it again"
+        raise ImageError(f"{error}: {fix}") from None
 
 
 def _encode(raw: bytes, how: Preparation) -> _Made:

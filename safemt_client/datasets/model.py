@@ -196,7 +196,8 @@ class Dataset:
         try:
             return self._find(path, named)
         except FileNotFoundError:
-            name = named[1:-1] if relative.isprintable() else named
+            plain = relative.isprintable() and relative == relative.strip()
+            name = named[1:-1] if plain else named
             raise InputError(f"image missing: {name}") from None
         except (OSError, ValueError, RuntimeError):
             # Too long, contains a NUL or an unpaired surrogate, or a loop of links.

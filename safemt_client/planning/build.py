@@ -34,7 +34,7 @@ def make_plan(wanted: Resolved, known: Known) -> Plan:
     judges = tuple(replace(row, run_id=wanted.run_id) for row in wanted.judge_rows)
     return Plan(
         run=_run_row(wanted),
-        warnings=wanted.data.warnings,
+        odd=wanted.data.odd,
         targets=wanted.targets,
         judge=judges[0] if judges else None,
         members=judges[1:],

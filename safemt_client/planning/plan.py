@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from safemt_client.datasets.oddities import OddKind
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.judgings import JudgingTask
 from safemt_client.planning.sharing import Fresh
@@ -32,13 +33,13 @@ class Plan:
     `taken` are verdicts that are known of the same texts elsewhere: replies of this run take them over.
     `fresh` says of each pending conversation what none before it asks, and `to_judge` are the replies that a
     judge is asked about: of several with the same text under the same criteria one.
-    `moderators` are those of the targets. `not_attempted` maps a dialogue's key to the reason why it cannot
-    be sent. `earlier_pictures` counts, by target key, those of the turns in the store that were about
-    pictures as an earlier version of the program prepared them.
+    `odd` are the oddities of the data by kind, `moderators` those of the targets. `not_attempted` maps a
+    dialogue's key to the reason why it cannot be sent. `earlier_pictures` counts, by target key, those of the
+    turns in the store that were about pictures as an earlier version of the program prepared them.
     """
 
     run: RunRow
-    warnings: int
+    odd: tuple[OddKind, ...]
     targets: tuple[Target, ...]
     judge: JudgeRow | None
     dialogues: tuple[DialogueRow, ...]

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from safemt_client.datasets.model import Dataset, Dialogue
+from safemt_client.datasets.oddities import OddKind, by_kind
 from safemt_client.judges.panel import Judge
 from safemt_client.planning.pictures import Pictures
 from safemt_client.planning.rows import dialogue_row
@@ -30,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """The data set that the dialogues are of; `warnings` counts its oddities.
+    """The data set that the dialogues are of; `odd` are its oddities by kind.
 
     `content` is the digest of the texts with the pictures, None where none were looked at.
     """
@@ -39,7 +40,7 @@ class DataSource:
     digest: str
     path: str
     licence: str | None
-    warnings: int = 0
+    odd: tuple[OddKind, ...] = ()
     content: str | None = None
 
 
@@ -143,7 +144,7 @@ def of_dataset(
             sendable.append(Sendable(dialogue, key, ready, before if changed else {}))
     return Resolved(
         data=DataSource(
-            *(dataset.name, dataset.digest, str(dataset.path), dataset.licence, len(dataset.warnings)),
+            *(dataset.name, dataset.digest, str(dataset.path), dataset.licence, by_kind(dataset.warnings)),
             content,
         ),
         dialogues=tuple(dialogue_row(dataset, dialogue) for dialogue in chosen),

@@ -20,6 +20,8 @@ from safemt_client.telemetry.progress import span
 __all__ = ["show_plan"]
 
 _FIRST_WORDS = 60
+_MOST_ODD, _LONGEST_ODD = 6, 200
+"""Kinds of oddities of the data that a plan names, and characters of an example."""
 
 
 def _range(estimate: Estimate) -> str:
@@ -91,12 +93,28 @@ def _total(
         say("  money: " + ", ".join(sums))
 
 
-def _checking(path: str, settings: RunSettings) -> str:
+def _checking(settings: RunSettings) -> str:
     """What `data check` takes to read the data as the run does."""
-    if settings.data_map is None:
-        return quoted(path)
-    values = "".join(f" --data-value {quoted(one)}" for one in settings.data_value or ())
-    return f"{quoted(settings.dataset)} --map {quoted(settings.data_map)}{values}"
+    words = [quoted(settings.dataset), *(["--follow-links"] if settings.follow_links else [])]
+    if settings.data_map is not None:
+        words += ["--map", quoted(settings.data_map)]
+        words += [f"--data-value {quoted(one)}" for one in settings.data_value or ()]
+    return " ".join(words)
+
+
+def _odd(plan: Plan, settings: RunSettings, say: Callable[[str], None]) -> None:
+    """What is odd about the data: each kind with an example, and what lists all of them."""
+    if not plan.odd:
+        return
+    words = _checking(settings)
+    count = sum(one.count for one in plan.odd)
+    say(f"  {count:,} oddities in the data; see: python -m safemt_client data check {words}")
+    for one in plan.odd[:_MOST_ODD]:
+        example = plain(one.example)
+        cut = example if len(example) <= _LONGEST_ODD else f"{example[:_LONGEST_ODD]}..."
+        say(f"    {one.count:,} {one.kind}, such as {cut}")
+    if len(plan.odd) > _MOST_ODD:
+        say(f"    and {len(plan.odd) - _MOST_ODD} kinds more")
 
 
 def _drawn(settings: RunSettings) -> str | None:
@@ -160,6 +178,4 @@ def show_plan(found: RunEstimate, settings: RunSettings, console: Console) -> No
     if plan.not_attempted:
         first = next(iter(plan.not_attempted.values()))
         say(f"  {len(plan.not_attempted)} dialogues not attempted, for example: {plain(first)}")
-    if plan.warnings:
-        words = _checking(plan.run.dataset_path, settings)
-        say(f"  {plan.warnings} oddities in the data; see: python -m safemt_client data check {words}")
+    _odd(plan, settings, say)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import tarfile
 import unicodedata
 import zipfile
@@ -10,11 +11,14 @@ from typing import Any
 
 import pytest
 from PIL import Image as Pillow
+from rich.console import Console
 from support.dialogues import in_base64, lines, opened, picture, put, record, reply, user
 
 from safemt_client.__main__ import main
-from safemt_client.datasets import gathering
-from safemt_client.datasets.check import check
+from safemt_client.datasets import gathering, open_dataset
+from safemt_client.datasets.check import Report, check
+from safemt_client.datasets.check_table import show
+from safemt_client.providers.errors import InputError
 
 GOOD, BAD = record(id="good"), record(id="bad", dialogue=[])
 
@@ -57,6 +61,70 @@ def test_every_bad_record_is_listed(here: Path, capsys: pytest.CaptureFixture[st
     assert "and 10 more (--json lists 60)" in out
     assert main(["data", "check", "--json", "d.jsonl"]) == 1
     assert len(json.loads(capsys.readouterr().out)["refused"]) == 60
+
+
+LONG = " and ".join(["tea"] * 20)
+
+
+def shown(found: Report, **how: Any) -> list[str]:
+    out = io.StringIO()
+    show(found, Console(file=out, **how))
+    return out.getvalue().splitlines()
+
+
+def test_a_long_line_is_whole_in_a_file_and_goes_on_below_itself_on_a_terminal(tmp_path: Path) -> None:
+    found = check(opened(tmp_path, record(image=f"{LONG}.jpg")))
+    (line,) = found.missing_images
+    assert f"  {line}" in shown(found, width=60)
+    screen = shown(found, width=60, force_terminal=True)
+    begin = next(number for number, one in enumerate(screen) if one.startswith("  image missing: tea"))
+    assert max(map(len, screen[begin:])) <= 60
+    assert all(one.startswith("    ") for one in screen[begin + 1 :])
+    assert " ".join(one.strip() for one in screen[begin:]) == line
+
+
+def test_oddities_are_listed_by_kind_up_to_a_number(tmp_path: Path) -> None:
+    records = [record(user(f" {n}"), id=f"a{n}") for n in range(12)]
+    lines_ = shown(check(opened(tmp_path, *records, record(user("<image> a"), id="b"))), width=60)
+    listed = lines_[lines_.index("oddities:") + 1 :]
+    assert [one.split(":")[0].strip() for one in listed] == [
+        *["image placeholder", *["white space"] * 10, "and more (--json lists all)"]
+    ]
+    assert listed[0].endswith("line 13 ('b'): dialogue[0]: contains a literal <image>")
+    assert listed[-1] == "  and more (--json lists all): white space: 2"
+
+
+def test_the_plan_names_each_kind_of_oddity_and_the_command_that_lists_them(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [record(user(" a")), record(user("b "), id="b"), record(user("<image> c"), id="c")]
+    put(here / "my data" / "d.jsonl", lines(*records))
+    put(here / "my data" / "other.txt", "not data")
+    put(here / "my data" / "other.jsonl", "not data")
+    assert main(["--provider", "demo", "--data", "my data/d.jsonl", "--dry-run"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    (begin,) = [number for number, line in enumerate(said) if "oddities in the data" in line]
+    assert said[begin].startswith("  3 oddities in the data; see: python -m safemt_client data check ")
+    examples = [line.split(", such as ") for line in said[begin + 1 :]]
+    assert [count for count, _ in examples] == ["    2 white space", "    1 image placeholder"]
+    command = shlex.split(said[begin].split(" -m safemt_client ")[1])
+    assert main(command) == 0
+    listed = capsys.readouterr().out
+    assert all(example in listed for _, example in examples)
+
+
+def test_an_empty_file_is_named(tmp_path: Path) -> None:
+    put(tmp_path / "Data" / "1_turn.json", "[]")
+    put(tmp_path / "Data" / "2_turn.json", "")
+    with pytest.raises(
+        InputError, match=r"1_turn\.json: contains no dialogues, and neither does any of the other 1"
+    ):
+        open_dataset(str(tmp_path))
+
+
+def test_white_space_around_a_name_is_seen(tmp_path: Path) -> None:
+    (line,) = check(opened(tmp_path, record(image_path="tea.jpg "))).missing_images
+    assert line.startswith("image missing: 'tea.jpg ' (a)")
 
 
 def test_bad_records_are_described_up_to_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,9 @@ def read(folder: Path) -> Dataset:
         found.oddities.append(Oddity("file passed over", str(path), text))
     for path in files:
         found.take(rows(path), _length(path))
+    if found.nothing:
+        others = f", and neither does any of the other {len(files) - 1}" if len(files) > 1 else ""
+        raise InputError(f"{files[0]}: contains no dialogues{others}")
     sample = Path(__file__).resolve().parents[1] / "sample"
     if folder.resolve().is_relative_to(sample):
         return found.dataset("sample", folder, "Apache-2.0")
