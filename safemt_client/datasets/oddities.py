@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from safemt_client.datasets.model import Oddity
 
 __all__ = ["OddKind", "by_kind"]
 
 
-class OddKind(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class OddKind:
     """A kind of oddity, how many there are, and the first of them: where and what."""
 
     kind: str
