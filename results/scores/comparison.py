@@ -17,7 +17,7 @@ from safemt_client.results.scores.views import coverages
 from safemt_client.results.stats.pairs import compared_pairs
 from safemt_client.results.store.reader import Queryable
 
-__all__ = ["Condition", "comparison", "conditions", "labels_of", "labels_of_each"]
+__all__ = ["Condition", "comparison", "conditions", "labels_of", "labels_of_each", "replies_of_each"]
 
 _Labels = dict[tuple[str, int], float]
 _COVERAGE_APART = 0.02
@@ -95,6 +95,11 @@ def labels_of(reader: Queryable, condition: Condition) -> tuple[dict[tuple[str, 
 def labels_of_each(reader: Queryable, found: Sequence[Condition]) -> list[_Labels]:
     """The labels of each of these conditions, as `labels_of` has them; one query for each run."""
     return [_known(wanted) for wanted, _ in _replies(reader, found)]
+
+
+def replies_of_each(reader: Queryable, found: Sequence[Condition]) -> list[_Labels]:
+    """As `labels_of_each`, with NaN for the planned replies that have no label."""
+    return [wanted for wanted, _ in _replies(reader, found)]
 
 
 def _known(wanted: _Labels) -> _Labels:

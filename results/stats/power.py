@@ -6,6 +6,7 @@ The figures are those of large samples. Nothing here needs numpy.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 
 from safemt_client.results.stats.shares import wilson
@@ -15,6 +16,7 @@ __all__ = [
     "half_width",
     "items_for_difference",
     "items_for_half_width",
+    "items_to_exclude",
     "smallest_difference",
 ]
 
@@ -67,16 +69,33 @@ def items_for_difference(difference: float, apart: float, lengths: int = 1, rho:
 
 def items_for_half_width(wanted: float, rate: float, lengths: int = 1, rho: float = 0.0) -> int:
     """How many items are needed for an interval of a share `rate` whose half is at most `wanted`."""
+    return _items(_fewest(lambda replies: half_width(rate, replies) <= wanted), lengths, rho)
+
+
+def items_to_exclude(bound: float, rate: float) -> int | None:
+    """How many replies to different items it takes until the interval of a share `rate` leaves `bound` out.
+
+    None if no number does: they are the same.
+    """
+    if math.isclose(bound, rate, abs_tol=1e-4):
+        return None
+
+    def left_out(replies: int) -> bool:
+        low, high = wilson(rate * replies, replies)
+        return low > bound or high < bound
+
+    return _fewest(left_out)
+
+
+def _fewest(enough: Callable[[int], bool]) -> int:
+    """The least whole number that is enough, if every larger one is."""
     few, many = 0, 1
-    while half_width(rate, many) > wanted:
+    while not enough(many):
         few, many = many, many * 2
     while many - few > 1:
         middle = (few + many) // 2
-        if half_width(rate, middle) > wanted:
-            few = middle
-        else:
-            many = middle
-    return _items(many, lengths, rho)
+        few, many = (few, middle) if enough(middle) else (middle, many)
+    return many
 
 
 def _pairs(difference: float, apart: float) -> float:

@@ -22,7 +22,7 @@ __all__ = ["COMMANDS", "Command", "make_parser", "with_command"]
 _DEFAULT_COMMAND = "run"
 _EXIT_STATUSES = """'COMMAND --help' lists the options of a command.
 Exit status: 0 done, 1 stopped early or coverage too low (the same command
-resumes), 2 bad input."""
+resumes), 2 bad input; of gate: 1 broken, 3 undecided."""
 
 
 @dataclass(frozen=True)
@@ -246,6 +246,33 @@ def _data(parser: argparse.ArgumentParser) -> None:
     add_actions(lambda name, text: actions.add_parser(name, description=text, formatter_class=_Formatter))
 
 
+def _gate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rule",
+        action="append",
+        required=True,
+        metavar="RULE",
+        help="such as 'asr@8 < 10%%', 'asr - baseline < 2 points', 'safety_index > .9', 'coverage > 98%%', "
+        "'over_refusal < 5%%'; repeatable",
+    )
+    _db(parser)
+    _run_id(parser)
+    parser.add_argument(
+        "--target", action="append", metavar="NAME", help="only this target of the run; repeatable"
+    )
+    parser.add_argument(
+        "--baseline", metavar="NAME", help="RUN, RUN:TARGET, or TARGET of the latest run, to compare with"
+    )
+    parser.add_argument(
+        "--corrected",
+        action="store_true",
+        help="read ASRs corrected for the judge's errors by people's labels",
+    )
+    for form, what in (("junit", "JUnit XML"), ("md", "Markdown")):
+        parser.add_argument(f"--{form}", type=Path, metavar="FILE", help=f"write it as {what} too")
+    _json(parser)
+
+
 def _power(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--items", type=int, metavar="N", help="items (default: those of the run)")
     parser.add_argument(
@@ -382,6 +409,7 @@ _LIST = (
         "doctor", "check a store, or what an endpoint can do, before a long run", _doctor, "commands:doctor"
     ),
     Command("data", "check, convert or make controls of a data set, or list maps", _data, "commands:data"),
+    Command("gate", "say whether results keep rules, for a release or a pull request", _gate, "gate:gate"),
     Command("power", "say what a number of items can show, before anything is asked", _power, "power:power"),
     Command(
         "moderate",

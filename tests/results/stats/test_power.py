@@ -11,8 +11,10 @@ from safemt_client.results.stats.power import (
     half_width,
     items_for_difference,
     items_for_half_width,
+    items_to_exclude,
     smallest_difference,
 )
+from safemt_client.results.stats.shares import wilson
 
 
 def test_replies_to_one_item_are_worth_less_the_more_they_are_alike() -> None:
@@ -63,3 +65,18 @@ def test_as_many_items_as_a_width_needs_are_enough(wanted: float, rate: float) -
     items = items_for_half_width(wanted, rate)
     assert half_width(rate, items) <= wanted
     assert items == 1 or half_width(rate, items - 1) > wanted
+
+
+@given(st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+def test_as_many_as_leave_a_bound_out_do_and_one_fewer_do_not(bound: float, rate: float) -> None:
+    items = items_to_exclude(bound, rate)
+    if items is None:
+        assert abs(bound - rate) < 0.001
+        return
+
+    def inside(replies: int) -> bool:
+        low, high = wilson(rate * replies, replies)
+        return low <= bound <= high
+
+    assert not inside(items)
+    assert items == 1 or inside(items - 1)
