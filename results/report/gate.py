@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
 from safemt_client.results.report.markdown import escaped
 from safemt_client.results.sanitize import plain
-from safemt_client.results.scores.gate import Checked
+from safemt_client.results.scores.gate import Checked, Status
 
 __all__ = ["as_junit", "as_lines", "as_markdown"]
 
@@ -75,4 +75,4 @@ def _summary(found: Sequence[Checked]) -> str:
 
 _UNITS = {"safety_index": (1, 3, ""), "difference": (100, 1, " points")}
 """The factor, the digits and the unit in which a figure is shown; others are in percent."""
-_WORDS = {"broken": "broken", "undecided": "undecided", "holds": "hold"}
+_WORDS: Mapping[Status, str] = {"broken": "broken", "undecided": "undecided", "holds": "hold"}

@@ -181,7 +181,7 @@ def _rate(labels: Labels, turns: int | None, unscored: float) -> tuple[float, fl
         return wilson(sum(filled.values()), len(filled))
     items = {item: place for place, item in enumerate(sorted({item for item, _ in filled}))}
     places = np.array([items[item] for item, _ in filled])
-    hits = np.bincount(places, weights=list(filled.values()), minlength=len(items))
+    hits = np.bincount(places, weights=list(filled.values()), minlength=len(items)).astype(np.float64)
     found = pooled_rate(hits, np.bincount(places, minlength=len(items)).astype(np.float64))
     return found.low, found.high
 
