@@ -18,7 +18,7 @@ __all__ = ["OpenStore", "Report", "StoredRun"]
 
 
 class StoredRun(NamedTuple):
-    """A run of a store. `last_event` is `started`, `finished` or `stopped`, `unknown` for an imported one."""
+    """A run of a store. `last_event` is `started`, `finished` or `stopped`, `unknown` without one."""
 
     run: str
     created: datetime
@@ -66,7 +66,8 @@ class OpenStore:
         """The runs of the store, the oldest first."""
         found = self._reader.query(
             """SELECT r.run_id AS run, r.created_at::TIMESTAMP(0) AS created, r.dataset_name AS data,
-                      (SELECT string_agg(name, ', ') FROM run_targets t
+                      (SELECT string_agg(name || if(imported_from IS NULL, '', ' (imported)'), ', ')
+                       FROM run_targets t
                        WHERE t.run_id = r.run_id) AS targets,
                       (SELECT string_agg(name, ', ') FROM run_judges j
                        WHERE j.run_id = r.run_id) AS judges,

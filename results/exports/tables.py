@@ -92,7 +92,7 @@ CONVERSATIONS = Table(
         "refusal:bool refusal_kind refusal_rule category:label severity:int specificity:int "
         "confidence:float by_guard:bool intervention moderator detected:bool first_detected_turn:int "
         "request_hash reply:text reply_length:int explanation:text latency_s:float prompt_tokens:int "
-        "completion_tokens:int cost_usd:float"
+        "completion_tokens:int cost_usd:float imported_from:name"
     ),
     f"""SELECT c.run_id, c.target, c.target_key, c.judge, c.judge_key, c.dialogue_key, c.item_id, c.length,
                c.scenario, c.source, c.method, c.benign, d.question, c.turn, c.outcome, c.state, c.label,
@@ -101,7 +101,7 @@ CONVERSATIONS = Table(
                c.refusal, c.refusal_kind, c.refusal_rule, c.category, c.severity, c.specificity, c.confidence,
                c.by_guard, c.intervention, c.moderator, g.detected, g.first_detected_turn, c.request_hash,
                c.text, length(c.text), c.explanation, r.latency_s, r.prompt_tokens, r.completion_tokens,
-               r.cost_usd
+               r.cost_usd, c.imported_from
         FROM conversations c
         JOIN {_ONE_DIALOGUE} d USING (dialogue_key)
         LEFT JOIN (SELECT target_key, dialogue_key, sum(latency_s) AS latency_s,
@@ -123,13 +123,14 @@ TURNS = Table(
         "run_id target:name target_key dialogue_key item_id length:int turn:int scenario history "
         "request_hash judged_hash messages:messages reply:text reply_length:int reasoning:text outcome "
         "finish_reason:finish error:text resolved_model:model refusal_rule intervention moderator "
-        "attempts:int prompt_tokens:int completion_tokens:int cost_usd:float started_at:time latency_s:float"
+        "attempts:int prompt_tokens:int completion_tokens:int cost_usd:float started_at:time latency_s:float "
+        "imported_from:name"
     ),
     f"""SELECT r.run_id, r.target, r.target_key, r.dialogue_key, r.item_id, r.length, r.turn, r.scenario,
                r.history, r.request_hash, r.judged_hash, t.request, r.text, length(r.text), r.reasoning,
                r.outcome, r.finish_reason, r.error, r.resolved_model, r.refusal_rule, r.intervention,
                r.moderator, t.attempts, r.prompt_tokens, r.completion_tokens, r.cost_usd, r.started_at,
-               r.latency_s
+               r.latency_s, r.imported_from
         FROM replies r
         JOIN (SELECT request_hash, any_value(request) AS request, count(*) AS attempts FROM turns
               WHERE request_hash IN (
@@ -145,12 +146,12 @@ VERDICTS = Table(
         "run_id target:name target_key judge:name judge_key rubric dialogue_key item_id length:int turn:int "
         "request_hash judged_hash label reason refusal:bool refusal_kind category:label severity:int "
         "specificity:int confidence:float explanation:text prompt_tokens:int completion_tokens:int "
-        "cost_usd:float recorded_at:time latency_s:float"
+        "cost_usd:float recorded_at:time latency_s:float imported_from:name"
     ),
     f"""SELECT r.run_id, r.target, r.target_key, j.name, j.judge_key, v.rubric, r.dialogue_key, r.item_id,
                r.length, r.turn, r.request_hash, r.judged_hash, v.label, v.reason, v.refusal, v.refusal_kind,
                v.category, v.severity, v.specificity, v.confidence, v.explanation, v.prompt_tokens,
-               v.completion_tokens, v.cost_usd, v.recorded_at, v.latency_s
+               v.completion_tokens, v.cost_usd, v.recorded_at, v.latency_s, v.imported_from
         FROM replies r
         JOIN run_judges j USING (run_id)
         JOIN (SELECT * FROM final_verdicts WHERE dialogue_key {_SOME}) v
@@ -177,8 +178,8 @@ ASSESSMENTS = Table(
 HUMAN_LABELS = Table(
     "human_labels",
     "A person's latest label of a reply of the run",
-    _columns("request_hash dialogue_key annotator:person label stratum recorded_at:time"),
-    """SELECT request_hash, dialogue_key, annotator, label, stratum, recorded_at
+    _columns("request_hash dialogue_key annotator:person label stratum recorded_at:time imported_from:name"),
+    """SELECT request_hash, dialogue_key, annotator, label, stratum, recorded_at, imported_from
        FROM (SELECT DISTINCT ON (request_hash, dialogue_key, reply_hash, annotator) * FROM human_labels
              ORDER BY recorded_at DESC)
        SEMI JOIN (SELECT request_hash, dialogue_key, reply_hash FROM replies WHERE run_id = $run)
@@ -200,18 +201,21 @@ TARGETS = Table(
     "A model under evaluation, with its parameters",
     _columns(
         "run_id target_key name:name identity history images sampling:json moderator sample:int prices:json "
-        "system_prompt:text"
+        "system_prompt:text imported_from:name imported_at:time"
     ),
     """SELECT run_id, target_key, name, identity, history, images, sampling, moderator, sample, prices,
-              system_prompt
+              system_prompt, imported_from, imported_at
        FROM run_targets WHERE run_id = $run ORDER BY name, target_key""",
 )
 JUDGES = Table(
     "judges",
     "A judge of the run, with its parameters",
-    _columns("run_id judge_key name:name identity rubric:name rubric_hash sampling:json prices:json"),
+    _columns(
+        "run_id judge_key name:name identity rubric:name rubric_hash sampling:json prices:json "
+        "imported_from:name"
+    ),
     """SELECT run_id, judge_key, name, identity, regexp_extract(rubric, '[^/]*$'), rubric_hash, sampling,
-              prices
+              prices, imported_from
        FROM run_judges WHERE run_id = $run ORDER BY name, judge_key""",
 )
 MODERATORS = Table(

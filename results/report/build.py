@@ -61,10 +61,21 @@ def _opening(known: ReportData) -> list[str]:
     return [
         f"run {show(run['run_id'])}: {show(run['dataset_name'])}, digest {show(run['dataset_digest'][:12])}, "
         f"licence {licence}",
+        *(f"{said}: not asked by this program" for said in _imported(known)),
         *(
             f"judge {show(judge['name'])} ({show(judge['identity'])}), rubric {show(judge['rubric'])}"
             for judge in known.found["judges"]
         ),
+    ]
+
+
+def _imported(known: ReportData) -> list[str]:
+    """Where the replies of targets come from that were not asked here."""
+    return [
+        f"{known.target(row['name'])}: imported from {show(row['imported_from'])} "
+        f"on {str(row['imported_at'])[:10]}"
+        for row in known.found["targets"]
+        if row.get("imported_from") is not None
     ]
 
 
@@ -78,6 +89,7 @@ def _facts(known: ReportData) -> list[tuple[str, str]]:
         ("Targets", f"{len(known.targets)}"),
         ("Conversations", f"{total:,}"),
         ("Judge", "none: nothing is labelled" if judge is None else known.judge_label(judge)),
+        *(("Imported", said) for said in _imported(known)),
         ("Started", f"{str(run['created_at'])[:16]} UTC"),
         ("Run", show(run["run_id"])),
     ]

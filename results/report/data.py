@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from safemt_client.results.report.document import UNKNOWN, show, unique
+from safemt_client.results.report.document import IMPORTED, UNKNOWN, show, unique
 
 __all__ = ["ReportData"]
 
@@ -19,7 +19,10 @@ class ReportData:
         self.judge: str | None = next((j["name"] for j in found["judges"] if j["judge_key"] == key), None)
         names = [row["name"] for row in found["targets"]]
         names += [row["target"] for row in (*found["asr_by_turn"], *found["endings"])]
-        self.targets = unique(names)
+        imported = {row["name"] for row in found["targets"] if row.get("imported_from") is not None}
+        self.targets = {
+            name: label + IMPORTED if name in imported else label for name, label in unique(names).items()
+        }
         """Each target's name, and how it is shown."""
         self._judges = unique(row["name"] for row in found["judges"])
         self.panel = len(found["judges"]) > 1

@@ -44,6 +44,7 @@ class Condition:
     judge: str
     rubric: str
     data: str
+    imported_from: str | None
 
 
 def conditions(reader: Queryable, words: Sequence[str]) -> list[Condition]:
@@ -76,7 +77,7 @@ def _of_run(reader: Queryable, run_id: str) -> list[Condition]:
     rows = reader.query(
         """SELECT t.run_id, t.target_key, t.name, t.identity, m.name, t.history, t.images, t.sampling,
                   t.system_prompt, t.sample, j.judge_key, j.name, j.rubric || ' ' || j.rubric_hash[:8],
-                  r.dataset_digest
+                  r.dataset_digest, t.imported_from
            FROM run_targets t JOIN runs r USING (run_id) JOIN run_judges j USING (run_id)
            LEFT JOIN run_moderators m ON m.run_id = t.run_id AND m.moderator_key = t.moderator
            WHERE t.run_id = ? AND j.judge_key = ? ORDER BY t.name""",
@@ -158,6 +159,7 @@ def comparison(reader: Queryable, found: Sequence[Condition]) -> list[dict[str, 
             "first": first.name,
             "second": other.name,
             "differs": _differs(first, other),
+            "imported_from": [first.imported_from, other.imported_from],
             "careful": [
                 *open_,
                 *_careful(first, other),
@@ -187,7 +189,11 @@ def _differs(a: Condition, b: Condition) -> dict[str, list[Any]]:
 
 
 def _careful(a: Condition, b: Condition) -> list[str]:
-    found = []
+    found = [
+        f"{condition.name}: imported from {condition.imported_from}: how it was asked is not known here"
+        for condition in (a, b)
+        if condition.imported_from is not None
+    ]
     if a.data != b.data:
         found.append(f"different data: digests {a.data[:12]} and {b.data[:12]}; items are paired by id only")
     if a.judge_key != b.judge_key:

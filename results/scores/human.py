@@ -87,7 +87,7 @@ def draw(reader: Queryable, run_id: str, judge_key: str, size: int, annotator: s
              ON t.request_hash = c.request_hash
            WHERE c.run_id = ? AND c.judge_key = ?
              AND (c.label IN ('safe', 'unsafe') OR c.reason = 'panel_split')
-             AND c.benign IS NOT TRUE AND NOT c.by_guard""",
+             AND c.benign IS NOT TRUE AND NOT c.by_guard AND c.text IS NOT NULL""",
         [run_id, judge_key],
     ).rows
     strata: dict[str, list[tuple[str, Candidate]]] = defaultdict(list)

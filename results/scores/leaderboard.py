@@ -74,6 +74,7 @@ def _about(condition: Condition, covered: _Coverages) -> dict[str, Any]:
         "run_id": condition.run_id,
         "judge": condition.judge,
         "coverage": covered[condition.run_id, condition.judge_key].get(condition.target_key),
+        "imported_from": condition.imported_from,
         "unfinished": None,
     }
 

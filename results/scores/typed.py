@@ -56,6 +56,7 @@ class AsrByTurn(NamedTuple):
     asr_worst: float | None
     target_key: str
     judge_key: str | None
+    imported_from: str | None
 
 
 class AsrByScenario(NamedTuple):
@@ -77,6 +78,7 @@ class AsrByScenario(NamedTuple):
     coverage: float | None
     target_key: str
     judge_key: str | None
+    imported_from: str | None
 
 
 class AsrByMethod(NamedTuple):
@@ -98,6 +100,7 @@ class AsrByMethod(NamedTuple):
     coverage: float | None
     target_key: str
     judge_key: str | None
+    imported_from: str | None
 
 
 class OutcomeCount(NamedTuple):
@@ -108,6 +111,7 @@ class OutcomeCount(NamedTuple):
     outcome: str
     conversations: int
     target_key: str
+    imported_from: str | None
 
 
 class RefusalRate(NamedTuple):
@@ -128,6 +132,7 @@ class RefusalRate(NamedTuple):
     rate_by_judge_with_blocks: float | None
     target_key: str
     judge_key: str | None
+    imported_from: str | None
 
 
 class Spend(NamedTuple):

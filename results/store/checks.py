@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from safemt_client.providers.types import Image, Message, Request, Sampling, request_hash
+from safemt_client.results.store.imported import imported_key
 from safemt_client.results.store.reader import Queryable
 
 __all__ = ["Check", "check_store"]
@@ -42,7 +43,7 @@ _LINKS = (
 
 def check_store(reader: Queryable) -> list[Check]:
     """All checks. Reads the whole store; 100,000 turns take some seconds."""
-    return [*_links(reader), _attempts(reader), _paid_twice(reader), _hashes(reader)]
+    return [*_links(reader), _attempts(reader), _paid_twice(reader), _hashes(reader), *_imported(reader)]
 
 
 def _links(reader: Queryable) -> Iterator[Check]:
@@ -85,7 +86,7 @@ def _hashes(reader: Queryable) -> Check:
                   list(DISTINCT {'identity': r.identity, 'sampling': r.sampling, 'moderator': r.moderator,
                                  'sample': r.sample})
            FROM turns t JOIN run_targets r ON r.run_id = t.run_id AND r.target_key = t.target_key
-           GROUP BY t.request_hash"""
+           WHERE t.imported_from IS NULL GROUP BY t.request_hash"""
     ).rows:
         looked += 1
         said = _messages(messages)
@@ -105,6 +106,23 @@ def _hashes(reader: Queryable) -> Check:
             broken += 1
             example = example or key
     return Check("every turn's hash matches what was sent", looked, broken, example)
+
+
+def _imported(reader: Queryable) -> Iterator[Check]:
+    """Each imported reply's key is that of its place and content; no check where nothing was imported."""
+    looked = broken = 0
+    example = None
+    for key, *content in reader.query(
+        """SELECT DISTINCT t.request_hash, t.target_key, s.dialogue_key, t.request, t.outcome, t.text
+           FROM turns t JOIN steps s ON s.request_hash = t.request_hash
+           WHERE t.imported_from IS NOT NULL"""
+    ).rows:
+        looked += 1
+        if imported_key("reply", *content) != key:
+            broken += 1
+            example = example or key
+    if looked:
+        yield Check("every imported reply's hash matches its content", looked, broken, example)
 
 
 def _messages(text: str) -> tuple[Message, ...]:

@@ -106,6 +106,11 @@ def _add_preparations(connection: duckdb.DuckDBPyConnection) -> None:
     add_columns(connection, rows.ImageRow)
 
 
+def _add_imports(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("ALTER TABLE turns ALTER text DROP NOT NULL")
+    add_columns(connection, rows.TargetRow, rows.JudgeRow, rows.TurnRow, rows.VerdictRow, rows.HumanLabelRow)
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("create tables", _nothing_more),
     ("add limit_changes", lambda connection: create(connection, rows.LimitRow)),
@@ -126,6 +131,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
     ("add cost_leases", lambda connection: create(connection, rows.CostLeaseRow)),
     ("add content digests and verdicts that are taken over", _add_content),
     ("add how images were prepared", _add_preparations),
+    ("add what was imported", _add_imports),
 )
 
 

@@ -56,13 +56,15 @@ class TargetRow:
     target_key: str  # hash of everything below but the name and the prices
     name: str  # as the user gave it
     identity: str  # provider/model
-    history: str  # scripted | live | none
-    images: str  # on | off | blank
+    history: str  # scripted | live | none; unknown of some that are imported
+    images: str  # on | off | blank; unknown of those that are imported
     sampling: str  # JSON
     moderator: str | None
     sample: int
     prices: str | None  # JSON: US dollars a token, snapshot of the run's start; None is unknown
     system_prompt: str | None = None  # the message before the dialogue; None without one
+    imported_from: str | None = None  # where its replies were made and read from; None if it was asked
+    imported_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class JudgeRow:
     prices: str | None
     role: str | None = None  # decides | member
     position: int | None = None  # 0 for the one that decides, then its members in the order they are asked
+    imported_from: str | None = None  # where its labels were read from; None if it is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,7 @@ class TurnRow:
     session_id: str
     target_key: str
     outcome: str
-    text: str
+    text: str | None  # None of an imported reply of which only the label is known
     reasoning: str | None
     finish_reason: str | None
     error: str | None
@@ -204,6 +207,7 @@ class TurnRow:
     parameters: str | None = None  # JSON: what was really sent beside the messages; None if nothing was
     host: str | None = None  # host[:port] that was asked; None for the demo and for models in this process
     oddities: str | None = None  # what was odd: words of providers.responses.oddities, with spaces
+    imported_from: str | None = None  # where the reply was read from; None if it was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +243,7 @@ class VerdictRow:
     parameters: str | None = None  # JSON: what was really sent to the judge beside the messages
     calls: int | None = None  # requests that it took, a repair included; None is one, or none
     taken_from: str | None = None  # the run whose verdict this is, of the same text; None if it was asked for
+    imported_from: str | None = None  # where the label was read from; None if it was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +355,7 @@ class HumanLabelRow:
     label: str  # safe | unsafe
     recorded_at: datetime
     reply_hash: str | None = None  # the text that was labelled
+    imported_from: str | None = None  # where the label was read from; None if it was given here
 
 
 Row = (

@@ -13,6 +13,7 @@ __all__ = [
     "doctor",
     "export",
     "gate",
+    "import_",
     "judging_again",
     "label",
     "leaderboard",
@@ -130,6 +131,13 @@ def export(parser: argparse.ArgumentParser) -> None:
         "--redact", action="store_true", help="leave out all texts; keep labels, hashes, counts and settings"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write to")
+
+
+def import_(parser: argparse.ArgumentParser) -> None:
+    """Those of `import`."""
+    from safemt_client.cli.importing import add_arguments
+
+    add_arguments(parser)
 
 
 def doctor(parser: argparse.ArgumentParser) -> None:

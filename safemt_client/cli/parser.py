@@ -151,6 +151,7 @@ _LIST = (
         arguments.export,
         "commands:export",
     ),
+    Command("import", "take in replies and labels made elsewhere", arguments.import_, "importing:import_"),
     Command(
         "doctor",
         "check a store, or what an endpoint can do, before a long run",

@@ -46,6 +46,7 @@ def earlier_run(store: Store, dataset: Dataset, settings: RunSettings) -> Earlie
     """The run that the same command has made, None if there is none."""
     runs = store.query(
         "SELECT run_id, dataset_digest, content_digest, settings FROM runs WHERE dataset_path = ? "
+        "AND run_id NOT IN (SELECT run_id FROM run_targets WHERE imported_from IS NOT NULL) "
         "ORDER BY created_at DESC",
         [str(dataset.path)],
     ).rows

@@ -82,7 +82,8 @@ def reply_of(
 
 def task_of(reply: StoredReply, text: str) -> JudgingTask:
     """What the judge is to see of a reply: what was said, which a system prompt or a policy is not."""
-    question = reply.question or reply.messages[-1].text
+    # Of an imported reply there may be neither: then the judge sees the reply alone.
+    question = reply.question or (reply.messages[-1].text if reply.messages else "")
     said = tuple(message for message in reply.messages if message.role in ("user", "assistant"))
     subject = JudgeInput(question=question, messages=said, reply=text, scenario=reply.scenario)
     return JudgingTask(subject, reply.outcome, reply.judged_hash, reply.dialogue_key, reply.target_key)

@@ -12,12 +12,15 @@ from safemt_client.datasets.model import Dialogue
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.types import Image, Message, Outcome
 
-__all__ = ["History", "continues", "first_turn", "messages_at", "messages_json"]
+__all__ = ["History", "HistoryOfTarget", "continues", "first_turn", "messages_at", "messages_json"]
 
 History = Literal["scripted", "live", "none"]
+"""Where the assistant turns before the last user turn come from."""
+HistoryOfTarget = History | Literal["unknown"]
+"""That of a target, which is not known of some that are imported."""
 
 
-def first_turn(dialogue: Dialogue, history: History) -> int:
+def first_turn(dialogue: Dialogue, history: HistoryOfTarget) -> int:
     """The first user turn (1-based) that is asked: only the last one, unless the history is live."""
     return 1 if history == "live" else dialogue.length
 
@@ -34,7 +37,7 @@ def continues(outcome: Outcome) -> bool:
 def messages_at(
     dialogue: Dialogue,
     turn: int,
-    history: History,
+    history: HistoryOfTarget,
     replies: Sequence[Message],
     images: Mapping[str, Image],
 ) -> tuple[Message, ...]:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from datetime import UTC
 from typing import Any
 
 import anyio
@@ -15,6 +16,7 @@ from safemt_client.datasets.again import find_again
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.models import Models, prices_of
 from safemt_client.planning.content import told_apart
+from safemt_client.planning.imported import check_imported
 from safemt_client.planning.resolved import DataSource, Resolved, StoredReply
 from safemt_client.planning.rows import judge_rows
 from safemt_client.planning.target import Target
@@ -55,6 +57,8 @@ async def resolve_stored(settings: RunSettings, models: Models, store: Store, ru
         raise InputError(f"--batch: no batch API is known for {asked}, or it is a panel: leave it out")
     run = RunRow(*_rows(store, RunRow, "runs", run_id)[0])
     targets = _targets(store, run_id)
+    if any(target.imported_from is not None for target in targets):
+        check_imported(store, run_id, judge)
     pictures = await _pictures(store, run, targets, judge)
     prices = {key: prices_of(spec, settings) for key, spec in models.judge_specs.items()}
     wanted = Resolved(
@@ -92,7 +96,8 @@ def _dialogues(store: Store, run_id: str) -> list[tuple[Any, ...]]:
 
 def _targets(store: Store, run_id: str) -> tuple[Target, ...]:
     rows = store.query(
-        "SELECT name, identity, history, images, sampling, sample, prices, moderator, system_prompt "
+        "SELECT name, identity, history, images, sampling, sample, prices, moderator, system_prompt, "
+        "imported_from, imported_at "
         "FROM run_targets WHERE run_id = ?",
         [run_id],
     ).rows
@@ -101,8 +106,12 @@ def _targets(store: Store, run_id: str) -> tuple[Target, ...]:
             *(name, identity, history, sent),
             *(_sampling(sampling), sample, prices and json.loads(prices), moderator),
             system_prompt=system_prompt,
+            imported_from=imported_from,
+            # Times of the store are UTC.
+            imported_at=imported_at and imported_at.replace(tzinfo=UTC),
         )
-        for name, identity, history, sent, sampling, sample, prices, moderator, system_prompt in rows
+        for name, identity, history, sent, sampling, sample, prices, moderator, system_prompt, *more in rows
+        for imported_from, imported_at in [more]
     )
 
 

@@ -11,7 +11,7 @@ from safemt_client.judges.panel import Judge, Panel
 from safemt_client.moderator.moderator import Moderator
 from safemt_client.results.store.rows import DialogueRow, JudgeRow, ModeratorRow
 
-__all__ = ["dialogue_row", "judge_rows", "moderator_row"]
+__all__ = ["dialogue_row", "judge_rows", "messages_of", "moderator_row"]
 
 
 def judge_rows(
@@ -71,11 +71,6 @@ def _json(prices: Mapping[str, float] | None) -> str | None:
 
 def dialogue_row(dataset: Dataset, dialogue: Dialogue) -> DialogueRow:
     """The row of table `dialogues`."""
-    messages = [
-        {"role": message.role, "content": message.text}
-        | ({"images": list(message.images)} if message.images else {})
-        for message in dialogue.messages
-    ]
     return DialogueRow(
         dialogue_key=dataset.dialogue_key(dialogue),
         dataset_digest=dataset.digest,
@@ -86,9 +81,19 @@ def dialogue_row(dataset: Dataset, dialogue: Dialogue) -> DialogueRow:
         method=dialogue.method,
         benign=dialogue.benign,
         question=dialogue.question,
-        messages=json.dumps(messages, ensure_ascii=False),
+        messages=messages_of(dialogue),
         extra=json.dumps(dict(dialogue.extra), ensure_ascii=False, default=str),
     )
+
+
+def messages_of(dialogue: Dialogue) -> str:
+    """The messages of a dialogue as they were read, as JSON; pictures by their paths."""
+    messages = [
+        {"role": message.role, "content": message.text}
+        | ({"images": list(message.images)} if message.images else {})
+        for message in dialogue.messages
+    ]
+    return json.dumps(messages, ensure_ascii=False)
 
 
 def moderator_row(moderator: Moderator, run_id: str, prices: Mapping[str, float] | None) -> ModeratorRow:

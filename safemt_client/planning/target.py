@@ -6,10 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from safemt_client.planning.messages import History
+from safemt_client.planning.messages import HistoryOfTarget
 from safemt_client.providers.types import Sampling
 from safemt_client.results.store.rows import TargetRow
 
@@ -21,12 +22,13 @@ class Target:
     """The model under evaluation: a provider plus parameters. `sample` counts `--fresh` runs.
 
     `moderator` is the key of its moderator, None without one; then `provider` is the name of the model alone.
-    `system_prompt` is the text of a message before the dialogue.
+    `system_prompt` is the text of a message before the dialogue. `imported_from` says where replies were read
+    from that were not asked for, and `imported_at` when.
     """
 
     name: str
     identity: str
-    history: History
+    history: HistoryOfTarget
     images: str
     sampling: Sampling
     sample: int = 0
@@ -34,6 +36,8 @@ class Target:
     moderator: str | None = None
     provider: str | None = None
     system_prompt: str | None = None
+    imported_from: str | None = None
+    imported_at: datetime | None = None
 
     @property
     def model_name(self) -> str:
@@ -63,6 +67,8 @@ class Target:
             self.sample,
             None if self.prices is None else json.dumps(dict(self.prices)),
             self.system_prompt,
+            self.imported_from,
+            self.imported_at,
         )
 
 

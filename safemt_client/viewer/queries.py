@@ -74,6 +74,8 @@ class Queries:
                       (SELECT arg_max(event, recorded_at) FROM run_events e
                        WHERE e.run_id = r.run_id) AS event,
                       c.conversations, c.unsafe, c.safe, c.pending, c.asked, c.cost_usd
+                      , (SELECT string_agg(DISTINCT imported_from, ', ') FROM run_targets t
+                         WHERE t.run_id = r.run_id) AS imported_from
                FROM runs r LEFT JOIN (
                    SELECT run_id, count(*) AS conversations, count(*) FILTER (label = 'unsafe') AS unsafe,
                           count(*) FILTER (label = 'safe') AS safe,

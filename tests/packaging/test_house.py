@@ -27,12 +27,13 @@ BELOW = {
     "said": "settings tables providers",
     "models": "said settings tables judges moderator demo providers",
     "planning": "datasets models said settings results judges moderator providers",
+    "importing": "planning datasets results judges providers",
     "telemetry": "planning datasets models said settings results judges moderator providers",
     "engine": "telemetry planning datasets models said settings results judges moderator providers",
     "proxy": "models loading settings moderator providers",
     "viewer": "datasets results providers",
     "api": "keywords engine telemetry planning datasets models said loading settings results judges moderator providers",
-    "cli": "api engine telemetry planning proxy viewer datasets models said keywords loading settings option results judges moderator providers",
+    "cli": "api importing engine telemetry planning proxy viewer datasets models said keywords loading settings option results judges moderator providers",
     "__main__": "cli results providers",
 }
 """What each sub-package or module of the package may import, from the lowest to the highest."""

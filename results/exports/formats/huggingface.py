@@ -97,7 +97,11 @@ def _card(dump: Dump, tables: Sequence[Table]) -> str:
         texts,
         "",
         f"- data: {_line(run['dataset_name'])}, digest `{_line(run['dataset_digest'])}`, licence {licence}",
-        *(f"- target: {_line(t['name'])} ({_line(t['identity'])}, history {t['history']})" for t in targets),
+        *(
+            f"- target: {_line(t['name'])} ({_line(t['identity'])}, history {t['history']})"
+            + (f", imported from {_line(t['imported_from'])}" if t["imported_from"] else "")
+            for t in targets
+        ),
         *(
             f"- judge: {_line(j['name'])} ({_line(j['identity'])}, rubric {_line(j['rubric'])})"
             for j in judges

@@ -48,10 +48,11 @@ _OF_A_SCORE = (
     *("judge_key", "rubric", "reason", "refusal", "refusal_kind", "category", "severity", "specificity"),
     *("confidence", "cost_usd", "latency_s"),
 )
+_OF_A_TARGET = ("history", "images", "moderator", "sample", "imported_from")
 _OF_A_SAMPLE = (
     *("item_id", "dialogue_key", "length", "scenario", "source", "method", "benign", "outcome", "state"),
     *("label", "refusal_kind", "refusal_rule", "by_guard", "intervention", "moderator", "detected"),
-    *("first_detected_turn", "request_hash", "cost_usd"),
+    *("first_detected_turn", "request_hash", "cost_usd", "imported_from"),
 )
 
 
@@ -332,10 +333,7 @@ def _header(log: _Log, run: Record, judges: Sequence[Record], redact: bool) -> d
             "packages": {"safemt_client": run["program_version"]},
             "metadata": {
                 "target": target["name"],
-                "history": target["history"],
-                "images": target["images"],
-                "moderator": target["moderator"],
-                "sample": target["sample"],
+                **{name: target[name] for name in _OF_A_TARGET},
                 "dataset_digest": run["dataset_digest"],
                 "dataset_licence": run["dataset_licence"],
                 "judges": {judge["name"]: judge["identity"] for judge in judges},

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.exports.files import partial
-from safemt_client.results.exports.tables import Dump
+from safemt_client.results.exports.tables import TARGETS, Dump
 from safemt_client.results.sanitize import plain, shown_path, without_secrets
 
 __all__ = ["ABOUT", "export"]
@@ -44,6 +44,7 @@ def export(dump: Dump, folder: Path) -> list[Path]:
         [dump.run_id, dump.judge_key],
     ).rows
     names = _file_names({row[1]: row[2] for row in rows})
+    _say_imported(dump)
     files: dict[Path, list[dict[str, str]]] = defaultdict(list)
     for length, target_key, _, item, benign, label in rows:
         kind = "benign" if benign else "label"
@@ -56,6 +57,17 @@ def export(dump: Dump, folder: Path) -> list[Path]:
             part = written.enter_context(partial(path))
             part.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return list(files)
+
+
+def _say_imported(dump: Dump) -> None:
+    """The layout has no field that could mark what was imported."""
+    for target in dump.some(TARGETS, []):
+        if target["imported_from"] is not None:
+            print(
+                f"safemt: {plain(target['name'])}: was imported from {plain(target['imported_from'])}, which "
+                "this layout cannot show",
+                file=sys.stderr,
+            )
 
 
 def _file_names(targets: Mapping[str, str]) -> dict[str, str]:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from safemt_client.results.report.document import Block, Column, Notes, Table, interval, marked, percent, show
+from safemt_client.results.report.document import (
+    IMPORTED,
+    Block,
+    Column,
+    Notes,
+    Table,
+    interval,
+    marked,
+    percent,
+    show,
+)
 from safemt_client.results.scores.wording import CI
 
 __all__ = ["ranked"]
@@ -28,7 +38,7 @@ def ranked(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
         [
             (
                 marked(_places(*row["ranks"]), row["small"]),
-                show(row["target"]),
+                _named(row),
                 percent(row["mean_asr"]["estimate"]),
                 interval(row["mean_asr"]["low"], row["mean_asr"]["high"]),
                 percent(row["coverage"]),
@@ -40,26 +50,26 @@ def ranked(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
         ],
         "* small sample: few items",
     )
-    notes = [f"not ranked: {show(row['target'])}: {row['unfinished']}" for row in waiting]
+    notes = [f"not ranked: {_named(row)}: {row['unfinished']}" for row in waiting]
     if ready:
         notes = [*_reading(ready), *notes]
     return [*([table] if ready else []), Notes(notes)]
 
 
 def _reading(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    low = [f"{show(row['target'])} {percent(row['coverage'])} %" for row in rows if _uncovered(row)]
+    low = [f"{_named(row)} {percent(row['coverage'])} %" for row in rows if _uncovered(row)]
     careful = f"coverage below {_LEAST_COVERED:.0%} may explain a mean: {', '.join(low)}"
     return [
         "places: all that the differences between targets on the same replies leave open, corrected over all "
         f"pairs of targets, so that they hold together at 95 % confidence; each {CI} is by itself, not "
         "corrected",
         *([careful] if low else []),
-        *(
-            f"no Safety Index of {show(row['target'])}: {show(row['refused'])}"
-            for row in rows
-            if row["refused"]
-        ),
+        *(f"no Safety Index of {_named(row)}: {show(row['refused'])}" for row in rows if row["refused"]),
     ]
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    return show(row["target"]) + ("" if row["imported_from"] is None else IMPORTED)
 
 
 def _uncovered(row: Mapping[str, Any]) -> bool:

@@ -9,7 +9,16 @@ from typing import Any
 
 from safemt_client.providers.vendors import DEMO_TARGET
 from safemt_client.results.report.data import ReportData
-from safemt_client.results.report.document import Block, Code, Column, Notes, Section, Table, show
+from safemt_client.results.report.document import (
+    UNKNOWN,
+    Block,
+    Code,
+    Column,
+    Notes,
+    Section,
+    Table,
+    show,
+)
 
 __all__ = ["reproduce", "toml_of"]
 
@@ -64,7 +73,8 @@ def reproduce(known: ReportData) -> Section:
         ),
     ]
     blocks = [block for block in blocks if not isinstance(block, Table) or block.rows]
-    text = toml_of(known.found)
+    imported = any(row.get("imported_from") is not None for row in known.found["targets"])
+    text = None if imported else toml_of(known.found)
     if text is not None:
         blocks += [
             Notes(
@@ -147,7 +157,7 @@ def _target(known: ReportData, row: dict[str, Any]) -> tuple[str, ...]:
         ", ".join(said[:5]) or "unknown",
         show(row["history"]),
         show(row["images"]),
-        _pairs(row["sampling"], row["system_prompt"]),
+        UNKNOWN if row.get("imported_from") else _pairs(row["sampling"], row["system_prompt"]),
         "; ".join(_sent(known, row["target_key"])) or "unknown",
         show(row["sample"]),
         _prices(row["prices"]),

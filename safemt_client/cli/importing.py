@@ -1,0 +1,140 @@
+"""The command `import`: its arguments, and what it says at the end."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from safemt_client.providers.errors import InputError
+from safemt_client.results.sanitize import plain, quoted
+
+if TYPE_CHECKING:
+    from safemt_client.importing.writing import Imported
+
+__all__ = ["add_arguments", "import_"]
+
+_FORMATS = ("reference", "inspect", "csv", "jsonl")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    from safemt_client.cli.flags import DEFAULT_DB, add_setting
+
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="a file, or a folder of the reference's"
+    )
+    parser.add_argument(
+        "--target", required=True, metavar="NAME", help="what the model that answered is called"
+    )
+    parser.add_argument(
+        "--format", choices=_FORMATS, help="form of the files (default: what their names say)"
+    )
+    add_setting(parser, "db")
+    parser.set_defaults(db=DEFAULT_DB)
+    data = parser.add_argument_group("data")
+    add_setting(
+        data, "data", help="the data that were asked, for texts and pictures", default="what the files have"
+    )
+    add_setting(data, "data_map")
+    add_setting(data, "data_value")
+    add_setting(data, "follow_links")
+    data.add_argument(
+        "--only-matching", action="store_true", help="leave out what is not in the data as it is there"
+    )
+    labels = parser.add_argument_group("labels")
+    who = labels.add_mutually_exclusive_group()
+    who.add_argument(
+        "--label-by",
+        metavar="NAME",
+        help="what the judge of the labels is called, or which of several decides (default: what the "
+        "files say, else imported)",
+    )
+    who.add_argument("--labels-by-people", metavar="NAME", help="the labels are those of this person")
+    for label in ("safe", "unsafe"):
+        labels.add_argument(
+            f"--{label}", action="append", metavar="WORD", help=f"a label that means {label}; repeatable"
+        )
+    parser.add_argument(
+        "--field",
+        action="append",
+        metavar="NAME=FIELD",
+        help="what id, turns, reply, label, question, ... are called in the files; repeatable",
+    )
+    parser.add_argument(
+        "--new-run", action="store_true", help="import a changed file beside what was imported before"
+    )
+
+
+def import_(arguments: argparse.Namespace) -> int:
+    """Import replies and labels that were made elsewhere."""
+    from safemt_client.importing.found import Asked, Labels
+    from safemt_client.importing.run import Data, import_files
+
+    form = arguments.format
+    words = [
+        tuple(dict.fromkeys((name, *(word if form == "reference" else word.lower() for word in given or ()))))
+        for name, given in (("safe", arguments.safe), ("unsafe", arguments.unsafe))
+    ]
+    if twice := set(words[0]) & set(words[1]):
+        raise InputError(f"--safe {sorted(twice)[0]}: is also named by --unsafe: leave one out")
+    asked = Asked(
+        arguments.target,
+        Labels(words[0], words[1]),
+        _fields(arguments.field or ()),
+        arguments.label_by,
+        arguments.labels_by_people,
+    )
+    data = None
+    if arguments.data is not None:
+        data = Data(
+            arguments.data,
+            bool(arguments.follow_links),
+            arguments.data_map,
+            arguments.data_value or (),
+            arguments.only_matching,
+        )
+    elif arguments.data_map or arguments.only_matching:
+        raise InputError("--data-map, --only-matching: are about the data: name them with --data")
+    done = import_files(
+        arguments.files, asked, Path(arguments.db), form=form, data=data, new_run=arguments.new_run
+    )
+    console = Console()
+    for line in _told(done, arguments.db):
+        console.print(plain(line), markup=False, soft_wrap=True)
+    return 0
+
+
+def _fields(given: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for text in given:
+        name, equals, field = text.partition("=")
+        if not equals or not name or not field:
+            raise InputError(f"--field {text}: write NAME=FIELD, such as --field reply=answer")
+        found[name] = field
+    return found
+
+
+def _told(done: Imported, db: Path) -> Iterator[str]:
+    lengths = ", ".join(map(str, sorted(done.lengths)))
+    if done.nothing_new:
+        yield f"{done.source}: nothing new: run {done.runs[-1]} has all of it"
+    else:
+        yield (
+            f"run {done.runs[-1]}: {done.replies:,} replies of {done.target} imported from {done.source}, "
+            f"dialogues of {lengths} turns"
+        )
+    if len(done.runs) > 1:
+        yield f"each judge's labels are a run of their own: {', '.join(done.runs)}"
+    for name, counts in done.labels.items():
+        yield f"labels by {name}: " + ", ".join(
+            f"{counts.get(label, 0):,} {label}" for label in ("unsafe", "safe", "unscored")
+        )
+    yield from done.notes
+    if not done.nothing_new:
+        where = f"--run {done.runs[-1]} --db {quoted(db)}"
+        yield f"see: python -m safemt_client report {where}"
+        yield f"judge them again: python -m safemt_client judge {where} --judge NAME"

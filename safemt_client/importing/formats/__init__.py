@@ -1,0 +1,1 @@
+"""The formats that are imported: a module each, whose `read` gives what its files say."""

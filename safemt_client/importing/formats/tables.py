@@ -1,0 +1,191 @@
+"""Replies and labels as a table: CSV, JSON lines or Parquet with a row for each reply or label.
+
+Columns: `id`, `turns`, `reply` and `label`; and where there are any `question`, `prompt` or `messages`,
+`picture`, `scenario`, `source`, `method`, `benign`, `error`, `model`, and `judge` or `annotator`, who
+gave the label.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from safemt_client.datasets.files import is_utf8, shown
+from safemt_client.datasets.model import Dialogue, Oddity
+from safemt_client.datasets.records import read_record
+from safemt_client.datasets.rows import rows
+from safemt_client.importing.formats.reference import about
+from safemt_client.importing.found import LEFT_OUT, Asked, Found, Label, Record, no_answers
+from safemt_client.providers.errors import InputError
+from safemt_client.providers.types import Outcome
+
+__all__ = ["read"]
+
+_SAID = ("dialogue", "messages", "conversations", "conversation", "prompt")
+_OURS = ("reply", "label", "judge", "annotator", "error", "model")
+
+
+def read(paths: Sequence[Path], asked: Asked, form: str) -> Found:
+    """The rows of tables; with a column `model` that names several, those of the target.
+
+    Raises:
+        InputError: a table cannot be read, or a row is wrong.
+    """
+    if (folder := next((path for path in paths if path.is_dir()), None)) is not None:
+        raise InputError(f"{folder}: is a folder: name the files")
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for path in paths:
+        for where, row in rows(path):
+            if isinstance(row, InputError):
+                raise row
+            if not isinstance(row, dict):
+                raise InputError(f"{where}: is not a JSON object: write one with id, turns, reply and label")
+            found.append((where, row))
+    if not found:
+        raise InputError(f"{paths[0]}: has no rows: name a file with some")
+    _check_columns(paths[0], found, asked)
+    kept, left_out = _of_target(paths[0], found, asked)
+    counts: Counter[str] = Counter()
+    records = [_record(row, where, asked, counts) for where, row in kept]
+    notes = [f"{left_out:,} rows of other models are left out"] if left_out else []
+    if counts:
+        notes.append(no_answers(counts))
+    return Found(form, tuple(paths), paths[0].parent, records, notes=tuple(notes))
+
+
+def _check_columns(path: Path, found: Sequence[tuple[str, Mapping[str, Any]]], asked: Asked) -> None:
+    columns = dict.fromkeys(name for _, row in found for name in row)
+    for name, given in asked.fields.items():
+        if given not in columns:
+            raise InputError(f"--field {name}={given}: {path} has {', '.join(list(columns)[:20])}")
+    if not {asked.name("reply"), asked.name("label")} & columns.keys():
+        raise InputError(
+            f"{path}: has no column reply or label: name those that it has, such as --field reply=NAME"
+        )
+
+
+def _of_target(
+    path: Path, found: Sequence[tuple[str, Mapping[str, Any]]], asked: Asked
+) -> tuple[Sequence[tuple[str, Mapping[str, Any]]], int]:
+    """The rows of the target, and how many are of other models."""
+    name = asked.name("model")
+    models = dict.fromkeys(str(row[name]) for _, row in found if row.get(name))
+    if len(models) < 2:
+        return found, 0
+    if asked.target not in models:
+        raise InputError(
+            f"--target {asked.target}: column {name} of {path} has {', '.join(list(models)[:10])}: name one"
+        )
+    kept = [(where, row) for where, row in found if row.get(name) == asked.target]
+    return kept, len(found) - len(kept)
+
+
+def _record(row: Mapping[str, Any], where: str, asked: Asked, counts: Counter[str]) -> Record:
+    item = row.get(asked.name("id"))
+    if isinstance(item, int | float) and not isinstance(item, bool):
+        item = f"{item:g}" if isinstance(item, float) else str(item)
+    if not isinstance(item, str) or not item or not is_utf8(item):
+        raise InputError(
+            f"{where}: field {asked.name('id')}: must be a string: add one, or name it by --field id=NAME"
+        )
+    where = f"{where} ({shown(item)})"
+    dialogue = _dialogue(row, item, where, asked)
+    length = _length(row, dialogue, where, asked)
+    text, outcome, error = _reply(row, where, asked)
+    label = _label(row, where, asked)
+    if outcome is not Outcome.ANSWERED:
+        counts[outcome.value] += 1
+        counts[LEFT_OUT] += label is not None and label.reason is None
+    model = row.get(asked.name("model"))
+    return Record(
+        where,
+        item,
+        length,
+        text,
+        outcome,
+        error,
+        labels=() if label is None or outcome is not Outcome.ANSWERED else (label,),
+        dialogue=dialogue,
+        about=about(
+            {
+                name: row.get(asked.name(name))
+                for name in ("question", "scenario", "source", "method", "benign")
+            },
+            where,
+        ),
+        model=None if model is None else str(model),
+    )
+
+
+def _dialogue(row: Mapping[str, Any], item: str, where: str, asked: Asked) -> Dialogue | None:
+    """The messages before the reply, where the row has them."""
+    turns, picture = asked.name("turns"), asked.name("picture")
+    users = isinstance(row.get(turns), list)
+    if not users and not any(row.get(name) for name in _SAID):
+        return None
+    used = {turns, *(asked.name(name) for name in _OURS)}
+    record = {name: value for name, value in row.items() if name not in used and value is not None}
+    if users:
+        record["turns"] = row[turns]
+    if (shown_picture := record.pop(picture, None)) is not None:
+        record["image_path"] = shown_picture
+    return read_record(record | {"id": item}, where, list[Oddity]())
+
+
+def _length(row: Mapping[str, Any], dialogue: Dialogue | None, where: str, asked: Asked) -> int:
+    name = asked.name("turns")
+    given = row.get(name)
+    if isinstance(given, list) and dialogue is not None:
+        return dialogue.length
+    if isinstance(given, float) and given.is_integer():
+        given = int(given)
+    text = str(given) if isinstance(given, str | int) and not isinstance(given, bool) else ""
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
+    if given in (None, "") and dialogue is not None:
+        return dialogue.length
+    if number < 1:
+        raise InputError(
+            f"{where}: field {name}: must be the number of user turns, from 1, not {shown(given)}"
+        )
+    if dialogue is not None and dialogue.length != number:
+        raise InputError(
+            f"{where}: field {name}: says {number}, and the messages have {dialogue.length} user turns: "
+            "correct one of the two"
+        )
+    return number
+
+
+def _reply(row: Mapping[str, Any], where: str, asked: Asked) -> tuple[str | None, Outcome, str | None]:
+    """The reply, its outcome, and what went wrong; a table without the column does not know the reply."""
+    name = asked.name("reply")
+    error = row.get(asked.name("error"))
+    if error not in (None, ""):
+        return "", Outcome.ERROR_PERMANENT, str(error)[:500]
+    if name not in row:
+        return None, Outcome.ANSWERED, None
+    text = row[name]
+    if text is None or text == "":
+        return "", Outcome.EMPTY, None
+    if not isinstance(text, str):
+        raise InputError(f"{where}: field {name}: must be a string")
+    return text, Outcome.ANSWERED, None
+
+
+def _label(row: Mapping[str, Any], where: str, asked: Asked) -> Label | None:
+    name = asked.name("label")
+    if name not in row:
+        return None
+    label = asked.labels.read(row[name])
+    if label.reason == "invalid_label":
+        raise InputError(
+            f"{where}: field {name}: {shown(label.said)}: write safe, unsafe or unscored, or say what it "
+            "means by --safe WORD or --unsafe WORD"
+        )
+    person = row.get(asked.name("annotator"))
+    if person not in (None, ""):
+        return replace(label, by=str(person), person=True)
+    judge = row.get(asked.name("judge"))
+    return replace(label, by=None if judge in (None, "") else str(judge))

@@ -1,0 +1,89 @@
+"""Read files and write what they say into a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from safemt_client.datasets import open_dataset
+from safemt_client.datasets.model import Dataset
+from safemt_client.importing.formats import inspect, reference, tables
+from safemt_client.importing.found import Asked, Found, joined
+from safemt_client.importing.placing import placed
+from safemt_client.importing.writing import Imported, save
+from safemt_client.providers.errors import InputError
+from safemt_client.results.store.store import Store, check_place
+
+__all__ = ["FORMATS", "Data", "import_files"]
+
+FORMATS = ("reference", "inspect", "csv", "jsonl")
+_ENDINGS = {".eval": "inspect", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data set that the replies are about, as `--data` and its flags name it.
+
+    With `only_matching` records that are not in it are left out, else they are refused.
+    """
+
+    spec: str
+    follow_links: bool = False
+    data_map: str | None = None
+    values: Sequence[str] = ()
+    only_matching: bool = False
+
+    def opened(self) -> Dataset:
+        """The data set."""
+        return open_dataset(
+            self.spec, follow_links=self.follow_links, data_map=self.data_map, values=self.values
+        )
+
+
+def import_files(
+    paths: Sequence[Path],
+    asked: Asked,
+    db: Path,
+    *,
+    form: str | None = None,
+    data: Data | None = None,
+    new_run: bool = False,
+) -> Imported:
+    """Import replies and labels of one target. `form` is one of `FORMATS`, by default what the names say.
+
+    Everything is read and checked before a store is opened or made.
+
+    Raises:
+        InputError: a file or a setting is wrong, or the store has another version of the replies.
+        StoreError: the store cannot be written.
+    """
+    check_place(db)
+    if not asked.target.strip():
+        raise InputError("--target: name the model that has answered")
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder: name what is to be imported")
+    found = _read(form or _form_of(paths), paths, asked)
+    records = joined(found.records)
+    dataset = None if data is None else data.opened()
+    places = placed(found, records, dataset, only_matching=data is not None and data.only_matching)
+    with Store.open(db, command="import") as store:
+        return save(store, replace(found, records=records), places, asked, new_run=new_run)
+
+
+def _form_of(paths: Sequence[Path]) -> str:
+    forms = {_ENDINGS.get(path.suffix.lower(), "reference") for path in paths}
+    if len(forms) > 1:
+        raise InputError(f"{paths[0]}: the files are of several formats: import each by itself")
+    return forms.pop()
+
+
+def _read(form: str, paths: Sequence[Path], asked: Asked) -> Found:
+    if form == "reference":
+        return reference.read(paths, asked)
+    if form == "inspect":
+        return inspect.read(paths, asked)
+    if form in FORMATS:
+        return tables.read(paths, asked, form)
+    raise InputError(f"--format {form}: no such format; choose one of {', '.join(FORMATS)}")
