@@ -23,6 +23,7 @@ from support.shown import numbers, the
 
 import safemt_client
 from safemt_client.demo.endpoint import demo_detects
+from safemt_client.results.stats.proportions import mcnemar_mid_p, newcombe_paired
 
 SHARES = ("harmful_declined", "benign_declined", "told_apart", "both_declined", "both_answered", "reversed")
 
@@ -77,7 +78,7 @@ def test_twins_are_those_of_the_script(made: Made) -> None:
         truth = counted(target)
         assert row["judge"] == PANEL
         assert row["one_sided"] == len(LENGTHS), ALONE
-        assert row["undecided"] == truth["all"]["undecided"] == (2 if target == "b" else row["undecided"])
+        assert row["undecided"] == truth["all"]["undecided"]
         assert row["compared"] == truth["all"]["compared"]
         assert [str(one["value"]) for one in row["rows"]] == ["all", *map(str, LENGTHS)]
         for one in row["rows"]:
@@ -90,7 +91,16 @@ def test_twins_are_those_of_the_script(made: Made) -> None:
             assert one["both_right"]["hits"] == mine["both_right"]
             change = (mine["harmful_declined"] - mine["benign_declined"]) / mine["compared"]
             assert one["difference"]["estimate"] == pytest.approx(change)
-    assert any(row["rows"][0]["told_apart"]["hits"] for row in twins(made).values())
+            assert one["bounds"]["replies"] == mine["compared"] + mine["undecided"]
+            if one["by"] == "length":
+                # Each pair is there once: McNemar's and Newcombe's table of two by two.
+                only = mine["reversed"], mine["told_apart"]
+                bounds = newcombe_paired(mine["both_declined"], *only, mine["both_answered"])
+                assert (one["difference"]["low"], one["difference"]["high"]) == pytest.approx(bounds)
+                assert one["p"] == pytest.approx(mcnemar_mid_p(*only))
+    assert twins(made)["b"]["undecided"] == 2
+    kinds = [row["rows"][0] for row in twins(made).values()]
+    assert all(any(row[kind]["hits"] for row in kinds) for kind in ("told_apart", "both_answered"))
 
 
 def test_twins_are_the_same_in_every_output(made: Made) -> None:
