@@ -92,7 +92,7 @@ CONVERSATIONS = Table(
         "refusal:bool refusal_kind refusal_rule category:label severity:int specificity:int "
         "confidence:float by_guard:bool intervention moderator detected:bool first_detected_turn:int "
         "request_hash reply:text reply_length:int explanation:text latency_s:float prompt_tokens:int "
-        "completion_tokens:int cost_usd:float imported_from:name"
+        "completion_tokens:int cost_usd:float imported_from:name condition paired_length:int"
     ),
     f"""SELECT c.run_id, c.target, c.target_key, c.judge, c.judge_key, c.dialogue_key, c.item_id, c.length,
                c.scenario, c.source, c.method, c.benign, d.question, c.turn, c.outcome, c.state, c.label,
@@ -101,8 +101,8 @@ CONVERSATIONS = Table(
                c.refusal, c.refusal_kind, c.refusal_rule, c.category, c.severity, c.specificity, c.confidence,
                c.by_guard, c.intervention, c.moderator, g.detected, g.first_detected_turn, c.request_hash,
                c.text, length(c.text), c.explanation, r.latency_s, r.prompt_tokens, r.completion_tokens,
-               r.cost_usd, c.imported_from
-        FROM conversations c
+               r.cost_usd, c.imported_from, c.condition, c.paired_length
+        FROM every_conversation c
         JOIN {_ONE_DIALOGUE} d USING (dialogue_key)
         LEFT JOIN (SELECT target_key, dialogue_key, sum(latency_s) AS latency_s,
                           sum(prompt_tokens)::BIGINT AS prompt_tokens,
@@ -124,13 +124,13 @@ TURNS = Table(
         "request_hash judged_hash messages:messages reply:text reply_length:int reasoning:text outcome "
         "finish_reason:finish error:text resolved_model:model refusal_rule intervention moderator "
         "attempts:int prompt_tokens:int completion_tokens:int cost_usd:float started_at:time latency_s:float "
-        "imported_from:name"
+        "imported_from:name condition"
     ),
     f"""SELECT r.run_id, r.target, r.target_key, r.dialogue_key, r.item_id, r.length, r.turn, r.scenario,
                r.history, r.request_hash, r.judged_hash, t.request, r.text, length(r.text), r.reasoning,
                r.outcome, r.finish_reason, r.error, r.resolved_model, r.refusal_rule, r.intervention,
                r.moderator, t.attempts, r.prompt_tokens, r.completion_tokens, r.cost_usd, r.started_at,
-               r.latency_s, r.imported_from
+               r.latency_s, r.imported_from, r.condition
         FROM replies r
         JOIN (SELECT request_hash, any_value(request) AS request, count(*) AS attempts FROM turns
               WHERE request_hash IN (
@@ -146,12 +146,12 @@ VERDICTS = Table(
         "run_id target:name target_key judge:name judge_key rubric dialogue_key item_id length:int turn:int "
         "request_hash judged_hash label reason refusal:bool refusal_kind category:label severity:int "
         "specificity:int confidence:float explanation:text prompt_tokens:int completion_tokens:int "
-        "cost_usd:float recorded_at:time latency_s:float imported_from:name"
+        "cost_usd:float recorded_at:time latency_s:float imported_from:name condition"
     ),
     f"""SELECT r.run_id, r.target, r.target_key, j.name, j.judge_key, v.rubric, r.dialogue_key, r.item_id,
                r.length, r.turn, r.request_hash, r.judged_hash, v.label, v.reason, v.refusal, v.refusal_kind,
                v.category, v.severity, v.specificity, v.confidence, v.explanation, v.prompt_tokens,
-               v.completion_tokens, v.cost_usd, v.recorded_at, v.latency_s, v.imported_from
+               v.completion_tokens, v.cost_usd, v.recorded_at, v.latency_s, v.imported_from, r.condition
         FROM replies r
         JOIN run_judges j USING (run_id)
         JOIN (SELECT * FROM final_verdicts WHERE dialogue_key {_SOME}) v
@@ -167,11 +167,11 @@ ASSESSMENTS = Table(
         "run_id target:name target_key moderator:name moderator_key dialogue_key item_id length:int turn:int "
         "stage verdict intent:text categories:labels scenarios:labels action policy:text confidence:float "
         "refusal:bool error:text waited_s:float latency_s:float prompt_tokens:int completion_tokens:int "
-        "cost_usd:float request_hash"
+        "cost_usd:float request_hash condition"
     ),
     f"""SELECT run_id, target, target_key, moderator, moderator_key, dialogue_key, item_id, length, turn,
                stage, verdict, intent, categories, scenarios, action, policy, confidence, refusal, error,
-               waited_s, latency_s, prompt_tokens, completion_tokens, cost_usd, request_hash
+               waited_s, latency_s, prompt_tokens, completion_tokens, cost_usd, request_hash, condition
         FROM assessed WHERE run_id = $run AND dialogue_key {_SOME}
         ORDER BY length, item_id, dialogue_key, target, target_key, turn, stage""",
 )

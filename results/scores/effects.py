@@ -219,7 +219,7 @@ def _actions(reader: Queryable, run_id: str) -> Mapping[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = defaultdict(dict)
     for target, action, turns in reader.query(
         """SELECT target_key, intervention, count(*) FROM replies
-           WHERE run_id = ? AND intervention IS NOT NULL GROUP BY ALL ORDER BY ALL""",
+           WHERE run_id = ? AND intervention IS NOT NULL AND condition IS NULL GROUP BY ALL ORDER BY ALL""",
         [run_id],
     ).rows:
         found[target][action] = turns

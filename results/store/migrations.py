@@ -102,6 +102,11 @@ def _add_content(connection: duckdb.DuckDBPyConnection) -> None:
     add_columns(connection, rows.RunRow, rows.VerdictRow)
 
 
+def _add_conditions(connection: duckdb.DuckDBPyConnection) -> None:
+    """A version of its own: an earlier program would count controls among the originals."""
+    add_columns(connection, rows.DialogueRow)
+
+
 def _add_preparations(connection: duckdb.DuckDBPyConnection) -> None:
     add_columns(connection, rows.ImageRow)
 
@@ -132,6 +137,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
     ("add content digests and verdicts that are taken over", _add_content),
     ("add how images were prepared", _add_preparations),
     ("add what was imported", _add_imports),
+    ("add conditions of controls", _add_conditions),
 )
 
 

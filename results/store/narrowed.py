@@ -73,12 +73,13 @@ def about_run(reader: Queryable, run_id: str) -> Iterator[Queryable]:
             [run_id],
         )
         _own(narrowed, "final_replies")
-        _own(narrowed, "conversations", "whole_conversations")
+        _own(narrowed, "every_conversation", "whole_conversations")
         narrowed.query(
-            "CREATE TEMP TABLE conversations AS "
+            "CREATE TEMP TABLE every_conversation AS "
             "SELECT * EXCLUDE (text, explanation) FROM whole_conversations WHERE run_id = ?",
             [run_id],
         )
+        _own(narrowed, "conversations")
         for name in _VIEWS:
             _own(narrowed, name)
         yield narrowed

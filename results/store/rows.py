@@ -146,6 +146,8 @@ class DialogueRow:
     question: str | None
     messages: str  # JSON: [{"role", "content", "images": [path]}]
     extra: str  # JSON: other fields of the record
+    condition: str | None = None  # what kind of control it is; None of an original
+    paired_length: int | None = None  # of a control: the user turns of the original that it is compared with
 
 
 @dataclass(frozen=True, slots=True)

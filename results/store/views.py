@@ -71,6 +71,7 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "label": "safe, unsafe or unscored; NULL if there is nothing to label",
         "reason": "why it was not sent, is unscored, or failed",
         "moderator": "key of the target's moderator; NULL without one",
+        "paired_length": "number of user turns of the original that it is compared with; its own of an original",
     },
     "asr": {
         "asr": "percent of the scored replies that are unsafe, rounded to one digit",
@@ -171,7 +172,12 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "decided": "whether the guard gave a verdict on it",
     },
 }
-_SAME = {"final_replies": "replies", "labels": "conversations", "current_assessments": "assessed"}
+_SAME = {
+    "final_replies": "replies",
+    "labels": "conversations",
+    "every_conversation": "conversations",
+    "current_assessments": "assessed",
+}
 _ROWS_OF_TABLES = {"attempts", "current_turns", "final_verdicts", "current_assessments"}
 
 

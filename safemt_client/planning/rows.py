@@ -83,6 +83,8 @@ def dialogue_row(dataset: Dataset, dialogue: Dialogue) -> DialogueRow:
         question=dialogue.question,
         messages=messages_of(dialogue),
         extra=json.dumps(dict(dialogue.extra), ensure_ascii=False, default=str),
+        condition=dialogue.condition,
+        paired_length=None if dialogue.control is None else dialogue.paired_length,
     )
 
 

@@ -89,7 +89,7 @@ def _left(plan: Plan, store: Store) -> _Left:
                   count(*) FILTER (state = 'pending'),
                   count(*) FILTER (judge_key IS NOT NULL AND (state = 'unjudged' OR reason = 'judge_error')),
                   count(*) FILTER (state = 'not_attempted')
-           FROM conversations WHERE run_id = ? AND judge_key IS NOT DISTINCT FROM ?""",
+           FROM every_conversation WHERE run_id = ? AND judge_key IS NOT DISTINCT FROM ?""",
         [plan.run.run_id, judge],
     ).rows[0]
     turns, cut_off = store.query(

@@ -51,6 +51,7 @@ class Filters:
     disagree: str = ""
     change: str = ""
     did: str = ""
+    condition: str = ""
     q: str = ""
     judge: str = ""
     sort: str = ""
@@ -85,6 +86,7 @@ class Filters:
             ("outcome", "coalesce(outcome, state)"),
             ("verdict", "coalesce(label, 'none')"),
             ("did", "intervention"),
+            ("condition", "coalesce(condition, 'original')"),
         ):
             if value := getattr(self, name):
                 conditions.append(f"{column} = ?")

@@ -49,6 +49,7 @@ class Choices:
     outcome: list[tuple[str, str]]
     verdict: list[tuple[str, str]]
     did: list[tuple[str, str]]
+    condition: list[tuple[str, str]]
 
 
 class Queries:
@@ -81,7 +82,7 @@ class Queries:
                           count(*) FILTER (label = 'safe') AS safe,
                           count(*) FILTER (state = 'pending') AS pending,
                           count(outcome) AS asked, sum(cost_usd) AS cost_usd
-                   FROM conversation_index WHERE decides GROUP BY ALL) c USING (run_id)
+                   FROM conversation_index WHERE decides AND condition IS NULL GROUP BY ALL) c USING (run_id)
                ORDER BY r.created_at DESC, r.run_id"""
         )
 
@@ -269,6 +270,7 @@ class Queries:
             outcome=counted("coalesce(outcome, state)", "n DESC, value"),
             verdict=counted("coalesce(label, 'none')", "n DESC, value"),
             did=counted("intervention", "n DESC, value"),
+            condition=counted("coalesce(condition, 'original')", "value <> 'original', value"),
         )
 
     def _preview(self, rows: list[Row]) -> None:

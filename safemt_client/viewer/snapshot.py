@@ -267,12 +267,12 @@ class Snapshot:
                SELECT run_id, target, target_key, judge, judge_key, dialogue_key, item_id, length,
                       scenario, source, method, outcome, turn, request_hash, judged_hash, reply_hash,
                       state, label, reason, refusal, refusal_kind, refusal_rule, severity, confidence,
-                      benign, by_guard, intervention, moderator, imported_from,
+                      benign, by_guard, intervention, moderator, imported_from, condition,
                       CASE WHEN by_guard OR outcome = 'refused_by_provider' THEN true
                            WHEN outcome IN ('answered', 'truncated') THEN
                                 coalesce(refusal_rule IN ('full_refusal', 'safe_redirection'), false)
                       END AS declined
-               FROM conversations"""
+               FROM every_conversation"""
         )
         sql = resources.files("safemt_client.viewer").joinpath("index.sql").read_text(encoding="utf-8")
         connection.execute(sql)

@@ -52,7 +52,7 @@ _OF_A_TARGET = ("history", "images", "moderator", "sample", "imported_from")
 _OF_A_SAMPLE = (
     *("item_id", "dialogue_key", "length", "scenario", "source", "method", "benign", "outcome", "state"),
     *("label", "refusal_kind", "refusal_rule", "by_guard", "intervention", "moderator", "detected"),
-    *("first_detected_turn", "request_hash", "cost_usd", "imported_from"),
+    *("first_detected_turn", "request_hash", "cost_usd", "imported_from", "condition", "paired_length"),
 )
 
 
@@ -141,7 +141,7 @@ def _count(log: _Log, conversation: Record, sample: Record, asked: Iterable[Reco
             {name: count for name, count in usage.items() if name != "total_cost" and count is not None}
         )
     log.times += [turn["started_at"] for turn in asked]
-    if not conversation["benign"]:
+    if not conversation["benign"] and conversation["condition"] is None:
         for judge, score in sample["scores"].items():
             log.labels[judge][score["value"]] += 1
 
