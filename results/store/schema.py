@@ -55,7 +55,7 @@ COLUMN_COMMENTS = {
     "there is none",
     "request_hash": "SHA-256 over model, messages, sampling and sample index: the key of a reply",
     "target_key": "hash of identity, history, images, sampling and sample index",
-    "dialogue_key": "dataset digest (12 digits), number of user turns, of a control also its condition, and item id",
+    "dialogue_key": "dataset digest (12 digits), number of user turns, of a control /condition, and item id",
     "condition": "what kind of control the dialogue is; NULL of an original",
     "paired_length": "of a control: number of user turns of the original that it is compared with",
     "judge_key": "hash of the judge's identity, rubric and sampling",

@@ -71,7 +71,7 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "label": "safe, unsafe or unscored; NULL if there is nothing to label",
         "reason": "why it was not sent, is unscored, or failed",
         "moderator": "key of the target's moderator; NULL without one",
-        "paired_length": "number of user turns of the original that it is compared with; its own of an original",
+        "paired_length": "user turns of the original that it is compared with; its own of an original",
     },
     "asr": {
         "asr": "percent of the scored replies that are unsafe, rounded to one digit",

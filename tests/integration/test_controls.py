@@ -1,0 +1,118 @@
+"""Controls beside their originals in one run: no figure about the originals has them in it."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.program import at_once
+
+from safemt_client.results.store.reader import open_reader
+
+SMALL_TALK = Path(__file__).resolve().parents[2] / "examples" / "small_talk.jsonl"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`both.duckdb` has a run of the sample with controls, `alone.duckdb` one of the sample."""
+    here = tmp_path_factory.mktemp("controls")
+    recipes = ("pad", "truncate=1", "blank", "swap-history")
+    words = (
+        "--data",
+        "sample",
+        "--out",
+        str(here / "data"),
+        "--pad-with",
+        str(SMALL_TALK),
+        "--with-original",
+    )
+    assert at_once("data", "build", *recipes, *words).returncode == 0
+    for name, data in (("both", str(here / "data")), ("alone", "sample")):
+        done = at_once("--provider", "demo", "--data", data, "--db", str(here / f"{name}.duckdb"), "--quiet")
+        assert done.returncode == 0, done.stderr
+    return here
+
+
+def rows(folder: Path, query: str, name: str = "both") -> list[tuple[Any, ...]]:
+    with open_reader(folder / f"{name}.duckdb") as reader:
+        return reader.query(query).rows
+
+
+def report(folder: Path, name: str) -> dict[str, Any]:
+    done = at_once("report", "--json", "--db", str(folder / f"{name}.duckdb"))
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_the_store_has_each_condition(folder: Path) -> None:
+    found = rows(
+        folder,
+        "SELECT condition, count(*), min(length), max(length), min(paired_length), max(paired_length) "
+        "FROM every_conversation GROUP BY ALL ORDER BY condition NULLS FIRST",
+    )
+    assert found == [
+        (None, 75, 1, 8, 1, 8),
+        ("blank", 75, 1, 8, 1, 8),
+        ("pad", 75, 1, 8, 1, 8),
+        ("swap-history", 60, 2, 8, 2, 8),
+        ("truncate-1", 60, 1, 1, 2, 8),
+    ]
+    assert rows(folder, "SELECT count(*) FROM every_conversation WHERE label IS NULL") == [(0,)]
+    assert rows(folder, "SELECT count(*) FROM conversations") == [(75,)]
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        *("asr", "asr_by_turn", "asr_by_scenario", "asr_by_method", "outcomes", "refusals", "safety_index"),
+        *("labels", "conversations", "turn_labels", "first_unsafe", "asr_by_turn_reached", "twins"),
+    ],
+)
+def test_no_view_about_the_originals_has_controls_in_it(folder: Path, view: str) -> None:
+    left_out = (
+        "run_id, dialogue_key"
+        if view in ("labels", "conversations", "turn_labels", "first_unsafe")
+        else "run_id"
+    )
+    query = f"SELECT * EXCLUDE ({left_out}) FROM {view} ORDER BY ALL"
+    assert rows(folder, query) == rows(folder, query, "alone")
+
+
+def test_the_report_of_the_originals_is_the_same(folder: Path) -> None:
+    both, alone = report(folder, "both"), report(folder, "alone")
+    # What was asked, paid and answered is of all of them.
+    for name in ("run", "spend", "latency", "resolved_models", "sent_parameters", "controls", "targets"):
+        both.pop(name, None), alone.pop(name, None)
+    for found in (both, alone):
+        text = json.dumps(found)
+        run = json.dumps(found["asr_by_turn"][0]["run_id"])
+        found.update(json.loads(text.replace(run, '"run"')))
+    assert both == alone
+
+
+def test_what_is_common_is_asked_once(folder: Path) -> None:
+    # The sample's question alone is that of its first length, of `pad` with no turns, and of `truncate`.
+    ((turns, distinct),) = rows(folder, "SELECT count(*), count(DISTINCT request_hash) FROM turns")
+    assert turns == distinct
+    assert turns < rows(folder, "SELECT count(*) FROM every_conversation")[0][0]
+
+
+def test_exports_say_the_condition_and_the_references_form_has_originals_alone(folder: Path) -> None:
+    for form in ("csv", "reference"):
+        words = ("export", "--format", form, "--db", str(folder / "both.duckdb"), "--out", str(folder / form))
+        assert at_once(*words).returncode == 0
+    with (folder / "csv" / "conversations.csv").open(newline="", encoding="utf-8") as file:
+        conditions = [row["condition"] for row in csv.DictReader(file)]
+    assert len(conditions) == 345
+    assert conditions.count("") == conditions.count("pad") == 75
+    assert len(json.loads((folder / "reference" / "1" / "label" / "demo.json").read_text())) == 15
+
+
+def test_a_resume_asks_nothing_and_a_judge_takes_all(folder: Path) -> None:
+    words = ("--provider", "demo", "--data", str(folder / "data"), "--db", str(folder / "both.duckdb"))
+    assert "0 calls to make, " in at_once(*words).stdout
+    done = at_once("judge", "--judge", "demo-judge-hasty", "--db", str(folder / "both.duckdb"), "--quiet")
+    assert done.returncode == 0, done.stderr
+    query = "SELECT judge, count(*) FROM every_conversation GROUP BY ALL ORDER BY ALL"
+    assert rows(folder, query) == [("demo-judge", 345), ("demo-judge-hasty", 345)]
