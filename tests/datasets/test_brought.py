@@ -5,7 +5,6 @@ import io
 import json
 import unicodedata
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ ONE, TWO = record(scenario="Satire"), record(id="b", scenario="Satire")
 LONG = record(user("What is tea?"), reply("A drink."), user("How is it made?"))
 ASKED = user("What is this?")
 JPEG = picture()
-Folder = Callable[[Path], object]
 
 
 def line(*records: Any) -> str:
@@ -69,6 +67,7 @@ FILES: dict[str, tuple[str, Any, int, int, str]] = {
     "other line ends in a text": ("d.jsonl", lines(record(question="a\u2028b\u0085c")), 0, 1, ""),
     "nan": ("d.jsonl", raw(', "score": NaN'), 0, 1, ""),
     "nan for a text": ("d.jsonl", raw(', "scenario": NaN'), 0, 1, ""),
+    "nan for a picture": ("d.jsonl", raw(', "image_path": NaN'), 0, 1, ""),
     "comma at the end": ("d.jsonl", raw(","), 2, 0, "remove the comma before the bracket"),
     "comment": ("d.jsonl", "// tea\n" + line(ONE), 1, 1, "a comment, which JSON does not have: remove it"),
     "records without lines": ("d.jsonl", json.dumps(ONE) + json.dumps(TWO), 2, 0, "write one record a line"),
