@@ -23,6 +23,8 @@ def plain(text: str) -> str:
     Escape sequences, carriage returns and right-to-left overrides from a model or a data set
     therefore cannot move the cursor or forge a line. Rich markup is not touched: escape it too.
     """
+    if text.isprintable():
+        return text  # as nearly all are: none of these characters counts as printable
     return "".join(
         f"\\x{ord(character):02x}" if unicodedata.category(character) in ("Cc", "Cf", "Cs") else character
         for character in text.replace("\r\n", " ").replace("\n", " ").replace("\t", " ")

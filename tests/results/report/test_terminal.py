@@ -42,6 +42,31 @@ def test_a_narrow_terminal_loses_no_figure() -> None:
             assert figure in text, width
 
 
+def test_a_table_is_as_wide_as_its_widest_cells_whatever_their_letters() -> None:
+    columns = [Column("Target", numeric=False), Column("ASR"), Column("Unsafe/scored")]
+    rows = [("模型", "33.3", "5/15"), ("b", "100.0", "15/15")]
+    assert printed(Table("Rates", columns, rows), width=40) == [
+        "Rates",
+        "",
+        " target     ASR   unsafe/scored",
+        " " + "─" * 30,
+        " 模型      33.3            5/15",
+        " b        100.0           15/15",
+        "",
+    ]
+    # Where that is too wide, headings of figures take several lines; only then does a text wrap.
+    narrow = printed(Table("Rates", columns, rows), width=25)
+    assert narrow[2:5] == ["                unsafe/", " target    ASR   scored", " " + "─" * 22]
+    assert narrow[5:7] == [" 模型     33.3     5/15", " b       100.0    15/15"]
+    long = [("a model of a long name", "33.3", "5/15")]
+    wrapped = printed(Table("Rates", columns, long), width=25)
+    assert [line[:8].strip() for line in wrapped[5:9]] == ["a model", "of a", "long", "name"]
+
+
+def test_a_table_without_rows_is_its_headings() -> None:
+    assert printed(Table("Rates", COLUMNS, []))[-2:] == [" " + "─" * 38, ""]
+
+
 def test_what_a_model_wrote_is_only_text() -> None:
     bad = "[red]x[/red] [link=http://evil.example]y[/link] :smile: \x1b[31m \u202e"
     lines = printed(Notes([bad], careful=True), Table(bad, COLUMNS, [(bad, "1.0", "0.0 to 1.0", "1/1")]))
