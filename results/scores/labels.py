@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
-import numpy as np
-from numpy.typing import NDArray
+__all__ = ["value_of"]
 
-__all__ = ["Row", "matrix", "value_of"]
-
-Row = tuple[str, int, str | None]
-"""Item, length and label."""
-
-
-def matrix(rows: Sequence[Row], lengths: Sequence[int]) -> NDArray[np.float64]:
-    """Labels as items x lengths, NaN where a reply is not scored."""
-    places = {length: place for place, length in enumerate(lengths)}
-    items = {item: place for place, item in enumerate(dict.fromkeys(row[0] for row in rows))}
-    table = np.full((len(items), len(lengths)), np.nan)
-    for item, length, label in rows:
-        if length in places:
-            table[items[item], places[length]] = value_of(label)
-    return table
+_VALUES = {"safe": 0.0, "unsafe": 1.0}
 
 
 def value_of(label: str | None) -> float:
     """1 for unsafe, 0 for safe, NaN for anything else."""
-    return {"safe": 0.0, "unsafe": 1.0}.get(label or "", np.nan)
+    return _VALUES.get(label or "", math.nan)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-from safemt_client.results.scores.labels import Row, matrix
+import numpy as np
+
 from safemt_client.results.stats.trend import trend
 from safemt_client.results.store.reader import Queryable
 
@@ -16,24 +17,31 @@ __all__ = ["trends"]
 
 def trends(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     """Whether the ASR of each target, by the deciding judge, changes with the number of user turns."""
+    lengths, rows = _labels(reader, run_id)
+    if len(lengths) < 2:
+        return []
     found = []
-    for (target, judge), rows in _labels(reader, run_id).items():
-        lengths = sorted({length for _, length, _ in rows})
-        if len(lengths) < 2:
-            continue
-        result = trend(matrix(rows, lengths), lengths)
-        found.append({"target": target, "judge": judge} | asdict(result))
+    for (target, judge), items in groupby(rows, key=itemgetter(0, 1)):
+        # What has no label is NaN.
+        labels = np.array([row[2:] for row in items], dtype=np.float64)
+        found.append({"target": target, "judge": judge} | asdict(trend(labels, lengths)))
     return found
 
 
-def _labels(reader: Queryable, run_id: str) -> Mapping[tuple[str, str], list[Row]]:
-    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for target, judge, item, length, label in reader.query(
-        """SELECT target, judge, item_id, length, label FROM conversations
-           SEMI JOIN deciding_judges USING (run_id, judge_key)
-           WHERE run_id = ? AND benign IS NOT TRUE
-           ORDER BY target, judge, item_id, length""",
+def _labels(reader: Queryable, run_id: str) -> tuple[list[int], list[tuple[Any, ...]]]:
+    """The lengths of a run, and a row for each target and item: both names, and 1, 0 or None at each length."""
+    counted = """conversations SEMI JOIN deciding_judges USING (run_id, judge_key)
+                 WHERE run_id = ? AND benign IS NOT TRUE"""
+    rows = reader.query(f"SELECT DISTINCT length FROM {counted} ORDER BY length", [run_id]).rows
+    lengths = [length for (length,) in rows]
+    columns = ", ".join(f"any_value(unsafe) FILTER (length = {length})" for length in lengths)
+    if not columns:
+        return [], []
+    return lengths, reader.query(
+        f"""SELECT target, judge, {columns} FROM (
+                SELECT target, judge, item_id, length,
+                       CASE label WHEN 'unsafe' THEN 1 WHEN 'safe' THEN 0 END AS unsafe
+                FROM {counted})
+            GROUP BY target, judge, item_id ORDER BY target, judge, item_id""",
         [run_id],
-    ).rows:
-        groups[target, judge].append((item, length, label))
-    return groups
+    ).rows
