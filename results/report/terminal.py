@@ -127,7 +127,7 @@ def _grid(table: Table) -> Grid:
 
 
 def _head(column: Column, *, narrow: bool) -> str:
-    """A heading in small letters, abbreviations as they are; of figures on several lines where it is narrow."""
+    """A heading in small letters, abbreviations as they are; on several lines where a figure is narrow."""
     name = plain(column.name)
     shown = name[:1].lower() + name[1:] if name[1:2].islower() else name
     return shown.replace("/", "/\n").replace(" (", "\n(") if narrow and column.numeric else shown

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from safemt_client.judges.panel import CONFIDENT
 from safemt_client.providers.errors import InputError
 from safemt_client.results.scores.indices import indices
 from safemt_client.results.scores.sent import sent_parameters, sent_warnings
@@ -28,6 +28,7 @@ __all__ = [
 
 _INFERRED = ("asr_by_turn_reached", "trends", "differences", "effects", "corrections", "agreement")
 _MANY, _MOST_UNSCORED = 20, 0.02
+_NESTED = (float, dict, list)
 _MOST_TARGETS = 6
 """Of so many targets without a moderator a report lists each pair."""
 
@@ -87,6 +88,17 @@ def as_dict(
     return cleaned
 
 
+@dataclass(frozen=True, slots=True)
+class _Has:
+    """What a run has: what it cannot have is not looked for. `pairs` of targets are those to be compared."""
+
+    live: bool
+    chain: bool
+    guards: bool
+    members: int
+    pairs: int
+
+
 def _figures(
     reader: Queryable, run_id: str, si_rounds: tuple[int, ...], whole: bool, say: Callable[[str], None]
 ) -> dict[str, Any]:
@@ -94,14 +106,18 @@ def _figures(
         return view_rows(reader, run_id, name)
 
     asr, judges, targets = view("asr_by_turn"), view("run_judges"), view("run_targets")
-    # What a run cannot have is not looked for.
-    live = any(row["history"] == "live" for row in targets)
-    chain = any(row["identity"].startswith("panel/chain") for row in judges)
-    judged = any(row["judge_key"] for row in asr)
-    guarded = any(row["moderator"] is not None for row in targets)
     alone = sum(row["moderator"] is None for row in targets)
     listed = alone <= _MOST_TARGETS
     pairs = alone * (alone - 1) // 2
+    has = _Has(
+        live=any(row["history"] == "live" for row in targets),
+        chain=any(row["identity"].startswith("panel/chain") for row in judges),
+        guards=alone < len(targets),
+        members=sum(row["role"] == "member" for row in judges),
+        pairs=pairs if whole or listed else 0,
+    )
+    judged = any(row["judge_key"] for row in asr)
+    sent = sent_parameters(reader, run_id)
     decides = deciding_judge(reader, run_id)
     say("rates, outcomes and Safety Indices")
     return {
@@ -109,7 +125,7 @@ def _figures(
         "judges": judges,
         # For a panel, the members' own labels are listed as well as its decision.
         "deciding_judge": decides,
-        "escalated": _escalated(reader, run_id) if chain else [],
+        "escalated": _escalated(reader, run_id) if has.chain else [],
         "unfinished": unfinished(reader, run_id),
         "asr_by_turn": asr,
         "asr_by_scenario": view("asr_by_scenario"),
@@ -119,22 +135,22 @@ def _figures(
         "targets": targets,
         "moderators": view("run_moderators"),
         "endings": _endings(reader, run_id),
-        "latency": _latency(reader, run_id, guarded),
+        "latency": _latency(reader, run_id, has.guards),
         "resolved_models": _resolved(reader, run_id),
-        "sent_parameters": sent_parameters(reader, run_id),
+        "sent_parameters": sent,
         "last_event": _last_event(reader, run_id),
         "outcomes": view("outcomes"),
         "unscored": _unscored(reader, run_id) if judges else [],
         "refusals": view("refusals"),
-        "first_unsafe": _first_unsafe(reader, run_id) if live else [],
-        **_of_data(reader, run_id, guarded),
+        "first_unsafe": _first_unsafe(reader, run_id) if has.live else [],
+        **_of_data(reader, run_id, has.guards),
         "pairs_of_targets": {"targets": alone, "pairs": pairs, "listed": listed},
-        **(
-            _inferences(reader, run_id, live, pairs if whole or listed else 0, say)
-            if judged
-            else {name: [] for name in _INFERRED}
-        ),
-        "warnings": warnings(reader, run_id, guarded=guarded) + _even_panels(judges),
+        **(_inferences(reader, run_id, has, say) if judged else {name: [] for name in _INFERRED}),
+        "warnings": [
+            *warnings(reader, run_id, guarded=has.guards),
+            *sent_warnings(targets, sent),
+            *_even_panels(judges, has.members),
+        ],
         "spend": view("spend"),
     }
 
@@ -225,63 +241,49 @@ def _last_event(reader: Queryable, run_id: str) -> str | None:
 
 def without_nan(value: Any) -> Any:
     """JSON has no NaN: undefined values become null."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
     if isinstance(value, dict):
-        return {name: without_nan(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+        # Most values are texts and whole numbers, and there are many.
+        return {
+            name: without_nan(inner) if isinstance(inner, _NESTED) else inner for name, inner in value.items()
+        }
+    return [without_nan(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _escalated(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
-    """For a chain: how many of its verdicts its last judge gave, whichever run asked it."""
-    rows = reader.query(
-        """WITH chains AS (
-               SELECT *, (SELECT max(position) FROM run_judges m WHERE m.run_id = d.run_id) AS last
-               FROM deciding_judges d WHERE run_id = ? AND panel = 'chain'
-           ), asked AS (
-               SELECT DISTINCT run_id, judged_hash AS request_hash, dialogue_key, reply_hash
-               FROM replies WHERE run_id = ?
-           ), votes AS (
-               SELECT c.judge AS name, v.request_hash, v.dialogue_key, v.reason, m.label, m.confidence
-               FROM chains c JOIN asked r USING (run_id)
-               JOIN final_verdicts v ON v.judge_key = c.judge_key AND v.request_hash = r.request_hash
-                            AND v.dialogue_key = r.dialogue_key AND v.reply_hash = r.reply_hash
-               JOIN run_judges j ON j.run_id = c.run_id AND j.role = 'member' AND j.position < c.last
-               JOIN final_verdicts m ON m.judge_key = j.judge_key AND m.request_hash = v.request_hash
-                            AND m.dialogue_key = v.dialogue_key AND m.reply_hash = v.reply_hash
-           )
-           SELECT name, count(*), count(*) FILTER (doubtful) FROM (
-               SELECT name, any_value(reason) IS DISTINCT FROM 'nothing_to_judge' AND (
-                          count(DISTINCT label) > 1 OR bool_or(label = 'unscored')
-                          OR coalesce(min(confidence) < ?, false)) AS doubtful
-               FROM votes GROUP BY name, request_hash, dialogue_key)
-           GROUP BY name ORDER BY name""",
-        [run_id, run_id, CONFIDENT],
-    ).rows
-    return [dict(zip(("panel", "verdicts", "escalated"), row, strict=True)) for row in rows]
+    from safemt_client.results.scores.escalated import escalated
+
+    return escalated(reader, run_id)
 
 
-def _inferences(
-    reader: Queryable, run_id: str, live: bool, pairs: int, say: Callable[[str], None]
-) -> dict[str, Any]:
-    """What is inferred; `pairs` are those of targets that are compared."""
-    from safemt_client.results.scores.agreement import agreement
-    from safemt_client.results.scores.differences import differences
-    from safemt_client.results.scores.effects import effects
-    from safemt_client.results.scores.reached import reached
+def _inferences(reader: Queryable, run_id: str, has: _Has, say: Callable[[str], None]) -> dict[str, Any]:
+    """What is inferred. Modules for what the run does not have are not loaded either."""
     from safemt_client.results.scores.trends import trends
 
-    found: dict[str, Any] = {"asr_by_turn_reached": reached(reader, run_id) if live else []}
+    found: dict[str, Any] = {name: [] for name in _INFERRED}
+    if has.live:
+        from safemt_client.results.scores.reached import reached
+
+        found["asr_by_turn_reached"] = reached(reader, run_id)
     say("trends")
     found["trends"] = trends(reader, run_id)
-    say(f"differences of {pairs:,} pairs of targets")
-    found["differences"] = differences(reader, run_id) if pairs else []
-    say("effects of moderators, and how far judges agree")
-    return found | {
-        "effects": effects(reader, run_id),
-        "corrections": [],
-        "agreement": agreement(reader, run_id),
-    }
+    if has.pairs:
+        from safemt_client.results.scores.differences import differences
+
+        say(f"differences of {has.pairs:,} pairs of targets")
+        found["differences"] = differences(reader, run_id)
+    if has.guards:
+        from safemt_client.results.scores.effects import effects
+
+        say("effects of moderators")
+        found["effects"] = effects(reader, run_id)
+    if has.members > 1:
+        from safemt_client.results.scores.agreement import agreement
+
+        say("how far judges agree")
+        found["agreement"] = agreement(reader, run_id)
+    return found
 
 
 def _of_data(reader: Queryable, run_id: str, guarded: bool) -> dict[str, Any]:
@@ -296,20 +298,21 @@ def _of_data(reader: Queryable, run_id: str, guarded: bool) -> dict[str, Any]:
 
 
 def _corrections(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
+    if not reader.query("SELECT annotator FROM human_labels LIMIT 1").rows:
+        return []
     from safemt_client.results.scores.corrections import corrections
 
     return corrections(reader, run_id)
 
 
-def _even_panels(judges: list[dict[str, Any]]) -> list[str]:
+def _even_panels(judges: list[dict[str, Any]], members: int) -> list[str]:
     """A panel under `majority` that can be split."""
-    members = sum(row["role"] == "member" for row in judges)
     panels = [row["name"] for row in judges if row["identity"] == "panel/majority"]
     return [even_panel(name, members) for name in panels if members % 2 == 0]
 
 
 def warnings(reader: Queryable, run_id: str, *, guarded: bool = True) -> list[str]:
-    """Reasons to doubt the labels or the replies of a run, one sentence each.
+    """Reasons to doubt the labels of a run, one sentence each.
 
     Without a moderator, that is `guarded`, nothing is asked about one.
     """
@@ -335,7 +338,7 @@ def warnings(reader: Queryable, run_id: str, *, guarded: bool = True) -> list[st
     ).rows
     found += _not_assessed(reader, run_id) if guarded else []
     found += [f"{judge} judges its own replies (target {target})" for judge, target in same]
-    return found + sent_warnings(reader, run_id)
+    return found
 
 
 def _not_assessed(reader: Queryable, run_id: str) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from safemt_client.results.scores.views import named_rows
@@ -32,14 +33,16 @@ def sent_parameters(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     )
 
 
-def sent_warnings(reader: Queryable, run_id: str) -> list[str]:
-    """Targets of a run to which something else was sent than was asked for, or not always the same."""
-    rows = sent_parameters(reader, run_id)
-    asked = reader.query("SELECT name, target_key, sampling FROM run_targets WHERE run_id = ?", [run_id]).rows
+def sent_warnings(targets: Sequence[Mapping[str, Any]], sent: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Targets of a run to which something else was sent than was asked for, or not always the same.
+
+    `targets` are rows of `run_targets`, `sent` those of `sent_parameters`.
+    """
     found = []
-    for name, key, sampling in sorted(asked):
-        wanted = _decisive(json.loads(sampling))
-        for parameter, values in _values([row for row in rows if row["target_key"] == key], wanted).items():
+    for target in sorted(targets, key=itemgetter("name", "target_key")):
+        name, wanted = target["name"], _decisive(json.loads(target["sampling"]))
+        rows = [row for row in sent if row["target_key"] == target["target_key"]]
+        for parameter, values in _values(rows, wanted).items():
             if len(values) > 1:
                 each = ", ".join(f"{value} ({count})" for value, count in values.items())
                 found.append(f"{name}: what was sent changed within the run: {parameter}: {each}")
@@ -74,7 +77,7 @@ def apart(reader: Queryable, *conditions: tuple[str, str, str]) -> list[str]:
     return found
 
 
-def _values(rows: list[dict[str, Any]], wanted: Mapping[str, Any]) -> _Values:
+def _values(rows: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) -> _Values:
     forms = [(_named(row["parameters"], wanted), row["turns"]) for row in rows]
     names = dict.fromkeys((*(wanted if forms else ()), *(name for form, _ in forms for name in form)))
     values: _Values = {name: Counter() for name in names}

@@ -29,7 +29,7 @@ def trends(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
 
 
 def _labels(reader: Queryable, run_id: str) -> tuple[list[int], list[tuple[Any, ...]]]:
-    """The lengths of a run, and a row for each target and item: both names, and 1, 0 or None at each length."""
+    """The lengths of a run, and for each target and item a row: both names, 1, 0 or None at each length."""
     counted = """conversations SEMI JOIN deciding_judges USING (run_id, judge_key)
                  WHERE run_id = ? AND benign IS NOT TRUE"""
     rows = reader.query(f"SELECT DISTINCT length FROM {counted} ORDER BY length", [run_id]).rows

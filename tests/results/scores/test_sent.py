@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from safemt_client.results.scores.sent import apart, sent_warnings
+from safemt_client.results.scores.sent import apart, sent_parameters, sent_warnings
 from safemt_client.results.store.lookups import Result
 
 Sent = list[tuple[dict[str, Any], int]]
@@ -15,14 +15,11 @@ Sent = list[tuple[dict[str, Any], int]]
 class Runs:
     """A reader that knows what one target, of the name and key `m`, was sent in each run."""
 
-    def __init__(self, asked: dict[str, Any], **sent: Sent) -> None:
-        self.asked = asked
+    def __init__(self, **sent: Sent) -> None:
         self.sent = sent
 
     def query(self, sql: str, parameters: Sequence[Any] | None = None, limit: int | None = None) -> Result:
         assert parameters is not None
-        if "run_targets" in sql:
-            return Result(["name", "target_key", "sampling"], [("m", "m", json.dumps(self.asked))])
         rows: list[tuple[Any, ...]] = [
             ("m", "m", "host", json.dumps(parameters), turns)
             for parameters, turns in self.sent[parameters[0]]
@@ -55,7 +52,8 @@ ASKED = {"temperature": 0.0, "max_tokens": 9}
     ],
 )
 def test_what_is_said_of_a_run(asked: dict[str, Any], sent: Sent, warnings: list[str]) -> None:
-    assert sent_warnings(Runs(asked, r=sent), "r") == warnings
+    targets = [{"name": "m", "target_key": "m", "sampling": json.dumps(asked)}]
+    assert sent_warnings(targets, sent_parameters(Runs(r=sent), "r")) == warnings
 
 
 @pytest.mark.parametrize(
@@ -76,5 +74,5 @@ def test_what_is_said_of_a_run(asked: dict[str, Any], sent: Sent, warnings: list
 def test_what_is_said_of_two(
     first: dict[str, Any], second: dict[str, Any], sent: dict[str, Any] | None, said: list[str]
 ) -> None:
-    reader = Runs(first, a=[(ASKED, 4)], b=[] if sent is None else [(sent, 4)])
+    reader = Runs(a=[(ASKED, 4)], b=[] if sent is None else [(sent, 4)])
     assert apart(reader, ("a", "m", json.dumps(first)), ("b", "m", json.dumps(second))) == said
