@@ -83,6 +83,25 @@ def test_it_rises_or_falls_only_where_test_and_interval_agree(rows: list[list[fl
         assert found.verdict == ("rises" if slope.estimate > 0 else "falls")
 
 
+@pytest.mark.parametrize("counts", [(7, 12, 20, 3, 18, 25), (1, 63, 64, 65, 2, 30)])
+def test_drawn_signs_give_the_p_of_all_patterns(counts: tuple[int, ...]) -> None:
+    sizes = np.repeat([28, 19, 16, 11, 9, 1], counts)
+    values = np.where(np.arange(len(sizes)) % 5 < 2, -sizes, sizes)
+    # The chance of each sum of signed whole numbers, one after the other.
+    chances = np.ones(1)
+    for size in sizes:
+        step = np.zeros(2 * size + 1)
+        step[[0, -1]] = 0.5
+        chances = np.convolve(chances, step)
+    sums = np.arange(len(chances)) - sizes.sum()
+    p = chances[np.abs(sums) >= abs(values.sum())].sum()
+    error = (p * (1 - p) / 9999) ** 0.5
+    assert 0.001 < p < 0.5
+    found = [sign_flip(values / 164, seed=seed) for seed in range(10)]
+    assert np.mean(found) == pytest.approx(p, abs=4 * error / 10**0.5)
+    assert max(abs(one - p) for one in found) < 4 * error
+
+
 def test_where_they_disagree_nothing_is_claimed_and_that_is_said() -> None:
     # Five of ten items rise and none falls: one of 16 patterns of signs, and its mirror image.
     labels = np.zeros((10, 5))
