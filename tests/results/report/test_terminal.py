@@ -63,6 +63,15 @@ def test_a_table_is_as_wide_as_its_widest_cells_whatever_their_letters() -> None
     assert [line[:8].strip() for line in wrapped[5:9]] == ["a model", "of a", "long", "name"]
 
 
+def test_where_figures_are_wider_than_the_terminal_lines_are_longer_and_nothing_is_cut() -> None:
+    columns = [Column("Judge", numeric=False), Column("Target", numeric=False), *[Column("ASR")] * 4]
+    cells = ("a judge", "a target", *["92.1 (75.7 to 100.0*)"] * 4)
+    text = "\n".join(printed(Table("Rates", columns, [cells]), width=80))
+    assert " a judge  a target  92.1 (75.7 to 100.0*)  92.1" in text
+    assert text.count("100.0*)") == 4
+    assert "…" not in text
+
+
 def test_a_table_without_rows_is_its_headings() -> None:
     assert printed(Table("Rates", COLUMNS, []))[-2:] == [" " + "─" * 38, ""]
 
