@@ -130,7 +130,8 @@ def _heads(tosses: int, draws: int, source: np.random.Generator) -> NDArray[np.i
     binomial number."""
     words = source.integers(0, 2**64, size=(draws, -(-tosses // 64)), dtype=np.uint64)
     words[:, -1] >>= np.uint64(-tosses % 64)
-    return np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+    found: NDArray[np.int64] = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+    return found
 
 
 def _steps(labels: Array, lengths: Sequence[int], level: float) -> list[Step]:
