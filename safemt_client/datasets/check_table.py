@@ -18,6 +18,8 @@ __all__ = ["show"]
 _SHOWN = 10
 """Examples of each kind in the table, and oddities of each kind below it."""
 _LISTED = 50
+_FITS = 60
+"""Characters beside the names of the rows, at 80 columns."""
 _List = tuple[str, list[str], list[str]]
 """A heading, its lines, and what is said of others."""
 
@@ -91,11 +93,8 @@ def _pictures(found: Pictures) -> list[tuple[str, str]]:
     if not found.count:
         return []
     inside = f", {found.embedded} of them inside the data files" if found.embedded else ""
-    sent = (
-        f"{_counts(found.types)}; {found.bytes:,} bytes, longest edge {found.largest} px"
-        if found.types
-        else "none"
-    )
+    types = ", ".join(f"{name}: {count:,}" for name, count in found.types.items())
+    sent = f"{types}; {found.bytes:,} bytes, longest edge {found.largest} px" if found.types else "none"
     rows = [
         ("pictures", f"{found.count}{inside}"),
         ("sent as", sent),
@@ -109,7 +108,13 @@ def _safe(text: str) -> str:
 
 
 def _counts(values: dict[Any, int]) -> str:
-    return _safe(", ".join(f"{name}: {count}" for name, count in values.items()))
+    """The counts on one line if they fit on any screen, else each on its own."""
+    said = [f"{name}: {count:,}" for name, count in values.items()]
+    line = ", ".join(said)
+    if len(line) <= _FITS:
+        return _safe(line)
+    more = [f"and {len(said) - _LISTED:,} more (--json lists all)"] if len(said) > _LISTED else []
+    return "\n".join(map(_safe, [*said[:_LISTED], *more]))
 
 
 def _some(values: list[str]) -> str:

@@ -83,6 +83,15 @@ def test_a_long_line_is_whole_in_a_file_and_goes_on_below_itself_on_a_terminal(t
     assert " ".join(one.strip() for one in screen[begin:]) == line
 
 
+def test_counts_are_never_torn_from_their_names(tmp_path: Path) -> None:
+    records = [record(id=f"{n}", scenario=f"A scenario with a long name {n:02}") for n in range(60)]
+    lines_ = shown(check(opened(tmp_path, *records)), width=80)
+    begin = next(number for number, one in enumerate(lines_) if "by scenario" in one)
+    said = [one.replace("by scenario", "").strip() for one in lines_[begin : begin + 51]]
+    assert said[:50] == [f"A scenario with a long name {n:02}: 1" for n in range(50)]
+    assert said[50] == "and 10 more (--json lists all)"
+
+
 def test_oddities_are_listed_by_kind_up_to_a_number(tmp_path: Path) -> None:
     records = [record(user(f" {n}"), id=f"a{n}") for n in range(12)]
     lines_ = shown(check(opened(tmp_path, *records, record(user("<image> a"), id="b"))), width=60)
