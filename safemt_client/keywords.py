@@ -58,6 +58,8 @@ class RunKeywords(JudgeKeywords, total=False):
     data: str | None
     data_map: str | None
     data_value: str | Sequence[str] | None
+    data_config: str | None
+    data_split: str | None
     follow_links: bool
     turns: str | Sequence[int] | None
     scenario: str | Sequence[str] | None

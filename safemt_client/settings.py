@@ -120,17 +120,16 @@ class RunSettings(BaseModel):
         {}, "what is said of one model: target, judge or guard (docs/endpoints.md)", commands=()
     )
     data: str | None = _data(
-        None, "SafeMT folder, .jsonl file, hf:NAME, or sample", "PATH", "sample for the demo", decides=False
+        None, "SafeMT folder, file, archive, hf:NAME, or sample", "PATH", "sample for the demo", decides=False
     )
     data_map: str | None = _data(
-        None,
-        "a map by which the data are read: NAME of data maps, or a file",
-        "FILE.toml|NAME",
-        decides=False,
+        None, "map by which the data are read: of data maps, or a file", "FILE.toml|NAME", decides=False
     )
     data_value: list[str] | None = _data(
         None, "a text that the map asks for; repeatable", "NAME=TEXT", decides=False
     )
+    data_config: str | None = _data(None, "configuration on the hub", "NAME", "its default", decides=False)
+    data_split: str | None = _data(None, "split on the hub", "NAME", "all", decides=False)
     follow_links: bool = _data(False, "follow links that lead out of the folder of the data", decides=False)
     turns: list[int] | None = _data(None, "only conversations with these numbers of user turns", "K,K", "all")
     scenario: list[str] | None = _data(None, "only this scenario; repeatable", "NAME", "all")

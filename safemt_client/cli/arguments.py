@@ -178,7 +178,8 @@ def data(parser: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--map", metavar="FILE.toml|NAME", help="a map by which the data are read, as --data-map of a run"
     )
-    add_setting(check, "data_value")
+    for name in ("data_value", "data_config", "data_split"):
+        add_setting(check, name)
     maps = actions.add_parser(
         "maps",
         description="List the maps that come with the program, and what they say of the data sets.",

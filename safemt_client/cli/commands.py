@@ -284,6 +284,8 @@ def data(arguments: argparse.Namespace) -> int:
         lenient=True,
         data_map=arguments.map,
         values=arguments.data_value or (),
+        config=arguments.data_config,
+        split=arguments.data_split,
     )
     found = check(dataset, check_images=not arguments.no_images)
     if arguments.json:

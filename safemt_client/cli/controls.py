@@ -58,7 +58,7 @@ def add_actions(add: Callable[[str, str], argparse.ArgumentParser]) -> None:
 
 def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="PATH", help="what --data of a run takes")
-    for name in ("data_map", "data_value", "follow_links"):
+    for name in ("data_map", "data_value", "data_config", "data_split", "follow_links"):
         add_setting(parser, name)
 
 
@@ -70,6 +70,8 @@ def _opened(arguments: argparse.Namespace) -> Dataset:
         follow_links=bool(arguments.follow_links),
         data_map=arguments.data_map,
         values=arguments.data_value or (),
+        config=arguments.data_config,
+        split=arguments.data_split,
     )
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from safemt_client.datasets.decoding import foreign
 from safemt_client.datasets.files import shown
+from safemt_client.datasets.hub_layout import Repository, licence_of, local
 from safemt_client.datasets.inside import archives_in, roots, within
-from safemt_client.datasets.maps.language import open_map
+from safemt_client.datasets.maps.language import Map, open_map
 from safemt_client.datasets.maps.reading import read_mapped
 from safemt_client.datasets.model import Dataset
 from safemt_client.datasets.reader import LAST, Reader
@@ -27,6 +28,8 @@ def open_dataset(
     lenient: bool = False,
     data_map: str | None = None,
     values: Sequence[str] = (),
+    config: str | None = None,
+    split: str | None = None,
 ) -> Dataset:
     """The data set that `--data` names.
 
@@ -35,6 +38,7 @@ def open_dataset(
     `follow_links` links in it may lead anywhere; otherwise images behind links that leave it are not sent.
     If `lenient`, records that cannot be used are described in `Dataset.refused`, and the others are kept.
     With `data_map`, the name or file of a map, the data are read as it says, with `values` of NAME=TEXT.
+    `config` and `split` choose among the files of a data set on the hub, or of a folder of the same layout.
 
     Raises:
         InputError: it does not exist, or its format or the map is wrong.
@@ -42,26 +46,43 @@ def open_dataset(
     if data_map is None and values:
         raise InputError("--data-value: is for a map: add --data-map")
     try:
-        found = _open(spec) if data_map is None else _mapped(spec, data_map, values)
+        found = (
+            _open(spec, config, split)
+            if data_map is None
+            else _mapped(open_map(data_map), spec, values, config, split)
+        )
     except OSError as error:
         raise InputError(f"--data {shown(spec)}: {error.strerror}") from None
     if found.refused and not (lenient and (found.dialogues or found.refused_count > 1)):
         more = found.refused_count - 1
         raise InputError(found.refused[0] + (f" ({more:,} more: data check lists them)" if more else ""))
+    found = replace(found, licence=found.licence or licence_of(within(Path(spec))))
     return replace(found, links_to=(Path("/"),)) if follow_links else found
 
 
-def _mapped(spec: str, data_map: str, values: Sequence[str]) -> Dataset:
-    mapped = open_map(data_map)
-    name = spec.removeprefix("hf:")
-    if name == spec:
-        return read_mapped(mapped, within(Path(spec)), values)
-    folder, links = hugging_face.downloaded(name)
-    return replace(read_mapped(mapped, folder, values), links_to=links)
+def _mapped(mapped: Map, spec: str, values: Sequence[str], config: str | None, split: str | None) -> Dataset:
+    if spec.startswith("hf:"):
+        hub = hugging_face.connected(spec.removeprefix("hf:"))
+        return hugging_face.read_by_map(mapped, hub, values, config, split)
+    if config or split or not mapped.source.files:
+        return hugging_face.read_by_map(mapped, _local(spec), values, config, split)
+    return read_mapped(mapped, within(Path(spec)), values)
 
 
-def _open(spec: str) -> Dataset:
+def _local(spec: str) -> Repository:
+    folder = within(Path(spec))
+    if not folder.is_dir():
+        raise InputError(f"{spec}: no folder: a config and a split are of a folder in the hub's layout")
+    return local(folder)
+
+
+def _open(spec: str, config: str | None = None, split: str | None = None) -> Dataset:
     name, colon, rest = spec.partition(":")
+    if name == "hf" and colon:
+        say_hidden("datasets", name)
+        return hugging_face.read(rest, config, split)
+    if config or split:
+        return hugging_face.read_layout(_local(spec), config, split)
     if colon and (named := next((reader for reader in READERS if reader.name == name), None)) is not None:
         say_hidden("datasets", name)
         return named.read(rest)

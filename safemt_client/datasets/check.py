@@ -149,6 +149,7 @@ class _Looked:
         for dialogue in dataset.dialogues:
             for path in _paths(dialogue):
                 owners.setdefault(path, dialogue.item_id)
+        dataset.bring(owners)
         for path, item in sorted(owners.items()):
             try:
                 file = dataset.image_path(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ from safemt_client.datasets.pairing import across_lengths
 from safemt_client.datasets.records import read_record
 from safemt_client.providers.errors import InputError
 
-__all__ = ["MOST_REFUSED", "Gathered"]
+__all__ = ["MOST_REFUSED", "Fetch", "Gathered"]
+
+Fetch = Callable[[Sequence[Path], Sequence[str]], None]
+"""Has the pictures of these folders and paths there, which may still be elsewhere."""
 
 MOST_REFUSED = 1_000
 """So many refused records are described; the others are counted."""
@@ -21,13 +24,14 @@ MOST_REFUSED = 1_000
 class Gathered:
     """What the records of a data set gave so far. Its pictures are in `folders`, the first one first."""
 
-    def __init__(self, *folders: Path) -> None:
+    def __init__(self, *folders: Path, fetch: Fetch | None = None) -> None:
         self.dialogues: dict[tuple[str, int, str | None], Dialogue] = {}
         self.oddities: list[Oddity] = []
         self._refused: list[str] = []
         self._count = 0
         self._folders = folders
-        self._files = Dataset("", folders[0], (), also=folders[1:])
+        self._fetch = fetch
+        self._files = Dataset("", folders[0], (), also=folders[1:], fetch=fetch)
 
     def take(self, rows: Iterable[tuple[str, Any]], length: int | None = None) -> None:
         """Read records; `length` is the number of user turns that a file's name promises."""
@@ -98,4 +102,5 @@ class Gathered:
             also=self._folders[1:],
             refused=tuple(self._refused),
             refused_count=self._count,
+            fetch=self._fetch,
         )

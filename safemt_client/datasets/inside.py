@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safemt_client.datasets.archives import Archive, archive_at, is_archive
 from safemt_client.providers.errors import InputError
 
-__all__ = ["Inside", "archives_in", "beside", "matching", "roots", "within"]
+__all__ = ["Inside", "archives_in", "beside", "candidates", "fits", "matching", "roots", "within"]
 
 if TYPE_CHECKING:
     _Native = Path
@@ -102,7 +102,7 @@ class Inside(_Native):
         steps = pattern.rstrip("/").split("/")
         names = [*(() if pattern.endswith("/") else archive.places), *archive.folders]
         for name in names:
-            if name.startswith(before) and name != folder and _fits(name[len(before) :].split("/"), steps):
+            if name.startswith(before) and name != folder and fits(name[len(before) :].split("/"), steps):
                 yield self / name[len(before) :]
 
     def rglob(self, pattern: str, **options: Any) -> Generator[Inside, None, None]:
@@ -110,12 +110,13 @@ class Inside(_Native):
         yield from self.glob(f"**/{pattern}", **options)
 
 
-def _fits(names: Sequence[str], steps: Sequence[str]) -> bool:
+def fits(names: Sequence[str], steps: Sequence[str]) -> bool:
+    """Whether the steps of a path are those of a pattern."""
     if not steps or not names:
         return not names and all(step == "**" for step in steps)
     if steps[0] == "**":
-        return _fits(names, steps[1:]) or _fits(names[1:], steps)
-    return fnmatchcase(names[0], steps[0]) and _fits(names[1:], steps[1:])
+        return fits(names, steps[1:]) or fits(names[1:], steps)
+    return fnmatchcase(names[0], steps[0]) and fits(names[1:], steps[1:])
 
 
 def within(path: Path) -> Path:
@@ -160,7 +161,7 @@ def beside(folder: Path, name: str) -> Path | None:
     """
     damaged: InputError | None = None
     found: list[Path] = []
-    for archive, names in _candidates(folder, name.split("/")):
+    for archive, names in candidates(folder, name.split("/")):
         try:
             looked = archive_at(archive)
         except InputError as error:
@@ -180,11 +181,16 @@ def beside(folder: Path, name: str) -> Path | None:
     return found[0] if found else None
 
 
-def _candidates(folder: Path, steps: Sequence[str]) -> Iterator[tuple[Path, list[str]]]:
-    """The archives that may have a name, and as what; first those that are called like a folder of it."""
+def candidates(
+    folder: Path, steps: Sequence[str], listed: Callable[[Path], Sequence[Path]] = archives_in
+) -> Iterator[tuple[Path, list[str]]]:
+    """The archives that may have a name, and as what; first those that are called like a folder of it.
+
+    `listed` gives those in a folder.
+    """
     others = []
     for depth in range(len(steps)):
-        for archive in archives_in(folder.joinpath(*steps[:depth])):
+        for archive in listed(folder.joinpath(*steps[:depth])):
             rest = "/".join(steps[depth:])
             if archive.stem == steps[depth] and depth + 1 < len(steps):
                 yield archive, [rest, "/".join(steps[depth + 1 :])]
@@ -204,7 +210,7 @@ def matching(folder: Path, pattern: str) -> list[Path]:
         found = list(folder.glob(pattern))
     if not found:
         plain = next((n for n, step in enumerate(steps) if any(sign in step for sign in "*?[")), len(steps))
-        for archive, names in _candidates(folder, steps[: plain + 1]):
+        for archive, names in candidates(folder, steps[: plain + 1]):
             more = ["/".join((name, *steps[plain + 1 :])) for name in names]
             found += [file for root in roots(Inside(archive)) for one in more for file in root.glob(one)]
     return sorted({path for path in found if path.is_file() and path.name[:1] not in (".", "~")})

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from safemt_client.datasets.inside import beside, within
 from safemt_client.datasets.pictures_in import is_url
 from safemt_client.providers.errors import InputError
 
-__all__ = ["Dataset", "Dialogue", "Oddity", "ScriptedMessage"]
+__all__ = ["Dataset", "Dialogue", "Oddity", "ScriptedMessage", "spelled"]
 
 _LONGEST_NAME = 200
 
@@ -115,12 +115,14 @@ def _condition(d: Dialogue) -> list[Any]:
     return [] if d.control is None else [d.condition, d.paired_length]
 
 
+def spelled(path: str) -> list[str]:
+    """A path as it is, and with accents as file systems write them."""
+    return list(dict.fromkeys((path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD")))))
+
+
 def _spellings(folder: Path, path: str) -> Iterator[Path]:
-    """The files that a path may mean: as it is, with accents as file systems write them, or in full."""
-    yield from (
-        folder / form
-        for form in dict.fromkeys((path, *(unicodedata.normalize(f, path) for f in ("NFC", "NFD"))))
-    )
+    """The files that a path may mean, also in full."""
+    yield from (folder / form for form in spelled(path))
     if (whole := Path("/", path)).is_relative_to(folder.resolve()):
         yield folder / whole.relative_to(folder.resolve())
 
@@ -140,7 +142,7 @@ class Dataset:
 
     Image paths are relative to the folder `path`, else to one of `also`; a picture may be in an archive there
     (`datasets.inside`). `refused` has a line for each record that cannot be used, up to a number;
-    `refused_count` counts all of them.
+    `refused_count` counts all of them. `fetch` brings pictures of these folders and paths that are not there.
     """
 
     name: str
@@ -153,6 +155,9 @@ class Dataset:
     also: tuple[Path, ...] = ()
     refused: tuple[str, ...] = ()
     refused_count: int = 0
+    fetch: Callable[[Sequence[Path], Sequence[str]], None] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     @cached_property
     def digest(self) -> str:
@@ -216,7 +221,18 @@ class Dataset:
         except OSError as error:
             raise InputError(f"image {relative!r}: {error.strerror}") from None
 
+    def bring(self, paths: Iterable[str]) -> None:
+        """Have the pictures of these paths there, if they are still elsewhere: side by side.
+
+        Raises:
+            InputError: one cannot be had.
+        """
+        if self.fetch is not None:
+            wanted = [p for p in paths if not p.startswith(embedded.PREFIX) and not is_url(p)]
+            self.fetch((self.path, *self.also), wanted)
+
     def _find(self, path: str, named: str) -> Path:
+        self.bring([path])
         for folder, file in self._places(path):
             if not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(folder)):
                 raise InputError(f"image {named}: points outside {folder}: copy the image there")

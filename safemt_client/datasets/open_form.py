@@ -172,7 +172,9 @@ class _Writer:
             if data is not None:
                 path.write_bytes(data())
             elif file is not None and not self._is_there(path, file):
-                shutil.copyfile(file, path)
+                # It may be in an archive.
+                with file.open("rb") as picture, path.open("wb") as copy:
+                    shutil.copyfileobj(picture, copy)
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             raise
         except OSError as error:

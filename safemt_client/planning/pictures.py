@@ -82,6 +82,7 @@ async def pictures_of(
         if earlier is not None:
             before[path] = earlier
 
+    await anyio.to_thread.run_sync(dataset.bring, owners)
     async with anyio.create_task_group() as group:
         for path, item in owners.items():
             group.start_soon(keep, path, item)

@@ -118,6 +118,8 @@ async def resolve_run(settings: RunSettings, models: Models, store: Store | None
         follow_links=settings.follow_links,
         data_map=settings.data_map,
         values=settings.data_value or (),
+        config=settings.data_config,
+        split=settings.data_split,
     )
     chosen = _chosen(dataset, settings)
     before = None if store is None or settings.new_run else earlier_run(store, dataset, settings)

@@ -99,6 +99,8 @@ def _checking(settings: RunSettings) -> str:
     if settings.data_map is not None:
         words += ["--map", quoted(settings.data_map)]
         words += [f"--data-value {quoted(one)}" for one in settings.data_value or ()]
+    for flag, value in (("--data-config", settings.data_config), ("--data-split", settings.data_split)):
+        words += [flag, quoted(value)] if value is not None else []
     return " ".join(words)
 
 

@@ -1,15 +1,13 @@
 """Archives are read in place, like folders: pictures, lists, whole data sets, and what is wrong with them."""
 
 import io
-import json
 import tarfile
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.dialogues import lines, opened, picture, put, record, said, user
+from support.dialogues import lines, opened, packed, picture, put, record, said, user
 
 from safemt_client.__main__ import main
 from safemt_client.datasets import archives, open_dataset
@@ -22,24 +20,6 @@ TEA = "How is tea made?"
 RED, BLUE = picture(), picture(colour=20)
 MAP = 'name = "Cups"\nfields.id = "{id}"\nturns.one = "{q}"\n'
 BOTH = pytest.mark.parametrize("kind", ["zip", "tar"])
-
-
-def packed(path: Path, files: Mapping[str, Any], kind: str = "zip") -> Path:
-    """An archive of these files, its ending added."""
-    contents = {n: c if isinstance(c, bytes) else json.dumps(c).encode() for n, c in files.items()}
-    path = path.with_name(f"{path.name}.{kind}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if kind == "zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in contents.items():
-                archive.writestr(name, content)
-        return path
-    with tarfile.open(path, "w") as tar:
-        for name, content in contents.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return path
 
 
 def missing(folder: Path, name: str) -> list[str]:

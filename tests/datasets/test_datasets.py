@@ -112,36 +112,6 @@ def test_images_never_leave_the_folder_unless_links_are_trusted(tmp_path: Path) 
         trusted.image_path("../out.png")
 
 
-@pytest.mark.parametrize("form", ["json", "python", "list"])
-def test_rows_of_the_hub_behind_the_links_of_its_cache(
-    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("huggingface_hub")
-    import huggingface_hub
-    import pyarrow as pa
-    import pyarrow.parquet
-
-    blobs, snapshot = tmp_path / "repo" / "blobs", tmp_path / "repo" / "snapshots" / "1"
-    blobs.mkdir(parents=True)
-    (snapshot / "images").mkdir(parents=True)
-    messages = [
-        {"role": "user", "content": "it's a"},
-        {"role": "assistant", "content": "b"},
-        {"role": "user", "content": "c"},
-    ]
-    dialogue = {"json": json.dumps(messages), "python": repr(messages), "list": messages}[form]
-    row = {"id": "mm_satire_1", "scenario": "Satire", "image_rel_path": "images/a.png", "dialogue": dialogue}
-    pyarrow.parquet.write_table(pa.Table.from_pylist([row]), blobs / "1")
-    (blobs / "2").write_text("image")
-    (snapshot / "data.parquet").symlink_to(blobs / "1")
-    (snapshot / "images" / "a.png").symlink_to(blobs / "2")
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, repo_type: str(snapshot))
-    data = open_dataset("hf:HappyCorpse/SafeMT")
-    assert [(d.item_id, d.length, d.source) for d in data.dialogues] == [("mm_satire_1", 2, "mm")]
-    assert data.image_path(data.dialogues[0].messages[0].images[0]).read_text() == "image"
-    assert data.licence == "CC-BY-NC-4.0"
-
-
 def test_mt_bench_is_live_only(tmp_path: Path) -> None:
     line = {"question_id": 81, "category": "writing", "turns": ["a", "b"], "reference": ["c"]}
     (tmp_path / "question.jsonl").write_text(json.dumps(line) + "\n")

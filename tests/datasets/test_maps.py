@@ -214,20 +214,6 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         opened(tmp_path, 'turns.one = "a"', {"id": "a"}, values=["b"])
 
 
-def test_a_hub_data_set_by_a_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    # As in the hub's cache: the snapshot links to files beside it.
-    hub = tmp_path / "hub"
-    blob = put(hub / "blobs" / "1", lines({"id": "a", "q": TEA}))
-    (hub / "snapshots" / "1").mkdir(parents=True)
-    (hub / "snapshots" / "1" / "d.jsonl").symlink_to(blob)
-    snapshot = str(hub / "snapshots" / "1")
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, repo_type: snapshot)
-    mapped = str(put(tmp_path / "m.toml", BASE + 'turns.one = "{q}"'))
-    assert said(open_dataset("hf:someone/cups", data_map=mapped)) == [("u", TEA, ())]
-
-
 def test_a_run_by_a_map(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put(here / "d.jsonl", lines({"id": "a", "q": TEA, "k": 1}, {"id": "b", "q": TEA}))
     put(here / "m.toml", BASE + 'ask.more = "x"\nturns.one = "{q} {$more}"\nvariant = [{where = {k = 1}}]')

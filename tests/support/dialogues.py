@@ -3,6 +3,9 @@
 import base64
 import io
 import json
+import tarfile
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +61,21 @@ def said(data: Dataset, number: int = 0) -> list[tuple[str, str, tuple[str, ...]
 
 def kinds(data: Dataset) -> set[str]:
     return {oddity.kind for oddity in data.warnings}
+
+
+def packed(path: Path, files: Mapping[str, Any], kind: str = "zip") -> Path:
+    """An archive of these files, its ending added."""
+    contents = {n: c if isinstance(c, bytes) else json.dumps(c).encode() for n, c in files.items()}
+    path = path.with_name(f"{path.name}.{kind}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in contents.items():
+                archive.writestr(name, content)
+        return path
+    with tarfile.open(path, "w") as tar:
+        for name, content in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path

@@ -87,10 +87,22 @@ class Join(_Files):
 
 
 class Source(_Files):
-    """The files, the place of the records in them, and the list of each that makes several dialogues."""
+    """The files, the place of the records in them, and the list of each that makes several dialogues.
 
+    Instead of `files`, the `config` and the `split` of a data set in the hub's layout.
+    """
+
+    files: Patterns = []
+    config: str | None = None
+    split: str | None = None
     explode: FieldPath | None = None
     join: Join | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.files) == (self.config is not None or self.split is not None):
+            raise ValueError("must have either files, or config or split of the hub's layout")
+        return self
 
 
 class Benign(_Table):

@@ -9,7 +9,7 @@ from typing import Any
 
 from safemt_client.datasets import files
 from safemt_client.datasets.files import shown
-from safemt_client.datasets.gathering import Gathered
+from safemt_client.datasets.gathering import Fetch, Gathered
 from safemt_client.datasets.inside import matching, roots
 from safemt_client.datasets.maps.apply import records_of, shapes_of
 from safemt_client.datasets.maps.language import Format, Join, Map, Source
@@ -48,8 +48,16 @@ def values_of(mapped: Map, given: Sequence[str]) -> dict[str, str]:
     return {f"${name}": value for name, value in values.items()}
 
 
-def read_mapped(mapped: Map, path: Path, given: Sequence[str]) -> Dataset:
+def read_mapped(
+    mapped: Map,
+    path: Path,
+    given: Sequence[str],
+    lists: Sequence[Path] | None = None,
+    fetch: Fetch | None = None,
+) -> Dataset:
     """The data set of a folder, or of one file, as the map says. Pictures' paths are relative to the folder.
+
+    `lists` are the files to read instead of those that the map names.
 
     Raises:
         InputError: a file is missing, or none of its rows makes a dialogue.
@@ -59,10 +67,12 @@ def read_mapped(mapped: Map, path: Path, given: Sequence[str]) -> Dataset:
     values = values_of(mapped, given)
     path = path if path.is_file() else _root(mapped, path)
     root = path if path.is_dir() else path.parent
-    found = Gathered(root)
+    found = Gathered(root, fetch=fetch)
     notes = found.oddities
     partners = None if mapped.source.join is None else _partners(mapped.source.join, root)
-    for file in [path] if path.is_file() else _files(mapped.source.files, root, "source.files"):
+    if lists is None:
+        lists = [path] if path.is_file() else _files(mapped.source.files, root, "source.files")
+    for file in lists:
         found.take(_records(mapped, file, values, partners, notes))
     skipped = sum(note.kind == _NOT_TAKEN for note in notes)
     if skipped and not found.dialogues:
@@ -72,8 +82,8 @@ def read_mapped(mapped: Map, path: Path, given: Sequence[str]) -> Dataset:
 
 def _root(mapped: Map, folder: Path) -> Path:
     """The folder itself, or in an archive the first of those around all of it that has the map's files."""
-    places = roots(folder)
-    return next((place for place in places if matching(place, mapped.source.files[0])), folder)
+    first = mapped.source.files[:1]
+    return next((place for place in roots(folder) if first and matching(place, first[0])), folder)
 
 
 def _files(patterns: list[str], root: Path, key: str) -> list[Path]:

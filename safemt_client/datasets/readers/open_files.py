@@ -6,15 +6,13 @@ from pathlib import Path
 
 from safemt_client.datasets.about import about
 from safemt_client.datasets.gathering import Gathered
+from safemt_client.datasets.hub_layout import ABOUT
 from safemt_client.datasets.inside import within
 from safemt_client.datasets.model import Dataset
 from safemt_client.datasets.reader import LAST, Reader
 from safemt_client.datasets.rows import FORMS, is_data, rows
 
 __all__ = ["READER", "data_files", "read"]
-
-_ABOUT = ("dataset_info", "dataset_infos", "dataset_dict", "state", "config", "metadata", "package")
-"""Files of JSON beside the data that are about them."""
 
 
 def data_files(folder: Path) -> list[Path]:
@@ -23,7 +21,7 @@ def data_files(folder: Path) -> list[Path]:
         found = sorted(
             path
             for path in place.glob("*")
-            if is_data(path) and path.stem.lower() not in _ABOUT and path.is_file()
+            if is_data(path) and path.stem.lower() not in ABOUT and path.is_file()
         )
         if found:
             return found

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from safemt_client.datasets.gathering import Gathered
+from safemt_client.datasets.gathering import Fetch, Gathered
 from safemt_client.datasets.inside import within
 from safemt_client.datasets.model import Dataset, Oddity
 from safemt_client.datasets.reader import Reader
@@ -15,7 +15,7 @@ from safemt_client.datasets.records import SOURCES
 from safemt_client.datasets.rows import rows
 from safemt_client.providers.errors import InputError
 
-__all__ = ["LICENCE", "READER", "find", "read", "read_rows", "turn_files"]
+__all__ = ["LICENCE", "READER", "find", "is_turn_file", "read", "read_rows", "turn_files"]
 
 LICENCE = "CC-BY-NC-4.0"
 _TURN_FILE = re.compile(
@@ -27,6 +27,11 @@ def _length(path: Path) -> int | None:
     """The number of user turns in the name of a turn file; None of any other file."""
     found = _TURN_FILE.fullmatch(path.name)
     return int(found[1]) if found else None
+
+
+def is_turn_file(name: str) -> bool:
+    """Whether a path is that of a turn file."""
+    return _length(Path(name)) is not None
 
 
 def turn_files(folder: Path) -> list[Path]:
@@ -62,7 +67,7 @@ def find(folder: Path) -> list[Path]:
     return turn_files(folder.parent) or turn_files(folder.parent / "Data")
 
 
-def read(folder: Path) -> Dataset:
+def read(folder: Path, fetch: Fetch | None = None) -> Dataset:
     """The data set of a folder. Image paths are relative to the turn files' folder, or the one above."""
     files = find(folder)
     if not files:
@@ -71,7 +76,7 @@ def read(folder: Path) -> Dataset:
     folders = [root, root.parent] if root.name.lower() == "data" else [root]
     if not (root / "images").is_dir() and (root.parent / "images").is_dir():
         folders = [root.parent, root]
-    found = Gathered(*folders)
+    found = Gathered(*folders, fetch=fetch)
     for path in sorted(path for path in root.glob("[!.]*_turn*") if path not in files):
         text = "its name is not <k>_turn.json, and nothing in it is read"
         found.oddities.append(Oddity("file passed over", str(path), text))
@@ -86,9 +91,11 @@ def read(folder: Path) -> Dataset:
     return _named(found, (folder if root.name.lower() != "data" else root.parent).resolve().name, folder)
 
 
-def read_rows(name: str, root: Path, records: Iterable[tuple[str, Any]]) -> Dataset:
+def read_rows(
+    name: str, root: Path, records: Iterable[tuple[str, Any]], fetch: Fetch | None = None
+) -> Dataset:
     """A data set from the rows of any table in SafeMT's format, each with the place it came from."""
-    found = Gathered(root)
+    found = Gathered(root, fetch=fetch)
     found.take(records)
     return _named(found, name, root)
 
