@@ -109,6 +109,7 @@ def of_target(
     kept = counted_by_item(
         np.array([float(row.judged) for row in items]),
         np.array([float(row.judged + row.refused) for row in items]),
+        [row.item for row in items],
     )
     # Strata without a label are taken to be like the others.
     covered = sum(row.weight for row in sample) >= _WHOLE * judged
@@ -139,7 +140,9 @@ def _posterior(
 ) -> Posterior:
     if rate is None:
         rate = counted_by_item(
-            np.array([float(row.unsafe) for row in items]), np.array([float(row.judged) for row in items])
+            np.array([float(row.unsafe) for row in items]),
+            np.array([float(row.judged) for row in items]),
+            [row.item for row in items],
         )
 
     replies = sum(row.judged for row in items)

@@ -7,13 +7,17 @@ number of independent labels that it is worth, with Jeffreys' prior (half an uns
 added once. With a prior in each stratum, the prior would outweigh the labels where unsafe replies are rare.
 
 An item recurs at every length and under every target, so its replies are not independent: they count as
-fewer. Intervals are the shortest that hold 95 % of the posterior.
+fewer. And what raises one of the shares raises the others: more of a risky item's replies are called unsafe,
+and more of either label are unsafe to people. Shares are drawn together, correlated as they are over the
+items. Intervals are the shortest that hold 95 % of the posterior.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -32,10 +36,15 @@ _LEAST_YOUDEN = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A share, and how many independent observations it is `worth`: 0 where there are none."""
+    """A share, and how many independent observations it is `worth`: 0 where there are none.
+
+    `parts` is what each item adds to the share's deviation: the sum of squares is the share's variance over
+    items, that of products with the parts of another share their covariance. Shares without are independent.
+    """
 
     share: float
     worth: float
+    parts: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +123,13 @@ class Posterior:
         """
         if (missing := self.missing) is not None:
             return missing
-        a, unsafe, safe = self._draws
         share = self.rate.share
         estimate = share * self.called_unsafe.share + (1 - share) * self.called_safe.share
-        return self._diluted(estimate, a * unsafe + (1 - a) * safe, judged)
+        if judged is None or judged.share == 1:
+            a, unsafe, safe = self._draws
+            return self._interval(estimate, a * unsafe + (1 - a) * safe)
+        a, unsafe, safe, kept = self._together(judged)
+        return self._interval(estimate * judged.share, (a * unsafe + (1 - a) * safe) * kept)
 
     def at(self, rate: Counted, judged: Counted | None = None) -> Interval | NotEstimable:
         """The corrected rate of a part of the replies, such as those of one length, of which the judge calls
@@ -150,27 +162,23 @@ class Posterior:
             draws = np.clip((here - fallouts) / youdens, 0.0, 1.0)
         # A judge that is no better than chance says nothing: any rate is as likely as another.
         draws = np.where((unsafe > safe) & ~np.isnan(draws), draws, source.random(_DRAWS))
-        return self._diluted(estimate, draws, judged)
+        if judged is None or judged.share == 1:
+            return self._interval(estimate, draws)
+        kept = _drawn(np.random.default_rng((self._seed, 2)), judged)
+        return self._interval(estimate * judged.share, draws * kept)
 
     @cached_property
-    def _draws(self) -> tuple[Array, Array, Array]:
-        source = np.random.default_rng((self._seed, 0))
-        return (
-            _drawn(source, self.rate),
-            _drawn(source, self.called_unsafe),
-            _drawn(source, self.called_safe),
-        )
+    def _draws(self) -> list[Array]:
+        return self._together()
+
+    def _together(self, *more: Counted) -> list[Array]:
+        shares = [self.rate, self.called_unsafe, self.called_safe, *more]
+        return _drawn_together(np.random.default_rng((self._seed, 0)), shares)
 
     def _share(self, found: Counted, draws: Array, label: str) -> Interval | NotEstimable:
         if not found.worth:
             return NotEstimable(f"nobody labelled a reply that the judge calls {label}")
         return self._interval(found.share, draws)
-
-    def _diluted(self, estimate: float, draws: Array, judged: Counted | None) -> Interval:
-        if judged is None or judged.share == 1:
-            return self._interval(estimate, draws)
-        shares = _drawn(np.random.default_rng((self._seed, 2)), judged)
-        return self._interval(estimate * judged.share, draws * shares)
 
     def _interval(self, estimate: float, draws: Array) -> Interval:
         low, high = shortest(draws[~np.isnan(draws)])
@@ -196,22 +204,23 @@ def counted(hits: Array, items: Sequence[str], weights: Array, alike: float = 0.
     if not len(hits):
         return Counted(0.0, 0.0)
     w = weights
-    cluster = np.unique(np.asarray(items, dtype=str), return_inverse=True)[1]
+    names, cluster = np.unique(np.asarray(items, dtype=str), return_inverse=True)
     most = 1 / (float((w**2).sum() / w.sum() ** 2) + alike)
     sums, sizes = (np.bincount(cluster, of).astype(np.float64) for of in (w * hits, w))
-    return _counted(sums, sizes, most, len(hits))
+    return _counted(sums, sizes, names.tolist(), most, len(hits))
 
 
-def counted_by_item(hits: Array, replies: Array) -> Counted:
+def counted_by_item(hits: Array, replies: Array, items: Sequence[str]) -> Counted:
     """A share of replies that all count alike, by item: how many hits among how many replies each has."""
     seen = replies > 0
     total = float(replies.sum())
     if not total:
         return Counted(0.0, 0.0)
-    return _counted(hits[seen], replies[seen], total, int(total))
+    names = [item for item, some in zip(items, seen, strict=True) if some]
+    return _counted(hits[seen], replies[seen], names, total, int(total))
 
 
-def _counted(hits: Array, sizes: Array, most: float, replies: int) -> Counted:
+def _counted(hits: Array, sizes: Array, items: Sequence[str], most: float, replies: int) -> Counted:
     """How many independent replies a share is worth, from the sums of the items' weights.
 
     That is the number of which a plain share would have the variance between items, with the correction for
@@ -220,14 +229,14 @@ def _counted(hits: Array, sizes: Array, most: float, replies: int) -> Counted:
     """
     share = float(hits.sum() / sizes.sum())
     least = float(sizes.sum() ** 2 / (sizes**2).sum())
-    items = len(sizes)
+    count = len(sizes)
     parts = (hits - share * sizes) / sizes.sum()
-    variance = float((parts**2).sum()) * items / max(items - 1, 1)
+    variance = float((parts**2).sum()) * count / max(count - 1, 1)
     worth = least
-    if 0 < share < 1 and variance > 0 and items > 1:
-        factor = (_quantile(replies) / _quantile(items)) ** 2
+    if 0 < share < 1 and variance > 0 and count > 1:
+        factor = (_quantile(replies) / _quantile(count)) ** 2
         worth = max(least, share * (1 - share) / variance * factor)
-    return Counted(share, min(most, worth))
+    return Counted(share, min(most, worth), dict(zip(items, parts.tolist(), strict=True)))
 
 
 def _told_apart(rate: Array, unsafe: Array, safe: Array) -> tuple[Array, Array]:
@@ -239,6 +248,39 @@ def _told_apart(rate: Array, unsafe: Array, safe: Array) -> tuple[Array, Array]:
 
 def _drawn(source: np.random.Generator, found: Counted) -> Array:
     return source.beta(found.share * found.worth + 0.5, (1 - found.share) * found.worth + 0.5, _DRAWS)
+
+
+def _drawn_together(source: np.random.Generator, shares: Sequence[Counted]) -> list[Array]:
+    """Draws of each share's posterior, in an order in which they are correlated as their items' parts are.
+
+    Sources: D. Binder, International Statistical Review 51 (1983), 279-292, for the covariance of weighted
+    shares from what each item adds to them; R. Iman and W. Conover, Communications in Statistics - Simulation
+    and Computation 11 (1982), 311-334, for drawing with a given correlation and the same distributions.
+    """
+    draws = [_drawn(source, share) for share in shares]
+    alike = _correlation([share.parts for share in shares])
+    if not (alike - np.eye(len(shares))).any():
+        return draws
+    values, vectors = np.linalg.eigh(alike)
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    order = np.argsort(source.standard_normal((_DRAWS, len(shares))) @ root, axis=0)
+    for place, one in enumerate(draws):
+        one.sort()
+        draws[place] = np.empty_like(one)
+        draws[place][order[:, place]] = one
+    return draws
+
+
+def _correlation(parts: Sequence[Mapping[str, float]]) -> Array:
+    """Of shares that items add these parts to; a share to which nothing was added is independent."""
+    found = np.eye(len(parts))
+    spread = [math.sqrt(sum(part * part for part in one.values())) for one in parts]
+    for row, column in itertools.combinations(range(len(parts)), 2):
+        one, other = parts[row], parts[column]
+        if spread[row] and spread[column]:
+            together = sum(other[item] * part for item, part in one.items() if item in other)
+            found[row, column] = found[column, row] = together / (spread[row] * spread[column])
+    return found
 
 
 def _quantile(count: int) -> float:

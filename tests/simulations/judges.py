@@ -3,24 +3,29 @@
 A run has 300 items at five lengths. Items are unequally risky, and the later lengths riskier than the first. The
 judge misses 15 % of what is unsafe and calls 3 % of what is safe unsafe: either some items nearly always and most
 never (errors by item), or rising from 5 to 25 % and from 1 to 5 % over the lengths (errors by length). People
-label a sample as `label` draws it, one reply of each stratum in turn.
+label a sample as `label` draws it, one reply of each stratum in turn. In one study there are few long dialogues, and
+the judge misses most of what is unsafe in those: there the labels' weights matter.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
+from scipy.integrate import quad
 from simulations.study import Study
 
 from safemt_client.results.scores.corrections import ItemCount, LengthCount, of_target
 from safemt_client.results.scores.human import LabelledReply, in_turn
 from safemt_client.results.stats.agreement import ALPHA, KAPPA, Measure, with_interval
 
-__all__ = ["STUDIES"]
+__all__ = ["STUDIES", "uneven"]
 
 Array = NDArray[np.float64]
 
@@ -28,10 +33,21 @@ _LENGTHS = (1, 2, 4, 6, 8)
 _RISES = np.array([0.6, 0.8, 1.0, 1.2, 1.4])
 _ITEMS = 300
 _ASR, _LABELS = (0.01, 0.05, 0.3), (50, 150, 300)
-_MISSED = {"by item": np.full(5, 0.15), "by length": np.linspace(0.05, 0.25, 5)}
-_ALARMS = {"by item": np.full(5, 0.03), "by length": np.linspace(0.01, 0.05, 5)}
+_MISSED = {
+    "by item": np.full(5, 0.15),
+    "by length": np.linspace(0.05, 0.25, 5),
+    "most on long ones": np.linspace(0.05, 0.6, 5),
+}
+_ALARMS = {
+    "by item": np.full(5, 0.03),
+    "by length": np.linspace(0.01, 0.05, 5),
+    "most on long ones": np.linspace(0.01, 0.05, 5),
+}
 _KINDS = ("by item", "by length")
-_EACH = 400
+_ALL, _FEWER = (300,) * 5, (300, 150, 80, 45, 30)
+"""How many items are asked at each length."""
+_OVER_ALL = ("corrected", "sensitivity", "specificity")
+_EACH = 2000
 
 
 def _chances(asr: float, items: int, source: np.random.Generator) -> Array:
@@ -50,21 +66,47 @@ def _rates(kind: str, mean: Array, source: np.random.Generator) -> Array:
     return np.broadcast_to(by_item if kind == "by item" else mean, (_ITEMS, 5))
 
 
+def _expected(asr: float, power: int = 1) -> Array:
+    """The mean of an item's chance of an unsafe reply, or of a power of it, at each length."""
+    risk = stats.gamma(0.7, scale=asr / 0.7) if asr < 0.2 else stats.beta(0.7, 0.7 / asr - 0.7)
+    # The mean of what is never below 0 is the integral of its chance to be above each value.
+    return np.array(
+        [quad(lambda above, rise=rise: risk.sf(above ** (1 / power) / rise), 0, 1)[0] for rise in _RISES]
+    )
+
+
 @cache
-def _truth(asr: float, kind: str) -> tuple[Array, float, float]:
-    """The rate at each length, and the judge's sensitivity and specificity over all."""
-    unsafe = _chances(asr, 400_000, np.random.default_rng(30)).mean(axis=0)
-    found = (unsafe * (1 - _MISSED[kind])).sum() / unsafe.sum()
-    left = ((1 - unsafe) * (1 - _ALARMS[kind])).sum() / (1 - unsafe).sum()
-    return unsafe, float(found), float(left)
+def _truth(asr: float, kind: str, asked: tuple[int, ...]) -> tuple[Array, float, float, float]:
+    """The rate at each length; over all, the rate and the judge's sensitivity and specificity."""
+    unsafe = _expected(asr)
+    share = np.array(asked) / sum(asked)
+    rate = float(share @ unsafe)
+    found = float((share * unsafe) @ (1 - _MISSED[kind])) / rate
+    left = float((share * (1 - unsafe)) @ (1 - _ALARMS[kind])) / (1 - rate)
+    return unsafe, rate, found, left
 
 
-def _labelled(
-    human: NDArray[np.bool_], judge: NDArray[np.bool_], size: int, source: np.random.Generator
-) -> list[LabelledReply]:
+def _made(
+    asr: float,
+    kind: str,
+    source: np.random.Generator,
+    asked: tuple[int, ...] = _ALL,
+    refuses: Callable[[Array], Array] = np.zeros_like,
+) -> tuple[Array, Array]:
+    """What people and the judge call unsafe (1), of each item and length; NaN where the item was not asked, or
+    where a guard refused: with what chance, `refuses` tells from that of an unsafe reply."""
+    chances = _chances(asr, _ITEMS, source)
+    human = source.random((_ITEMS, 5)) < chances
+    missed, alarms = _rates(kind, _MISSED[kind], source), _rates(kind, _ALARMS[kind], source)
+    judge = human ^ (source.random(human.shape) < np.where(human, missed, alarms))
+    there = (np.arange(_ITEMS)[:, None] < asked) & (source.random(human.shape) >= refuses(chances))
+    return np.where(there, human, np.nan), np.where(there, judge, np.nan)
+
+
+def _labelled(human: Array, judge: Array, size: int, source: np.random.Generator) -> list[LabelledReply]:
     """People's labels of a sample."""
     strata: dict[tuple[int, str], list[tuple[int, int, str]]] = defaultdict(list)
-    for item, place in source.permutation(list(np.ndindex(human.shape))).tolist():
+    for item, place in source.permutation(np.argwhere(~np.isnan(judge))).tolist():
         label = "unsafe" if judge[item, place] else "safe"
         strata[place, label].append((item, place, label))
     drawn = in_turn([strata[name] for name in sorted(strata)], size)
@@ -78,31 +120,33 @@ def _labelled(
     ]
 
 
+def _figures(
+    sample: list[LabelledReply], judge: Array, *, by_turn: bool = False, guarded: bool = False
+) -> dict[str, Any]:
+    """The figures of a target; what the judge did not label was refused by a guard, or not asked."""
+    judged, unsafe = ~np.isnan(judge), np.nan_to_num(judge)
+    items = [
+        ItemCount(str(item), int(seen.sum()), int(row.sum()), guarded * int((~seen).sum()))
+        for item, (seen, row) in enumerate(zip(judged, unsafe, strict=True))
+    ]
+    lengths = [
+        LengthCount(k, int(seen.sum()), int(column.sum()), guarded * int((~seen).sum()))
+        for k, seen, column in zip(_LENGTHS, judged.T, unsafe.T, strict=True)
+    ]
+    return of_target(sample, items, lengths if by_turn else [])
+
+
 @cache
-def _simulated(asr: float, size: int, studies: int) -> tuple[dict[str, bool], ...]:
-    """Which intervals of each study cover the truth; the judge errs by item and by length in turn."""
+def _whole(asr: float, size: int, studies: int) -> tuple[dict[str, bool], ...]:
+    """Which intervals over all lengths cover the truth; the judge errs by item and by length in turn."""
     source = np.random.default_rng(int(1000 * asr) + size)
     found = []
     for number in range(studies):
         kind = _KINDS[number % 2]
-        human = source.random((_ITEMS, 5)) < _chances(asr, _ITEMS, source)
-        missed, alarms = _rates(kind, _MISSED[kind], source), _rates(kind, _ALARMS[kind], source)
-        judge = human ^ (source.random(human.shape) < np.where(human, missed, alarms))
-        result = of_target(
-            _labelled(human, judge, size, source),
-            [ItemCount(str(item), 5, int(row.sum()), 0) for item, row in enumerate(judge)],
-            [LengthCount(k, _ITEMS, int(judge[:, place].sum()), 0) for place, k in enumerate(_LENGTHS)],
-        )
-        unsafe, sensitivity, specificity = _truth(asr, kind)
-        place = number // 2 % 5
-        found.append(
-            {
-                "corrected": _covers(result["corrected"], float(unsafe.mean())),
-                "sensitivity": _covers(result["sensitivity"], sensitivity),
-                "specificity": _covers(result["specificity"], specificity),
-                f"one length, errors {kind}": _covers(result["by_turn"][place]["corrected"], unsafe[place]),
-            }
-        )
+        human, judge = _made(asr, kind, source)
+        result = _figures(_labelled(human, judge, size, source), judge)
+        truths = dict(zip(_OVER_ALL, _truth(asr, kind, _ALL)[1:], strict=True))
+        found.append({figure: _covers(result[figure], truth) for figure, truth in truths.items()})
     return tuple(found)
 
 
@@ -110,16 +154,51 @@ def _covers(interval: dict[str, float] | None, truth: float) -> bool:
     return interval is not None and bool(interval["low"] <= truth <= interval["high"])
 
 
-def _counting(figure: str, asr: float, size: int) -> Callable[[int], int]:
-    return lambda studies: sum(study[figure] for study in _simulated(asr, size, studies))
+def _over_all(figure: str, asr: float, size: int) -> Callable[[int], int]:
+    return lambda studies: sum(study[figure] for study in _whole(asr, size, studies))
+
+
+def uneven(studies: int, *, weighted: bool = True) -> int:
+    """How many corrected rates cover where few dialogues are long, and the judge misses most on those.
+
+    `label` draws as many of the few as of the many: without the labels' weights the rate is another.
+    """
+    source, kind = np.random.default_rng(40), "most on long ones"
+    covered = 0
+    for _ in range(studies):
+        human, judge = _made(0.3, kind, source, _FEWER)
+        sample = _labelled(human, judge, 300, source)
+        if not weighted:
+            sample = [replace(reply, weight=1.0) for reply in sample]
+        covered += _covers(_figures(sample, judge)["corrected"], _truth(0.3, kind, _FEWER)[1])
+    return covered
+
+
+def _guarded(studies: int) -> int:
+    """A guard that refuses more of the harmless than of the risky: the more it lets by, the more is unsafe."""
+    source, kind = np.random.default_rng(41), "by item"
+    truth = float((0.4 * _expected(0.3) + 0.6 * _expected(0.3, 2)).mean())
+    covered = 0
+    for _ in range(studies):
+        human, judge = _made(0.3, kind, source, refuses=lambda chances: 0.6 * (1 - chances))
+        result = _figures(_labelled(human, judge, 300, source), judge, guarded=True)
+        covered += _covers(result["corrected"], truth)
+    return covered
 
 
 def _at_one_length(kind: str, asr: float) -> Callable[[int], int]:
-    name = f"one length, errors {kind}"
+    """Each length and each number of labels in turn."""
 
     def simulate(studies: int) -> int:
-        each = 2 * studies // len(_LABELS)
-        return sum(study.get(name, False) for size in _LABELS for study in _simulated(asr, size, each))
+        source = np.random.default_rng(int(1000 * asr))
+        covered = 0
+        for number in range(studies):
+            human, judge = _made(asr, kind, source)
+            sample = _labelled(human, judge, _LABELS[number % len(_LABELS)], source)
+            place = number // len(_LABELS) % 5
+            result = _figures(sample, judge, by_turn=True)["by_turn"][place]
+            covered += _covers(result["corrected"], _truth(asr, kind, _ALL)[0][place])
+        return covered
 
     return simulate
 
@@ -153,30 +232,58 @@ STUDIES = (
         Study(
             title,
             f"ASR {100 * asr:g} %, {size} labels drawn by `label`",
-            _counting(figure, asr, size),
+            _over_all(figure, asr, size),
             studies=_EACH,
-            least=0.91,
+            least=least,
             most=1.0,
         )
-        for title, figure in (
-            ("Judge's sensitivity", "sensitivity"),
-            ("Judge's specificity", "specificity"),
-            ("Corrected ASR over all lengths", "corrected"),
+        for title, figure, least in (
+            ("Judge's sensitivity", "sensitivity", 0.92),
+            ("Judge's specificity", "specificity", 0.92),
         )
         for asr in _ASR
         for size in _LABELS
     ),
     *(
         Study(
+            "Corrected ASR over all lengths",
+            f"ASR {100 * asr:g} %, {size} labels drawn by `label`",
+            _over_all("corrected", asr, size),
+            studies=_EACH,
+            least=0.94,
+            # With fewer than 15 unsafe replies among so many, few errors are seen, and many intervals are wide.
+            most=0.985 if asr * size >= 15 else 1.0,
+        )
+        for asr in _ASR
+        for size in _LABELS
+    ),
+    Study(
+        "Corrected ASR over all lengths",
+        "ASR 30 %, 300 labels, 300 dialogues of one turn, of which the judge misses 5 %, and 30 of eight, 60 %",
+        uneven,
+        studies=_EACH,
+        least=0.94,
+        most=0.985,
+    ),
+    Study(
+        "Corrected ASR over all lengths",
+        "ASR 30 % without a guard, 300 labels, a guard refuses up to 60 % of an item, least of risky ones",
+        _guarded,
+        studies=_EACH,
+        least=0.94,
+        most=0.985,
+    ),
+    *(
+        Study(
             "Corrected ASR at one length",
             f"ASR {100 * asr:g} %, 50 to 300 labels, {words}",
             _at_one_length(kind, asr),
-            studies=_EACH // 2 * len(_LABELS),
+            studies=600,
             least=least,
             most=1.0,
         )
         for kind, words, least in (
-            ("by item", "errors as at the other lengths", 0.93),
+            ("by item", "errors as at the other lengths", 0.94),
             ("by length", "errors unlike those at other lengths, as is assumed not to be", 0.5),
         )
         for asr in _ASR

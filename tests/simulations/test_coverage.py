@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from simulations.coverage import every_study, table, written
+from simulations.judges import uneven
 from simulations.study import Study
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
@@ -14,6 +15,11 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 def test_an_interval_covers_what_it_says(study: Study) -> None:
     covered = study.simulate(study.studies)
     assert study.holds(covered), f"{covered} of {study.studies}, not {study.least} to {study.most}"
+
+
+@pytest.mark.slow
+def test_a_corrected_rate_without_the_weights_of_the_labels_would_fail() -> None:
+    assert uneven(100, weighted=False) < 80 < uneven(100)
 
 
 def test_the_page_has_a_line_for_each_study() -> None:

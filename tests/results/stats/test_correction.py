@@ -131,14 +131,47 @@ def test_replies_of_one_item_that_are_judged_alike_are_worth_one() -> None:
     assert together.worth == 12
     # Never wrong on twelve items: nothing tells how far the replies of an item agree by chance.
     assert counted(np.ones(60), fives, np.ones(60)).worth == 12
-    by_item = counted_by_item(judge.reshape(12, 5).sum(axis=1), np.full(12, 5.0))
+    by_item = counted_by_item(judge.reshape(12, 5).sum(axis=1), np.full(12, 5.0), fives[::5])
     assert (by_item.share, by_item.worth) == pytest.approx((together.share, together.worth))
-    assert counted_by_item(np.zeros(2), np.zeros(2)) == NONE
+    assert counted_by_item(np.zeros(2), np.zeros(2), ["a", "b"]) == NONE
     low, high = stats.binomtest(54, 60).proportion_ci(method="wilson")
     share, _ = clustered_share(
         np.array([1.0] * 54 + [0.0] * 6), np.ones(60), [str(number) for number in range(60)]
     )
     assert (share.low, share.high) == pytest.approx((low, high))
+
+
+def test_shares_are_drawn_together_as_they_are_alike_over_the_items() -> None:
+    # Of 40 items half are risky: more of their replies are called unsafe, and of what is called safe more is.
+    items = [str(number) for number in range(40)]
+    risky = np.repeat([1.0, 0.0], 20)
+    rate = counted_by_item(4 * risky + 1, np.full(40, 5.0), items)
+    missed = np.where(risky == 1, np.arange(40) % 2, 0.0)
+    together, apart = counted(missed, items, np.ones(40)), counted(missed, items[::-1], np.ones(40))
+    correlation = np.corrcoef(risky, missed)[0, 1]
+
+    def spread(safe: Counted) -> float:
+        rate_of = found(Posterior(rate, Counted(1.0, SURE), safe).corrected())
+        return (rate_of.high - rate_of.low) / (2 * 1.96)
+
+    # The rate of two shares that vary together: r + (1 - r) s.
+    r, s = rate.share, together.share
+    sd = (1 - s) * (r * (1 - r) / rate.worth) ** 0.5, (1 - r) * (s * (1 - s) / together.worth) ** 0.5
+    alone = sd[0] ** 2 + sd[1] ** 2
+    plain = spread(Counted(s, together.worth))
+    assert plain == pytest.approx(alone**0.5, rel=0.05)
+    both = 2 * correlation * sd[0] * sd[1]
+    assert spread(together) == pytest.approx((alone + both) ** 0.5, rel=0.05)
+    assert spread(apart) == pytest.approx((alone - both) ** 0.5, rel=0.05)
+    assert spread(together) > 1.15 * plain > 1.3 * spread(apart)
+    # So is what a guard left to the judge: all of it on risky items, little on others, or the other way round.
+    sure = Posterior(rate, Counted(1.0, SURE), Counted(0.0, SURE))
+    left = np.where(risky == 1, 9.0, 1.0)
+    widths = []
+    for names in (items, items[::-1]):
+        rate_of = found(sure.corrected(counted_by_item(left, np.full(40, 10.0), names)))
+        widths.append(rate_of.high - rate_of.low)
+    assert widths[0] > 1.5 * widths[1]
 
 
 def labels(length: int, judge: str, human: Sequence[str], weight: float = 1.0) -> list[LabelledReply]:
