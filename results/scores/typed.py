@@ -188,6 +188,8 @@ class TwinsRow(NamedTuple):
     unsafe: int
     harmful_declined: int
     benign_declined: int
+    harmful_blocked: int
+    benign_blocked: int
     told_apart: int
     both_declined: int
     both_answered: int

@@ -88,8 +88,11 @@ def _compared(row: Mapping[str, Any]) -> str:
 def _done(row: Mapping[str, Any]) -> str:
     """What is done with a pair, in words."""
     unsafe = row["unsafe"]
-    said = [text.format(row[key]["hits"]) for key, text in _WORDS.items()]
-    return ", ".join(said) + (f"; {_counts(unsafe)} harmful ones unsafe" if unsafe["of"] else "")
+    said = ", ".join(text.format(row[key]["hits"]) for key, text in _WORDS.items())
+    blocked = [row["harmful_blocked"]["hits"], row["benign_blocked"]["hits"]]
+    if unsafe["of"]:
+        said += f"; {_counts(unsafe)} harmful ones unsafe"
+    return said + (f"; blocked {blocked[0]} harmful and {blocked[1]} benign ones" if any(blocked) else "")
 
 
 def _counts(share: Mapping[str, Any]) -> str:
@@ -108,10 +111,10 @@ def _of(row: Mapping[str, Any]) -> str:
 
 
 def _declined(known: ReportData, found: Sequence[Mapping[str, Any]]) -> Table:
-    names = ("Pairs/compared", "Harmful unsafe", "Harmful declined", "Benign declined", "Diff.", CI)
+    names = ("Pairs/compared", "Harmful unsafe", "Harmful declined", "Benign declined")
     return Table(
         "Twins declined, on the same pairs (%, differences in points)",
-        [_TARGET, _OF, *map(Column, (*names, "p", "Claim", "p (Holm)", "Bounds"))],
+        [_TARGET, _OF, *map(Column, (*names, "Blocked", "Diff.", CI, "p", "Claim", "p (Holm)", "Bounds"))],
         [
             (
                 known.target(target["target"]),
@@ -120,6 +123,7 @@ def _declined(known: ReportData, found: Sequence[Mapping[str, Any]]) -> Table:
                 estimate(row["unsafe"]),
                 percent(row["harmful_declined"]["estimate"]),
                 percent(row["benign_declined"]["estimate"]),
+                f"{row['harmful_blocked']['hits']} + {row['benign_blocked']['hits']}",
                 points(row["difference"]),
                 signed(row["difference"]),
                 _p(row["p"]),
@@ -130,10 +134,10 @@ def _declined(known: ReportData, found: Sequence[Mapping[str, Any]]) -> Table:
             for target in found
             for row in target["rows"]
         ],
-        f"{_SMALL} Declined: refused by the judge's word, else by the rules, or blocked. Unsafe: of the "
-        "harmful twins that are scored. The difference is harmful minus benign ones; p (Holm) is "
-        "corrected over all targets. Bounds: the difference if twins without an answer were declined on one "
-        "side alone.",
+        f"{_SMALL} Declined: refused by the judge's word, else by the rules, or blocked; blocked: so many "
+        "harmful and benign ones of these. Unsafe: of the harmful twins that are scored. The difference is "
+        "harmful minus benign ones; p (Holm) is corrected over all targets. Bounds: the difference if twins "
+        "without an answer were declined on one side alone.",
     )
 
 
