@@ -49,6 +49,7 @@ __all__ = [
     "Usage",
     "arejudge",
     "arun",
+    "calibrate",
     "open",
     "plan",
     "rejudge",
@@ -59,7 +60,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "api": ("arejudge", "arun", "open", "plan", "rejudge", "release", "run"),
+    "api": ("arejudge", "arun", "calibrate", "open", "plan", "rejudge", "release", "run"),
     "planning.estimate": ("RunEstimate",),
     "providers.errors": ("InputError", "SafemtError"),
     "providers.provider": ("Provider",),

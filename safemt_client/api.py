@@ -12,7 +12,7 @@ given. Failures raise `InputError` or `StoreError`; nothing exits the process.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,6 +22,7 @@ from typing import Any, Unpack
 import anyio
 from rich.console import Console
 
+from safemt_client.engine.calibrating import CalibrationRecorder
 from safemt_client.engine.invocation import Invocation
 from safemt_client.engine.loop import in_main_thread, loop_is_running, run_in_loop
 from safemt_client.engine.notify import notify, with_notification
@@ -33,6 +34,7 @@ from safemt_client.loading import load_settings
 from safemt_client.models import Models, open_models
 from safemt_client.planning import costs
 from safemt_client.planning.build import make_plan
+from safemt_client.planning.calibration import chosen_of, resolve_calibration
 from safemt_client.planning.ceilings import cap_notes, ceilings_of
 from safemt_client.planning.costs import check_prices, held_of, spent_of
 from safemt_client.planning.estimate import RunEstimate, estimate_of
@@ -50,10 +52,11 @@ from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.store import Store, check_place
 from safemt_client.settings import TABLES, RunSettings
 from safemt_client.settings import options as options_of
+from safemt_client.telemetry.calibrated import finish_calibration, head_of
 from safemt_client.telemetry.events import ProgressSnapshot, RunResult
 from safemt_client.telemetry.summary import show_plan
 
-__all__ = ["arejudge", "arun", "open", "plan", "rejudge", "release", "run"]
+__all__ = ["arejudge", "arun", "calibrate", "open", "plan", "rejudge", "release", "run"]
 
 OnProgress = Callable[[ProgressSnapshot], object]
 
@@ -140,6 +143,38 @@ def rejudge(
     return _invoke(asked.settings, invocation, partial(_rejudge, asked, run, invocation))
 
 
+def calibrate(
+    labelled: str | Path,
+    db: str | Path = "safemt.duckdb",
+    *,
+    data_map: str | None = None,
+    data_value: str | Sequence[str] | None = None,
+    follow_links: bool = False,
+    limit: int | None = None,
+    sample: int | None = None,
+    sample_seed: int = 0,
+    dry_run: bool = False,
+    on_progress: OnProgress | None = None,
+    console: Console | None = None,
+    **options: Unpack[JudgeKeywords],
+) -> RunResult:
+    """Put a judge to replies that people have labelled, and store how far it agrees with them.
+
+    `labelled` is a file or folder, or `sample`; `data_map`, the name or file of a map, says how it is read.
+    `limit` takes the first items, `sample` so many at random. The result's `id` is the calibration's;
+    the view `calibrations` has its figures. With `dry_run` the plan is printed on the console, no more.
+
+    Raises:
+        InputError: the set, a record or a setting is wrong.
+        StoreError: the store cannot be written.
+    """
+    given: dict[str, Any] = {"data_map": data_map, "data_value": data_value, "limit": limit, "sample": sample}
+    given |= {"data": str(labelled), "db": db, "follow_links": follow_links, "sample_seed": sample_seed}
+    asked = _judging({**options, **given, "dry_run": dry_run})
+    invocation = Invocation(console, on_progress)
+    return _invoke(asked.settings, invocation, partial(_calibrate, asked, invocation))
+
+
 async def arejudge(
     db: str | Path = "safemt.duckdb",
     *,
@@ -179,7 +214,8 @@ def release(db: str | Path = "safemt.duckdb", *, run: str | None = None) -> floa
     if not Path(db).exists():
         raise InputError(f"{db}: no such store: name one with --db")
     with Store.open(Path(db)) as store:
-        return costs.release(store, latest_run(store, run))
+        calibrations = store.known_keys("calibration_runs", "calibration_id")
+        return costs.release(store, run if run in calibrations else latest_run(store, run))
 
 
 async def _run(asked: _Asked, invocation: Invocation) -> RunResult:
@@ -206,13 +242,42 @@ async def _rejudge(asked: _Asked, run_id: str | None, invocation: Invocation) ->
             return await _go(Prepared(found, wanted.judge, models, store, settings), invocation)
 
 
-async def _go(prepared: Prepared, invocation: Invocation) -> RunResult:
-    if invocation.console is not None and not prepared.settings.quiet:
+async def _calibrate(asked: _Asked, invocation: Invocation) -> RunResult:
+    settings = asked.settings
+    labelled, chosen = chosen_of(settings)
+    with ExitStack() as stack:
+        check_place(settings.db)
+        store = None
+        if settings.db.exists():
+            store = stack.enter_context(Store.open(settings.db, "store", command="calibrate"))
+        async with open_models(settings, asked.given) as models:
+            calibration = await resolve_calibration(settings, labelled, chosen, models, store)
+            found = make_plan(calibration.wanted, calibration.known)
+            check_prices(found, settings, judges_only=True)
+            prepared = Prepared(
+                *(found, calibration.wanted.judge, models, store, settings),
+                partial(CalibrationRecorder, calibration),
+                finish_calibration,
+            )
+            head = head_of(found, labelled, settings)
+            if settings.dry_run:
+                _show(prepared, invocation, head)
+                return RunResult("done", 0, "planned", id=found.run.run_id)
+            return await _go(prepared, invocation, head)
+
+
+async def _go(prepared: Prepared, invocation: Invocation, head: str | None = None) -> RunResult:
+    if not prepared.settings.quiet:
+        _show(prepared, invocation, head)
+    return await carry_out(prepared, invocation)
+
+
+def _show(prepared: Prepared, invocation: Invocation, head: str | None) -> None:
+    if invocation.console is not None:
         estimate = _estimate(
             prepared.plan, prepared.models, prepared.judge, prepared.store, prepared.settings
         )
-        show_plan(estimate, prepared.settings, invocation.console)
-    return await carry_out(prepared, invocation)
+        show_plan(estimate, prepared.settings, invocation.console, head)
 
 
 async def _plan(asked: _Asked) -> RunEstimate:
@@ -310,4 +375,9 @@ def _rejudging(db: Path, options: Mapping[str, object]) -> _Asked:
     for name in options:
         if name in RunSettings.model_fields and name not in (*options_of("judge"), *TABLES):
             raise InputError(f"{name}: is part of the stored run and cannot be changed: leave it out")
-    return _asked(None, {**options, "data": "stored", "db": db, "provider": ["stored"]})
+    return _judging({**options, "data": "stored", "db": db})
+
+
+def _judging(options: Mapping[str, object]) -> _Asked:
+    """The settings of a judging of replies that are there: no target is asked."""
+    return _asked(None, {**options, "provider": ["stored"]})

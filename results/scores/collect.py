@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from safemt_client.providers.errors import InputError
+from safemt_client.results.scores.calibrations import latest_calibration
 from safemt_client.results.scores.indices import indices
 from safemt_client.results.scores.sent import sent_parameters, sent_warnings
 from safemt_client.results.scores.unfinished import held_back, unfinished
@@ -84,6 +85,7 @@ def as_dict(
         judged = any(row["judge_key"] for row in found["asr_by_turn"])
         say("rates corrected by people's labels")
         found["corrections"] = _corrections(reader, run_id) if judged else []
+        found["calibration"] = latest_calibration(reader, run_id, found["deciding_judge"])
     cleaned: dict[str, Any] = without_nan(held_back(found))
     return cleaned
 

@@ -23,9 +23,10 @@ class Check:
     example: str | None = None
 
 
+_REPLIES = "(SELECT request_hash FROM turns UNION ALL SELECT request_hash FROM calibration_replies)"
 _LINKS = (
     ("every step has its turn", "steps", "request_hash", "turns", "request_hash"),
-    ("every verdict has the turn it judges", "verdicts", "request_hash", "turns", "request_hash"),
+    ("every verdict has the reply it judges", "verdicts", "request_hash", _REPLIES, "request_hash"),
     ("every step has its dialogue", "steps", "dialogue_key", "dialogues", "dialogue_key"),
     ("every planned dialogue is in the store", "run_dialogues", "dialogue_key", "dialogues", "dialogue_key"),
     ("every run has its targets", "runs", "run_id", "run_targets", "run_id"),

@@ -138,6 +138,16 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
     ("add how images were prepared", _add_preparations),
     ("add what was imported", _add_imports),
     ("add conditions of controls", _add_conditions),
+    (
+        "add calibrations",
+        lambda connection: create(
+            connection,
+            rows.CalibrationRow,
+            rows.CalibrationReplyRow,
+            rows.CalibrationLabelRow,
+            rows.CalibrationFigureRow,
+        ),
+    ),
 )
 
 

@@ -8,10 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from safemt_client.results.store.calibration_rows import (
+    CalibrationFigureRow,
+    CalibrationLabelRow,
+    CalibrationReplyRow,
+    CalibrationRow,
+)
+
 __all__ = [
     "AssessmentRow",
     "BatchRequestRow",
     "BatchRow",
+    "CalibrationFigureRow",
+    "CalibrationLabelRow",
+    "CalibrationReplyRow",
+    "CalibrationRow",
     "CostLeaseRow",
     "DialogueRow",
     "EndpointFactRow",
@@ -380,4 +391,8 @@ Row = (
     | BatchRequestRow
     | EndpointFactRow
     | HumanLabelRow
+    | CalibrationRow
+    | CalibrationReplyRow
+    | CalibrationLabelRow
+    | CalibrationFigureRow
 )

@@ -36,6 +36,10 @@ TABLES: dict[type, str] = {
     rows.BatchRequestRow: "batch_requests",
     rows.HumanLabelRow: "human_labels",
     rows.EndpointFactRow: "endpoint_facts",
+    rows.CalibrationRow: "calibration_runs",
+    rows.CalibrationReplyRow: "calibration_replies",
+    rows.CalibrationLabelRow: "calibration_labels",
+    rows.CalibrationFigureRow: "calibration_figures",
 }
 
 _SQL_TYPES = {
@@ -126,6 +130,20 @@ COLUMN_COMMENTS = {
     "remedy": "what is done instead: omit, rename, set, or another word",
     "value": "JSON: the refused value, the new name or the new value, depending on the remedy",
     "said": "the endpoint's words",
+    "calibration_id": "first 12 digits of the calibration's fingerprint: the run of its verdicts",
+    "set_name": "name of the set of labelled replies",
+    "set_digest": "SHA-256 over the dialogues, replies and labels that were taken",
+    "set_path": "where the set lay",
+    "set_licence": "licence of the set; NULL if it is not stated",
+    "pictures_seen": "whether the judge was shown the pictures",
+    "pictures": "how many pictures the dialogue has",
+    "reply_id": "id of the labelled reply",
+    "given": "the label as the data have it",
+    "measure": "sensitivity, specificity, precision, accuracy, kappa, or people_...: of people by themselves",
+    "estimate": "the figure; NULL where there is nothing to take it of",
+    "low": "lower end of its 95 % interval",
+    "high": "upper end of its 95 % interval",
+    "small": "whether the sample is small: fewer than 30 items, or fewer than 5 of a kind",
 }
 
 

@@ -171,6 +171,46 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "detected": "whether the guard called the conversation up to this turn unsafe or controversial",
         "decided": "whether the guard gave a verdict on it",
     },
+    "calibrated_replies": {
+        "category": "category of the reply in its set",
+        "question": "what the reply answers",
+        "reply": "the reply",
+        "annotators": "how many people have labelled it",
+        "called_unsafe": "how many of them call it unsafe",
+        "called_safe": "how many of them call it safe",
+        "people": "what most of them say: unsafe or safe, or split",
+        "label": "the judge's: safe, unsafe or unscored; NULL if it is not judged",
+        "right_label": "whether the judge says what most people say; NULL if it is not judged",
+    },
+    "calibrations": {
+        "category": "category of the replies in their set; NULL for those that have none, and overall",
+        "overall": "whether it is the row of all replies",
+        "replies": "how many replies",
+        "annotators": "how many people labelled a reply at most",
+        "unsafe": "how many most people call unsafe",
+        "safe": "how many most people call safe",
+        "split": "how many people are evenly split on; no share counts them",
+        "no_verdict": "how many the judge gave no label; no share counts them",
+        "found": "unsafe ones that the judge calls unsafe",
+        "missed": "unsafe ones that the judge calls safe",
+        "false_alarms": "safe ones that the judge calls unsafe",
+        "left_alone": "safe ones that the judge calls safe",
+        "sensitivity": "found / (found + missed)",
+        "specificity": "left_alone / (left_alone + false_alarms)",
+        "precision": "found / (found + false_alarms)",
+        "accuracy": "(found + left_alone) / (found + missed + false_alarms + left_alone)",
+        "kappa": "Cohen's kappa of the judge and most people",
+        "people_kappa": "the same of each person and most of the others; NULL if one person labelled",
+        "people_alpha": "Krippendorff's alpha of the people; NULL if one person labelled",
+    }
+    | {
+        f"{name}_{end}": f"{words} end of its 95 % interval"
+        for name in (
+            *("sensitivity", "specificity", "precision", "accuracy", "kappa"),
+            *("people_kappa", "people_alpha"),
+        )
+        for end, words in (("low", "lower"), ("high", "upper"))
+    },
 }
 _SAME = {
     "final_replies": "replies",

@@ -423,3 +423,66 @@ SELECT a.run_id, a.target, a.target_key, a.moderator, a.moderator_key, a.dialogu
 FROM assessed a JOIN given_labels g ON g.dialogue_key = a.dialogue_key AND g.turn = a.turn
 WHERE a.stage = 'input' GROUP BY ALL;
 COMMENT ON VIEW labelled_turns IS 'Turns that the data themselves label, with what the moderator found in each: run it with --moderator-turns every';
+
+CREATE OR REPLACE VIEW calibrated_replies AS
+WITH said AS (
+    SELECT set_digest, reply_id, count(*) AS annotators,
+           count(*) FILTER (label = 'unsafe') AS unsafe, count(*) FILTER (label = 'safe') AS safe
+    FROM calibration_labels GROUP BY ALL
+)
+SELECT c.calibration_id, c.set_name, c.judge_key, j.name AS judge, r.reply_id, r.item_id, r.category, r.length,
+       r.pictures, r.question, r.reply, s.annotators, s.unsafe AS called_unsafe, s.safe AS called_safe,
+       CASE WHEN s.unsafe > s.safe THEN 'unsafe' WHEN s.safe > s.unsafe THEN 'safe' ELSE 'split' END AS people,
+       v.label, v.reason, v.explanation, v.label = people AS right_label
+FROM (SELECT DISTINCT ON (calibration_id) * FROM calibration_runs) c
+JOIN (SELECT DISTINCT ON (set_digest, reply_id) * FROM calibration_replies) r USING (set_digest)
+JOIN said s USING (set_digest, reply_id)
+LEFT JOIN (SELECT DISTINCT ON (run_id, judge_key) * FROM run_judges) j
+       ON j.run_id = c.calibration_id AND j.judge_key = c.judge_key
+LEFT JOIN final_verdicts v
+       ON v.judge_key = c.judge_key AND v.request_hash = r.request_hash AND v.dialogue_key = r.dialogue_key
+      AND v.reply_hash = r.reply_hash;
+COMMENT ON VIEW calibrated_replies IS 'Replies that people have labelled, with the label of each judge that was put to them by calibrate';
+
+CREATE OR REPLACE VIEW calibrations AS
+WITH figures AS (
+    SELECT calibration_id, category,
+           map_from_entries(list((measure, {'estimate': estimate, 'low': low, 'high': high}))) AS of
+    FROM (SELECT * FROM calibration_figures
+          QUALIFY recorded_at = max(recorded_at) OVER (PARTITION BY calibration_id))
+    GROUP BY ALL
+), counted AS (
+    SELECT calibration_id, CASE WHEN grouping(category) = 0 THEN coalesce(category, '') END AS part,
+           count(*) AS replies, max(annotators) AS annotators,
+           count(*) FILTER (people = 'unsafe') AS unsafe, count(*) FILTER (people = 'safe') AS safe,
+           count(*) FILTER (people = 'split') AS split,
+           count(*) FILTER (label IS NULL OR label = 'unscored') AS no_verdict,
+           count(*) FILTER (people = 'unsafe' AND label = 'unsafe') AS found,
+           count(*) FILTER (people = 'unsafe' AND label = 'safe') AS missed,
+           count(*) FILTER (people = 'safe' AND label = 'unsafe') AS false_alarms,
+           count(*) FILTER (people = 'safe' AND label = 'safe') AS left_alone
+    FROM calibrated_replies GROUP BY GROUPING SETS ((calibration_id), (calibration_id, category))
+)
+SELECT c.calibration_id, c.created_at, c.set_name, c.set_digest, j.name AS judge, c.judge_key, j.identity, j.rubric,
+       c.pictures_seen, nullif(n.part, '') AS category, n.part IS NULL AS overall,
+       n.replies, n.annotators, n.unsafe, n.safe, n.split, n.no_verdict,
+       n.found, n.missed, n.false_alarms, n.left_alone,
+       f.of['sensitivity'].estimate AS sensitivity, f.of['sensitivity'].low AS sensitivity_low,
+       f.of['sensitivity'].high AS sensitivity_high,
+       f.of['specificity'].estimate AS specificity, f.of['specificity'].low AS specificity_low,
+       f.of['specificity'].high AS specificity_high,
+       f.of['precision'].estimate AS precision, f.of['precision'].low AS precision_low,
+       f.of['precision'].high AS precision_high,
+       f.of['accuracy'].estimate AS accuracy, f.of['accuracy'].low AS accuracy_low,
+       f.of['accuracy'].high AS accuracy_high,
+       f.of['kappa'].estimate AS kappa, f.of['kappa'].low AS kappa_low, f.of['kappa'].high AS kappa_high,
+       f.of['people_kappa'].estimate AS people_kappa, f.of['people_kappa'].low AS people_kappa_low,
+       f.of['people_kappa'].high AS people_kappa_high,
+       f.of['people_alpha'].estimate AS people_alpha, f.of['people_alpha'].low AS people_alpha_low,
+       f.of['people_alpha'].high AS people_alpha_high
+FROM (SELECT DISTINCT ON (calibration_id) * FROM calibration_runs) c
+JOIN counted n USING (calibration_id)
+LEFT JOIN (SELECT DISTINCT ON (run_id, judge_key) * FROM run_judges) j
+       ON j.run_id = c.calibration_id AND j.judge_key = c.judge_key
+LEFT JOIN figures f ON f.calibration_id = c.calibration_id AND f.category IS NOT DISTINCT FROM n.part;
+COMMENT ON VIEW calibrations IS 'Judges against replies that people have labelled, over all of a set and by its categories, with how far the people agree among themselves; the figures are those of the end of the latest session, NULL before';

@@ -8,6 +8,7 @@ from pathlib import Path
 from safemt_client.cli.formatting import Formatter
 
 __all__ = [
+    "calibrate",
     "compare",
     "data",
     "doctor",
@@ -275,6 +276,15 @@ def judging_again(parser: argparse.ArgumentParser) -> None:
     _run_id(parser)
     _config(parser, "these settings, perhaps that of the run")
     add_settings(parser, "judge")
+
+
+def calibrate(parser: argparse.ArgumentParser) -> None:
+    """Those of `calibrate`."""
+    from safemt_client.cli.calibrate import add_arguments
+
+    _config(parser, "these settings, perhaps that of a run")
+    add_arguments(parser)
+    _json(parser)
 
 
 def run(parser: argparse.ArgumentParser) -> None:

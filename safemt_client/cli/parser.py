@@ -140,6 +140,13 @@ _LIST = (
         usage="safemt judge [--db FILE] [--run ID] [options]",
     ),
     Command(
+        "calibrate",
+        "measure a judge on replies that people have labelled",
+        arguments.calibrate,
+        "calibrate:calibrate",
+        usage="safemt calibrate --judge NAME --set FILE [options] | --list",
+    ),
+    Command(
         "view", "open a local page on a store: conversations, verdicts, SQL", arguments.view, "commands:view"
     ),
     Command(

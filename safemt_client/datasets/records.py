@@ -13,7 +13,10 @@ from safemt_client.datasets.marks import Said, marks_in, place, without_marks
 from safemt_client.datasets.model import Dialogue, Oddity, ScriptedMessage
 from safemt_client.providers.errors import InputError
 
-__all__ = ["SOURCES", "read_record"]
+__all__ = ["LABELLED", "SOURCES", "read_record"]
+
+LABELLED = "_labelled"
+"""The field of a reply that people have labelled: nothing in it is sent to a target."""
 
 _NAMED = ("id", "scenario", "question", "method", "source", "benign")
 _IDS = ("id", "_id", "uid", "idx", "index", "item_id", "question_id")
@@ -174,6 +177,8 @@ def _check_others(extra: dict[str, Any], said: list[Said], where: str, oddities:
     """Refuse or note pictures in fields that are not read, and names that are nearly those of fields."""
     sent = {name.rsplit("/", 1)[-1] for message in said for name in message.pictures}
     for name, value in extra.items():
+        if name == LABELLED:
+            continue
         known = name.strip().lower()
         if pictures_in.looks_like_picture(value):
             if not sent:

@@ -52,15 +52,23 @@ from safemt_client.telemetry.progress import Progress
 __all__ = ["Prepared", "carry_out", "result_of"]
 
 
+Finish = Callable[[Plan, StopReason, Store, RunSettings, Console | None], RunResult]
+
+
 @dataclass(frozen=True)
 class Prepared:
-    """Everything a session needs. Without a `store` there is none yet: a new one is made."""
+    """Everything a session needs. Without a `store` there is none yet: a new one is made.
+
+    `recorder` makes what writes into it, and `finish` says how the session ended.
+    """
 
     plan: Plan
     judge: Judge | None
     models: Models
     store: Store | None
     settings: RunSettings
+    recorder: Callable[[Plan, Store, str], Recorder] = Recorder
+    finish: Finish = finish
 
 
 async def carry_out(prepared: Prepared, invocation: Invocation) -> RunResult:
@@ -96,7 +104,7 @@ async def carry_out(prepared: Prepared, invocation: Invocation) -> RunResult:
         try:
             ending = await _run_session(prepared, store, invocation, session_id, log)
             store.check()
-            result = invocation.result = finish(plan, ending, store, settings, invocation.console)
+            result = invocation.result = prepared.finish(plan, ending, store, settings, invocation.console)
         except BaseException as error:
             for watcher in watchers:
                 watcher.ended(result_of(error), error)
@@ -132,7 +140,7 @@ async def _run_session(
         on_change=invocation.on_progress,
     )
     _load_ahead()
-    recorder = Recorder(plan, store, session_id)
+    recorder = prepared.recorder(plan, store, session_id)
     for fact in store.endpoint_facts():
         models.negotiations.know(*fact)
     capped = settings.max_cost is not None

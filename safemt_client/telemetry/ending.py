@@ -18,7 +18,7 @@ from safemt_client.telemetry.events import RunResult, Status, StopReason
 from safemt_client.telemetry.failures import failure_lines
 from safemt_client.telemetry.oddities import odd_lines
 
-__all__ = ["finish"]
+__all__ = ["again", "finish"]
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,14 @@ def _left(plan: Plan, store: Store) -> _Left:
     return _Left(failed * asks, waiting * asks, unjudged, cut_off, turns, not_sent)
 
 
-def _again() -> str:
+def again() -> str:
     """The same command."""
     return "python -m safemt_client " + " ".join(quoted(word) for word in sys.argv[1:])
 
 
 def _early(plan: Plan, ending: StopReason, left: _Left, settings: RunSettings, spent: str) -> _Ending | None:
     """The ending of a session in which not everything was asked."""
-    go_on = f"stopped early; continue with:  {_again()}" if left.anything else "nothing is left to ask"
+    go_on = f"stopped early; continue with:  {again()}" if left.anything else "nothing is left to ask"
     if ending.interrupted:
         return _Ending("stopped", 1, "interrupted", f"interrupted: {go_on}", left.anything)
     if ending.stopped:
@@ -136,13 +136,13 @@ def _lacking(left: _Left, settings: RunSettings, coverage: float | None) -> _End
     if coverage is not None and coverage < settings.min_coverage:
         below = f"coverage {coverage:.1%} is below --min-coverage {settings.min_coverage:.1%}"
         if left.anything:
-            line = f"{below}; ask the failed turns again with:  {_again()}"
+            line = f"{below}; ask the failed turns again with:  {again()}"
         else:
             line = f"{below}, and nothing is left to ask: {_final(left)}"
         why = f"below --min-coverage {settings.min_coverage:.1%}"
         return _Ending("low-coverage", 1, why, line, left.anything)
     if left.failed:
-        return _Ending("errors", 1, failed, f"{failed}; ask again with:  {_again()}", True)
+        return _Ending("errors", 1, failed, f"{failed}; ask again with:  {again()}", True)
     return None
 
 
@@ -169,7 +169,7 @@ def _done(left: _Left, settings: RunSettings) -> _Ending:
     look = f"look closer with:  python -m safemt_client sql {sql} --db {quoted(settings.db)}"
     if left.unjudged:
         missing = f"{left.unjudged} {'verdict is' if left.unjudged == 1 else 'verdicts are'} missing"
-        line = f"done, but {missing}: ask for that with:  {_again()}"
+        line = f"done, but {missing}: ask for that with:  {again()}"
     elif left.cut_off:
         line = f"done, but {_cut_off(left)}"
     else:

@@ -129,8 +129,11 @@ def _drawn(settings: RunSettings) -> str | None:
     return None
 
 
-def show_plan(found: RunEstimate, settings: RunSettings, console: Console) -> None:
-    """Print what will be asked, what is already in the store, and the expected cost and time."""
+def show_plan(found: RunEstimate, settings: RunSettings, console: Console, head: str | None = None) -> None:
+    """Print what will be asked, what is already in the store, and the expected cost and time.
+
+    `head` is the first line of what is no run.
+    """
     plan = found.plan
     licence = f", licence {plan.run.dataset_licence}" if plan.run.dataset_licence else ""
 
@@ -138,7 +141,8 @@ def show_plan(found: RunEstimate, settings: RunSettings, console: Console) -> No
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     say(
-        f"run {plan.run.run_id}: {len(plan.dialogues)} dialogues of {plain(plan.run.dataset_name)} "
+        head
+        or f"run {plan.run.run_id}: {len(plan.dialogues)} dialogues of {plain(plan.run.dataset_name)} "
         f"(digest {plan.run.dataset_digest[:12]}{plain(licence)}), store {shown_path(settings.db)}"
     )
     if drawn := _drawn(settings):

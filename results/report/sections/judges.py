@@ -24,6 +24,7 @@ from safemt_client.results.report.document import (
     show,
     turns,
 )
+from safemt_client.results.report.sections.calibration import of_run
 from safemt_client.results.scores.wording import CI, EQUAL, NOT_ESTIMABLE, small
 
 __all__ = ["judges"]
@@ -66,6 +67,9 @@ def judges(known: ReportData) -> Section | None:
     ]
     if escalated.lines:
         blocks.append(escalated)
+    calibrated = Notes(of_run(known.found.get("calibration"), known.judge_label(known.judge)))
+    if calibrated.lines:
+        blocks.append(calibrated)
     if known.panel:
         blocks.append(_each_judge(known))
     if corrections:
@@ -75,7 +79,7 @@ def judges(known: ReportData) -> Section | None:
             "No reply is labelled by people: the judge's errors, and rates corrected for them, are unknown."
         )
         blocks.append(Notes([unknown]))
-    brief: list[Block] = [escalated, Notes(_agreement_lines(known, agreement))]
+    brief: list[Block] = [escalated, Notes(_agreement_lines(known, agreement)), calibrated]
     for row in corrections:
         brief.append(Notes([_errors_line(known, row)]))
         brief += [_errors_table(known, [row])] if row["targets"] > 1 else []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safemt_client.datasets.files import shown
+from safemt_client.datasets.maps.labels import LABELLED, Labelled, fields_of, labelled_of
 from safemt_client.datasets.maps.language import Fields, Map, Picture, Turns, Variant
 from safemt_client.datasets.maps.values import as_text, fill, listed, look_up, names_in, same
 from safemt_client.providers.errors import InputError
@@ -29,6 +30,7 @@ class Shape:
     turns: Turns
     images: Sequence[Picture]
     system: str | None
+    labelled: Labelled | None
     needed: tuple[str, ...]
 
 
@@ -43,6 +45,8 @@ def _shape(mapped: Map, variant: Variant) -> Shape:
     assert turns is not None, "checked with the map"
     images = mapped.images if variant.images is None else variant.images
     needed = [*_named_by_fields(variant.fields), *_named_by_turns(turns)]
+    labelled = variant.labelled or mapped.labelled
+    needed += [] if labelled is None else fields_of(labelled)
     if variant.system is not None:
         needed += names_in(variant.system)
     for picture in images:
@@ -54,6 +58,7 @@ def _shape(mapped: Map, variant: Variant) -> Shape:
         turns=turns,
         images=images,
         system=variant.system if variant.system is not None else mapped.system,
+        labelled=labelled,
         needed=tuple(dict.fromkeys(needed)) if mapped.variant else (),
     )
 
@@ -119,6 +124,8 @@ def _record(mapped: Map, shape: Shape, row: Mapping[str, Any], where: str) -> di
     users = [message for message in said if message["role"] == "user"]
     _label(turns, users, row, f"{where}: key turns.labels")
     _show(shape.images, users, row, where)
+    if shape.labelled is not None:
+        record[LABELLED] = labelled_of(shape.labelled, row, where)
     record["dialogue"] = said
     return record
 

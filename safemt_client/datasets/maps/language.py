@@ -10,7 +10,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StrictBool,
     ValidationError,
@@ -18,7 +17,9 @@ from pydantic import (
 )
 
 from safemt_client.datasets.files import shown
-from safemt_client.datasets.maps.values import names_in, parts_of
+from safemt_client.datasets.maps.labels import Labelled
+from safemt_client.datasets.maps.terms import STRICT, FieldPath, Template, Wanted, listed
+from safemt_client.datasets.maps.values import names_in
 from safemt_client.providers.errors import InputError
 
 __all__ = ["Fields", "Join", "Map", "Picture", "Source", "Turns", "Variant", "open_map", "shipped"]
@@ -37,33 +38,13 @@ def _pattern(text: str) -> str:
     return text
 
 
-def _template(text: str) -> str:
-    parts_of(text)
-    return text
-
-
-def _path(text: str) -> str:
-    if not text or "{" in text or "}" in text:
-        raise ValueError("names a field, so without braces: write a.b for the field b of the field a")
-    return text
-
-
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str | bool | int) else value
-
-
-Template = Annotated[str, AfterValidator(_template)]
-"""A text with the values of fields in it: `{category}`, `{metadata.over}`, `item {_row}`, `{$prompt}`."""
-FieldPath = Annotated[str, AfterValidator(_path)]
-"""The place of a field: `history`, `metadata.over`, `turns.0`."""
 Pattern = Annotated[str, AfterValidator(_pattern)]
-Patterns = Annotated[list[Pattern], BeforeValidator(_listed), Field(min_length=1)]
-Wanted = Annotated[list[bool | int | str], BeforeValidator(_listed), Field(min_length=1)]
+Patterns = Annotated[list[Pattern], BeforeValidator(listed), Field(min_length=1)]
 Format = Literal["json", "jsonl", "csv", "parquet"]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = STRICT
 
 
 class _Files(_Table):
@@ -179,7 +160,8 @@ class Picture(_Table):
 class Variant(_Table):
     """A dialogue that a row makes if it is of `files`, `where` holds and all fields named here are there.
 
-    `turns`, `images` and `system` stand in for the map's, and `fields` for those of them that it names.
+    `turns`, `images`, `system` and `labelled` stand in for the map's, and `fields` for those of them that it
+    names.
     """
 
     files: Pattern | None = None
@@ -188,12 +170,14 @@ class Variant(_Table):
     turns: Turns | None = None
     images: list[Picture] | None = None
     system: Template | None = None
+    labelled: Labelled | None = None
 
 
 class Map(_Table):
     """A map: about the data set, and how a row of it is read.
 
     `values` are texts that templates name as `{$NAME}`; those of `ask` have none, the user gives them.
+    With `labelled` the rows are replies that people have labelled.
     """
 
     name: str = Field(min_length=1)
@@ -210,6 +194,7 @@ class Map(_Table):
     turns: Turns | None = None
     images: list[Picture] = []
     variant: list[Variant] = []
+    labelled: Labelled | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
