@@ -47,7 +47,7 @@ def document(found: dict[str, Any]) -> Document:
     sections = [section(known) for section in _SECTIONS]
     run = found["run"]
     return Document(
-        title=f"SafeMT report: {show(run['dataset_name'], 60)}, run {show(run['run_id'])}",
+        title=f"Report on {show(run['dataset_name'], 60)}, run {show(run['run_id'])}",
         opening=_opening(known),
         facts=_facts(known),
         warnings=_warnings(known),

@@ -1,7 +1,7 @@
-"""One run's replies and conversations, copied once.
+"""Views of a part of the store alone: of one run, or of some requests.
 
-A report asks for them some twenty times, and each time the views would be put together anew from all
-turns and verdicts.
+A report asks for a run's replies and conversations some twenty times, and each time the views would be put
+together anew from all turns and verdicts: they are copied once.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from safemt_client.results.store.lookups import Result
 from safemt_client.results.store.reader import Queryable
 from safemt_client.results.store.views import view_texts
 
-__all__ = ["about_run"]
+__all__ = ["about_requests", "about_run"]
 
 # Put together from these two and the file's other views. Of no others about replies does a report ask.
 _VIEWS = (
     *("asr_by_turn", "asr_by_scenario", "asr_by_method", "outcomes", "refusals", "safety_index"),
     *("turn_labels", "asr_by_turn_reached", "first_unsafe"),
 )
+
+_HEAD = re.compile(r"\ACREATE OR REPLACE VIEW \w+ AS\b")
 
 
 class _Session:
@@ -85,8 +87,22 @@ def about_run(reader: Queryable, run_id: str) -> Iterator[Queryable]:
         yield narrowed
 
 
+_BASES = {"current_turns": "attempts", "final_verdicts": "verdicts"}
+"""What these views are made from, each request by itself."""
+
+
+def about_requests(view: str, requests: int) -> str:
+    """The rows of one of `_BASES` about so many requests, in place of its name; their hashes are parameters.
+
+    The view itself looks at each row of the store for requests that it has twice; this only at those rows.
+    """
+    base, hashes = _BASES[view], ", ".join("?" * requests) or "NULL"
+    return (
+        f"(WITH {base} AS MATERIALIZED (SELECT * FROM {base} WHERE request_hash IN ({hashes})) "
+        f"SELECT * FROM ({_HEAD.sub('', view_texts()[view])}))"
+    )
+
+
 def _own(session: _Session, view: str, name: str | None = None) -> None:
     """A view of the file again, on the copies."""
-    session.query(
-        re.sub(r"\ACREATE OR REPLACE VIEW \w+", f"CREATE TEMP VIEW {name or view}", view_texts()[view])
-    )
+    session.query(_HEAD.sub(f"CREATE TEMP VIEW {name or view} AS", view_texts()[view]))

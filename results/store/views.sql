@@ -10,7 +10,7 @@ CREATE OR REPLACE VIEW current_turns AS
 -- Only where a request has several attempts must one be chosen; they are found by a number, which is far cheaper to
 -- count than the hash is. Two requests of one number are no harm: each is then among those that are looked at.
 WITH several AS (
-    SELECT hash(request_hash) AS number FROM turns GROUP BY ALL HAVING count(*) > 1
+    SELECT hash(request_hash) AS number FROM attempts GROUP BY ALL HAVING count(*) > 1
 ), chosen AS (
     SELECT a.* FROM attempts a SEMI JOIN several s ON s.number = hash(a.request_hash)
 )

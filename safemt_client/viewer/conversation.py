@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from safemt_client.results.store.narrowed import about_requests
 from safemt_client.results.store.reader import Reader
 from safemt_client.viewer.queries import Queries, any_of
 
@@ -127,16 +128,15 @@ def _turns(reader: Reader, run_id: str, dialogue_key: str, steps: list[Row]) -> 
     current = {
         row["request_hash"]: row
         for row in _rows(
-            reader, f"SELECT * FROM current_turns WHERE request_hash {any_of(by_hash)}", list(by_hash)
+            reader, f"SELECT * FROM {about_requests('current_turns', len(by_hash))}", list(by_hash)
         )
     }
     verdicts = _rows(
         reader,
-        f"""SELECT j.name AS judge, j.identity, v.* FROM final_verdicts v
+        f"""SELECT j.name AS judge, j.identity, v.* FROM {about_requests("final_verdicts", len(by_hash))} v
             JOIN run_judges j ON j.run_id = ? AND j.judge_key = v.judge_key
-            WHERE v.request_hash {any_of(by_hash)} AND v.dialogue_key = ?
-            ORDER BY j.position, j.name""",
-        [run_id, *by_hash, dialogue_key],
+            WHERE v.dialogue_key = ? ORDER BY j.position, j.name""",
+        [*by_hash, run_id, dialogue_key],
     )
     people = _rows(
         reader,

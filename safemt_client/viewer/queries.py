@@ -14,6 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from safemt_client.providers.errors import InputError
+from safemt_client.results.store.narrowed import about_requests
 from safemt_client.results.store.reader import Reader, open_reader
 from safemt_client.viewer.filters import SCENARIO, Filters
 from safemt_client.viewer.snapshot import Snapshot
@@ -74,12 +75,13 @@ class Queries:
                        WHERE j.run_id = r.run_id) AS judges,
                       (SELECT arg_max(event, recorded_at) FROM run_events e
                        WHERE e.run_id = r.run_id) AS event,
-                      c.conversations, c.unsafe, c.safe, c.pending, c.asked, c.cost_usd
+                      c.conversations, c.unsafe, c.safe, c.benign, c.pending, c.asked, c.cost_usd
                       , (SELECT string_agg(DISTINCT imported_from, ', ') FROM run_targets t
                          WHERE t.run_id = r.run_id) AS imported_from
                FROM runs r LEFT JOIN (
-                   SELECT run_id, count(*) AS conversations, count(*) FILTER (label = 'unsafe') AS unsafe,
-                          count(*) FILTER (label = 'safe') AS safe,
+                   SELECT run_id, count(*) AS conversations, count(*) FILTER (benign) AS benign,
+                          count(*) FILTER (label = 'unsafe' AND benign IS NOT TRUE) AS unsafe,
+                          count(*) FILTER (label = 'safe' AND benign IS NOT TRUE) AS safe,
                           count(*) FILTER (state = 'pending') AS pending,
                           count(outcome) AS asked, sum(cost_usd) AS cost_usd
                    FROM conversation_index WHERE decides AND condition IS NULL GROUP BY ALL) c USING (run_id)
@@ -134,7 +136,7 @@ class Queries:
                 asked = judged[part : part + 5_000]
                 for *about, text in reader.query(
                     "SELECT judge_key, request_hash, dialogue_key, reply_hash, explanation "
-                    f"FROM final_verdicts WHERE request_hash {any_of(asked)}",
+                    f"FROM {about_requests('final_verdicts', len(asked))}",
                     asked,
                 ).rows:
                     explanations[tuple(about)] = text
@@ -295,8 +297,8 @@ def _texts(reader: Reader, text: str, hashes: list[str]) -> dict[str, str]:
     """The observed replies to those requests, by hash."""
     return dict(
         reader.query(
-            f"SELECT request_hash, {text} FROM current_turns "
-            f"WHERE outcome NOT LIKE 'error_%' AND request_hash {any_of(hashes)}",
+            f"SELECT request_hash, {text} FROM {about_requests('current_turns', len(hashes))} "
+            "WHERE outcome NOT LIKE 'error_%'",
             hashes,
         ).rows
     )

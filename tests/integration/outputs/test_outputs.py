@@ -438,6 +438,9 @@ def test_the_viewer(made: Made) -> None:
         )
     finally:
         queries.close()
+    for label in ("unsafe", "safe"):
+        assert run[label] == sum(row[label] for row in rows)
+    assert run["benign"] == run["conversations"] - sum(row["planned"] for row in rows) > 0
     rates = by(deciding(made.json["asr_by_turn"]), "target", "length")
     assert {
         key: (r["unsafe"], r["safe"], r["planned"]) for key, r in by(rows, "target", "length").items()

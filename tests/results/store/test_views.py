@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from support.written import Written
 
+from safemt_client.results.store.narrowed import about_requests
 from safemt_client.results.store.reader import open_reader
 
 
@@ -128,3 +129,17 @@ def test_of_several_attempts_the_judged_one_counts_and_of_verdicts_the_last(writ
         ("b", "safe"),
     ]
     assert asked(written, "SELECT count(*) FROM final_verdicts") == [(2,)]
+    # About some requests alone the views have the same rows.
+    with open_reader(written.path) as reader:
+        for view in ("current_turns", "final_verdicts"):
+            every = reader.query(f"SELECT * FROM {view} ORDER BY request_hash").rows
+            hashes = [
+                hash_ for (hash_,) in reader.query("SELECT DISTINCT request_hash FROM turns ORDER BY 1").rows
+            ]
+            assert len(every) == len(hashes) == 2
+            for some in ([], hashes[:1], hashes[1:], hashes):
+                sql = f"SELECT * FROM {about_requests(view, len(some))} ORDER BY request_hash"
+                assert reader.query(sql, some).rows == [row for row in every if set(some) & set(row)], (
+                    view,
+                    some,
+                )
