@@ -41,7 +41,8 @@ class Report:
 
     `usable` dialogues can be sent: all of their pictures are there. `refused` has a line for each record that
     cannot be read, up to a number, and `refused_count` counts them. `alike` are ids, or scenarios, that
-    differ only in case, in white space, or in how an accent is written.
+    differ only in case, in white space, or in how an accent is written. `half_pairs` are the pairs that have
+    at no length both a harmful and a benign twin; the turns of `labelled` dialogues have labels.
     """
 
     name: str
@@ -59,6 +60,8 @@ class Report:
     live_only: int
     system: int
     pairs: int
+    half_pairs: int
+    labelled: int
     controls: dict[str, int]
     missing_ids: dict[int, list[str]]
     pictures: Pictures
@@ -113,6 +116,8 @@ def check(dataset: Dataset, check_images: bool = True) -> Report:
         live_only=len(dialogues) if dataset.live_only else sum(not d.scripted for d in dialogues),
         system=sum(d.system is not None for d in dialogues),
         pairs=len({d.pair for d in dialogues if d.pair is not None}),
+        half_pairs=_half_pairs(dialogues),
+        labelled=sum("turn_labels" in d.extra for d in dialogues),
         controls=dict(sorted(Counter(d.condition for d in dialogues if d.condition is not None).items())),
         missing_ids={k: sorted(everyone - found) for k, found in sorted(ids.items()) if everyone - found}
         if matched
@@ -126,6 +131,14 @@ def check(dataset: Dataset, check_images: bool = True) -> Report:
         oddities=dict(sorted(Counter(oddity.kind for oddity in dataset.warnings).items())),
         oddity_list=[asdict(oddity) for oddity in dataset.warnings],
     )
+
+
+def _half_pairs(dialogues: Iterable[Dialogue]) -> int:
+    sides: dict[str, dict[int, set[bool]]] = defaultdict(lambda: defaultdict(set))
+    for dialogue in dialogues:
+        if dialogue.pair is not None:
+            sides[dialogue.pair][dialogue.length].add(dialogue.benign is True)
+    return sum(all(len(found) < 2 for found in by_length.values()) for by_length in sides.values())
 
 
 def _alike(names: Iterable[str]) -> list[list[str]]:

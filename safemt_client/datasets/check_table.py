@@ -69,12 +69,15 @@ def _table(report: Report) -> RenderableType:
         ("benign", report.benign),
         ("need --history live", report.live_only),
         ("with a system message", report.system),
-        ("pairs of twins", report.pairs),
+        ("with labels of turns", report.labelled),
     ):
         if count:
             table.add_row(name, str(count))
     if report.controls:
         table.add_row("controls", _counts(report.controls))
+    if report.pairs:
+        half = f", {report.half_pairs} of them with one twin only" if report.half_pairs else ""
+        table.add_row("pairs of twins", f"{report.pairs}{half}")
     for length, items in report.missing_ids.items():
         table.add_row(f"missing at {length}", _some(items))
     for name, text in _pictures(report.pictures):

@@ -157,8 +157,22 @@ def test_what_is_there(tmp_path: Path) -> None:
     found = check(opened(tmp_path, *records))
     assert (found.benign, found.live_only, found.system, found.pairs) == (1, 1, 1, 1)
     assert (found.dialogues, found.items, found.usable) == (3, 3, 3)
+    assert (found.half_pairs, found.labelled) == (1, 0), "the twins have other lengths"
     assert (found.pictures.count, found.pictures.embedded) == (1, 1)
     assert found.missing_ids == {}, "no item has two lengths"
+
+
+def test_twins_and_labels_of_turns(tmp_path: Path) -> None:
+    records = [
+        record(user("a", label="safe"), pair="1", benign=True),
+        record(user("b"), id="b", pair="1"),
+        record(user("c"), id="c", pair="2"),
+    ]
+    found = check(opened(tmp_path, *records))
+    assert (found.pairs, found.half_pairs, found.labelled) == (2, 1, 1)
+    said = [" ".join(one.split()) for one in shown(found, width=80)]
+    assert "pairs of twins 2, 1 of them with one twin only" in said
+    assert "with labels of turns 1" in said
 
 
 def test_items_that_lack_a_length(tmp_path: Path) -> None:

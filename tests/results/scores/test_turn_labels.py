@@ -11,6 +11,7 @@ from support.faults import Behaviour, Received, answer, serve
 from support.program import at_once
 
 import safemt_client as safemt
+from safemt_client.results.scores.unfinished import held_back
 
 DIALOGUES: dict[str, list[tuple[str, object]]] = {
     # What each turn says, by which the guard decides, and its label.
@@ -103,3 +104,9 @@ def test_without_labels_nothing_is_said(here: Path) -> None:
     assert "labelled turns" not in at_once("report").stdout
     with safemt.open("safemt.duckdb") as store:
         assert list(store.scores().labelled_turns) == list(store.scores().twins) == []
+
+
+def test_of_targets_that_are_not_finished_nothing_is_inferred() -> None:
+    tables = {name: [{"target": "a"}, {"target": "b"}] for name in ("twins", "labelled_turns")}
+    found = held_back({"unfinished": [{"target": "a"}], **tables})
+    assert found["twins"] == found["labelled_turns"] == [{"target": "b"}]
