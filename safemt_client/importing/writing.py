@@ -94,29 +94,28 @@ def save(store: Store, found: Found, places: Places, asked: Asked, *, new_run: b
     existing = store.known_keys("runs", "run_id")
     sample = max(0, earlier.sample)
     for known in range(sample, -1, -1):
-        target = _target(found, asked, known, now)
-        runs = _runs(places, target, found, judges)
+        replies = _replies(places.placed, _target(found, asked, known, now))
+        runs = _runs(places, replies, found, judges)
         if all(run.run_id in existing for run in runs):
             break
     else:
-        contents = _contents(places.placed, judges)
-        target = _target(found, asked, sample, now)
+        replies = _replies(places.placed, _target(found, asked, sample, now))
         try:
-            check_unchanged(earlier, contents, asked.target, str(found.files[0]))
+            check_unchanged(earlier, _contents(replies, judges), asked.target, str(found.files[0]))
         except InputError:
             if not new_run:
                 raise
-            target = _target(found, asked, sample + 1, now)
-        runs = _runs(places, target, found, judges)
+            replies = _replies(places.placed, _target(found, asked, sample + 1, now))
+        runs = _runs(places, replies, found, judges)
     rows = [
         row
         for place, run in enumerate(runs)
         if run.run_id not in existing
-        for row in _rows_of_run(run, places, target, found, now + timedelta(microseconds=2 * place))
+        for row in _rows_of_run(run, places, replies, found, now + timedelta(microseconds=2 * place))
     ]
-    fresh = [*rows, *_people(store, places.placed, target, asked, found, now)]
+    fresh = [*rows, *_people(store, replies, asked, found, now)]
     if rows:
-        fresh += _turns(store, places, target, runs[0].run_id, found, now)
+        fresh += _turns(store, places, replies, runs[0].run_id, found, now)
     if fresh:
         store.save_now(*fresh)
     return Imported(
@@ -145,14 +144,38 @@ def _target(found: Found, asked: Asked, sample: int, now: datetime) -> Target:
     )
 
 
+@dataclass(frozen=True)
+class _Replies:
+    """The replies of a target, each with its key and the hash of its text, None where none was observed."""
+
+    target: Target
+    placed: Sequence[Placed]
+    keys: Sequence[str]
+    texts: Sequence[str | None]
+
+    def __iter__(self) -> Iterator[tuple[Placed, str, str | None]]:
+        return zip(self.placed, self.keys, self.texts, strict=True)
+
+
+def _replies(placed: Sequence[Placed], target: Target) -> _Replies:
+    keys = [
+        imported_key(
+            *("reply", target.key, one.dialogue.dialogue_key),
+            *(one.request, one.record.outcome.value, one.record.text),
+        )
+        for one in placed
+    ]
+    return _Replies(target, placed, keys, [_text_hash(*pair) for pair in zip(placed, keys, strict=True)])
+
+
 def _runs(
-    places: Places, target: Target, found: Found, judges: Mapping[str, Sequence[Label | None]]
+    places: Places, replies: _Replies, found: Found, judges: Mapping[str, Sequence[Label | None]]
 ) -> list[_Run]:
-    replies = [[one.dialogue.dialogue_key, _request_hash(one, target)] for one in places.placed]
     runs = []
-    for name, labels in judges.items() or ((None, [None] * len(replies)),):
+    for name, labels in judges.items() or ((None, [None] * len(replies.keys)),):
         said = [label and [label.label, label.reason, label.said] for label in labels]
-        fingerprint = digest_of(["imported", places.digest, target.key, name, replies, said])
+        # The keys say which dialogues they are of.
+        fingerprint = digest_of(["imported", places.digest, replies.target.key, name, replies.keys, said])
         judge = None
         if name is not None:
             judge = JudgeRow(
@@ -174,39 +197,28 @@ def _runs(
     return runs
 
 
-def _request_hash(one: Placed, target: Target) -> str:
-    record = one.record
-    return imported_key(
-        "reply", target.key, one.dialogue.dialogue_key, one.request, record.outcome.value, record.text
-    )
-
-
 def _text_hash(one: Placed, request_hash: str) -> str | None:
     if not one.record.outcome.observed:
         return None
     return unknown_reply_hash(request_hash) if one.record.text is None else reply_hash(one.record.text)
 
 
-def _contents(placed: Sequence[Placed], judges: Mapping[str, Sequence[Label | None]]) -> Contents:
+def _contents(found: _Replies, judges: Mapping[str, Sequence[Label | None]]) -> Contents:
+    places = [(one.record.item_id, one.record.length) for one in found.placed]
     replies = {
-        (one.record.item_id, one.record.length): (
-            one.record.outcome.value,
-            None
-            if one.record.text is None or not one.record.outcome.observed
-            else reply_hash(one.record.text),
-        )
-        for one in placed
+        place: (one.record.outcome.value, None if one.record.text is None else said)
+        for place, (one, _, said) in zip(places, found, strict=True)
     }
     labels = {
-        ((one.record.item_id, one.record.length), judge_key(name)): (said.label, said.reason)
+        (place, judge_key(name)): (said.label, said.reason)
         for name, given in judges.items()
-        for one, label in zip(placed, given, strict=True)
+        for place, one, label in zip(places, found.placed, given, strict=True)
         if (said := said_of(one, label)) is not None
     }
     return Contents(replies, labels)
 
 
-def _rows_of_run(run: _Run, places: Places, target: Target, found: Found, now: datetime) -> Iterator[Row]:
+def _rows_of_run(run: _Run, places: Places, replies: _Replies, found: Found, now: datetime) -> Iterator[Row]:
     """What is of the run itself: its settings, targets, judge, dialogues, steps and verdicts."""
     files = [{"name": path.name, "sha256": _digest(path.read_bytes())} for path in found.files]
     settings = {"imported": {"format": found.form, "files": files}}
@@ -218,45 +230,38 @@ def _rows_of_run(run: _Run, places: Places, target: Target, found: Found, now: d
         *(places.name, places.digest, places.path, places.licence),
         json.dumps(settings, sort_keys=True),
     )
-    yield target.row(run.run_id)
+    yield replies.target.row(run.run_id)
     if run.judge is not None:
         yield run.judge
     session_id = uuid.uuid4().hex[:12]
     detail = json.dumps(settings)
     yield EventRow(run.run_id, session_id, now, "started", detail)
     yield EventRow(run.run_id, session_id, now + timedelta(microseconds=1), "finished", detail)
-    for one, label in zip(places.placed, run.labels, strict=True):
-        key, dialogue_key = _request_hash(one, target), one.dialogue.dialogue_key
+    for (one, key, text_hash), label in zip(replies, run.labels, strict=True):
+        dialogue_key = one.dialogue.dialogue_key
         yield RunDialogueRow(run.run_id, dialogue_key, None)
-        yield StepRow(run.run_id, target.key, dialogue_key, one.record.length, key)
+        yield StepRow(run.run_id, replies.target.key, dialogue_key, one.record.length, key)
         said = said_of(one, label)
         if run.judge is not None and said is not None:
-            yield _verdict(run, one, said, key, session_id, now, found.source)
-
-
-def _verdict(
-    run: _Run, one: Placed, said: Label, key: str, session_id: str, now: datetime, source: str
-) -> VerdictRow:
-    assert run.judge is not None
-    return VerdictRow(
-        verdict_hash=imported_key("verdict", run.judge.judge_key, key, said.label, said.reason),
-        judge_key=run.judge.judge_key,
-        request_hash=key,
-        dialogue_key=one.dialogue.dialogue_key,
-        run_id=run.run_id,
-        session_id=session_id,
-        label=said.label,
-        reason=said.reason,
-        explanation=said.said,
-        recorded_at=now,
-        reply_hash=_text_hash(one, key),
-        imported_from=source,
-        **_UNKNOWN_OF_A_LABEL,
-    )
+            yield VerdictRow(
+                verdict_hash=imported_key("verdict", run.judge.judge_key, key, said.label, said.reason),
+                judge_key=run.judge.judge_key,
+                request_hash=key,
+                dialogue_key=dialogue_key,
+                run_id=run.run_id,
+                session_id=session_id,
+                label=said.label,
+                reason=said.reason,
+                explanation=said.said,
+                recorded_at=now,
+                reply_hash=text_hash,
+                imported_from=found.source,
+                **_UNKNOWN_OF_A_LABEL,
+            )
 
 
 def _turns(
-    store: Store, places: Places, target: Target, run_id: str, found: Found, now: datetime
+    store: Store, places: Places, replies: _Replies, run_id: str, found: Found, now: datetime
 ) -> Iterator[Row]:
     """The replies, dialogues and pictures that the store does not have yet."""
     turns = {
@@ -273,40 +278,33 @@ def _turns(
                 image.preparation,
             )
     session_id = uuid.uuid4().hex[:12]
-    for one in places.placed:
+    for one, key, text_hash in replies:
+        record = one.record
         if one.dialogue.dialogue_key not in dialogues:
             yield one.dialogue
-        key = _request_hash(one, target)
         if key not in turns:
-            yield _turn(one, key, target.key, run_id, session_id, now, found.source)
-
-
-def _turn(
-    one: Placed, key: str, target_key: str, run_id: str, session_id: str, now: datetime, source: str
-) -> TurnRow:
-    record = one.record
-    return TurnRow(
-        request_hash=key,
-        attempt=1,
-        run_id=run_id,
-        session_id=session_id,
-        target_key=target_key,
-        outcome=record.outcome.value,
-        text=record.text,
-        error=record.error,
-        resolved_model=record.model,
-        started_at=now,
-        request=one.request,
-        refusal_rule=refusal_of(record.text) if record.text and record.outcome.observed else None,
-        error_code=record.error_code,
-        reply_hash=_text_hash(one, key),
-        imported_from=source,
-        **_UNKNOWN_OF_A_REPLY,
-    )
+            yield TurnRow(
+                request_hash=key,
+                attempt=1,
+                run_id=run_id,
+                session_id=session_id,
+                target_key=replies.target.key,
+                outcome=record.outcome.value,
+                text=record.text,
+                error=record.error,
+                resolved_model=record.model,
+                started_at=now,
+                request=one.request,
+                refusal_rule=refusal_of(record.text) if record.text and record.outcome.observed else None,
+                error_code=record.error_code,
+                reply_hash=text_hash,
+                imported_from=found.source,
+                **_UNKNOWN_OF_A_REPLY,
+            )
 
 
 def _people(
-    store: Store, placed: Sequence[Placed], target: Target, asked: Asked, found: Found, now: datetime
+    store: Store, replies: _Replies, asked: Asked, found: Found, now: datetime
 ) -> Iterator[HumanLabelRow]:
     """The labels of people that the store does not have yet."""
     known = {
@@ -316,15 +314,11 @@ def _people(
                GROUP BY ALL"""
         ).rows
     }
-    for one in placed:
-        key = _request_hash(one, target)
+    for one, key, text_hash in replies:
         for name, label in of_people(one, asked):
-            if (key, one.dialogue.dialogue_key, name, label) not in known:
-                yield HumanLabelRow(
-                    *(key, one.dialogue.dialogue_key, "", name, label, now),
-                    _text_hash(one, key),
-                    found.source,
-                )
+            about = (key, one.dialogue.dialogue_key)
+            if (*about, name, label) not in known:
+                yield HumanLabelRow(*about, "", name, label, now, text_hash, found.source)
 
 
 def _digest(data: bytes) -> str:

@@ -7,8 +7,9 @@ gave the label.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,54 +37,54 @@ def read(paths: Sequence[Path], asked: Asked, form: str) -> Found:
     """
     if (folder := next((path for path in paths if path.is_dir()), None)) is not None:
         raise InputError(f"{folder}: is a folder: name the files")
-    found: list[tuple[str, Mapping[str, Any]]] = []
+    counts: Counter[str] = Counter()
+    columns: dict[str, None] = {}
+    records: list[Record] = []
     for path in paths:
         for where, row in rows(path):
             if isinstance(row, InputError):
                 raise row
             if not isinstance(row, dict):
                 raise InputError(f"{where}: is not a JSON object: write one with id, turns, reply and label")
-            found.append((where, row))
-    if not found:
+            columns |= dict.fromkeys(row)
+            records.append(_record(row, where, asked))
+    if not records:
         raise InputError(f"{paths[0]}: has no rows: name a file with some")
-    _check_columns(paths[0], found, asked)
-    kept, left_out = _of_target(paths[0], found, asked)
-    counts: Counter[str] = Counter()
-    records = [_record(row, where, asked, counts) for where, row in kept]
+    _check_columns(paths[0], columns, asked)
+    kept = _of_target(paths[0], records, asked)
+    left_out = len(records) - len(kept)
     notes = [f"{left_out:,} rows of other models are left out"] if left_out else []
+    for record in kept:
+        if record.outcome is not Outcome.ANSWERED:
+            counts[record.outcome.value] += 1
+            counts[LEFT_OUT] += any(label.reason is None for label in record.labels)
     if counts:
         notes.append(no_answers(counts))
-    return Found(form, tuple(paths), paths[0].parent, records, notes=tuple(notes))
+    return Found(form, tuple(paths), paths[0].parent, kept, notes=tuple(notes))
 
 
-def _check_columns(path: Path, found: Sequence[tuple[str, Mapping[str, Any]]], asked: Asked) -> None:
-    columns = dict.fromkeys(name for _, row in found for name in row)
+def _check_columns(path: Path, columns: Collection[str], asked: Asked) -> None:
     for name, given in asked.fields.items():
         if given not in columns:
             raise InputError(f"--field {name}={given}: {path} has {', '.join(list(columns)[:20])}")
-    if not {asked.name("reply"), asked.name("label")} & columns.keys():
+    if not {asked.name("reply"), asked.name("label")} & set(columns):
         raise InputError(
             f"{path}: has no column reply or label: name those that it has, such as --field reply=NAME"
         )
 
 
-def _of_target(
-    path: Path, found: Sequence[tuple[str, Mapping[str, Any]]], asked: Asked
-) -> tuple[Sequence[tuple[str, Mapping[str, Any]]], int]:
-    """The rows of the target, and how many are of other models."""
-    name = asked.name("model")
-    models = dict.fromkeys(str(row[name]) for _, row in found if row.get(name))
+def _of_target(path: Path, records: Sequence[Record], asked: Asked) -> Sequence[Record]:
+    """The rows of the target, where they name several models."""
+    models = dict.fromkeys(record.model for record in records if record.model is not None)
     if len(models) < 2:
-        return found, 0
+        return records
     if asked.target not in models:
-        raise InputError(
-            f"--target {asked.target}: column {name} of {path} has {', '.join(list(models)[:10])}: name one"
-        )
-    kept = [(where, row) for where, row in found if row.get(name) == asked.target]
-    return kept, len(found) - len(kept)
+        name, known = asked.name("model"), ", ".join(list(models)[:10])
+        raise InputError(f"--target {asked.target}: column {name} of {path} has {known}: name one")
+    return [record for record in records if record.model == asked.target]
 
 
-def _record(row: Mapping[str, Any], where: str, asked: Asked, counts: Counter[str]) -> Record:
+def _record(row: Mapping[str, Any], where: str, asked: Asked) -> Record:
     item = row.get(asked.name("id"))
     if isinstance(item, int | float) and not isinstance(item, bool):
         item = f"{item:g}" if isinstance(item, float) else str(item)
@@ -96,9 +97,6 @@ def _record(row: Mapping[str, Any], where: str, asked: Asked, counts: Counter[st
     length = _length(row, dialogue, where, asked)
     text, outcome, error = _reply(row, where, asked)
     label = _label(row, where, asked)
-    if outcome is not Outcome.ANSWERED:
-        counts[outcome.value] += 1
-        counts[LEFT_OUT] += label is not None and label.reason is None
     model = row.get(asked.name("model"))
     return Record(
         where,
@@ -107,7 +105,7 @@ def _record(row: Mapping[str, Any], where: str, asked: Asked, counts: Counter[st
         text,
         outcome,
         error,
-        labels=() if label is None or outcome is not Outcome.ANSWERED else (label,),
+        labels=() if label is None else (label,),
         dialogue=dialogue,
         about=about(
             {
@@ -116,7 +114,7 @@ def _record(row: Mapping[str, Any], where: str, asked: Asked, counts: Counter[st
             },
             where,
         ),
-        model=None if model is None else str(model),
+        model=None if model in (None, "") else sys.intern(str(model)),
     )
 
 
