@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -262,8 +263,19 @@ def test_a_kill_leaves_all_or_nothing(here: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    # The store is open: what is left is to write the rows.
-    until(lambda: server_file(Path("safemt.duckdb")).exists() or process.poll() is not None)
+    store, log = Path("safemt.duckdb"), Path("safemt.duckdb.wal")
+
+    def written() -> int:
+        found = 0
+        for path in (store, log):
+            # The log comes and goes.
+            with suppress(FileNotFoundError):
+                found += path.stat().st_size
+        return found
+
+    until(lambda: server_file(store).exists() or process.poll() is not None)
+    empty = written()
+    until(lambda: written() > empty + 500_000 or process.poll() is not None)
     process.send_signal(signal.SIGKILL)
     process.wait()
     tables = ("runs", "run_targets", "turns", "steps", "verdicts", "dialogues", "run_dialogues")
