@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from safemt_client.results.report.document import IMPORTED, UNKNOWN, show, unique
+from safemt_client.results.report.document import UNKNOWN, show, unique
+from safemt_client.results.scores.wording import IMPORTED
 
 __all__ = ["ReportData"]
 

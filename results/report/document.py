@@ -14,7 +14,6 @@ from typing import Any, Literal
 from safemt_client.results.sanitize import plain
 
 __all__ = [
-    "IMPORTED",
     "SMALL_NOTE",
     "SMALL_SAMPLE",
     "UNKNOWN",
@@ -39,8 +38,6 @@ __all__ = [
 ]
 
 UNKNOWN = "unknown"
-IMPORTED = " (imported)"
-"""What stands behind the name of a target whose replies were not asked for by this program."""
 SMALL_SAMPLE = "* small sample: fewer than 30 items or replies, or fewer than 5 unsafe or 5 safe ones"
 """What the asterisk of `marked` says; the rule is that of `stats.shares.small_sample`."""
 SMALL_NOTE = f"{SMALL_SAMPLE}."

@@ -9,13 +9,14 @@ from xml.etree import ElementTree
 from safemt_client.results.report.markdown import escaped
 from safemt_client.results.sanitize import plain
 from safemt_client.results.scores.gate import Checked, Status
+from safemt_client.results.scores.wording import IMPORTED
 
 __all__ = ["as_junit", "as_lines", "as_markdown"]
 
 
 def as_lines(found: Sequence[Checked]) -> list[str]:
     """One line for each rule and target, and one for all."""
-    lines = [f"{one.status:9}  {plain(one.target)}: {plain(one.rule)}; {_figure(one)}" for one in found]
+    lines = [f"{one.status:9}  {_named(one)}: {plain(one.rule)}; {_figure(one)}" for one in found]
     return [*lines, _summary(found)]
 
 
@@ -23,7 +24,7 @@ def as_markdown(found: Sequence[Checked]) -> str:
     """A table of them."""
     rows = [
         " | ".join(
-            ["", one.status, *(escaped(plain(text)) for text in (one.target, one.rule, _figure(one))), ""]
+            ["", one.status, *(escaped(plain(text)) for text in (_named(one), one.rule, _figure(one))), ""]
         )
         for one in found
     ]
@@ -42,9 +43,7 @@ def as_junit(found: Sequence[Checked]) -> str:
     root = ElementTree.Element("testsuites", numbers)
     suite = ElementTree.SubElement(root, "testsuite", {"name": "safemt gate", **numbers})
     for one in found:
-        case = ElementTree.SubElement(
-            suite, "testcase", {"classname": plain(one.target), "name": plain(one.rule)}
-        )
+        case = ElementTree.SubElement(suite, "testcase", {"classname": _named(one), "name": plain(one.rule)})
         said = _figure(one)
         if one.status == "holds":
             ElementTree.SubElement(case, "system-out").text = said
@@ -53,6 +52,10 @@ def as_junit(found: Sequence[Checked]) -> str:
             ElementTree.SubElement(case, kind, {"message": said, "type": one.status})
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _named(one: Checked) -> str:
+    return plain(one.target) + ("" if one.imported_from is None else IMPORTED)
 
 
 def _figure(one: Checked) -> str:

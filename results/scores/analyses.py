@@ -47,7 +47,24 @@ def analyse(reader: Queryable, run_id: str, name: str) -> list[Finding]:
     ]
     if not found:
         found = [Finding(name, "", None, wording.UNANSWERED[name])]
-    return [replace(finding, analysis=name) for finding in found]
+    imported = {
+        target
+        for (target,) in reader.query(
+            "SELECT name FROM run_targets WHERE run_id = ? AND imported_from IS NOT NULL", [run_id]
+        ).rows
+    }
+    return [
+        replace(finding, analysis=name, sentence=_marked(finding, finding.target in imported))
+        for finding in found
+    ]
+
+
+def _marked(finding: Finding, imported: bool) -> str:
+    """The sentence, which begins with the target's name, with the mark of an imported one behind that."""
+    name = plain(finding.target)
+    if not imported:
+        return finding.sentence
+    return finding.sentence.replace(f"{name}:", f"{name}{wording.IMPORTED}:", 1)
 
 
 def _turns(reader: Queryable, run_id: str) -> list[Finding]:

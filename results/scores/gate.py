@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -34,7 +34,10 @@ Status = Literal["holds", "broken", "undecided"]
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A rule for a target. `low` and `high` are what the data leave open; None where there is no figure."""
+    """A rule for a target. `low` and `high` are what the data leave open; None where there is no figure.
+
+    `imported_from` says where its replies were read from; None if they were asked for.
+    """
 
     rule: str
     quantity: Quantity
@@ -44,6 +47,7 @@ class Checked:
     low: float | None
     high: float | None
     reason: str
+    imported_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,11 @@ def check_rules(
             f"--target {unknown[0]}: not in run {run_id}; it has {', '.join(sorted(known.labels))}"
         )
     known.check(rules)
-    return [_checked(rule, target, known) for target in (targets or sorted(known.labels)) for rule in rules]
+    return [
+        replace(_checked(rule, target, known), imported_from=known.sources[target])
+        for target in (targets or sorted(known.labels))
+        for rule in rules
+    ]
 
 
 def _checked(rule: Rule, target: str, known: _Known) -> Checked:
@@ -111,6 +119,7 @@ class _Known:
             condition.target: labels
             for condition, labels in zip(found, replies_of_each(reader, found), strict=True)
         }
+        self.sources = {condition.target: condition.imported_from for condition in found}
         self.waiting = {row["target"] for row in unfinished(reader, run_id)}
         self.baseline = self._baseline(baseline)
 

@@ -10,6 +10,7 @@ from safemt_client.results.sanitize import plain
 __all__ = [
     "CI",
     "EQUAL",
+    "IMPORTED",
     "NOT_ESTIMABLE",
     "OWN",
     "P95",
@@ -30,6 +31,9 @@ __all__ = [
 
 CI = "95 % CI"
 """What the interval of a figure is called, in every output."""
+
+IMPORTED = " (imported)"
+"""What stands behind the name of a target whose replies were not asked for by this program."""
 
 EQUAL, OWN, WHOLE = "taken as equal over lengths", "of this length", "of all lengths"
 """Which errors of a judge a rate is corrected for; the first is an assumption."""

@@ -101,6 +101,11 @@ def test_every_output_says_what_was_imported(beside: tuple[str, str], here: Path
     found = json.loads(at_once("report", "--json").stdout)
     assert {row["imported_from"] for row in found["asr_by_turn"]} == {source}
     assert "theirs (imported)" in at_once("runs").stdout
+    for name in ("turns", "scenarios"):
+        assert at_once("report", "--analysis", name).stdout.startswith(f"{name}: theirs (imported): ")
+    gate = at_once("gate", "--rule", "asr < 90%", "--junit", "g.xml", "--md", "g.md")
+    for text in (gate.stdout, Path("g.xml").read_text(), Path("g.md").read_text()):
+        assert "theirs (imported)" in text, gate.stderr
     board = at_once("leaderboard", own, theirs)
     assert "theirs (imported)" in board.stdout
     assert "demo (imported)" not in board.stdout

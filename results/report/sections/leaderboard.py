@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safemt_client.results.report.document import (
-    IMPORTED,
     Block,
     Column,
     Notes,
@@ -16,7 +15,7 @@ from safemt_client.results.report.document import (
     percent,
     show,
 )
-from safemt_client.results.scores.wording import CI
+from safemt_client.results.scores.wording import CI, IMPORTED
 
 __all__ = ["ranked"]
 
