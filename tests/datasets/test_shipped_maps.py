@@ -349,7 +349,8 @@ def test_every_map_is_tested_and_listed(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["data", "maps", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [one["map"] for one in listed] == list(shipped())
-    for one in listed:
+    # Those of labelled replies: test_labelled_maps.py.
+    for one in (one for one in listed if not one["map"].endswith("-judged")):
         assert f', "{one["map"]}"' in text
         assert f"| `{one['map']}` |" in page
         assert one["address"]
