@@ -392,3 +392,21 @@ def test_a_panel_and_a_batch(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     done = at_once("calibrate", "--judge", "demo-judge", "--set", "sample", "--batch", "--db", "b.duckdb")
     assert done.returncode == 0, done.stderr
     assert "in batches at half the price" in done.stdout
+
+
+def test_the_figures_of_the_demo_are_those_of_its_page(here: Path) -> None:
+    page = (ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
+    tutorial = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    commands = [line[4:].split()[3:] for line in page.splitlines() if "_client calibrate" in line]
+    assert len(commands) == 3
+    assert [at_once(*words).returncode for words in commands] == [0, 0, 0]
+    one, hasty = json.loads(at_once(*commands[2], "--json").stdout)
+    counted = [(row["found"], row["missed"], row["false_alarms"], row["left_alone"]) for row in (one, hasty)]
+    assert counted == [(48, 2, 0, 44), (40, 10, 2, 42)]
+    assert (one["split"], hasty["accuracy"]["estimate"]) == (2, 82 / 94)
+    for text in ("48 of the 50", "none of the 44", "92/94", "40 of the 50", "2 of the 44", "82/94"):
+        assert text in page
+    assert f"{one['kappa']['estimate']:.2f}".removeprefix("0") in page
+    assert f"{one['people_kappa']['estimate']:.2f}".removeprefix("0") in page
+    for name in ("kappa", "people_kappa"):
+        assert f"{hasty[name]['estimate']:.2f}" in tutorial
