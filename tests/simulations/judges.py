@@ -250,9 +250,9 @@ STUDIES = (
             f"ASR {100 * asr:g} %, {size} labels drawn by `label`",
             _over_all("corrected", asr, size),
             studies=_EACH,
-            least=0.94,
+            least=0.95,
             # With fewer than 15 unsafe replies among so many, few errors are seen, and many intervals are wide.
-            most=0.985 if asr * size >= 15 else 1.0,
+            most=0.985 if asr * size >= 15 else 0.995,
         )
         for asr in _ASR
         for size in _LABELS
