@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import httpx
 
+from safemt_client.guard_judges import GUARD, GuardJudge
 from safemt_client.judges.judge import LLMJudge
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.plugin import PluginJudge, judge_spec
@@ -146,19 +147,25 @@ class Models:
         """The batch endpoint beside a provider, None where the vendor has none."""
         return build_batches(spec, provider, transport=self._transport, max_wait_s=self._settings.max_wait)
 
-    def judge(self) -> Judge | None:
-        """The judge of the settings, or the panel of several; None for `--judge none`."""
+    async def judge(self) -> Judge | None:
+        """The judge of the settings, or the panel of several; None for `--judge none`.
+
+        Raises:
+            InputError: one of them, its rubric or its guard cannot be opened.
+        """
         settings = self._settings
         names = settings.judge_names
         rubric = load_rubric(settings.rubric)
         members = []
         for place, name in enumerate(names):
+            if name.startswith(GUARD):
+                members.append(await self._guard_judge(name))
+                continue
             given = self._given.get(name)
             own = None if name in DEMO_NAMES else judge_spec(name, settings.judge_base_url, given)
             if own is not None and name in settings.providers:
                 raise InputError(f"[providers.{name}]: this judge labels replies itself: leave the table out")
             spec = own or self.spec(name, "judge")
-            called = name if own is not None else spec.name
             # In a chain the confidence of all but the last decides whether the last is asked.
             logprobs = settings.judge_logprobs or (settings.panel == "chain" and place < len(names) - 1)
             judge: LLMJudge
@@ -175,19 +182,47 @@ class Models:
                     logprobs=logprobs,
                     system=said.system,
                 )
-            if judge.key in self.judge_names or called in self.judge_names.values():
-                raise InputError(f"--judge {called}: named twice: leave one out")
+            self._record(judge, name if own is not None else spec.name, self.limits.account_of(spec.account))
             if (endpoint := self.batch_endpoint(spec, judge.provider)) is not None:
                 self.batches[judge.key] = endpoint
-            self.judge_names[judge.key] = called
             self.judge_specs[judge.key] = spec
-            self.accounts[judge.key] = self.limits.account_of(spec.account)
             members.append(judge)
         if len(members) < 2:
             return members[0] if members else None
         panel = Panel(settings.panel, tuple(members))
         self.accounts[panel.key] = self.accounts[members[0].key]
         return panel
+
+    def _record(self, judge: LLMJudge, called: str, account: str) -> None:
+        """Note what a judge is called and whose account it uses.
+
+        Raises:
+            InputError: there is such a judge already.
+        """
+        if judge.key in self.judge_names or called in self.judge_names.values():
+            raise InputError(f"--judge {called}: named twice: leave one out")
+        self.judge_names[judge.key] = called
+        self.accounts[judge.key] = account
+
+    async def _guard_judge(self, name: str) -> GuardJudge:
+        """A guard that labels replies; a value of `--moderator` without actions says which and where."""
+        spec = _guard_spec(name)
+        if "+" in spec.head:
+            raise InputError(
+                f"--judge {name}: a judge takes no action: leave {spec.head.partition('+')[2]!r} out"
+            )
+        options = guard_options(self._settings.guard_template, self._settings.guard_option)
+        provider, _, account = await self._open_guard(replace(spec, name=name))
+        judge = GuardJudge(
+            name,
+            guard_of(replace(spec, interventions=frozenset()), options),
+            provider,
+            controversial=self._settings.controversial == "unsafe",
+        )
+        self._record(judge, f"{GUARD}{spec.head}", account)
+        if (on := self._specs.get((spec.provider or "", "guard"))) is not None:
+            self.judge_specs[judge.key] = on
+        return judge
 
     async def moderators_of_settings(self) -> list[Moderator | None]:
         """The moderators of the settings, None for `none`; guards on the same model share their assessments.
@@ -240,8 +275,9 @@ class Models:
             own = await spec.kind.load()
             return own, free, own.identity
         if spec.provider is None:
+            flag = "--judge" if spec.name.startswith(GUARD) else "--moderator"
             raise InputError(
-                f"--moderator {spec.name}: say where it runs: {spec.name}=MODEL@http://HOST:PORT/v1, "
+                f"{flag} {spec.name}: say where it runs: {spec.name}=MODEL@http://HOST:PORT/v1, "
                 f"{spec.name}=VENDOR/MODEL or {spec.name}=local-model:FOLDER"
             )
         if spec.provider.startswith(LOCAL_MODEL):
@@ -283,7 +319,9 @@ async def open_models(
     """
     async with AsyncExitStack() as stack:
         demo_url = None
-        guards = (parse_moderator(text).provider or "" for text in settings.moderator or () if text != "none")
+        specs = [parse_moderator(text) for text in settings.moderator or () if text != "none"]
+        specs += [_guard_spec(name) for name in settings.judge_names if name.startswith(GUARD)]
+        guards = (spec.provider or "" for spec in specs)
         named = {*settings.provider, *settings.judge_names, *guards}
         named |= {table.model or "" for name, table in settings.providers.items() if name in named}
         if {*DEMO_NAMES} & {split_alias(name)[1] for name in named}:
@@ -292,6 +330,18 @@ async def open_models(
             demo_url = await stack.enter_async_context(serve_demo())
         transport = await stack.enter_async_context(make_transport())
         yield Models(settings, transport, demo_url, stack, given)
+
+
+def _guard_spec(judge: str) -> ModeratorSpec:
+    """What the name of a judge stands for that is a guard.
+
+    Raises:
+        InputError: there is no such guard.
+    """
+    try:
+        return parse_moderator(judge.removeprefix(GUARD))
+    except InputError as error:
+        raise InputError(f"--judge {GUARD}{str(error).removeprefix('--moderator ')}") from None
 
 
 Prices = Mapping[str, float] | None

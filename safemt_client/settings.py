@@ -165,7 +165,7 @@ class RunSettings(BaseModel):
     )
     image_truncated: bool = _data(False, "send truncated JPEG files too: what is missing is grey")
     judge: list[str] | None = _judge(
-        None, "judge, named as a target is, or none; repeat for a panel", "NAME", _DEFAULT_JUDGE
+        None, "model, guard:GUARD=WHERE, or none; repeat for a panel", "NAME", _DEFAULT_JUDGE
     )
     panel: Literal["majority", "unanimous", "chain"] = _judge(
         "majority", "how the labels of a panel become one"

@@ -147,7 +147,7 @@ async def resolve_calibration(
     Raises:
         InputError: a judge is missing, or a picture that it would be shown.
     """
-    judge = models.judge()
+    judge = await models.judge()
     if judge is None:
         raise InputError("--judge none: name the judge to calibrate, such as --judge gpt-4o-mini")
     if settings.batch and judge.key not in models.batches:

@@ -50,7 +50,7 @@ async def resolve_stored(settings: RunSettings, models: Models, store: Store, ru
     Raises:
         InputError: a judge or a picture is missing.
     """
-    judge = models.judge()
+    judge = await models.judge()
     assert judge is not None
     if settings.batch and judge.key not in models.batches:
         asked = ", ".join(settings.judge_names)

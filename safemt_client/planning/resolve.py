@@ -125,7 +125,7 @@ async def resolve_run(settings: RunSettings, models: Models, store: Store | None
     before = None if store is None or settings.new_run else earlier_run(store, dataset, settings)
     if before is not None:
         check_texts(before, dataset)
-    judge = models.judge()
+    judge = await models.judge()
     targets = await targets_of(settings, models, store)
     _check_system(targets, chosen)
     if unused := models.limits.unused():
