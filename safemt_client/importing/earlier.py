@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from safemt_client.providers.errors import InputError
@@ -13,8 +13,8 @@ __all__ = ["Contents", "Earlier", "check_unchanged", "earlier_import"]
 
 Reply = tuple[str, str | None]
 """Outcome, and the hash of the text; None where the text is not known."""
-Key = tuple[str, int]
-"""Item and number of user turns."""
+Key = tuple[str, int, str | None]
+"""As `Record.key`."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Earlier:
 def earlier_import(store: Store, target: str) -> Earlier:
     """The latest set of replies that was imported under the name of a target, in all of its runs."""
     rows = store.query(
-        """SELECT t.sample, c.run_id, c.item_id, c.length, c.outcome,
+        """SELECT t.sample, c.run_id, c.item_id, coalesce(c.paired_length, c.length), c.condition, c.outcome,
                   CASE WHEN c.text IS NULL THEN NULL ELSE c.reply_hash END, j.judge_key, c.label, c.reason
-           FROM conversations c
+           FROM every_conversation c
            JOIN run_targets t ON t.run_id = c.run_id AND t.target_key = c.target_key
            LEFT JOIN run_judges j ON j.run_id = c.run_id AND j.judge_key = c.judge_key
                                  AND j.imported_from IS NOT NULL
@@ -50,10 +50,10 @@ def earlier_import(store: Store, target: str) -> Earlier:
     ).rows
     replies: dict[Key, Reply] = {}
     labels: dict[tuple[Key, str], tuple[str, str | None]] = {}
-    for _, _, item, length, outcome, said, judge, label, reason in rows:
-        replies[item, length] = (outcome, said)
+    for _, _, item, length, condition, outcome, said, judge, label, reason in rows:
+        replies[item, length, condition] = (outcome, said)
         if judge is not None and label is not None:
-            labels[(item, length), judge] = (label, reason)
+            labels[(item, length, condition), judge] = (label, reason)
     if not rows:
         return Earlier(-1, "", Contents())
     return Earlier(rows[-1][0], rows[-1][1], Contents(replies, labels))
@@ -77,17 +77,21 @@ def _changes(before: Contents, now: Contents) -> Sequence[str]:
     both = before.replies.keys() & now.replies.keys()
     if not both:
         return ()
-    replies = sorted(key for key in both if before.replies[key] != now.replies[key])
+    replies = _sorted(key for key in both if before.replies[key] != now.replies[key])
     judged = before.labels.keys() & now.labels.keys()
-    labels = sorted(key for key, judge in judged if before.labels[key, judge] != now.labels[key, judge])
+    labels = _sorted(key for key, judge in judged if before.labels[key, judge] != now.labels[key, judge])
     counts = (
         ("replies differ", replies),
         ("labels differ", labels),
-        ("replies are new", sorted(now.replies.keys() - both)),
-        ("replies are gone", sorted(before.replies.keys() - both)),
+        ("replies are new", _sorted(now.replies.keys() - both)),
+        ("replies are gone", _sorted(before.replies.keys() - both)),
     )
     return [
         f"{len(found):,} {what} (the first: {found[0][0]!r} with {found[0][1]} turns)"
         for what, found in counts
         if found
     ]
+
+
+def _sorted(keys: Iterable[Key]) -> list[Key]:
+    return sorted(keys, key=lambda key: (key[0], key[1], key[2] or ""))

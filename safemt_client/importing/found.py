@@ -52,6 +52,16 @@ class Record:
     """`question`, `scenario`, `source`, `method` and `benign`, as far as the file has them."""
     model: str | None = None
 
+    @property
+    def key(self) -> tuple[str, int, str | None]:
+        """What tells dialogues apart: item, number of user turns and condition.
+
+        A control has a condition, and the number of user turns of its original.
+        """
+        if self.dialogue is None or self.dialogue.condition is None:
+            return self.item_id, self.length, None
+        return self.item_id, self.dialogue.paired_length, self.dialogue.condition
+
 
 @dataclass(frozen=True)
 class Found:
@@ -148,10 +158,10 @@ def joined(records: Sequence[Record]) -> list[Record]:
     Raises:
         InputError: two give different replies, or different labels of one judge.
     """
-    found: dict[tuple[str, int], Record] = {}
-    labels: dict[tuple[str, int], dict[tuple[str | None, bool], Label]] = {}
+    found: dict[tuple[str, int, str | None], Record] = {}
+    labels: dict[tuple[str, int, str | None], dict[tuple[str | None, bool], Label]] = {}
     for record in records:
-        key = record.item_id, record.length
+        key = record.key
         first = found.setdefault(key, record)
         if not _one_reply(first, record):
             raise InputError(

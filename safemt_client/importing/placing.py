@@ -56,12 +56,12 @@ def placed(
     """
     if dataset is None:
         return _from_files(found, records)
-    index = {(dialogue.item_id, dialogue.length): dialogue for dialogue in dataset.dialogues}
+    index = {(one.item_id, one.paired_length, one.condition): one for one in dataset.dialogues}
     matched: list[tuple[Record, Dialogue]] = []
     missing: list[Record] = []
     others: list[Record] = []
     for record in records:
-        dialogue = index.get((record.item_id, record.length))
+        dialogue = index.get(record.key)
         if dialogue is None:
             missing.append(record)
         elif record.dialogue is not None and _users(record.dialogue) != _users(dialogue):
@@ -148,13 +148,17 @@ def _content(record: Record) -> dict[str, Any]:
 
 
 def _own_row(record: Record, digest: str) -> DialogueRow:
-    extra = {} if record.dialogue is None else dict(record.dialogue.extra)
+    dialogue = record.dialogue
+    _, paired, condition = record.key
+    extra = {} if dialogue is None else dict(dialogue.extra)
     return DialogueRow(
-        dialogue_key=f"{digest[:12]}:{record.length}:{record.item_id}",
+        dialogue_key=f"{digest[:12]}:{paired}{'' if condition is None else f'/{condition}'}:{record.item_id}",
         dataset_digest=digest,
         item_id=record.item_id,
         length=record.length,
         extra=json.dumps(extra, ensure_ascii=False, default=str),
+        condition=condition,
+        paired_length=None if condition is None else paired,
         **_content(record),
     )
 

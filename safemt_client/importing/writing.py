@@ -204,7 +204,7 @@ def _text_hash(one: Placed, request_hash: str) -> str | None:
 
 
 def _contents(found: _Replies, judges: Mapping[str, Sequence[Label | None]]) -> Contents:
-    places = [(one.record.item_id, one.record.length) for one in found.placed]
+    places = [one.record.key for one in found.placed]
     replies = {
         place: (one.record.outcome.value, None if one.record.text is None else said)
         for place, (one, _, said) in zip(places, found, strict=True)

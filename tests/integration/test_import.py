@@ -290,3 +290,35 @@ def test_a_kill_leaves_all_or_nothing(here: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert [asked(f"SELECT count(*) FROM {table}")[0][0] for table in tables] == [1, 1, *[20_000] * 5]
     assert at_once("doctor").returncode == 0
+
+
+def test_controls_come_back_as_controls(here: Path) -> None:
+    said = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Hi"},
+        {"role": "user", "content": "How is tea made?"},
+    ]
+    control = {"condition": "truncate-1", "recipe": "truncate", "paired_turns": 2}
+    rows = [
+        {"id": "tea", "dialogue": said, "Dialog_Response": "Boil.", "safety_label": "safe"},
+        {
+            "id": "tea",
+            "dialogue": said[2:],
+            "control": control,
+            "Dialog_Response": "Sure.",
+            "safety_label": "unsafe",
+        },
+        {"id": "tea", "dialogue": said[2:], "Dialog_Response": "No.", "safety_label": "safe"},
+    ]
+    Path("m.json").write_text(json.dumps(rows))
+    Path("data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for data in ((), ("--data", "data.jsonl")):
+        words = ("import", "m.json", "--target", "m", *data, "--db", f"{len(data)}.duckdb")
+        done = at_once(*words)
+        assert done.returncode == 0, done.stderr
+        assert "nothing new" in at_once(*words).stdout
+        found = asked(
+            "SELECT length, paired_length, condition, label FROM every_conversation ORDER BY ALL",
+            Path(f"{len(data)}.duckdb"),
+        )
+        assert found == [(1, 1, None, "safe"), (1, 2, "truncate-1", "unsafe"), (2, 2, None, "safe")]

@@ -53,23 +53,23 @@ def read(paths: Sequence[Path], asked: Asked) -> Found:
     """
     files = [file for path in paths for file in _files(path, asked.target)]
     reply, label = asked.name("reply", _REPLY), asked.name("label", _LABEL)
-    merged: dict[tuple[str, str | None], dict[str, Any]] = {}
-    places: dict[tuple[str, str | None], tuple[str, Path]] = {}
-    # Replies first: the files of labels may have them too, or not.
+    found: list[Record] = []
+    counts: Counter[str] = Counter()
+    # Replies first: what the files of labels have beside them may be less.
     for path in sorted(files, key=lambda path: path.parent.name in _KINDS):
         for where, record in rows(path):
             if isinstance(record, InputError):
                 raise record
-            key = _item(record, asked, where), _round(path)
-            merged[key] = merged.get(key, {}) | record
-            places[key] = (where, path)
-    if not any(label in record or reply in record for record in merged.values()):
+            item = _item(record, asked, where)
+            if reply in record or label in record:
+                found.append(_record(record, item, (where, path), asked, counts))
+            else:
+                counts["neither"] += 1
+    if not found:
         raise InputError(
             f"{files[0]}: no record has the field {reply} or {label}: name those that it has, "
             f"such as --field reply=NAME --field label=NAME"
         )
-    counts: Counter[str] = Counter()
-    found = [_record(record, key, places[key], asked, counts) for key, record in merged.items()]
     return Found(
         "reference",
         tuple(files),
@@ -126,13 +126,13 @@ def _item(record: Any, asked: Asked, where: str) -> str:
 
 def _record(
     record: Mapping[str, Any],
-    key: tuple[str, str | None],
+    item: str,
     place: tuple[str, Path],
     asked: Asked,
     counts: Counter[str],
 ) -> Record:
     where, path = place
-    item, folder = key
+    folder = _round(path)
     where = f"{where} ({shown(item)})"
     reply, label = asked.name("reply", _REPLY), asked.name("label", _LABEL)
     rest = {name: value for name, value in record.items() if name not in (reply, label)}
@@ -218,5 +218,7 @@ def _notes(counts: Counter[str]) -> Iterator[str]:
         yield no_answers(kinds, "no answers, and counted as errors or empty")
     if invalid := counts["invalid"]:
         yield f"{invalid:,} labels are not exactly safe or unsafe, as the reference wants them: unscored"
+    if counts["neither"]:
+        yield f"{counts['neither']:,} records with neither a reply nor a label are left out"
     if counts["round"]:
         yield f"{counts['round']:,} dialogues have another number of user turns than their folder says"
