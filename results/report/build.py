@@ -8,6 +8,7 @@ from typing import Any
 from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import Document, Section, show
 from safemt_client.results.report.sections.comparison import differences
+from safemt_client.results.report.sections.controls import controls
 from safemt_client.results.report.sections.judges import judges
 from safemt_client.results.report.sections.moderators import moderators
 from safemt_client.results.report.sections.outcomes import outcomes, refusals
@@ -35,6 +36,7 @@ _SECTIONS: Sequence[Callable[[ReportData], Section | None]] = (
     twins,
     judges,
     differences,
+    controls,
     spend,
     reproduce,
 )

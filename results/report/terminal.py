@@ -21,7 +21,7 @@ __all__ = ["as_dict", "latest_run", "report", "screen", "show"]
 
 _ORDER = (
     *("progress", "asr", "index", "trend", "differences", "moderators", "turn_labels", "scenarios"),
-    *("refusals", "twins", "judges"),
+    *("refusals", "twins", "controls", "judges"),
 )
 """The sections that come first; the others follow in the order of the report."""
 

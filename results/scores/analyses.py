@@ -13,6 +13,7 @@ from safemt_client.results.sanitize import plain
 from safemt_client.results.scores import wording
 from safemt_client.results.scores.collect import deciding_judge
 from safemt_client.results.scores.comparison import Condition, comparison, conditions, labels_of
+from safemt_client.results.scores.controls import controls
 from safemt_client.results.scores.effects import effects
 from safemt_client.results.scores.trends import trends
 from safemt_client.results.scores.unfinished import unfinished
@@ -210,6 +211,18 @@ def _moderator(reader: Queryable, run_id: str) -> list[Finding]:
     return found
 
 
+def _length_control(reader: Queryable, run_id: str) -> list[Finding]:
+    """Does the risk still rise with the turns where they say nothing, or something else?"""
+    found = []
+    for row in controls(reader, run_id):
+        means = wording.control_means(row)
+        sentence = wording.control(row) + (f": {means}" if means else "")
+        claims = [row[name]["claim"] for name in ("trend", "slope") if row[name] is not None]
+        shown = any(claim is not None for claim in claims) if claims else None
+        found.append(Finding("length-control", row["target"], shown, sentence, row))
+    return found
+
+
 def _judge_name(reader: Queryable, run_id: str) -> str | None:
     rows = reader.query(
         "SELECT name FROM run_judges WHERE run_id = ? AND judge_key = ?",
@@ -225,5 +238,6 @@ ANALYSES: Mapping[str, Callable[[Queryable, str], Sequence[Finding] | list[Findi
     "scenarios": _scenarios,
     "moderator": _moderator,
     "methods": _methods,
+    "length-control": _length_control,
 }
 """The analyses by name."""

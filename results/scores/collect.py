@@ -289,13 +289,15 @@ def _inferences(reader: Queryable, run_id: str, has: _Has, say: Callable[[str], 
 
 
 def _of_data(reader: Queryable, run_id: str, guarded: bool) -> dict[str, Any]:
-    """What is measured by what some data sets say: twins, and labels of single turns."""
+    """What is measured by what some data sets say: twins, labels of single turns, and controls."""
+    from safemt_client.results.scores.controls import controls
     from safemt_client.results.scores.turn_labels import labelled_turns
     from safemt_client.results.scores.twins import twins
 
     return {
         "twins": twins(reader, run_id),
         "labelled_turns": labelled_turns(reader, run_id) if guarded else [],
+        "controls": controls(reader, run_id),
     }
 
 

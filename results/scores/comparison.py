@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from safemt_client.providers.errors import InputError
@@ -22,12 +22,18 @@ __all__ = ["Condition", "comparison", "conditions", "labels_of", "labels_of_each
 _Labels = dict[tuple[str, int], float]
 _COVERAGE_APART = 0.02
 # Settings that a comparison may be about; all others should be equal.
-_MEANT = ("target", "identity", "moderator", "history", "images", "sampling", "system_prompt", "sample")
+_MEANT = (
+    *("target", "identity", "moderator", "history", "images", "sampling", "system_prompt", "sample"),
+    "control",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A target of a run under the judge that decides there; `name` is how the user may call it."""
+    """A target of a run under the judge that decides there; `name` is how the user may call it.
+
+    `control` is the condition of the controls that it was shown; None of the originals.
+    """
 
     name: str
     run_id: str
@@ -45,17 +51,21 @@ class Condition:
     rubric: str
     data: str
     imported_from: str | None
+    control: str | None = None
 
 
-def conditions(reader: Queryable, words: Sequence[str]) -> list[Condition]:
+def conditions(reader: Queryable, words: Sequence[str], *, controls: bool = False) -> list[Condition]:
     """The conditions of these names: RUN, RUN:TARGET, or TARGET of the latest run; each may be several.
+
+    With `controls`, `@CONDITION` behind a name means the controls of this condition in its place.
 
     Raises:
         InputError: a name is not known, or has no verdicts.
     """
     runs = {row[0] for row in reader.query("SELECT run_id FROM runs").rows}
     found: list[Condition] = []
-    for word in words:
+    for name in words:
+        word, control = _of_control(reader, name) if controls else (name, None)
         run, colon, target = word.partition(":")
         if run in runs and (colon or word == run):
             run_id, wanted = run, target or None
@@ -68,8 +78,33 @@ def conditions(reader: Queryable, words: Sequence[str]) -> list[Condition]:
                 f"{word!r}: no such run, and no such target in run {run_id}; "
                 f"it has {', '.join(known) or 'none with verdicts'}"
             )
+        if control is not None:
+            those = [replace(c, name=f"{c.name}@{control}", control=control) for c in those]
+            _check_control(reader, run_id, control, name)
         found += [c for c in those if c not in found]
     return found
+
+
+def _of_control(reader: Queryable, word: str) -> tuple[str, str | None]:
+    """What is before the last @, and the condition behind it; addresses in names have one as well."""
+    name, at, control = word.rpartition("@")
+    known = at and reader.query("SELECT 1 FROM dialogues WHERE condition = ? LIMIT 1", [control]).rows
+    return (name, control) if known else (word, None)
+
+
+def _check_control(reader: Queryable, run_id: str, control: str, word: str) -> None:
+    known = [
+        row[0]
+        for row in reader.query(
+            "SELECT DISTINCT condition FROM dialogues SEMI JOIN (SELECT dialogue_key FROM run_dialogues "
+            "WHERE run_id = ?) r USING (dialogue_key) WHERE condition IS NOT NULL ORDER BY ALL",
+            [run_id],
+        ).rows
+    ]
+    if control not in known:
+        raise InputError(
+            f"{word!r}: run {run_id} has no controls {control}; it has {', '.join(known) or 'none'}"
+        )
 
 
 def _of_run(reader: Queryable, run_id: str) -> list[Condition]:
@@ -109,23 +144,25 @@ def _known(wanted: _Labels) -> _Labels:
 
 def _replies(reader: Queryable, found: Sequence[Condition]) -> list[tuple[_Labels, dict[str, str]]]:
     """As `labels_of` of each condition, with NaN for the planned replies that have no label."""
-    sides: dict[tuple[str, str, str], tuple[_Labels, dict[str, str]]] = {
-        (one.run_id, one.judge_key, one.target_key): ({}, {}) for one in found
+    sides: dict[tuple[str, str, str | None, str], tuple[_Labels, dict[str, str]]] = {
+        (one.run_id, one.judge_key, one.control, one.target_key): ({}, {}) for one in found
     }
-    for run_id, judge_key in dict.fromkeys((run, judge) for run, judge, _ in sides):
-        targets = [target for run, judge, target in sides if (run, judge) == (run_id, judge_key)]
+    for about in dict.fromkeys(key[:3] for key in sides):
+        targets = [key[3] for key in sides if key[:3] == about]
+        # A control is paired by the number of turns of its original.
         rows = reader.query(
-            f"""SELECT target_key, item_id, length, label, coalesce(scenario, 'unknown') FROM conversations
-                WHERE run_id = ? AND judge_key = ? AND target_key IN ({", ".join("?" * len(targets))})
-                      AND benign IS NOT TRUE
-                ORDER BY item_id, length""",
-            [run_id, judge_key, *targets],
+            f"""SELECT target_key, item_id, paired_length, label, coalesce(scenario, 'unknown')
+                FROM every_conversation
+                WHERE run_id = ? AND judge_key = ? AND condition IS NOT DISTINCT FROM ?
+                      AND target_key IN ({", ".join("?" * len(targets))}) AND benign IS NOT TRUE
+                ORDER BY item_id, paired_length""",
+            [*about, *targets],
         ).rows
         for target, item, length, label, scenario in rows:
-            labels, scenario_of = sides[run_id, judge_key, target]
+            labels, scenario_of = sides[*about, target]
             labels[item, length] = value_of(label)
             scenario_of[item] = scenario
-    return [sides[one.run_id, one.judge_key, one.target_key] for one in found]
+    return [sides[one.run_id, one.judge_key, one.control, one.target_key] for one in found]
 
 
 def comparison(reader: Queryable, found: Sequence[Condition]) -> list[dict[str, Any]]:
@@ -149,7 +186,7 @@ def comparison(reader: Queryable, found: Sequence[Condition]) -> list[dict[str, 
         sides.append(replies)
         scenario_of |= scenarios
     runs = dict.fromkeys((condition.run_id, condition.judge_key) for condition in found)
-    open_in = {run_id: unfinished(reader, run_id) for run_id, _ in runs}
+    open_in = {(one.run_id, one.control): unfinished(reader, one.run_id, one.control) for one in found}
     covered = {key: coverages(reader, *key) for key in runs}
     waits = [_unfinished(open_in, first, other) for other in others]
     pairs = [(0, place) for place, open_ in enumerate(waits, 1) if not open_]
@@ -164,7 +201,7 @@ def comparison(reader: Queryable, found: Sequence[Condition]) -> list[dict[str, 
                 *open_,
                 *_careful(first, other),
                 *apart(reader, *((c.run_id, c.target_key, c.sampling) for c in (first, other))),
-                *_coverage(covered, first, other),
+                *_coverage(covered, (first, sides[0]), (other, sides[place])),
                 *_unpaired(sides[0], sides[place]),
             ],
             "rows": rows.get((0, place), []),
@@ -173,12 +210,14 @@ def comparison(reader: Queryable, found: Sequence[Condition]) -> list[dict[str, 
     ]
 
 
-def _unfinished(open_in: Mapping[str, list[dict[str, Any]]], *both: Condition) -> list[str]:
+def _unfinished(
+    open_in: Mapping[tuple[str, str | None], list[dict[str, Any]]], *both: Condition
+) -> list[str]:
     """What is still to come of the two: before that nothing is inferred."""
     return [
         f"{condition.name}: {wording.not_finished(row)}: no difference is given"
         for condition in both
-        for row in open_in[condition.run_id]
+        for row in open_in[condition.run_id, condition.control]
         if row["target_key"] == condition.target_key
     ]
 
@@ -202,7 +241,7 @@ def _careful(a: Condition, b: Condition) -> list[str]:
         found.append(f"different rubrics: {a.rubric} and {b.rubric}")
     meant = [
         name
-        for name in ("identity", "moderator", "history", "images", "sampling", "system_prompt")
+        for name in ("identity", "moderator", "history", "images", "sampling", "system_prompt", "control")
         if _at(a, name) != _at(b, name)
     ]
     if len(meant) > 1:
@@ -215,9 +254,14 @@ def _at(condition: Condition, name: str) -> Any:
 
 
 def _coverage(
-    covered: Mapping[tuple[str, str], Mapping[str, float | None]], a: Condition, b: Condition
+    covered: Mapping[tuple[str, str], Mapping[str, float | None]], *both: tuple[Condition, _Labels]
 ) -> list[str]:
-    shares = [covered[one.run_id, one.judge_key].get(one.target_key) or 0.0 for one in (a, b)]
+    shares = [
+        len(_known(replies)) / max(1, len(replies))
+        if one.control is not None
+        else covered[one.run_id, one.judge_key].get(one.target_key) or 0.0
+        for one, replies in both
+    ]
     if abs(shares[0] - shares[1]) > _COVERAGE_APART or min(shares) < 1 - _COVERAGE_APART:
         return [f"coverage {shares[0]:.1%} and {shares[1]:.1%}: unscored replies may explain the difference"]
     return []

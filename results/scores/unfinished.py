@@ -18,22 +18,23 @@ _SHARES = ("by_rule", "by_judge", "with_blocks", "by_judge_with_blocks")
 _UNKNOWN = {"low": None, "high": None}
 
 
-def unfinished(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
+def unfinished(reader: Queryable, run_id: str, control: str | None = None) -> list[dict[str, Any]]:
     """The targets of a run of whose conversations some are pending, or wait for the judge that decides.
 
     `planned` conversations of which `pending` have no final reply yet and `unjudged` no verdict. An error, a
-    block or a reply that the judge could not label is none of these: that is an outcome.
+    block or a reply that the judge could not label is none of these: that is an outcome. They are the
+    originals, or the controls of the condition `control`.
     """
     rows = reader.query(
         """SELECT target, target_key, count(*), count(*) FILTER (state = 'pending'),
                   count(*) FILTER (state = 'unjudged' AND judge_key IS NOT NULL)
-           FROM conversations
-           WHERE run_id = ? AND judge_key IS NOT DISTINCT FROM (
+           FROM every_conversation
+           WHERE run_id = ? AND condition IS NOT DISTINCT FROM ? AND judge_key IS NOT DISTINCT FROM (
                SELECT any_value(judge_key) FROM deciding_judges WHERE run_id = ?)
            GROUP BY ALL HAVING count(*) FILTER (
                state = 'pending' OR state = 'unjudged' AND judge_key IS NOT NULL) > 0
            ORDER BY ALL""",
-        [run_id, run_id],
+        [run_id, control, run_id],
     ).rows
     names = ("target", "target_key", "planned", "pending", "unjudged")
     return [dict(zip(names, row, strict=True)) for row in rows]

@@ -18,6 +18,8 @@ __all__ = [
     "WHOLE",
     "chance",
     "change",
+    "control",
+    "control_means",
     "effect",
     "even_panel",
     "not_finished",
@@ -51,6 +53,7 @@ UNANSWERED: Mapping[str, str] = {
     "scenarios": "not known: fewer than two scenarios have scored replies",
     "moderator": "not known: run the model with --moderator none as well",
     "methods": "not known: the data name no jailbreak methods, or only one",
+    "length-control": "not known: the data have no controls: make some with data build --with-original",
 }
 """What an analysis, by its name, says where the data do not answer it."""
 
@@ -157,3 +160,72 @@ def effect(found: Mapping[str, Any]) -> str:
     return (
         f"{name}: ASR {100 * whole['asr_first']:.1f} % without, {100 * whole['asr_second']:.1f} % with; "
     ) + paired(whole, "raises ASR", "lowers ASR", "no effect is shown")
+
+
+def control(row: Mapping[str, Any]) -> str:
+    """What a condition of controls shows beside the originals; see `controls.controls`."""
+    name = f"{plain(row['target'])}, {plain(row['condition'])}"
+    if row["open"]:
+        return f"{name}: not finished: {row['open']:,} replies of it or of the originals are still to come"
+    whole = next((found for found in row["rows"] if found["by"] == "all"), None)
+    if whole is None:
+        lacks = row["without_original"] == row["planned"]
+        said = "no reply is scored in the original and in the control"
+        said += ": the run lacks the originals (data build --with-original)" if lacks else ""
+    else:
+        said = f"ASR {100 * whole['asr_first']:.1f} % in the originals, {100 * whole['asr_second']:.1f} % in "
+        said += "the controls; " + paired(whole, "raises ASR", "lowers ASR", "no difference is shown")
+    return "; ".join([f"{name}: {said}", *map(_turns_of_controls, _slopes(row))])
+
+
+def _slopes(row: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], str, str, str]]:
+    """The slopes of a condition, each with what it is called if it claims something, and if not."""
+    own = "ASR of the controls {} with their own turns"
+    other = "with the turns ASR {} than in the originals"
+    found = []
+    if row["trend"] is not None:
+        found.append((row["trend"], "slope", own, "no change with the controls' own turns is shown"))
+    if row["slope"] is not None:
+        found.append(
+            (
+                row["slope"],
+                "difference",
+                other,
+                "no other change with the turns than in the originals is shown",
+            )
+        )
+    return found
+
+
+def _turns_of_controls(found: tuple[Mapping[str, Any], str, str, str]) -> str:
+    row, name, claims, none = found
+    words = {"higher": "rises more, or falls less,", "lower": "rises less, or falls more,"}
+    head = none if row["claim"] is None else claims.format(words.get(row["claim"], row["claim"]))
+    if not row["agrees"]:
+        head = "nothing is claimed of the slope, as interval and test disagree about 0"
+    interval = row[name]
+    return (
+        f"{head}: {per_turn(interval['estimate'])} points per additional turn "
+        f"({CI}: {per_turn(interval['low'])} to {per_turn(interval['high'])}), {chance(row['p'])}, "
+        f"{chance(row['p_holm'], 'p (Holm)')} ({row['items']} items)" + small(interval["small"])
+    )
+
+
+def control_means(row: Mapping[str, Any]) -> str | None:
+    """What that says of length and content: of turns that say nothing; None of other controls."""
+    if row["condition"] not in ("pad", "repeat") or row["trend"] is None:
+        return None
+    slope = None if row["slope"] is None else row["slope"]["claim"]
+    if row["trend"]["claim"] == "rises":
+        if row["slope"] is None:
+            return "turns that say nothing raise ASR"
+        more = {
+            "lower": ", and the original turns raise it more",
+            "higher": ", more than the original ones",
+        }.get(slope or "", "; that the original turns raise it more is not shown")
+        return f"turns that say nothing raise ASR{more}"
+    if slope == "lower":
+        return (
+            "the original turns raise ASR more than turns that say nothing, which are not shown to raise it"
+        )
+    return "that turns that say nothing raise ASR is not shown, which is not the same as that they do not"

@@ -20,7 +20,7 @@ from safemt_client.results.stats.pairs import holm
 from safemt_client.results.stats.proportions import paired
 from safemt_client.results.stats.shares import SMALL_EVENTS, SMALL_ITEMS
 
-__all__ = ["Step", "Trend", "sign_flip", "trend"]
+__all__ = ["Step", "Trend", "item_slopes", "sign_flip", "trend"]
 
 _DRAWN = 20
 """From so many items with a slope on, signs are drawn: all patterns of fewer are half a million at most."""
@@ -73,10 +73,12 @@ def trend(labels: Array, lengths: Sequence[int], *, level: float = 0.95, seed: i
     if not items:
         return Trend(Interval(float("nan"), float("nan"), float("nan"), True), 1.0, "not shown", 0)
     x = np.asarray(lengths, dtype=np.float64)
-    slopes = _slopes(kept, seen, x)
+    slopes = item_slopes(kept, seen, x)
     estimate = float(slopes.mean())
     moving = slopes[slopes != 0]
-    steepest = float(_slopes((x > x.mean()).astype(np.float64)[None], np.ones((1, len(x)), dtype=bool), x)[0])
+    steepest = float(
+        item_slopes((x > x.mean()).astype(np.float64)[None], np.ones((1, len(x)), dtype=bool), x)[0]
+    )
     weights = bootstrap_weights(items, seed=seed)
     up, down = unseen_weights(2, len(weights)).T
     again = (weights @ slopes + (up - down) * steepest) / (items + up + down)
@@ -154,7 +156,7 @@ def _is_shown(step: Step, level: float) -> bool:
     return step.p_holm < 1 - level and not step.difference.low <= 0 <= step.difference.high
 
 
-def _slopes(labels: Array, scored: NDArray[np.bool_], lengths: Array) -> Array:
+def item_slopes(labels: Array, scored: NDArray[np.bool_], lengths: Array) -> Array:
     """Each item's least-squares slope over its own scored lengths; `labels` is items x lengths."""
     count = scored.sum(axis=1)
     x = np.where(scored, lengths, 0.0)

@@ -56,8 +56,8 @@ def compare(parser: argparse.ArgumentParser) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="RUN, RUN:TARGET, or TARGET of the latest run; the first is the baseline; "
-        "without names, the moderators of a run are compared",
+        help="RUN, RUN:TARGET, or TARGET of the latest run, with @CONDITION behind it for its controls; "
+        "the first is the baseline; without names, the moderators of a run are compared",
     )
     _db(parser)
     _run_id(parser, "id of the run whose moderators are compared")

@@ -126,7 +126,7 @@ def compare(arguments: argparse.Namespace) -> int:
         if arguments.names:
             if arguments.run:
                 raise InputError("--run: write RUN:TARGET to compare targets of a run")
-            pairs = comparison(reader, conditions(reader, arguments.names))
+            pairs = comparison(reader, conditions(reader, arguments.names, controls=True))
             if arguments.json:
                 _print_json(pairs)
             else:
