@@ -50,7 +50,7 @@ class Condition:
     judge: str
     rubric: str
     data: str
-    imported_from: str | None
+    imported_from: str | None = None
     control: str | None = None
 
 

@@ -97,7 +97,7 @@ def _read(reader: Queryable, run_id: str) -> Mapping[_Target, tuple[dict[str | N
 
 
 def _row(target: _Target, condition: str, original: _Of, control: _Of) -> dict[str, Any]:
-    row = dict(zip(("target", "target_key", "judge", "judge_key"), target, strict=True)) | {
+    row: dict[str, Any] = dict(zip(("target", "target_key", "judge", "judge_key"), target, strict=True)) | {
         "condition": condition,
         "planned": len(control.labels),
         "scored": sum(not math.isnan(label) for label in control.labels.values()),
@@ -141,7 +141,7 @@ def _slope(first: _Labels, second: _Labels) -> dict[str, Any] | None:
     items = sorted({item for item, _ in second})
     if len(lengths) < 2:
         return None
-    found = slope_difference(*(_matrix(side, items, lengths) for side in (first, second)), lengths)
+    found = slope_difference(_matrix(first, items, lengths), _matrix(second, items, lengths), lengths)
     return asdict(found) if found.items else None
 
 

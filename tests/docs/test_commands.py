@@ -59,3 +59,15 @@ def test_the_commands_of_the_tutorial_run(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(commands) > 5
     for words in commands:
         assert main(words) == 0, words
+
+
+@pytest.mark.parametrize(("page", "of"), [("docs/controls.md", ""), ("docs/demo.md", "padded")])
+def test_the_commands_about_controls_run(
+    page: str, of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    lines = [line for line in commands(page) if of in line]
+    assert len(lines) >= 3
+    for line in lines:
+        assert main(shlex.split(line)) == 0, line

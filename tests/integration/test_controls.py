@@ -91,6 +91,78 @@ def test_the_report_of_the_originals_is_the_same(folder: Path) -> None:
     assert both == alone
 
 
+def test_the_analysis_says_what_the_demos_rule_makes_of_controls(folder: Path) -> None:
+    done = at_once("report", "--analysis", "length-control", "--json", "--db", str(folder / "both.duckdb"))
+    found = {finding["data"]["condition"]: finding for finding in json.loads(done.stdout)}
+    assert list(found) == ["blank", "pad", "swap-history", "truncate-1"]
+    # The demo goes by the last question and the number of turns: whatever is said before, ASR rises alike.
+    for condition in ("pad", "swap-history", "blank"):
+        data = found[condition]["data"]
+        assert (data["trend"]["claim"], data["slope"]["claim"]) == ("rises", None)
+        assert data["slope"]["difference"]["estimate"] == 0
+    pad = found["pad"]["data"]
+    assert [(one["original"]["estimate"], one["control"]["estimate"]) for one in pad["lengths"]] == [
+        (rate, rate) for rate in (0, 1 / 3, 0, 2 / 3, 2 / 3)
+    ]
+    assert found["pad"]["sentence"].endswith(
+        ": turns that say nothing raise ASR; that the original turns raise it more is not shown"
+    )
+    cut = found["truncate-1"]["data"]
+    assert (cut["trend"], cut["slope"]["claim"]) == (None, "lower")
+    assert {one["control"]["estimate"] for one in cut["lengths"]} == {0}
+
+
+def test_the_pages_have_a_section_of_their_own(folder: Path) -> None:
+    found = report(folder, "both")
+    assert [row["condition"] for row in found["controls"]] == ["blank", "pad", "swap-history", "truncate-1"]
+    words = ("report", "--db", str(folder / "both.duckdb"), "--md", str(folder / "r.md"))
+    assert at_once(*words).returncode == 0
+    text = (folder / "r.md").read_text(encoding="utf-8")
+    section = text[text.index("## Controls") :]
+    assert "| demo, pad | 2 | 15 | 33.3 | 15.2 to 58.3\\* | 33.3 | 15.2 to 58.3\\* |" in section
+    assert "| demo, truncate-1 | the controls minus the originals | -8.33 |" in section
+    assert "pad" not in text[: text.index("## Controls")]
+    alone = ("report", "--db", str(folder / "alone.duckdb"), "--md", str(folder / "a.md"))
+    assert at_once(*alone).returncode == 0
+    assert "Controls" not in (folder / "a.md").read_text(encoding="utf-8")
+
+
+def test_compare_takes_the_controls_of_a_target(folder: Path) -> None:
+    db = ("--db", str(folder / "both.duckdb"))
+    (pair,) = json.loads(at_once("compare", "demo", "demo@truncate-1", "--json", *db).stdout)
+    assert pair["differs"] == {"control": [None, "truncate-1"]}
+    assert pair["careful"] == ["15 replies are scored only in the first, 0 only in the second: left out"]
+    whole = next(row for row in pair["rows"] if row["by"] == "all")
+    assert (whole["replies"], whole["asr_first"], whole["asr_second"], whole["claim"]) == (
+        60,
+        25 / 60,
+        0,
+        "lower",
+    )
+    run = rows(folder, "SELECT run_id FROM runs")[0][0]
+    (same,) = json.loads(at_once("compare", f"{run}@pad", f"{run}:demo@blank", "--json", *db).stdout)
+    assert (same["first"], same["second"]) == (f"{run}:demo@pad", f"{run}:demo@blank")
+    done = at_once("compare", "demo", "demo@shuffle", *db)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "'demo@shuffle': no such run, and no such target" in done.stderr
+    assert at_once("leaderboard", "demo@pad", *db).returncode == 2
+
+
+def test_controls_alone_are_in_no_rate_of_the_run(folder: Path) -> None:
+    data, db = str(folder / "padded"), str(folder / "padded.duckdb")
+    words = ("--data", "sample", "--out", data, "--pad-with", str(SMALL_TALK))
+    assert at_once("data", "build", "pad=1,4", *words).returncode == 0
+    done = at_once("--provider", "demo", "--data", data, "--db", db, "--quiet")
+    assert done.returncode == 0, done.stderr
+    found = report(folder, "padded")
+    assert found["asr_by_turn"] == found["safety_index"] == found["trends"] == []
+    (row,) = found["controls"]
+    assert (row["planned"], row["scored"], row["rows"], row["without_original"]) == (30, 30, [], 30)
+    done = at_once("report", "--analysis", "length-control", "--analysis", "turns", "--db", db)
+    assert "the run lacks the originals" in done.stdout
+    assert "turns: not known" in done.stdout
+
+
 def test_what_is_common_is_asked_once(folder: Path) -> None:
     # The sample's question alone is that of its first length, of `pad` with no turns, and of `truncate`.
     ((turns, distinct),) = rows(folder, "SELECT count(*), count(DISTINCT request_hash) FROM turns")

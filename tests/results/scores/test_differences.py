@@ -42,6 +42,8 @@ class Views:
             """CREATE TABLE conversations (run_id TEXT, target TEXT, target_key TEXT, moderator TEXT,
                    judge TEXT, judge_key TEXT, dialogue_key TEXT, item_id TEXT, length INT, scenario TEXT,
                    label TEXT, state TEXT, outcome TEXT, benign BOOL, by_guard BOOL, refusal_rule TEXT);
+               CREATE VIEW every_conversation AS
+                   SELECT *, NULL AS condition, length AS paired_length FROM conversations;
                CREATE TABLE deciding_judges AS SELECT 'r' AS run_id, 'jk' AS judge_key, 'j' AS judge;
                CREATE TABLE run_targets (run_id TEXT, name TEXT, target_key TEXT, moderator TEXT, sampling TEXT);
                CREATE TABLE run_moderators AS SELECT 'r' AS run_id, 'mk' AS moderator_key, 'm' AS name;
@@ -53,7 +55,7 @@ class Views:
                    turns INT, first_sent TIMESTAMP, last_sent TIMESTAMP);
                CREATE TABLE detections (run_id TEXT, target_key TEXT, dialogue_key TEXT, item_id TEXT, length INT,
                    detected BOOL, first_detected_turn INT, failed BOOL, assessments INT);
-               CREATE TABLE replies (run_id TEXT, target_key TEXT, intervention TEXT);
+               CREATE TABLE replies (run_id TEXT, target_key TEXT, intervention TEXT, condition TEXT);
                CREATE TABLE assessed (run_id TEXT, target_key TEXT, request_hash TEXT, stage TEXT, turn INT,
                    waited_s DOUBLE);
                CREATE TABLE steps (run_id TEXT, target_key TEXT, request_hash TEXT);

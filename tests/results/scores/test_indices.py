@@ -51,6 +51,13 @@ class Conversations:
             "unnest(?) AS state)",
             [list(column) for column in zip(*rows, strict=True)],
         )
+        self._database.execute(
+            "CREATE TABLE run_targets AS "
+            "SELECT DISTINCT run_id, target_key, NULL::VARCHAR AS imported_from FROM conversations"
+        )
+        self._database.execute(
+            "CREATE VIEW every_conversation AS SELECT *, NULL AS condition FROM conversations"
+        )
         self._database.execute(view_texts()["safety_index"])
 
     def query(self, sql: str, parameters: Any = None, limit: int | None = None) -> Result:
