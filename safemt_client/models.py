@@ -156,7 +156,7 @@ class Models:
         settings = self._settings
         names = settings.judge_names
         rubric = load_rubric(settings.rubric)
-        members = []
+        members: list[LLMJudge] = []
         for place, name in enumerate(names):
             if name.startswith(GUARD):
                 members.append(await self._guard_judge(name))

@@ -83,6 +83,11 @@ def test_the_dialogue_before_a_reply_and_one_that_ends_it(tmp_path: Path) -> Non
     assert [(one.reply, one.dialogue.length) for one in found.replies] == [("Very.", 2), ("Very.", 2)]
 
 
+def test_a_reply_that_looks_like_a_picture_is_a_text(tmp_path: Path) -> None:
+    row = {"id": 1, "question": TEA, "reply": "tea.png", "label": "safe"}
+    assert open_labelled(str(lines(tmp_path / "l.jsonl", row))).replies[0].reply == "tea.png"
+
+
 def test_selections_are_the_same_each_time_and_the_digest_tells_them_apart(tmp_path: Path) -> None:
     rows = [{"id": n, "item": n // 2, "question": TEA, "reply": str(n), "label": "safe"} for n in range(20)]
     found = open_labelled(str(lines(tmp_path / "l.jsonl", *rows)))

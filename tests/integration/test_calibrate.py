@@ -120,6 +120,16 @@ def test_the_same_command_asks_nothing_and_a_part_of_a_set_is_known(
     assert [row["replies"] for row in rows] == [4, 5, 12]
 
 
+def test_a_set_that_has_grown_asks_for_what_is_new(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(calibrated(labelled(here / "l.jsonl", 6))[1]) == 6
+    status, requests, said = calibrated(labelled(here / "l.jsonl", 9))
+    assert (status, len(requests)) == (0, 3), said
+    rows = sql("SELECT replies, no_verdict FROM calibrations WHERE overall ORDER BY 1", capsys)
+    assert rows == [{"replies": 6, "no_verdict": 0}, {"replies": 9, "no_verdict": 0}]
+    (paid,) = sql("SELECT sum(calls)::INT AS n FROM spend", capsys)
+    assert paid == {"n": 9}
+
+
 def test_it_is_no_run(here: Path) -> None:
     assert at_once(*ON_SAMPLE).returncode == 0
     assert "no runs yet" in at_once("report").stderr
