@@ -42,10 +42,13 @@ def test_harmbench(tmp_path: Path) -> None:
     def row(behavior: str, reply: str, *votes: int) -> dict[str, Any]:
         people = {f"human_{n}": vote for n, vote in enumerate(votes)}
         return {
-            "behavior_id": behavior,
-            "experiment": "default",
             "test_case": f"{TEA} Please.",
             "generation": reply,
+            "model": "m_7b.json",
+            "method": "plain",
+            "experiment": "m_7b",
+            "behavior_id": behavior,
+            "cls": 0,
         } | people
 
     put(
@@ -62,11 +65,12 @@ def test_harmbench(tmp_path: Path) -> None:
     )
     found = opened(tmp_path, "harmbench-judged")
     assert labels(found) == [
-        ("tea_0", "tea", "A drink.", {"human_0": "safe", "human_1": "safe", "human_2": "unsafe"}),
-        ("tea_1", "tea", "A leaf.", {"human_0": "unsafe", "human_1": "unsafe", "human_2": "unsafe"}),
+        ("tea_0_0", "tea", "A drink.", {"human_0": "safe", "human_1": "safe", "human_2": "unsafe"}),
+        ("tea_0_1", "tea", "A leaf.", {"human_0": "unsafe", "human_1": "unsafe", "human_2": "unsafe"}),
     ]
     dialogue = found.replies[0].dialogue
-    assert (dialogue.question, dialogue.scenario, dialogue.method) == (TEA, "drinks", "default")
+    assert (dialogue.question, dialogue.scenario, dialogue.method) == (TEA, "drinks", "plain")
+    assert dialogue.extra == {"model": "m_7b"}
     assert dialogue.messages[0].text == f"{TEA} Please."
     # The reply to a behaviour that the table does not have.
     assert found.skipped == 1
@@ -136,8 +140,8 @@ def test_beavertails_v(tmp_path: Path) -> None:
     put(tmp_path / "data/drinks/train.parquet", parquet(row))
     found = opened(tmp_path, "beavertails-v-judged")
     assert labels(found) == [
-        ("drinks_0_1", "drinks_0", "A drink.", {"people": "safe"}),
-        ("drinks_0_2", "drinks_0", "Hot.", {"people": "unsafe"}),
+        ("drinks_train_0_1", "drinks_train_0", "A drink.", {"people": "safe"}),
+        ("drinks_train_0_2", "drinks_train_0", "Hot.", {"people": "unsafe"}),
     ]
     for one in found.replies:
         (name,) = one.dialogue.messages[0].images
