@@ -47,6 +47,7 @@ bench: .venv-bench/.installed .venv-inspect/.installed
 	.venv-bench/bin/python benchmarks/order.py
 	.venv-bench/bin/python benchmarks/resume.py
 	.venv-bench/bin/python benchmarks/intervals.py
+	.venv-bench/bin/python benchmarks/reading.py
 	INSPECT_PYTHON=$(CURDIR)/.venv-inspect/bin/python .venv-bench/bin/python benchmarks/throughput.py
 
 .venv-bench/.installed: pyproject.toml constraints.txt

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from safemt_client.datasets.model import Dialogue, Oddity
@@ -25,14 +26,16 @@ _SAME: Mapping[str, Callable[[Dialogue], Any]] = {
 """What an item has once; only `benign` has a value where nothing is said."""
 
 
-def across_lengths(dialogues: Iterable[Dialogue], digest: Callable[[str], str | None]) -> list[Oddity]:
+def across_lengths(dialogues: Collection[Dialogue], digest: Callable[[str], str | None]) -> list[Oddity]:
     """Items whose lengths differ in more than turns, and ids that differ in their Unicode form alone.
 
     `digest` gives what tells one picture's file from another's: the same picture may have several names.
     """
     items: dict[tuple[str, str | None], list[Dialogue]] = {}
+    counts = Counter(dialogue.item_id for dialogue in dialogues)
     for dialogue in dialogues:
-        items.setdefault((dialogue.item_id, dialogue.condition), []).append(dialogue)
+        if counts[dialogue.item_id] > 1:
+            items.setdefault((dialogue.item_id, dialogue.condition), []).append(dialogue)
     found = []
     for (item, _), several in items.items():
         for what, of in _SAME.items():
@@ -43,10 +46,11 @@ def across_lengths(dialogues: Iterable[Dialogue], digest: Callable[[str], str | 
                 text = f"another {what} at {length} user turns than at {said[0][0]}"
                 found.append(Oddity("differs over lengths", item[:80], text))
                 break
+    several_ways = {unicodedata.normalize("NFC", item) for item in counts if not item.isascii()}
     forms: dict[str, str] = {}
-    for item in dict.fromkeys(item for item, _ in items):
-        other = forms.setdefault(unicodedata.normalize("NFC", item), item)
-        if other != item:
+    for item in counts if several_ways else ():
+        form = unicodedata.normalize("NFC", item)
+        if form in several_ways and forms.setdefault(form, item) != item:
             text = "the same id in another Unicode form is another item: its lengths are not paired"
             found.append(Oddity("id in two forms", item[:80], text))
     return found

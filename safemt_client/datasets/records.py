@@ -24,6 +24,8 @@ _PATHS = ("image_path", "image_rel_path")
 _WITH_REFERENCE = ("messages", "conversations", "conversation")
 """Shapes that end with the reply that a model was trained on."""
 _CONDITION = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
+_NOTHING: Mapping[str, Any] = {}
+"""For the many records that have nothing else: one for all of them."""
 SOURCES = frozenset({"mllm", "mm", "jbv", "beaver", "guard"})
 """The prefixes of SafeMT's ids, SOURCE_SCENARIO_N, that name where a query comes from."""
 
@@ -75,7 +77,7 @@ def read_record(
         method=_text(record, "method", where),
         question=_text(record, "question", where),
         benign=_benign(record.get("benign"), where),
-        extra=extra,
+        extra=extra or _NOTHING,
     )
 
 

@@ -18,6 +18,8 @@ _MAX_ROWS = 1_000_000
 _MAX_HELD = 64 * 2**20
 """Bytes of a Parquet file in an archive, which is held as a whole."""
 _BATCH = 64
+_BUFFER = 2**16
+"""Bytes of each column that are read at once; without it a row group's columns are held as a whole."""
 
 
 def csv_rows(path: Path) -> Rows:
@@ -77,12 +79,13 @@ def parquet_rows(path: Path) -> Rows:
     size = number = 0
     try:
         # Its end is read first, and compressed data cannot be read from there.
-        with pyarrow.parquet.ParquetFile(io.BytesIO(path.read_bytes()) if held else path) as file:
+        source = io.BytesIO(path.read_bytes()) if held else path
+        with pyarrow.parquet.ParquetFile(source, buffer_size=_BUFFER) as file:
             # Check the stated sizes first: a page is unpacked as a whole.
             groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
             if sum(max(0, group.total_byte_size) for group in groups) > MAX_FILE:
                 raise InputError(f"{path}: contains more than {MAX_FILE} bytes: split it")
-            for batch in file.iter_batches(batch_size=_BATCH):
+            for batch in file.iter_batches(batch_size=_BATCH, use_threads=False):
                 # Check the real size too: a few repeated bytes may unpack to a lot.
                 size += batch.nbytes
                 if size > MAX_FILE:
