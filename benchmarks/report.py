@@ -4,7 +4,9 @@
 
 Checks the other version out into a folder of its own, makes the same stores with both (`large_store.py`), and
 runs the same commands in processes of their own. Prints the CPU seconds of each, without those of a command
-that asks nothing (`SELECT 1`), and the ratio; what takes longer than the limit (of waiting) is stopped.
+that asks nothing (`SELECT 1`), and the ratio; what takes longer than the limit (of waiting) is stopped. Of
+what takes under three seconds it prints the least of seven times, as other work only adds to them. The query
+is printed as CSV: a table of 85 rows takes longer than the query.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+QUICK_S, TIMES = 3.0, 7
 STORES = {
     "small": ("17 targets x 120 items x 5 lengths, one judge", ["--items", "120"]),
     "turns": ("714,000 turns: 17 targets x 2,000 items x 5 lengths, live", ["--every-turn"]),
@@ -33,7 +36,7 @@ STORES = {
         ["--every-turn", "--items", "20000"],
     ),
 }
-QUERY = ["sql", "SELECT * FROM asr_by_turn"]
+QUERY = ["sql", "SELECT * FROM asr_by_turn", "--format", "csv"]
 ASKED = {
     "small": {"asr_by_turn": QUERY, "report": ["report"]},
     "turns": {"asr_by_turn": QUERY},
@@ -65,6 +68,17 @@ def cpu(program: Path, words: Sequence[str], limit: float) -> tuple[float | None
     if process.returncode:
         raise SystemExit(f"{' '.join(words)} ended with status {process.returncode}")
     return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+
+
+def least(program: Path, words: Sequence[str], limit: float) -> tuple[float | None, float]:
+    """As `cpu`, of what is quick the least of several times."""
+    found, memory = cpu(program, words, limit)
+    for _ in range(TIMES - 1):
+        if found is None or found > QUICK_S:
+            break
+        again, _ = cpu(program, words, limit)
+        found = min(found, found if again is None else again)
+    return found, memory
 
 
 def shown(seconds: float | None, limit: float) -> str:
@@ -105,9 +119,9 @@ def main() -> None:
                     [sys.executable, *make], env=os.environ | {"PYTHONPATH": str(program)}, check=True
                 )
                 run = ["-m", "safemt_client"]
-                start, _ = cpu(program, [*run, "sql", "SELECT 1", "--db", str(db)], chosen.limit)
+                start, _ = least(program, [*run, "sql", "SELECT 1", "--db", str(db)], chosen.limit)
                 for asked, command in ASKED[store].items():
-                    whole, memory = cpu(program, [*run, *command, "--db", str(db)], chosen.limit)
+                    whole, memory = least(program, [*run, *command, "--db", str(db)], chosen.limit)
                     taken[which, asked] = None if whole is None else whole - (start or 0.0)
                     print(
                         f"  {which:6} {asked:15} {shown(taken[which, asked], chosen.limit)} ({memory:.0f} MB)"
