@@ -29,27 +29,31 @@ def agreement(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     ).rows
     if len(members) < 2:
         return []
-    # A row for each conversation, with a letter for each judge: each has its place in every conversation.
+    # Conversations of an item that have the same labels are counted together: there are few such kinds.
+    value = "CASE label WHEN 'safe' THEN 0 WHEN 'unsafe' THEN 1 END"
+    labels = ", ".join(
+        f"any_value({value}) FILTER (judge_key = ?) AS label_{place}" for place in range(len(members))
+    )
+    keys = [key for _, key in members]
     rows = reader.query(
-        f"""SELECT any_value(item_id),
-                   string_agg(CASE label WHEN 'safe' THEN '0' WHEN 'unsafe' THEN '1' ELSE '-' END, ''
-                              ORDER BY judge)
-            FROM conversations
-            WHERE run_id = ? AND NOT by_guard AND judge_key IN ({", ".join("?" * len(members))})
-            GROUP BY target_key, dialogue_key ORDER BY target_key, dialogue_key""",
-        [run_id, *(key for _, key in members)],
+        f"""SELECT * EXCLUDE (target_key, dialogue_key), count(*) FROM (
+                SELECT target_key, dialogue_key, any_value(item_id) AS item_id, {labels} FROM conversations
+                WHERE run_id = ? AND NOT by_guard AND judge_key IN ({", ".join("?" * len(members))})
+                GROUP BY target_key, dialogue_key)
+            GROUP BY ALL ORDER BY ALL""",
+        [*keys, run_id, *keys],
     ).rows
     if not rows:
         return []
     judges = [name for name, _ in members]
-    letters = np.frombuffer("".join(labels for _, labels in rows).encode(), dtype=np.uint8)
-    table = np.where(letters == ord("-"), np.nan, letters - float(ord("0"))).reshape(len(rows), len(judges))
-    names = [item for item, _ in rows]
+    names = [item for item, *_ in rows]
+    table = np.array([row[1:-1] for row in rows], dtype=np.float64)
+    times = np.array([row[-1] for row in rows])
     found = []
     for (i, one), (j, two) in itertools.combinations(enumerate(judges), 2):
-        kappa = with_interval(KAPPA, table[:, [i, j]], names)
+        kappa = with_interval(KAPPA, table[:, [i, j]], names, times)
         found.append({"measure": "Cohen's kappa", "judges": [one, two], **_figures(kappa)})
-    alpha = with_interval(ALPHA, table, names)
+    alpha = with_interval(ALPHA, table, names, times)
     return [*found, {"measure": "Krippendorff's alpha", "judges": judges, **_figures(alpha)}]
 
 

@@ -90,9 +90,16 @@ def _of(measure: Measure, units: Labels) -> float:
 
 
 def with_interval(
-    measure: Measure, units: Labels, items: Sequence[str] | None = None, *, seed: int = 0
+    measure: Measure,
+    units: Labels,
+    items: Sequence[str] | None = None,
+    times: NDArray[np.int64] | None = None,
+    *,
+    seed: int = 0,
 ) -> Interval:
     """A measure of units x labellers, of labels that are 0 or 1, and its 95 % interval.
+
+    `times` says how often each unit occurs: of one item many may have the same labels.
 
     Items get random weights, all units of an item the same (the Bayesian bootstrap: D. Rubin, The Annals of
     Statistics 9 (1981), 130-134). With them come items that were not seen: half a one with full agreement on
@@ -102,15 +109,16 @@ def with_interval(
     """
     names = np.arange(len(units)) if items is None else np.asarray(items, dtype=str)
     parts = measure.parts(units, _BINARY)
+    often = np.ones(len(units), dtype=np.int64) if times is None else times
     counts = parts[:, 0] > 0
-    units, parts = units[counts], parts[counts]
+    units, parts, often = units[counts], parts[counts], often[counts]
     _, cluster = np.unique(names[counts], return_inverse=True)
-    sums = np.stack([np.bincount(cluster, column) for column in parts.T], axis=1)
+    sums = np.stack([np.bincount(cluster, often * column) for column in parts.T], axis=1)
     estimate = float(measure.value(sums.sum(axis=0))) if len(units) else float("nan")
     if np.isnan(estimate):
         return Interval(estimate, float("nan"), float("nan"), True)
     unseen = measure.parts(_unseen(units.shape[1]), _BINARY)
-    each = len(units) / len(sums)
+    each = often.sum() / len(sums)
     source = np.random.default_rng(seed)
     seen_weights = source.standard_exponential((_DRAWS, len(sums)))
     prior = np.repeat([0.5, 1 / (len(unseen) - 2)], [2, len(unseen) - 2])
@@ -119,7 +127,7 @@ def with_interval(
     drawn = (seen_weights @ sums + each * (unseen_weights @ unseen)) * scale[:, None]
     values = measure.value(drawn)
     low, high = shortest(values[~np.isnan(values)])
-    given = [(units == label).any(axis=1).sum() for label in _BINARY]
+    given = [often[(units == label).any(axis=1)].sum() for label in _BINARY]
     small = len(sums) < SMALL_ITEMS or min(given) < SMALL_EVENTS
     return Interval(estimate, min(low, estimate), max(high, estimate), bool(small))
 

@@ -93,3 +93,14 @@ def test_one_label_throughout_has_neither_measure_nor_interval() -> None:
         found = with_interval(KAPPA, units)
         assert math.isnan(found.estimate)
         assert math.isnan(found.low)
+
+
+@pytest.mark.parametrize("measure", [KAPPA, ALPHA])
+def test_units_that_are_counted_are_as_many_units(measure: Measure) -> None:
+    units = np.array([[1, 1], [1, 0], [0, 0], [0, NAN], [1, 1]])
+    items, times = ["a", "a", "b", "b", "c"], np.array([3, 1, 40, 2, 7])
+    counted = with_interval(measure, units, items, times)
+    assert counted == with_interval(
+        measure, np.repeat(units, times, axis=0), np.repeat(items, times).tolist()
+    )
+    assert counted != with_interval(measure, units, items)
