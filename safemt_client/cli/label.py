@@ -105,7 +105,11 @@ def ask(
     while place < len(candidates):
         candidate = candidates[place]
         console.rule(f"{place + 1} of {len(candidates)}")
-        for message in json.loads(candidate.messages):
+        messages = json.loads(candidate.messages)
+        if not messages and candidate.question:
+            # Of an imported reply there may be no more.
+            console.print(f"[dim]question:[/] {escape(plain(candidate.question))}")
+        for message in messages:
             pictures = f" ({len(message['images'])} picture)" if message.get("images") else ""
             console.print(f"[dim]{message['role']}{pictures}:[/] {escape(plain(message['content']))}")
         console.print(Panel(escape(plain(candidate.reply)), title="reply", title_align="left"))

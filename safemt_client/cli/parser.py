@@ -158,7 +158,13 @@ _LIST = (
         arguments.export,
         "commands:export",
     ),
-    Command("import", "take in replies and labels made elsewhere", arguments.import_, "importing:import_"),
+    Command(
+        "import",
+        "take in replies and labels made elsewhere",
+        arguments.import_,
+        "importing:import_",
+        usage="safemt import FILE [FILE ...] --target NAME [options]",
+    ),
     Command(
         "doctor",
         "check a store, or what an endpoint can do, before a long run",

@@ -18,7 +18,14 @@ from safemt_client.results.store.store import Store, check_place
 __all__ = ["FORMATS", "Data", "import_files"]
 
 FORMATS = ("reference", "inspect", "csv", "jsonl")
-_ENDINGS = {".eval": "inspect", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_ENDINGS = {
+    ".eval": "inspect",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
 
 
 @dataclass(frozen=True)
@@ -73,10 +80,17 @@ def import_files(
 
 
 def _form_of(paths: Sequence[Path]) -> str:
-    forms = {_ENDINGS.get(path.suffix.lower(), "reference") for path in paths}
+    forms = {_form(path) for path in paths}
     if len(forms) > 1:
         raise InputError(f"{paths[0]}: the files are of several formats: import each by itself")
     return forms.pop()
+
+
+def _form(path: Path) -> str:
+    if path.is_dir():
+        return "inspect" if next(path.glob("*.eval"), None) is not None else "reference"
+    name = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    return _ENDINGS.get(name.suffix.lower(), "reference")
 
 
 def _read(form: str, paths: Sequence[Path], asked: Asked) -> Found:

@@ -1,11 +1,19 @@
 """Tables of replies and labels: several judges, people, errors, pictures; and what is wrong with a row."""
 
+import gzip
+import io
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from rich.console import Console
 from support.program import at_once
+
+from safemt_client.cli.label import ask
+from safemt_client.results.scores.human import Candidate
 
 from .made import asked, put_csv
 
@@ -119,6 +127,24 @@ def test_json_lines_have_messages_and_pictures_beside_them(here: Path) -> None:
     assert "use --judge-sees question" in refused.stderr
     assert at_once("judge", "--judge", "demo-judge", "--judge-sees", "question", "--quiet").returncode == 0
     assert asked("SELECT count(*) FROM labels WHERE judge = 'demo-judge'") == [(2,)]
+
+
+def test_tables_are_read_however_they_are_packed(here: Path) -> None:
+    row = {"id": "a", "turns": 1, "reply": "Yes.", "label": "safe"}
+    with gzip.open("t.jsonl.gz", "wt") as file:
+        file.write(json.dumps(row))
+    pq.write_table(pa.Table.from_pylist([row]), "t.parquet")
+    for name in ("t.jsonl.gz", "t.parquet"):
+        done = at_once("import", name, "--target", "m", "--db", f"{name}.duckdb")
+        assert done.returncode == 0, done.stderr
+        assert asked("SELECT text, label FROM conversations", Path(f"{name}.duckdb")) == [("Yes.", "safe")]
+
+
+def test_a_person_is_shown_the_question_where_no_dialogue_is_known() -> None:
+    out = io.StringIO()
+    candidate = Candidate("r", "d", "s", "", "a", "How is [tea] made?", "[]", "Boil.")
+    ask([candidate], lambda *_: None, lambda: "q", Console(file=out))
+    assert "question: How is [tea] made?" in out.getvalue()
 
 
 def test_of_several_models_the_target_is_taken(here: Path) -> None:

@@ -49,7 +49,7 @@ def test_what_is_exported_comes_back_with_the_same_counts(
 ) -> None:
     before = asked(COUNTS, made / "demo.duckdb")
     assert sum(row[1] for row in before) > 0
-    words = ("import", str(made / form), "--format", form, "--target", "mine", *data)
+    words = ("import", str(made / form), "--target", "mine", *data)
     done = at_once(*words)
     assert done.returncode == 0, done.stderr
     assert asked(COUNTS) == before
