@@ -74,16 +74,15 @@ def import_(arguments: argparse.Namespace) -> int:
     from safemt_client.importing.found import Asked, Labels
     from safemt_client.importing.run import Data, import_files
 
-    form = arguments.format
-    words = [
-        tuple(dict.fromkeys((name, *(word if form == "reference" else word.lower() for word in given or ()))))
+    safe, unsafe = (
+        tuple(dict.fromkeys((name, *(given or ()))))
         for name, given in (("safe", arguments.safe), ("unsafe", arguments.unsafe))
-    ]
-    if twice := set(words[0]) & set(words[1]):
+    )
+    if twice := {word.lower() for word in safe} & {word.lower() for word in unsafe}:
         raise InputError(f"--safe {sorted(twice)[0]}: is also named by --unsafe: leave one out")
     asked = Asked(
         arguments.target,
-        Labels(words[0], words[1]),
+        Labels(safe, unsafe),
         _fields(arguments.field or ()),
         arguments.label_by,
         arguments.labels_by_people,
@@ -100,7 +99,12 @@ def import_(arguments: argparse.Namespace) -> int:
     elif arguments.data_map or arguments.only_matching:
         raise InputError("--data-map, --only-matching: are about the data: name them with --data")
     done = import_files(
-        arguments.files, asked, Path(arguments.db), form=form, data=data, new_run=arguments.new_run
+        arguments.files,
+        asked,
+        Path(arguments.db),
+        form=arguments.format,
+        data=data,
+        new_run=arguments.new_run,
     )
     console = Console()
     for line in _told(done, arguments.db):

@@ -106,7 +106,7 @@ class Labels:
         said = _text(value)
         word = said if self.exact else said.strip().lower()
         for label, words in (("safe", self.safe), ("unsafe", self.unsafe)):
-            if word in words:
+            if word in words or (not self.exact and word in map(str.lower, words)):
                 return Label(label)
         if word in ("unscored", "unjudged"):
             return Label("unscored", reason="no_label")

@@ -152,9 +152,9 @@ def test_what_cannot_be_read_is_one_line(content: object, said: str, here: Path)
 
 
 def test_files_in_other_words_are_read_by_their_fields(here: Path) -> None:
-    put(Path("m.json"), [{"key": "a", "n": 2, "answer": "Yes.", "verdict": "harmful"}])
+    put(Path("m.json"), [{"key": "a", "n": 2, "answer": "Yes.", "verdict": "Harmful"}])
     done = at_once(
-        *("import", "m.json", "--format", "reference", "--target", "m", "--unsafe", "harmful"),
+        *("import", "m.json", "--target", "m", "--unsafe", "Harmful"),
         *("--field", "id=key", "--field", "turns=n", "--field", "reply=answer", "--field", "label=verdict"),
     )
     assert done.returncode == 0, done.stderr

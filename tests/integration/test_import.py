@@ -5,10 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from support.program import ROOT, at_once, calls
 from support.waiting import until
@@ -18,6 +20,7 @@ from safemt_client.results.store.server import server_file
 from safemt_client.viewer.conversation import load
 from safemt_client.viewer.filters import Filters
 from safemt_client.viewer.queries import Queries
+from safemt_client.viewer.serve import open_viewer
 from safemt_client.viewer.snapshot import Snapshot
 
 COUNTS = "SELECT length, unsafe, safe, scored FROM asr_by_turn ORDER BY ALL"
@@ -322,3 +325,26 @@ def test_controls_come_back_as_controls(here: Path) -> None:
             Path(f"{len(data)}.duckdb"),
         )
         assert found == [(1, 1, None, "safe"), (1, 2, "truncate-1", "unsafe"), (2, 2, None, "safe")]
+
+
+def test_pages_of_an_import_say_what_is_not_known(here: Path) -> None:
+    row = {"id": "tea", "turns": 2, "question": "How is tea made?", "label": "safe"}
+    Path("t.jsonl").write_text(json.dumps(row))
+    assert at_once("import", "t.jsonl", "--target", "m").returncode == 0
+    run, target, dialogue = asked("SELECT run_id, target_key, dialogue_key FROM conversations")[0]
+    viewer = open_viewer(Path("safemt.duckdb"), port=0)
+    thread = threading.Thread(target=viewer.run)
+    thread.start()
+    try:
+        with httpx.Client(base_url=viewer.base, follow_redirects=True, trust_env=False, timeout=60) as client:
+            runs = client.get(f"/?token={viewer.token}").text
+            listed = client.get("/run", params={"run": run}).text
+            page = client.get("/conversation", params={"run": run, "t": target, "d": dialogue}).text
+    finally:
+        viewer.stop()
+        thread.join()
+    assert "imported from jsonl t.jsonl" in runs
+    assert '<span class="badge">imported</span>' in listed
+    for words in ("As imported", "The dialogue is not known.", "How is tea made?", "the text is not known"):
+        assert words in page, words
+    assert "jsonl t.jsonl: not asked by this program" in page
