@@ -107,10 +107,10 @@ def build(arguments: argparse.Namespace) -> int:
     _say_files(built.written)
     for recipe, reasons in built.left_out.items():
         for reason, count in reasons.items():
-            print(f"{recipe}: left out {count:,}: {reason}")
+            print(f"{recipe}: left out {count:,} ({reason})")
     if padding is not None:
         for reason, count in padding.passed_over.items():
-            print(f"--pad-with: passed over {count:,} dialogues {reason}")
+            print(f"--pad-with: passed over {count:,} dialogues ({reason})")
     if built.controls:
         print(f"passed over {built.controls:,} dialogues that are controls themselves")
     if built.live:
@@ -135,5 +135,8 @@ def _say_rest(source: Dataset, written: Written) -> None:
         print(f"{len(written.missing):,} pictures are missing, as in the source: {first}", file=sys.stderr)
     if written.source_again:
         print(f"{written.source_again:,} ids begin like SafeMT's: their source is read from them")
-    licence = "does not say" if source.licence is None else f"is {plain(source.licence)}"
-    print(f"the licence of {plain(source.name)} {licence}: it holds for these files too")
+    name = plain(source.name)
+    if source.licence is None:
+        print(f"the licence of {name} is not stated: whatever it is, it holds for these files too")
+    else:
+        print(f"the licence of {name} is {plain(source.licence)}: it holds for these files too")

@@ -10,11 +10,15 @@ __all__ = ["power_of_plan"]
 
 
 def power_of_plan(plan: Plan, store: Store | None) -> Power | None:
-    """What the harmful dialogues of a plan can show; None if there are none.
+    """What the harmful dialogues of a plan can show, controls left out; None if there are none.
 
     Where items have not all the same lengths, as many items as there are dialogues for each length.
     """
-    asked = [row for row in plan.dialogues if not row.benign and row.dialogue_key not in plan.not_attempted]
+    asked = [
+        row
+        for row in plan.dialogues
+        if not row.benign and row.condition is None and row.dialogue_key not in plan.not_attempted
+    ]
     if not asked:
         return None
     lengths = len({row.length for row in asked})

@@ -148,7 +148,7 @@ def test_a_map_is_followed(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (line,) = (tmp_path / "d.jsonl").read_text().splitlines()
     assert json.loads(line)["id"] == "q1"
-    assert "does not say" in done.stdout
+    assert "the licence of q is not stated" in done.stdout
 
 
 def test_the_licence_of_others_is_not_taken_from_their_files(tmp_path: Path) -> None:

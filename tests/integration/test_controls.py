@@ -163,6 +163,42 @@ def test_controls_alone_are_in_no_rate_of_the_run(folder: Path) -> None:
     assert "turns: not known" in done.stdout
 
 
+def test_the_plan_counts_the_items_of_the_originals(folder: Path) -> None:
+    lines = [
+        at_once("--provider", "demo", "--data", data, "--dry-run", "--db", str(folder / "none.duckdb")).stdout
+        for data in (str(folder / "data"), "sample")
+    ]
+    shown = [[line for line in text.splitlines() if "items can show" in line] for text in lines]
+    assert shown[0] == shown[1] != []
+
+
+def test_the_viewer_filters_by_control_and_counts_the_originals(folder: Path) -> None:
+    pytest.importorskip("starlette")
+    from safemt_client.viewer.filters import Filters
+    from safemt_client.viewer.queries import Queries
+    from safemt_client.viewer.snapshot import Snapshot
+
+    snapshot = Snapshot(folder / "alone.duckdb")
+    snapshot.refresh(wait=True)
+    queries = Queries(snapshot)
+    run = queries.runs()[0]
+    assert [text for _, text in queries.choices(run["run_id"]).condition] == ["original (75)"]
+    queries.close()
+    snapshot = Snapshot(folder / "both.duckdb")
+    snapshot.refresh(wait=True)
+    queries = Queries(snapshot)
+    run = next(run for run in queries.runs() if run["judges"] == ["demo-judge"])
+    assert (run["conversations"], run["unsafe"]) == (75, 25)
+    choices = queries.choices(run["run_id"]).condition
+    assert [value for value, _ in choices] == ["original", "blank", "pad", "swap-history", "truncate-1"]
+    totals = [
+        queries.page(Filters(run=run["run_id"], condition=value), 1).total
+        for value in ("", "pad", "original")
+    ]
+    assert totals == [345, 75, 75]
+    queries.close()
+
+
 def test_what_is_common_is_asked_once(folder: Path) -> None:
     # The sample's question alone is that of its first length, of `pad` with no turns, and of `truncate`.
     ((turns, distinct),) = rows(folder, "SELECT count(*), count(DISTINCT request_hash) FROM turns")

@@ -101,7 +101,7 @@ def padding_of(dataset: Dataset) -> Padding:
     }
     turns = replied or {name: said for name, said in found.items() if said}
     if not turns:
-        why = f" ({_counted(passed)})" if passed else ""
+        why = f": {_counted(passed)}" if passed else ""
         raise InputError(
             f"--pad-with {dataset.path}: no benign turns without pictures are in it{why}: name another"
         )
@@ -159,4 +159,4 @@ def _made(one: Wanted, material: Material, source: Dataset) -> tuple[tuple[Dialo
 
 
 def _counted(reasons: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+    return "; ".join(f"{reason} ({count:,})" for reason, count in reasons.items())

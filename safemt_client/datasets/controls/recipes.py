@@ -76,7 +76,7 @@ def _truncate(material: Material, turns: Sequence[int]) -> Found:
     for count in turns or (1,):
         for parent in material.originals:
             if parent.length <= count:
-                yield LeftOut(f"has {count} user turns or fewer")
+                yield LeftOut(f"{count} user turns or fewer")
                 continue
             said = exchanges_of(parent)
             gone, kept = said[:-count], said[-count:]
@@ -93,7 +93,7 @@ def _last_questions(
         wanted = material.parent_turns
         parent = next((one for one in several if wanted is None or one.length == wanted), None)
         if parent is None:
-            yield LeftOut(f"has no dialogue of {wanted} user turns")
+            yield LeftOut(f"no dialogue of {wanted} user turns")
             continue
         said = exchanges_of(parent)
         yield parent, said[-1].with_images(_images(said)), list(turns or [one.length for one in several])
@@ -111,7 +111,7 @@ def _pad(material: Material, turns: Sequence[int]) -> Found:
         before = [(name, exchange) for name in others for exchange in material.padding[name]]
         for length in lengths:
             if length - 1 > len(before):
-                yield LeftOut(f"needs {length - 1} benign turns, and there are {len(before)}")
+                yield LeftOut(f"{length - 1} benign turns are needed, and there are {len(before)}")
                 continue
             used = before[: length - 1]
             names = list(dict.fromkeys(name for name, _ in used))
@@ -149,7 +149,7 @@ def _swap_history(material: Material, turns: Sequence[int]) -> Found:
         groups.setdefault((one.length, one.scripted), {})[one.item_id] = one
     for (length, _), dialogues in groups.items():
         if length < 2:
-            yield from [LeftOut("has no earlier turns")] * len(dialogues)
+            yield from [LeftOut("no earlier turns")] * len(dialogues)
         else:
             yield from _swapped(material, dialogues)
 
@@ -189,7 +189,7 @@ def _shuffle(material: Material, turns: Sequence[int]) -> Found:
     for parent in material.originals:
         *earlier, last = exchanges_of(parent)
         if len(earlier) < 2:
-            yield LeftOut("has fewer than two earlier turns")
+            yield LeftOut("fewer than two earlier turns")
             continue
         order = sorted(
             range(len(earlier)),
@@ -199,7 +199,7 @@ def _shuffle(material: Material, turns: Sequence[int]) -> Found:
             order = [*order[1:], order[0]]
         said = [earlier[place] for place in order]
         if said == earlier:
-            yield LeftOut("its earlier turns are all the same")
+            yield LeftOut("all earlier turns the same")
             continue
         control = _control("shuffle", material, order=[place + 1 for place in order])
         yield control_of(parent, [*said, last], control, parent.length)
@@ -218,14 +218,14 @@ def _blank(material: Material, turns: Sequence[int]) -> Found:
     for parent in material.originals:
         paths = _images(exchanges_of(parent))
         if not paths:
-            yield LeftOut("has no picture")
+            yield LeftOut("no picture")
             continue
         for path in paths:
             if path not in known:
                 known[path] = _blanked(material, path)
         names = {path: name for path in paths if (name := known[path]) is not None}
         if len(names) < len(paths):
-            yield LeftOut("its picture is missing or broken")
+            yield LeftOut("picture missing or broken")
             continue
         yield control_of(parent, _with_pictures(parent, names), _control("blank", material), parent.length)
 
@@ -267,7 +267,7 @@ def _swap_image(material: Material, turns: Sequence[int]) -> Found:
         paths = _images(exchanges_of(parent))
         count = len(paths)
         if not paths or None in map(digest, paths):
-            yield LeftOut("its picture is missing" if paths else "has no picture")
+            yield LeftOut("picture missing" if paths else "no picture")
             continue
         donor = _donor(rings[count], places[count][parent.item_id], differ)
         if donor is None:

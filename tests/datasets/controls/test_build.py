@@ -36,7 +36,7 @@ def test_several_recipes_with_the_originals(tmp_path: Path, padding: str) -> Non
     assert (data.name, data.licence) == ("sample", "Apache-2.0")
     assert data.warnings == ()
     assert len({data.dialogue_key(one) for one in data.dialogues}) == len(data.dialogues) == 330
-    assert "truncate: left out 15: has 1 user turns or fewer" in done.stdout
+    assert "truncate: left out 15 (1 user turns or fewer)" in done.stdout
     assert "live" not in done.stdout
 
 
@@ -74,12 +74,12 @@ def test_the_files_are_the_same_each_time(tmp_path: Path, padding: str) -> None:
         (["truncate=0"], "data build truncate=0: write numbers of user turns from 1 to 1000: truncate=2,4"),
         (["truncate=two"], "write numbers of user turns"),
         (["blank=2"], "data build blank: has no numbers of turns: leave out =2"),
-        (["truncate=8"], "data build truncate: nothing can be made of SAMPLE: 75 has 8 user turns or fewer"),
+        (["truncate=8"], "data build truncate: nothing can be made of SAMPLE: 8 user turns or fewer (75)"),
         (["pad"], "data build pad: needs benign turns: add --pad-with FILE, such as MT-Bench's"),
-        (["repeat=2", "--parent-turns", "3"], "15 has no dialogue of 3 user turns"),
+        (["repeat=2", "--parent-turns", "3"], "no dialogue of 3 user turns (15)"),
         (
             ["pad", "--pad-with", "sample"],
-            "--pad-with SAMPLE: no benign turns without pictures are in it (75 with",
+            "--pad-with SAMPLE: no benign turns without pictures are in it: with pictures (75)",
         ),
         (["pad", "--pad-with", "gone.jsonl"], "gone.jsonl: no such file or folder"),
     ],
@@ -96,7 +96,7 @@ def test_nothing_to_swap_with(tmp_path: Path) -> None:
     path = put(tmp_path / "d.jsonl", lines(record(user("a"), reply("b"), user("c"))))
     done = at_once("data", "build", "swap-history", "--data", str(path), "--out", str(tmp_path / "out"))
     assert (done.returncode, done.stdout) == (2, "")
-    assert "1 no other item has another history of as many turns" in done.stderr
+    assert "no other item has another history of as many turns (1)" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_another_seed_draws_otherwise(recipe: str, tmp_path: Path) -> None:
 def test_truncate_keeps_the_last_turns_with_their_replies_and_the_picture(tmp_path: Path) -> None:
     source = data(tmp_path, "a")
     found, left = made(material(source), "truncate=2")
-    assert left == ["has 2 user turns or fewer"] * 2
+    assert left == ["2 user turns or fewer"] * 2
     (control,) = found
     assert texts(control) == texts(source.dialogues[2])[-3:]
     assert images(control) == [("a.png",), ()]
@@ -170,7 +170,7 @@ def test_pad_with_users_turns_alone_needs_live_history(tmp_path: Path) -> None:
 def test_pad_says_where_too_few_turns_are_there(tmp_path: Path) -> None:
     found, left = made(material(data(tmp_path, "ab"), padding=benign(tmp_path, count=1)), "pad=3,9")
     assert len(found) == 2
-    assert left == ["needs 8 benign turns, and there are 2"] * 2
+    assert left == ["8 benign turns are needed, and there are 2"] * 2
 
 
 def test_repeat_asks_the_question_again_and_shows_its_picture_once(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_swap_history_takes_none_that_is_the_same_or_the_twins(tmp_path: Path) -
 def test_shuffle_moves_the_earlier_turns_alone(tmp_path: Path) -> None:
     source = data(tmp_path, "abcdefgh", (2, 4))
     found, left = made(material(source), "shuffle")
-    assert left == ["has fewer than two earlier turns"] * 8
+    assert left == ["fewer than two earlier turns"] * 8
     for control in found:
         parent = texts(original(source, control))
         assert texts(control) != parent
@@ -246,12 +246,12 @@ def test_a_blank_picture_is_as_large_and_swapped_ones_are_anothers(tmp_path: Pat
 def test_pictures_that_are_not_there_are_left_out(tmp_path: Path) -> None:
     source = data(tmp_path, "ab", (1,))
     (tmp_path / "a.png").unlink()
-    assert made(material(source), "blank")[1] == ["its picture is missing or broken"]
+    assert made(material(source), "blank")[1] == ["picture missing or broken"]
     found, left = made(material(source), "swap-image")
     assert (found, sorted(left)) == (
         [],
-        ["its picture is missing", "no other item has other pictures, and as many"],
+        ["no other item has other pictures, and as many", "picture missing"],
     )
     put(tmp_path / "e.jsonl", lines(record()))
     plain = material(open_dataset(str(tmp_path / "e.jsonl")))
-    assert made(plain, "blank")[1] == made(plain, "swap-image")[1] == ["has no picture"]
+    assert made(plain, "blank")[1] == made(plain, "swap-image")[1] == ["no picture"]
