@@ -135,6 +135,11 @@ def test_a_control_of_ones_own(tmp_path: Path) -> None:
     data = open_dataset(str(path))
     assert [data.dialogue_key(one)[12:] for one in data.dialogues] == [":1:a", ":4/mine:a"]
     assert json.loads(path.read_text().splitlines()[1])["control"] == data.dialogues[1].control
+    digests = {
+        open_dataset(str(put(tmp_path / "f.jsonl", lines(one)))).digest
+        for one in (record(), record(control=own), record(control=own | {"condition": "other"}))
+    }
+    assert len(digests) == 3
     twice = put(tmp_path / "e.jsonl", lines(record(control=own), record(user("other"), control=own)))
     with pytest.raises(InputError, match="'a' occurs twice"):
         open_dataset(str(twice))

@@ -125,7 +125,7 @@ def test_an_interval_and_a_test_that_disagree_claim_nothing() -> None:
 
 
 def test_nothing_is_inferred_before_all_is_there() -> None:
-    answers = Answers({"a": {None: by_turns, "pad": by_turns, "blank": by_turns}}, open=["pad"])
+    answers = Answers({"a": {None: by_turns, "pad": by_turns, "blank": never_more}}, open=["pad"])
     rows = {row["condition"]: row for row in controls(answers, "r")}
     assert (rows["pad"]["open"], rows["pad"]["rows"], rows["pad"]["trend"]) == (5, [], None)
     assert wording.control(rows["pad"]) == (
@@ -133,6 +133,7 @@ def test_nothing_is_inferred_before_all_is_there() -> None:
     )
     assert rows["blank"]["open"] == 0
     assert rows["blank"]["slope"]["items"] == 60
+    assert round(next(one for one in rows["blank"]["rows"] if one["by"] == "all")["asr_second"], 6) == 0.2
 
 
 def test_without_originals_the_controls_own_change_is_left() -> None:
