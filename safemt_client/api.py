@@ -149,6 +149,8 @@ def calibrate(
     *,
     data_map: str | None = None,
     data_value: str | Sequence[str] | None = None,
+    data_config: str | None = None,
+    data_split: str | None = None,
     follow_links: bool = False,
     limit: int | None = None,
     sample: int | None = None,
@@ -160,16 +162,18 @@ def calibrate(
 ) -> RunResult:
     """Put a judge to replies that people have labelled, and store how far it agrees with them.
 
-    `labelled` is a file or folder, or `sample`; `data_map`, the name or file of a map, says how it is read.
-    `limit` takes the first items, `sample` so many at random. The result's `id` is the calibration's;
-    the view `calibrations` has its figures. With `dry_run` the plan is printed on the console, no more.
+    `labelled` is a file or folder, `hf:NAME`, or `sample`; `data_map`, the name or file of a map, says how
+    it is read. `limit` takes the first items, `sample` so many at random. The result's `id` is the
+    calibration's; the view `calibrations` has its figures. With `dry_run` the plan is printed on the console,
+    no more.
 
     Raises:
         InputError: the set, a record or a setting is wrong.
         StoreError: the store cannot be written.
     """
     given: dict[str, Any] = {"data_map": data_map, "data_value": data_value, "limit": limit, "sample": sample}
-    given |= {"data": str(labelled), "db": db, "follow_links": follow_links, "sample_seed": sample_seed}
+    given |= {"data": str(labelled), "data_config": data_config, "data_split": data_split, "db": db}
+    given |= {"follow_links": follow_links, "sample_seed": sample_seed}
     asked = _judging({**options, **given, "dry_run": dry_run})
     invocation = Invocation(console, on_progress)
     return _invoke(asked.settings, invocation, partial(_calibrate, asked, invocation))

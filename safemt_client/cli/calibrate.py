@@ -14,7 +14,10 @@ from safemt_client.providers.errors import InputError
 
 __all__ = ["add_arguments", "calibrate"]
 
-_OF_THE_SET = ("data_map", "data_value", "follow_links", "limit", "sample", "sample_seed", "dry_run")
+_OF_THE_SET = (
+    *("data_map", "data_value", "data_config", "data_split", "follow_links", "limit", "sample"),
+    *("sample_seed", "dry_run"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -92,7 +92,13 @@ def _plain(label: PersonsLabel) -> tuple[str, str, str]:
 
 
 def open_labelled(
-    named: str, *, data_map: str | None = None, values: Sequence[str] = (), follow_links: bool = False
+    named: str,
+    *,
+    data_map: str | None = None,
+    values: Sequence[str] = (),
+    follow_links: bool = False,
+    config: str | None = None,
+    split: str | None = None,
 ) -> LabelledSet:
     """The set that `--set` names: `sample`, one's own file, or what a map with a table `labelled` reads.
 
@@ -105,10 +111,19 @@ def open_labelled(
                 f"--data-map {shown(data_map)}: has no table labelled, which says where people's labels are: "
                 "see docs/calibration.md"
             )
-        dataset = open_dataset(named, data_map=data_map, values=values, follow_links=follow_links)
+        dataset = open_dataset(
+            named,
+            data_map=data_map,
+            values=values,
+            follow_links=follow_links,
+            config=config,
+            split=split,
+        )
         return _whole(dataset, named)
     if values:
         raise InputError("--data-value: is for a map: add --data-map")
+    if named.startswith("hf:") or config is not None or split is not None:
+        raise InputError(f"--set {named}: which fields a set of the hub has, a map says: add --data-map")
     if named != SAMPLE and not Path(named).exists() and named in shipped():
         raise InputError(
             f"--set {named}: is the name of a map: name its files, as in --set FOLDER --data-map {named}"

@@ -122,13 +122,15 @@ def chosen_of(settings: RunSettings) -> tuple[LabelledSet, dict[str, Any]]:
         data_map=settings.data_map,
         values=settings.data_value or (),
         follow_links=settings.follow_links,
+        config=settings.data_config,
+        split=settings.data_split,
     )
     if settings.limit is not None:
         labelled = labelled.of_items(set(labelled.items[: settings.limit]))
     if settings.sample is not None:
         by_item = [replace(one.dialogue, item_id=one.item) for one in labelled.replies]
         labelled = labelled.of_items(set(order_of(by_item, settings.sample_seed)[: settings.sample]))
-    names = ("data_map", "data_value", "limit", "sample", "sample_seed")
+    names = ("data_map", "data_value", "data_config", "data_split", "limit", "sample", "sample_seed")
     kept = {name: value for name in names if (value := getattr(settings, name))}
     return labelled, {"set": settings.dataset, **kept}
 

@@ -13,6 +13,7 @@ from safemt_client.__main__ import main
 from safemt_client.datasets import open_dataset
 from safemt_client.datasets.check import check
 from safemt_client.datasets.hub_layout import card_of
+from safemt_client.datasets.labelled import open_labelled
 from safemt_client.datasets.model import Dataset
 from safemt_client.providers.errors import InputError
 
@@ -290,6 +291,17 @@ def test_a_map_with_a_join_and_an_archive_on_the_hub(hub: StandIn, tmp_path: Pat
     data = open_dataset("hf:someone/cups", data_map=str(put(tmp_path / "m.toml", text)))
     assert said(data) == [("u", "Why?", ())]
     assert hub.downloaded == ["more.csv", "set.zip"]
+
+
+def test_labelled_replies_of_the_hub(hub: StandIn) -> None:
+    head = "goal,prompt,target_response,human1,human2,human3"
+    rows = f"{head}\n{TEA},{TEA},A drink.,0,1,0\n"
+    fill(hub.folder, {"data/judge-comparison.csv": rows.encode(), "data/other.csv": b"x"})
+    found = open_labelled("hf:someone/cups", data_map="jbb-judged")
+    assert [(one.reply, len(one.labels)) for one in found.replies] == [("A drink.", 3)]
+    assert hub.downloaded == ["data/judge-comparison.csv"]
+    with pytest.raises(InputError, match="add --data-map"):
+        open_labelled("hf:someone/cups")
 
 
 @pytest.mark.parametrize("text", ["x = 1", 'files = "a"\nsplit = "b"', 'config = "a"\nfiles = ["b"]'])
