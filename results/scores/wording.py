@@ -53,7 +53,7 @@ UNANSWERED: Mapping[str, str] = {
     "scenarios": "not known: fewer than two scenarios have scored replies",
     "moderator": "not known: run the model with --moderator none as well",
     "methods": "not known: the data name no jailbreak methods, or only one",
-    "length-control": "not known: the data have no controls: make some with data build --with-original",
+    "length-control": "not known: there are no controls of harmful items: see data build --with-original",
 }
 """What an analysis, by its name, says where the data do not answer it."""
 

@@ -25,7 +25,7 @@ class Gathered:
     """What the records of a data set gave so far. Its pictures are in `folders`, the first one first."""
 
     def __init__(self, *folders: Path, fetch: Fetch | None = None) -> None:
-        self.dialogues: dict[tuple[str, int, str | None], Dialogue] = {}
+        self.dialogues: dict[tuple[str, int] | tuple[str, int, str], Dialogue] = {}
         self.oddities: list[Oddity] = []
         self._refused: list[str] = []
         self._count = 0
@@ -68,7 +68,7 @@ class Gathered:
             return None
 
     def _add(self, dialogue: Dialogue, where: str) -> None:
-        key = (dialogue.item_id, dialogue.paired_length, dialogue.condition)
+        key = _key(dialogue)
         if key not in self.dialogues:
             self.dialogues[key] = dialogue
             return
@@ -104,3 +104,10 @@ class Gathered:
             refused_count=self._count,
             fetch=self._fetch,
         )
+
+
+def _key(dialogue: Dialogue) -> tuple[str, int] | tuple[str, int, str]:
+    """What a dialogue is known by: its item and number of user turns, and of a control its condition."""
+    condition = dialogue.condition
+    about = (dialogue.item_id, dialogue.paired_length)
+    return about if condition is None else (*about, condition)
