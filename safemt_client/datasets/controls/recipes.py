@@ -76,7 +76,7 @@ def _truncate(material: Material, turns: Sequence[int]) -> Found:
     for count in turns or (1,):
         for parent in material.originals:
             if parent.length <= count:
-                yield LeftOut(f"{count} user turns or fewer")
+                yield LeftOut("1 user turn" if count == 1 else f"{count} user turns or fewer")
                 continue
             said = exchanges_of(parent)
             gone, kept = said[:-count], said[-count:]

@@ -36,7 +36,7 @@ def test_several_recipes_with_the_originals(tmp_path: Path, padding: str) -> Non
     assert (data.name, data.licence) == ("sample", "Apache-2.0")
     assert data.warnings == ()
     assert len({data.dialogue_key(one) for one in data.dialogues}) == len(data.dialogues) == 330
-    assert "truncate: left out 15 (1 user turns or fewer)" in done.stdout
+    assert "truncate: left out 15 (1 user turn)" in done.stdout
     assert "live" not in done.stdout
 
 
