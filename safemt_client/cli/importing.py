@@ -128,8 +128,8 @@ def _told(done: Imported, db: Path) -> Iterator[str]:
         yield f"{done.source}: nothing new: run {done.runs[-1]} has all of it"
     else:
         yield (
-            f"run {done.runs[-1]}: {done.replies:,} replies of {done.target} imported from {done.source}, "
-            f"dialogues of {lengths} turns"
+            f"run {done.runs[-1]}: {done.replies:,} {'reply' if done.replies == 1 else 'replies'} of "
+            f"{done.target} imported from {done.source}, number of user turns {lengths}"
         )
     if len(done.runs) > 1:
         yield f"each judge's labels are a run of their own: {', '.join(done.runs)}"
