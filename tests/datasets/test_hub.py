@@ -394,6 +394,21 @@ def test_out_of_reach(hub: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
         open_dataset("hf:someone/cups", split="dev")
 
 
+def test_out_of_reach_with_a_part_that_another_program_downloaded(
+    hub: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    fill(hub.folder, CONFIGS)
+    huggingface_hub.snapshot_download(
+        hub.name, repo_type="dataset", endpoint=hub.url, allow_patterns=["README.md", "hot/test.jsonl"]
+    )
+    with served(StandIn(hub.folder)) as gone:
+        pass
+    monkeypatch.setenv("HF_ENDPOINT", gone.url)
+    assert ids(open_dataset("hf:someone/cups", split="test")) == ["t3"]
+
+
 @pytest.mark.parametrize(
     ("head", "licence"),
     [
