@@ -324,3 +324,10 @@ def test_a_run_of_an_archive(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main(words) == 0
     assert main([*words, "--dry-run"]) == 0
     assert "0 calls to make, 1 in the store" in capsys.readouterr().out
+
+
+def test_pictures_of_an_archive_are_copied_by_data_convert(here: Path) -> None:
+    packed(here / "set", {"list.jsonl": lines(record(image="images/x.jpg")), "images/x.jpg": RED})
+    assert main(["data", "convert", "--data", "set.zip", "--out", "out"]) == 0
+    assert (here / "out" / "images" / "x.jpg").read_bytes() == RED
+    assert check(open_dataset(str(here / "out"))).usable == 1
