@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "import_"]
 
 _FORMATS = ("reference", "inspect", "csv", "jsonl")
+_OF_DATA = ("data_map", "data_value", "data_config", "data_split", "follow_links")
+"""Settings that say how `--data` is read."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,9 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_setting(
         data, "data", help="the data that were asked, for texts and pictures", default="what the files have"
     )
-    add_setting(data, "data_map")
-    add_setting(data, "data_value")
-    add_setting(data, "follow_links")
+    for name in _OF_DATA:
+        add_setting(data, name)
     data.add_argument(
         "--only-matching", action="store_true", help="leave out what is not in the data as it is there"
     )
@@ -71,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def import_(arguments: argparse.Namespace) -> int:
     """Import replies and labels that were made elsewhere."""
+    from safemt_client.cli.flags import flag_of
     from safemt_client.importing.found import Asked, Labels
     from safemt_client.importing.run import Data, import_files
 
@@ -95,9 +97,11 @@ def import_(arguments: argparse.Namespace) -> int:
             arguments.data_map,
             arguments.data_value or (),
             arguments.only_matching,
+            arguments.data_config,
+            arguments.data_split,
         )
-    elif arguments.data_map or arguments.only_matching:
-        raise InputError("--data-map, --only-matching: are about the data: name them with --data")
+    elif given := [name for name in (*_OF_DATA, "only_matching") if getattr(arguments, name)]:
+        raise InputError(f"{flag_of(given[0])}: is about the data: name them with --data")
     done = import_files(
         arguments.files,
         asked,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safemt_client.datasets.decoding import foreign
 from safemt_client.datasets.files import shown
-from safemt_client.datasets.hub_layout import Repository, licence_of, local
+from safemt_client.datasets.hub_layout import Repository, has_configs, licence_of, local
 from safemt_client.datasets.inside import archives_in, roots, within
 from safemt_client.datasets.maps.language import Map, open_map
 from safemt_client.datasets.maps.reading import read_mapped
@@ -95,6 +95,8 @@ def _open(spec: str, config: str | None = None, split: str | None = None) -> Dat
     own = _own(path)
     if own is not None and (own.rank < LAST or path.suffix == ".jsonl"):
         return own.read(str(path))
+    if path.is_dir() and has_configs(path):
+        return hugging_face.read_layout(local(path), None, None)
     by_plugin, broken = _by_plugin(path)
     if by_plugin is not None:
         return by_plugin

@@ -14,7 +14,7 @@ from safemt_client.datasets.inside import fits
 from safemt_client.datasets.rows import is_data
 from safemt_client.providers.errors import InputError
 
-__all__ = ["ABOUT", "Card", "Config", "Repository", "card_of", "chosen", "licence_of", "local"]
+__all__ = ["ABOUT", "Card", "Config", "Repository", "card_of", "chosen", "has_configs", "licence_of", "local"]
 
 ABOUT = ("dataset_info", "dataset_infos", "dataset_dict", "state", "config", "metadata", "package")
 """Files of JSON beside the data that are about them."""
@@ -93,6 +93,15 @@ def licence_of(folder: Path) -> str | None:
         return card_of(_start(readme)).licence if readme.is_file() else None
     except (InputError, OSError):
         return None
+
+
+def has_configs(folder: Path) -> bool:
+    """Whether the card of a folder names configurations: they say which files are its data."""
+    try:
+        found = _FRONT.match(_start(folder / "README.md"))
+    except OSError:
+        return False
+    return found is not None and re.search(r"^configs:", found[1], re.MULTILINE) is not None
 
 
 def _start(path: Path) -> str:

@@ -40,11 +40,18 @@ class Data:
     data_map: str | None = None
     values: Sequence[str] = ()
     only_matching: bool = False
+    config: str | None = None
+    split: str | None = None
 
     def opened(self) -> Dataset:
         """The data set."""
         return open_dataset(
-            self.spec, follow_links=self.follow_links, data_map=self.data_map, values=self.values
+            self.spec,
+            follow_links=self.follow_links,
+            data_map=self.data_map,
+            values=self.values,
+            config=self.config,
+            split=self.split,
         )
 
 

@@ -438,6 +438,17 @@ def test_a_readme_without_a_card(text: str, tmp_path: Path) -> None:
     assert open_dataset(str(tmp_path)).licence is None
 
 
+def test_a_local_copy_is_read_as_on_the_hub(tmp_path: Path) -> None:
+    fill(tmp_path, CONFIGS)
+    assert ids(open_dataset(str(tmp_path))) == ids(open_dataset(str(tmp_path), config="hot")) != ["p1"]
+    card = CARD.replace("  default: true\n", "")
+    (tmp_path / "README.md").write_text(card)
+    with pytest.raises(InputError, match="--data-config hot or cold or plain"):
+        open_dataset(str(tmp_path))
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
+    assert ids(open_dataset(str(tmp_path))) == ["p1"]
+
+
 def test_a_split_of_a_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no folder: a config and a split are of a folder"):
         open_dataset(str(put(tmp_path / "d.jsonl", one("a"))), split="test")

@@ -179,7 +179,8 @@ GOOD = {"id": "a", "turns": "1", "reply": "Yes.", "label": "safe"}
         ([GOOD], ("--field", "reply"), "--field reply: write NAME=FIELD"),
         ([GOOD], ("--safe", "ok", "--unsafe", "ok"), "--safe ok: is also named by --unsafe"),
         ([GOOD | {"benign": "perhaps"}], (), "row 1 ('a'): field benign: must be true or false"),
-        ([GOOD], ("--only-matching",), "name them with --data"),
+        ([GOOD], ("--only-matching",), "--only-matching: is about the data: name them with --data"),
+        ([GOOD], ("--data-split", "test"), "--data-split: is about the data: name them with --data"),
     ],
 )
 def test_what_is_wrong_with_a_row_is_one_line(

@@ -250,6 +250,23 @@ def test_texts_that_are_not_those_of_the_data_are_refused_or_left_out(here: Path
     assert json.loads(request)[0]["images"]
 
 
+def test_the_data_may_be_a_configuration_of_a_repository(here: Path) -> None:
+    card = "---\nconfigs:\n- config_name: hot\n  data_dir: hot\n- config_name: cold\n  data_dir: cold\n---\n"
+    for name, text in (("hot", "Tea?"), ("cold", "Ice?")):
+        folder = Path("repository", name)
+        folder.mkdir(parents=True)
+        record = {"id": "a", "messages": [{"role": "user", "content": text}]}
+        (folder / "train.jsonl").write_text(json.dumps(record) + "\n")
+    Path("repository", "README.md").write_text(card)
+    Path("t.csv").write_text("id,turns,reply,label,question\na,1,Yes.,safe,Ice?\n")
+    words = ("import", "t.csv", "--target", "m", "--data", "repository")
+    assert "hot" in at_once(*words).stderr, "which of the two"
+    done = at_once(*words, "--data-config", "cold")
+    assert done.returncode == 0, done.stderr
+    ((request,),) = asked("SELECT request FROM turns JOIN steps USING (request_hash)")
+    assert json.loads(request)[0]["content"] == "Ice?"
+
+
 def asked_of_sample() -> dict[str, list[dict[str, str]]]:
     """The dialogues of one turn of the sample, by item."""
     from safemt_client.datasets import open_dataset
