@@ -114,6 +114,7 @@ def test_files_that_run_out_in_the_middle_are_no_outage(capsys: pytest.CaptureFi
                     taken.append(os.dup(0))
             except OSError:
                 pass
+            os.mkdir("taken")  # which takes no file
             while not os.access("give", os.F_OK):
                 time.sleep(0.01)
             for one in taken:
@@ -126,8 +127,10 @@ def test_files_that_run_out_in_the_middle_are_no_outage(capsys: pytest.CaptureFi
         async def behave(writer: asyncio.StreamWriter) -> None:
             nonlocal done
             done += 1
-            if done == 8:
+            if done >= 8:
                 Path("take").touch()
+                while not Path("taken").exists():
+                    await anyio.sleep(0.01)
             # Each request needs a connection of its own.
             await response(200, ANSWER, connection="close")(writer)
             writer.close()
@@ -141,13 +144,13 @@ def test_files_that_run_out_in_the_middle_are_no_outage(capsys: pytest.CaptureFi
 
     async def both() -> tuple[Output, Endpoint]:
         Path("log").touch()
-        async with serve([], choose=choose) as endpoint, anyio.create_task_group() as group:
-            group.start_soon(give)
-            with anyio.fail_after(60):
-                words = ("--log", "log", "--max-concurrency", "2")
-                return await run_program(
-                    endpoint.url, *words, before=files(256) + textwrap.dedent(take_all)
-                ), endpoint
+        words = ("--log", "log", "--max-concurrency", "2")
+        with anyio.fail_after(60):
+            async with serve([], choose=choose) as endpoint, anyio.create_task_group() as group:
+                group.start_soon(give)
+                ended = await run_program(endpoint.url, *words, before=files(256) + textwrap.dedent(take_all))
+                group.cancel_scope.cancel()
+        return ended, endpoint
 
     (status, out, err), endpoint = anyio.run(both)
     assert (status, err) == (0, ""), out + err
