@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from safemt_client.judges.parse import (
     answer_schema,
@@ -74,6 +75,15 @@ class LLMJudge:
     def identity(self) -> str:
         """Provider and model."""
         return self.provider.identity
+
+    def on(self, occasion: str) -> Self:
+        """The same judge with a key of its own: what it has said on no or another occasion is not its word.
+
+        It is asked in the same words.
+        """
+        found = copy(self)
+        found.key = hashlib.sha256(f"{self.key} {occasion}".encode()).hexdigest()[:16]
+        return found
 
     def verdict_hash(self, subject: JudgeInput, outcome: Outcome, reply_hash: str) -> str:
         """The key of the verdict in the store: this judge, its criteria, what it is shown and the reply.
@@ -165,6 +175,7 @@ def verdict_of(reply: Reply) -> Verdict:
         "usage": reply.usage,
         "latency_s": reply.latency_s,
         "parameters": reply.parameters,
+        "resolved_model": reply.resolved_model,
     }
     if reply.outcome in (Outcome.REFUSED_BY_PROVIDER, Outcome.REFUSED_BY_GUARD):
         return Verdict("unscored", "judge_blocked", error_code=reply.error_code, **common)

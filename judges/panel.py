@@ -62,6 +62,10 @@ class Panel:
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
+    def on(self, occasion: str) -> Panel:
+        """The same judges on an occasion; see `LLMJudge.on`."""
+        return Panel(self.mode, tuple(judge.on(occasion) for judge in self.members))
+
     def verdict_hash(self, subject: JudgeInput, outcome: Outcome, reply_hash: str) -> str:
         """The key under which the panel's verdict is stored; see `LLMJudge.verdict_hash`."""
         members = [judge.verdict_hash(subject, outcome, reply_hash) for judge in self.members]

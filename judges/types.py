@@ -35,7 +35,8 @@ class Verdict:
     `refusal` is the kind of the reply as the judge sees it; `confidence` the probability that it gave its
     label, where the endpoint reports it; `error_code` says why the judge gave no answer. For a panel,
     `members` are the verdicts asked for, by judge's key. `parameters` are what was really sent to the judge
-    beside the messages, and `calls` how many requests it took.
+    beside the messages, and `calls` how many requests it took. `resolved_model` is the model that answered,
+    according to the endpoint.
     """
 
     label: Literal["safe", "unsafe", "unscored"]
@@ -53,3 +54,4 @@ class Verdict:
     members: Mapping[str, Verdict] = field(default_factory=dict)
     parameters: Mapping[str, Any] | None = None
     calls: int = 1
+    resolved_model: str | None = None

@@ -12,9 +12,9 @@ given. Failures raise `InputError` or `StoreError`; nothing exits the process.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -22,17 +22,18 @@ from typing import Any, Unpack
 import anyio
 from rich.console import Console
 
+from safemt_client.asked import Asked, asked_of, judging, no_dry_run, rejudging
+from safemt_client.engine.anchoring import AnchorRecorder
 from safemt_client.engine.calibrating import CalibrationRecorder
 from safemt_client.engine.invocation import Invocation
 from safemt_client.engine.loop import in_main_thread, loop_is_running, run_in_loop
 from safemt_client.engine.notify import notify, with_notification
 from safemt_client.engine.session import Prepared, carry_out, result_of
 from safemt_client.judges.panel import Judge
-from safemt_client.judges.plugin import PluginJudge
 from safemt_client.keywords import JudgeKeywords, RunKeywords
-from safemt_client.loading import load_settings
 from safemt_client.models import Models, open_models
 from safemt_client.planning import costs
+from safemt_client.planning.anchor import resolve_anchor, settings_of_anchor
 from safemt_client.planning.build import make_plan
 from safemt_client.planning.calibration import chosen_of, resolve_calibration
 from safemt_client.planning.ceilings import cap_notes, ceilings_of
@@ -45,13 +46,12 @@ from safemt_client.planning.rejudge import resolve_stored, settings_of_stored
 from safemt_client.planning.resolve import resolve_run
 from safemt_client.planning.resolved import NothingKnown
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.plugins import adopt
 from safemt_client.results.access import OpenStore
 from safemt_client.results.scores.collect import latest_run
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.store import Store, check_place
-from safemt_client.settings import TABLES, RunSettings
-from safemt_client.settings import options as options_of
+from safemt_client.settings import RunSettings
+from safemt_client.telemetry.anchored import finish_anchor, head_of_anchor
 from safemt_client.telemetry.calibrated import finish_calibration, head_of
 from safemt_client.telemetry.events import ProgressSnapshot, RunResult
 from safemt_client.telemetry.summary import show_plan
@@ -59,14 +59,6 @@ from safemt_client.telemetry.summary import show_plan
 __all__ = ["arejudge", "arun", "calibrate", "open", "plan", "rejudge", "release", "run"]
 
 OnProgress = Callable[[ProgressSnapshot], object]
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """Settings, and the provider objects that they name."""
-
-    settings: RunSettings
-    given: Mapping[str, object] = field(default_factory=dict)
 
 
 def run(
@@ -87,8 +79,8 @@ def run(
         InputError: a setting is wrong, or the data, a key or a price is missing.
         StoreError: the store cannot be written; what was acknowledged before is in it.
     """
-    asked = _asked(settings, options)
-    _no_dry_run(asked.settings)
+    asked = asked_of(settings, options)
+    no_dry_run(asked.settings)
     invocation = Invocation(console, on_progress)
     return _invoke(asked.settings, invocation, partial(_run, asked, invocation))
 
@@ -106,8 +98,8 @@ async def arun(
         InputError: a setting is wrong, or the data, a key or a price is missing.
         StoreError: the store cannot be written; what was acknowledged before is in it.
     """
-    asked = _asked(settings, options)
-    _no_dry_run(asked.settings)
+    asked = asked_of(settings, options)
+    no_dry_run(asked.settings)
     invocation = Invocation(console, on_progress)
     return await _ainvoke(asked.settings, invocation, partial(_run, asked, invocation))
 
@@ -118,7 +110,7 @@ def plan(settings: RunSettings | None = None, **options: Unpack[RunKeywords]) ->
     Raises:
         InputError: a setting is wrong, or the data, a key or a price is missing.
     """
-    asked = _asked(settings, options)
+    asked = asked_of(settings, options)
     return run_in_loop(partial(_plan, asked))
 
 
@@ -126,6 +118,8 @@ def rejudge(
     db: str | Path = "safemt.duckdb",
     *,
     run: str | None = None,
+    anchor: int | None = None,
+    dry_run: bool = False,
     on_progress: OnProgress | None = None,
     console: Console | None = None,
     **options: Unpack[JudgeKeywords],
@@ -133,14 +127,16 @@ def rejudge(
     """Judge the replies of a stored run again (`run`: its id, by default the latest). No target is asked.
 
     The verdicts make a run of their own over the same turns. The keywords are those of the judge, of limits
-    and of operation.
+    and of operation. With `anchor` the run's own judge is asked again about so many of its replies, always
+    the same ones, to see whether it has changed: the result's `id` is the anchor's, and the view
+    `judge_anchors` has what was found. With `dry_run` the plan is printed on the console, no more.
 
     Raises:
         InputError: there is no such store or run, or a setting is wrong.
         StoreError: the store cannot be written.
     """
-    asked, invocation = _rejudging(Path(db), options), Invocation(console, on_progress)
-    return _invoke(asked.settings, invocation, partial(_rejudge, asked, run, invocation))
+    asked, invocation = rejudging(Path(db), options, dry_run), Invocation(console, on_progress)
+    return _invoke(asked.settings, invocation, partial(_rejudge, asked, run, anchor, invocation))
 
 
 def calibrate(
@@ -174,7 +170,7 @@ def calibrate(
     given: dict[str, Any] = {"data_map": data_map, "data_value": data_value, "limit": limit, "sample": sample}
     given |= {"data": str(labelled), "data_config": data_config, "data_split": data_split, "db": db}
     given |= {"follow_links": follow_links, "sample_seed": sample_seed}
-    asked = _judging({**options, **given, "dry_run": dry_run})
+    asked = judging({**options, **given, "dry_run": dry_run})
     invocation = Invocation(console, on_progress)
     return _invoke(asked.settings, invocation, partial(_calibrate, asked, invocation))
 
@@ -183,6 +179,8 @@ async def arejudge(
     db: str | Path = "safemt.duckdb",
     *,
     run: str | None = None,
+    anchor: int | None = None,
+    dry_run: bool = False,
     on_progress: OnProgress | None = None,
     console: Console | None = None,
     **options: Unpack[JudgeKeywords],
@@ -193,8 +191,8 @@ async def arejudge(
         InputError: there is no such store or run, or a setting is wrong.
         StoreError: the store cannot be written.
     """
-    asked, invocation = _rejudging(Path(db), options), Invocation(console, on_progress)
-    return await _ainvoke(asked.settings, invocation, partial(_rejudge, asked, run, invocation))
+    asked, invocation = rejudging(Path(db), options, dry_run), Invocation(console, on_progress)
+    return await _ainvoke(asked.settings, invocation, partial(_rejudge, asked, run, anchor, invocation))
 
 
 def open(db: str | Path = "safemt.duckdb") -> OpenStore:
@@ -218,11 +216,12 @@ def release(db: str | Path = "safemt.duckdb", *, run: str | None = None) -> floa
     if not Path(db).exists():
         raise InputError(f"{db}: no such store: name one with --db")
     with Store.open(Path(db)) as store:
-        calibrations = store.known_keys("calibration_runs", "calibration_id")
-        return costs.release(store, run if run in calibrations else latest_run(store, run))
+        others = store.known_keys("calibration_runs", "calibration_id")
+        others |= store.known_keys("anchor_runs", "anchor_id")
+        return costs.release(store, run if run in others else latest_run(store, run))
 
 
-async def _run(asked: _Asked, invocation: Invocation) -> RunResult:
+async def _run(asked: Asked, invocation: Invocation) -> RunResult:
     settings = asked.settings
     with ExitStack() as stack:
         check_place(settings.db)
@@ -235,9 +234,15 @@ async def _run(asked: _Asked, invocation: Invocation) -> RunResult:
             return await _go(Prepared(found, wanted.judge, models, store, settings), invocation)
 
 
-async def _rejudge(asked: _Asked, run_id: str | None, invocation: Invocation) -> RunResult:
+async def _rejudge(
+    asked: Asked, run_id: str | None, replies: int | None, invocation: Invocation
+) -> RunResult:
+    if replies is not None and replies < 1:
+        raise InputError(f"--anchor {replies}: judges so many replies again: at least 1, such as --anchor 50")
     with Store.open(asked.settings.db, "store", command="judge") as store:
         run_id = latest_run(store, run_id)
+        if replies is not None:
+            return await _anchor(asked, store, run_id, replies, invocation)
         settings = settings_of_stored(asked.settings, store, run_id)
         async with open_models(settings, asked.given) as models:
             wanted = await resolve_stored(settings, models, store, run_id)
@@ -246,7 +251,21 @@ async def _rejudge(asked: _Asked, run_id: str | None, invocation: Invocation) ->
             return await _go(Prepared(found, wanted.judge, models, store, settings), invocation)
 
 
-async def _calibrate(asked: _Asked, invocation: Invocation) -> RunResult:
+async def _anchor(asked: Asked, store: Store, run_id: str, replies: int, invocation: Invocation) -> RunResult:
+    settings = settings_of_anchor(asked.settings, store, run_id)
+    async with open_models(settings, asked.given) as models:
+        anchor = await resolve_anchor(settings, models, store, run_id, replies)
+        found = make_plan(anchor.wanted, store)
+        check_prices(found, settings, judges_only=True)
+        prepared = Prepared(
+            *(found, anchor.wanted.judge, models, store, settings),
+            partial(AnchorRecorder, anchor),
+            finish_anchor,
+        )
+        return await _go(prepared, invocation, head_of_anchor(found, anchor, settings))
+
+
+async def _calibrate(asked: Asked, invocation: Invocation) -> RunResult:
     settings = asked.settings
     labelled, chosen = chosen_of(settings)
     with ExitStack() as stack:
@@ -263,16 +282,14 @@ async def _calibrate(asked: _Asked, invocation: Invocation) -> RunResult:
                 partial(CalibrationRecorder, calibration),
                 finish_calibration,
             )
-            head = head_of(found, labelled, settings)
-            if settings.dry_run:
-                _show(prepared, invocation, head)
-                return RunResult("done", 0, "planned", id=found.run.run_id)
-            return await _go(prepared, invocation, head)
+            return await _go(prepared, invocation, head_of(found, labelled, settings))
 
 
 async def _go(prepared: Prepared, invocation: Invocation, head: str | None = None) -> RunResult:
-    if not prepared.settings.quiet:
+    if prepared.settings.dry_run or not prepared.settings.quiet:
         _show(prepared, invocation, head)
+    if prepared.settings.dry_run:
+        return RunResult("done", 0, "planned", id=prepared.plan.run.run_id)
     return await carry_out(prepared, invocation)
 
 
@@ -284,7 +301,7 @@ def _show(prepared: Prepared, invocation: Invocation, head: str | None) -> None:
         show_plan(estimate, prepared.settings, invocation.console, head)
 
 
-async def _plan(asked: _Asked) -> RunEstimate:
+async def _plan(asked: Asked) -> RunEstimate:
     settings = asked.settings
     with ExitStack() as stack:
         check_place(settings.db)
@@ -331,57 +348,3 @@ async def _ainvoke(
         raise
     await tell(result)
     return result
-
-
-def _asked(settings: RunSettings | None, options: Mapping[str, object]) -> _Asked:
-    """The settings, or those that the keywords make; provider objects are named by their identity."""
-    if settings is not None:
-        if options:
-            raise InputError(f"{next(iter(options))}: give either settings or keywords")
-        return _Asked(settings)
-    given: dict[str, object] = {}
-    named: dict[str, Any] = dict(options)
-    for name in named:
-        if name not in RunSettings.model_fields:
-            raise InputError(f"{name}: there is no such keyword: docs/options.md lists them")
-    for name in ("provider", "judge"):
-        value = named.get(name)
-        if value is not None:
-            several = list(value) if isinstance(value, list | tuple) else [value]
-            named[name] = [
-                one if isinstance(one, str) else _named(one, given, judge=name == "judge") for one in several
-            ]
-    if given and named.get("batch"):
-        raise InputError("batch: a provider object has no batch API: leave batch=True out")
-    return _Asked(load_settings(named, None), given)
-
-
-def _named(model: object, given: dict[str, object], *, judge: bool) -> str:
-    """The name of a model or a judge, under which `given` then holds it."""
-    labels = judge and hasattr(model, "judge")
-    name = PluginJudge(model).identity if labels else adopt(model).identity
-    if given.setdefault(name, model) is not model:
-        raise InputError(f"{type(model).__name__}: two objects have the identity {name!r}: give each its own")
-    return name
-
-
-def _no_dry_run(settings: RunSettings) -> None:
-    if settings.dry_run:
-        raise InputError("dry_run: call plan() with the same keywords")
-
-
-def _rejudging(db: Path, options: Mapping[str, object]) -> _Asked:
-    """The settings of a new judging; the targets are those of the stored run, read once it is open.
-
-    Raises:
-        InputError: a keyword does not belong to judging.
-    """
-    for name in options:
-        if name in RunSettings.model_fields and name not in (*options_of("judge"), *TABLES):
-            raise InputError(f"{name}: is part of the stored run and cannot be changed: leave it out")
-    return _judging({**options, "data": "stored", "db": db})
-
-
-def _judging(options: Mapping[str, object]) -> _Asked:
-    """The settings of a judging of replies that are there: no target is asked."""
-    return _asked(None, {**options, "provider": ["stored"]})

@@ -95,6 +95,7 @@ class GuardJudge(LLMJudge):
             "usage": reply.usage,
             "latency_s": reply.latency_s,
             "parameters": reply.parameters,
+            "resolved_model": reply.resolved_model,
         }
         if found.verdict in ("unparsed", "error"):
             return Verdict("unscored", "parse_failure", explanation=found.error, **common)

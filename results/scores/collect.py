@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from safemt_client.providers.errors import InputError
+from safemt_client.results.scores.anchors import latest_anchor
 from safemt_client.results.scores.calibrations import latest_calibration
 from safemt_client.results.scores.indices import indices
 from safemt_client.results.scores.sent import sent_parameters, sent_warnings
@@ -86,6 +87,7 @@ def as_dict(
         say("rates corrected by people's labels")
         found["corrections"] = _corrections(reader, run_id) if judged else []
         found["calibration"] = latest_calibration(reader, run_id, found["deciding_judge"])
+        found["anchor"] = latest_anchor(reader, run_id, found["deciding_judge"])
     cleaned: dict[str, Any] = without_nan(held_back(found))
     return cleaned
 

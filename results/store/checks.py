@@ -23,7 +23,10 @@ class Check:
     example: str | None = None
 
 
-_REPLIES = "(SELECT request_hash FROM turns UNION ALL SELECT request_hash FROM calibration_replies)"
+_REPLIES = (
+    "(SELECT request_hash FROM turns UNION ALL SELECT request_hash FROM calibration_replies "
+    "UNION ALL SELECT request_hash FROM anchor_replies)"
+)
 _LINKS = (
     ("every step has its turn", "steps", "request_hash", "turns", "request_hash"),
     ("every verdict has the reply it judges", "verdicts", "request_hash", _REPLIES, "request_hash"),
@@ -39,6 +42,7 @@ _LINKS = (
     ),
     ("every moderated turn has its turn", "moderations", "request_hash", "turns", "request_hash"),
     ("every human label has its turn", "human_labels", "request_hash", "turns", "request_hash"),
+    ("every anchored reply has its turn", "anchor_replies", "judged_hash", "turns", "request_hash"),
 )
 
 

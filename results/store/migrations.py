@@ -148,6 +148,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
             rows.CalibrationFigureRow,
         ),
     ),
+    ("add anchors", lambda connection: create(connection, rows.AnchorRow, rows.AnchorReplyRow)),
 )
 
 

@@ -40,6 +40,8 @@ TABLES: dict[type, str] = {
     rows.CalibrationReplyRow: "calibration_replies",
     rows.CalibrationLabelRow: "calibration_labels",
     rows.CalibrationFigureRow: "calibration_figures",
+    rows.AnchorRow: "anchor_runs",
+    rows.AnchorReplyRow: "anchor_replies",
 }
 
 _SQL_TYPES = {
@@ -143,6 +145,14 @@ COLUMN_COMMENTS = {
     "estimate": "the figure; NULL where there is nothing to take it of",
     "low": "lower end of its 95 % interval",
     "high": "upper end of its 95 % interval",
+    "anchor_id": "first 12 digits of the anchor's fingerprint: the run of its verdicts",
+    "anchor_key": "hash of the judge and this anchor: the judge of its verdicts",
+    "number": "which anchor of this run and judge it is, counted from 1",
+    "wanted": "how many replies --anchor asked for",
+    "place": "place in the fixed order of the sample, counted from 1",
+    "judged_at": "UTC; when the run's verdict was given",
+    "resolved_model": "the model that answered, according to the endpoint; NULL if it did not say, and of "
+    "verdicts before schema 20",
     "small": "whether the sample is small: fewer than 30 items, or fewer than 5 of a kind",
 }
 

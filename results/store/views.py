@@ -211,6 +211,36 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         )
         for end, words in (("low", "lower"), ("high", "upper"))
     },
+    "anchored_replies": {
+        "judge_key": "hash of the judge in the run",
+        "label_before": "the judge's label in the run: safe or unsafe",
+        "judged_before": "UTC; when it was given",
+        "label": "the judge's label on this occasion: safe, unsafe or unscored; NULL if it is not asked yet",
+        "explanation": "what the judge gave as its reason on this occasion",
+        "judged_again": "UTC; when that was given",
+        "same_label": "whether both are the same; NULL without a label on this occasion",
+    },
+    "judge_anchors": {
+        "judge_key": "hash of the judge in the run",
+        "replies": "how many replies the sample has",
+        "compared": "how many of them have a label on this occasion: the others are in no share",
+        "same": "how many of these have the label that they had in the run",
+        "to_unsafe": "safe in the run, unsafe on this occasion",
+        "to_safe": "unsafe in the run, safe on this occasion",
+        "unscored": "how many the judge gave no label on this occasion",
+        "errors": "how many are missing because of an error: the same command asks again",
+        "not_asked": "how many are not asked yet",
+        "agreement": "same / compared",
+        "kappa": "Cohen's kappa of both labels; NULL where all labels are the same",
+        "unsafe_before": "share of those compared that were unsafe in the run",
+        "unsafe_again": "share of those compared that are unsafe on this occasion",
+        "judged_from": "UTC; when the first of the labels in the run was given",
+        "judged_to": "UTC; when the last of them was given",
+        "again_from": "UTC; when the first label on this occasion was given",
+        "again_to": "UTC; when the last of them was given",
+        "models_before": "the models that answered for the run, according to the endpoint; NULL if not known",
+        "models_again": "the models that answered on this occasion; NULL if not known",
+    },
 }
 _SAME = {
     "final_replies": "replies",

@@ -486,3 +486,58 @@ LEFT JOIN (SELECT DISTINCT ON (run_id, judge_key) * FROM run_judges) j
        ON j.run_id = c.calibration_id AND j.judge_key = c.judge_key
 LEFT JOIN figures f ON f.calibration_id = c.calibration_id AND f.category IS NOT DISTINCT FROM n.part;
 COMMENT ON VIEW calibrations IS 'Judges against replies that people have labelled, over all of a set and by its categories, with how far the people agree among themselves; the figures are those of the end of the latest session, NULL before';
+
+CREATE OR REPLACE VIEW anchored_replies AS
+SELECT a.anchor_id, a.run_id, a.number, a.created_at, a.wanted, j.name AS judge, a.judge_key, a.anchor_key, r.place,
+       d.item_id, d.length, r.dialogue_key, r.judged_hash, r.reply_hash, r.label AS label_before, r.judged_at AS judged_before,
+       v.label, v.reason, v.explanation, v.recorded_at AS judged_again,
+       CASE WHEN v.label IN ('safe', 'unsafe') THEN v.label = r.label END AS same_label
+FROM (SELECT DISTINCT ON (anchor_id) * FROM anchor_runs) a
+JOIN (SELECT DISTINCT ON (anchor_id, place) * FROM anchor_replies) r USING (anchor_id)
+JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) d USING (dialogue_key)
+LEFT JOIN (SELECT DISTINCT ON (run_id, judge_key) * FROM run_judges) j
+       ON j.run_id = a.run_id AND j.judge_key = a.judge_key
+LEFT JOIN final_verdicts v
+       ON v.judge_key = a.anchor_key AND v.request_hash = r.request_hash AND v.dialogue_key = r.dialogue_key
+      AND v.reply_hash = r.reply_hash;
+COMMENT ON VIEW anchored_replies IS 'Replies about which judge --anchor has asked the judge of a run again, with its label in the run and its label of then';
+
+CREATE OR REPLACE VIEW judge_anchors AS
+WITH counted AS (
+    SELECT anchor_id, run_id, number, created_at, wanted, judge, judge_key, anchor_key, count(*) AS replies,
+           count(same_label) AS compared, count(*) FILTER (same_label) AS same,
+           count(*) FILTER (label_before = 'safe' AND label = 'unsafe') AS to_unsafe,
+           count(*) FILTER (label_before = 'unsafe' AND label = 'safe') AS to_safe,
+           count(*) FILTER (label_before = 'unsafe' AND label = 'unsafe') AS both_unsafe,
+           count(*) FILTER (label = 'unscored' AND reason IS DISTINCT FROM 'judge_error') AS unscored,
+           count(*) FILTER (reason = 'judge_error') AS errors, count(*) FILTER (label IS NULL) AS not_asked,
+           min(judged_before) AS judged_from, max(judged_before) AS judged_to,
+           min(judged_again) AS again_from, max(judged_again) AS again_to
+    FROM anchored_replies GROUP BY ALL
+), shares AS (
+    SELECT *, same / nullif(compared, 0) AS agreement, (both_unsafe + to_safe) / nullif(compared, 0) AS unsafe_before,
+           (both_unsafe + to_unsafe) / nullif(compared, 0) AS unsafe_again,
+           unsafe_before * unsafe_again + (1 - unsafe_before) * (1 - unsafe_again) AS by_chance
+    FROM counted
+), said AS (
+    SELECT run_id AS anchor_id, list_sort(list(DISTINCT resolved_model)) AS models FROM verdicts
+    WHERE run_id IN (SELECT anchor_id FROM anchor_runs) AND resolved_model IS NOT NULL GROUP BY ALL
+), said_before AS (
+    -- Of the run, or of where it took the verdicts over.
+    SELECT anchor_id, list_sort(list(DISTINCT resolved_model)) AS models FROM (
+        SELECT a.anchor_id, v.resolved_model FROM anchor_runs a
+        JOIN run_judges j ON j.run_id = a.run_id
+        JOIN verdicts v ON v.run_id = a.run_id AND v.judge_key = j.judge_key AND v.recorded_at <= a.created_at
+        UNION
+        SELECT r.anchor_id, v.resolved_model FROM anchored_replies r
+        JOIN run_judges j ON j.run_id = r.run_id
+        JOIN verdicts v ON v.judge_key = j.judge_key AND v.reply_hash = r.reply_hash AND v.recorded_at <= r.created_at
+    ) WHERE resolved_model IS NOT NULL GROUP BY ALL
+)
+SELECT s.anchor_id, s.run_id, s.number, s.created_at, s.judge, s.judge_key, s.wanted, s.replies, s.compared, s.same, s.to_unsafe,
+       s.to_safe, s.unscored, s.errors, s.not_asked, s.agreement,
+       CASE WHEN s.by_chance < 1 THEN (s.agreement - s.by_chance) / (1 - s.by_chance) END AS kappa,
+       s.unsafe_before, s.unsafe_again, s.judged_from, s.judged_to, s.again_from, s.again_to,
+       b.models AS models_before, m.models AS models_again
+FROM shares s LEFT JOIN said m USING (anchor_id) LEFT JOIN said_before b USING (anchor_id);
+COMMENT ON VIEW judge_anchors IS 'Each time that judge --anchor has asked the judge of a run again about a fixed sample of its replies: how many labels are the same, how many changed which way, and which models answered';

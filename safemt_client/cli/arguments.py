@@ -271,9 +271,17 @@ def moderate(parser: argparse.ArgumentParser) -> None:
 
 def judging_again(parser: argparse.ArgumentParser) -> None:
     """Those of `judge`."""
-    from safemt_client.cli.flags import add_settings
+    from safemt_client.cli.flags import add_setting, add_settings
 
     _run_id(parser)
+    parser.add_argument(
+        "--anchor",
+        type=int,
+        metavar="N",
+        help="ask the run's own judge again about N of its replies, always the same: has it changed?",
+    )
+    add_setting(parser, "dry_run")
+    parser.add_argument("--json", action="store_true", help="with --anchor: print the run's anchors as JSON")
     _config(parser, "these settings, perhaps that of the run")
     add_settings(parser, "judge")
 

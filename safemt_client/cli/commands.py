@@ -224,6 +224,7 @@ def judge(arguments: argparse.Namespace) -> int:
     from safemt_client import api
     from safemt_client.cli.flags import DEFAULT_DB
     from safemt_client.loading import read_settings
+    from safemt_client.providers.errors import InputError
     from safemt_client.settings import TABLES, options
 
     # The file may be that of the run, which says more.
@@ -232,7 +233,24 @@ def judge(arguments: argparse.Namespace) -> int:
     flags = {name: getattr(arguments, name) for name in options("judge")}
     given |= {name: value for name, value in flags.items() if value is not None}
     db = given.pop("db", DEFAULT_DB)
-    return api.rejudge(db, run=arguments.run, console=Console(), **given).exit_status
+    anchor, dry_run = arguments.anchor, bool(arguments.dry_run)
+    if arguments.json and anchor is None:
+        raise InputError("--json: goes with --anchor N: leave it out, or use report --json")
+    given |= {"run": arguments.run, "anchor": anchor, "dry_run": dry_run}
+    result = api.rejudge(db, console=Console(stderr=arguments.json), **given)
+    if arguments.json and not dry_run:
+        _print_anchors(Path(db), str(result.id))
+    return result.exit_status
+
+
+def _print_anchors(db: Path, anchor_id: str) -> None:
+    """All anchors of the run that this one is of, the latest first."""
+    from safemt_client.results.scores.anchors import anchors
+    from safemt_client.results.store.reader import open_reader
+
+    with open_reader(db) as reader:
+        run_id = reader.query("SELECT run_id FROM anchor_runs WHERE anchor_id = ?", [anchor_id]).rows[0][0]
+        _print_json(anchors(reader, run_id))
 
 
 def view(arguments: argparse.Namespace) -> int:

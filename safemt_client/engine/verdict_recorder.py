@@ -136,6 +136,7 @@ class VerdictRecorder:
             reply_hash=known.reply_hash,
             parameters=json_of(verdict.parameters),
             calls=verdict.calls,
+            resolved_model=verdict.resolved_model,
         )
 
     def taken_row(self, key: VerdictKey, row: VerdictRow) -> VerdictRow:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC
 from typing import Any
@@ -26,7 +26,7 @@ from safemt_client.results.store.rows import DialogueRow, ModeratorRow, RunRow
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 
-__all__ = ["resolve_stored", "settings_of_stored"]
+__all__ = ["resolve_stored", "settings_of_stored", "stored_replies", "stored_run", "targets_of"]
 
 
 def settings_of_stored(settings: RunSettings, store: Store, run_id: str) -> RunSettings:
@@ -55,11 +55,10 @@ async def resolve_stored(settings: RunSettings, models: Models, store: Store, ru
     if settings.batch and judge.key not in models.batches:
         asked = ", ".join(settings.judge_names)
         raise InputError(f"--batch: no batch API is known for {asked}, or it is a panel: leave it out")
-    run = RunRow(*_rows(store, RunRow, "runs", run_id)[0])
-    targets = _targets(store, run_id)
+    run, targets = stored_run(store, run_id), targets_of(store, run_id)
     if any(target.imported_from is not None for target in targets):
         check_imported(store, run_id, judge)
-    pictures = await _pictures(store, run, targets, judge)
+    replies = await stored_replies(store, run, targets, judge)
     prices = {key: prices_of(spec, settings) for key, spec in models.judge_specs.items()}
     wanted = Resolved(
         data=DataSource(
@@ -79,7 +78,7 @@ async def resolve_stored(settings: RunSettings, models: Models, store: Store, ru
                 [run_id],
             ).rows
         ),
-        replies=_replies(store, run_id, pictures),
+        replies=replies,
         steps=_steps(store, run_id),
         judge_batch=settings.batch,
     )
@@ -94,7 +93,13 @@ def _dialogues(store: Store, run_id: str) -> list[tuple[Any, ...]]:
     ).rows
 
 
-def _targets(store: Store, run_id: str) -> tuple[Target, ...]:
+def stored_run(store: Store, run_id: str) -> RunRow:
+    """The row of a run."""
+    return RunRow(*_rows(store, RunRow, "runs", run_id)[0])
+
+
+def targets_of(store: Store, run_id: str) -> tuple[Target, ...]:
+    """The targets of a stored run."""
     rows = store.query(
         "SELECT name, identity, history, images, sampling, sample, prices, moderator, system_prompt, "
         "imported_from, imported_at "
@@ -122,30 +127,40 @@ def _steps(store: Store, run_id: str) -> tuple[tuple[str, str, int, str], ...]:
     return tuple((target_key, dialogue_key, turn, key) for target_key, dialogue_key, turn, key in rows)
 
 
-def _replies(store: Store, run_id: str, pictures: Mapping[str, Image]) -> tuple[StoredReply, ...]:
-    """The run's replies, with the messages that were sent."""
-    rows = store.query(
-        """SELECT f.target_key, f.dialogue_key, f.request_hash, f.judged_hash, f.outcome, t.request,
-                  d.question, d.scenario
-           FROM replies f JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) d USING (dialogue_key)
-           JOIN (SELECT request_hash, any_value(request) AS request FROM turns GROUP BY ALL) t
-             ON t.request_hash = f.judged_hash
-           WHERE f.run_id = ?""",
-        [run_id],
-    ).rows
+async def stored_replies(
+    store: Store,
+    run: RunRow,
+    targets: Sequence[Target],
+    judge: Judge,
+    chosen: Container[tuple[str, str, str]] | None = None,
+) -> tuple[StoredReply, ...]:
+    """The run's replies with the messages that were sent, and with their pictures for a judge that sees them.
+
+    With `chosen` only those whose judged hash, dialogue and text (its hash) are among these.
+
+    Raises:
+        InputError: a picture is missing.
+    """
+    rows = [
+        row
+        for row in store.query(
+            """SELECT f.target_key, f.dialogue_key, f.request_hash, f.judged_hash, f.outcome, t.request,
+                      d.question, d.scenario, f.reply_hash
+               FROM replies f JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) d USING (dialogue_key)
+               JOIN (SELECT request_hash, any_value(request) AS request FROM turns GROUP BY ALL) t
+                 ON t.request_hash = f.judged_hash
+               WHERE f.run_id = ?""",
+            [run.run_id],
+        ).rows
+        if Outcome(row[4]).observed and (chosen is None or (row[3], row[1], row[8]) in chosen)
+    ]
+    pictures = await _pictures(store, run, targets, judge, [row[5] for row in rows])
     return tuple(
         StoredReply(
-            target_key,
-            dialogue_key,
-            request_hash,
-            judged_hash,
-            Outcome(outcome),
-            _messages(request, pictures),
-            question,
-            scenario,
+            *(target, dialogue, asked, judged),
+            *(Outcome(outcome), _messages(request, pictures), question, scenario),
         )
-        for target_key, dialogue_key, request_hash, judged_hash, outcome, request, question, scenario in rows
-        if Outcome(outcome).observed
+        for target, dialogue, asked, judged, outcome, request, question, scenario, _ in rows
     )
 
 
@@ -160,8 +175,10 @@ def _messages(request: str, pictures: Mapping[str, Image]) -> tuple[Message, ...
     )
 
 
-async def _pictures(store: Store, run: RunRow, targets: Sequence[Target], judge: Judge) -> dict[str, Image]:
-    """The run's images as they were sent, by hash, for a judge that sees them; the store does not keep them.
+async def _pictures(
+    store: Store, run: RunRow, targets: Sequence[Target], judge: Judge, requests: Sequence[str]
+) -> dict[str, Image]:
+    """The images of these requests of a run, by hash, for a judge that sees them: the store has none.
 
     Raises:
         InputError: one is not where it was, or has changed.
@@ -170,7 +187,8 @@ async def _pictures(store: Store, run: RunRow, targets: Sequence[Target], judge:
     if all(member.sees != "image" for member in members) or all(t.images == "off" for t in targets):
         return {}
     how = images.Preparation.of(json.loads(run.settings))
-    needed = _needed(store, run.run_id)
+    shown = (sha for text in requests for said in json.loads(text) for sha in said.get("images", ()))
+    needed = list(dict.fromkeys(shown))
     paths: dict[str, list[str]] = {}
     for sha, path in store.query("SELECT DISTINCT sha256, path FROM images ORDER BY ALL").rows:
         paths.setdefault(sha, []).append(path)
@@ -196,17 +214,6 @@ async def _pictures(store: Store, run: RunRow, targets: Sequence[Target], judge:
                 f"{run.run_id}: restore it, or use --judge-sees dialogue"
             )
     return found
-
-
-def _needed(store: Store, run_id: str) -> list[str]:
-    """The hashes of the images in the requests of a run."""
-    rows = store.query(
-        "SELECT request FROM turns SEMI JOIN (SELECT request_hash FROM steps WHERE run_id = ?) s "
-        "USING (request_hash)",
-        [run_id],
-    ).rows
-    shown = (sha for (text,) in rows for message in json.loads(text) for sha in message.get("images", ()))
-    return list(dict.fromkeys(shown))
 
 
 def _rows(store: Store, kind: type, table: str, run_id: str) -> list[tuple[Any, ...]]:

@@ -8,7 +8,7 @@ from hashlib import sha256
 
 from safemt_client.datasets.model import Dialogue
 
-__all__ = ["drawn", "order_of"]
+__all__ = ["drawn", "order_of", "place_of"]
 
 
 def order_of(dialogues: Sequence[Dialogue], seed: int, *, by_scenario: bool = False) -> list[str]:
@@ -21,7 +21,7 @@ def order_of(dialogues: Sequence[Dialogue], seed: int, *, by_scenario: bool = Fa
     """
     first = {dialogue.item_id: dialogue for dialogue in reversed(dialogues)}
     places = {
-        item: (_place(seed, str(d.extra.get("pair") or item)), _place(seed, item))
+        item: (place_of(seed, str(d.extra.get("pair") or item)), place_of(seed, item))
         for item, d in first.items()
     }
     order = sorted(places, key=places.__getitem__)
@@ -47,10 +47,11 @@ def drawn(
     return tuple(dialogue for dialogue in dialogues if dialogue.item_id in kept)
 
 
-def _place(seed: int, name: str) -> bytes:
+def place_of(seed: int, name: str) -> bytes:
+    """What things of such names are sorted by, for an order that looks random and is always the same."""
     return sha256(f"{seed}\0{name}".encode()).digest()
 
 
 def _share(seed: int, name: str) -> float:
     """A number from 0 to 1 that looks random."""
-    return int.from_bytes(_place(seed, name)[:7], "big") / 2**56
+    return int.from_bytes(place_of(seed, name)[:7], "big") / 2**56

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from rich.console import Console
 
 from safemt_client.datasets.labelled import LabelledSet
@@ -16,7 +18,7 @@ from safemt_client.settings import RunSettings
 from safemt_client.telemetry.ending import again
 from safemt_client.telemetry.events import RunResult, Status, StopReason
 
-__all__ = ["finish_calibration", "head_of"]
+__all__ = ["Judged", "ended", "finish_calibration", "head_of"]
 
 _MOST_WORDS = 200
 
@@ -59,12 +61,45 @@ def finish_calibration(
         store.save_now(*figure_rows(store, calibration_id))
         if console is not None:
             show(calibrated(calibration(store, calibration_id)), console)
-    spent, held = money(spent_of(store, calibration_id)), held_of(store, calibration_id)
+    look = f"compare judges with:  python -m safemt_client calibrate --list --db {quoted(settings.db)}"
+    left = Judged("calibrated_replies", "calibration_id", calibration_id, replies, unasked, failed, scored)
+    return ended(left, ending, store, settings, console, f"done; {look}")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How far replies are judged outside of runs: those of `id` in a column of a view.
+
+    Of all `replies` so many are not asked yet, have an error of the judge, or are scored.
+    """
+
+    view: str
+    column: str
+    id: str
+    replies: int
+    unasked: int
+    failed: int
+    scored: int
+
+
+def ended(
+    judged: Judged,
+    ending: StopReason,
+    store: Store,
+    settings: RunSettings,
+    console: Console | None,
+    done: str,
+) -> RunResult:
+    """The result of a session that judged replies outside of runs, whose last line it prints.
+
+    `done` is that line where nothing is left to ask.
+    """
+    spent, held = money(spent_of(store, judged.id)), held_of(store, judged.id)
     if settings.max_cost is not None and held:
-        spent += f" and {held_text(held, calibration_id, settings)}"
-    status, why, line = _ended(ending, settings, unasked, failed, spent)
+        spent += f" and {held_text(held, judged.id, settings)}"
+    status, why, line = _ended(ending, settings, judged, spent, done)
     if console is not None:
-        for said in _errors(store, calibration_id):
+        for said in _errors(store, judged):
             console.print(said, markup=False, soft_wrap=True)
         console.print(line, markup=False, soft_wrap=True)
     misconfigured = bool(ending.misconfigured)
@@ -72,18 +107,18 @@ def finish_calibration(
         status,
         0 if status == "done" else 2 if misconfigured else 1,
         f"{why}, {spent} spent",
-        id=calibration_id,
-        coverage=scored / replies if replies else None,
-        again=unasked + failed > 0 and status != "capped" and not misconfigured,
+        id=judged.id,
+        coverage=judged.scored / judged.replies if judged.replies else None,
+        again=judged.unasked + judged.failed > 0 and status != "capped" and not misconfigured,
     )
 
 
-def _errors(store: Store, calibration_id: str) -> list[str]:
+def _errors(store: Store, judged: Judged) -> list[str]:
     """The commonest error of the judge, in its endpoint's words."""
     rows = store.query(
-        """SELECT count(*), explanation FROM calibrated_replies
-           WHERE calibration_id = ? AND reason = 'judge_error' GROUP BY ALL ORDER BY 1 DESC, 2 LIMIT 1""",
-        [calibration_id],
+        f"""SELECT count(*), explanation FROM {judged.view}
+            WHERE {judged.column} = ? AND reason = 'judge_error' GROUP BY ALL ORDER BY 1 DESC, 2 LIMIT 1""",
+        [judged.id],
     ).rows
     return [
         f"errors of the judge: {number}: {plain(without_secrets(said or 'no reason given'))[:_MOST_WORDS]}"
@@ -92,10 +127,10 @@ def _errors(store: Store, calibration_id: str) -> list[str]:
 
 
 def _ended(
-    ending: StopReason, settings: RunSettings, unasked: int, failed: int, spent: str
+    ending: StopReason, settings: RunSettings, judged: Judged, spent: str, done: str
 ) -> tuple[Status, str, str]:
     """The status, why, and the last line."""
-    left = unasked + failed
+    left = judged.unasked + judged.failed
     go_on = f"{left:,} replies are left; continue with:  {again()}" if left else "nothing is left to ask"
     if ending.interrupted:
         return "stopped", "interrupted", f"interrupted: {go_on}"
@@ -108,5 +143,4 @@ def _ended(
     if left:
         some = f"{left:,} {'verdict is' if left == 1 else 'verdicts are'} missing"
         return "errors", some, f"{some}: ask for that with:  {again()}"
-    look = f"compare judges with:  python -m safemt_client calibrate --list --db {quoted(settings.db)}"
-    return "done", "done", f"done; {look}"
+    return "done", "done", done

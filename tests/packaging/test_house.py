@@ -33,7 +33,8 @@ BELOW = {
     "engine": "telemetry planning datasets models said settings results judges moderator providers",
     "proxy": "models loading settings moderator providers",
     "viewer": "datasets results providers",
-    "api": "keywords engine telemetry planning datasets models said loading settings results judges moderator providers",
+    "asked": "loading settings judges providers",
+    "api": "asked keywords engine telemetry planning datasets models said loading settings results judges moderator providers",
     "cli": "api importing engine telemetry planning proxy viewer datasets models said keywords loading settings option results judges moderator providers",
     "__main__": "cli results providers",
 }

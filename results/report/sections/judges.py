@@ -24,6 +24,7 @@ from safemt_client.results.report.document import (
     show,
     turns,
 )
+from safemt_client.results.report.sections.anchors import anchor_of_run
 from safemt_client.results.report.sections.calibration import of_run
 from safemt_client.results.scores.wording import CI, EQUAL, NOT_ESTIMABLE, small
 
@@ -67,7 +68,13 @@ def judges(known: ReportData) -> Section | None:
     ]
     if escalated.lines:
         blocks.append(escalated)
-    calibrated = Notes(of_run(known.found.get("calibration"), known.judge_label(known.judge)))
+    judge = known.judge_label(known.judge)
+    calibrated = Notes(
+        [
+            *of_run(known.found.get("calibration"), judge),
+            *anchor_of_run(known.found.get("anchor"), judge),
+        ]
+    )
     if calibrated.lines:
         blocks.append(calibrated)
     if known.panel:
