@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pydantic import ValidationError
+
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.models import Models, prices_of
 from safemt_client.planning.costs import stored_prices
@@ -64,9 +66,12 @@ def settings_of_anchor(settings: RunSettings, store: Store, run_id: str) -> RunS
     kept = json.loads(stored_run(store, run_id).settings)
     names = [name for name, option in options("judge").items() if option.decides]
     names += ["controversial", "guard_template", "guard_option", "providers"]
-    before = RunSettings.model_validate(
-        {"provider": ["stored"], "data": "stored"} | {name: kept[name] for name in names if name in kept}
-    )
+    stored = {name: kept[name] for name in names if name in kept}
+    try:
+        before = RunSettings.model_validate({"provider": ["stored"], "data": "stored"} | stored)
+    except ValidationError:
+        # Of another version: what is not said then has its default, which is compared with the run's judge.
+        before = settings
     found = {name: getattr(before, name) for name in names if name not in settings.model_fields_set}
     found["providers"] = before.providers | settings.providers
     known = settings.model_copy(update=found)

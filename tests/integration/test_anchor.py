@@ -1,6 +1,7 @@
 """`judge --anchor`: the judge of a run is asked again about a fixed sample of its replies: has it changed?"""
 
 import asyncio
+import gzip
 import json
 import os
 import signal
@@ -346,6 +347,17 @@ def test_any_judge_is_asked_as_before(
     assert row["models_before"] == row["models_again"] != []
     (turns,) = sql("SELECT count(DISTINCT length) > 1 AS several FROM anchored_replies", capsys)
     assert turns == {"several": True}
+
+
+def test_a_store_of_before_does_not_say_which_model_labelled(here: Path) -> None:
+    Path("old.duckdb").write_bytes(gzip.decompress((ROOT / "tests/data/schema-10.duckdb.gz").read_bytes()))
+    said = anchored("--anchor", "3", "--db", "old.duckdb")
+    assert "model that answered: demo-judge; which one did before is not recorded" in said
+    assert "another model" not in at_once("report", "--db", "old.duckdb").stdout
+    # Another version's rubric made another judge.
+    Path("older.duckdb").write_bytes(gzip.decompress((ROOT / "tests/data/schema-1.duckdb.gz").read_bytes()))
+    done = at_once("judge", "--anchor", "3", "--db", "older.duckdb")
+    assert (done.returncode, "its rubric would differ" in done.stderr) == (2, True)
 
 
 def test_the_plan_asks_nothing(judge: Judge, capsys: pytest.CaptureFixture[str]) -> None:
