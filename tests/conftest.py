@@ -18,6 +18,11 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 settings.register_profile("fuzz", max_examples=20_000, deadline=None)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Files as parameters are not named by their bytes: packed ones hold the time, and workers must agree."""
+    return argname if isinstance(val, bytes) and not val.isascii() else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _empty_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """New stores are copies of an empty one. The tests of the store itself, and processes, make theirs anew."""
