@@ -163,11 +163,13 @@ def data(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(
         dest="action",
         required=True,
-        metavar="check PATH | maps | convert | build RECIPE",
-        help=argparse.SUPPRESS,
+        title="actions",
+        metavar="check | maps | convert | build",
+        description="'data ACTION --help' lists the options of an action.",
     )
     check = actions.add_parser(
         "check",
+        help="count the items, tell what will be sent, list what has to be repaired",
         description="Count the items, tell what will be sent, and list what has to be repaired.\n"
         "Ends with 1 if something is missing or broken, with 2 if nothing can be used.",
         formatter_class=Formatter,
@@ -183,11 +185,16 @@ def data(parser: argparse.ArgumentParser) -> None:
         add_setting(check, name)
     maps = actions.add_parser(
         "maps",
+        help="list the maps that come with the program",
         description="List the maps that come with the program, and what they say of the data sets.",
         formatter_class=Formatter,
     )
     _json(maps)
-    add_actions(lambda name, text: actions.add_parser(name, description=text, formatter_class=Formatter))
+
+    def add(name: str, summary: str, text: str) -> argparse.ArgumentParser:
+        return actions.add_parser(name, help=summary, description=text, formatter_class=Formatter)
+
+    add_actions(add)
 
 
 def gate(parser: argparse.ArgumentParser) -> None:

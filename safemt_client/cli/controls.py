@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["add_actions", "build", "convert"]
 
 
-def add_actions(add: Callable[[str, str], argparse.ArgumentParser]) -> None:
-    """Add the arguments of both; `add` makes the parser of an action from its name and description."""
+def add_actions(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    """Add the arguments of both; `add` makes a parser from a name, a summary and a description."""
     converting = add(
         "convert",
+        "write any data that can be read in the open form",
         "Write the dialogues in the open form, with their pictures beside them. Nothing is lost.",
     )
     _source(converting)
@@ -29,6 +30,7 @@ def add_actions(add: Callable[[str, str], argparse.ArgumentParser]) -> None:
     )
     building = add(
         "build",
+        "make controls of the dialogues",
         "Make controls of the dialogues: is it their length, their order or their pictures that count?",
     )
     building.add_argument(

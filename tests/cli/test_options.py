@@ -212,3 +212,11 @@ def test_the_flags_that_a_document_names_exist(page: str) -> None:
     known = FOREIGN.union(*(flags_of(make_parser([command])) for command in COMMANDS))
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / page).read_text(encoding="utf-8")))
     assert named - known == set()
+
+
+def test_the_help_of_data_lists_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        make_parser(["data"]).parse_args(["data", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    said = {words[0]: words[1:] for line in lines if line.startswith("    ") and (words := line.split())}
+    assert all(said.get(action) for action in ("check", "maps", "convert", "build")), lines
