@@ -119,3 +119,12 @@ def test_the_end_of_the_run_gives_them() -> None:
     assert [(row["first"], row["second"]) for row in found["differences"]] == [("demo", "other")]
     assert [row["ranks"] for row in told("leaderboard")]
     assert "Not finished" not in at_once("report").stdout
+
+
+@pytest.mark.usefixtures("half")
+def test_a_gate_decides_nothing_about_a_half_finished_target() -> None:
+    done = at_once("gate", "--rule", "asr@1 < 99%", "--json")
+    assert done.returncode == 3
+    found = {row["target"]: (row["status"], row["reason"]) for row in json.loads(done.stdout)}
+    assert found["demo"] == ("holds", "")
+    assert found["other"] == ("undecided", "the target is not finished: resume the run")
