@@ -145,4 +145,7 @@ def _told(done: Imported, db: Path) -> Iterator[str]:
     if not done.nothing_new:
         where = f"--run {done.runs[-1]} --db {quoted(db)}"
         yield f"see: python -m safemt_client report {where}"
+        if not done.texts:
+            yield "the files have no texts of replies: they cannot be judged again"
+            return
         yield f"judge them again: python -m safemt_client judge {where} --judge NAME"

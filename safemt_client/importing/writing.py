@@ -57,7 +57,8 @@ _UNKNOWN_OF_A_LABEL: Mapping[str, Any] = dict.fromkeys(
 class Imported:
     """What came of an import. `runs` are one for each judge, the one that decides last.
 
-    `nothing_new` says that the store had all of it. `labels` counts the labels of each judge or person.
+    `nothing_new` says that the store had all of it. `labels` counts the labels of each judge or person, and
+    `texts` the replies whose text the files have: others cannot be judged again.
     """
 
     runs: tuple[str, ...]
@@ -68,6 +69,7 @@ class Imported:
     outcomes: Mapping[str, int]
     labels: Mapping[str, Mapping[str, int]]
     notes: tuple[str, ...]
+    texts: int = 0
     nothing_new: bool = False
 
 
@@ -127,6 +129,7 @@ def save(store: Store, found: Found, places: Places, asked: Asked, *, new_run: b
         Counter(one.record.outcome.value for one in places.placed),
         label_counts(places.placed, judges, asked),
         (*found.notes, *places.notes),
+        texts=sum(bool(one.record.text) for one in places.placed),
         nothing_new=not fresh,
     )
 

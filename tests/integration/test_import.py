@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -61,6 +62,12 @@ def test_what_is_exported_comes_back_with_the_same_counts(
     assert (again.returncode, "nothing new" in again.stdout) == (0, True)
     assert asked("SELECT count(*) FROM runs") == [(1,)]
     assert asked(COUNTS) == before
+    # What the last line says works: an export for the reference has labels alone.
+    advice, _, command = done.stdout.splitlines()[-1].partition(": ")
+    assert (advice == "judge them again") == (form == "inspect")
+    if form == "inspect":
+        judged = at_once(*shlex.split(command.replace("NAME", "demo-judge"))[3:])
+        assert judged.returncode == 0, judged.stderr
 
 
 def test_a_run_never_takes_an_imported_reply_for_its_own(
