@@ -76,6 +76,6 @@ def _summary(found: Sequence[Checked]) -> str:
     return ", ".join(said)
 
 
-_UNITS = {"safety_index": (1, 3, ""), "difference": (100, 1, " points")}
+_UNITS = {"safety_index": (1, 3, ""), **dict.fromkeys(("difference", "targets"), (100, 1, " points"))}
 """The factor, the digits and the unit in which a figure is shown; others are in percent."""
 _WORDS: Mapping[Status, str] = {"broken": "broken", "undecided": "undecided", "holds": "hold"}

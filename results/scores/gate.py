@@ -89,23 +89,26 @@ def check_rules(
             f"--target {unknown[0]}: not in run {run_id}; it has {', '.join(sorted(known.labels))}"
         )
     known.check(rules)
-    return [
-        replace(_checked(rule, target, known), imported_from=known.sources[target])
-        for target in (targets or sorted(known.labels))
-        for rule in rules
-    ]
+    named = targets or sorted(known.labels)
+    pairs = [(rule, target) for target in named for rule in rules if rule.first is None]
+    # A rule that names its targets is about these alone.
+    pairs += [(rule, rule.first) for rule in rules if rule.first is not None]
+    return [replace(_checked(*pair, known), imported_from=known.sources[pair[1]]) for pair in pairs]
 
 
 def _checked(rule: Rule, target: str, known: _Known) -> Checked:
     try:
-        if target in known.waiting:
+        if {target, rule.second} & known.waiting:
             raise _Unknown("the target is not finished: resume the run")
         found = _FIGURES[rule.quantity](known, target, rule)
     except _Unknown as error:
         return Checked(rule.text, rule.quantity, target, "undecided", None, None, None, str(error))
-    keeps = rule.decided(found.low, found.high)
+    keeps, more = rule.decided(found.low, found.high), found.more
+    if rule.width:
+        wide = found.high - found.low
+        keeps, more = True if wide < rule.bound else None, f"the interval is {100 * wide:.1f} points wide"
     status: Status = "undecided" if keeps is None else "holds" if keeps else "broken"
-    reason = found.more if keeps is None else ""
+    reason = more if keeps is None else ""
     return Checked(rule.text, rule.quantity, target, status, found.estimate, found.low, found.high, reason)
 
 
@@ -149,11 +152,14 @@ class _Known:
                 raise InputError(
                     f"--rule {rule.text!r}: the run has no dialogues of {rule.turns} turns; it has {have}"
                 )
+            if unknown := [name for name in (rule.first, rule.second) if name and name not in self.labels]:
+                have = ", ".join(sorted(self.labels))
+                raise InputError(f"--rule {rule.text!r}: no target {unknown[0]}; the run has {have}")
             if rule.quantity == "difference" and not self.baseline:
                 raise InputError(
                     f"--rule {rule.text!r}: add --baseline with RUN, RUN:TARGET, or TARGET of the latest run"
                 )
-            if rule.quantity == "difference" and self.corrected:
+            if rule.quantity in ("difference", "targets") and self.corrected:
                 raise InputError(
                     f"--rule {rule.text!r}: differences are not corrected: leave --corrected out"
                 )
@@ -230,7 +236,16 @@ def _scored(labels: Labels) -> float:
 def _difference(known: _Known, target: str, rule: Rule) -> _Figure:
     if target not in known.baseline:
         raise _Unknown("the baseline has no such target")
-    first, second = (_at(labels, rule.turns) for labels in (known.baseline[target][1], known.labels[target]))
+    return _between(known.baseline[target][1], known.labels[target], rule)
+
+
+def _targets(known: _Known, target: str, rule: Rule) -> _Figure:
+    return _between(known.labels[rule.second or ""], known.labels[target], rule)
+
+
+def _between(first: Labels, second: Labels, rule: Rule) -> _Figure:
+    """The ASR of the second minus that of the first."""
+    first, second = _at(first, rule.turns), _at(second, rule.turns)
     group = ("all", "all") if rule.turns is None else ("length", rule.turns)
 
     def row(first: Labels, second: Labels) -> dict[str, Any] | None:
@@ -302,6 +317,7 @@ def _over_refusal(known: _Known, target: str, rule: Rule) -> _Figure:
 _FIGURES: Mapping[str, Callable[[_Known, str, Rule], _Figure]] = {
     "asr": _asr,
     "difference": _difference,
+    "targets": _targets,
     "safety_index": _index,
     "coverage": _coverage,
     "over_refusal": _over_refusal,

@@ -80,6 +80,17 @@ def test_a_difference_is_from_the_baseline(store: Path, capsys: pytest.CaptureFi
     assert status == UNDECIDED, said
     assert "-20.0 points" in said
     assert gate(capsys, store, *words, "--rule", "asr - baseline < 30 points")[0] == HOLDS
+    # The same targets of one run, by name.
+    named = "demo + demo-guard - demo < {} points"
+    status, said = gate(capsys, store, "--rule", named.format(2))
+    assert (status, said.splitlines()[-1]) == (UNDECIDED, "1 undecided")
+    assert "-20.0 points" in said
+    assert gate(capsys, store, "--rule", named.format(30))[0] == HOLDS
+    status, said = gate(capsys, store, "--rule", "demo - demo-guard < 30 points")
+    assert (status, "no target demo-guard; the run has demo, demo + demo-guard" in said) == (BAD, True), said
+    status, said = gate(capsys, store, "--rule", "ci(asr@8) < 9 points", "--target", "demo")
+    assert (status, "the interval is 43.1 points wide" in said) == (UNDECIDED, True), said
+    assert gate(capsys, store, "--rule", "ci(asr@8) < 50 points", "--target", "demo")[0] == HOLDS
 
 
 def forty(tmp_path: Path, db: Path, missing: int) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safemt_client.providers.errors import InputError
-from safemt_client.results.scores.rules import Rule, read_rule
+from safemt_client.results.scores.rules import Rule, read_rule, read_stop_rule
 
 
 @pytest.mark.parametrize(
@@ -86,3 +86,55 @@ def test_a_rule_is_kept_only_if_all_that_is_left_open_keeps_it(
 def test_the_other_way_round() -> None:
     rule = read_rule("safety_index > .9")
     assert [rule.decided(*ends) for ends in ((0.91, 0.95), (0.8, 0.9), (0.85, 0.95))] == [True, False, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "second", "turns"),
+    [
+        ("A - B < 3 points", "A", "B", None),
+        ("gpt-4o@8 - my-model@8 < 3 points", "gpt-4o", "my-model", 8),
+        ("gpt-4o + llama-guard-3 - gpt-4o < -3 points", "gpt-4o + llama-guard-3", "gpt-4o", None),
+    ],
+)
+def test_two_targets_are_named(text: str, first: str, second: str, turns: int | None) -> None:
+    for found in (read_rule(text), read_stop_rule(text)):
+        assert (found.quantity, found.first, found.second, found.turns) == ("targets", first, second, turns)
+        assert abs(found.bound) == 0.03
+
+
+def test_a_rule_is_about_the_width_of_an_interval() -> None:
+    for text, quantity, turns in (
+        ("ci(asr@8) < 2 points", "asr", 8),
+        ("ci( asr ) < 2 points", "asr", None),
+        ("ci(A@4 - B@4) < 2 points", "targets", 4),
+    ):
+        found = read_stop_rule(text)
+        assert (found.width, found.quantity, found.turns, found.bound) == (True, quantity, turns, 0.02)
+    for wrong in (
+        "ci(asr) > 2 points",
+        "ci(asr) < 2%",
+        "ci(asr) < 0 points",
+        "ci(asr < 2 points",
+        "ci() < 2 points",
+    ):
+        with pytest.raises(InputError, match="write such as"):
+            read_stop_rule(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("safety_index > .9", "the Safety Index has no interval"),
+        ("corrected asr < 5%", "the corrected rate has no interval"),
+        ("coverage > 98%", "use --min-coverage"),
+        ("asr - baseline < 2 points", "name two targets"),
+        ("A@8 - B < 2 points", "the same number of turns"),
+        ("A - A < 2 points", "does not differ from itself"),
+        ("asr", "cannot be read: write such as 'asr@8 < 10%'"),
+    ],
+)
+def test_what_cannot_stop_a_run_is_one_line(text: str, why: str) -> None:
+    with pytest.raises(InputError, match=why) as refused:
+        read_stop_rule(text)
+    assert str(refused.value).startswith("--stop-when ")
+    assert "\n" not in str(refused.value)
