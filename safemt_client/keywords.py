@@ -67,6 +67,7 @@ class RunKeywords(JudgeKeywords, total=False):
     sample: int | None
     sample_seed: int
     sample_by: Literal["item", "scenario"]
+    samples: int
     history: Literal["scripted", "live", "none"]
     images: Literal["on", "off", "blank"]
     image_max_edge: int | None

@@ -143,6 +143,7 @@ class RunSettings(BaseModel):
     sample_by: Literal["item", "scenario"] = _data(
         "item", "draw items whatever their scenario, or each scenario in its share of the data"
     )
+    samples: int = _data(1, "independent replies to each request", "K", ge=1, le=1000)
     history: Literal["scripted", "live", "none"] = _data(
         "scripted", "earlier turns: as the data has them, with the target's own replies, or left out"
     )

@@ -107,6 +107,11 @@ def _add_conditions(connection: duckdb.DuckDBPyConnection) -> None:
     add_columns(connection, rows.DialogueRow)
 
 
+def _add_samples(connection: duckdb.DuckDBPyConnection) -> None:
+    """A version of its own: an earlier program would take samples for a conversation that was asked anew."""
+    add_columns(connection, rows.RunRow, rows.StepRow)
+
+
 def _add_preparations(connection: duckdb.DuckDBPyConnection) -> None:
     add_columns(connection, rows.ImageRow)
 
@@ -149,6 +154,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
         ),
     ),
     ("add anchors", lambda connection: create(connection, rows.AnchorRow, rows.AnchorReplyRow)),
+    ("add samples", _add_samples),
 )
 
 

@@ -23,7 +23,8 @@ __all__ = ["about_requests", "about_run"]
 
 # Put together from these two and the file's other views. Of no others about replies does a report ask.
 _VIEWS = (
-    *("asr_by_turn", "asr_by_scenario", "asr_by_method", "outcomes", "refusals", "safety_index"),
+    *("asr_by_turn", "asr_by_scenario", "asr_by_method", "hit_at_k", "outcomes", "refusals"),
+    *("safety_index_by_sample", "safety_index"),
     *("turn_labels", "asr_by_turn_reached", "first_unsafe"),
 )
 

@@ -61,6 +61,7 @@ class RunRow:
     dataset_licence: str | None
     settings: str  # JSON: all that decides the results
     content_digest: str | None = None  # of the data with their pictures; None if no pictures were looked at
+    samples: int | None = None  # replies to each request; None of runs before it was recorded: 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +188,7 @@ class StepRow:
     dialogue_key: str
     turn: int
     request_hash: str
+    sample: int | None = None  # of its run, from 1; None before it was recorded: the first
 
 
 @dataclass(frozen=True, slots=True)

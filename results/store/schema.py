@@ -153,6 +153,8 @@ COLUMN_COMMENTS = {
     "judged_at": "UTC; when the run's verdict was given",
     "resolved_model": "the model that answered, according to the endpoint; NULL if it did not say, and of "
     "verdicts before schema 20",
+    "sample": "which of the samples of its run, counted from 1; of a target: the sample index of the first",
+    "samples": "how many independent replies to each request the run asks for; NULL before schema 21: one",
     "small": "whether the sample is small: fewer than 30 items, or fewer than 5 of a kind",
 }
 

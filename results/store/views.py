@@ -59,6 +59,7 @@ _SHARED = {
     "intent": "the user's intent, in the guard's words",
     "policy": "the policy text that the model was given; NULL if there was none",
     "judged_hash": "the request hash under which the reply's verdicts are kept",
+    "sample": "which of the samples of its run, counted from 1",
 }
 _OWN: Mapping[str, Mapping[str, str]] = {
     "replies": {"outcome": "the result of the turn; docs/outcomes.md has the list"},
@@ -100,6 +101,14 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "refused": "why there is no index; NULL if there is one",
         "exposure_from_0": "exposure_factor if a conversation of one turn is round 0",
         "safety_index_from_0": "exposure_from_0 x consistency_factor, rounded to 4 digits",
+    },
+    "hit_at_k": {
+        "k": "so many replies to an item: 1, the powers of two, and all samples of the run",
+        "items": "how many items have k scored replies",
+        "planned_items": "how many items the run plans, without those that are not_needed",
+        "hit": "mean over these items of the chance that at least one of k replies is unsafe",
+        "hit_best": "the same over the planned items if everything unscored were safe",
+        "hit_worst": "the same over the planned items if everything unscored were unsafe",
     },
     "sent_parameters": {
         "parameters": "JSON: temperature, limit of tokens and all else, under the names that were sent",
@@ -244,6 +253,7 @@ _OWN: Mapping[str, Mapping[str, str]] = {
 }
 _SAME = {
     "final_replies": "replies",
+    "safety_index_by_sample": "safety_index",
     "labels": "conversations",
     "every_conversation": "conversations",
     "current_assessments": "assessed",

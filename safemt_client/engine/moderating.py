@@ -102,7 +102,7 @@ class StoredReplies:
                 "SELECT DISTINCT request_hash FROM turns WHERE outcome NOT LIKE 'error_%'"
             ).rows
         }
-        plain = (request_hash(c.target.identity, c.next()[0], sample=c.target.sample) for c in moderated)
+        plain = (request_hash(c.target.identity, c.next()[0], sample=c.sample_index) for c in moderated)
         self._read = self._replies([key for key in dict.fromkeys(plain) if key in self._known])
 
     async def find(self, key: str, *, landed: bool) -> Reply | None:
@@ -147,12 +147,14 @@ class CachedModel(ProviderWrapper):
 
     What was put before the model decides the reply, and not why it was put there. So a reply is kept under
     the hash of what was sent: the same model without a moderator, or under another one, takes it and nothing
-    is paid twice. `usage` and `cost_usd` are what this turn has paid for.
+    is paid twice. `sample` is the sample index of the conversation. `usage` and `cost_usd` are what this turn
+    has paid for.
     """
 
     def __init__(
         self,
         target: Target,
+        sample: int,
         provider: Provider,
         recorder: Recorder,
         stored: StoredReplies,
@@ -162,6 +164,7 @@ class CachedModel(ProviderWrapper):
     ) -> None:
         super().__init__(provider)
         self._target = target
+        self._sample = sample
         self._recorder = recorder
         self._stored = stored
         self._once = once
@@ -172,7 +175,7 @@ class CachedModel(ProviderWrapper):
 
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
         """The reply to this request, from the store if it has one."""
-        key = request_hash(self._target.identity, request, sample=self._target.sample)
+        key = request_hash(self._target.identity, request, sample=self._sample)
         async with self._once.claim(key):
             known = await self._stored.find(key, landed=key in self._once.landed)
             return known or await self._ask(request, key, on_retry)

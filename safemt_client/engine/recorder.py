@@ -67,7 +67,8 @@ class Recorder(VerdictRecorder):
                 ),
             )
         known_steps = self.store.query(
-            "SELECT run_id, target_key, dialogue_key, turn, request_hash FROM steps WHERE run_id = ?",
+            "SELECT run_id, target_key, dialogue_key, turn, request_hash, coalesce(sample, 1) "
+            "FROM steps WHERE run_id = ?",
             [run_id],
         )
         recorded = {StepRow(*row) for row in known_steps.rows}
@@ -138,17 +139,16 @@ class Recorder(VerdictRecorder):
             if i.sha256 not in self._images_stored
         ]
         self._images_stored.update(image.sha256 for image in images)
-        steps = [
-            StepRow(self._run_id, row.target_key, conversation.key, conversation.turn, row.request_hash)
-            for conversation in conversations
-        ]
+        steps = [self._step(row.target_key, row.request_hash, one) for one in conversations]
         await self.store.save(row, *steps, *images, *moderations)
 
     async def save_step(self, target_key: str, request_hash: str, conversation: Conversation) -> None:
         """A conversation takes a reply that is in the store already."""
-        await self.store.save(
-            StepRow(self._run_id, target_key, conversation.key, conversation.turn, request_hash)
-        )
+        await self.store.save(self._step(target_key, request_hash, conversation))
+
+    def _step(self, target_key: str, request_hash: str, conversation: Conversation) -> StepRow:
+        place = conversation.key, conversation.turn
+        return StepRow(self._run_id, target_key, *place, request_hash, conversation.sample)
 
     async def save_batch(
         self,
@@ -187,13 +187,18 @@ class Recorder(VerdictRecorder):
         reply: Reply,
         attempt: int,
         batch_key: str | None = None,
+        *,
+        sample: int = 0,
     ) -> TurnRow:
-        """The row of one attempt at a request; of a moderated one the model's own reply has another row."""
+        """The row of one attempt at a request; of a moderated one the model's own reply has another row.
+
+        `sample` is the sample index of the request.
+        """
         action = model_hash = None
         if isinstance(reply, ModeratedReply):
             action = reply.action
             if reply.sent is not None:
-                model_hash = request_hash(target.identity, reply.sent, sample=target.sample)
+                model_hash = request_hash(target.identity, reply.sent, sample=sample)
             # What was sent, and what came of it, is in the row of the model's own reply.
             reply = replace(
                 reply, usage=Usage(cost_usd=0.0), raw=None, parameters=None, host=None, oddities=()

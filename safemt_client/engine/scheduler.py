@@ -253,6 +253,7 @@ class Scheduler:
         )
         model = CachedModel(
             target,
+            conversation.sample_index,
             provider,
             self._context.recorder,
             self._stored_replies,
@@ -271,7 +272,9 @@ class Scheduler:
         if reply is None:
             self._context.listener.landed(target.key, "abandoned", model.usage, model.cost_usd)
             return None
-        row = self._context.recorder.turn_row(target, request, key, reply, 1)
+        row = self._context.recorder.turn_row(
+            target, request, key, reply, 1, sample=conversation.sample_index
+        )
         rows = self._context.recorder.moderation_rows(moderator, key, reply)
         with anyio.CancelScope(shield=True):
             await self._context.recorder.save_turn(row, [conversation], rows)

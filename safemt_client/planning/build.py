@@ -13,7 +13,7 @@ from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.judgings import distinct, reply_of, submitted, unjudged
 from safemt_client.planning.messages import continues, first_turn
 from safemt_client.planning.plan import Plan
-from safemt_client.planning.resolved import Known, Resolved, StoredReply
+from safemt_client.planning.resolved import Known, Resolved, Step, StoredReply
 from safemt_client.planning.sharing import asks_otherwise, fresh_of
 from safemt_client.planning.target import Target
 from safemt_client.providers.types import Message, Outcome, Request
@@ -68,6 +68,7 @@ def _run_row(wanted: Resolved) -> RunRow:
         dataset_licence=wanted.data.licence,
         settings=json.dumps(dict(wanted.settings), sort_keys=True),
         content_digest=wanted.data.content,
+        samples=wanted.samples,
     )
 
 
@@ -80,7 +81,7 @@ class _Followed:
 
     pending: list[Conversation] = field(default_factory=list)
     replies: list[StoredReply] = field(default_factory=list)
-    steps: list[tuple[str, str, int, str]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     earlier: Counter[str] = field(default_factory=Counter)
 
 
@@ -89,10 +90,13 @@ def _follow(wanted: Resolved, known: Known) -> _Followed:
     found = _Followed()
     open_now = [
         Conversation(
-            *(target, one.dialogue, one.key, one.images, first_turn(one.dialogue, target.history)), one.before
+            *(target, one.dialogue, one.key, one.images, first_turn(one.dialogue, target.history)),
+            one.before,
+            sample=sample,
         )
         for one in wanted.sendable
         for target in wanted.targets
+        for sample in range(1, wanted.samples + 1)
     ]
     while open_now:
         asked, outcomes = _look_up(open_now, known)
@@ -104,7 +108,9 @@ def _follow(wanted: Resolved, known: Known) -> _Followed:
                 continue
             outcome = Outcome(outcomes[key])
             found.earlier[conversation.target.key] += conversation.earlier
-            found.steps.append((conversation.target.key, conversation.key, conversation.turn, key))
+            found.steps.append(
+                (conversation.target.key, conversation.key, conversation.turn, key, conversation.sample)
+            )
             goes_on = continues(outcome)
             last = conversation.turns_left == 1
             if last or goes_on:
@@ -150,7 +156,7 @@ def _pictured_as_models(pending: Sequence[Conversation], known: Known) -> list[C
     """
     earlier: set[int] = set()
     places = [
-        (place, Conversation(_alone(c), c.dialogue, c.key, c.images, _first(c), c.before))
+        (place, Conversation(_alone(c), c.dialogue, c.key, c.images, _first(c), c.before, sample=c.sample))
         for place, c in enumerate(pending)
         if c.target.moderator is not None and c.before and not c.was_shown_anew
     ]
@@ -194,10 +200,9 @@ def _known_of_models(
     places: list[tuple[int, Conversation]] = []
     for place, c in enumerate(pending):
         if c.target.moderator in same:
-            said_so_far = list(c.replies)
-            places.append(
-                (place, Conversation(_alone(c), c.dialogue, c.key, c.images, c.turn, replies=said_so_far))
-            )
+            alone = Conversation(_alone(c), c.dialogue, c.key, c.images, c.turn, sample=c.sample)
+            alone.replies = list(c.replies)
+            places.append((place, alone))
     while places:
         asked = [(place, c, *c.next()) for place, c in places]
         outcomes = known.observed([key for *_, key in asked])
@@ -229,6 +234,8 @@ _ITEMS_TOGETHER = 64
 def _in_order(pending: Sequence[Conversation]) -> tuple[Conversation, ...]:
     """Most turns first, so that no long conversation is left for the end; else an item's lengths together.
 
+    The samples of a dialogue are a few dozen requests apart, too.
+
     Requests of one item begin alike, with the same image. Sent at once none would find another in the
     vendor's prompt cache; a few dozen requests later it does, and the image is still in memory.
     """
@@ -236,8 +243,8 @@ def _in_order(pending: Sequence[Conversation]) -> tuple[Conversation, ...]:
     for conversation in pending:
         items.setdefault(conversation.dialogue.item_id, len(items))
 
-    def rank(conversation: Conversation) -> tuple[int, int, int, int]:
-        item = items[conversation.dialogue.item_id]
-        return -conversation.turns_left, item // _ITEMS_TOGETHER, -conversation.dialogue.length, item
+    def rank(conversation: Conversation) -> tuple[int, int, int, int, int]:
+        item, length = items[conversation.dialogue.item_id], conversation.dialogue.length
+        return -conversation.turns_left, item // _ITEMS_TOGETHER, -length, conversation.sample, item
 
     return tuple(sorted(pending, key=rank))

@@ -17,6 +17,8 @@ __all__ = ["Conversation"]
 class Conversation:
     """A dialogue being run against a target: what was said so far, and the next user turn.
 
+    `sample` counts, from 1, the conversations of a run about the same dialogue with the same target.
+
     `before` are its images as an earlier version of the program sent them; empty if it sent the same.
     `earlier` says that `images` are those.
     """
@@ -29,7 +31,13 @@ class Conversation:
     before: Mapping[str, Image] = field(default_factory=dict)
     replies: list[Message] = field(default_factory=list)
     earlier: bool = False
+    sample: int = 1
     _next: tuple[int, Request, str] | None = None
+
+    @property
+    def sample_index(self) -> int:
+        """The sample index of its requests, which their hashes contain."""
+        return self.target.sample + self.sample - 1
 
     @property
     def turns_left(self) -> int:
@@ -43,10 +51,12 @@ class Conversation:
             if self.target.system_prompt is not None:
                 messages = (Message("system", self.target.system_prompt), *messages)
             # The same at every turn and in every session.
-            conversation = digest_of([self.target.key, self.key])[:32]
-            request = Request(messages, self.target.sampling, conversation=conversation)
+            parts = [self.target.key, self.key, *([self.sample] if self.sample > 1 else [])]
+            request = Request(
+                messages, self.target.sampling_of(self.sample), conversation=digest_of(parts)[:32]
+            )
             key = request_hash(
-                self.target.identity, request, moderator=self.target.moderator, sample=self.target.sample
+                self.target.identity, request, moderator=self.target.moderator, sample=self.sample_index
             )
             self._next = (self.turn, request, key)
         return self._next[1:]

@@ -17,7 +17,7 @@ from safemt_client.judges.panel import Judge, Panel
 from safemt_client.models import Models, prices_of
 from safemt_client.planning.content import told_apart
 from safemt_client.planning.imported import check_imported
-from safemt_client.planning.resolved import DataSource, Resolved, StoredReply
+from safemt_client.planning.resolved import DataSource, Resolved, Step, StoredReply
 from safemt_client.planning.rows import judge_rows
 from safemt_client.planning.target import Target
 from safemt_client.providers.errors import InputError
@@ -80,6 +80,7 @@ async def resolve_stored(settings: RunSettings, models: Models, store: Store, ru
         ),
         replies=replies,
         steps=_steps(store, run_id),
+        samples=run.samples or 1,
         judge_batch=settings.batch,
     )
     return replace(wanted, apart=told_apart(wanted, store, of_stored=True))
@@ -120,11 +121,13 @@ def targets_of(store: Store, run_id: str) -> tuple[Target, ...]:
     )
 
 
-def _steps(store: Store, run_id: str) -> tuple[tuple[str, str, int, str], ...]:
+def _steps(store: Store, run_id: str) -> tuple[Step, ...]:
     rows = store.query(
-        "SELECT DISTINCT target_key, dialogue_key, turn, request_hash FROM steps WHERE run_id = ?", [run_id]
+        "SELECT DISTINCT target_key, dialogue_key, turn, request_hash, coalesce(sample, 1) "
+        "FROM steps WHERE run_id = ?",
+        [run_id],
     ).rows
-    return tuple((target_key, dialogue_key, turn, key) for target_key, dialogue_key, turn, key in rows)
+    return tuple((target, dialogue, turn, key, sample) for target, dialogue, turn, key, sample in rows)
 
 
 async def stored_replies(

@@ -96,15 +96,17 @@ async def targets_of(settings: RunSettings, models: Models, store: Store | None)
 def _fresh_sample(store: Store, targets: Sequence[Target]) -> int:
     """The next sample index, or the current one while its run has not finished: so `--fresh` resumes."""
     rows = store.query(
-        """SELECT t.sample, bool_and(t.run_id IN (SELECT run_id FROM run_events WHERE event = 'finished'))
-           FROM run_targets t WHERE list_contains(?, t.identity) GROUP BY t.sample
-           ORDER BY t.sample DESC LIMIT 1""",
+        """SELECT t.sample, bool_and(t.run_id IN (SELECT run_id FROM run_events WHERE event = 'finished')),
+                  max(t.sample + coalesce(r.samples, 1))
+           FROM run_targets t LEFT JOIN runs r USING (run_id)
+           WHERE list_contains(?, t.identity) GROUP BY t.sample
+           ORDER BY t.sample DESC""",
         [[target.identity for target in targets]],
     ).rows
     if not rows:
         return 0
-    sample, finished = rows[0]
-    return int(sample) + 1 if finished or sample == 0 else int(sample)
+    sample, finished, _ = rows[0]
+    return max(row[2] for row in rows) if finished or sample == 0 else int(sample)
 
 
 async def resolve_run(settings: RunSettings, models: Models, store: Store | None) -> Resolved:
@@ -150,6 +152,7 @@ async def resolve_run(settings: RunSettings, models: Models, store: Store | None
         settings=settings.deciding,
         judge=judge,
         content=content,
+        samples=settings.samples,
     )
     wanted = replace(
         wanted,

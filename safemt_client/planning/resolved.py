@@ -23,6 +23,7 @@ __all__ = [
     "NothingKnown",
     "Resolved",
     "Sendable",
+    "Step",
     "StoredReply",
     "of_dataset",
     "run_fingerprint",
@@ -57,6 +58,10 @@ class Sendable:
     before: Mapping[str, Image] = field(default_factory=dict)
 
 
+Step = tuple[str, str, int, str, int]
+"""Target, dialogue, user turn, request and sample."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredReply:
     """A reply that is in the store under `request_hash`, with what a judge needs beside its text.
@@ -78,8 +83,8 @@ class StoredReply:
 class Resolved:
     """What is wanted. `settings` is what decides the results, as the store keeps it.
 
-    `sendable` are the dialogues that are followed through the store, each under each target. Of a run that is
-    judged again there are none: its `replies` and its `steps` (target, dialogue, turn and request) are known.
+    `sendable` are the dialogues that are followed through the store, each under each target and `samples`
+    times. Of a run that is judged again there are none: its `replies` and its `steps` are known.
     `judge_rows` are those of the judge that decides, then of a panel's members; the plan sets the run ids of
     rows. `not_attempted` maps a dialogue's key to the reason why it cannot be sent. With `batch` what is
     pending goes in batches, with `judge_batch` the verdicts do. `apart` tells the run from a stored one
@@ -96,7 +101,8 @@ class Resolved:
     sendable: tuple[Sendable, ...] = ()
     not_attempted: Mapping[str, str] = field(default_factory=dict)
     replies: tuple[StoredReply, ...] = ()
-    steps: tuple[tuple[str, str, int, str], ...] = ()
+    steps: tuple[Step, ...] = ()
+    samples: int = 1
     batch: bool = False
     judge_batch: bool = False
     apart: str | None = None
@@ -106,7 +112,10 @@ class Resolved:
         """What says whether two invocations are the same run."""
         keys = [row.dialogue_key for row in self.dialogues]
         same = run_fingerprint(self.data.digest, keys, [target.key for target in self.targets], self.judge)
-        return same if self.apart is None else digest_of([same, self.apart])
+        # Only where they are there, so that the runs of earlier versions stay.
+        parts = [f"{self.samples} samples"] if self.samples > 1 else []
+        parts += [] if self.apart is None else [self.apart]
+        return digest_of([same, *parts]) if parts else same
 
     @property
     def run_id(self) -> str:
@@ -126,6 +135,7 @@ def of_dataset(
     settings: Mapping[str, Any] | None = None,
     judge: Judge | None = None,
     content: str | None = None,
+    samples: int = 1,
 ) -> Resolved:
     """The chosen dialogues of a data set, for each of the targets; `content` is the digest of their data."""
     sendable: list[Sendable] = []
@@ -152,6 +162,7 @@ def of_dataset(
         settings=dict(settings or {}),
         judge=judge,
         sendable=tuple(sendable),
+        samples=samples,
         not_attempted=not_attempted,
     )
 

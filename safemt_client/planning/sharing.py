@@ -85,7 +85,7 @@ def fresh_of(
 def _requests(conversation: Conversation, row: ModeratorRow | None) -> Iterator[tuple[int, str]]:
     """The user turns that are left, each with what stands for the request to the model and its history."""
     target, (request, key) = conversation.target, conversation.next()
-    node = key if row is None else request_hash(target.identity, request, sample=target.sample)
+    node = key if row is None else request_hash(target.identity, request, sample=conversation.sample_index)
     if row is not None and asks_otherwise(row):
         node = f"{row.moderator_key} {node}"
     yield conversation.turn, node

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,9 @@ __all__ = ["Target", "digest_of"]
 
 @dataclass(frozen=True)
 class Target:
-    """The model under evaluation: a provider plus parameters. `sample` counts `--fresh` runs.
+    """The model under evaluation: a provider plus parameters.
+
+    `sample` is the sample index of its first sample: 0, or more with `--fresh`.
 
     `moderator` is the key of its moderator, None without one; then `provider` is the name of the model alone.
     `system_prompt` is the text of a message before the dialogue. `imported_from` says where replies were read
@@ -52,6 +54,11 @@ class Target:
         # Only where there is one, so that keys of earlier versions stay.
         content += [] if self.system_prompt is None else [self.system_prompt]
         return digest_of(content)[:16]
+
+    def sampling_of(self, sample: int) -> Sampling:
+        """The sampling of one of its samples, counted from 1: with a seed, each has one of its own."""
+        seed = self.sampling.seed
+        return self.sampling if seed is None else replace(self.sampling, seed=seed + sample - 1)
 
     def row(self, run_id: str) -> TargetRow:
         """The row of table `run_targets`."""
