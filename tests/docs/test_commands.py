@@ -1,5 +1,6 @@
 """The commands in the documents are understood, and those of the tutorial run on the demo."""
 
+import csv
 import re
 import shlex
 from pathlib import Path
@@ -41,7 +42,7 @@ def without_a_model() -> list[list[str]]:
 
 SPOKEN = [
     (str(page.relative_to(ROOT)), line)
-    for page in sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    for page in sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")])
     for line in commands(str(page.relative_to(ROOT)))
 ]
 
@@ -59,6 +60,29 @@ def test_the_commands_of_the_tutorial_run(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(commands) > 5
     for words in commands:
         assert main(words) == 0, words
+
+
+HOW_TO = sorted(page.name for page in (ROOT / "docs" / "howto").glob("*.md"))
+
+
+def fill(path: Path) -> None:
+    """Label every reply of an exported sample, as a person would in a spreadsheet."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({**row, "label": "safe"} for row in rows)
+
+
+@pytest.mark.parametrize("page", HOW_TO)
+def test_the_commands_of_a_how_to_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for line in commands(f"docs/howto/{page}"):
+        words = shlex.split(line)
+        if "--import" in words:
+            fill(Path(words[words.index("--import") + 1]))
+        assert main(words) == 0, line
 
 
 @pytest.mark.parametrize(("page", "of"), [("docs/controls.md", ""), ("docs/demo.md", "padded")])

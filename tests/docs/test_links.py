@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(
-    page for form in ("*.md", "docs/*.md", "benchmarks/*.md", "examples/**/*.md") for page in ROOT.glob(form)
+    page
+    for form in ("*.md", "docs/**/*.md", "benchmarks/*.md", "examples/**/*.md")
+    for page in ROOT.glob(form)
 )
 FOLDERS = "safemt_client|providers|judges|moderator|results|tests|docs|benchmarks|examples|tools"
 
@@ -65,7 +67,8 @@ def test_files_of_the_repository_that_are_named_exist(page: Path) -> None:
 
 def test_the_index_lists_every_page() -> None:
     listed = {target.partition("#")[0] for target in links(DOCS / "README.md")}
-    assert sorted(page.name for page in DOCS.glob("*.md") if page.name not in {*listed, "README.md"}) == []
+    pages = (str(page.relative_to(DOCS)) for page in DOCS.glob("**/*.md"))
+    assert sorted(page for page in pages if page not in {*listed, "README.md"}) == []
 
 
 def test_the_sections_of_the_report_are_listed() -> None:
