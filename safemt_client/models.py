@@ -364,7 +364,7 @@ def prices_of(
     `snapshot` maps keys of targets and judges to the prices that the run has stored. The demo is free; the
     price of the user's own endpoint is unknown, unless it is a vendor's program on this machine.
     """
-    if (own := settings.prices.get(spec.name)) is not None:
+    if (own := settings.price_of(spec.name)) is not None:
         return own
     if snapshot is not None and key in snapshot:
         return snapshot[key]

@@ -290,6 +290,10 @@ class RunSettings(BaseModel):
         """The user's own prices: US dollars per token for input and output, by the name of the model."""
         return dict(_price(text) for text in self.price or ())
 
+    def price_of(self, name: str) -> dict[str, float] | None:
+        """The user's own prices of a model; those of NAME are those of every NAME@URL that has none."""
+        return self.prices.get(name, self.prices.get(name.partition("@http")[0]))
+
     @property
     def timeouts(self) -> Timeouts:
         """How long a request may take."""

@@ -65,9 +65,11 @@ def _opening(known: ReportData) -> list[str]:
         f"licence {licence}",
         *(f"{said}: not asked by this program" for said in _imported(known)),
         *(
-            f"judge {show(judge['name'])} ({show(judge['identity'])}), rubric {show(judge['rubric'])}"
+            f"judge {known.judge_label(judge['name'])} ({show(judge['identity'])}), "
+            f"rubric {show(judge['rubric'])}"
             for judge in known.found["judges"]
         ),
+        *known.addresses,
     ]
 
 
@@ -91,6 +93,7 @@ def _facts(known: ReportData) -> list[tuple[str, str]]:
         ("Targets", f"{len(known.targets)}"),
         ("Conversations", f"{total:,}"),
         ("Judge", "none: nothing is labelled" if judge is None else known.judge_label(judge)),
+        *(("Addresses", said) for said in known.addresses),
         *(("Imported", said) for said in _imported(known)),
         ("Started", f"{str(run['created_at'])[:16]} UTC"),
         ("Run", show(run["run_id"])),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+from safemt_client.results.names import addresses, short_names
 from safemt_client.results.report.document import UNKNOWN, show, unique
+from safemt_client.results.sanitize import without_secrets
 from safemt_client.results.scores.wording import IMPORTED
 
 __all__ = ["ReportData"]
@@ -22,10 +25,10 @@ class ReportData:
         names += [row["target"] for row in (*found["asr_by_turn"], *found["endings"])]
         imported = {row["name"] for row in found["targets"] if row.get("imported_from") is not None}
         self.targets = {
-            name: label + IMPORTED if name in imported else label for name, label in unique(names).items()
+            name: label + IMPORTED if name in imported else label for name, label in _labels(names).items()
         }
         """Each target's name, and how it is shown."""
-        self._judges = unique(row["name"] for row in found["judges"])
+        self._judges = _labels([row["name"] for row in found["judges"]])
         self.panel = len(found["judges"]) > 1
 
     def target(self, name: str) -> str:
@@ -35,6 +38,21 @@ class ReportData:
     def judge_label(self, name: str | None) -> str:
         """A judge's name as it is shown."""
         return UNKNOWN if name is None else self._judges.get(name) or show(name)
+
+    def who(self, text: str) -> str:
+        """Whom money was paid for: a role, and a name as it is shown."""
+        role, _, name = text.partition(" ")
+        labels = {"target": self.targets, "judge": self._judges}.get(role, {})
+        return f"{role} {labels[name]}" if name in labels else show(text)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where the models are whose names are shown without their addresses; a line for each address."""
+        found = addresses([*self.targets, *self._judges])
+        return [
+            f"at {show(without_secrets(place))}: {', '.join(map(show, names))}"
+            for place, names in found.items()
+        ]
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         """The rows of a table that the deciding judge stands behind, or no judge at all."""
@@ -58,3 +76,10 @@ class ReportData:
         if None in names:
             found[None] = UNKNOWN
         return found
+
+
+def _labels(names: Sequence[str]) -> dict[str, str]:
+    """Each name as it is shown: without its address where that is clear, and no two alike."""
+    short = short_names(names)
+    shown = unique(short.values())
+    return {name: shown[one] for name, one in short.items()}

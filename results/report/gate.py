@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from xml.etree import ElementTree
 
+from safemt_client.results.names import short_names
 from safemt_client.results.report.markdown import escaped
 from safemt_client.results.sanitize import plain
 from safemt_client.results.scores.gate import Checked, Status
@@ -16,12 +18,14 @@ __all__ = ["as_junit", "as_lines", "as_markdown"]
 
 def as_lines(found: Sequence[Checked]) -> list[str]:
     """One line for each rule and target, and one for all."""
+    found = _short(found)
     lines = [f"{one.status:9}  {_named(one)}: {plain(one.rule)}; {_figure(one)}" for one in found]
     return [*lines, _summary(found)]
 
 
 def as_markdown(found: Sequence[Checked]) -> str:
     """A table of them."""
+    found = _short(found)
     rows = [
         " | ".join(
             ["", one.status, *(escaped(plain(text)) for text in (_named(one), one.rule, _figure(one))), ""]
@@ -52,6 +56,12 @@ def as_junit(found: Sequence[Checked]) -> str:
             ElementTree.SubElement(case, kind, {"message": said, "type": one.status})
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _short(found: Sequence[Checked]) -> list[Checked]:
+    """With the names of targets as they are shown."""
+    names = short_names(one.target for one in found)
+    return [replace(one, target=names[one.target]) for one in found]
 
 
 def _named(one: Checked) -> str:

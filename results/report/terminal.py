@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from safemt_client.results.report.build import document
 from safemt_client.results.report.document import Block, Code, Document, Figure, Notes, Table
-from safemt_client.results.report.layout import laid_out
+from safemt_client.results.report.layout import Letters, laid_out
 from safemt_client.results.report.telling import told
 from safemt_client.results.sanitize import plain
 from safemt_client.results.scores.collect import as_dict, latest_run
@@ -24,6 +25,8 @@ _ORDER = (
     *("refusals", "twins", "controls", "judges"),
 )
 """The sections that come first; the others follow in the order of the report."""
+_NARROWEST = 40
+"""Lines of a terminal that is narrower than this are left to it."""
 
 
 def report(reader: Queryable, run_id: str | None, console: Console, si_rounds: str | None = None) -> None:
@@ -35,27 +38,48 @@ def report(reader: Queryable, run_id: str | None, console: Console, si_rounds: s
 
 def screen(document: Document, console: Console) -> None:
     """Print the brief form of a report."""
-    show([Notes(document.opening)], console)
+    letters = Letters()
+    show([Notes(document.opening)], console, letters)
     rank = {key: place for place, key in enumerate(_ORDER)}
     for section in sorted(document.sections, key=lambda section: rank.get(section.key, len(rank))):
-        show(section.brief, console)
+        show(section.brief, console, letters)
 
 
-def show(blocks: Iterable[Block], console: Console) -> None:
-    """Print blocks as lines and tables; what a model or a user wrote cannot act on the screen."""
+def show(blocks: Iterable[Block], console: Console, letters: Letters | None = None) -> None:
+    """Print blocks as lines and tables; what a model or a user wrote cannot act on the screen.
+
+    `letters` stand for long names in tables that are too wide; the same ones in all that is shown with them.
+    """
+    letters = letters or Letters()
     for block in blocks:
         if isinstance(block, Notes):
             for line in block.lines:
                 mark = (("warning: ", "yellow"),) if block.careful else ()
-                console.print(Text.assemble(*mark, plain(line)), soft_wrap=True)
+                _line(Text.assemble(*mark, plain(line)), console)
         elif isinstance(block, Code):
             console.print(Text(block.text), soft_wrap=True)
         else:
-            _table(block.table if isinstance(block, Figure) else block, console)
+            _table(block.table if isinstance(block, Figure) else block, console, letters)
 
 
-def _table(table: Table, console: Console) -> None:
-    console.print(laid_out(table, console), soft_wrap=True)
+def _table(table: Table, console: Console, letters: Letters) -> None:
+    console.print(laid_out(table, console, letters), soft_wrap=True)
     # An asterisk is explained only if there is one.
     if table.note and (not table.note.startswith("*") or any(c.endswith("*") for r in table.rows for c in r)):
-        console.print(Text(table.note), soft_wrap=True)
+        _line(Text(table.note), console)
+
+
+def _line(text: Text, console: Console) -> None:
+    """A sentence: on a terminal it breaks between words, and what follows is indented; elsewhere never."""
+    indent = " " * (len(text.plain) - len(text.plain.lstrip()) + 2)
+    if not console.is_terminal or cell_len(text.plain) <= console.width or console.width < _NARROWEST:
+        console.print(text, soft_wrap=True)
+        return
+    first, *_ = text.wrap(console, console.width)
+    rest = text[len(first.plain) :]
+    first.rstrip()
+    console.print(first, soft_wrap=True)
+    rest = rest[len(rest.plain) - len(rest.plain.lstrip()) :]
+    for line in rest.wrap(console, console.width - len(indent)):
+        line.rstrip()
+        console.print(Text(indent) + line, soft_wrap=True)

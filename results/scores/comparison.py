@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from safemt_client.providers.errors import InputError
+from safemt_client.results.names import meant
 from safemt_client.results.scores import wording
 from safemt_client.results.scores.collect import deciding_judge, latest_run
 from safemt_client.results.scores.labels import value_of
@@ -71,9 +72,10 @@ def conditions(reader: Queryable, words: Sequence[str], *, controls: bool = Fals
             run_id, wanted = run, target or None
         else:
             run_id, wanted = latest_run(reader, None), word
-        those = [c for c in _of_run(reader, run_id) if wanted is None or c.target == wanted]
+        every = _of_run(reader, run_id)
+        known = [c.target for c in every]
+        those = [c for c in every if wanted is None or c.target == meant(wanted, known)]
         if not those:
-            known = [c.target for c in _of_run(reader, run_id)]
             raise InputError(
                 f"{word!r}: no such run, and no such target in run {run_id}; "
                 f"it has {', '.join(known) or 'none with verdicts'}"

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from safemt_client.providers.errors import InputError
+from safemt_client.results.names import meant
 from safemt_client.results.scores.collect import deciding_judge
 from safemt_client.results.scores.comparison import Condition, conditions, replies_of_each
 from safemt_client.results.scores.corrections import corrections
@@ -84,6 +85,7 @@ def check_rules(
     if deciding_judge(reader, run_id) is None:
         raise InputError(f"run {run_id}: has no judge: give it labels first with: judge")
     known = _Known(reader, run_id, baseline, corrected)
+    targets = list(dict.fromkeys(meant(target, known.labels) for target in targets))
     if unknown := sorted(set(targets) - known.labels.keys()):
         raise InputError(
             f"--target {unknown[0]}: not in run {run_id}; it has {', '.join(sorted(known.labels))}"

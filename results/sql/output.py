@@ -11,11 +11,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from safemt_client.results.sanitize import inert, plain
+from safemt_client.results.screen import open_console
 from safemt_client.results.store.lookups import Result
 
 __all__ = ["print_result"]
+
+_NARROWEST = 20
+"""Columns that a value has at least."""
 
 
 def print_result(result: Result, form: str, out: IO[str]) -> None:
@@ -39,22 +44,24 @@ def print_result(result: Result, form: str, out: IO[str]) -> None:
             table.add_column(escape(plain(column)), min_width=min(len(plain(column)), 12))
         for row in result.rows:
             table.add_row(*("" if value is None else escape(plain(str(value))) for value in row))
-        console = Console(file=out)
-        if Measurement.get(console, console.options.update(max_width=10_000), table).minimum > console.width:
-            _records(result, console)
+        screen = open_console(out)
+        if Measurement.get(screen, screen.options.update(max_width=10_000), table).minimum > screen.width:
+            _records(result, screen)
         else:
-            console.print(table)
-        console.print(f"{len(result.rows)} rows", highlight=False)
+            screen.print(table)
+        screen.print(f"{len(result.rows)} row{'' if len(result.rows) == 1 else 's'}", highlight=False)
 
 
-def _records(result: Result, console: Console) -> None:
+def _records(result: Result, screen: Console) -> None:
     """One line a value, for a table that is wider than the screen."""
     widest = max(len(plain(column)) for column in result.columns)
     for number, row in enumerate(result.rows, 1):
-        console.rule(f"row {number}", align="left")
+        screen.rule(f"row {number}", align="left")
         for column, value in zip(result.columns, row, strict=True):
             text = "" if value is None else plain(str(value))
-            console.print(f"{plain(column):{widest}}  {text}", markup=False, highlight=False)
+            for at, line in enumerate(Text(text).wrap(screen, max(screen.width - widest - 2, _NARROWEST))):
+                shown = f"{'' if at else plain(column):{widest}}  {line.plain}"
+                screen.print(shown.rstrip(), markup=False, highlight=False, soft_wrap=True)
 
 
 def _cell(value: Any) -> Any:

@@ -7,10 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from safemt_client.cli.flags import DEFAULT_DB, add_setting, add_settings
 from safemt_client.providers.errors import InputError
+from safemt_client.results.screen import open_console
 
 __all__ = ["add_arguments", "calibrate"]
 
@@ -55,7 +54,7 @@ def calibrate(arguments: argparse.Namespace) -> int:
     flags = {name: getattr(arguments, name) for name in (*names, *_OF_THE_SET)}
     given |= {name: value for name, value in flags.items() if value is not None}
     db = Path(given.pop("db", DEFAULT_DB))
-    console = Console(stderr=arguments.json)
+    console = open_console(stderr=arguments.json)
     result = api.calibrate(arguments.labelled, db, console=console, **given)
     if arguments.json and not given.get("dry_run"):
         _print_one(db, result.id)
@@ -90,7 +89,7 @@ def _list(db: Path, *, as_json: bool) -> int:
     if as_json:
         _print_json([row | {"less_the_first": paired.get(row["calibration_id"])} for row in rows])
     else:
-        show(side_by_side(rows, paired), Console())
+        show(side_by_side(rows, paired), open_console())
     return 0
 
 

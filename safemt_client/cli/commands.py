@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rich.console import Console
-
 from safemt_client.cli.starting import starting
+from safemt_client.results.screen import open_console
 
 if TYPE_CHECKING:
     from safemt_client.results.store.reader import Queryable
@@ -44,9 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     if settings.dry_run:
         from safemt_client.telemetry.summary import show_plan
 
-        show_plan(api.plan(settings), settings, Console())
+        show_plan(api.plan(settings), settings, open_console())
         return 0
-    return api.run(settings, console=Console()).exit_status
+    return api.run(settings, console=open_console()).exit_status
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -82,7 +81,7 @@ def report(arguments: argparse.Namespace) -> int:
         elif arguments.json:
             print(json.dumps(scores, indent=2, default=str, allow_nan=False))
         elif not with_files:
-            reports.report(reader, run_id, Console(), arguments.si_rounds)
+            reports.report(reader, run_id, open_console(), arguments.si_rounds)
     return 0
 
 
@@ -130,7 +129,7 @@ def compare(arguments: argparse.Namespace) -> int:
             if arguments.json:
                 _print_json(pairs)
             else:
-                show(compared(pairs), Console())
+                show(compared(pairs), open_console())
             return 0
         run_id = latest_run(reader, arguments.run)
         open_ = unfinished(reader, run_id)
@@ -147,7 +146,7 @@ def compare(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json(found)
     else:
-        show(effects_in_full(found), Console())
+        show(effects_in_full(found), open_console())
     return 0
 
 
@@ -166,7 +165,7 @@ def leaderboard(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json(rows)
     else:
-        show(board(rows), Console())
+        show(board(rows), open_console())
     return 0
 
 
@@ -209,13 +208,16 @@ def runs(arguments: argparse.Namespace) -> int:
         print(f"run {arguments.release}: {f'{money(usd)} released' if usd else 'nothing is held'}")
         return 0
     from safemt_client.results.access import OpenStore
+    from safemt_client.results.names import short_names
     from safemt_client.results.sql.output import print_result
     from safemt_client.results.store.lookups import Result
     from safemt_client.results.store.reader import open_reader
 
     with OpenStore(open_reader(arguments.db)) as store:
         found = store.runs()
-        print_result(Result(found.columns, list(found.rows)), "table", sys.stdout)
+        names = short_names(value for row in found.rows for value in row if isinstance(value, str))
+        rows = [tuple(names.get(value, value) for value in row) for row in found.rows]
+        print_result(Result(found.columns, rows), "table", sys.stdout)
     return 0
 
 
@@ -237,7 +239,7 @@ def judge(arguments: argparse.Namespace) -> int:
     if arguments.json and anchor is None:
         raise InputError("--json: goes with --anchor N: leave it out, or use report --json")
     given |= {"run": arguments.run, "anchor": anchor, "dry_run": dry_run}
-    result = api.rejudge(db, console=Console(stderr=arguments.json), **given)
+    result = api.rejudge(db, console=open_console(stderr=arguments.json), **given)
     if arguments.json and not dry_run:
         _print_anchors(Path(db), str(result.id))
     return result.exit_status
@@ -309,7 +311,7 @@ def data(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(found.as_dict(), indent=2, ensure_ascii=True))
     else:
-        show(found, Console())
+        show(found, open_console())
     return found.status
 
 
@@ -320,7 +322,7 @@ def _maps(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(maps, indent=2, ensure_ascii=True))
     else:
-        Console().print(render(maps))
+        open_console().print(render(maps))
     return 0
 
 

@@ -26,6 +26,7 @@ from safemt_client.providers.responses.oddities import (
 )
 from safemt_client.providers.types import Image, Message, Outcome, Reply, Request, Sampling
 from safemt_client.results.sanitize import plain, shown_path
+from safemt_client.results.screen import open_console
 from safemt_client.results.store.checks import check_store
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.salvage import salvage
@@ -67,7 +68,7 @@ class _Finding:
 
 async def doctor(arguments: argparse.Namespace) -> int:
     """Check the store and each endpoint, or salvage a damaged store; return the exit status."""
-    console = Console()
+    console = open_console()
     path: Path = arguments.db or DEFAULT_DB
     if arguments.salvage is not None:
         refuse_flags(

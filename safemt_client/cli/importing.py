@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from safemt_client.providers.errors import InputError
 from safemt_client.results.sanitize import plain, quoted
+from safemt_client.results.screen import open_console
 
 if TYPE_CHECKING:
     from safemt_client.importing.writing import Imported
@@ -110,7 +109,7 @@ def import_(arguments: argparse.Namespace) -> int:
         data=data,
         new_run=arguments.new_run,
     )
-    console = Console()
+    console = open_console()
     for line in _told(done, arguments.db):
         console.print(plain(line), markup=False, soft_wrap=True)
     return 0

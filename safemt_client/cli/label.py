@@ -19,6 +19,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.results.sanitize import plain, quoted, shown_path
 from safemt_client.results.scores.collect import latest_run
 from safemt_client.results.scores.human import Candidate, draw, known_replies, read_csv, write_csv
+from safemt_client.results.screen import open_console
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.rows import HumanLabelRow
 from safemt_client.results.store.store import Store
@@ -34,7 +35,7 @@ def label(arguments: argparse.Namespace) -> int:
     """Label a sample of a run's replies; the same command continues where it stopped."""
     path = arguments.db
     annotator = arguments.annotator or _user()
-    console = Console()
+    console = open_console()
     if arguments.import_file is not None:
         refuse_flags(
             arguments,

@@ -58,11 +58,11 @@ def check_prices(
     if not judges_only:
         names = {target.model_name: target.prices is not None for target in plan.targets}
         unknown = any(row.prices is None for row in plan.moderators)
-        names |= {name: not unknown or name in settings.prices for name in guards}
+        names |= {name: not unknown or settings.price_of(name) is not None for name in guards}
     judges = plan.members or ((plan.judge,) if plan.judge is not None else ())
     names |= {row.name: row.prices is not None for row in judges}
     for name in settings.prices:
-        if name not in names:
+        if name not in names and name not in {one.partition("@http")[0] for one in names}:
             raise InputError(f"--price {name}: no such model in this run; it has {', '.join(names)}")
     for name, known in names.items():
         if settings.max_cost is not None and not known:

@@ -10,12 +10,13 @@ from rich.console import Console
 from safemt_client.planning.costs import held_of, held_text, money, spent_of
 from safemt_client.planning.plan import Plan
 from safemt_client.results.report.terminal import report
-from safemt_client.results.sanitize import plain, quoted, without_secrets
+from safemt_client.results.sanitize import quoted
 from safemt_client.results.scores.views import coverage_of
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.events import RunResult, Status, StopReason
 from safemt_client.telemetry.failures import failure_lines
+from safemt_client.telemetry.names import shown_names
 from safemt_client.telemetry.oddities import odd_lines
 
 __all__ = ["again", "finish"]
@@ -113,8 +114,9 @@ def _early(plan: Plan, ending: StopReason, left: _Left, settings: RunSettings, s
     if ending.interrupted:
         return _Ending("stopped", 1, "interrupted", f"interrupted: {go_on}", left.anything)
     if ending.stopped:
-        names = {target.key: target.name for target in plan.targets}
-        who = ", ".join(plain(without_secrets(names.get(key, "the judge"))) for key in ending.stopped)
+        shown = shown_names(plan)
+        names = {target.key: shown[target.key] for target in plan.targets}
+        who = ", ".join(names.get(key, "the judge") for key in ending.stopped)
         line = f"{who} cannot be asked: fix that; {go_on}"
         if names.keys() <= set(ending.misconfigured):
             # Bad input, seen late: a certificate or credentials are missing here.

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from safemt_client.planning.plan import Plan
 from safemt_client.results.sanitize import plain, without_secrets
 from safemt_client.results.store.store import Store
+from safemt_client.telemetry.names import shown_names
 
 __all__ = ["failure_lines"]
 
@@ -23,11 +24,11 @@ def failure_lines(plan: Plan, store: Store, told: Collection[str]) -> list[str]:
            GROUP BY ALL ORDER BY target_key, count(*) DESC, 2""",
         [plan.run.run_id],
     ).rows
-    lines = []
+    lines, names = [], shown_names(plan)
     for target in plan.targets:
         of_target = [row for row in rows if row[0] == target.key and target.key not in told]
         for _, code, number, said in of_target[:_MOST_KINDS]:
             words = plain(without_secrets(said))
             short = words if len(words) <= _MOST_WORDS else words[: _MOST_WORDS - 3] + "..."
-            lines.append(f"errors of {plain(target.name)}: {number} {code}: {short}")
+            lines.append(f"errors of {names[target.key]}: {number} {code}: {short}")
     return lines

@@ -15,10 +15,10 @@ from safemt_client.providers.responses.oddities import (
     UNKNOWN_FINISH,
     UNREAD_TAG,
 )
-from safemt_client.results.sanitize import plain
 from safemt_client.results.store.rows import Row, TurnRow
 from safemt_client.results.store.store import Store
 from safemt_client.telemetry.events import RunResult
+from safemt_client.telemetry.names import shown_names
 
 __all__ = ["Oddities", "odd_lines"]
 
@@ -69,7 +69,8 @@ class Oddities:
     def __init__(self, plan: Plan, store: Store, say: Callable[[str], object]) -> None:
         """What the store has of a target was said when it was asked."""
         self._say = say
-        self._names = _names(plan)
+        shown = shown_names(plan)
+        self._names = {target.key: shown[target.key] for target in plan.targets}
         self._replies: Counter[str] = Counter()
         self._found: defaultdict[str, Counter[str]] = defaultdict(Counter)
         found = store.query("SELECT DISTINCT target_key, oddities FROM turns WHERE oddities IS NOT NULL").rows
@@ -132,8 +133,11 @@ def odd_lines(plan: Plan, store: Store) -> list[str]:
         replies[key] += count
         for word in words.split():
             found[key][word] += count
+    names = shown_names(plan)
     return [
-        f"{name}: {text}" for key, name in _names(plan).items() for _, text in _due(found[key], replies[key])
+        f"{names[target.key]}: {text}"
+        for target in plan.targets
+        for _, text in _due(found[target.key], replies[target.key])
     ]
 
 
@@ -147,7 +151,3 @@ def _due(found: Counter[str], replies: int) -> Iterator[tuple[_Kind, str]]:
         number = found[kind.word]
         if number and number > kind.share * replies:
             yield kind, kind.text.format(n=f"{number} of {replies} replies")
-
-
-def _names(plan: Plan) -> dict[str, str]:
-    return {target.key: plain(target.name) for target in plan.targets}

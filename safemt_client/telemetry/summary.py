@@ -15,6 +15,7 @@ from safemt_client.results.report.power import power_lines
 from safemt_client.results.sanitize import plain, quoted, shown_path, without_secrets
 from safemt_client.said import said_of
 from safemt_client.settings import RunSettings
+from safemt_client.telemetry.names import address_lines, shown_names
 from safemt_client.telemetry.progress import span
 
 __all__ = ["show_plan"]
@@ -148,13 +149,16 @@ def show_plan(found: RunEstimate, settings: RunSettings, console: Console, head:
     if drawn := _drawn(settings):
         say(f"  {drawn}")
     targets = {target.key: target for target in plan.targets}
+    names = shown_names(plan)
+    for line in address_lines(plan):
+        say(f"  {line}")
     guards = {row.guard_key: row for row in plan.moderators}
     for line in found.lines:
         estimate = line.estimate
         if line.role == "target":
             batched = _in_batches(plan, targets[line.key])
             say(
-                f"  {plain(line.name)}: {_calls(estimate)}{batched}, "
+                f"  {names[line.key]}: {_calls(estimate)}{batched}, "
                 f"{line.cached} in the store; {_range(estimate)}"
             )
             if changed := _unusual(targets[line.key], settings):
@@ -167,7 +171,7 @@ def show_plan(found: RunEstimate, settings: RunSettings, console: Console, head:
             )
         elif plan.judge is not None:
             say(
-                f"  judge {plain(line.name)} ({plan.judge.rubric}): {_verdicts(estimate)}"
+                f"  judge {names[line.key]} ({plan.judge.rubric}): {_verdicts(estimate)}"
                 f"{' (in batches at half the price)' if plan.judge_batch else ''}, "
                 f"{line.cached} in the store; {_range(estimate)}"
             )

@@ -43,13 +43,15 @@ BELOW = {
 BELOW_IN_RESULTS = {
     "sanitize": "",
     "files": "",
+    "names": "",
+    "screen": "",
     "stats": "",
     "table": "",
     "store": "sanitize",
-    "sql": "store sanitize",
-    "scores": "store stats table sanitize files",
+    "sql": "store screen sanitize",
+    "scores": "store stats table names sanitize files",
     "exports": "scores store sanitize files",
-    "report": "scores stats store sanitize files",
+    "report": "scores stats store names sanitize files",
     "access": "report scores store table",
 }
 

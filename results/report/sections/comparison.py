@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from safemt_client.results.names import short_names
 from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import (
     Block,
@@ -132,8 +133,9 @@ def signed(change: Mapping[str, Any]) -> str:
 def compared(pairs: Sequence[Mapping[str, Any]]) -> list[Block]:
     """What `scores.comparison` found: in what each two differ, what to be careful about, and the table."""
     blocks: list[Block] = []
+    names = short_names(pair[side] for pair in pairs for side in ("first", "second"))
     for pair in pairs:
-        blocks.append(Notes([f"{show(pair['second'])} against {show(pair['first'])}"]))
+        blocks.append(Notes([f"{show(names[pair['second']])} against {show(names[pair['first']])}"]))
         differs = [
             f"  {name}: {' -> '.join(show('none' if value is None else value) for value in values)}"
             for name, values in pair["differs"].items()

@@ -86,7 +86,8 @@ def judges(known: ReportData) -> Section | None:
             "No reply is labelled by people: the judge's errors, and rates corrected for them, are unknown."
         )
         blocks.append(Notes([unknown]))
-    brief: list[Block] = [escalated, Notes(_agreement_lines(known, agreement)), calibrated]
+    brief: list[Block] = [*([_each_judge(known, brief=True)] if known.panel else []), escalated]
+    brief += [Notes(_agreement_lines(known, agreement)), calibrated]
     for row in corrections:
         brief.append(Notes([_errors_line(known, row)]))
         brief += [_errors_table(known, [row])] if row["targets"] > 1 else []
@@ -149,28 +150,33 @@ def _figure(row: dict[str, Any], name: str) -> str:
     )
 
 
-def _each_judge(known: ReportData) -> Table:
+def _each_judge(known: ReportData, *, brief: bool = False) -> Table:
+    """The rates under each judge; in `brief` their counts alone."""
     rows = [row for row in known.found["asr_by_turn"] if row["judge"] is not None]
     lengths = sorted({row["length"] for row in rows})
     cells = {(row["target"], row["judge"], row["length"]): row for row in rows}
     lines = dict.fromkeys((row["target"], row["judge"]) for row in rows)
     return Table(
-        f"ASR by each judge, with {CI} (%)",
-        [_TARGET, _JUDGE, *(Column(turns(length)) for length in lengths)],
+        "ASR by each judge (unsafe/scored)" if brief else f"ASR by each judge, with {CI} (%)",
+        [_TARGET, _JUDGE, *(Column(str(length) if brief else turns(length)) for length in lengths)],
         [
             (
                 known.target(target),
                 known.judge_label(judge),
-                *(_rate(cells.get((target, judge, length))) for length in lengths),
+                *((_counts if brief else _rate)(cells.get((target, judge, length))) for length in lengths),
             )
             for target, judge in lines
         ],
-        SMALL_NOTE,
+        "" if brief else SMALL_NOTE,
     )
 
 
 def _rate(row: dict[str, Any] | None) -> str:
     return UNKNOWN if row is None else estimate(row | {"estimate": row["asr"]})
+
+
+def _counts(row: dict[str, Any] | None) -> str:
+    return UNKNOWN if row is None else f"{row['unsafe']}/{row['scored']}"
 
 
 def _errors_table(known: ReportData, corrections: list[dict[str, Any]]) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from safemt_client.results.names import short_names
 from safemt_client.results.report.document import (
     Block,
     Column,
@@ -24,6 +25,8 @@ _LEAST_COVERED = 0.98
 
 def ranked(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     """What `scores.leaderboard` found, why a target has no Safety Index, and what is not ranked yet."""
+    names = short_names(row["target"] for row in rows)
+    rows = [{**row, "target": names[row["target"]]} for row in rows]
     waiting = [row for row in rows if row["unfinished"]]
     ready = [row for row in rows if not row["unfinished"]]
     lengths = list(ready[0]["asr"]) if ready else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from safemt_client.results.names import short_names
 from safemt_client.results.report.data import ReportData
 from safemt_client.results.report.document import (
     UNKNOWN,
@@ -54,14 +55,16 @@ def moderators(known: ReportData) -> Section | None:
             ),
         ]
     blocks += [_pairs(known, effects), _detection(known, effects), _added(known, effects)]
-    brief = [Notes([line for effect in effects for line in _lines(effect, full=False)])]
+    named = [effect | {"target": known.target(effect["target"])} for effect in effects]
+    brief = [Notes([line for effect in named for line in _lines(effect, full=False)])]
     return Section("moderators", "Moderator on and off", blocks, brief)
 
 
 def effects_in_full(effects: Sequence[dict[str, Any]]) -> list[Block]:
     """What each moderator does, as `compare` shows it: sentences and the table."""
     blocks: list[Block] = []
-    for effect in effects:
+    names = short_names(effect["target"] for effect in effects)
+    for effect in (effect | {"target": names[effect["target"]]} for effect in effects):
         caption = f"ASR without and with the moderator of {show(effect['target'])} (%), same replies"
         blocks += [
             Notes(_lines(effect, full=True)),

@@ -58,7 +58,7 @@ def by_turn(known: ReportData) -> Section | None:
     ]
     if len(groups) > 1:
         blocks.append(_all_targets(known, groups))
-    return Section("asr", "Attack success rate", blocks, brief=[_every_judge(known)])
+    return Section("asr", "Attack success rate", blocks, brief=[_deciding(known)])
 
 
 def _line_panel(known: ReportData, target: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
@@ -125,23 +125,17 @@ def _absent(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     return () if any(row["planned"] > row["attempted"] for row in rows) else ("Not attempted",)
 
 
-def _every_judge(known: ReportData) -> Table:
-    """The rates under each judge of a panel, not only the one that decides."""
-    absent = _absent(known.found["asr_by_turn"])
+def _deciding(known: ReportData) -> Table:
+    """The rates under the judge that decides; those of a panel's members are with the judges."""
+    rows = known.rows("asr_by_turn")
+    absent = _absent(rows)
     names = ("Turns", "ASR", CI, "Unsafe/scored", "Not attempted", "Coverage", "Bounds")
     shown = [name for name in names if name not in absent]
-    judge = [Column("Judge", numeric=False)] if known.panel else []
+    panel = f", as judged by {known.judge_label(known.judge)}" if known.panel else ""
     return Table(
-        "Attack success rate by number of user turns (%)",
-        [_TEXT, *judge, *map(Column, shown)],
-        [
-            (
-                known.target(row["target"]),
-                *(known.judge_label(row["judge"]) for _ in judge),
-                *(_RATE[name](row) for name in shown),
-            )
-            for row in known.found["asr_by_turn"]
-        ],
+        f"Attack success rate by number of user turns (%){panel}",
+        [_TEXT, *map(Column, shown)],
+        [(known.target(row["target"]), *(_RATE[name](row) for name in shown)) for row in rows],
         SMALL_SAMPLE,
     )
 

@@ -17,7 +17,6 @@ from safemt_client.results.report.document import (
     Section,
     Table,
     count,
-    show,
 )
 from safemt_client.results.scores.wording import P95
 
@@ -42,7 +41,7 @@ def spend(known: ReportData) -> Section | None:
 def _sums(known: ReportData) -> dict[str, Counter[str]]:
     sums: dict[str, Counter[str]] = defaultdict(Counter)
     for row in known.found["spend"]:
-        total = sums[show(row["who"])]
+        total = sums[known.who(row["who"])]
         for name in ("calls", *_TOKENS, "cost_usd"):
             total[name] += row[name] or 0
             total[f"known {name}"] += row[name] is not None

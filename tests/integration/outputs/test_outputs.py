@@ -116,18 +116,21 @@ def test_rates_as_shown(made: Made) -> None:
     told = by(made.json["asr_by_turn"], "target", "judge", "length")
     page = the(made.html, "ASR by number of user turns, with").by("Target", "Turns")
     assert len(page) == len(TARGETS) * len(LENGTHS)
-    screen = the(made.terminal, "Attack success rate by number of user turns").by("target", "judge", "turns")
-    assert len(screen) == len(told)
+    screen = the(made.terminal, "Attack success rate by number of user turns").by("target", "turns")
+    members = the(made.terminal, "ASR by each judge").by("target", "judge")
+    assert len(screen) == len(page)
     for (target, judge, length), row in told.items():
-        line = screen[target, judge, str(length)]
+        counts = f"{row['unsafe']}/{row['scored']}"
+        assert members[target, judge][str(length)] == counts
+        if judge != PANEL:
+            continue
+        line = screen[target, str(length)]
         shows(line["ASR"], *percents(row["asr"]))
         shows(line["95 % CI"].replace(" - ", " "), *bounds(row))
         assert line["95 % CI"].endswith("*") == row["small"]
         shows(line["unsafe/scored"].replace("/", " "), row["unsafe"], row["scored"], places=0)
         shows(line["coverage"], *percents(row["coverage"]))
         shows(line["bounds"].replace(" - ", " "), *percents(row["asr_best"], row["asr_worst"]))
-        if judge != PANEL:
-            continue
         line = page[target, str(length)]
         shows(line["ASR"], *percents(row["asr"]))
         shows(line["95 % CI"], *bounds(row))
