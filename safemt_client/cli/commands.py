@@ -216,7 +216,9 @@ def runs(arguments: argparse.Namespace) -> int:
     with OpenStore(open_reader(arguments.db)) as store:
         found = store.runs()
         names = short_names(value for row in found.rows for value in row if isinstance(value, str))
-        rows = [tuple(names.get(value, value) for value in row) for row in found.rows]
+        rows = [
+            tuple(names[value] if isinstance(value, str) else value for value in row) for row in found.rows
+        ]
         print_result(Result(found.columns, rows), "table", sys.stdout)
     return 0
 

@@ -150,8 +150,8 @@ def show_plan(found: RunEstimate, settings: RunSettings, console: Console, head:
         say(f"  {drawn}")
     targets = {target.key: target for target in plan.targets}
     names = shown_names(plan)
-    for line in address_lines(plan):
-        say(f"  {line}")
+    for where in address_lines(plan):
+        say(f"  {where}")
     guards = {row.guard_key: row for row in plan.moderators}
     for line in found.lines:
         estimate = line.estimate
