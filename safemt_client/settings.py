@@ -7,7 +7,6 @@ that a new option is written here and where it acts, and nowhere else.
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,6 +29,7 @@ from safemt_client.tables import (
     Temperature,
     body_of,
     check_headers,
+    price_in,
     stops_of,
     system_prompt_of,
 )
@@ -288,7 +288,7 @@ class RunSettings(BaseModel):
     @property
     def prices(self) -> dict[str, dict[str, float]]:
         """The user's own prices: US dollars per token for input and output, by the name of the model."""
-        return dict(_price(text) for text in self.price or ())
+        return dict(price_in(text) for text in self.price or ())
 
     def price_of(self, name: str) -> dict[str, float] | None:
         """The user's own prices of a model; those of NAME are those of every NAME@URL that has none."""
@@ -387,18 +387,3 @@ def default_of(name: str) -> str | None:
     if isinstance(default, int | float) and not isinstance(default, bool):
         return f"{default:g}"
     return str(default) if isinstance(default, str | Path) else None
-
-
-def _price(text: str) -> tuple[str, dict[str, float]]:
-    name, _, figures = text.rpartition("=")
-    parts = figures.split("/")
-    try:
-        values = [float(part) for part in parts]
-    except ValueError:
-        values = []
-    if not name or len(values) != 2 or not all(0 <= value < math.inf for value in values):
-        raise InputError(
-            f"--price {text!r}: write NAME=INPUT/OUTPUT in US dollars per million tokens, "
-            "such as gpt-4o=2.5/10"
-        )
-    return name, {"input": values[0] / 1e6, "output": values[1] / 1e6}

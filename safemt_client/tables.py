@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from safemt_client.providers.addresses import looks_random
 from safemt_client.providers.chat_format import ImageFormat
+from safemt_client.providers.errors import InputError
 from safemt_client.providers.options import is_reference
 from safemt_client.providers.responses.thinking import Reasoning
 from safemt_client.providers.types import Sampling
@@ -27,6 +29,7 @@ __all__ = [
     "body_of",
     "check_headers",
     "headers_of",
+    "price_in",
     "stops_of",
     "system_prompt_of",
 ]
@@ -356,3 +359,23 @@ class ProviderSettings(BaseModel):
 
 
 _DECIDING = ("model", "extra_body", "temperature", "max_tokens", "top_p", "seed", "system_prompt", "stop")
+
+
+def price_in(text: str) -> tuple[str, dict[str, float]]:
+    """The model that `NAME=INPUT/OUTPUT` names, and its prices in US dollars per token.
+
+    Raises:
+        InputError: the text has another form.
+    """
+    name, _, figures = text.rpartition("=")
+    parts = figures.split("/")
+    try:
+        values = [float(part) for part in parts]
+    except ValueError:
+        values = []
+    if not name or len(values) != 2 or not all(0 <= value < math.inf for value in values):
+        raise InputError(
+            f"--price {text!r}: write NAME=INPUT/OUTPUT in US dollars per million tokens, "
+            "such as gpt-4o=2.5/10"
+        )
+    return name, {"input": values[0] / 1e6, "output": values[1] / 1e6}
