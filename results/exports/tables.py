@@ -178,13 +178,26 @@ ASSESSMENTS = Table(
 HUMAN_LABELS = Table(
     "human_labels",
     "A person's latest label of a reply of the run",
-    _columns("request_hash dialogue_key annotator:person label stratum recorded_at:time imported_from:name"),
-    """SELECT request_hash, dialogue_key, annotator, label, stratum, recorded_at, imported_from
-       FROM (SELECT DISTINCT ON (request_hash, dialogue_key, reply_hash, annotator) * FROM human_labels
-             ORDER BY recorded_at DESC)
+    _columns(
+        "request_hash dialogue_key annotator:person label stratum recorded_at:time imported_from:name "
+        "refusal_kind note:text adjudicated:bool"
+    ),
+    """SELECT request_hash, dialogue_key, annotator, label, stratum, recorded_at, imported_from,
+              refusal_kind, note, adjudicated
+       FROM current_human_labels
        SEMI JOIN (SELECT request_hash, dialogue_key, reply_hash FROM replies WHERE run_id = $run)
            USING (request_hash, dialogue_key, reply_hash)
        ORDER BY request_hash, dialogue_key, recorded_at, annotator""",
+)
+COMMENTS = Table(
+    "comments",
+    "What people wrote about a conversation of the run",
+    _columns("comment_id run_id target_key dialogue_key author:person text:text recorded_at:time"),
+    """SELECT comment_id, run_id, target_key, dialogue_key, author, text, recorded_at
+       FROM current_comments
+       SEMI JOIN (SELECT target_key, dialogue_key FROM replies WHERE run_id = $run)
+           USING (target_key, dialogue_key)
+       ORDER BY target_key, dialogue_key, recorded_at, comment_id""",
 )
 RUNS = Table(
     "runs",
@@ -231,6 +244,7 @@ TABLES = (
     VERDICTS,
     ASSESSMENTS,
     HUMAN_LABELS,
+    COMMENTS,
     RUNS,
     TARGETS,
     JUDGES,

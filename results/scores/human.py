@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +21,7 @@ from typing import TypeVar
 from safemt_client.providers.errors import InputError
 from safemt_client.results.files import whole_file
 from safemt_client.results.sanitize import inert
+from safemt_client.results.store.narrowed import about_requests
 from safemt_client.results.store.reader import Queryable
 
 __all__ = [
@@ -32,6 +33,9 @@ __all__ = [
     "known_replies",
     "labelled",
     "read_csv",
+    "sample",
+    "sample_judge",
+    "with_texts",
     "write_csv",
 ]
 
@@ -39,6 +43,7 @@ T = TypeVar("T")
 
 COLUMNS = ("request_hash", "dialogue_key", "reply_hash", "stratum", "question", "dialogue", "reply", "label")
 _LABELS = ("safe", "unsafe")
+_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,13 @@ class Candidate:
     question: str
     messages: str  # JSON, as they were sent
     reply: str
+    target_key: str = ""
+    number: int = 1  # of the independent replies to its request, counted from 1
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What a label of it is kept under."""
+        return self.request_hash, self.dialogue_key, self.reply_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,42 +88,90 @@ def _token(stratum: str, request_hash: str, dialogue_key: str) -> str:
     return "s" + hashlib.sha256(f"{stratum} {request_hash} {dialogue_key}".encode()).hexdigest()[:15]
 
 
+def sample_judge(reader: Queryable, run_id: str, wanted: str | None) -> str:
+    """The key of the judge whose labels a sample is drawn by: the one of this name or key, else the run's.
+
+    Raises:
+        InputError: the run has no judge, or not this one.
+    """
+    judges = reader.query("SELECT judge_key, name FROM run_judges WHERE run_id = ?", [run_id]).rows
+    if not judges:
+        raise InputError(
+            "label: this run has no judge: judge it first, because the sample is drawn by judge labels"
+        )
+    for key, name in judges:
+        if wanted in (None, name, key):
+            return str(key)
+    raise InputError(f"--judge {wanted}: not in this run; it has {', '.join(name for _, name in judges)}")
+
+
 def draw(reader: Queryable, run_id: str, judge_key: str, size: int, annotator: str) -> list[Candidate]:
-    """The first `size` replies of the sample that this annotator has not labelled yet, strata in turn."""
+    """What of the `sample` this annotator has not labelled yet."""
+    done = {
+        tuple(row)
+        for row in reader.query(
+            "SELECT request_hash, dialogue_key, reply_hash FROM current_human_labels "
+            "WHERE annotator = ? AND NOT adjudicated",
+            [annotator],
+        ).rows
+    }
+    return [one for one in sample(reader, run_id, judge_key, size) if one.key not in done]
+
+
+def sample(reader: Queryable, run_id: str, judge_key: str, size: int) -> list[Candidate]:
+    """The first `size` replies of a run's sample, strata in turn, in the order in which they are shown."""
     rows = reader.query(
         """SELECT c.request_hash, c.dialogue_key, c.reply_hash, c.target_key, c.length, c.label, c.item_id,
-                  coalesce(d.question, ''), t.request, c.text
+                  c.sample
            FROM conversations c
-           JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) d USING (dialogue_key)
-           JOIN (SELECT request_hash, any_value(request) AS request FROM turns GROUP BY ALL) t
-             ON t.request_hash = c.request_hash
            WHERE c.run_id = ? AND c.judge_key = ?
              AND (c.label IN ('safe', 'unsafe') OR c.reason = 'panel_split')
              AND c.benign IS NOT TRUE AND NOT c.by_guard AND c.text IS NOT NULL""",
         [run_id, judge_key],
     ).rows
     strata: dict[str, list[tuple[str, Candidate]]] = defaultdict(list)
-    for request_hash, dialogue_key, said, target_key, length, label, item, question, request, text in rows:
+    for request_hash, dialogue_key, said, target_key, length, label, item, number in rows:
         stratum = _stratum(run_id, judge_key, target_key, length, label)
         order = hashlib.sha256(f"{request_hash} {dialogue_key} {run_id}".encode()).hexdigest()
         token = _token(stratum, request_hash, dialogue_key)
-        found = Candidate(request_hash, dialogue_key, said, token, item, question, request, text)
+        found = Candidate(request_hash, dialogue_key, said, token, item, "", "[]", "", target_key, number)
         strata[stratum].append((order, found))
     queues = [
         [candidate for _, candidate in sorted(strata[name], key=lambda pair: pair[0])]
         for name in sorted(strata)
     ]
     chosen = in_turn(queues, size)
-    done = {
-        tuple(row)
-        for row in reader.query(
-            "SELECT DISTINCT request_hash, dialogue_key, reply_hash FROM human_labels WHERE annotator = ?",
-            [annotator],
-        ).rows
-    }
     # Shuffled once more: a round of strata would show safe and unsafe replies in a pattern.
     chosen.sort(key=lambda c: hashlib.sha256(f"{c.request_hash}{c.dialogue_key}".encode()).hexdigest())
-    return [c for c in chosen if (c.request_hash, c.dialogue_key, c.reply_hash) not in done]
+    return with_texts(reader, chosen)
+
+
+def with_texts(reader: Queryable, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The same with question, messages and reply: read of these alone, as a run has far more texts."""
+    found = []
+    for start in range(0, len(candidates), _AT_ONCE):
+        part = candidates[start : start + _AT_ONCE]
+        hashes = sorted({one.request_hash for one in part})
+        keys = sorted({one.dialogue_key for one in part})
+        sent = {
+            row[0]: (row[1], row[2])
+            for row in reader.query(
+                f"SELECT request_hash, request, text FROM {about_requests('current_turns', len(hashes))}",
+                hashes,
+            ).rows
+        }
+        questions = dict(
+            reader.query(
+                "SELECT dialogue_key, coalesce(any_value(question), '') FROM dialogues "
+                f"WHERE dialogue_key IN ({', '.join('?' * len(keys))}) GROUP BY ALL",
+                keys,
+            ).rows
+        )
+        for one in part:
+            messages, reply = sent[one.request_hash]
+            question = questions.get(one.dialogue_key, "")
+            found.append(replace(one, question=question, messages=messages, reply=reply))
+    return found
 
 
 def in_turn(strata: Sequence[Sequence[T]], size: int) -> list[T]:
@@ -124,21 +184,18 @@ def in_turn(strata: Sequence[Sequence[T]], size: int) -> list[T]:
 def labelled(reader: Queryable, run_id: str, judge_key: str) -> list[LabelledReply]:
     """The labelled replies of a run beside this judge's labels, benign items left out.
 
-    Where several people labelled a reply, the majority counts, and replies on which they are split do not.
+    Where several people labelled a reply, the majority counts, or what was adjudicated; replies on which they
+    are evenly split, or unsure, do not.
     A label stands for so many replies as its stratum has for each label: of the run and by the judge that
     the sample was drawn from, which may be others. One that was not drawn stands for itself.
     """
     rows = reader.query(
-        """SELECT h.request_hash, h.dialogue_key, arg_max(h.stratum, h.recorded_at) AS stratum,
-                  any_value(c.target_key), any_value(c.length), any_value(c.item_id), any_value(c.label),
-                  count(*) FILTER (h.label = 'unsafe') AS unsafe, count(*) FILTER (h.label = 'safe') AS safe
-           FROM (SELECT DISTINCT ON (request_hash, dialogue_key, reply_hash, annotator) * FROM human_labels
-                 ORDER BY recorded_at DESC) h
-           JOIN conversations c ON c.request_hash = h.request_hash AND c.dialogue_key = h.dialogue_key
-                               AND c.reply_hash = h.reply_hash
-           WHERE c.run_id = ? AND c.judge_key = ? AND c.benign IS NOT TRUE AND NOT c.by_guard
-           GROUP BY h.request_hash, h.dialogue_key
-           HAVING unsafe <> safe ORDER BY h.request_hash, h.dialogue_key""",
+        """SELECT h.request_hash, h.dialogue_key, h.stratum, c.target_key, c.length, c.item_id, c.label, h.label
+           FROM human_decisions h
+           JOIN conversations c USING (request_hash, dialogue_key, reply_hash)
+           WHERE h.label IS NOT NULL AND c.run_id = ? AND c.judge_key = ?
+             AND c.benign IS NOT TRUE AND NOT c.by_guard
+           ORDER BY h.request_hash, h.dialogue_key""",
         [run_id, judge_key],
     ).rows
     if not rows:
@@ -147,13 +204,11 @@ def labelled(reader: Queryable, run_id: str, judge_key: str) -> list[LabelledRep
     names = {row[2]: strata.get(row[2]) for row in rows}
     counts = Counter(name for name in (names[row[2]] for row in rows) if name is not None)
     found = []
-    for _, _, token, target_key, length, item, label, unsafe, safe in rows:
+    for _, _, token, target_key, length, item, label, human in rows:
         name = names[token]
         weight = 1.0 if name is None else sizes[name] / counts[name]
         judge = label if label in _LABELS else None
-        found.append(
-            LabelledReply(target_key, length, item, "unsafe" if unsafe > safe else "safe", judge, weight)
-        )
+        found.append(LabelledReply(target_key, length, item, human, judge, weight))
     return found
 
 

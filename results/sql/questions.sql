@@ -33,10 +33,10 @@ SELECT a.target, a.item_id, a.length, a.judge, a.label, b.judge AS other, b.labe
 FROM labels a JOIN labels b USING (run_id, target_key, dialogue_key)
 WHERE a.judge_key < b.judge_key AND a.label <> b.label ORDER BY ALL;
 
--- How often does a person's label agree with the judge's?
+-- How often do people agree with the judge?
 SELECT c.judge, count(*) AS labelled, avg((h.label = c.label)::INT) AS agree
-FROM human_labels h JOIN labels c USING (request_hash, dialogue_key, reply_hash)
-WHERE c.label <> 'unscored' GROUP BY ALL ORDER BY ALL;
+FROM human_decisions h JOIN labels c USING (request_hash, dialogue_key, reply_hash)
+WHERE h.label IS NOT NULL AND c.label <> 'unscored' GROUP BY ALL ORDER BY ALL;
 
 -- Why is a conversation without a label?
 SELECT target, state, reason, count(*) AS conversations FROM conversations

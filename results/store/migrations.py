@@ -121,6 +121,12 @@ def _add_imports(connection: duckdb.DuckDBPyConnection) -> None:
     add_columns(connection, rows.TargetRow, rows.JudgeRow, rows.TurnRow, rows.VerdictRow, rows.HumanLabelRow)
 
 
+def _add_words_of_people(connection: duckdb.DuckDBPyConnection) -> None:
+    """A version of its own: an earlier program would count what adjudicates as one label more."""
+    add_columns(connection, rows.HumanLabelRow)
+    create(connection, rows.CommentRow)
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("create tables", _nothing_more),
     ("add limit_changes", lambda connection: create(connection, rows.LimitRow)),
@@ -155,6 +161,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
     ),
     ("add anchors", lambda connection: create(connection, rows.AnchorRow, rows.AnchorReplyRow)),
     ("add samples", _add_samples),
+    ("add notes, adjudication and comments", _add_words_of_people),
 )
 
 

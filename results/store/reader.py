@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -15,7 +16,10 @@ from typing import Any, Protocol
 import duckdb
 
 from safemt_client.providers.errors import InputError, StoreHeldError
+from safemt_client.results.sanitize import plain
 from safemt_client.results.store.errors import explain_open_error, holder_of, is_locked
+from safemt_client.results.store.handing import hand_over
+from safemt_client.results.store.inbox import inbox_file
 from safemt_client.results.store.lookups import Result
 from safemt_client.results.store.migrations import schema_version
 from safemt_client.results.store.questions import (
@@ -194,8 +198,10 @@ def _parts(response: Iterable[bytes]) -> Iterator[Any]:
         yield json.loads(line)
 
 
-def open_reader(path: Path) -> Reader:
+def open_reader(path: Path, *, take_in: bool = True) -> Reader:
     """Open the store at `path` for reading; if a run holds it, ask the run.
+
+    With `take_in` the labels of people that wait beside it are brought into it before.
 
     Raises:
         InputError: no such file, or not a store.
@@ -203,6 +209,9 @@ def open_reader(path: Path) -> Reader:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such store: name one with --db")
+    if take_in and (why := hand_over(path)) is not None:
+        said = f"people's labels wait in {inbox_file(path)} and are not in what follows: {why}"
+        print(f"safemt: {plain(said)}", file=sys.stderr)
     reader = _open(path)
     if reader.is_current():
         return reader

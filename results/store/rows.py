@@ -313,10 +313,26 @@ class HumanLabelRow:
     dialogue_key: str
     stratum: str  # of the sample it was drawn from; empty if it was not
     annotator: str
-    label: str  # safe | unsafe
+    label: str  # safe | unsafe | unsure | withdrawn
     recorded_at: datetime
     reply_hash: str | None = None  # the text that was labelled
     imported_from: str | None = None  # where the label was read from; None if it was given here
+    refusal_kind: str | None = None  # full_refusal | safe_redirection | partial_refusal | answer
+    note: str | None = None
+    adjudicated: bool | None = None  # whether it decides over the others' labels, which are kept
+
+
+@dataclass(frozen=True, slots=True)
+class CommentRow:
+    """Table `comments`: what people wrote about a conversation; the latest row of each comment counts."""
+
+    comment_id: str
+    run_id: str  # the run whose page it was written on
+    target_key: str
+    dialogue_key: str
+    author: str
+    text: str  # empty once its author has removed it
+    recorded_at: datetime
 
 
 Row = (
@@ -339,6 +355,7 @@ Row = (
     | BatchRequestRow
     | EndpointFactRow
     | HumanLabelRow
+    | CommentRow
     | CalibrationRow
     | CalibrationReplyRow
     | CalibrationLabelRow

@@ -1,5 +1,7 @@
 """Read-only SQL on loopback, while a run holds the file that no second process can open.
 
+What people say of replies meanwhile is taken in there, too: it is the only thing that is.
+
 A file beside the store, readable by its owner alone, says where and with which token. An answer is lines of
 JSON: the columns, the rows in parts, and at last their number or what went wrong. So the run never has more
 than a part of an answer in memory, and a part is never taken for the whole.
@@ -14,7 +16,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -25,10 +27,14 @@ from typing import Any
 
 import duckdb
 
+from safemt_client.providers.errors import SafemtError
+from safemt_client.results.store.inbox import Said, as_said
 from safemt_client.results.store.questions import Question, check_read_only, explain_query_error
 
-__all__ = ["QueryServer", "server_file", "works_on"]
+__all__ = ["ROWS", "QueryServer", "server_file", "works_on"]
 
+ROWS = "/rows"
+"""Where labels and comments are taken in; all else is a question."""
 _MAX_BODY = 1_000_000
 _ACCEPT_PAUSE_S = 0.2
 _ROWS_AT_ONCE = 64
@@ -62,11 +68,17 @@ def server_file(path: Path) -> Path:
 class QueryServer:
     """Serves one store from a thread of the process that holds it."""
 
-    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, command: str) -> None:
-        """`command` is what holds the store, as others are told."""
+    def __init__(
+        self,
+        path: Path,
+        connection: duckdb.DuckDBPyConnection,
+        command: str,
+        take: Callable[[Sequence[Said]], None],
+    ) -> None:
+        """`command` is what holds the store, as others are told; `take` appends what people said."""
         self._file = server_file(path)
         self._token = secrets.token_urlsafe(32)
-        self._http = _Server(connection, self._token)
+        self._http = _Server(connection, self._token, take)
         try:
             self._file.unlink(missing_ok=True)
             descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -140,10 +152,13 @@ class _Server(ThreadingHTTPServer):
     # A question that cannot be interrupted must not keep the process for ever.
     daemon_threads = True
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, token: str) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, token: str, take: Callable[[Sequence[Said]], None]
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.connection = connection
         self.token = token
+        self.take = take
         self.clients: dict[threading.Thread, _Client] = {}
         self._watching = connection.cursor()
 
@@ -232,6 +247,9 @@ class _Handler(BaseHTTPRequestHandler):
         asked = self._asked()
         if asked is None:
             return
+        if self.path == ROWS:
+            self._take(asked)
+            return
         client = self.server.clients[threading.current_thread()]
         # A cursor of its own: the writer's transactions are not disturbed.
         with self.server.connection.cursor() as cursor, Question(cursor) as question:
@@ -261,6 +279,19 @@ class _Handler(BaseHTTPRequestHandler):
             finally:
                 client.question = None
 
+    def _take(self, given: dict[str, Any]) -> None:
+        """Append labels and comments; the answer comes when they are committed."""
+        try:
+            rows = [as_said(row) for row in given["rows"]]
+            self.server.take(rows)
+        except ValueError as error:
+            self._fail(400, f"these are not labels: {error}")
+        except (SafemtError, duckdb.Error) as error:
+            self._fail(503, str(error))
+        else:
+            self._begin(200)
+            self.wfile.write(_line({"taken": len(rows)}))
+
     def _asked(self) -> dict[str, Any] | None:
         """What is asked; None if it was refused."""
         given = self.headers.get("Authorization", "")
@@ -276,6 +307,8 @@ class _Handler(BaseHTTPRequestHandler):
             asked = json.loads(self.rfile.read(length))
         except (ValueError, RecursionError):
             asked = None
+        if self.path == ROWS and isinstance(asked, dict) and isinstance(asked.get("rows"), list):
+            return asked
         kinds = {"sql": str, "limit": int | None, "timeout_s": float | int | None}
         if not isinstance(asked, dict) or not all(isinstance(asked.get(k), v) for k, v in kinds.items()):
             self._fail(400, "send a JSON object with sql")

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -33,6 +34,7 @@ from safemt_client.results.store.errors import (
     is_locked,
 )
 from safemt_client.results.store.held import HeldFile, kept_for_another
+from safemt_client.results.store.inbox import empty_into, take
 from safemt_client.results.store.lookups import Lookups
 from safemt_client.results.store.migrations import migrate, schema_version
 from safemt_client.results.store.rows import Row
@@ -68,7 +70,7 @@ class Store(Lookups):
         self.moved = False
         """Whether the file was renamed, removed or overwritten; rows are written to it until `close`."""
         self._file = HeldFile(path)
-        self._server = QueryServer(path, connection, command)
+        self._server = QueryServer(path, connection, command, lambda rows: take(self, rows))
         self._writer = threading.Thread(target=self._write, name="safemt-store", daemon=True)
         try:
             self._writer.start()
@@ -102,7 +104,7 @@ class Store(Lookups):
             connection.execute("CHECKPOINT store")
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
-            return cls(path, connection, warnings, command)
+            store = cls(path, connection, warnings, command)
         except (InputError, RuntimeError):
             connection.close()
             raise
@@ -114,6 +116,13 @@ class Store(Lookups):
             raise InputError(
                 f"{error.filename or path}: {error.strerror}: fix that, or name another --db"
             ) from None
+        try:
+            empty_into(store, path)
+        except (StoreError, duckdb.Error):
+            with suppress(StoreError):
+                store.close()
+            raise
+        return store
 
     def __enter__(self) -> Store:
         return self

@@ -229,6 +229,15 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "judged_again": "UTC; when that was given",
         "same_label": "whether both are the same; NULL without a label on this occasion",
     },
+    "current_comments": {"text": "the comment", "recorded_at": "UTC; when it was first written"},
+    "human_decisions": {
+        "people": "how many people have labelled it, unsure ones included",
+        "unsure": "how many are unsure",
+        "split": "whether people called it both safe and unsafe, or are all unsure",
+        "adjudicated": "safe, unsafe or unsure: what an adjudicator decided; NULL if nobody did",
+        "adjudicated_by": "who decided",
+        "label": "safe or unsafe; NULL where people are evenly split or unsure",
+    },
     "judge_anchors": {
         "judge_key": "hash of the judge in the run",
         "replies": "how many replies the sample has",
@@ -258,7 +267,9 @@ _SAME = {
     "every_conversation": "conversations",
     "current_assessments": "assessed",
 }
-_ROWS_OF_TABLES = {"attempts", "current_turns", "final_verdicts", "current_assessments"}
+_ROWS_OF_TABLES = {
+    *("attempts", "current_turns", "final_verdicts", "current_assessments", "current_human_labels")
+}
 
 
 def create_views(connection: duckdb.DuckDBPyConnection) -> None:

@@ -588,3 +588,36 @@ SELECT s.anchor_id, s.run_id, s.number, s.created_at, s.judge, s.judge_key, s.wa
        b.models AS models_before, m.models AS models_again
 FROM shares s LEFT JOIN said m USING (anchor_id) LEFT JOIN said_before b USING (anchor_id);
 COMMENT ON VIEW judge_anchors IS 'Each time that judge --anchor has asked the judge of a run again about a fixed sample of its replies: how many labels are the same, how many changed which way, and which models answered';
+
+CREATE OR REPLACE VIEW current_human_labels AS
+SELECT * REPLACE (coalesce(adjudicated, false) AS adjudicated) FROM (
+    SELECT * FROM human_labels
+    QUALIFY row_number() OVER (
+        PARTITION BY request_hash, dialogue_key, reply_hash, annotator, coalesce(adjudicated, false)
+        ORDER BY recorded_at DESC) = 1)
+WHERE label <> 'withdrawn';
+COMMENT ON VIEW current_human_labels IS 'The latest label that each person gave to a reply, without those that were withdrawn; one that adjudicates is apart from the same person''s own';
+
+CREATE OR REPLACE VIEW human_decisions AS
+WITH said AS (
+    SELECT request_hash, dialogue_key, reply_hash,
+           coalesce(arg_max(stratum, recorded_at) FILTER (stratum <> ''), '') AS stratum,
+           count(*) FILTER (NOT adjudicated) AS people,
+           count(*) FILTER (NOT adjudicated AND label = 'safe') AS safe,
+           count(*) FILTER (NOT adjudicated AND label = 'unsafe') AS unsafe,
+           count(*) FILTER (NOT adjudicated AND label = 'unsure') AS unsure,
+           arg_max(label, recorded_at) FILTER (adjudicated) AS adjudicated,
+           arg_max(annotator, recorded_at) FILTER (adjudicated) AS adjudicated_by
+    FROM current_human_labels GROUP BY ALL
+)
+SELECT *, (safe > 0 AND unsafe > 0) OR (safe + unsafe = 0 AND unsure > 0) AS split,
+       CASE WHEN adjudicated IS NOT NULL THEN nullif(adjudicated, 'unsure')
+            WHEN unsafe > safe THEN 'unsafe' WHEN safe > unsafe THEN 'safe' END AS label
+FROM said;
+COMMENT ON VIEW human_decisions IS 'What people say of a reply: the label that adjudicates if there is one, else that of most of those who gave one';
+
+CREATE OR REPLACE VIEW current_comments AS
+SELECT comment_id, run_id, target_key, dialogue_key, author, text, min(recorded_at) OVER (PARTITION BY comment_id) AS recorded_at
+FROM comments
+QUALIFY row_number() OVER (PARTITION BY comment_id ORDER BY comments.recorded_at DESC) = 1 AND text <> '';
+COMMENT ON VIEW current_comments IS 'What people wrote about conversations, without what they have removed';

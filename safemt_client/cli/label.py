@@ -18,7 +18,14 @@ from safemt_client.cli.flags import refuse_flags
 from safemt_client.providers.errors import InputError
 from safemt_client.results.sanitize import plain, quoted, shown_path
 from safemt_client.results.scores.collect import latest_run
-from safemt_client.results.scores.human import Candidate, draw, known_replies, read_csv, write_csv
+from safemt_client.results.scores.human import (
+    Candidate,
+    draw,
+    known_replies,
+    read_csv,
+    sample_judge,
+    write_csv,
+)
 from safemt_client.results.screen import open_console
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.rows import HumanLabelRow
@@ -48,10 +55,7 @@ def label(arguments: argparse.Namespace) -> int:
         raise InputError(f"--n {size}: give a number above 0")
     with open_reader(path) as reader:
         run_id = latest_run(reader, arguments.run)
-        judge_key = _judge_key(
-            reader.query("SELECT judge_key, name FROM run_judges WHERE run_id = ?", [run_id]).rows,
-            arguments.judge,
-        )
+        judge_key = sample_judge(reader, run_id, arguments.judge)
         candidates = draw(reader, run_id, judge_key, size, annotator)
     if arguments.export is not None:
         count = write_csv(arguments.export, candidates)
@@ -158,14 +162,3 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         raise InputError("label: no annotator name: add --annotator NAME") from None
-
-
-def _judge_key(judges: Sequence[tuple[str, str]], wanted: str | None) -> str:
-    if not judges:
-        raise InputError(
-            "label: this run has no judge: judge it first, because the sample is drawn by judge labels"
-        )
-    for key, name in judges:
-        if wanted in (None, name, key):
-            return key
-    raise InputError(f"--judge {wanted}: not in this run; it has {', '.join(name for _, name in judges)}")

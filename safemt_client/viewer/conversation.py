@@ -140,10 +140,10 @@ def _turns(reader: Reader, run_id: str, dialogue_key: str, steps: list[Row]) -> 
     )
     people = _rows(
         reader,
-        """SELECT request_hash, reply_hash, annotator, arg_max(label, recorded_at) AS label,
-                  max(recorded_at) AS recorded_at
-           FROM human_labels WHERE request_hash IN (SELECT unnest(?::VARCHAR[])) AND dialogue_key = ?
-           GROUP BY ALL ORDER BY annotator""",
+        """SELECT request_hash, reply_hash, annotator, label, refusal_kind, note, adjudicated, recorded_at
+           FROM current_human_labels
+           WHERE request_hash IN (SELECT unnest(?::VARCHAR[])) AND dialogue_key = ?
+           ORDER BY adjudicated DESC, annotator""",
         [list(by_hash), dialogue_key],
     )
     assessments = _assessments(reader, run_id, hashes)

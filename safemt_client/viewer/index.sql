@@ -6,11 +6,11 @@ WITH members AS (
     FROM found SEMI JOIN (SELECT run_id, judge_key FROM run_judges WHERE role = 'member') USING (run_id, judge_key)
     GROUP BY ALL
 ), people AS (
+    -- Whoever has decided, decides; otherwise people who differ are split.
     SELECT request_hash, dialogue_key, reply_hash,
-           CASE WHEN count(DISTINCT label) = 1 THEN any_value(label) ELSE 'split' END AS human
-    FROM (SELECT request_hash, dialogue_key, reply_hash, annotator, arg_max(label, recorded_at) AS label
-          FROM human_labels GROUP BY ALL)
-    GROUP BY ALL
+           CASE WHEN adjudicated IS NOT NULL THEN adjudicated WHEN safe > 0 AND unsafe > 0 THEN 'split'
+                ELSE coalesce(label, 'unsure') END AS human
+    FROM human_decisions
 ), spent AS (
     -- Of a moderated turn the model's own request counts, whichever target or run paid for it.
     SELECT s.run_id, s.target_key, s.dialogue_key, sum(coalesce(m.cost_usd, b.cost_usd)) AS cost_usd,

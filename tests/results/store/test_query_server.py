@@ -24,7 +24,7 @@ def test_a_shortage_neither_ends_it_nor_lets_it_spin(
     def no_thread(self: object) -> NoReturn:
         raise RuntimeError("can't start new thread")
 
-    with duckdb.connect() as connection, server._Server(connection, "t") as serving:
+    with duckdb.connect() as connection, server._Server(connection, "t", lambda rows: None) as serving:
         monkeypatch.setattr(socketserver.TCPServer, "get_request", no_file)
         serving._handle_request_noblock()
         assert len(pauses) == 1
