@@ -190,7 +190,8 @@ def labelled(reader: Queryable, run_id: str, judge_key: str) -> list[LabelledRep
     the sample was drawn from, which may be others. One that was not drawn stands for itself.
     """
     rows = reader.query(
-        """SELECT h.request_hash, h.dialogue_key, h.stratum, c.target_key, c.length, c.item_id, c.label, h.label
+        """SELECT h.request_hash, h.dialogue_key, h.stratum, c.target_key, c.length, c.item_id, c.label,
+                  h.label
            FROM human_decisions h
            JOIN conversations c USING (request_hash, dialogue_key, reply_hash)
            WHERE h.label IS NOT NULL AND c.run_id = ? AND c.judge_key = ?

@@ -1,7 +1,7 @@
 """Labels and comments that wait for the store: lines of JSON in a file beside it.
 
-A person's label is on the disk before the next reply is shown, whoever holds the store meanwhile. It stays there until
-a store has it: what is taken in twice, after a kill in between, is in the store once.
+A person's label is on the disk before the next reply is shown, whoever holds the store meanwhile. It stays
+there until the store has it: what is taken in twice, after a kill in between, is in the store once.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ from safemt_client.results.store.server import QueryServer
 from safemt_client.results.store.views import create_views, is_current
 from safemt_client.results.store.wal import free_name, keep_unread, set_aside
 
-__all__ = ["Expected", "Store", "check_place"]
+__all__ = ["Expected", "Store", "arrow_rows", "check_place"]
 
 Expected = Literal["anything", "store", "nothing"]
 """What must be at the path of a store: whatever it is, a store already, or nothing yet."""
@@ -249,7 +249,7 @@ class Store(Lookups):
                 raise self._failed
             cursor.execute("BEGIN")
             for kind, rows in tables.items():
-                cursor.register("incoming", _arrow(kind, rows))
+                cursor.register("incoming", arrow_rows(kind, rows))
                 cursor.execute(f"INSERT INTO {TABLES[kind]} BY NAME SELECT * FROM incoming")
                 cursor.unregister("incoming")
             cursor.execute("COMMIT")
@@ -281,7 +281,8 @@ def _kinds(row: type) -> dict[str, str]:
     return found
 
 
-def _arrow(row: type, rows: Sequence[Row]) -> pa.Table:
+def arrow_rows(row: type, rows: Sequence[Row]) -> pa.Table:
+    """Rows of one kind as a table with their columns."""
     kinds = _kinds(row)
     columns = [column(kind, [getattr(row, name) for row in rows]) for name, kind in kinds.items()]
     return pa.Table.from_arrays(columns, names=list(kinds))

@@ -166,7 +166,7 @@ class Queries:
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         """The store behind the snapshot, for one query; leave it at once, so that a run can start."""
-        with open_reader(self.snapshot.path) as reader:
+        with open_reader(self.snapshot.path, take_in=False) as reader:
             self._readers.add(reader)
             try:
                 if self._closed:

@@ -42,6 +42,7 @@ _KINDS = (
     rows.TurnRow,
     rows.VerdictRow,
     rows.HumanLabelRow,
+    rows.CommentRow,
 )
 # Long columns that no list shows: pages read them from the store when they need them.
 _LEFT_OUT = {
@@ -117,6 +118,16 @@ class Snapshot:
         self.stop()
         self._connection.close()
 
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Meanwhile nothing is copied from the store."""
+        with self._lock:
+            yield
+
+    def count(self, table: str) -> int:
+        """How many rows of a table have been copied."""
+        return self._counts.get(table, 0)
+
     def follow(self) -> None:
         """Refresh if one is due: at once if it is quick, otherwise in the background."""
         if self._closed:
@@ -180,7 +191,7 @@ class Snapshot:
 
     def _refresh(self) -> None:
         seen = self._signature()
-        with open_reader(self.path) as reader:
+        with open_reader(self.path, take_in=False) as reader:
             self._reader = reader
             self.live = not reader.holds_file
             version = reader.query("SELECT max(version) FROM schema_migrations").rows[0][0]

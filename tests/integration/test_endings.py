@@ -292,7 +292,7 @@ def test_sigterm_before_the_session_began() -> None:
 def test_a_store_that_cannot_be_written(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real: Callable[..., object] = store._arrow
+    real: Callable[..., object] = store.arrow_rows
     rows = 0
 
     def full(kind: type, given: list[object]) -> object:
@@ -302,7 +302,7 @@ def test_a_store_that_cannot_be_written(
             raise duckdb.IOException("No space left on device")
         return real(kind, given)
 
-    monkeypatch.setattr(store, "_arrow", full)
+    monkeypatch.setattr(store, "arrow_rows", full)
     assert main(["--provider", "demo", "--rpm", "600", "--on-finish", TOLD]) == 1
     err = capsys.readouterr().err
     assert last_line(err) == (

@@ -142,7 +142,7 @@ def test_an_import_of_labels_is_whole_or_absent(here: Path) -> None:
         writer.writeheader()
         writer.writerows(row | {"label": "safe"} for row in rows)
     wanted = sorted((row["request_hash"], row["dialogue_key"], "safe") for row in rows)
-    place = "safemt_client.results.store.store._arrow"
+    place = "safemt_client.results.store.store.arrow_rows"
     assert len(killed(here, place, *words, "--import", "filled.csv")) > 1
     assert labels(store) == wanted
 

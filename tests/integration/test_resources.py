@@ -189,12 +189,12 @@ NO_MEMORY = """
 """
 NO_MEMORY_IN_THE_STORE = """
     import duckdb, safemt_client.results.store.store as store
-    arrow = store._arrow
+    arrow = store.arrow_rows
     def fails(kind, rows):
         if kind.__name__ == "TurnRow":
             raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate data")
         return arrow(kind, rows)
-    store._arrow = fails
+    store.arrow_rows = fails
 """
 
 

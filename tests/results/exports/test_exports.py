@@ -26,6 +26,7 @@ from safemt_client.results.exports.tables import TABLES, Dump
 from safemt_client.results.store.reader import Reader, open_reader
 from safemt_client.results.store.rows import (
     AssessmentRow,
+    CommentRow,
     DialogueRow,
     HumanLabelRow,
     ImageRow,
@@ -152,7 +153,9 @@ def rows(texts: list[str]) -> Iterator[Any]:
             *(0.5, None, text, text, 1, 1, 0.0, TIME, 0.1),
         )
         yield ModerationRow(request, "mod", "input", 1, f"a{number}", "g", "policy", text, 0.1, TIME)
-        yield HumanLabelRow(request, key, "", f"person {text[:1000]}", "unsafe", TIME, said_hash)
+        who = f"person {text[:1000]}"
+        yield HumanLabelRow(request, key, "", who, "unsafe", TIME, said_hash, note=text)
+        yield CommentRow(key, "r", "t", key, who, text, TIME)
 
 
 def fill(path: Path, texts: list[str]) -> Path:
@@ -251,6 +254,7 @@ def test_what_redact_keeps_is_decided_here() -> None:
         "turns": ["reply", "reasoning", "error"],
         "verdicts": ["explanation"],
         "assessments": ["intent", "policy", "error"],
+        **{"human_labels": ["note"], "comments": ["text"]},
         "runs": ["dataset_path"],
         "targets": ["system_prompt"],
     }
