@@ -1,4 +1,4 @@
-"""What people say of a run's replies: how far they agree, what to adjudicate, and replies of earlier turns."""
+"""What people say of a run's replies: agreement, what to adjudicate, replies of earlier turns."""
 
 from __future__ import annotations
 
@@ -65,17 +65,19 @@ def earlier_turns(
             "SELECT target_key FROM run_targets WHERE run_id = ? AND history = 'live'", [run_id]
         ).rows
     }
-    wanted = {(one.target_key, one.dialogue_key): one for one in candidates if one.target_key in live}
+    wanted = {
+        (one.target_key, one.dialogue_key, one.number): one for one in candidates if one.target_key in live
+    }
     found: dict[tuple[str, str, str], list[Turn]] = defaultdict(list)
-    keys = sorted({dialogue for _, dialogue in wanted})
+    keys = sorted({dialogue for _, dialogue, _ in wanted})
     for start in range(0, len(keys), _AT_ONCE):
         part = keys[start : start + _AT_ONCE]
         steps = reader.query(
-            "SELECT DISTINCT target_key, dialogue_key, turn, request_hash FROM steps "
+            "SELECT DISTINCT target_key, dialogue_key, coalesce(sample, 1), turn, request_hash FROM steps "
             f"WHERE run_id = ? AND dialogue_key IN ({', '.join('?' * len(part))}) ORDER BY turn",
             [run_id, *part],
         ).rows
-        hashes = sorted({row[3] for row in steps if row[:2] in wanted})
+        hashes = sorted({row[4] for row in steps if row[:3] in wanted})
         said = dict(
             reader.query(
                 f"SELECT request_hash, reply_hash FROM {about_requests('current_turns', len(hashes))} "
@@ -83,8 +85,8 @@ def earlier_turns(
                 hashes,
             ).rows
         )
-        for target, dialogue, turn, request in steps:
-            one = wanted.get((target, dialogue))
+        for target, dialogue, number, turn, request in steps:
+            one = wanted.get((target, dialogue, number))
             if one is not None and request != one.request_hash and request in said:
                 found[one.key].append(Turn(turn, request, said[request]))
     return found

@@ -47,14 +47,7 @@ ROOT = Path(__file__).resolve().parents[3]
 INSPECT = ROOT / ".venv-inspect" / "bin" / "python"
 TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 HOSTILE = [
-    "=cmd|' /C calc'!A0",
-    "+1+1",
-    "-1",
-    "@SUM(A1)",
-    "\t=1",
-    "\r=1",
-    "\n=1",
-    "＝1+1",
+    *("=cmd|' /C calc'!A0", "+1+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1+1"),
     "<script>alert(1)</script>",
     "\x1b[31mred\x1b[0m",
     "\u202eabc\u2066",
@@ -153,9 +146,8 @@ def rows(texts: list[str]) -> Iterator[Any]:
             *(0.5, None, text, text, 1, 1, 0.0, TIME, 0.1),
         )
         yield ModerationRow(request, "mod", "input", 1, f"a{number}", "g", "policy", text, 0.1, TIME)
-        who = f"person {text[:1000]}"
-        yield HumanLabelRow(request, key, "", who, "unsafe", TIME, said_hash, note=text)
-        yield CommentRow(key, "r", "t", key, who, text, TIME)
+        yield HumanLabelRow(request, key, "", f"person {text[:1000]}", "unsafe", TIME, said_hash, note=text)
+        yield CommentRow(key, "r", "t", key, f"person {text[:1000]}", text, TIME)
 
 
 def fill(path: Path, texts: list[str]) -> Path:
@@ -254,8 +246,7 @@ def test_what_redact_keeps_is_decided_here() -> None:
         "turns": ["reply", "reasoning", "error"],
         "verdicts": ["explanation"],
         "assessments": ["intent", "policy", "error"],
-        **{"human_labels": ["note"], "comments": ["text"]},
-        "runs": ["dataset_path"],
+        **{"human_labels": ["note"], "comments": ["text"], "runs": ["dataset_path"]},
         "targets": ["system_prompt"],
     }
 
