@@ -172,7 +172,7 @@ def splits(reader: Queryable, run_id: str) -> list[Split]:
            ORDER BY d.adjudicated IS NOT NULL, sha256(d.request_hash || d.dialogue_key)""",
         [run_id],
     ).rows
-    return [
-        Split(Candidate(*row[:5], "", "[]", "", row[5]), *row[6:])  # type: ignore[arg-type]
-        for row in rows
-    ]
+    found = []
+    for request, dialogue, said, stratum, item, target, *counted in rows:
+        found.append(Split(Candidate(request, dialogue, said, stratum, item, "", "[]", "", target), *counted))
+    return found
