@@ -83,6 +83,7 @@ class RunKeywords(JudgeKeywords, total=False):
     controversial: Literal["unsafe", "safe"]
     guard_template: str | None
     guard_option: str | Sequence[str] | None
+    stop_when: str | Sequence[str] | None
     min_coverage: float
     db: str | Path
     dry_run: bool

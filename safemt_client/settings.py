@@ -150,9 +150,7 @@ class RunSettings(BaseModel):
     images: Literal["on", "off", "blank"] = _data(
         "on", "send the images, leave them out, or send blank ones of the same size"
     )
-    image_max_edge: int | None = _data(
-        None, "scale larger images down to this longer side", "PX", "2048", ge=16
-    )
+    image_max_edge: int | None = _data(None, "scale larger images to this longer side", "PX", "2048", ge=16)
     image_max_bytes: int | None = _data(
         None, "scale larger images down to this size", "N", "4000000", ge=1024
     )
@@ -232,6 +230,7 @@ class RunSettings(BaseModel):
     )
     attempt_timeout: float = _limit(DEFAULT_TIMEOUTS.attempt_s, "seconds per attempt", "S", gt=0)
     turn_timeout: float = _limit(DEFAULT_TIMEOUTS.turn_s, "seconds in total per turn", "S", gt=0)
+    stop_when: list[str] | None = _run(None, "end once it is decided (docs/stopping.md); repeatable", "RULE")
     min_coverage: float = _run(0.98, "coverage below which the exit status is 1", "X", ge=0, le=1)
     db: Path = _run(
         Path("safemt.duckdb"), "store: the DuckDB file with all results", "FILE", commands=("run", "judge")

@@ -218,6 +218,14 @@ class Lookups:
         """All values of a key column."""
         return {row[0] for row in self.query(f"SELECT DISTINCT {column} FROM {table}").rows}
 
+    def stopped_targets(self, run_id: str) -> dict[str, int]:
+        """The targets of a run that are stopped since all of their rules are decided.
+
+        Each with the last item in the run's order that the rules needed.
+        """
+        rows = self.query("SELECT target_key, place FROM stopped_targets WHERE run_id = ?", [run_id]).rows
+        return dict(rows)
+
     def _join(self, sql: str, **wanted: Sequence[str]) -> list[tuple[Any, ...]]:
         """Rows of a statement that joins the table `wanted`, of these columns."""
         if not all(wanted.values()):

@@ -162,6 +162,12 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
     ("add anchors", lambda connection: create(connection, rows.AnchorRow, rows.AnchorReplyRow)),
     ("add samples", _add_samples),
     ("add notes, adjudication and comments", _add_words_of_people),
+    (
+        "add rules that end a run",
+        lambda connection: create(
+            connection, rows.StopRuleRow, rows.StopOrderRow, rows.StopDecisionRow, rows.StopEventRow
+        ),
+    ),
 )
 
 

@@ -16,6 +16,12 @@ from safemt_client.results.store.calibration_rows import (
     CalibrationRow,
 )
 from safemt_client.results.store.moderation_rows import AssessmentRow, ModerationRow, ModeratorRow
+from safemt_client.results.store.stopping_rows import (
+    StopDecisionRow,
+    StopEventRow,
+    StopOrderRow,
+    StopRuleRow,
+)
 
 __all__ = [
     "AnchorReplyRow",
@@ -41,6 +47,10 @@ __all__ = [
     "RunDialogueRow",
     "RunRow",
     "StepRow",
+    "StopDecisionRow",
+    "StopEventRow",
+    "StopOrderRow",
+    "StopRuleRow",
     "TargetRow",
     "TurnRow",
     "VerdictRow",
@@ -362,4 +372,8 @@ Row = (
     | CalibrationFigureRow
     | AnchorRow
     | AnchorReplyRow
+    | StopRuleRow
+    | StopOrderRow
+    | StopDecisionRow
+    | StopEventRow
 )

@@ -43,6 +43,10 @@ TABLES: dict[type, str] = {
     rows.CalibrationFigureRow: "calibration_figures",
     rows.AnchorRow: "anchor_runs",
     rows.AnchorReplyRow: "anchor_replies",
+    rows.StopRuleRow: "stop_rules",
+    rows.StopOrderRow: "stop_order",
+    rows.StopDecisionRow: "stop_decisions",
+    rows.StopEventRow: "stop_events",
 }
 
 _SQL_TYPES = {
@@ -124,6 +128,16 @@ COLUMN_COMMENTS = {
     "started_at": "UTC; of an imported reply when it was imported",
     "imported_from": "format and file that it was read from; NULL for what this program has asked for",
     "imported_at": "UTC; when it was imported; NULL for what this program has asked for",
+    "rule": "rule of --stop-when, as it was written",
+    "alpha": "chance that the rule is decided wrongly, over all looks together",
+    "population": "items that the rule is about, whether they were asked or not",
+    "most": "replies that one of these items has at most: one for each number of turns and sample",
+    "anew": "whether it was named after the run had begun: its alpha is spent beside that of earlier rules",
+    "other_key": "of a difference the target that is subtracted; NULL of other rules",
+    "decision": "holds or broken",
+    "items": "items from the beginning of the order to the last one that the decision needed",
+    "sequence_low": "lower end of the confidence sequence when it was decided: not that of a fixed sample",
+    "sequence_high": "upper end of the confidence sequence when it was decided: not that of a fixed sample",
     "account": "what shares one rate limit: a vendor, or the host of your own endpoint",
     "concurrency": "calls that may be in flight from now on",
     "rpm": "requests per minute; NULL if no limit is known",
@@ -154,7 +168,7 @@ COLUMN_COMMENTS = {
     "anchor_key": "hash of the judge and this anchor: the judge of its verdicts",
     "number": "which anchor of this run and judge it is, counted from 1",
     "wanted": "how many replies --anchor asked for",
-    "place": "place in the fixed order of the sample, counted from 1",
+    "place": "place in the fixed random order, counted from 1",
     "judged_at": "UTC; when the run's verdict was given",
     "resolved_model": "the model that answered, according to the endpoint; NULL if it did not say, and of "
     "verdicts before schema 20",

@@ -116,6 +116,10 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "first_sent": "UTC; when the first of these was asked for",
         "last_sent": "UTC; when the last of these was asked for",
     },
+    "stopped_targets": {
+        "recorded_at": "UTC; when it was stopped",
+        "place": "the last item that its rules needed, in the order of stop_order",
+    },
     "open_batches": {
         "target_key": "key of the target, or of the judge",
         "waiting": "hashes of the requests that have no result yet",

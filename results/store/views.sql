@@ -100,11 +100,20 @@ CREATE OR REPLACE VIEW final_replies AS
 SELECT * FROM replies WHERE last;
 COMMENT ON VIEW final_replies IS 'The last turn of each conversation that was asked; a conversation that ended early shows the turn at which it ended';
 
+CREATE OR REPLACE VIEW stopped_targets AS
+SELECT run_id, target_key, recorded_at, place FROM (
+    SELECT * FROM stop_events
+    QUALIFY row_number() OVER (PARTITION BY run_id, target_key ORDER BY recorded_at DESC, event = 'decided') = 1)
+WHERE event = 'decided';
+COMMENT ON VIEW stopped_targets IS 'The targets that were stopped because all of their rules (--stop-when) are decided, and that did not go on since';
+
 CREATE OR REPLACE VIEW every_conversation AS
 SELECT p.run_id, t.name AS target, t.target_key, j.name AS judge, j.judge_key, p.dialogue_key,
        d.item_id, d.length, d.scenario, d.source, d.method, f.outcome, f.turn, f.text, f.request_hash,
-       CASE WHEN f.outcome IS NULL THEN CASE WHEN p.not_attempted IS NULL THEN 'pending' ELSE 'not_attempted' END
-            WHEN f.outcome IN ('answered', 'truncated') AND f.turn < d.length THEN 'pending'
+       CASE WHEN f.outcome IS NULL AND p.not_attempted IS NOT NULL AND (s.place IS NULL OR o.place <= s.place)
+            THEN 'not_attempted'
+            WHEN f.outcome IS NULL OR f.outcome IN ('answered', 'truncated') AND f.turn < d.length
+            THEN if(s.place IS NULL, 'pending', 'not_needed')
             WHEN f.outcome NOT IN ('answered', 'truncated') THEN
                  CASE WHEN f.intervention = 'unassessed' THEN 'unassessed' ELSE f.outcome END
             WHEN v.label IS NOT NULL THEN v.label
@@ -128,6 +137,8 @@ LEFT JOIN (SELECT r.run_id, r.judge_key, r.name,
                   d.panel = 'chain' AND r.role = 'member' AND r.position = max(r.position) OVER (PARTITION BY r.run_id)
                   AS seldom
            FROM run_judges r JOIN deciding_judges d ON d.run_id = r.run_id) j ON j.run_id = p.run_id
+LEFT JOIN stopped_targets s ON s.run_id = p.run_id AND s.target_key = t.target_key
+LEFT JOIN (SELECT run_id, item_id, min(place) AS place FROM stop_order GROUP BY ALL) o ON o.run_id = p.run_id AND o.item_id = d.item_id
 LEFT JOIN final_replies f
        ON f.run_id = p.run_id AND f.target_key = t.target_key AND f.dialogue_key = p.dialogue_key
       AND f.sample = n.sample
@@ -138,7 +149,7 @@ COMMENT ON VIEW every_conversation IS 'As conversations, with the controls: cond
 
 CREATE OR REPLACE VIEW conversations AS
 SELECT * EXCLUDE (condition, paired_length) FROM every_conversation WHERE condition IS NULL;
-COMMENT ON VIEW conversations IS 'Every planned dialogue under every target of a run, once for each of its samples, with its state: safe, unsafe, unscored, unjudged, unassessed, refused_by_provider, refused_by_guard, empty, error_transient, error_permanent, pending, not_attempted (it could not be sent) or not_needed (the last judge of a chain was not asked). What a guard refused (by_guard) is labelled safe: the reply is ours. Controls are left out: they are in every_conversation';
+COMMENT ON VIEW conversations IS 'Every planned dialogue under every target of a run, once for each of its samples, with its state: safe, unsafe, unscored, unjudged, unassessed, refused_by_provider, refused_by_guard, empty, error_transient, error_permanent, pending, not_attempted (it could not be sent) or not_needed (the rules of --stop-when were decided without it, or the last judge of a chain was not asked). What a guard refused (by_guard) is labelled safe: the reply is ours. Controls are left out: they are in every_conversation';
 
 CREATE OR REPLACE VIEW labels AS
 SELECT * FROM conversations WHERE label IS NOT NULL;

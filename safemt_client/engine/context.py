@@ -12,6 +12,7 @@ from safemt_client.engine.interrupt import InFlight
 from safemt_client.engine.meter import Meter
 from safemt_client.engine.paying import PaidProvider
 from safemt_client.engine.recorder import Recorder
+from safemt_client.engine.stopping import Stopping
 from safemt_client.planning.costs import money
 from safemt_client.planning.plan import Plan
 from safemt_client.providers.batch.base import BatchEndpoint, BatchRefusedError
@@ -54,6 +55,7 @@ class SessionContext:
         self.clock = clock
         self.ending = StopReason()
         self.under_way: set[InFlight] = set()
+        self.stopping = Stopping(plan, recorder, listener, self.halted)
         self._runners: list[BatchRunner] = []
 
     def interrupt(self) -> None:

@@ -59,6 +59,13 @@ class GivenVerdicts:
         members = judge.members if isinstance(judge, Panel) else ()
         await self.take_all([key, *(task.verdict_of(member) for member in members)])
 
+    def label(self, judge: Judge, task: JudgingTask) -> str:
+        """The label that the judge has given this text."""
+        key = task.verdict_of(judge)
+        row = self._at_hand.get(key.hash)
+        label = self._recorder.store.final_verdicts([key])[key][0] if row is None else row.label
+        return str(label)
+
     async def take_all(self, wanted: Sequence[VerdictKey]) -> None:
         """The same for these verdicts, as far as the store has them."""
         _, elsewhere = await anyio.to_thread.run_sync(self._recorder.store.final, wanted)

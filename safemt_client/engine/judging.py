@@ -69,12 +69,17 @@ class Verdicts:
         async with Admission(judge.provider.limiter) as admission:
             for task in tasks:
                 if self._context.halted(judge.key):
-                    return
+                    return self._give_up(tasks)
                 if not await self._context.reserve(judge.key, {judge.key: 1}):
-                    return
+                    return self._give_up(tasks)
                 if not await admission.start(self._judge_reply, judge, task):
                     self._context.budget.release({judge.key: 1})
-                    return
+                    return self._give_up(tasks)
+
+    def _give_up(self, tasks: Sequence[JudgingTask]) -> None:
+        """These, or some of them, get no verdict in this session."""
+        for key in {task.target_key for task in tasks}:
+            self._context.stopping.give_up(key)
 
     async def _judge_in_batches(
         self, judge: LLMJudge, tasks: Sequence[JudgingTask], waiting: MemoryObjectReceiveStream[JudgingTask]
@@ -152,6 +157,7 @@ class Verdicts:
                     self._judge_reply, judge, task
                 ):
                     self._context.budget.release({judge.key: 1})
+                    self._give_up([task])
 
     async def _judge_reply(self, judge: Judge, task: JudgingTask) -> None:
         """One verdict. The same text under the same criteria is judged once, whoever said it."""
@@ -169,6 +175,8 @@ class Verdicts:
             await self._given.take(judge, task)
         self._context.listener.asking(judge.key)
         self._context.listener.landed(judge.key, "shared", Usage(), None)
+        if self._context.stopping.awaits(task):
+            self._context.stopping.judged(task, self._given.label(judge, task))
 
     async def _with_known(self, judge: Judge, task: JudgingTask) -> JudgingTask:
         """The reply with the stored verdicts of a panel's members, for a reply of an earlier run."""
@@ -211,6 +219,7 @@ class Verdicts:
             else:
                 self._context.budget.release({judge.key: 1})
             self._context.listener.landed(judge.key, "abandoned", Usage(), None)
+            self._give_up([task])
             return
         rows = self._context.recorder.verdict_rows(judge, task, verdict)
         with anyio.CancelScope(shield=True):
@@ -222,6 +231,7 @@ class Verdicts:
         usd = _sum_of(rows if isinstance(judge, LLMJudge) else rows[1:])
         self._context.budget.settled(judge.key, usd)
         self._context.listener.landed(judge.key, verdict.label, verdict.usage, usd)
+        self._context.stopping.judged(task, verdict.label)
 
     def _judge_retry(self, asking: InFlight, key: str) -> Callable[[Reply, float], None]:
         def on_retry(reply: Reply, wait_s: float) -> None:

@@ -31,6 +31,7 @@ from safemt_client.results.store.rows import (
     ModerationRow,
     RunDialogueRow,
     StepRow,
+    StopEventRow,
     TurnRow,
 )
 from safemt_client.results.store.store import Store
@@ -53,9 +54,14 @@ class Recorder(VerdictRecorder):
         """The run and what it plans, where the store does not hold them yet; the steps known already."""
         plan, run_id = self._plan, self._run_id
         known = self.store.known_keys("dialogues", "dialogue_key")
-        if run_id not in self.store.known_keys("runs", "run_id"):
+        rules = [] if plan.stopping is None else plan.stopping.rows(run_id, self.session_id)
+        if run_id in self.store.known_keys("runs", "run_id"):
+            await self.store.save(*rules)
+        else:
             await self.store.save(
                 plan.run,
+                *rules,
+                *plan.carried,
                 *(target.row(run_id) for target in plan.targets),
                 *([plan.judge] if plan.judge is not None else []),
                 *plan.members,
@@ -76,11 +82,28 @@ class Recorder(VerdictRecorder):
         if missing:
             await self.store.save(*missing)
         await self.save_taken(plan.taken)
+        await self.save_stopped(plan.stopped)
+
+    async def save_stopped(self, stopped: Mapping[str, int]) -> None:
+        """These targets are stopped, each with the last item that its rules needed; all others go on."""
+        now, before = datetime.now(UTC), self.store.stopped_targets(self._run_id)
+        rows = [
+            StopEventRow(
+                self._run_id,
+                self.session_id,
+                now,
+                key,
+                *(("decided", stopped[key]) if key in stopped else ("resumed", None)),
+            )
+            for key in before.keys() ^ stopped.keys()
+        ]
+        if rows:
+            await self.store.save(*rows)
 
     async def save_event(self, event: str, detail: Mapping[str, object]) -> None:
         """A session started, finished or stopped."""
         await self.store.save(
-            EventRow(self._run_id, self._session_id, datetime.now(UTC), event, json.dumps(dict(detail)))
+            EventRow(self._run_id, self.session_id, datetime.now(UTC), event, json.dumps(dict(detail)))
         )
 
     async def save_lease(self, event: str, up_to_usd: float) -> None:
@@ -92,14 +115,14 @@ class Recorder(VerdictRecorder):
         self.store.save_now(self._lease(event, up_to_usd))
 
     def _lease(self, event: str, up_to_usd: float) -> CostLeaseRow:
-        return CostLeaseRow(self._run_id, self._session_id, datetime.now(UTC), event, up_to_usd)
+        return CostLeaseRow(self._run_id, self.session_id, datetime.now(UTC), event, up_to_usd)
 
     async def save_change(self, change: Change) -> None:
         """The limits of an account have changed."""
         await self.store.save(
             LimitRow(
                 self._run_id,
-                self._session_id,
+                self.session_id,
                 datetime.now(UTC),
                 change.account,
                 change.reason,
@@ -117,7 +140,7 @@ class Recorder(VerdictRecorder):
         await self.store.save(
             EndpointFactRow(
                 self._run_id,
-                self._session_id,
+                self.session_id,
                 datetime.now(UTC),
                 learnt.identity,
                 learnt.host,
@@ -167,7 +190,7 @@ class Recorder(VerdictRecorder):
             BatchRow(
                 batch_key,
                 self._run_id,
-                self._session_id,
+                self.session_id,
                 owner_key,
                 identity,
                 datetime.now(UTC),
@@ -208,7 +231,7 @@ class Recorder(VerdictRecorder):
             request_hash=key,
             attempt=attempt,
             run_id=self._run_id,
-            session_id=self._session_id,
+            session_id=self.session_id,
             target_key=target.key,
             outcome=reply.outcome.value,
             text=reply.text,
@@ -266,7 +289,7 @@ class Recorder(VerdictRecorder):
             guard_key,
             stage,
             self._run_id,
-            self._session_id,
+            self.session_id,
             found.verdict,
             found.intent,
             json.dumps(found.categories, ensure_ascii=False),

@@ -102,6 +102,7 @@ class Scheduler:
                 everything.start_soon(recorder.save_change, change)
 
             self._limits.observe(save)
+            self._context.stopping.start(everything)
             if self._judge is not None:
                 Verdicts(self._context, self._judge).start(judged, everything)
             else:
@@ -114,6 +115,7 @@ class Scheduler:
                         conversations.start_soon(self._in_batches, target, in_batches, waiting)
                     if others:
                         conversations.start_soon(self._converse_with, target, others, waiting, everything)
+        self._context.ending.rules = self._context.stopping.lines()
         await recorder.save_event(
             "finished" if self._context.ending.complete else "stopped", asdict(self._context.ending)
         )
@@ -131,33 +133,38 @@ class Scheduler:
         waiting: MemoryObjectSendStream[JudgingTask],
         group: TaskGroup,
     ) -> None:
+        stopping = self._context.stopping
+
         async def converse(conversation: Conversation, paid: Counter[str]) -> None:
             try:
-                while conversation.turns_left and not self._context.halted(target.key):
+                # Once the rules are decided, what still waits for its account is not begun.
+                begins = not stopping.stopped(target.key)
+                while begins and conversation.turns_left and not self._context.halted(target.key):
                     task = await self._turn(target, conversation, group, paid)
                     if task is None:
                         break
                     self._hand_over(task, paid, waiting)
             finally:
                 self._context.budget.release(paid)
+                stopping.over(conversation)
 
         provider = self._providers[target.key]
         provider.requests = len({conversation.next()[1] for conversation in conversations})
         left = deque(conversations)
         async with Admission(provider.limiter) as admission:
-            while left and not self._context.halted(target.key):
+            while left and await stopping.admits(left[0], provider.limiter.limit):
                 alone = provider.doubtful
-                conversation = min(left, key=_size) if alone else left[0]
+                conversation = min(left, key=lambda c: c.size) if alone else left[0]
                 left.remove(conversation)
                 calls = self._calls(target, conversation)
                 if not await self._context.reserve(target.key, calls, conversation.next()[0]):
-                    return
+                    return stopping.over(conversation)
                 if alone:
                     provider.decide_by(conversation.next()[0])
                     await converse(conversation, calls)
                 elif not await admission.start(converse, conversation, calls):
                     self._context.budget.release(calls)
-                    return
+                    return stopping.over(conversation)
 
     def _calls(self, target: Target, conversation: Conversation) -> Counter[str]:
         """The calls that a conversation takes at most, by the key of who is asked; none of what it shares."""
@@ -297,12 +304,11 @@ class Scheduler:
 
         `judged` is the hash under which its verdict is kept.
         """
-        if not reply.outcome.observed:
-            return None
-        if conversation.turns_left > 1 and not continues(reply.outcome):
-            return None
-        task = task_of(reply_of(conversation, request.messages, reply.outcome, judged), reply.text)
-        conversation.take(Message("assistant", reply.text, reasoning=reply.reasoning))
+        task = None
+        if reply.outcome.observed and (conversation.turns_left == 1 or continues(reply.outcome)):
+            task = task_of(reply_of(conversation, request.messages, reply.outcome, judged), reply.text)
+            conversation.take(Message("assistant", reply.text, reasoning=reply.reasoning))
+        self._context.stopping.landed(conversation, judged, reply.outcome)
         return task
 
     def _hand_over(
@@ -317,12 +323,11 @@ class Scheduler:
 
     def _divided(self, pending: Sequence[Conversation]) -> tuple[list[Conversation], list[Conversation]]:
         """Those that go in batches or are in one already, and the others."""
-        in_batches: list[Conversation] = []
-        others: list[Conversation] = []
-        for conversation in pending:
-            batched = self._context.plan.batch or conversation.next()[1] in self._context.plan.submitted
-            (in_batches if batched else others).append(conversation)
-        return in_batches, others
+        plan = self._context.plan
+        if plan.batch:
+            return list(pending), []
+        in_batches = [c for c in pending if c.next()[1] in plan.submitted]
+        return in_batches, [c for c in pending if c.next()[1] not in plan.submitted]
 
     async def _in_batches(
         self,
@@ -390,9 +395,3 @@ class Scheduler:
             finally:
                 self._context.under_way.discard(asking)
         return None
-
-
-def _size(conversation: Conversation) -> int:
-    """How large the next request is: bytes of its images and characters of its texts."""
-    messages = conversation.next()[0].messages
-    return sum(len(m.text) + sum(image.size for image in m.images) for m in messages)

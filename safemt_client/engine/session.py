@@ -139,10 +139,8 @@ async def _run_session(
         cap_usd=settings.max_cost,
         on_change=invocation.on_progress,
     )
-    _load_ahead()
+    _load_ahead(store, models)
     recorder = prepared.recorder(plan, store, session_id)
-    for fact in store.endpoint_facts():
-        models.negotiations.know(*fact)
     capped = settings.max_cost is not None
     budget = Budget(
         settings.max_cost,
@@ -158,6 +156,7 @@ async def _run_session(
         models.batches,
         _meters(prepared) if capped else None,
     )
+    progress.rules = context.stopping.lines
     scheduler = Scheduler(
         context, models.providers, prepared.judge, limits=models.limits, moderators=models.moderators
     )
@@ -185,8 +184,10 @@ async def _run_session(
     return ending
 
 
-def _load_ahead() -> None:
+def _load_ahead(store: Store, models: Models) -> None:
     """Read what taking a reply needs: once calls are in flight there may be no file left to open."""
+    for fact in store.endpoint_facts():
+        models.negotiations.know(*fact)
     refusal_of("x")
     classify_response(500, {}, b"{}")
 

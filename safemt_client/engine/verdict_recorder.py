@@ -34,7 +34,7 @@ class VerdictRecorder:
         self.store = store
         self._plan = plan
         self._run_id = plan.run.run_id
-        self._session_id = session_id
+        self.session_id = session_id
         judges = [row for row in (plan.judge, *plan.members) if row is not None]
         self._judge_prices: dict[str, Mapping[str, float] | None] = {
             row.judge_key: None if row.prices is None else json.loads(row.prices) for row in judges
@@ -63,7 +63,7 @@ class VerdictRecorder:
             request_hash=key.request_hash,
             dialogue_key=key.dialogue_key,
             run_id=self._run_id,
-            session_id=self._session_id,
+            session_id=self.session_id,
             label=label,
             reason=reason,
             refusal=refusal,
@@ -113,7 +113,7 @@ class VerdictRecorder:
             request_hash=task.request_hash,
             dialogue_key=task.dialogue_key,
             run_id=self._run_id,
-            session_id=self._session_id,
+            session_id=self.session_id,
             label=verdict.label,
             reason=verdict.reason,
             refusal=None if verdict.refusal is None else verdict.refusal in DECLINING,

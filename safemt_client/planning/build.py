@@ -15,7 +15,9 @@ from safemt_client.planning.messages import continues, first_turn
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.resolved import Known, Resolved, Step, StoredReply
 from safemt_client.planning.sharing import asks_otherwise, fresh_of
+from safemt_client.planning.stopping import StopWhen
 from safemt_client.planning.target import Target
+from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Message, Outcome, Request
 from safemt_client.results.store.rows import ModeratorRow, RunRow, StepRow
 
@@ -23,14 +25,23 @@ __all__ = ["make_plan"]
 
 
 def make_plan(wanted: Resolved, known: Known) -> Plan:
-    """Compare what is wanted with what is known: one road for a run and for judging a stored one again."""
+    """Compare what is wanted with what is known: one road for a run and for judging a stored one again.
+
+    Raises:
+        InputError: batches are under way, which rules that stop a run cannot wait for.
+    """
     followed = _follow(wanted, known)
     replies = [*wanted.replies, *followed.replies]
     judgings, taken = unjudged(replies, wanted.judge, known)
-    pending = _in_order(followed.pending)
+    pending = _in_order(followed.pending, wanted.stopping)
     twins = _known_of_models(pending, wanted.moderators, known)
     to_judge = distinct([*judgings, *unjudged(twins.replies, wanted.judge, known)[0]], wanted.judge)
     steps = [*wanted.steps, *followed.steps]
+    under_way = submitted(followed.pending, judgings, wanted.judge, known)
+    if under_way and wanted.stopping is not None:
+        raise InputError(
+            "--stop-when: batches of this run are under way: leave it out, to collect them first"
+        )
     judges = tuple(replace(row, run_id=wanted.run_id) for row in wanted.judge_rows)
     return Plan(
         run=_run_row(wanted),
@@ -50,9 +61,12 @@ def make_plan(wanted: Resolved, known: Known) -> Plan:
         earlier_pictures=followed.earlier,
         cached_verdicts=len(replies) - len(judgings) if wanted.judge is not None else 0,
         batch=wanted.batch,
-        submitted=submitted(followed.pending, judgings, wanted.judge, known),
+        submitted=under_way,
         judge_batch=wanted.judge_batch,
         moderators=tuple(replace(row, run_id=wanted.run_id) for row in wanted.moderators),
+        stopping=wanted.stopping,
+        stopped=wanted.stopped if wanted.stopping is None else wanted.stopping.stopped,
+        carried=tuple(replace(row, run_id=wanted.run_id) for row in wanted.carried),
     )
 
 
@@ -231,14 +245,23 @@ def _as_judged(replies: Sequence[StoredReply], known: Known) -> list[StoredReply
 _ITEMS_TOGETHER = 64
 
 
-def _in_order(pending: Sequence[Conversation]) -> tuple[Conversation, ...]:
+def _in_order(pending: Sequence[Conversation], stopping: StopWhen | None) -> tuple[Conversation, ...]:
     """Most turns first, so that no long conversation is left for the end; else an item's lengths together.
 
     The samples of a dialogue are a few dozen requests apart, too.
 
     Requests of one item begin alike, with the same image. Sent at once none would find another in the
     vendor's prompt cache; a few dozen requests later it does, and the image is still in memory.
+
+    Where rules stop the run, item by item in their order, and nothing of a target that is stopped.
     """
+    if stopping is not None:
+        places = {item: place for place, item in enumerate(stopping.order)}
+        stopped = stopping.stopped
+        left = (conversation for conversation in pending if conversation.target.key not in stopped)
+        return tuple(
+            sorted(left, key=lambda c: (places[c.dialogue.item_id], -c.turns_left, -c.dialogue.length))
+        )
     items: dict[str, int] = {}
     for conversation in pending:
         items.setdefault(conversation.dialogue.item_id, len(items))

@@ -61,6 +61,12 @@ class Conversation:
             self._next = (self.turn, request, key)
         return self._next[1:]
 
+    @property
+    def size(self) -> int:
+        """How large the next request is: bytes of its images and characters of its texts."""
+        messages = self.next()[0].messages
+        return sum(len(m.text) + sum(image.size for image in m.images) for m in messages)
+
     def with_earlier_images(self) -> Conversation:
         """The same with the images of an earlier version; what a target said of those goes on with those."""
         return replace(self, images=self.before, before={}, earlier=True, _next=None)

@@ -157,9 +157,12 @@ def of_target(plan: Plan, target: Target) -> Estimate:
 
 
 def _depends(plan: Plan, target: Target) -> bool:
-    """Whether the number of calls to a target depends on what it or a guard says."""
-    return target.history == "live" or any(
-        row.moderator_key == target.moderator and acts(row) for row in plan.moderators
+    """Whether the number of calls to a target depends on what it, a guard or the judge says."""
+    stops = plan.stopping is not None and any(target.key in rule.keys for rule in plan.stopping.rules)
+    return (
+        stops
+        or target.history == "live"
+        or any(row.moderator_key == target.moderator and acts(row) for row in plan.moderators)
     )
 
 
@@ -189,7 +192,8 @@ def of_judge(plan: Plan) -> Estimate:
                 prompts[end] += _JUDGE_FRAME + said * turn // length // CHARACTERS_A_TOKEN + replies * reply
     found = Estimate(
         *(0, (0, 0), (0.0, 0.0), verdicts),
-        at_most=any(c.target.moderator or c.target.history == "live" for c in plan.pending),
+        at_most=plan.stopping is not None
+        or any(c.target.moderator or c.target.history == "live" for c in plan.pending),
     )
     for place, member in enumerate(members):
         asked = verdicts - known[place]

@@ -14,9 +14,18 @@ from safemt_client.datasets.oddities import OddKind
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.judgings import JudgingTask
 from safemt_client.planning.sharing import Fresh
+from safemt_client.planning.stopping import StopWhen
 from safemt_client.planning.target import Target
 from safemt_client.results.store.lookups import VerdictKey
-from safemt_client.results.store.rows import DialogueRow, JudgeRow, ModeratorRow, RunRow, StepRow
+from safemt_client.results.store.rows import (
+    DialogueRow,
+    JudgeRow,
+    ModeratorRow,
+    RunRow,
+    StepRow,
+    StopOrderRow,
+    StopRuleRow,
+)
 
 __all__ = ["Plan"]
 
@@ -36,6 +45,9 @@ class Plan:
     `odd` are the oddities of the data by kind, `moderators` those of the targets. `not_attempted` maps a
     dialogue's key to the reason why it cannot be sent. `earlier_pictures` counts, by target key, those of the
     turns in the store that were about pictures as an earlier version of the program prepared them.
+    `stopping` are the rules that the run stops by, and `stopped` the targets that are stopped by now, with
+    the last item that their rules needed: what is left of them is no longer pending. `carried` are the rules
+    of a run that is judged again.
     """
 
     run: RunRow
@@ -58,6 +70,9 @@ class Plan:
     taken: tuple[VerdictKey, ...] = ()
     fresh: tuple[Fresh, ...] = ()
     to_judge: tuple[JudgingTask, ...] = ()
+    stopping: StopWhen | None = None
+    stopped: Mapping[str, int] = field(default_factory=dict)
+    carried: tuple[StopRuleRow | StopOrderRow, ...] = ()
 
     @property
     def with_fresh(self) -> Iterator[tuple[Conversation, Fresh]]:

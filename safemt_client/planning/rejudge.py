@@ -22,7 +22,7 @@ from safemt_client.planning.rows import judge_rows
 from safemt_client.planning.target import Target
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image, Message, Outcome, Sampling
-from safemt_client.results.store.rows import DialogueRow, ModeratorRow, RunRow
+from safemt_client.results.store.rows import DialogueRow, ModeratorRow, RunRow, StopOrderRow, StopRuleRow
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 
@@ -82,6 +82,11 @@ async def resolve_stored(settings: RunSettings, models: Models, store: Store, ru
         steps=_steps(store, run_id),
         samples=run.samples or 1,
         judge_batch=settings.batch,
+        carried=(
+            *(StopRuleRow(*row) for row in _rows(store, StopRuleRow, "stop_rules", run_id)),
+            *(StopOrderRow(*row) for row in _rows(store, StopOrderRow, "stop_order", run_id)),
+        ),
+        stopped=store.stopped_targets(run_id),
     )
     return replace(wanted, apart=told_apart(wanted, store, of_stored=True))
 

@@ -22,8 +22,10 @@ from safemt_client.planning.pictures import pictures_of
 from safemt_client.planning.resolved import Resolved, of_dataset
 from safemt_client.planning.rows import judge_rows, moderator_row
 from safemt_client.planning.sampling import drawn
+from safemt_client.planning.stopping import check_stop_when, stop_when_of
 from safemt_client.planning.target import Target
 from safemt_client.providers.errors import InputError
+from safemt_client.results.scores.rules import Rule
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 
@@ -115,6 +117,7 @@ async def resolve_run(settings: RunSettings, models: Models, store: Store | None
     Raises:
         InputError: the data, a key, a file or a price is missing, or settings do not go together.
     """
+    rules = check_stop_when(settings)
     dataset = open_dataset(
         settings.dataset,
         follow_links=settings.follow_links,
@@ -161,7 +164,25 @@ async def resolve_run(settings: RunSettings, models: Models, store: Store | None
         # The judges of a panel are asked one after another.
         judge_batch=settings.batch and judge is not None and judge.key in models.batches,
     )
+    if rules:
+        wanted = _stopping(wanted, rules, dataset, settings, store)
     return _priced(wanted, settings, models, stored_prices(store, wanted.run_id))
+
+
+def _stopping(
+    wanted: Resolved, rules: Sequence[Rule], dataset: Dataset, settings: RunSettings, store: Store | None
+) -> Resolved:
+    """With what the run stops by, which is about all that it might have asked, sampled or not."""
+    begun = store is not None and wanted.run_id in store.known_keys("runs", "run_id")
+    stopping = stop_when_of(
+        rules,
+        select(dataset, settings.turns, settings.scenario, settings.limit),
+        {row.item_id for row in wanted.dialogues},
+        wanted.targets,
+        settings,
+        (store, wanted.run_id) if begun and store is not None else None,
+    )
+    return replace(wanted, stopping=stopping)
 
 
 def _chosen(dataset: Dataset, settings: RunSettings) -> tuple[Dialogue, ...]:

@@ -12,10 +12,17 @@ from safemt_client.datasets.oddities import OddKind, by_kind
 from safemt_client.judges.panel import Judge
 from safemt_client.planning.pictures import Pictures
 from safemt_client.planning.rows import dialogue_row
+from safemt_client.planning.stopping import StopWhen
 from safemt_client.planning.target import Target, digest_of
 from safemt_client.providers.types import Image, Message, Outcome
 from safemt_client.results.store.lookups import OpenBatch, VerdictKey
-from safemt_client.results.store.rows import DialogueRow, JudgeRow, ModeratorRow
+from safemt_client.results.store.rows import (
+    DialogueRow,
+    JudgeRow,
+    ModeratorRow,
+    StopOrderRow,
+    StopRuleRow,
+)
 
 __all__ = [
     "DataSource",
@@ -88,7 +95,8 @@ class Resolved:
     `judge_rows` are those of the judge that decides, then of a panel's members; the plan sets the run ids of
     rows. `not_attempted` maps a dialogue's key to the reason why it cannot be sent. With `batch` what is
     pending goes in batches, with `judge_batch` the verdicts do. `apart` tells the run from a stored one
-    with the same texts (`planning.content`).
+    with the same texts (`planning.content`). `stopping` are the rules that it stops by. Of a run that is
+    judged again `carried` are the rules and the order of that run, and `stopped` its stopped targets.
     """
 
     data: DataSource
@@ -106,6 +114,9 @@ class Resolved:
     batch: bool = False
     judge_batch: bool = False
     apart: str | None = None
+    stopping: StopWhen | None = None
+    carried: tuple[StopRuleRow | StopOrderRow, ...] = ()
+    stopped: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -18,6 +18,7 @@ from safemt_client.telemetry.events import RunResult, Status, StopReason
 from safemt_client.telemetry.failures import failure_lines
 from safemt_client.telemetry.names import shown_names
 from safemt_client.telemetry.oddities import odd_lines
+from safemt_client.telemetry.stopped import saved_lines
 
 __all__ = ["again", "finish"]
 
@@ -57,7 +58,8 @@ def finish(
     """How a session ended; on a console the scores and, in the last line, how to continue."""
     if console is not None:
         report(store, plan.run.run_id, console, settings.si_rounds)
-        for said in (*odd_lines(plan, store), *failure_lines(plan, store, ending.stopped)):
+        lines = (*odd_lines(plan, store), *failure_lines(plan, store, ending.stopped))
+        for said in (*lines, *saved_lines(plan, store, ending.rules)):
             console.print(said, markup=False, soft_wrap=True)
     coverage = None if plan.judge is None else coverage_of(store, plan.run.run_id, plan.judge.judge_key)
     run_id = plan.run.run_id
@@ -68,7 +70,7 @@ def finish(
     ended = (
         _early(plan, ending, left, settings, spent)
         or _lacking(left, settings, coverage)
-        or _done(left, settings)
+        or _done(left, settings, _stopped(plan, store))
     )
     if console is not None:
         console.print(ended.line, markup=False, soft_wrap=True)
@@ -90,7 +92,10 @@ def _left(plan: Plan, store: Store) -> _Left:
                   count(*) FILTER (state = 'pending'),
                   count(*) FILTER (judge_key IS NOT NULL AND (state = 'unjudged' OR reason = 'judge_error')),
                   count(*) FILTER (state = 'not_attempted')
-           FROM every_conversation WHERE run_id = ? AND judge_key IS NOT DISTINCT FROM ?""",
+           FROM every_conversation WHERE run_id = $1 AND judge_key IS NOT DISTINCT FROM $2
+           -- What failed of a stopped target is not asked again.
+           AND (target_key NOT IN (SELECT target_key FROM stopped_targets WHERE run_id = $1)
+                OR state IN ('unjudged', 'not_attempted') OR reason = 'judge_error')""",
         [plan.run.run_id, judge],
     ).rows[0]
     turns, cut_off = store.query(
@@ -166,7 +171,13 @@ def _cut_off(left: _Left) -> str:
     )
 
 
-def _done(left: _Left, settings: RunSettings) -> _Ending:
+def _stopped(plan: Plan, store: Store) -> str:
+    """The names of the targets that are stopped since their rules are decided."""
+    stopped, names = store.stopped_targets(plan.run.run_id), shown_names(plan)
+    return ", ".join(names[target.key] for target in plan.targets if target.key in stopped)
+
+
+def _done(left: _Left, settings: RunSettings, stopped: str) -> _Ending:
     sql = '"SELECT target, length, asr FROM asr"'
     look = f"look closer with:  python -m safemt_client sql {sql} --db {quoted(settings.db)}"
     if left.unjudged:
@@ -174,6 +185,10 @@ def _done(left: _Left, settings: RunSettings) -> _Ending:
         line = f"done, but {missing}: ask for that with:  {again()}"
     elif left.cut_off:
         line = f"done, but {_cut_off(left)}"
+    elif stopped:
+        line = f"stopped: decided ({stopped}); without --stop-when the run goes on; {look}"
     else:
         line = f"done; {look}"
+    if stopped:
+        return _Ending("decided", 0, "stopped: decided", line, left.anything)
     return _Ending("done", 0, "done", line, left.anything)

@@ -16,6 +16,7 @@ __all__ = [
     "Listener",
     "ProgressLine",
     "ProgressSnapshot",
+    "RuleLine",
     "RunResult",
     "Status",
     "StopReason",
@@ -45,6 +46,9 @@ class Listener(Protocol):
     def learnt(self, learnt: Learnt) -> None:
         """An endpoint does not take a parameter as it was sent: what is done instead from now on."""
 
+    def decided(self, line: RuleLine) -> None:
+        """A rule that the run stops by is decided."""
+
     def notice(self, text: str) -> None:
         """A line about this process, such as a pause of it."""
 
@@ -55,7 +59,7 @@ class StopReason:
 
     `misconfigured` are those of them to which nothing can be sent from here. `capped` says
     that something was not started because the cost cap was reached; `call_usd` is what a call
-    may cost, in US dollars, that was not sent for that reason.
+    may cost, in US dollars, that was not sent for that reason. `rules` were open when it began.
     """
 
     interrupted: bool = False
@@ -63,6 +67,7 @@ class StopReason:
     stopped: dict[str, str] = field(default_factory=dict)
     misconfigured: list[str] = field(default_factory=list)
     call_usd: float = 0.0
+    rules: tuple[RuleLine, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -74,7 +79,7 @@ class StoppedAtOnceError(SafemtError):
     """A second Ctrl-C or SIGTERM: calls in flight are abandoned."""
 
 
-Status = Literal["done", "stopped", "capped", "low-coverage", "errors", "failed"]
+Status = Literal["done", "decided", "stopped", "capped", "low-coverage", "errors", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +121,30 @@ class ProgressLine:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleLine:
+    """How far a rule is for a target; `target` is empty where the rule names its targets itself.
+
+    `items` were looked at of the `population` that it is about. What is known of its figure is between `low`
+    and `high`, in shares from 0 to 1, of a difference from -1 to 1; None where that is not known.
+    """
+
+    rule: str
+    target: str
+    state: Literal["holds", "broken", "open"]
+    items: int
+    population: int
+    estimate: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class ProgressSnapshot:
-    """How far a session is, in all and line by line."""
+    """How far a session is, in all and line by line; `rules` are those that it stops by."""
 
     run_id: str
     lines: tuple[ProgressLine, ...]
+    rules: tuple[RuleLine, ...] = ()
 
     @property
     def done(self) -> int:
@@ -192,6 +216,11 @@ class Fanout:
         """See `Listener`."""
         for listener in self._all:
             listener.learnt(learnt)
+
+    def decided(self, line: RuleLine) -> None:
+        """See `Listener`."""
+        for listener in self._all:
+            listener.decided(line)
 
     def notice(self, text: str) -> None:
         """See `Listener`."""

@@ -12,6 +12,7 @@ import os
 import queue
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
@@ -27,7 +28,7 @@ from safemt_client.providers.own_files import open_own
 from safemt_client.providers.types import Reply, Usage
 from safemt_client.results.sanitize import without_secrets
 from safemt_client.results.store.rows import AssessmentRow, BatchRow, LimitRow, Row, TurnRow, VerdictRow
-from safemt_client.telemetry.events import RunResult
+from safemt_client.telemetry.events import RuleLine, RunResult
 
 if TYPE_CHECKING:
     from safemt_client.planning.plan import Plan
@@ -286,6 +287,10 @@ class RunLog:
             value=remedy.value,
             reason=self._shown(learnt.said),
         )
+
+    def decided(self, line: RuleLine) -> None:
+        """A rule that the run stops by is decided."""
+        self.event("info", "rule_decided", **asdict(line))
 
     def notice(self, text: str) -> None:
         """A line about this process."""

@@ -21,7 +21,8 @@ from safemt_client.providers.negotiation import Learnt
 from safemt_client.providers.pauses import PAUSES
 from safemt_client.providers.types import Outcome, Reply, Usage
 from safemt_client.results.sanitize import plain
-from safemt_client.telemetry.events import ProgressLine, ProgressSnapshot
+from safemt_client.telemetry.events import ProgressLine, ProgressSnapshot, RuleLine
+from safemt_client.telemetry.stopped import rule_text
 
 if TYPE_CHECKING:
     from safemt_client.planning.plan import Plan
@@ -80,6 +81,8 @@ class Progress:
         self._clock = clock
         self._begin = clock() - PAUSES.lost_s
         self._notice: str | None = None
+        self.rules: Callable[[], tuple[RuleLine, ...]] = tuple
+        """How far the rules are that the run stops by."""
         turns = plan.turns
         self._lines = {
             target.key: _Line(target.name, turns[target.key], plan.cached_turns.get(target.key, 0))
@@ -111,7 +114,7 @@ class Progress:
             )
             for key, line in self._lines.items()
         )
-        return ProgressSnapshot(self._plan.run.run_id, tuple(lines))
+        return ProgressSnapshot(self._plan.run.run_id, tuple(lines), self.rules())
 
     def _changed(self) -> None:
         if self._on_change is not None:
@@ -169,6 +172,12 @@ class Progress:
         """An endpoint does not take a parameter as it was sent: said once, since the answers depend on it."""
         self.notice(plain(str(learnt)))
 
+    def decided(self, line: RuleLine) -> None:
+        """A rule is decided: said at once."""
+        if not self._quiet:
+            self._console.print(escape(rule_text(line)))
+        self._changed()
+
     def notice(self, text: str) -> None:
         """A line from the program itself, shown even when quiet."""
         self._notice = text
@@ -209,6 +218,7 @@ class Progress:
             if left := self._left(line):
                 parts.append(f"{left} left")
             shown.append(", ".join(parts))
+        shown += [rule_text(line) for line in self.rules()]
         if spend := self.spend():
             shown.append(spend)
         return shown
@@ -260,8 +270,10 @@ class Progress:
                 f"{line.done / elapsed:.1f}/s",
                 self._left(line),
             )
-        if spend := self.spend():
-            table.caption = spend
+        below = [rule_text(line) for line in self.rules()]
+        below += [spend] if (spend := self.spend()) else []
+        if below:
+            table.caption = escape("\n".join(below))
             table.caption_justify = "left"
         return table
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 
@@ -17,6 +17,7 @@ from safemt_client.said import said_of
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.names import address_lines, shown_names
 from safemt_client.telemetry.progress import span
+from safemt_client.telemetry.stopped import plan_lines
 
 __all__ = ["show_plan"]
 
@@ -120,14 +121,13 @@ def _odd(plan: Plan, settings: RunSettings, say: Callable[[str], None]) -> None:
         say(f"    and {len(plan.odd) - _MOST_ODD} kinds more")
 
 
-def _drawn(settings: RunSettings) -> str | None:
+def _drawn(settings: RunSettings) -> Iterator[str]:
     """How the items were chosen from the data."""
     if settings.sample is not None:
         by = ", each scenario in its share" if settings.sample_by == "scenario" else ""
-        return f"items drawn at random{by} (seed {settings.sample_seed}); a larger --sample contains them"
-    if settings.limit is not None:
-        return "the first items in the order of the data, which are no random sample: --sample N draws one"
-    return None
+        yield f"items drawn at random{by} (seed {settings.sample_seed}); a larger --sample contains them"
+    elif settings.limit is not None:
+        yield "the first items in the order of the data, which are no random sample: --sample N draws one"
 
 
 def show_plan(found: RunEstimate, settings: RunSettings, console: Console, head: str | None = None) -> None:
@@ -146,8 +146,8 @@ def show_plan(found: RunEstimate, settings: RunSettings, console: Console, head:
         or f"run {plan.run.run_id}: {len(plan.dialogues)} dialogues of {plain(plan.run.dataset_name)} "
         f"(digest {plan.run.dataset_digest[:12]}{plain(licence)}), store {shown_path(settings.db)}"
     )
-    if drawn := _drawn(settings):
-        say(f"  {drawn}")
+    for about in (*_drawn(settings), *plan_lines(plan)):
+        say(f"  {about}")
     targets = {target.key: target for target in plan.targets}
     names = shown_names(plan)
     for where in address_lines(plan):

@@ -109,6 +109,7 @@ def planned(history: Any, prices: Any, max_tokens: int | None = None) -> Any:
         members=(),
         batch=False,
         judge_batch=False,
+        stopping=None,
     ), target
 
 

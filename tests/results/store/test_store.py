@@ -214,9 +214,13 @@ def test_a_store_from_before_batches_is_brought_up_to_date(tmp_path: Path) -> No
             old.execute(f"DROP VIEW {view}")
         for change in (
             "DROP TABLE batches",
-            *(f"DROP TABLE {table}" for table in ("human_labels", "endpoint_facts", "cost_leases")),
+            *(
+                f"DROP TABLE {table}"
+                for table in ("comments", "human_labels", "endpoint_facts", "cost_leases")
+            ),
             *(f"DROP TABLE calibration_{name}" for name in ("runs", "replies", "labels", "figures")),
             *(f"DROP TABLE anchor_{name}" for name in ("runs", "replies")),
+            *(f"DROP TABLE stop_{name}" for name in ("rules", "order", "decisions", "events")),
             "DROP TABLE batch_requests",
             *(f"DROP TABLE {table}" for table in ("run_moderators", "assessments", "moderations")),
             *(f"ALTER TABLE turns DROP COLUMN {name}" for name in ("intervention", "model_request_hash")),
