@@ -51,6 +51,9 @@ def main() -> None:
                 assert address is not None
                 page.goto(address[0])
                 page.get_by_role("link", name=re.compile("^[0-9a-f]{12}$")).first.click()
+                page.locator(".plot svg").wait_for()
+                page.screenshot(path=OUT / "results.png")
+                page.get_by_role("link", name="Conversations").click()
                 page.wait_for_load_state("networkidle")
                 page.screenshot(path=OUT / "viewer.png")
             finally:

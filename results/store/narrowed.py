@@ -19,7 +19,7 @@ from safemt_client.results.store.lookups import Result
 from safemt_client.results.store.reader import Queryable
 from safemt_client.results.store.views import view_texts
 
-__all__ = ["about_requests", "about_run"]
+__all__ = ["about_copy", "about_requests", "about_run"]
 
 # Put together from these two and the file's other views. Of no others about replies does a report ask.
 _VIEWS = (
@@ -86,6 +86,20 @@ def about_run(reader: Queryable, run_id: str) -> Iterator[Queryable]:
         for name in _VIEWS:
             _own(narrowed, name)
         yield narrowed
+
+
+def about_copy(session: duckdb.DuckDBPyConnection, copy: str, run_id: str) -> Queryable:
+    """What answers queries about this run from a copy that was made before, of all conversations of a store.
+
+    `copy` is the name of a table with the columns of `every_conversation`. What is put on it ends with the
+    session.
+    """
+    copied = _Session(session)
+    quoted = run_id.replace("'", "''")
+    copied.query(f"CREATE TEMP VIEW every_conversation AS SELECT * FROM {copy} WHERE run_id = '{quoted}'")
+    for name in ("conversations", *_VIEWS):
+        _own(copied, name)
+    return copied
 
 
 _BASES = {"current_turns": "attempts", "final_verdicts": "verdicts"}

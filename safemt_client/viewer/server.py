@@ -23,7 +23,10 @@ from safemt_client.viewer.conversation import CUT, Conversation, load
 from safemt_client.viewer.downloads import FORMS, written
 from safemt_client.viewer.filters import CHANGES, DISAGREE, SORTS, Filters
 from safemt_client.viewer.pictures import Pictures
+from safemt_client.viewer.plots import bundle
 from safemt_client.viewer.queries import Queries
+from safemt_client.viewer.results import RunResults
+from safemt_client.viewer.results_page import page_of
 
 __all__ = ["CHECKED", "SQL_ROWS", "SQL_SECONDS", "Pages"]
 
@@ -44,6 +47,7 @@ class Pages:
         self._queries = queries
         self._snapshot = queries.snapshot
         self._pictures = Pictures(queries)
+        self._results_of = RunResults(queries)
         self._examples = questions()
         self._templates = Environment(
             loader=PackageLoader("safemt_client.viewer"),
@@ -68,6 +72,8 @@ class Pages:
             routes=[
                 Route("/", self._safely(self._runs)),
                 Route("/run", self._safely(self._run)),
+                Route("/results", self._safely(self._results)),
+                Route("/vega.js", self._vega),
                 Route("/conversation", self._safely(self._conversation)),
                 Route("/sql", self._safely(self._sql), methods=["GET", "POST"]),
                 Route("/sql/download", self._safely(self._sql_download), methods=["POST"]),
@@ -115,6 +121,21 @@ class Pages:
         if part and request.headers.get("hx-trigger") == "filters":
             response.headers["HX-Push-Url"] = f"/run?{filters.query()}"
         return response
+
+    def _results(self, request: Request) -> Response:
+        filters = Filters(run=Filters.read(request.query_params).run)
+        run = self._queries.run(filters.run)
+        if run is None:
+            return self._render(request, "error.html", 404, message=f"no run {filters.run!r} in this store")
+        found = self._results_of.of(filters.run)
+        shown = page_of(found, filters, request.query_params.getlist("t"))
+        return self._render(request, "results.html", run=run, filters=filters, found=found, **shown)
+
+    def _vega(self, request: Request) -> Response:
+        script = bundle()
+        if script is None:
+            script = "// pip install 'safemt-client[view]' brings the plots\n"
+        return Response(script, media_type="text/javascript")
 
     def _conversation(self, request: Request) -> Response:
         given = request.query_params

@@ -22,8 +22,9 @@ from safemt_client import __version__
 from safemt_client.providers.errors import InputError
 from safemt_client.results.store import rows
 from safemt_client.results.store.migrations import MIGRATIONS, migrate
+from safemt_client.results.store.narrowed import about_copy
 from safemt_client.results.store.questions import Question
-from safemt_client.results.store.reader import Reader, open_reader
+from safemt_client.results.store.reader import Queryable, Reader, open_reader
 from safemt_client.results.store.schema import TABLES
 from safemt_client.results.store.server import server_file
 from safemt_client.results.store.views import create_views
@@ -99,6 +100,12 @@ class Snapshot:
                 raise InputError("the viewer is closing") from None
             finally:
                 self._at_work.discard(question)
+
+    @contextmanager
+    def about_run(self, run_id: str) -> Iterator[Queryable]:
+        """What answers a report's queries about one run."""
+        with self.cursor() as cursor:
+            yield about_copy(cursor, "conversation_copy", run_id)
 
     def stop(self) -> None:
         """Stop what is at work, and begin nothing more: a program cannot end under DuckDB."""
@@ -274,6 +281,10 @@ class Snapshot:
         """The index that pages are made from."""
         connection = self._connection
         connection.execute(
+            "CREATE OR REPLACE TABLE conversation_copy AS "
+            "SELECT * EXCLUDE (text, explanation) FROM every_conversation"
+        )
+        connection.execute(
             """CREATE OR REPLACE TEMP TABLE found AS
                SELECT run_id, target, target_key, judge, judge_key, dialogue_key, item_id, length,
                       scenario, source, method, outcome, turn, request_hash, judged_hash, reply_hash,
@@ -283,7 +294,7 @@ class Snapshot:
                            WHEN outcome IN ('answered', 'truncated') THEN
                                 coalesce(refusal_rule IN ('full_refusal', 'safe_redirection'), false)
                       END AS declined
-               FROM every_conversation"""
+               FROM conversation_copy"""
         )
         sql = resources.files("safemt_client.viewer").joinpath("index.sql").read_text(encoding="utf-8")
         connection.execute(sql)

@@ -113,7 +113,7 @@ def test_filters_narrow_the_list_and_stand_in_the_address(
 ) -> None:
     address = view(demo_store)
     page.goto(address)
-    page.locator("article.card h2 a").click()
+    page.locator("article.card").get_by_role("link", name="Conversations").click()
     page.wait_for_url("**/run?run=*")
     total = page.locator("#list .bar strong")
     expect(total).to_have_text("225")
@@ -301,7 +301,7 @@ def test_it_follows_a_run(
     ) as run:
         expect(page.locator("article.card")).to_have_count(2, timeout=60_000)
         expect(page.locator("#status")).to_have_text("a run is in progress")
-        page.locator("article.card h2 a").first.click()
+        page.locator("article.card").first.get_by_role("link", name="Conversations").click()
         expect(page.locator("#list .bar strong")).to_have_text("30")
         expect(page.locator("#list")).to_contain_text("pending")
         expect(page.locator("#list")).to_contain_text("answered")
