@@ -43,25 +43,13 @@ def asr_by_turns(rows: Sequence[AsrByTurn], targets: Collection[str], filters: F
     for row in chosen:
         keys.setdefault(row.target, set()).add(row.target_key)
     values = [_point(row, filters, several=len(keys[row.target]) > 1) for row in chosen]
-    lengths = sorted({row.length for row in rows})
     x = {
         "field": "turns",
         "type": "ordinal",
         "title": "user turns",
-        "scale": {"domain": lengths},
+        "scale": {"domain": sorted({row.length for row in rows})},
         "axis": {"labelAngle": 0},
     }
-    axis = {"format": ".0%", "values": [0, 0.25, 0.5, 0.75, 1]}
-    y = {"field": "asr", "type": "quantitative", "title": "ASR", "scale": {"domain": [0, 1]}, "axis": axis}
-    names = sorted({str(value["target"]) for value in values})
-    legend = {"title": None, "orient": "bottom", "columns": 2, "labelLimit": 400}
-    scale = {"scheme": "tableau10", "domain": names}
-    colour = {"field": "target", "type": "nominal", "scale": scale, "legend": legend}
-    faded = {"condition": {"param": "pick", "value": 1}, "value": 0.12}
-    offset = {"field": "target", "type": "nominal", "scale": {"domain": names, "paddingOuter": 0.3}}
-    marks = {"color": colour, "xOffset": offset, "opacity": faded}
-    pick = {"type": "point", "fields": ["target"]}
-    shape = {"field": "target", "type": "nominal", "scale": {"domain": names}, "legend": legend}
     spec = {
         "$schema": _SCHEMA,
         "width": "container",
@@ -69,35 +57,44 @@ def asr_by_turns(rows: Sequence[AsrByTurn], targets: Collection[str], filters: F
         "background": "transparent",
         "data": {"values": values},
         "encoding": {"x": x},
-        "layer": [
-            {
-                "mark": {"type": "line", "aria": False, "strokeWidth": 1.5},
-                "params": [{"name": "pick", "select": pick, "bind": "legend"}],
-                "encoding": {
-                    "y": y,
-                    "color": colour | {"legend": legend},
-                    "opacity": faded,
-                    "xOffset": offset,
-                },
-            },
-            {
-                "mark": {"type": "rule", "aria": False, "strokeWidth": 1.5},
-                "transform": [{"filter": "isValid(datum.low)"}],
-                "encoding": {"y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}, **marks},
-            },
-            {
-                "mark": {"type": "point", "aria": False, "filled": True, "size": 80, "cursor": "pointer"},
-                "encoding": {
-                    "y": y,
-                    "shape": shape,
-                    "href": {"field": "conversations", "type": "nominal"},
-                    "tooltip": [{"field": name, "type": "nominal"} for name in _TOOLTIP],
-                    **marks,
-                },
-            },
-        ],
+        "layer": _layers(sorted({str(value["target"]) for value in values})),
     }
     return json.dumps(spec, allow_nan=False)
+
+
+def _layers(names: list[str]) -> list[dict[str, Any]]:
+    """Lines, intervals and points, a colour and a shape for each name; the legend picks one."""
+    legend = {"title": None, "orient": "bottom", "columns": 2, "labelLimit": 400}
+    of_target = {"field": "target", "type": "nominal"}
+    shared = {
+        "color": of_target | {"scale": {"scheme": "tableau10", "domain": names}, "legend": legend},
+        "xOffset": of_target | {"scale": {"domain": names, "paddingOuter": 0.3}},
+        "opacity": {"condition": {"param": "pick", "value": 1}, "value": 0.12},
+    }
+    axis = {"format": ".0%", "values": [0, 0.25, 0.5, 0.75, 1]}
+    y = {"field": "asr", "type": "quantitative", "title": "ASR", "scale": {"domain": [0, 1]}, "axis": axis}
+    pick = {"type": "point", "fields": ["target"]}
+    line = {
+        "mark": {"type": "line", "aria": False, "strokeWidth": 1.5},
+        "params": [{"name": "pick", "select": pick, "bind": "legend"}],
+        "encoding": {"y": y, **shared},
+    }
+    interval = {
+        "mark": {"type": "rule", "aria": False, "strokeWidth": 1.5},
+        "transform": [{"filter": "isValid(datum.low)"}],
+        "encoding": {"y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}, **shared},
+    }
+    points = {
+        "mark": {"type": "point", "aria": False, "filled": True, "size": 80, "cursor": "pointer"},
+        "encoding": {
+            "y": y,
+            "shape": of_target | {"scale": {"domain": names}, "legend": legend},
+            "href": {"field": "conversations", "type": "nominal"},
+            "tooltip": [{"field": name, "type": "nominal"} for name in _TOOLTIP],
+            **shared,
+        },
+    }
+    return [line, interval, points]
 
 
 _TOOLTIP = ("target", "user turns", "ASR", "95 % CI", "unsafe / scored", "coverage")
