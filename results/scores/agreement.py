@@ -36,10 +36,11 @@ def agreement(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     )
     keys = [key for _, key in members]
     rows = reader.query(
-        f"""SELECT * EXCLUDE (target_key, dialogue_key), count(*) FROM (
-                SELECT target_key, dialogue_key, any_value(item_id) AS item_id, {labels} FROM conversations
+        f"""SELECT * EXCLUDE (target_key, dialogue_key, sample), count(*) FROM (
+                SELECT target_key, dialogue_key, sample, any_value(item_id) AS item_id, {labels}
+                FROM conversations
                 WHERE run_id = ? AND NOT by_guard AND judge_key IN ({", ".join("?" * len(members))})
-                GROUP BY target_key, dialogue_key)
+                GROUP BY target_key, dialogue_key, sample)
             GROUP BY ALL ORDER BY ALL""",
         [*keys, run_id, *keys],
     ).rows

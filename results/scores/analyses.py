@@ -139,7 +139,7 @@ def _groups(reader: Queryable, run_id: str, column: str, plural: str) -> list[Fi
             ).rows
         )
         risks: dict[str, list[float]] = defaultdict(list)
-        for (item, _), label in labels.items():
+        for (item, *_), label in labels.items():
             if item in group_of:
                 risks[item].append(label)
         items = sorted(risks)

@@ -148,12 +148,12 @@ def compared(reader: Queryable, first: str, second: str) -> dict[str, Any] | Non
     if not rows:
         return None
     places: dict[str, int] = {}
-    sides: tuple[dict[tuple[str, int], float], dict[tuple[str, int], float]] = ({}, {})
+    sides: tuple[dict[tuple[str, int, int], float], dict[tuple[str, int, int], float]] = ({}, {})
     for _, item, one, two in rows:
         # What pairs by item and length here pairs by item and a number for each of its replies.
         places[item] = number = places.get(item, 0) + 1
         for side, is_right in zip(sides, (one, two), strict=True):
-            side[item, number] = float(is_right)
+            side[item, number, 1] = float(is_right)
     whole = next(
         row for row in paired(*sides, {}) if row["by"] == ("length" if max(places.values()) == 1 else "all")
     )

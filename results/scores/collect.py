@@ -13,7 +13,7 @@ from safemt_client.results.scores.calibrations import latest_calibration
 from safemt_client.results.scores.indices import indices
 from safemt_client.results.scores.sent import sent_parameters, sent_warnings
 from safemt_client.results.scores.unfinished import held_back, unfinished
-from safemt_client.results.scores.views import named_rows, view_rows
+from safemt_client.results.scores.views import named_rows, samples_of, view_rows
 from safemt_client.results.scores.wording import even_panel
 from safemt_client.results.stats.safety_index import ROUNDS, round_weights
 from safemt_client.results.stats.shares import SMALL_ITEMS, small_sample
@@ -125,7 +125,7 @@ def _figures(
     decides = deciding_judge(reader, run_id)
     say("rates, outcomes and Safety Indices")
     return {
-        "run": view("runs")[0],
+        "run": _run(view("runs")[0]),
         "judges": judges,
         # For a panel, the members' own labels are listed as well as its decision.
         "deciding_judge": decides,
@@ -150,9 +150,10 @@ def _figures(
         **_of_data(reader, run_id, has.guards),
         "pairs_of_targets": {"targets": alone, "pairs": pairs, "listed": listed},
         **(_inferences(reader, run_id, has, say) if judged else {name: [] for name in _INFERRED}),
+        **_of_samples(reader, run_id, si_rounds),
         "warnings": [
             *warnings(reader, run_id, guarded=has.guards),
-            *sent_warnings(targets, sent),
+            *sent_warnings(targets, sent, samples_of(reader, run_id)),
             *_even_panels(judges, has.members),
         ],
         "spend": view("spend"),
@@ -192,7 +193,7 @@ def _endings(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
                   CASE WHEN state IN ('pending', 'unassessed', 'not_attempted') THEN state
                        WHEN outcome = 'answered' AND refusal_rule IN ('full_refusal', 'safe_redirection')
                        THEN 'declined' ELSE outcome END AS ending, count(*)
-           FROM (SELECT DISTINCT ON (target_key, dialogue_key) * FROM conversations WHERE run_id = ?)
+           FROM (SELECT DISTINCT ON (target_key, dialogue_key, sample) * FROM conversations WHERE run_id = ?)
            GROUP BY ALL ORDER BY ALL""",
         [run_id],
     ).rows
@@ -288,6 +289,25 @@ def _inferences(reader: Queryable, run_id: str, has: _Has, say: Callable[[str], 
         say("how far judges agree")
         found["agreement"] = agreement(reader, run_id)
     return found
+
+
+def _run(row: dict[str, Any]) -> dict[str, Any]:
+    """The row of the run; one sample, which most have, is not spoken of."""
+    return row if (row["samples"] or 1) > 1 else {name: row[name] for name in row if name != "samples"}
+
+
+def _of_samples(reader: Queryable, run_id: str, si_rounds: tuple[int, ...]) -> dict[str, Any]:
+    """What several samples show; nothing of a run with one."""
+    if (count := samples_of(reader, run_id)) == 1:
+        return {}
+    from safemt_client.results.scores.samples import hit_rates, indices_by_sample, variances
+
+    return {
+        "samples": count,
+        "hit_at_k": hit_rates(reader, run_id),
+        "variances": variances(reader, run_id),
+        "safety_index_by_sample": indices_by_sample(reader, run_id, si_rounds),
+    }
 
 
 def _of_data(reader: Queryable, run_id: str, guarded: bool) -> dict[str, Any]:

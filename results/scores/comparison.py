@@ -20,7 +20,7 @@ from safemt_client.results.store.reader import Queryable
 
 __all__ = ["Condition", "comparison", "conditions", "labels_of", "labels_of_each", "replies_of_each"]
 
-_Labels = dict[tuple[str, int], float]
+_Labels = dict[tuple[str, int, int], float]
 _COVERAGE_APART = 0.02
 # Settings that a comparison may be about; all others should be equal.
 _MEANT = (
@@ -123,11 +123,11 @@ def _of_run(reader: Queryable, run_id: str) -> list[Condition]:
     return [Condition(f"{row[0]}:{row[2]}", *row) for row in rows]
 
 
-def labels_of(reader: Queryable, condition: Condition) -> tuple[dict[tuple[str, int], float], dict[str, str]]:
-    """The labels of a condition by item and length, benign items left out, and each item's scenario."""
+def labels_of(reader: Queryable, condition: Condition) -> tuple[_Labels, dict[str, str]]:
+    """The labels of a condition by item, length and sample, no benign items; and each item's scenario."""
     [[wanted, scenario_of]] = _replies(reader, [condition])
     labels = _known(wanted)
-    return labels, {item: scenario_of[item] for item, _ in labels}
+    return labels, {item: scenario_of[item] for item, *_ in labels}
 
 
 def labels_of_each(reader: Queryable, found: Sequence[Condition]) -> list[_Labels]:
@@ -153,16 +153,16 @@ def _replies(reader: Queryable, found: Sequence[Condition]) -> list[tuple[_Label
         targets = [key[3] for key in sides if key[:3] == about]
         # A control is paired by the number of turns of its original.
         rows = reader.query(
-            f"""SELECT target_key, item_id, paired_length, label, coalesce(scenario, 'unknown')
+            f"""SELECT target_key, item_id, paired_length, sample, label, coalesce(scenario, 'unknown')
                 FROM every_conversation
                 WHERE run_id = ? AND judge_key = ? AND condition IS NOT DISTINCT FROM ?
                       AND target_key IN ({", ".join("?" * len(targets))}) AND benign IS NOT TRUE
-                ORDER BY item_id, paired_length""",
+                ORDER BY item_id, paired_length, sample""",
             [*about, *targets],
         ).rows
-        for target, item, length, label, scenario in rows:
+        for target, item, length, sample, label, scenario in rows:
             labels, scenario_of = sides[*about, target]
-            labels[item, length] = value_of(label)
+            labels[item, length, sample] = value_of(label)
             scenario_of[item] = scenario
     return [sides[one.run_id, one.judge_key, one.control, one.target_key] for one in found]
 
@@ -182,7 +182,7 @@ def comparison(reader: Queryable, found: Sequence[Condition]) -> list[dict[str, 
             "compare: name two or more runs or targets: RUN, RUN:TARGET, or TARGET of the latest run"
         )
     first, *others = found
-    sides: list[dict[tuple[str, int], float]] = []
+    sides: list[_Labels] = []
     scenario_of: dict[str, str] = {}
     for replies, scenarios in _replies(reader, found):
         sides.append(replies)
@@ -269,7 +269,7 @@ def _coverage(
     return []
 
 
-def _unpaired(a: Mapping[tuple[str, int], float], b: Mapping[tuple[str, int], float]) -> list[str]:
+def _unpaired(a: _Labels, b: _Labels) -> list[str]:
     first, second = ({key for key, label in side.items() if not math.isnan(label)} for side in (a, b))
     if first == second:
         return []

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safemt_client.results.scores.labels import value_of
+from safemt_client.results.scores.clustered import share_of_items
+from safemt_client.results.scores.labels import item_means, value_of
 from safemt_client.results.stats.pairs import compared_pairs, holm
-from safemt_client.results.stats.shares import share
 from safemt_client.results.stats.slopes import slope_difference
 from safemt_client.results.stats.trend import trend
 from safemt_client.results.store.reader import Queryable
@@ -20,15 +20,15 @@ from safemt_client.results.store.reader import Queryable
 __all__ = ["controls"]
 
 _LEVEL = 0.05
-_Labels = dict[tuple[str, int], float]
+_Labels = dict[tuple[str, int, int], float]
 
 
 @dataclass
 class _Of:
-    """The dialogues of a target under one condition, by item and the original's number of turns."""
+    """The dialogues of a target under one condition, by item, the original's number of turns, and sample."""
 
     labels: _Labels = field(default_factory=dict)
-    own_turns: dict[tuple[str, int], int] = field(default_factory=dict)
+    own_turns: dict[tuple[str, int, int], int] = field(default_factory=dict)
     open: int = 0
 
 
@@ -78,19 +78,19 @@ def _read(reader: Queryable, run_id: str) -> Mapping[_Target, tuple[dict[str | N
     ).rows:
         return {}
     rows = reader.query(
-        """SELECT target, target_key, judge, judge_key, condition, item_id, length, paired_length, label,
-                  state = 'pending' OR state = 'unjudged', coalesce(scenario, 'unknown')
+        """SELECT target, target_key, judge, judge_key, condition, item_id, length, paired_length, sample,
+                  label, state = 'pending' OR state = 'unjudged', coalesce(scenario, 'unknown')
            FROM every_conversation SEMI JOIN deciding_judges USING (run_id, judge_key)
            WHERE run_id = ? AND benign IS NOT TRUE
-           ORDER BY target, target_key, condition NULLS FIRST, item_id, paired_length""",
+           ORDER BY target, target_key, condition NULLS FIRST, item_id, paired_length, sample""",
         [run_id],
     ).rows
     found: dict[_Target, tuple[dict[str | None, _Of], dict[str, str]]] = {}
-    for *target, condition, item, length, paired, label, is_open, scenario in rows:
+    for *target, condition, item, length, paired, sample, label, is_open, scenario in rows:
         conditions, scenario_of = found.setdefault(tuple(target), ({}, {}))
         of = conditions.setdefault(condition, _Of())
-        of.labels[item, paired] = value_of(label)
-        of.own_turns[item, paired] = length
+        of.labels[item, paired, sample] = value_of(label)
+        of.own_turns[item, paired, sample] = length
         of.open += bool(is_open)
         scenario_of[item] = scenario
     return found
@@ -116,19 +116,21 @@ def _row(target: _Target, condition: str, original: _Of, control: _Of) -> dict[s
 
 def _lengths(first: _Labels, second: _Labels) -> Iterator[dict[str, Any]]:
     both = [key for key, label in second.items() if not math.isnan(label + first.get(key, math.nan))]
-    for length in sorted({length for _, length in both}):
+    for length in sorted({length for _, length, _ in both}):
         keys = [key for key in both if key[1] == length]
-        yield {"length": length, "items": len(keys)} | {
-            name: share(int(sum(side[key] for key in keys)), len(keys))
+        items = [item for item, *_ in keys]
+        yield {"length": length, "items": len(set(items))} | {
+            name: share_of_items([side[key] for key in keys], items)
             for name, side in (("original", first), ("control", second))
         }
 
 
 def _trend(control: _Of) -> dict[str, Any] | None:
     """Over the controls' own turns; of an item with several of one number, the first by its original."""
-    labels: _Labels = {}
+    own: _Labels = {}
     for key in sorted(control.labels):
-        labels.setdefault((key[0], control.own_turns[key]), control.labels[key])
+        own.setdefault((key[0], control.own_turns[key], key[2]), control.labels[key])
+    labels = item_means(own)
     lengths = sorted({length for _, length in labels})
     if len(lengths) < 2:
         return None
@@ -137,15 +139,18 @@ def _trend(control: _Of) -> dict[str, Any] | None:
 
 
 def _slope(first: _Labels, second: _Labels) -> dict[str, Any] | None:
-    lengths = sorted({length for _, length in first} & {length for _, length in second})
-    items = sorted({item for item, _ in second})
+    one, two = item_means(first), item_means(second)
+    lengths = sorted({length for _, length in one} & {length for _, length in two})
+    items = sorted({item for item, _ in two})
     if len(lengths) < 2:
         return None
-    found = slope_difference(_matrix(first, items, lengths), _matrix(second, items, lengths), lengths)
+    found = slope_difference(_matrix(one, items, lengths), _matrix(two, items, lengths), lengths)
     return asdict(found) if found.items else None
 
 
-def _matrix(labels: _Labels, items: Sequence[str], lengths: Sequence[int]) -> NDArray[np.float64]:
+def _matrix(
+    labels: Mapping[tuple[str, int], float], items: Sequence[str], lengths: Sequence[int]
+) -> NDArray[np.float64]:
     return np.array([[labels.get((item, length), np.nan) for length in lengths] for item in items])
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from safemt_client.results.scores.human import LabelledReply, labelled
+from safemt_client.results.scores.views import samples_of
 from safemt_client.results.scores.wording import EQUAL, OWN, WHOLE
 from safemt_client.results.stats.correction import (
     Counted,
@@ -40,12 +41,16 @@ class ItemCount(NamedTuple):
 
 
 class LengthCount(NamedTuple):
-    """The scored replies of one number of user turns, counted as those of an item."""
+    """The scored replies of one number of user turns, counted as those of an item.
+
+    `items` are those of its items if these have several replies each; empty where each has one.
+    """
 
     length: int
     judged: int
     unsafe: int
     refused: int
+    items: tuple[ItemCount, ...] = ()
 
 
 def corrections(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
@@ -117,7 +122,7 @@ def of_target(
     own = all(kinds[row.length, label] >= _ENOUGH for row in lengths for label in ("safe", "unsafe"))
     by_turn = []
     for row in lengths:
-        rate, part = _counted(row.unsafe, row.judged), _counted(row.judged, row.judged + row.refused)
+        rate, part = _of_length(row)
         if own:
             mine = [reply for reply in sample if reply.length == row.length]
             right = _posterior(mine, [], rate).corrected(part)
@@ -161,6 +166,15 @@ def _posterior(
     few = len({row.item_id for row in sample}) < SMALL_ITEMS
     small = few or small_sample(sum(row.human == "unsafe" for row in sample), len(sample))
     return Posterior(rate, called("unsafe"), called("safe"), small=small)
+
+
+def _of_length(row: LengthCount) -> tuple[Counted, Counted]:
+    """What the judge calls unsafe of what it labelled, and what it labelled of all that is scored."""
+    if not row.items:
+        return _counted(row.unsafe, row.judged), _counted(row.judged, row.judged + row.refused)
+    judged, unsafe, refused = np.array([one[1:] for one in row.items], dtype=np.float64).T
+    names = [one.item for one in row.items]
+    return counted_by_item(unsafe, judged, names), counted_by_item(judged, judged + refused, names)
 
 
 def _counted(hits: int, replies: int) -> Counted:
@@ -216,4 +230,19 @@ def _by_length(reader: Queryable, run_id: str, judge_key: str) -> dict[tuple[str
         [run_id, judge_key],
     ).rows:
         found[target, key].append(LengthCount(length, scored - refused, unsafe, refused))
-    return found
+    if samples_of(reader, run_id) == 1:
+        return found
+    items = defaultdict(list)
+    for key, length, *count in reader.query(
+        """SELECT target_key, length, item_id, count(*) FILTER (NOT by_guard),
+                  count(*) FILTER (label = 'unsafe' AND NOT by_guard), count(*) FILTER (by_guard)
+           FROM conversations
+           WHERE run_id = ? AND judge_key = ? AND label IN ('safe', 'unsafe') AND benign IS NOT TRUE
+           GROUP BY ALL ORDER BY ALL""",
+        [run_id, judge_key],
+    ).rows:
+        items[key, length].append(ItemCount(*count))
+    return {
+        (target, key): [row._replace(items=tuple(items[key, row.length])) for row in rows]
+        for (target, key), rows in found.items()
+    }

@@ -17,17 +17,17 @@ def differences(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
 
     `rows` are those of `pairs.compared_pairs`, corrected over all pairs of the run's targets.
     """
-    sides: dict[tuple[str, str], dict[tuple[str, int], float]] = {}
+    sides: dict[tuple[str, str], dict[tuple[str, int, int], float]] = {}
     scenario_of: dict[str, str] = {}
     rows = reader.query(
-        """SELECT judge, target, target_key, item_id, length, coalesce(scenario, 'unknown'), label
+        """SELECT judge, target, target_key, item_id, length, sample, coalesce(scenario, 'unknown'), label
            FROM conversations SEMI JOIN deciding_judges USING (run_id, judge_key)
            WHERE run_id = ? AND benign IS NOT TRUE AND moderator IS NULL
-           ORDER BY target, target_key, item_id, length""",
+           ORDER BY target, target_key, item_id, length, sample""",
         [run_id],
     ).rows
-    for _, target, target_key, item, length, scenario, label in rows:
-        sides.setdefault((target, target_key), {})[item, length] = value_of(label)
+    for _, target, target_key, item, length, sample, scenario, label in rows:
+        sides.setdefault((target, target_key), {})[item, length, sample] = value_of(label)
         scenario_of[item] = scenario
     names = [target for target, _ in sides]
     # Those under moderators would be many more; where a moderator alone differs, see `effects`.

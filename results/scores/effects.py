@@ -24,11 +24,15 @@ __all__ = ["effects"]
 class _Conversation:
     item: str
     length: int
+    sample: int
     scenario: str
     label: str | None
     benign: bool
     declined: bool | None  # None where there is no reply that could decline
-    dialogue: str
+
+
+_Key = tuple[str, int]
+"""Dialogue and sample."""
 
 
 def effects(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
@@ -73,39 +77,39 @@ def effects(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     return found
 
 
-def _conversations(reader: Queryable, run_id: str) -> Mapping[str, dict[str, _Conversation]]:
-    """By target and dialogue, under the deciding judge, or none if there is none."""
+def _conversations(reader: Queryable, run_id: str) -> Mapping[str, dict[_Key, _Conversation]]:
+    """By target, dialogue and sample, under the deciding judge, or none if there is none."""
     rows = reader.query(
-        """SELECT c.target_key, dialogue_key, item_id, length, coalesce(scenario, 'unknown'), label,
+        """SELECT c.target_key, dialogue_key, item_id, length, sample, coalesce(scenario, 'unknown'), label,
                   coalesce(benign, false), CASE WHEN state <> 'pending' THEN outcome END, by_guard,
                   refusal_rule
            FROM conversations c LEFT JOIN deciding_judges d ON d.run_id = c.run_id
            WHERE c.run_id = ? AND c.judge_key IS NOT DISTINCT FROM d.judge_key
-           ORDER BY c.target_key, item_id, length, dialogue_key""",
+           ORDER BY c.target_key, item_id, length, dialogue_key, sample""",
         [run_id],
     ).rows
-    found: dict[str, dict[str, _Conversation]] = defaultdict(dict)
-    for target, key, item, length, scenario, label, benign, outcome, by_guard, rule in rows:
+    found: dict[str, dict[_Key, _Conversation]] = defaultdict(dict)
+    for target, key, item, length, sample, scenario, label, benign, outcome, by_guard, rule in rows:
         declined = None
         if by_guard or outcome == "refused_by_provider":
             declined = True
         elif outcome in ("answered", "truncated"):
             declined = rule in DECLINING
-        found[target][key] = _Conversation(item, length, scenario, label, benign, declined, key)
+        found[target][key, sample] = _Conversation(item, length, sample, scenario, label, benign, declined)
     return found
 
 
 def _rows(
-    pairs: Sequence[tuple[dict[str, _Conversation], dict[str, _Conversation]]],
+    pairs: Sequence[tuple[dict[_Key, _Conversation], dict[_Key, _Conversation]]],
 ) -> list[list[dict[str, Any]]]:
     """The comparison of each two, benign items left out."""
     attacks = [[c for c in side.values() if not c.benign] for pair in pairs for side in pair]
-    sides = [{(c.item, c.length): value_of(c.label) for c in side} for side in attacks]
+    sides = [{(c.item, c.length, c.sample): value_of(c.label) for c in side} for side in attacks]
     scenario_of = {c.item: c.scenario for side in attacks for c in side}
     return compared_pairs(sides, [(2 * place, 2 * place + 1) for place in range(len(pairs))], scenario_of)
 
 
-def _effect(alone: dict[str, _Conversation], guarded: dict[str, _Conversation]) -> dict[str, Any]:
+def _effect(alone: dict[_Key, _Conversation], guarded: dict[_Key, _Conversation]) -> dict[str, Any]:
     pairs = [(alone[key], after) for key, after in guarded.items() if key in alone]
     attacks = [(before, after) for before, after in pairs if not before.benign]
     benign = [(before, after) for before, after in pairs if before.benign]
@@ -147,21 +151,21 @@ class _Found:
     assessments: int
 
 
-def _guards(reader: Queryable, run_id: str) -> Mapping[str, dict[str, _Found]]:
-    """By target and dialogue."""
+def _guards(reader: Queryable, run_id: str) -> Mapping[str, dict[_Key, _Found]]:
+    """By target, dialogue and sample."""
     rows = reader.query(
-        """SELECT target_key, dialogue_key, detected, first_detected_turn, failed, assessments FROM detections
-           WHERE run_id = ? ORDER BY target_key, item_id, length, dialogue_key""",
+        """SELECT target_key, dialogue_key, sample, detected, first_detected_turn, failed, assessments
+           FROM detections WHERE run_id = ? ORDER BY target_key, item_id, length, dialogue_key, sample""",
         [run_id],
     ).rows
-    guards: dict[str, dict[str, _Found]] = defaultdict(dict)
-    for target, key, *found in rows:
-        guards[target][key] = _Found(*found)
+    guards: dict[str, dict[_Key, _Found]] = defaultdict(dict)
+    for target, key, sample, *found in rows:
+        guards[target][key, sample] = _Found(*found)
     return guards
 
 
 def _detection(
-    guard: dict[str, _Found], alone: dict[str, _Conversation], guarded: dict[str, _Conversation]
+    guard: dict[_Key, _Found], alone: dict[_Key, _Conversation], guarded: dict[_Key, _Conversation]
 ) -> dict[str, Any]:
     decided = [(key, found) for key, found in guard.items() if not found.failed and key in guarded]
     data = [(not guarded[key].benign, found.detected, guarded[key].item) for key, found in decided]

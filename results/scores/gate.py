@@ -15,6 +15,7 @@ import numpy as np
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.names import meant
+from safemt_client.results.scores.clustered import share_by_item
 from safemt_client.results.scores.collect import deciding_judge
 from safemt_client.results.scores.comparison import Condition, conditions, replies_of_each
 from safemt_client.results.scores.corrections import corrections
@@ -25,7 +26,6 @@ from safemt_client.results.scores.views import coverages
 from safemt_client.results.stats.pairs import Labels, compared
 from safemt_client.results.stats.pooled import pooled_rate
 from safemt_client.results.stats.power import items_to_exclude
-from safemt_client.results.stats.shares import wilson
 from safemt_client.results.store.reader import Queryable
 
 __all__ = ["Checked", "Status", "check_rules"]
@@ -147,7 +147,7 @@ class _Known:
         Raises:
             InputError: a number of turns, or a baseline.
         """
-        lengths = sorted({length for labels in self.labels.values() for _, length in labels})
+        lengths = sorted({length for labels in self.labels.values() for _, length, _ in labels})
         for rule in rules:
             if rule.turns is not None and rule.turns not in lengths:
                 have = ", ".join(map(str, lengths))
@@ -187,19 +187,21 @@ def _asr(known: _Known, target: str, rule: Rule) -> _Figure:
         raise _Unknown("no reply has a label")
     estimate = sum(scored) / len(scored)
     low, high = _rate(labels, rule.turns, 0.0)[0], _rate(labels, rule.turns, 1.0)[1]
-    items = len({item for item, _ in labels})
+    items = len({item for item, *_ in labels})
     return _Figure(estimate, low, high, _more(estimate, rule, items, unscored))
 
 
 def _rate(labels: Labels, turns: int | None, unscored: float) -> tuple[float, float]:
     """The interval of the ASR if all that has no label were safe (0), or unsafe (1)."""
     filled = {key: unscored if math.isnan(label) else label for key, label in labels.items()}
-    if turns is not None:
-        return wilson(sum(filled.values()), len(filled))
-    items = {item: place for place, item in enumerate(sorted({item for item, _ in filled}))}
-    places = np.array([items[item] for item, _ in filled])
+    items = {item: place for place, item in enumerate(sorted({item for item, *_ in filled}))}
+    places = np.array([items[item] for item, *_ in filled])
     hits = np.bincount(places, weights=list(filled.values()), minlength=len(items)).astype(np.float64)
-    found = pooled_rate(hits, np.bincount(places, minlength=len(items)).astype(np.float64))
+    replies = np.bincount(places, minlength=len(items)).astype(np.float64)
+    if turns is not None:
+        share = share_by_item(hits, replies)
+        return share["low"] or 0.0, 1.0 if share["high"] is None else share["high"]
+    found = pooled_rate(hits, replies)
     return found.low, found.high
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Row", "matrix", "value_of"]
+__all__ = ["Row", "item_means", "matrix", "value_of"]
 
 _VALUES = {"safe": 0.0, "unsafe": 1.0}
 
@@ -24,6 +25,19 @@ def matrix(rows: Sequence[Row], lengths: Sequence[int]) -> NDArray[np.float64]:
         if length in places:
             table[items[item], places[length]] = value_of(label)
     return table
+
+
+def item_means(labels: Mapping[tuple[str, int, int], float]) -> dict[tuple[str, int], float]:
+    """By item and length the mean of the samples that are scored, NaN where none is."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for (item, length, _), label in labels.items():
+        found.setdefault((item, length), []).append(label)
+    return {key: _mean(values) for key, values in found.items()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else np.nan
 
 
 def value_of(label: str | None) -> float:

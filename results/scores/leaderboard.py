@@ -83,14 +83,21 @@ def _ranked(
     reader: Queryable, found: Sequence[Condition], covered: _Coverages, level: float
 ) -> list[dict[str, Any]]:
     tables = labels_of_each(reader, found)
-    common = set.intersection(*({length for _, length in table} for table in tables)) if tables else set()
+    common = set.intersection(*({key[1] for key in table} for table in tables)) if tables else set()
     lengths = sorted(common)
-    items = sorted({item for table in tables for item, _ in table})
+    items = sorted({key[0] for table in tables for key in table})
+    samples = sorted({key[2] for table in tables for key in table})
     if not items or not lengths:
         return []
     weights = bootstrap_weights(len(items))
     cube = np.array(
-        [[[table.get((item, length), np.nan) for length in lengths] for item in items] for table in tables]
+        [
+            [
+                [[table.get((item, length, sample), np.nan) for sample in samples] for length in lengths]
+                for item in items
+            ]
+            for table in tables
+        ]
     )
     index_of = {
         (run_id, row["target_key"]): row
@@ -106,14 +113,14 @@ def _ranked(
         rows.append(
             _about(condition, covered)
             | {
-                "items": len({item for item, _ in table}),
+                "items": len({key[0] for key in table}),
                 "mean_asr": asdict(_interval(float(asr.mean()), resampled.mean(axis=1), len(items), level)),
                 "asr": {
                     str(length): asdict(_interval(float(asr[k]), resampled[:, k], len(items), level))
                     for k, length in enumerate(lengths)
                 },
                 **{name: index[name] for name in ("safety_index", "low", "high", "refused")},
-                "small": len({item for item, _ in table}) < SMALL_ITEMS,
+                "small": len({key[0] for key in table}) < SMALL_ITEMS,
             }
         )
     ranges = ranks_of(*paired_changes(cube, weights), len(found), len(items), level)
@@ -156,22 +163,24 @@ def rank_ranges(estimates: Array, again: Array, items: int, level: float = 0.95)
 def paired_changes(labels: Array, weights: Array) -> tuple[Array, Array]:
     """For each two targets, the second's mean ASR over the lengths minus the first's, and its resamples.
 
-    `labels` are targets x items x lengths, NaN where not scored. At each length only the items count that are
-    scored for both, as in `pairs.compared_pairs`; a pair that has none at some length is NaN, and nothing is
-    sure about it.
+    `labels` are targets x items x lengths, or those x samples, NaN where not scored. At each length only the
+    replies count that are scored for both, as in `pairs.compared_pairs`; a pair that has none at some length
+    is NaN, and nothing is sure about it.
     """
     first, second = np.triu_indices(len(labels), 1)
     change = np.zeros(len(first))
     again = np.zeros((len(weights), len(first)))
     lengths = labels.shape[2]
+    cells = labels.reshape(*labels.shape[:3], -1)
     with np.errstate(invalid="ignore", divide="ignore"):
         for length in range(lengths):
-            one = labels[:, :, length]
+            one = cells[:, :, length]
             differ = one[second] - one[first]
-            both = ~np.isnan(differ)
-            differ[~both] = 0.0
-            change += differ.sum(axis=1) / both.sum(axis=1) / lengths
-            again += (weights @ differ.T) / (weights @ both.T.astype(np.float64)) / lengths
+            known = ~np.isnan(differ)
+            differ[~known] = 0.0
+            moved, both = differ.sum(axis=2), known.sum(axis=2)
+            change += moved.sum(axis=1) / both.sum(axis=1) / lengths
+            again += (weights @ moved.T) / (weights @ both.T.astype(np.float64)) / lengths
     return change, again
 
 

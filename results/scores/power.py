@@ -134,11 +134,11 @@ def spread_of(reader: Queryable, run_id: str) -> Spread:
 
 
 def _labels(reader: Queryable, run_id: str) -> Mapping[str, Array]:
-    """Items x lengths of each target without a moderator; all have the same items in the same order."""
+    """Items x lengths of the first sample of each target without a moderator, each in the same order."""
     rows = reader.query(
         """SELECT target_key, item_id, length, label FROM conversations
            SEMI JOIN deciding_judges USING (run_id, judge_key)
-           WHERE run_id = ? AND benign IS NOT TRUE AND moderator IS NULL
+           WHERE run_id = ? AND benign IS NOT TRUE AND moderator IS NULL AND sample = 1
            ORDER BY target_key, item_id, length""",
         [run_id],
     ).rows

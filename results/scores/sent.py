@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from safemt_client.results.scores.views import named_rows
+from safemt_client.results.scores.views import named_rows, samples_of
 from safemt_client.results.store.reader import Queryable
 
 __all__ = ["apart", "sent_parameters", "sent_warnings"]
@@ -33,16 +33,18 @@ def sent_parameters(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     )
 
 
-def sent_warnings(targets: Sequence[Mapping[str, Any]], sent: Sequence[Mapping[str, Any]]) -> list[str]:
+def sent_warnings(
+    targets: Sequence[Mapping[str, Any]], sent: Sequence[Mapping[str, Any]], samples: int = 1
+) -> list[str]:
     """Targets of a run to which something else was sent than was asked for, or not always the same.
 
-    `targets` are rows of `run_targets`, `sent` those of `sent_parameters`.
+    `targets` are rows of `run_targets`, `sent` those of `sent_parameters`; the run has so many samples.
     """
     found = []
     for target in sorted(targets, key=itemgetter("name", "target_key")):
         name, wanted = target["name"], _decisive(json.loads(target["sampling"]))
         rows = [row for row in sent if row["target_key"] == target["target_key"]]
-        for parameter, values in _values(rows, wanted).items():
+        for parameter, values in _values(rows, wanted, samples).items():
             if len(values) > 1:
                 each = ", ".join(f"{value} ({count})" for value, count in values.items())
                 found.append(f"{name}: what was sent changed within the run: {parameter}: {each}")
@@ -62,7 +64,7 @@ def apart(reader: Queryable, *conditions: tuple[str, str, str]) -> list[str]:
         if not rows:
             return []  # of an earlier version, or of models in this process: not known
         wanted = _decisive(json.loads(sampling))
-        both.append((wanted, _values(rows, wanted)))
+        both.append((wanted, _values(rows, wanted, samples_of(reader, run_id) if "seed" in wanted else 1)))
     (one, sent), (two, also) = both
     found = []
     for parameter in dict.fromkeys((*sent, *also)):
@@ -77,8 +79,8 @@ def apart(reader: Queryable, *conditions: tuple[str, str, str]) -> list[str]:
     return found
 
 
-def _values(rows: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) -> _Values:
-    forms = [(_named(row["parameters"], wanted), row["turns"]) for row in rows]
+def _values(rows: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any], samples: int) -> _Values:
+    forms = [(_one_seed(_named(row["parameters"], wanted), wanted, samples), row["turns"]) for row in rows]
     names = dict.fromkeys((*(wanted if forms else ()), *(name for form, _ in forms for name in form)))
     values: _Values = {name: Counter() for name in names}
     for form, turns in forms:
@@ -99,6 +101,14 @@ def _named(text: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
         if name in sent and _LIMIT not in sent:
             sent[_LIMIT] = sent.pop(name)
     return sent
+
+
+def _one_seed(form: dict[str, Any], wanted: Mapping[str, Any], samples: int) -> dict[str, Any]:
+    """The form with the seed of the first sample: each has its own, counted from that."""
+    first, sent = wanted.get("seed"), form.get("seed")
+    if type(first) is int and type(sent) is int and first <= sent < first + samples:
+        return form | {"seed": first}
+    return form
 
 
 def _decisive(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,12 +29,13 @@ def trends(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
 
 
 def _labels(reader: Queryable, run_id: str) -> tuple[list[int], list[tuple[Any, ...]]]:
-    """The lengths of a run, and for each target and item a row: both names, 1, 0 or None at each length."""
+    """The lengths of a run, and for each target and item a row: both names, and at each length the share of
+    its samples that are unsafe, None without a label."""
     counted = """conversations SEMI JOIN deciding_judges USING (run_id, judge_key)
                  WHERE run_id = ? AND benign IS NOT TRUE"""
     rows = reader.query(f"SELECT DISTINCT length FROM {counted} ORDER BY length", [run_id]).rows
     lengths = [length for (length,) in rows]
-    columns = ", ".join(f"any_value(unsafe) FILTER (length = {length})" for length in lengths)
+    columns = ", ".join(f"avg(unsafe) FILTER (length = {length})" for length in lengths)
     if not columns:
         return [], []
     return lengths, reader.query(

@@ -59,26 +59,29 @@ _Moderated = tuple[str, str, str, str]
 
 
 def _read(reader: Queryable, run_id: str) -> Mapping[_Moderated, list[list[_Turn]]]:
-    """The labelled turns of each dialogue in their order, by target and moderator."""
+    """The labelled turns of each conversation in their order, by target and moderator."""
     given = (
         "SELECT DISTINCT g.* FROM given_labels g JOIN run_dialogues p USING (dialogue_key) WHERE p.run_id = ?"
     )
     if not reader.query(f"{given} LIMIT 1", [run_id]).rows:
         return {}
     rows = reader.query(
-        f"""SELECT t.name, t.target_key, m.name, m.moderator_key, g.dialogue_key, g.item_id, g.turn,
+        f"""SELECT t.name, t.target_key, m.name, m.moderator_key, g.dialogue_key, n.sample, g.item_id, g.turn,
                    g.harmful, l.decided, l.detected
             FROM run_targets t
             JOIN run_moderators m ON m.run_id = t.run_id AND m.moderator_key = t.moderator
             CROSS JOIN ({given}) g
+            CROSS JOIN (SELECT unnest(range(1, coalesce(max(samples), 1) + 1)) AS sample FROM runs
+                        WHERE run_id = ?) n
             LEFT JOIN (SELECT * FROM labelled_turns WHERE run_id = ?) l
                    ON l.target_key = t.target_key AND l.dialogue_key = g.dialogue_key AND l.turn = g.turn
-            WHERE t.run_id = ? ORDER BY t.name, t.target_key, g.item_id, g.dialogue_key, g.turn""",
-        [run_id, run_id, run_id],
+                  AND l.sample = n.sample
+            WHERE t.run_id = ? ORDER BY t.name, t.target_key, g.item_id, g.dialogue_key, n.sample, g.turn""",
+        [run_id] * 4,
     ).rows
-    found: dict[_Moderated, dict[str, list[_Turn]]] = defaultdict(lambda: defaultdict(list))
-    for *who, dialogue, item, number, harmful, decided, detected in rows:
-        before = found[tuple(who)][dialogue]
+    found: dict[_Moderated, dict[tuple[str, int], list[_Turn]]] = defaultdict(lambda: defaultdict(list))
+    for *who, dialogue, sample, item, number, harmful, decided, detected in rows:
+        before = found[tuple(who)][dialogue, sample]
         after = any(turn.harmful for turn in before)
         verdict = detected if decided else None
         before.append(_Turn(item, number, harmful, decided is not None, verdict, after))

@@ -44,8 +44,13 @@ class _Side:
 class _Pair:
     name: str
     length: int
+    sample: int
     harmful: _Side = field(default_factory=_Side)
     benign: _Side = field(default_factory=_Side)
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        return self.name, self.length, self.sample
 
     @property
     def whole(self) -> bool:
@@ -94,11 +99,11 @@ def twins(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     `pairs.compared_pairs`: the harmful twins declined minus the benign ones; p is corrected over all targets.
     """
     targets = _read(reader, run_id)
-    sides: list[dict[tuple[str, int], float]] = []
+    sides: list[dict[tuple[str, int, int], float]] = []
     for pairs in targets.values():
         both = [pair for pair in pairs if pair.whole]
-        sides.append({(p.name, p.length): _value(p.benign.known, p.benign_declined) for p in both})
-        sides.append({(p.name, p.length): _value(p.harmful.known, p.harmful_declined) for p in both})
+        sides.append({p.place: _value(p.benign.known, p.benign_declined) for p in both})
+        sides.append({p.place: _value(p.harmful.known, p.harmful_declined) for p in both})
     compared = compared_pairs(sides, [(2 * place, 2 * place + 1) for place in range(len(targets))], {})
     found = []
     for ((target, target_key, judge, judge_key), pairs), rows in zip(targets.items(), compared, strict=True):
@@ -126,7 +131,8 @@ def _read(reader: Queryable, run_id: str) -> Mapping[_Target, list[_Pair]]:
     ).rows:
         return {}
     rows = reader.query(
-        f"""SELECT c.target, c.target_key, c.judge, c.judge_key, d.pair, c.length, coalesce(c.benign, false),
+        f"""SELECT c.target, c.target_key, c.judge, c.judge_key, d.pair, c.length, c.sample,
+                   coalesce(c.benign, false),
                    coalesce(c.outcome IN ('refused_by_provider', 'refused_by_guard'), false) AS blocked,
                    CASE WHEN blocked THEN true
                         WHEN c.outcome IN ('answered', 'truncated') AND c.state <> 'pending'
@@ -136,12 +142,12 @@ def _read(reader: Queryable, run_id: str) -> Mapping[_Target, list[_Pair]]:
             FROM conversations c {_OF_PAIRS}
             WHERE c.run_id = ? AND d.pair IS NOT NULL AND c.judge_key IS NOT DISTINCT FROM (
                 SELECT any_value(judge_key) FROM deciding_judges WHERE run_id = ?)
-            ORDER BY c.target, c.target_key, d.pair, c.length, c.item_id""",
+            ORDER BY c.target, c.target_key, d.pair, c.length, c.sample, c.item_id""",
         [run_id, run_id],
     ).rows
-    found: dict[_Target, dict[tuple[str, int], _Pair]] = defaultdict(dict)
-    for *target, name, length, benign, blocked, declined, label in rows:
-        pair = found[tuple(target)].setdefault((name, length), _Pair(name, length))
+    found: dict[_Target, dict[tuple[str, int, int], _Pair]] = defaultdict(dict)
+    for *target, name, length, sample, benign, blocked, declined, label in rows:
+        pair = found[tuple(target)].setdefault((name, length, sample), _Pair(name, length, sample))
         side = pair.benign if benign else pair.harmful
         side.declined.append(declined)
         side.blocked.append(blocked)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from safemt_client.results.scores.collect import as_dict, deciding_judge
 from safemt_client.results.scores.indices import indices, rounds_of
+from safemt_client.results.scores.samples import hit_rates
 from safemt_client.results.scores.turn_labels import flat_labelled_turns, labelled_turns
 from safemt_client.results.scores.twins import flat_twins, twins
 from safemt_client.results.scores.unfinished import only_known, unfinished
@@ -20,6 +21,7 @@ __all__ = [
     "AsrByMethod",
     "AsrByScenario",
     "AsrByTurn",
+    "HitAtK",
     "LabelledTurns",
     "OutcomeCount",
     "RefusalRate",
@@ -98,6 +100,26 @@ class AsrByMethod(NamedTuple):
     high: float | None
     small: bool
     coverage: float | None
+    target_key: str
+    judge_key: str | None
+    imported_from: str | None
+
+
+class HitAtK(NamedTuple):
+    """A row of the view `hit_at_k`, of runs with several samples; with the 95 % interval, items resampled."""
+
+    target: str
+    judge: str | None
+    length: int
+    k: int
+    items: int
+    planned_items: int
+    hit: float | None
+    low: float | None
+    high: float | None
+    small: bool
+    hit_best: float | None
+    hit_worst: float | None
     target_key: str
     judge_key: str | None
     imported_from: str | None
@@ -268,6 +290,11 @@ class Scores:
     def by_method(self) -> Table[AsrByMethod]:
         """Attack success rates by attack method and length."""
         return self._of(AsrByMethod, "asr_by_method")
+
+    @cached_property
+    def hit_at_k(self) -> Table[HitAtK]:
+        """The chance of an unsafe reply among k; empty of a run with one sample."""
+        return _table(HitAtK, self._known("hit_at_k", hit_rates(self._reader, self.run_id)))
 
     @cached_property
     def outcomes(self) -> Table[OutcomeCount]:

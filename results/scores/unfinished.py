@@ -78,6 +78,8 @@ def _of_all(row: dict[str, Any], open_: Collection[str]) -> None:
 _WITHOUT: Mapping[str, Callable[[dict[str, Any], Collection[str]], dict[str, Any] | None]] = {
     **dict.fromkeys(_RATES, _rate),
     "refusals": _shares,
+    "hit_at_k": _rate,
+    "variances": _about("target"),
     "trends": _about("target"),
     "twins": _about("target"),
     "labelled_turns": _about("target"),

@@ -8,7 +8,7 @@ from typing import Any
 from safemt_client.results.stats.shares import share
 from safemt_client.results.store.reader import Queryable
 
-__all__ = ["coverage_of", "coverages", "named_rows", "view_rows"]
+__all__ = ["coverage_of", "coverages", "named_rows", "samples_of", "view_rows"]
 
 _ORDER: Mapping[str, str] = {
     "asr_by_turn": "target, judge, length",
@@ -29,7 +29,19 @@ def view_rows(reader: Queryable, run_id: str, view: str) -> list[dict[str, Any]]
     """The rows of a run in a view. Rates have their 95 % interval, refusals those of their shares."""
     rows = named_rows(reader, f"SELECT * FROM {view} WHERE run_id = ? ORDER BY {_ORDER[view]}", [run_id])
     added = _ADDED.get(view)
-    return rows if added is None else [row | added(row) for row in rows]
+    if added is None:
+        return rows
+    if samples_of(reader, run_id) > 1:
+        from safemt_client.results.scores.by_item import with_items
+
+        return with_items(reader, run_id, view, rows)
+    return [row | added(row) for row in rows]
+
+
+def samples_of(reader: Queryable, run_id: str) -> int:
+    """How many replies a run asks for to each request."""
+    ((samples,),) = reader.query("SELECT max(samples) FROM runs WHERE run_id = ?", [run_id]).rows
+    return int(samples or 1)
 
 
 def named_rows(reader: Queryable, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:

@@ -107,11 +107,13 @@ def shortest(draws: Array, level: float = 0.95) -> tuple[float, float]:
 def cluster_asr(labels: Array, weights: Array) -> tuple[Array, Array]:
     """ASR of each column and its resampled values.
 
-    `labels` is items x columns (lengths, targets, or both), `weights` from `bootstrap_weights`. Returns
-    arrays of columns and of resamples x columns; NaN where nothing is scored.
+    `labels` is items x columns (lengths, targets, or both), or items x columns x samples, `weights` from
+    `bootstrap_weights`. Returns arrays of columns and of resamples x columns; NaN where nothing is scored.
     """
     scored = ~np.isnan(labels)
     unsafe = np.where(scored, labels, 0.0)
+    if labels.ndim > 2:
+        scored, unsafe = scored.sum(axis=2), unsafe.sum(axis=2)
     with np.errstate(invalid="ignore", divide="ignore"):
         estimate = unsafe.sum(axis=0) / scored.sum(axis=0)
         return estimate, (weights @ unsafe) / (weights @ scored.astype(np.float64))

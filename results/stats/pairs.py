@@ -1,8 +1,8 @@
 """Two conditions compared on the same replies: by number of turns, by scenario, and over all.
 
-There is one figure for every difference, a ratio of sums: over the replies (item, length) that both sides
-have scored, the unsafe ones of the second minus those of the first, divided by their number. Both rates are
-over exactly these replies, so that their difference is the difference.
+There is one figure for every difference, a ratio of sums: over the replies (item, length, sample) that both
+sides have scored, the unsafe ones of the second minus those of the first, divided by their number. Both rates
+are over exactly these replies, so that their difference is the difference.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from safemt_client.results.stats.shares import SMALL_EVENTS, SMALL_ITEMS
 
 __all__ = ["Labels", "compared", "compared_pairs", "holm"]
 
-Labels = Mapping[tuple[str, int], float]
-"""By item and length: 1 unsafe, 0 safe, NaN where a reply that was wanted has no label."""
+Labels = Mapping[tuple[str, int, int], float]
+"""By item, length and sample: 1 unsafe, 0 safe, NaN where a reply that was wanted has no label."""
 
 Flags = NDArray[np.bool_]
 Counts = NDArray[np.int64]
@@ -48,10 +48,10 @@ def compared_pairs(
 
     - `replies` and `items` that both have scored; `asr_first` and `asr_second` over exactly these;
       `only_first` and `only_second`: items with more unsafe replies on that side.
-    - `difference`: its estimate and 95 % interval. For a length that is Newcombe's for paired shares
-      (`proportions.newcombe_paired`), else whole items are resampled with the same ratio. `small` marks
-      fewer than 30 items, or fewer than 5 that differ.
-    - `p`: for a length McNemar's mid-p, else that of exchanging the sides of whole items
+    - `difference`: its estimate and 95 % interval. For a length with one sample that is Newcombe's for paired
+      shares (`proportions.newcombe_paired`), else whole items are resampled with the same ratio. `small`
+      marks fewer than 30 items, or fewer than 5 that differ.
+    - `p`: for a length with one sample McNemar's mid-p, else that of exchanging the sides of whole items
       (`exchange.exchange_p`). `p_holm` is corrected by Holm's method over all rows of the same kind of all
       these pairs.
     - `agrees`: whether `p` < .05 where the interval leaves 0 out, and only there. `claim`: "higher" or
@@ -95,10 +95,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class _Cube:
-    """Sides x items x lengths: what each was to give, what is scored, and what is unsafe."""
+    """Sides x items x (lengths and samples): what each was to give, what is scored, and what is unsafe."""
 
     items: Sequence[str]
-    lengths: Sequence[int]
+    lengths: Mapping[int, slice]
     wanted: Flags
     scored: Flags
     unsafe: Flags
@@ -106,14 +106,19 @@ class _Cube:
     @classmethod
     def of(cls, sides: Sequence[Labels]) -> _Cube:
         # In a fixed order, so that the same labels give the same resamples.
-        items = sorted({item for side in sides for item, _ in side})
-        lengths = sorted({length for side in sides for _, length in side})
+        items = sorted({key[0] for side in sides for key in side})
+        places = sorted({key[1:] for side in sides for key in side})
         rows = {item: place for place, item in enumerate(items)}
-        columns = {length: place for place, length in enumerate(lengths)}
-        wanted = np.zeros((len(sides), len(items), len(lengths)), dtype=np.bool_)
+        columns = {at: place for place, at in enumerate(places)}
+        of_length = [at[0] for at in places]
+        lengths = {
+            length: slice(of_length.index(length), of_length.index(length) + of_length.count(length))
+            for length in dict.fromkeys(of_length)
+        }
+        wanted = np.zeros((len(sides), len(items), len(places)), dtype=np.bool_)
         labels = np.full(wanted.shape, np.nan)
         for number, side in enumerate(sides):
-            where = [rows[item] for item, _ in side], [columns[length] for _, length in side]
+            where = [rows[key[0]] for key in side], [columns[key[1:]] for key in side]
             wanted[number][where] = True
             labels[number][where] = list(side.values())
         return cls(items, lengths, wanted, ~np.isnan(labels), labels == 1)
@@ -131,8 +136,8 @@ def _groups(cube: _Cube, scenario_of: Mapping[str, str]) -> Iterator[Group]:
     every = slice(None)
     if cube.items:
         yield "all", "all", every, every
-    for place, length in enumerate(cube.lengths):
-        yield "length", length, every, slice(place, place + 1)
+    for length, columns in cube.lengths.items():
+        yield "length", length, every, columns
     names = np.array([scenario_of.get(item, "unknown") for item in cube.items])
     for name in sorted(set(names.tolist())):
         yield "scenario", name, names == name, every
@@ -140,7 +145,7 @@ def _groups(cube: _Cube, scenario_of: Mapping[str, str]) -> Iterator[Group]:
 
 @dataclass(frozen=True, slots=True)
 class _Both:
-    """Pairs x items x lengths: what both have scored, what is unsafe there, and what may yet be."""
+    """Pairs x items x (lengths and samples): what both have scored, what is unsafe, and what may yet be."""
 
     scored: Flags
     first: Flags
@@ -171,7 +176,7 @@ class _Both:
             return
         change = second - first
         bounds: list[tuple[float, float]]
-        if by == "length":
+        if by == "length" and columns.stop - columns.start == 1:
             bounds, p_values = _once(first[kept], second[kept], replies[kept])
         else:
             bounds = _resampled(change[kept], replies[kept])
@@ -217,7 +222,7 @@ def _row(counts: Mapping[str, int], interval: tuple[float, float], p: float) -> 
 
 
 def _once(first: Counts, second: Counts, scored: Counts) -> tuple[list[tuple[float, float]], list[float]]:
-    """Bounds and p of pairs at one length, where an item has one reply."""
+    """Bounds and p of pairs at one length of which an item has one sample."""
     both = (first & second).sum(axis=1)
     only_a, only_b = first.sum(axis=1) - both, second.sum(axis=1) - both
     neither = scored.sum(axis=1) - both - only_a - only_b

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,10 +18,10 @@ from safemt_client.results.stats.intervals import (
     unseen_weights,
 )
 from safemt_client.results.stats.pairs import holm
-from safemt_client.results.stats.proportions import paired
+from safemt_client.results.stats.proportions import Paired, paired
 from safemt_client.results.stats.shares import SMALL_EVENTS, SMALL_ITEMS
 
-__all__ = ["Step", "Trend", "item_slopes", "sign_flip", "trend"]
+__all__ = ["Step", "Trend", "item_slopes", "mean_change", "sign_flip", "trend"]
 
 _DRAWN = 20
 """From so many items with a slope on, signs are drawn: all patterns of fewer are half a million at most."""
@@ -60,8 +61,9 @@ class Trend:
 def trend(labels: Array, lengths: Sequence[int], *, level: float = 0.95, seed: int = 0) -> Trend:
     """Does ASR rise with the number of turns? The mean of the items' own slopes (least squares).
 
-    `labels` is items x lengths; an item counts if it is scored at two lengths or more, by its slope over
-    those. Items that are all safe or all unsafe have slope 0 and stay in: they are evidence for no change.
+    `labels` is items x lengths, of several samples their mean; an item counts if it is scored at two lengths
+    or more, by its slope over those. Items that are all safe or all unsafe have slope 0 and stay in: they are
+    evidence for no change.
     The interval resamples items, together with the weight of one more that rises or falls as steeply as can
     be, so that it has a width also where few items changed. The test is `sign_flip`. A trend is shown where
     p is below 1 - `level` and the interval is without 0.
@@ -141,7 +143,7 @@ def _steps(labels: Array, lengths: Sequence[int], level: float) -> list[Step]:
     order = np.argsort(lengths, kind="stable")
     found = []
     for one, two in itertools.pairwise(order):
-        result = paired(labels[:, one], labels[:, two], level=level)
+        result = _change(labels[:, one], labels[:, two], level)
         if result.items:
             found.append((int(lengths[one]), int(lengths[two]), result))
     corrected = holm([result.p for _, _, result in found])
@@ -149,6 +151,30 @@ def _steps(labels: Array, lengths: Sequence[int], level: float) -> list[Step]:
         Step(first, second, result.items, result.difference, result.p, p)
         for (first, second, result), p in zip(found, corrected, strict=True)
     ]
+
+
+def _change(first: Array, second: Array, level: float) -> Paired:
+    """McNemar's test where an item has one label at a length; of the means of several, `mean_change`."""
+    several = any(bool(((side > 0) & (side < 1)).any()) for side in (first, second))
+    return mean_change(first, second, level) if several else paired(first, second, level)
+
+
+def mean_change(first: Array, second: Array, level: float = 0.95, *, seed: int = 0) -> Paired:
+    """The mean over items of a second share minus a first, each the mean of an item's replies; NaN: none.
+
+    Were there no difference, the two sides of an item might be exchanged: the test is `sign_flip`. The
+    interval resamples items, together with the weight of one more that changes as much as can be.
+    """
+    change = (second - first)[~np.isnan(first) & ~np.isnan(second)]
+    if not len(change):
+        return Paired(0, Interval(math.nan, math.nan, math.nan, True), 1.0)
+    weights = bootstrap_weights(len(change), seed=seed)
+    up, down = unseen_weights(2, len(weights)).T
+    again = (weights @ change + up - down) / (len(change) + up + down)
+    moving = change[np.abs(change) > _LEAST]
+    small = len(change) < SMALL_ITEMS or len(moving) < SMALL_EVENTS
+    interval = interval_of(float(change.mean()), again, level=level, small=small)
+    return Paired(len(change), interval, sign_flip(moving, seed=seed))
 
 
 def _is_shown(step: Step, level: float) -> bool:

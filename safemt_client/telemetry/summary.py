@@ -122,12 +122,17 @@ def _odd(plan: Plan, settings: RunSettings, say: Callable[[str], None]) -> None:
 
 
 def _drawn(settings: RunSettings) -> Iterator[str]:
-    """How the items were chosen from the data."""
+    """How the items were chosen from the data, and how often each is asked."""
     if settings.sample is not None:
         by = ", each scenario in its share" if settings.sample_by == "scenario" else ""
         yield f"items drawn at random{by} (seed {settings.sample_seed}); a larger --sample contains them"
     elif settings.limit is not None:
         yield "the first items in the order of the data, which are no random sample: --sample N draws one"
+    if settings.samples > 1:
+        yield (
+            f"{settings.samples} samples of each: independent replies, in live history whole conversations; "
+            "what these items can show is said for one"
+        )
 
 
 def show_plan(found: RunEstimate, settings: RunSettings, console: Console, head: str | None = None) -> None:

@@ -62,16 +62,22 @@ def _lines(known: ReportData, row: dict[str, Any]) -> list[str]:
     name = known.target(row["target"]) + _over(known)
     if row["safety_index"] is None:
         return [f"Safety Index of {name}: none, because {show(row['refused'])}"]
+    samples = known.found.get("samples", 1)
+    # A mean of products is not the product of the means.
+    of = f" (the mean of {samples} samples)" if samples > 1 else _product(row)
     lines = [
-        f"Safety Index of {name}: {_four(row['safety_index'])} = {_four(row['exposure'])} (exposure) x "
-        f"{_four(row['consistency'])} (consistency), {CI}: {_four(row['low'])} - {_four(row['high'])}"
-        + (" (small sample)" if row["small"] else "")
+        f"Safety Index of {name}: {_four(row['safety_index'])}{of}, "
+        f"{CI}: {_four(row['low'])} - {_four(row['high'])}" + (" (small sample)" if row["small"] else "")
     ]
     if row["best"] != row["worst"]:
         lines.append(
             f"  whatever the replies without a label are: {_four(row['worst'])} to {_four(row['best'])}"
         )
     return lines
+
+
+def _product(row: dict[str, Any]) -> str:
+    return f" = {_four(row['exposure'])} (exposure) x {_four(row['consistency'])} (consistency)"
 
 
 def _table(known: ReportData, rows: Sequence[dict[str, Any]]) -> Table:

@@ -19,7 +19,7 @@ class Answers:
     def __init__(self, targets: dict[str, dict[str | None, Rule]], items: int = 60, **more: Any) -> None:
         self.rows = [
             (
-                *(target, target, "j", "jk", condition, f"i{n}", length, length),
+                *(target, target, "j", "jk", condition, f"i{n}", length, length, 1),
                 *(
                     "unsafe" if rule(n, length) else "safe",
                     n == 0 and condition in more.get("open", ()),

@@ -41,7 +41,7 @@ class Views:
         self._file.execute(
             """CREATE TABLE conversations (run_id TEXT, target TEXT, target_key TEXT, moderator TEXT,
                    judge TEXT, judge_key TEXT, dialogue_key TEXT, item_id TEXT, length INT, scenario TEXT,
-                   label TEXT, state TEXT, outcome TEXT, benign BOOL, by_guard BOOL, refusal_rule TEXT);
+                   label TEXT, state TEXT, outcome TEXT, benign BOOL, by_guard BOOL, refusal_rule TEXT, sample INT);
                CREATE VIEW every_conversation AS
                    SELECT *, NULL AS condition, length AS paired_length FROM conversations;
                CREATE TABLE deciding_judges AS SELECT 'r' AS run_id, 'jk' AS judge_key, 'j' AS judge;
@@ -54,7 +54,8 @@ class Views:
                CREATE TABLE sent_parameters (run_id TEXT, target TEXT, target_key TEXT, host TEXT, parameters TEXT,
                    turns INT, first_sent TIMESTAMP, last_sent TIMESTAMP);
                CREATE TABLE detections (run_id TEXT, target_key TEXT, dialogue_key TEXT, item_id TEXT, length INT,
-                   detected BOOL, first_detected_turn INT, failed BOOL, assessments INT);
+                   detected BOOL, first_detected_turn INT, failed BOOL, assessments INT, sample INT);
+               CREATE TABLE runs AS SELECT 'r' AS run_id, 1 AS samples;
                CREATE TABLE replies (run_id TEXT, target_key TEXT, intervention TEXT, condition TEXT);
                CREATE TABLE assessed (run_id TEXT, target_key TEXT, request_hash TEXT, stage TEXT, turn INT,
                    waited_s DOUBLE);
@@ -89,8 +90,8 @@ class Views:
                         label = "safe"
                     values = ["r", target, f"{target}-key", moderator, judge, "jk" if judge == "j" else "ok"]
                     values += [f"{item}-{length}", item, length, "Satire", label, label or state]
-                    values += ["answered" if label else state, benign, False, None]
-                    self._file.execute(f"INSERT INTO conversations VALUES ({', '.join('?' * 16)})", values)
+                    values += ["answered" if label else state, benign, False, None, 1]
+                    self._file.execute(f"INSERT INTO conversations VALUES ({', '.join('?' * 17)})", values)
 
 
 @pytest.fixture

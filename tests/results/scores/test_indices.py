@@ -35,7 +35,8 @@ class Conversations:
         self._database = duckdb.connect()
         self._database.execute(
             "CREATE TABLE conversations (run_id VARCHAR, target VARCHAR, target_key VARCHAR, judge VARCHAR, "
-            "judge_key VARCHAR, item_id VARCHAR, length INTEGER, label VARCHAR, state VARCHAR, benign BOOLEAN)"
+            "judge_key VARCHAR, item_id VARCHAR, length INTEGER, label VARCHAR, state VARCHAR, benign BOOLEAN, "
+            "sample INTEGER)"
         )
         rows = [
             (target, f"item {n}", k, {"S": "safe", "U": "unsafe"}.get(flag), STATES[flag])
@@ -46,7 +47,7 @@ class Conversations:
         ]
         # Row by row it would take seconds.
         self._database.execute(
-            "INSERT INTO conversations SELECT 'r', target, target, 'j', 'j', item, length, label, state, NULL FROM "
+            "INSERT INTO conversations SELECT 'r', target, target, 'j', 'j', item, length, label, state, NULL, 1 FROM "
             "(SELECT unnest(?) AS target, unnest(?) AS item, unnest(?) AS length, unnest(?) AS label, "
             "unnest(?) AS state)",
             [list(column) for column in zip(*rows, strict=True)],
@@ -58,7 +59,8 @@ class Conversations:
         self._database.execute(
             "CREATE VIEW every_conversation AS SELECT *, NULL AS condition FROM conversations"
         )
-        self._database.execute(view_texts()["safety_index"])
+        for view in ("safety_index_by_sample", "safety_index"):
+            self._database.execute(view_texts()[view])
 
     def query(self, sql: str, parameters: Any = None, limit: int | None = None) -> Result:
         found = self._database.execute(sql, parameters)
