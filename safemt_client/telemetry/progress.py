@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import anyio
 from rich.console import Console
-from rich.live import Live
 from rich.markup import escape
-from rich.table import Table
 
 from safemt_client.moderator.assessor import GuardReply
 from safemt_client.planning.costs import money
@@ -21,23 +19,30 @@ from safemt_client.providers.negotiation import Learnt
 from safemt_client.providers.pauses import PAUSES
 from safemt_client.providers.types import Outcome, Reply, Usage
 from safemt_client.results.sanitize import plain
+from safemt_client.telemetry.display import LineView, Screen, View, plain_lines, span
 from safemt_client.telemetry.events import ProgressLine, ProgressSnapshot, RuleLine
+from safemt_client.telemetry.names import shown_names
 from safemt_client.telemetry.stopped import rule_text
 
 if TYPE_CHECKING:
     from safemt_client.planning.plan import Plan
 
-__all__ = ["Progress", "span"]
+__all__ = ["Progress"]
 
 _PLAIN_EVERY_S = 30.0
 _LIVE_EVERY_S = 0.25
 _LONG_WAIT_S = 3600.0
+_RECENT_S = 60.0
+"""Rates are those of so many seconds, and an error is shown for as long after its wait is over."""
+_LONGEST_NAME = 30
+"""Characters of a name beside an error."""
 _FAILED = (Outcome.ERROR_TRANSIENT, Outcome.ERROR_PERMANENT, "error", "unparsed")
 
 
 @dataclass
 class _Line:
     name: str
+    shown: str
     total: int
     cached: int
     role: Literal["target", "guard", "judge"] = "target"
@@ -48,7 +53,8 @@ class _Line:
     cost_usd: float = 0.0
     priced: bool = False
     outcomes: Counter[str] = field(default_factory=Counter)
-    retries: list[tuple[float, str]] = field(default_factory=list)
+    landed: deque[float] = field(default_factory=deque)
+    retries: list[float] = field(default_factory=list)
     batches: dict[str, tuple[int, int]] = field(default_factory=dict)
     stopped: str | None = None
     long_wait_said: bool = False
@@ -83,18 +89,26 @@ class Progress:
         self._notice: str | None = None
         self.rules: Callable[[], tuple[RuleLine, ...]] = tuple
         """How far the rules are that the run stops by."""
-        turns = plan.turns
+        self._error: tuple[str, float, str] | None = None
+        turns, names = plan.turns, shown_names(plan)
         self._lines = {
-            target.key: _Line(target.name, turns[target.key], plan.cached_turns.get(target.key, 0))
+            target.key: _Line(
+                target.name, names[target.key], turns[target.key], plan.cached_turns.get(target.key, 0)
+            )
             for target in plan.targets
         }
         for row in plan.moderators:
-            self._lines[row.guard_key] = _Line(
-                f"guard {row.guard}", of_guard(plan, row.guard_key).calls, 0, "guard"
-            )
+            name = f"guard {row.guard}"
+            calls = of_guard(plan, row.guard_key).calls
+            self._lines[row.guard_key] = _Line(name, plain(name), calls, 0, "guard")
         if plan.judge is not None:
-            self._lines[plan.judge.judge_key] = _Line(
-                f"judge {plan.judge.name}", plan.verdicts, plan.cached_verdicts, "judge"
+            key = plan.judge.judge_key
+            self._lines[key] = _Line(
+                f"judge {plan.judge.name}",
+                f"judge {names[key]}",
+                plan.verdicts,
+                plan.cached_verdicts,
+                "judge",
             )
 
     def snapshot(self) -> ProgressSnapshot:
@@ -128,13 +142,14 @@ class Progress:
         """An attempt failed and will be repeated."""
         line = self._lines[key]
         now = self._clock()
-        line.retries = [entry for entry in line.retries if entry[0] > now]
+        line.retries = [until for until in line.retries if until > now]
         whose = "guard: " if isinstance(reply, GuardReply) else ""
-        line.retries.append((now + wait_s, f"{whose}{reply.error or reply.outcome}"))
+        line.retries.append(now + wait_s)
+        self._error = (key, now, plain(f"{whose}{reply.error or reply.outcome}"))
         if wait_s > _LONG_WAIT_S and not line.long_wait_said:
             line.long_wait_said = True
             self.notice(
-                f"{plain(line.name)}: asked to wait {span(wait_s)}: {plain(reply.error or '')}; "
+                f"{line.shown}: asked to wait {span(wait_s)}: {plain(reply.error or '')}; "
                 "the request may be larger than the limit"
             )
 
@@ -146,6 +161,7 @@ class Progress:
             return
         line.outcomes[outcome] += 1
         line.done += 1
+        line.landed.append(self._clock())
         line.failed += outcome in _FAILED
         line.tokens += (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
         if cost_usd is not None:
@@ -165,7 +181,7 @@ class Progress:
         """A target or the judge can no longer be asked: report it at once."""
         line = self._lines[key]
         line.stopped = reason
-        self._console.print(f"[red]{escape(plain(line.name))} stopped:[/] {escape(plain(reason))}")
+        self._console.print(f"[red]{escape(line.shown)} stopped:[/] {escape(plain(reason))}")
         self._changed()
 
     def learnt(self, learnt: Learnt) -> None:
@@ -188,13 +204,13 @@ class Progress:
         if self._quiet:
             await anyio.sleep_forever()
         elif self._console.is_terminal:
-            with Live(self.table(), console=self._console, auto_refresh=False) as live:
+            with Screen(self._console) as screen:
                 try:
                     while True:
+                        screen.draw(self.view())
                         await anyio.sleep(_LIVE_EVERY_S)
-                        live.update(self.table(), refresh=True)
                 finally:
-                    live.update(self.table(), refresh=True)
+                    screen.draw(self.view())
         else:
             while True:
                 await anyio.sleep(_PLAIN_EVERY_S)
@@ -202,26 +218,8 @@ class Progress:
                     self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def lines(self) -> list[str]:
-        """One plain line per target, for output that is not a terminal."""
-        elapsed = self._elapsed_s()
-        shown = []
-        for line in self._lines.values():
-            parts = [
-                f"{plain(line.name)}: {line.done}/{line.total} done",
-                f"{line.cached} cached",
-                f"{line.in_flight} in flight",
-                f"{line.failed} failed",
-                f"{line.done / elapsed:.1f}/s",
-            ]
-            if retry := self._retry(line):
-                parts.append(retry)
-            if left := self._left(line):
-                parts.append(f"{left} left")
-            shown.append(", ".join(parts))
-        shown += [rule_text(line) for line in self.rules()]
-        if spend := self.spend():
-            shown.append(spend)
-        return shown
+        """Plain lines, for output that is not a terminal."""
+        return plain_lines(self.view())
 
     def spend(self) -> str:
         """Money spent so far, per minute, and expected in total; empty if nothing has a price."""
@@ -240,67 +238,62 @@ class Progress:
             parts.append(f"cap {money(self._cap_usd)}")
         return ", ".join(parts)
 
-    def table(self) -> Table:
-        """The live table."""
-        elapsed = self._elapsed_s()
-        table = Table(box=None, pad_edge=False)
-        for name in (
-            "",
-            "done",
-            "cached",
-            "in flight",
-            "waiting for",
-            "failed",
-            "tokens",
-            "cost",
-            "rate",
-            "left",
-        ):
-            table.add_column(name, justify="left" if name in ("", "waiting for") else "right")
-        for line in self._lines.values():
-            table.add_row(
-                escape(plain(line.name)),
-                f"{line.done}/{line.total}",
-                str(line.cached),
-                str(line.in_flight),
-                escape((line.stopped and "stopped") or self._retry(line)),
-                f"[red]{line.failed}[/]" if line.failed else "0",
-                f"{line.tokens:,}",
-                money(line.cost_usd) if line.priced else "-",
-                f"{line.done / elapsed:.1f}/s",
-                self._left(line),
-            )
-        below = [rule_text(line) for line in self.rules()]
-        below += [spend] if (spend := self.spend()) else []
-        if below:
-            table.caption = escape("\n".join(below))
-            table.caption_justify = "left"
-        return table
+    def view(self) -> View:
+        """What is shown now."""
+        return View(
+            [self._of(line) for line in self._lines.values()],
+            self._elapsed_s(),
+            self.spend(),
+            self._last_error(),
+            [rule_text(line) for line in self.rules()],
+        )
+
+    def _of(self, line: _Line) -> LineView:
+        rate = self._rate(line)
+        left = line.total - line.done
+        going = left > 0 and rate > 0 and not line.stopped
+        return LineView(
+            name=line.shown,
+            done=line.done,
+            total=line.total,
+            cached=line.cached,
+            in_flight=line.in_flight,
+            failed=line.failed,
+            tokens=line.tokens,
+            cost_usd=line.cost_usd if line.priced else None,
+            rate=rate,
+            left_s=left / rate if going else None,
+            note="stopped" if line.stopped else _batches(line),
+        )
+
+    def _rate(self, line: _Line) -> float:
+        """Calls per second of late."""
+        begin = self._clock() - _RECENT_S
+        while line.landed and line.landed[0] < begin:
+            line.landed.popleft()
+        return len(line.landed) / min(self._elapsed_s(), _RECENT_S)
 
     def _elapsed_s(self) -> float:
         """Seconds since the session began, pauses of the process left out."""
         return max(self._clock() - PAUSES.lost_s - self._begin, 1e-9)
 
-    def _retry(self, line: _Line) -> str:
-        now = self._clock()
-        waiting = [entry for entry in line.retries if entry[0] > now]
-        if not waiting and line.batches:
-            done, total = (sum(figures) for figures in zip(*line.batches.values(), strict=True))
-            return f"{len(line.batches)} batches: {done}/{total} answered"
-        if not waiting:
+    def _last_error(self) -> str:
+        """What went wrong last, and when it is tried again; empty where that is long over."""
+        if self._error is None:
             return ""
-        until, reason = min(waiting)
-        return f"{len(waiting)} in {span(until - now)}: {plain(reason)[:48]}"
+        key, when, reason = self._error
+        line, now = self._lines[key], self._clock()
+        who = line.shown if len(line.shown) <= _LONGEST_NAME else f"{line.shown[:_LONGEST_NAME]}…"
+        waiting = [until for until in line.retries if until > now]
+        if waiting:
+            calls = "1 call waits" if len(waiting) == 1 else f"{len(waiting)} calls wait"
+            return f"{who}: {calls}, next in {span(min(waiting) - now)}: {reason}"
+        ended = max(line.retries, default=when)
+        return f"{who}, {span(now - when)} ago: {reason}" if now - ended < _RECENT_S else ""
 
-    def _left(self, line: _Line) -> str:
-        left = line.total - line.done
-        return span(left * self._elapsed_s() / line.done) if line.done and left > 0 else ""
 
-
-def span(seconds: float) -> str:
-    """A length of time, for people."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+def _batches(line: _Line) -> str:
+    if not line.batches:
+        return ""
+    done, total = (sum(figures) for figures in zip(*line.batches.values(), strict=True))
+    return f"{len(line.batches)} batches: {done}/{total} answered"

@@ -15,8 +15,8 @@ from safemt_client.results.report.power import power_lines
 from safemt_client.results.sanitize import plain, quoted, shown_path, without_secrets
 from safemt_client.said import said_of
 from safemt_client.settings import RunSettings
+from safemt_client.telemetry.display import span
 from safemt_client.telemetry.names import address_lines, shown_names
-from safemt_client.telemetry.progress import span
 from safemt_client.telemetry.stopped import plan_lines
 
 __all__ = ["show_plan"]
