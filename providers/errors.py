@@ -2,6 +2,7 @@
 
 SafemtError
 ├── InputError            bad input: one line, exit status 2
+│   ├── MissingKeyError   no key is set
 │   └── StoreHeldError    a store that another process holds and does not answer for
 ├── PermitStoppedError    the session is ending
 └── TargetStoppedError    no further request to this target can succeed
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
     from safemt_client.providers.error_codes import ErrorCode
     from safemt_client.providers.types import Reply
 
-__all__ = ["InputError", "PermitStoppedError", "SafemtError", "StoreHeldError", "TargetStoppedError"]
+__all__ = [
+    "InputError",
+    "MissingKeyError",
+    "PermitStoppedError",
+    "SafemtError",
+    "StoreHeldError",
+    "TargetStoppedError",
+]
 
 
 class SafemtError(Exception):
@@ -24,6 +32,15 @@ class SafemtError(Exception):
 
 class InputError(SafemtError):
     """Bad input. The message is one line that names the file, the record and the fix."""
+
+
+class MissingKeyError(InputError):
+    """There is no key for a model; `variable` is the environment variable that would have it."""
+
+    def __init__(self, name: str, variable: str) -> None:
+        super().__init__(f"{name}: no key: set the environment variable {variable}")
+        self.name = name
+        self.variable = variable
 
 
 class StoreHeldError(InputError):

@@ -12,7 +12,7 @@ import httpx
 from safemt_client.providers.addresses import base_url_of, host_of, shown
 from safemt_client.providers.batch.base import BatchEndpoint
 from safemt_client.providers.batch.openai import OpenAIBatches
-from safemt_client.providers.errors import InputError
+from safemt_client.providers.errors import InputError, MissingKeyError
 from safemt_client.providers.keys import Key, find_key, is_loopback
 from safemt_client.providers.limits.limiter import Limits
 from safemt_client.providers.negotiation import Negotiations
@@ -300,7 +300,7 @@ def _key(
             return variable, key
     needed = vendor.key_needed or key_variable is not None
     if variables and needed and not any(env.get(variable) for variable in vendor.further_keys):
-        raise InputError(f"{name}: no key: set the environment variable {variables[0]}")
+        raise MissingKeyError(name, variables[0])
     return None, None
 
 

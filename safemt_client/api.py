@@ -107,8 +107,10 @@ async def arun(
 def plan(settings: RunSettings | None = None, **options: Unpack[RunKeywords]) -> RunEstimate:
     """What `run` would ask and what it may cost: the dry run as a value. Nothing is asked, no store is made.
 
+    No key is needed; `notes` say which are missing.
+
     Raises:
-        InputError: a setting is wrong, or the data, a key or a price is missing.
+        InputError: a setting is wrong, or the data or a price is missing.
     """
     asked = asked_of(settings, options)
     return run_in_loop(partial(_plan, asked))
@@ -302,7 +304,7 @@ def _show(prepared: Prepared, invocation: Invocation, head: str | None) -> None:
 
 
 async def _plan(asked: Asked) -> RunEstimate:
-    settings = asked.settings
+    settings = asked.settings.model_copy(update={"dry_run": True})
     with ExitStack() as stack:
         check_place(settings.db)
         store = stack.enter_context(Store.open(settings.db)) if settings.db.exists() else None

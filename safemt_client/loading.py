@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def load_settings(
         if first["type"] == "missing":
             raise InputError(f"{where}{field} is missing: for example --provider gpt-4o") from None
         if first["type"] == "extra_forbidden":
-            raise InputError(f"{where}{field}: there is no such setting") from None
+            raise InputError(f"{where}{field}: there is no such setting{_near(place)}") from None
         if first["type"] == "value_error":
             # It says itself what is wrong; the value may be a key.
             raise InputError(f"{where}{field}: {first['ctx']['error']}") from None
@@ -78,3 +79,10 @@ def load_settings(
         hidden = _OF_REQUESTS & {*map(str, first["loc"])} and not isinstance(first["input"], int | float)
         said = "" if hidden else f" {first['input']!r}"
         raise InputError(f"{where}{field}{said}: {first['msg'].lower()}{other}") from None
+
+
+def _near(place: list[str]) -> str:
+    """The setting that may have been meant."""
+    known = [name.replace("_", "-") for name in RunSettings.model_fields]
+    found = get_close_matches(place[0].replace("_", "-"), known, n=1) if len(place) == 1 else []
+    return f"; did you mean {found[0]}?" if found else ""

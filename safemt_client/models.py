@@ -29,7 +29,7 @@ from safemt_client.moderator.policies import load_policies
 from safemt_client.moderator.types import Guard
 from safemt_client.providers.addresses import shown
 from safemt_client.providers.batch.base import BatchEndpoint
-from safemt_client.providers.errors import InputError
+from safemt_client.providers.errors import InputError, MissingKeyError
 from safemt_client.providers.limits.limiter import Limits, StatedLimits
 from safemt_client.providers.negotiation import Negotiations
 from safemt_client.providers.provider import Provider
@@ -50,6 +50,10 @@ from safemt_client.settings import RunSettings
 from safemt_client.tables import ProviderSettings
 
 __all__ = ["Models", "Prices", "longest_of", "open_models", "prices_of"]
+
+_NO_KEY = "dry-run"
+"""In place of a key that a plan does not need."""
+_ROLES: Mapping[Role, str] = {"target": "target", "judge": "judge", "guard": "guard's model"}
 
 
 class Models:
@@ -101,6 +105,8 @@ class Models:
         self._local_models: dict[str, Provider] = {}
         self._specs: dict[tuple[str, Role], ProviderSpec] = {}
         self.routes = Routes()
+        self.keyless: list[str] = []
+        """What a plan was made for without its key."""
 
     def said(self, name: str, role: Role = "target") -> ProviderSettings:
         """What the user says of the requests to a model in this role."""
@@ -117,7 +123,7 @@ class Models:
                     raise InputError(
                         f"[providers.{shown(name)}]: model: the name says it already: leave it out"
                     )
-                spec = resolve(called, said.base_url, os.environ, said.api_key_env)
+                spec = self._resolved(called, role, said)
             else:
                 spec = own_spec(name, given)
             spec = replace(spec, options=options_of(spec, said, os.environ))
@@ -127,6 +133,20 @@ class Models:
                 self.routes.add(spec)
             self._specs[name, role] = self._specs[spec.name, role] = spec
         return self._specs[name, role]
+
+    def _resolved(self, called: str, role: Role, said: ProviderSettings) -> ProviderSpec:
+        """What a name stands for; a plan needs no keys."""
+        try:
+            return resolve(called, said.base_url, os.environ, said.api_key_env)
+        except MissingKeyError as error:
+            default = role == "judge" and self._settings.judge is None
+            whose = f"the {_ROLES[role]} {error.name}"
+            whose += ", default; change with --judge" if default else ""
+            if not self._settings.dry_run:
+                raise InputError(f"{whose}: no key: set the environment variable {error.variable}") from None
+            self.keyless.append(f"{whose}: no key yet: set the environment variable {error.variable}")
+            env = os.environ | {error.variable: _NO_KEY}
+            return resolve(called, said.base_url, env, said.api_key_env)
 
     def unused_tables(self) -> list[str]:
         """Names of tables `[providers.NAME]` that no model of the session has."""

@@ -235,7 +235,7 @@ class RunSettings(BaseModel):
     db: Path = _run(
         Path("safemt.duckdb"), "store: the DuckDB file with all results", "FILE", commands=("run", "judge")
     )
-    dry_run: bool = _run(False, "print the plan and stop")
+    dry_run: bool = _run(False, "print the plan with what it may cost, and stop")
     fresh: bool = _run(False, "ask everything again, as another sample")
     new_run: bool = _run(False, "start another run if the data set has changed")
     quiet: bool = _output(False, "print neither the plan nor progress")

@@ -10,15 +10,19 @@ from safemt_client.cli.formatting import Formatter
 __all__ = [
     "calibrate",
     "compare",
+    "completion",
     "data",
     "doctor",
     "export",
     "gate",
+    "help_",
     "import_",
+    "init",
     "judging_again",
     "label",
     "leaderboard",
     "moderate",
+    "nothing",
     "power",
     "report",
     "run",
@@ -163,9 +167,8 @@ def data(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(
         dest="action",
         required=True,
-        title="actions",
+        title="actions ('safemt data ACTION --help' lists the options of one)",
         metavar="check | maps | convert | build",
-        description="'data ACTION --help' lists the options of an action.",
     )
     check = actions.add_parser(
         "check",
@@ -349,3 +352,29 @@ def _address(parser: argparse.ArgumentParser, port: str) -> None:
     parser.add_argument(
         "--allow-remote", action="store_true", help="permit a --host that other machines can reach"
     )
+
+
+def init(parser: argparse.ArgumentParser) -> None:
+    """Those of `init`."""
+    parser.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        default=Path("safemt.toml"),
+        metavar="FILE",
+        help="(default: %(default)s)",
+    )
+
+
+def help_(parser: argparse.ArgumentParser) -> None:
+    """Those of `help`."""
+    parser.add_argument("words", nargs="*", metavar="COMMAND", help="the command that help is wanted about")
+
+
+def completion(parser: argparse.ArgumentParser) -> None:
+    """Those of `completion`."""
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that is to complete")
+
+
+def nothing(parser: argparse.ArgumentParser) -> None:
+    """Those of a command without arguments."""

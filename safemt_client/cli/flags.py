@@ -9,9 +9,25 @@ from typing import Any, Literal, get_args, get_origin
 from safemt_client.providers.errors import InputError
 from safemt_client.settings import RunSettings, default_of, kind_of, options, takes_none
 
-__all__ = ["DEFAULT_DB", "add_setting", "add_settings", "flag_of", "refuse_flags"]
+__all__ = ["DEFAULT_DB", "FEW_NEED", "add_setting", "add_settings", "flag_of", "refuse_flags"]
 
 DEFAULT_DB: Path = RunSettings.model_fields["db"].default
+
+_HEADINGS = {"Target": "What to ask", "Data": "What to ask", "Run": "Output"}
+_ELSEWHERE = {"fresh": "What to ask", "dry_run": "Limits and money", "stop_when": "Limits and money"}
+_ADVANCED = "Advanced"
+FEW_NEED = frozenset(
+    (
+        *("base_url", "top_p", "seed", "stop", "extra_body", "reasoning", "reasoning_end", "header"),
+        *("data_map", "data_value", "data_config", "data_split", "follow_links", "sample_seed", "sample_by"),
+        *("image_max_edge", "image_max_bytes", "image_format", "image_metadata", "image_truncated"),
+        *("judge_base_url", "judge_logprobs", "judge_temperature"),
+        *("policy_place", "policies", "on_guard_error", "controversial", "guard_template", "guard_option"),
+        *("max_wait", "attempt_timeout", "turn_timeout", "min_coverage", "new_run"),
+        *("log_level", "log_texts", "otel"),
+    )
+)
+"""Settings that help lists last."""
 
 
 def flag_of(name: str) -> str:
@@ -20,12 +36,16 @@ def flag_of(name: str) -> str:
 
 
 def add_settings(parser: argparse.ArgumentParser, command: str) -> None:
-    """Add the flags of all settings that a command has, under the headings of their groups."""
-    groups: dict[str, argparse._ArgumentGroup] = {}
+    """Add the flags of all settings that a command has, under their headings."""
+    listed: dict[str, list[str]] = {}
     for name, option in options(command).items():
-        if option.group not in groups:
-            groups[option.group] = parser.add_argument_group(option.group)
-        add_setting(groups[option.group], name)
+        heading = _ADVANCED if name in FEW_NEED else _HEADINGS.get(option.group, option.group)
+        listed.setdefault(_ELSEWHERE.get(name, heading), []).append(name)
+    last = listed.pop(_ADVANCED, [])
+    for heading, names in (listed | ({_ADVANCED: last} if last else {})).items():
+        group = parser.add_argument_group(heading)
+        for name in names:
+            add_setting(group, name)
 
 
 def add_setting(

@@ -10,17 +10,17 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import NoReturn
+from itertools import groupby
 
 from safemt_client import __version__
 from safemt_client.cli import arguments
 from safemt_client.cli.formatting import Formatter
-from safemt_client.results.sanitize import plain
+from safemt_client.cli.parsing import Parser
 
 __all__ = ["COMMANDS", "Command", "make_parser", "with_command"]
 
 _DEFAULT_COMMAND = "run"
-_EXIT_STATUSES = """'COMMAND --help' lists the options of a command.
+_EXIT_STATUSES = """'safemt help COMMAND' lists the options of a command.
 Exit status: 0 done, 1 stopped early or coverage too low (the same command
 resumes), 2 bad input; of gate: 1 broken, 3 undecided."""
 
@@ -30,18 +30,22 @@ class Command:
     """One command of the program.
 
     Attributes:
+        topic: the heading that it is listed under.
         name: the word on the command line.
         help: what it does, in one line.
         add_arguments: adds its arguments to its parser.
         runs: `module:function` in this folder that carries it out and returns the exit status.
-        usage: the line of usage where the one that argparse makes is too long to be read.
+        usage: the line of usage where the one that argparse makes is too long to be read, without the name.
+        examples: command lines to begin with, without the name of the program.
     """
 
+    topic: str
     name: str
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     runs: str
     usage: str | None = None
+    examples: Sequence[str] = ()
 
     def run(self, arguments: argparse.Namespace) -> int:
         """Carry it out; return the exit status."""
@@ -58,137 +62,234 @@ def with_command(words: Sequence[str]) -> list[str]:
     return [*words] if named else [_DEFAULT_COMMAND, *words]
 
 
-class _Parser(argparse.ArgumentParser):
-    """Quotes words of the command line so that they are harmless on a screen."""
-
-    def error(self, message: str) -> NoReturn:
-        super().error(plain(message))
-
-
 def make_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The parser for these words: it knows all commands, and the arguments of the one that they name."""
-    parser = _Parser(
+    parser = Parser(
         prog="safemt",
         description="Measure how a multimodal model behaves when harm is spread over a conversation.",
         usage="safemt --provider NAME --data PATH [options] | safemt COMMAND ...",
         epilog=_epilog(),
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"safemt_client {__version__}",
+        help="show the version and exit",
+    )
+    commands = parser.add_subparsers(
+        dest="command", prog="safemt", help=argparse.SUPPRESS, parser_class=Parser
+    )
+    for command in COMMANDS.values():
+        if command.name in words[:1]:
+            command.add_arguments(_added(commands, command))
+        else:
+            commands.add_parser(command.name)
+    return parser
+
+
+def _added(commands: argparse._SubParsersAction[Parser], command: Command) -> Parser:
+    examples = "\n".join(["examples:", *(f"  safemt {line}" for line in command.examples)])
+    return commands.add_parser(
+        command.name,
+        description=f"{command.help[0].upper()}{command.help[1:]}.",
+        usage=None if command.usage is None else f"safemt {command.usage}",
+        epilog=examples if command.examples else None,
         formatter_class=Formatter,
     )
-    parser.add_argument("--version", action="version", version=f"safemt_client {__version__}")
-    commands = parser.add_subparsers(dest="command", prog="safemt", help=argparse.SUPPRESS)
-    for command in COMMANDS.values():
-        made = commands.add_parser(
-            command.name,
-            description=f"{command.help[0].upper()}{command.help[1:]}.",
-            usage=command.usage,
-            formatter_class=Formatter,
-        )
-        if command.name in words[:1]:
-            command.add_arguments(made)
-    return parser
 
 
 def _epilog() -> str:
     width = max(map(len, COMMANDS))
-    rows = [f"  {command.name:<{width}}  {command.help}" for command in COMMANDS.values()]
-    return "\n".join([f"commands ({_DEFAULT_COMMAND} is the default):", *rows, "", _EXIT_STATUSES])
+    lines = []
+    for topic, listed in groupby(COMMANDS.values(), key=lambda command: command.topic):
+        lines += [f"{topic}:", *(f"  {command.name:<{width}}  {command.help}" for command in listed), ""]
+    start = ["start here:", "  safemt --provider demo    # all of it on a harmless sample, without a key", ""]
+    return "\n".join([*start, *lines, _EXIT_STATUSES])
 
 
 _LIST = (
     Command(
+        "run (run is the default command)",
         "run",
         "ask targets, judge and score; the same command resumes",
         arguments.run,
         "commands:run",
-        usage="safemt [run] --provider NAME --data PATH [options]",
+        "[run] --provider NAME --data PATH [options]",
+        (
+            "--provider demo",
+            "--provider gpt-4o --data SafeMT/ --dry-run",
+            "--provider gpt-4o --data SafeMT/ --max-cost 20",
+            "--provider NAME@http://127.0.0.1:8000/v1 --data SafeMT/ --sample 300",
+            "--config safemt.toml",
+        ),
     ),
     Command(
-        "report",
-        "print or write the scores of a run",
-        arguments.report,
-        "commands:report",
-    ),
-    Command(
-        "compare",
-        "compare runs, targets or moderators on the same items",
-        arguments.compare,
-        "commands:compare",
-    ),
-    Command(
-        "leaderboard",
-        "rank targets, as far as the data can tell them apart",
-        arguments.leaderboard,
-        "commands:leaderboard",
-    ),
-    Command(
-        "sql",
-        "query the store, also while a run goes on",
-        arguments.sql,
-        "commands:sql",
-    ),
-    Command(
-        "runs",
-        "list the runs of a store",
-        arguments.runs,
-        "commands:runs",
-    ),
-    Command(
+        "run (run is the default command)",
         "judge",
         "judge a stored run again, without asking the target",
         arguments.judging_again,
         "commands:judge",
-        usage="safemt judge [--db FILE] [--run ID] [options]",
+        "judge [--db FILE] [--run ID] [options]",
+        ("judge --judge gpt-4o --rubric by-scenario", "judge --anchor 200"),
     ),
     Command(
-        "calibrate",
-        "measure a judge on replies that people have labelled",
-        arguments.calibrate,
-        "calibrate:calibrate",
-        usage="safemt calibrate --judge NAME --set FILE [options] | --list",
-    ),
-    Command(
-        "view", "open a local page on a store: conversations, verdicts, SQL", arguments.view, "commands:view"
-    ),
-    Command(
-        "label", "label a sample of replies yourself, to measure the judge", arguments.label, "label:label"
-    ),
-    Command(
-        "export",
-        "write results in another format",
-        arguments.export,
-        "commands:export",
-    ),
-    Command(
+        "run (run is the default command)",
         "import",
         "take in replies and labels made elsewhere",
         arguments.import_,
         "importing:import_",
-        usage="safemt import FILE [FILE ...] --target NAME [options]",
+        "import FILE [FILE ...] --target NAME [options]",
+        ("import round/ --target gpt-4o --data SafeMT/",),
     ),
     Command(
-        "doctor",
-        "check a store, or what an endpoint can do, before a long run",
-        arguments.doctor,
-        "commands:doctor",
-    ),
-    Command(
-        "data", "check, convert or make controls of a data set, or list maps", arguments.data, "commands:data"
-    ),
-    Command(
-        "gate", "say whether results keep rules, for a release or a pull request", arguments.gate, "gate:gate"
-    ),
-    Command(
-        "power",
-        "say what a number of items can show, before anything is asked",
-        arguments.power,
-        "power:power",
-    ),
-    Command(
+        "run (run is the default command)",
         "moderate",
         "serve the OpenAI chat API with a moderator in between",
         arguments.moderate,
         "commands:moderate",
-        usage="safemt moderate --upstream URL --moderator GUARD[+DO]=WHERE [options]",
+        "moderate --upstream URL --moderator GUARD[+DO]=WHERE [options]",
+        ("moderate --upstream demo --moderator demo-guard+block",),
+    ),
+    Command(
+        "before a run",
+        "init",
+        "write a settings file with every option explained",
+        arguments.init,
+        "words:init",
+        "init [FILE]",
+        ("init", "--config safemt.toml --dry-run"),
+    ),
+    Command(
+        "before a run",
+        "data",
+        "check, convert or make controls of a data set, or list maps",
+        arguments.data,
+        "commands:data",
+        "data check | maps | convert | build ...",
+        ("data check SafeMT/",),
+    ),
+    Command(
+        "before a run",
+        "power",
+        "say what a number of items can show, before anything is asked",
+        arguments.power,
+        "power:power",
+        examples=("power --items 300", 'power --want "difference 3"'),
+    ),
+    Command(
+        "before a run",
+        "doctor",
+        "check a store, or what an endpoint can do, before a long run",
+        arguments.doctor,
+        "commands:doctor",
+        examples=("doctor --provider gpt-4o", "doctor --db safemt.duckdb"),
+    ),
+    Command(
+        "before a run",
+        "calibrate",
+        "measure a judge on replies that people have labelled",
+        arguments.calibrate,
+        "calibrate:calibrate",
+        "calibrate --judge NAME --set FILE [options] | --list",
+        ("calibrate --judge gpt-4o --set replies.csv",),
+    ),
+    Command(
+        "results",
+        "report",
+        "print or write the scores of a run",
+        arguments.report,
+        "commands:report",
+        "report [--run ID] [--html FILE] [options]",
+        ("report", "report --html report.html", "report --analysis turns"),
+    ),
+    Command(
+        "results",
+        "compare",
+        "compare runs, targets or moderators on the same items",
+        arguments.compare,
+        "commands:compare",
+        "compare [NAME ...] [options]",
+        ("compare gpt-4o gpt-4o-mini", "compare RUN_A RUN_B", "compare"),
+    ),
+    Command(
+        "results",
+        "leaderboard",
+        "rank targets, as far as the data can tell them apart",
+        arguments.leaderboard,
+        "commands:leaderboard",
+        "leaderboard [NAME ...] [options]",
+        ("leaderboard",),
+    ),
+    Command(
+        "results",
+        "gate",
+        "say whether results keep rules, for a release or a pull request",
+        arguments.gate,
+        "gate:gate",
+        "gate --rule RULE [options]",
+        ('gate --rule "asr@8 < 10%" --rule "coverage > 98%"',),
+    ),
+    Command(
+        "results",
+        "label",
+        "label a sample of replies yourself, to measure the judge",
+        arguments.label,
+        "label:label",
+        "label [--n N] [options]",
+        ("label --n 200",),
+    ),
+    Command(
+        "results",
+        "view",
+        "open a local page on a store: conversations, verdicts, SQL",
+        arguments.view,
+        "commands:view",
+        "view [--db FILE] [options]",
+        ("view",),
+    ),
+    Command(
+        "results",
+        "sql",
+        "query the store, also while a run goes on",
+        arguments.sql,
+        "commands:sql",
+        "sql [QUERY] [options]",
+        ('sql "SELECT target, length, asr FROM asr"', "sql"),
+    ),
+    Command(
+        "results",
+        "runs",
+        "list the runs of a store",
+        arguments.runs,
+        "commands:runs",
+        examples=("runs",),
+    ),
+    Command(
+        "results",
+        "export",
+        "write results in another format",
+        arguments.export,
+        "commands:export",
+        "export --out FOLDER [--format FORMAT] [options]",
+        ("export --format parquet --out results/ --redact",),
+    ),
+    Command(
+        "about the program",
+        "help",
+        "show the help of a command",
+        arguments.help_,
+        "words:help_",
+        "help [COMMAND]",
+    ),
+    Command("about the program", "version", "show the version", arguments.nothing, "words:version"),
+    Command(
+        "about the program",
+        "completion",
+        "print what makes a shell complete commands and options",
+        arguments.completion,
+        "completion:completion",
+        "completion bash | zsh | fish",
+        ("completion bash >> ~/.bashrc", "completion fish > ~/.config/fish/completions/safemt.fish"),
     ),
 )
 COMMANDS = {command.name: command for command in _LIST}

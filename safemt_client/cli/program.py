@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import gc
 import os
 import sys
 from collections.abc import Sequence
 
 from safemt_client.cli.parser import COMMANDS, make_parser, with_command
+from safemt_client.cli.parsing import did_you_mean, unknown_options
 from safemt_client.cli.starting import INTERRUPTED, starting
 from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.resources import shortage
@@ -22,18 +24,22 @@ _DUCKDB_INTERRUPTED = "Query interrupted"
 
 def run(argv: Sequence[str] | None) -> int:
     """Run one command; return its exit status."""
-    words = with_command(sys.argv[1:] if argv is None else argv)
+    given = sys.argv[1:] if argv is None else argv
+    words = with_command(given)
     # Many small objects live long here: the default garbage collection takes a tenth of a run.
     gc.set_threshold(50_000, 20, 20)
     with starting():
-        parser = make_parser(words)
         if not words:
-            parser.print_usage(sys.stderr)
             print("safemt: nothing to do: try --provider demo, or --help", file=sys.stderr)
             return 2
+        if words[0] != given[0] and not given[0].startswith("-"):
+            make_parser().error(f"{given[0]}: no such command{did_you_mean(given[0], COMMANDS)}")
+        parser = make_parser(words)
         arguments, unknown = parser.parse_known_args(words)
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(_without_values(unknown))}")
+        (commands,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+        used = commands.choices[arguments.command]
+        used.error(unknown_options(used, unknown))
     try:
         return COMMANDS[arguments.command].run(arguments)
     except InputError as error:
@@ -58,12 +64,6 @@ def run(argv: Sequence[str] | None) -> int:
         else:
             _say(f"{why}; what is in the store is kept, and the same command goes on from there")
         return 1
-
-
-def _without_values(words: Sequence[str]) -> list[str]:
-    """Arguments that are not known, without what follows an option: it may be a key."""
-    options = [word.partition("=")[0] for word in words if word.startswith("-")]
-    return options or [*words]
 
 
 def _say(error: Exception | str) -> None:

@@ -192,8 +192,8 @@ def of_judge(plan: Plan) -> Estimate:
                 prompts[end] += _JUDGE_FRAME + said * turn // length // CHARACTERS_A_TOKEN + replies * reply
     found = Estimate(
         *(0, (0, 0), (0.0, 0.0), verdicts),
-        at_most=plan.stopping is not None
-        or any(c.target.moderator or c.target.history == "live" for c in plan.pending),
+        # A reply that is blocked, empty or never comes has no verdict.
+        at_most=bool(plan.pending),
     )
     for place, member in enumerate(members):
         asked = verdicts - known[place]

@@ -9,7 +9,7 @@ from typing import Literal, get_args, get_origin
 import pytest
 
 from safemt_client.__main__ import main
-from safemt_client.cli.flags import flag_of
+from safemt_client.cli.flags import FEW_NEED, flag_of
 from safemt_client.cli.options import document, keywords
 from safemt_client.cli.parser import COMMANDS, make_parser, with_command
 from safemt_client.datasets import images
@@ -45,6 +45,7 @@ OWN = {
 FOREIGN = {
     *("--no-deps", "--require-hashes", "--no-prefill-assistant", "--user", "--signal", "--now"),
     *("--device", "--repeats", "--arch", "--model", "--list", "--write", "--seed"),
+    *("--from", "--build-arg", "--rm", "--network", "--gpus", "--max-model-len"),
 }
 
 
@@ -98,8 +99,11 @@ def test_help_shows_groups_defaults_and_choices(
 ) -> None:
     text = help_of("run", capsys, monkeypatch)
     words = " ".join(text.split())
+    groups = ["What to ask", "Judge", "Moderator", "Limits and money", "Output", "Advanced"]
+    assert re.findall(r"^([A-Z].*):$", text, re.M) == groups
+    assert options("run").keys() >= FEW_NEED
     for name, option in options("run").items():
-        assert f"\n{option.group}:\n" in text
+        assert ("\nAdvanced:" in text.split(f"\n  {flag_of(name)}")[0]) == (name in FEW_NEED), name
         assert option.help in words, name
         assert default_of(name) is None or f"(default: {default_of(name)})" in words, name
         if get_origin(kind_of(name)) is Literal:
