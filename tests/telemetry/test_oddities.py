@@ -32,7 +32,7 @@ NO_CHOICE = response(200, {"id": "r", "model": "m", "usage": {"prompt_tokens": 9
 
 def made(*before: tuple[str, str]) -> tuple[Oddities, list[str]]:
     said: list[str] = []
-    plan: Any = SimpleNamespace(targets=[SimpleNamespace(key="t", name="m\x1b")])
+    plan: Any = SimpleNamespace(targets=[SimpleNamespace(key="t", name="m\x1b")], judge=None)
     store: Any = SimpleNamespace(query=lambda _: SimpleNamespace(rows=list(before)))
     return Oddities(plan, store, said.append), said
 
