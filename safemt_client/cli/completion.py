@@ -85,8 +85,8 @@ def _bash() -> str:
 def _fish() -> Iterator[str]:
     known = " ".join(COMMANDS)
     first = f"not __fish_seen_subcommand_from {known}"
-    for command in COMMANDS.values():
-        yield f"complete -c safemt -f -n {_quoted(first)} -a {command.name} -d {_quoted(command.help)}"
+    for name, described in COMMANDS.items():
+        yield f"complete -c safemt -f -n {_quoted(first)} -a {name} -d {_quoted(described.help)}"
     for command in COMMANDS:
         where = f"__fish_seen_subcommand_from {command}"
         if command == "run":
