@@ -21,9 +21,10 @@ from safemt_client.results.store.views import view_texts
 
 __all__ = ["about_copy", "about_requests", "about_run"]
 
-# Put together from these two and the file's other views. Of no others about replies does a report ask.
+# Each is made from the two copies, from those before it, and from the file's other views. Of no others about
+# replies does a report ask.
 _VIEWS = (
-    *("asr_by_turn", "asr_by_scenario", "asr_by_method", "hit_at_k", "outcomes", "refusals"),
+    *("conversations", "asr_by_turn", "asr_by_scenario", "asr_by_method", "hit_at_k", "outcomes", "refusals"),
     *("safety_index_by_sample", "safety_index"),
     *("turn_labels", "asr_by_turn_reached", "first_unsafe"),
 )
@@ -32,17 +33,21 @@ _HEAD = re.compile(r"\ACREATE OR REPLACE VIEW \w+ AS\b")
 
 
 class _Session:
-    """A session on the open file whose own tables and views come before those of the file."""
+    """A session on the open file whose own copies, and the views of them, come before what the file has."""
 
     def __init__(self, session: duckdb.DuckDBPyConnection) -> None:
         self._session = session
 
     def query(self, sql: str, parameters: Sequence[Any] | None = None, limit: int | None = None) -> Result:
-        """Rows of one statement.
+        """Rows of a query about the run.
 
         Raises:
             InputError: the file cannot be read.
         """
+        return self.ask(_of_copies(sql), parameters, limit)
+
+    def ask(self, sql: str, parameters: Sequence[Any] | None = None, limit: int | None = None) -> Result:
+        """Rows of one statement about the whole file; raises as `query` does."""
         try:
             self._session.execute(sql, parameters)
             rows = self._session.fetchall() if limit is None else self._session.fetchmany(limit)
@@ -68,23 +73,19 @@ def about_run(reader: Queryable, run_id: str) -> Iterator[Queryable]:
         return
     with session:
         narrowed = _Session(session)
-        narrowed.query("USE store")
-        narrowed.query(
-            "CREATE TEMP TABLE replies AS "
-            "SELECT * REPLACE (NULL::VARCHAR AS text, NULL::VARCHAR AS reasoning) FROM store.replies "
-            "WHERE run_id = ?",
+        narrowed.ask("USE store")
+        narrowed.ask(
+            "CREATE TEMP TABLE replies AS SELECT * EXCLUDE (reasoning, source, finish_reason, prompt_tokens, "
+            "completion_tokens, cost_usd, started_at, error_code) REPLACE (NULL::VARCHAR AS text) "
+            "FROM store.replies WHERE run_id = ?",
             [run_id],
         )
-        _own(narrowed, "final_replies")
-        _own(narrowed, "every_conversation", "whole_conversations")
-        narrowed.query(
-            "CREATE TEMP TABLE every_conversation AS "
-            "SELECT * EXCLUDE (text, explanation) FROM whole_conversations WHERE run_id = ?",
+        narrowed.ask(
+            f"CREATE TEMP TABLE every_conversation AS WITH final_replies AS ({_query_of('final_replies')}) "
+            "SELECT * EXCLUDE (text, explanation, source, category, severity, specificity, confidence) "
+            f"FROM ({_query_of('every_conversation')}) WHERE run_id = ?",
             [run_id],
         )
-        _own(narrowed, "conversations")
-        for name in _VIEWS:
-            _own(narrowed, name)
         yield narrowed
 
 
@@ -114,10 +115,26 @@ def about_requests(view: str, requests: int) -> str:
     base, hashes = _BASES[view], ", ".join("?" * requests) or "NULL"
     return (
         f"(WITH {base} AS MATERIALIZED (SELECT * FROM {base} WHERE request_hash IN ({hashes})) "
-        f"SELECT * FROM ({_HEAD.sub('', view_texts()[view])}))"
+        f"SELECT * FROM ({_query_of(view)}))"
     )
 
 
-def _own(session: _Session, view: str, name: str | None = None) -> None:
-    """A view of the file again, on the copies."""
-    session.query(_HEAD.sub(f"CREATE TEMP VIEW {name or view} AS", view_texts()[view]))
+def _query_of(view: str) -> str:
+    """What a view of the file is made by."""
+    return _HEAD.sub("", view_texts()[view])
+
+
+def _of_copies(sql: str) -> str:
+    """A query with the views that it names put before it, so that they are of the copies.
+
+    Views in their own right would be planned once more, and most are asked for once or not at all.
+    """
+    named, said = [], sql
+    for view in reversed(_VIEWS):
+        if re.search(rf"\b{view}\b", said):
+            named.append(f"{view} AS ({_query_of(view)})")
+            said += named[-1]
+    if not named:
+        return sql
+    own = re.match(r"\s*WITH\b", sql)
+    return f"WITH {', '.join(reversed(named))}{',' + sql[own.end() :] if own else ' ' + sql}"

@@ -32,6 +32,14 @@ def test_holm_is_statsmodels(p_values: list[float]) -> None:
     assert holm(p_values) == pytest.approx(list(expected))
 
 
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=50), st.sampled_from([0.9, 0.95, 0.99]))
+def test_an_interval_is_of_numpys_quantiles_to_the_last_digit(values: list[float], level: float) -> None:
+    tail = (1 - level) / 2
+    low, high = map(float, np.quantile(values, [tail, 1 - tail]))
+    found = interval_of(values[0], np.array([*values, NAN]), level=level)
+    assert (found.low, found.high) == (min(low, values[0]), max(high, values[0]))
+
+
 def covered(intervals: list[tuple[float, float]], truth: float) -> float:
     return sum(low <= truth <= high for low, high in intervals) / len(intervals)
 
