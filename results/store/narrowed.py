@@ -97,9 +97,7 @@ def about_copy(session: duckdb.DuckDBPyConnection, copy: str, run_id: str) -> Qu
     """
     copied = _Session(session)
     quoted = run_id.replace("'", "''")
-    copied.query(f"CREATE TEMP VIEW every_conversation AS SELECT * FROM {copy} WHERE run_id = '{quoted}'")
-    for name in ("conversations", *_VIEWS):
-        _own(copied, name)
+    copied.ask(f"CREATE TEMP VIEW every_conversation AS SELECT * FROM {copy} WHERE run_id = '{quoted}'")
     return copied
 
 
