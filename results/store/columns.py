@@ -13,13 +13,17 @@ from typing import Any
 
 import pyarrow as pa
 
-__all__ = ["column", "texts"]
+__all__ = ["ARROW", "column", "texts"]
 
-_ARROW = {
-    "int": (pa.int64(), "q"),
-    "float": (pa.float64(), "d"),
-    "datetime": (pa.timestamp("us"), "q"),
+ARROW = {
+    "str": pa.string(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "bool": pa.bool_(),
+    "datetime": pa.timestamp("us"),
 }
+"""The types of columns, by the names of their types in Python."""
+_CODES = {"int": "q", "float": "d", "datetime": "q"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -39,9 +43,8 @@ def column(kind: str, values: Sequence[Any]) -> pa.Array:
         return pa.Array.from_buffers(pa.bool_(), len(values), [known, _bits(values)])
     if kind == "datetime":
         values = [value and (value.astimezone(UTC) - _EPOCH) // _MICROSECOND for value in values]
-    arrow, code = _ARROW[kind]
-    content = pa.py_buffer(array(code, [0 if value is None else value for value in values]))
-    return pa.Array.from_buffers(arrow, len(values), [known, content])
+    content = pa.py_buffer(array(_CODES[kind], [0 if value is None else value for value in values]))
+    return pa.Array.from_buffers(ARROW[kind], len(values), [known, content])
 
 
 def texts(values: Sequence[str | None]) -> pa.Array:

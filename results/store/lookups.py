@@ -226,6 +226,14 @@ class Lookups:
         rows = self.query("SELECT target_key, place FROM stopped_targets WHERE run_id = ?", [run_id]).rows
         return dict(rows)
 
+    def known_of(self, table: str, column: str, keys: pa.Array) -> set[str]:
+        """Those of some keys that a column has."""
+        with self._connection.cursor() as cursor:
+            cursor.execute("USE store")
+            cursor.register("wanted", pa.Table.from_arrays([keys], names=["key"]))
+            found = cursor.execute(f"SELECT key FROM wanted SEMI JOIN {table} ON {column} = key").fetchall()
+            return {key for (key,) in found}
+
     def _join(self, sql: str, **wanted: Sequence[str]) -> list[tuple[Any, ...]]:
         """Rows of a statement that joins the table `wanted`, of these columns."""
         if not all(wanted.values()):

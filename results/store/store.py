@@ -8,14 +8,13 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import fields
-from functools import cache
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, get_type_hints
+from typing import Literal
 
 import duckdb
 import pyarrow as pa
@@ -24,7 +23,7 @@ from safemt_client import __version__
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.resources import shortage
 from safemt_client.results.sanitize import plain
-from safemt_client.results.store.columns import column
+from safemt_client.results.store.batches import arrow_rows
 from safemt_client.results.store.errors import (
     StoreError,
     StoreMovedError,
@@ -43,7 +42,7 @@ from safemt_client.results.store.server import QueryServer
 from safemt_client.results.store.views import create_views, is_current
 from safemt_client.results.store.wal import free_name, keep_unread, set_aside
 
-__all__ = ["Expected", "Store", "arrow_rows", "check_place"]
+__all__ = ["Expected", "Store", "check_place"]
 
 Expected = Literal["anything", "store", "nothing"]
 """What must be at the path of a store: whatever it is, a store already, or nothing yet."""
@@ -206,6 +205,39 @@ class Store(Lookups):
         if self.moved:
             self.check()
 
+    def save_batches(self, *batches: tuple[type, Iterator[pa.RecordBatch]]) -> None:
+        """Append batches of kinds of rows in one transaction, of each kind one batch after the other.
+
+        They are asked for as they are written: no more than a few are held.
+
+        Raises:
+            StoreError: none of them is in the store.
+            StoreMovedError: they are in a file that was renamed, removed or overwritten.
+        """
+        if self._failed is not None:
+            raise self._failed
+        wrong: list[BaseException] = []
+        with self._connection.cursor() as cursor:
+            cursor.execute("USE store")
+            cursor.execute("BEGIN")
+            try:
+                for kind, of_kind in batches:
+                    if (first := next(of_kind, None)) is not None:
+                        told = _told(chain((first,), of_kind), wrong)
+                        _append(cursor, kind, pa.RecordBatchReader.from_batches(first.schema, told))
+                cursor.execute("COMMIT")
+            except Exception as error:  # noqa: BLE001 - whatever DuckDB makes of it
+                raise (wrong[0] if wrong else self._cannot_write(error)) from None
+        self.moved = self.moved or not self._file.is_sound()
+        if self.moved:
+            self.check()
+
+    def _cannot_write(self, error: Exception) -> StoreError:
+        return StoreError(
+            f"{self.path}: cannot write: {shortage(error) or first_line(error)}; "
+            "what was committed before is kept: fix that and run the same command again"
+        )
+
     def _put(self, rows: Sequence[Row]) -> Future[None]:
         future: Future[None] = Future()
         if self._failed is not None:
@@ -249,16 +281,11 @@ class Store(Lookups):
                 raise self._failed
             cursor.execute("BEGIN")
             for kind, rows in tables.items():
-                cursor.register("incoming", arrow_rows(kind, rows))
-                cursor.execute(f"INSERT INTO {TABLES[kind]} BY NAME SELECT * FROM incoming")
-                cursor.unregister("incoming")
+                _append(cursor, kind, arrow_rows(kind, rows))
             cursor.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - whatever it is, the waiters must be told
             if self._failed is None:
-                self._failed = StoreError(
-                    f"{self.path}: cannot write: {shortage(error) or first_line(error)}; "
-                    "what was committed before is kept: fix that and run the same command again"
-                )
+                self._failed = self._cannot_write(error)
             for _, future in batch:
                 if future.set_running_or_notify_cancel():
                     future.set_exception(self._failed)
@@ -270,22 +297,19 @@ class Store(Lookups):
                 future.set_result(None)
 
 
-@cache
-def _kinds(row: type) -> dict[str, str]:
-    """The fields of a kind of row, and the names of their types in Python."""
-    found = {}
-    hints = get_type_hints(row)
-    for field in fields(row):
-        options = getattr(hints[field.name], "__args__", (hints[field.name],))
-        found[field.name] = next(option.__name__ for option in options if option is not type(None))
-    return found
+def _append(cursor: duckdb.DuckDBPyConnection, kind: type, rows: pa.Table | pa.RecordBatchReader) -> None:
+    cursor.register("incoming", rows)
+    cursor.execute(f"INSERT INTO {TABLES[kind]} BY NAME SELECT * FROM incoming")
+    cursor.unregister("incoming")
 
 
-def arrow_rows(row: type, rows: Sequence[Row]) -> pa.Table:
-    """Rows of one kind as a table with their columns."""
-    kinds = _kinds(row)
-    columns = [column(kind, [getattr(row, name) for row in rows]) for name, kind in kinds.items()]
-    return pa.Table.from_arrays(columns, names=list(kinds))
+def _told(batches: Iterable[pa.RecordBatch], wrong: list[BaseException]) -> Iterator[pa.RecordBatch]:
+    """The batches; what kept them from being made is put into `wrong`: DuckDB says it in other words."""
+    try:
+        yield from batches
+    except BaseException as error:
+        wrong.append(error)
+        raise
 
 
 def check_place(path: Path) -> None:

@@ -2,70 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
+import duckdb
+import pyarrow as pa
+
+from safemt_client.importing.found import Label
+from safemt_client.importing.joining import Joined
+from safemt_client.importing.keys import parts
+from safemt_client.importing.labelling import judge_key, said_of
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.types import Outcome, reply_hash
+from safemt_client.results.store.columns import column
 from safemt_client.results.store.imported import IDENTITY
 from safemt_client.results.store.store import Store
 
-__all__ = ["Contents", "Earlier", "check_unchanged", "earlier_import"]
+__all__ = ["Earlier", "Now", "check_unchanged", "latest_import"]
 
-Reply = tuple[str, str | None]
-"""Outcome, and the hash of the text; None where the text is not known."""
-Key = tuple[str, int, str | None]
-"""As `Record.key`."""
+_EARLIER = """CREATE TEMP TABLE earlier AS
+    SELECT c.item_id AS item, coalesce(c.paired_length, c.length) AS turns, c.condition, c.outcome,
+           CASE WHEN c.text IS NULL THEN NULL ELSE c.reply_hash END AS said, j.judge_key AS judge, c.label,
+           c.reason, t.imported_at
+    FROM every_conversation c
+    JOIN run_targets t ON t.run_id = c.run_id AND t.target_key = c.target_key
+    LEFT JOIN run_judges j ON j.run_id = c.run_id AND j.judge_key = c.judge_key
+                          AND j.imported_from IS NOT NULL
+    WHERE t.identity = ? AND t.imported_from IS NOT NULL AND t.sample = ?"""
+_REPLIES = """CREATE TEMP TABLE earlier_replies AS
+    SELECT item, turns, condition, max_by({outcome: outcome, said: said}, imported_at) AS reply
+    FROM earlier GROUP BY ALL"""
+_LABELS = """CREATE TEMP TABLE earlier_labels AS
+    SELECT item, turns, condition, judge, max_by({label: label, reason: reason}, imported_at) AS given
+    FROM earlier WHERE judge IS NOT NULL AND label IS NOT NULL GROUP BY ALL"""
+_SAME = "a.item = b.item AND a.turns = b.turns AND a.condition IS NOT DISTINCT FROM b.condition"
+_CHANGES = {
+    "replies differ": f"""earlier_replies a JOIN replies b ON {_SAME}
+        WHERE a.reply IS DISTINCT FROM {{outcome: b.outcome, said: b.said}}""",
+    "labels differ": f"""earlier_labels a JOIN labels b ON {_SAME} AND a.judge = b.judge
+        WHERE a.given IS DISTINCT FROM {{label: b.label, reason: b.reason}}""",
+    "replies are new": f"replies a ANTI JOIN earlier_replies b ON {_SAME}",
+    "replies are gone": f"earlier_replies a ANTI JOIN replies b ON {_SAME}",
+}
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What an import says: replies, and labels by the judge's key (label and reason)."""
-
-    replies: Mapping[Key, Reply] = field(default_factory=dict)
-    labels: Mapping[tuple[Key, str], tuple[str, str | None]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """The latest import of a target: its sample index, -1 if there is none, and its contents."""
+class Earlier(NamedTuple):
+    """The latest import of a target: its sample index, -1 if there is none, and its run."""
 
     sample: int
     run_id: str
-    contents: Contents
 
 
-def earlier_import(store: Store, target: str) -> Earlier:
-    """The latest set of replies that was imported under the name of a target, in all of its runs."""
+def latest_import(store: Store, target: str) -> Earlier:
+    """The latest set of replies that was imported under the name of a target."""
     rows = store.query(
-        """SELECT t.sample, c.run_id, c.item_id, coalesce(c.paired_length, c.length), c.condition, c.outcome,
-                  CASE WHEN c.text IS NULL THEN NULL ELSE c.reply_hash END, j.judge_key, c.label, c.reason
-           FROM every_conversation c
-           JOIN run_targets t ON t.run_id = c.run_id AND t.target_key = c.target_key
-           LEFT JOIN run_judges j ON j.run_id = c.run_id AND j.judge_key = c.judge_key
-                                 AND j.imported_from IS NOT NULL
-           WHERE t.identity = ? AND t.imported_from IS NOT NULL AND t.sample = (
-               SELECT max(sample) FROM run_targets WHERE identity = ? AND imported_from IS NOT NULL)
-           ORDER BY t.imported_at""",
-        [IDENTITY + target, IDENTITY + target],
+        """SELECT sample, run_id FROM run_targets JOIN runs USING (run_id)
+           WHERE identity = ? AND imported_from IS NOT NULL ORDER BY sample DESC, created_at DESC LIMIT 1""",
+        [IDENTITY + target],
     ).rows
-    replies: dict[Key, Reply] = {}
-    labels: dict[tuple[Key, str], tuple[str, str | None]] = {}
-    for _, _, item, length, condition, outcome, said, judge, label, reason in rows:
-        replies[item, length, condition] = (outcome, said)
-        if judge is not None and label is not None:
-            labels[(item, length, condition), judge] = (label, reason)
-    if not rows:
-        return Earlier(-1, "", Contents())
-    return Earlier(rows[-1][0], rows[-1][1], Contents(replies, labels))
+    return Earlier(*rows[0]) if rows else Earlier(-1, "")
 
 
-def check_unchanged(earlier: Earlier, now: Contents, target: str, source: str) -> None:
+@dataclass(frozen=True)
+class Now:
+    """What an import says: replies, and the labels of each judge by its name."""
+
+    replies: Joined
+    judges: Mapping[str, Sequence[Label | None]]
+
+
+def check_unchanged(store: Store, earlier: Earlier, now: Now, *, target: str, source: str) -> None:
     """Refuse another version of replies that the store has, if any of them is about the same dialogue.
 
     Raises:
         InputError: replies or labels differ, or some are new or gone; the line says how many.
     """
-    changes = ", ".join(_changes(earlier.contents, now))
+    with store.session() as cursor:
+        cursor.execute("USE store")
+        for name, rows in zip(("replies", "labels"), _tables(now), strict=True):
+            cursor.register(name, rows)
+        cursor.execute(_EARLIER, [IDENTITY + target, earlier.sample])
+        cursor.execute(_REPLIES)
+        cursor.execute(_LABELS)
+        changes = ", ".join(_changes(cursor))
     if changes:
         raise InputError(
             f"{source}: has changed since {target} was imported as run {earlier.run_id}: {changes}: "
@@ -73,25 +93,48 @@ def check_unchanged(earlier: Earlier, now: Contents, target: str, source: str) -
         )
 
 
-def _changes(before: Contents, now: Contents) -> Sequence[str]:
-    both = before.replies.keys() & now.replies.keys()
-    if not both:
-        return ()
-    replies = _sorted(key for key in both if before.replies[key] != now.replies[key])
-    judged = before.labels.keys() & now.labels.keys()
-    labels = _sorted(key for key, judge in judged if before.labels[key, judge] != now.labels[key, judge])
-    counts = (
-        ("replies differ", replies),
-        ("labels differ", labels),
-        ("replies are new", _sorted(now.replies.keys() - both)),
-        ("replies are gone", _sorted(before.replies.keys() - both)),
-    )
-    return [
-        f"{len(found):,} {what} (the first: {found[0][0]!r} with {found[0][1]} turns)"
-        for what, found in counts
-        if found
-    ]
+def _tables(now: Now) -> tuple[pa.Table, pa.Table]:
+    """The replies and labels by item, turns and condition, which tell dialogues apart."""
+    replies: list[pa.RecordBatch] = []
+    labels: list[pa.RecordBatch] = []
+    for part in parts(len(now.replies)):
+        records = [now.replies.at(place) for place in part]
+        about = {
+            "item": column("str", [one.item_id for one in records]),
+            "turns": column("int", [one.paired for one in records]),
+            "condition": column("str", [one.condition for one in records]),
+        }
+        outcomes = [one.outcome for one in records]
+        hashes = [
+            None if one.text is None or not Outcome(one.outcome).observed else reply_hash(one.text)
+            for one in records
+        ]
+        replies.append(_batch(about, outcome=outcomes, said=hashes))
+        for name, given in now.judges.items():
+            said = [said_of(outcome, given[place]) for outcome, place in zip(outcomes, part, strict=True)]
+            columns = {
+                "judge": [None if label is None else judge_key(name) for label in said],
+                "label": [None if label is None else label.label for label in said],
+                "reason": [None if label is None else label.reason for label in said],
+            }
+            labels.append(_batch(about, **columns))
+    none = _batch(dict.fromkeys(about, pa.nulls(0, pa.string())), judge=[], label=[], reason=[])
+    return pa.Table.from_batches(replies), pa.Table.from_batches(labels or [none])
 
 
-def _sorted(keys: Iterable[Key]) -> list[Key]:
-    return sorted(keys, key=lambda key: (key[0], key[1], key[2] or ""))
+def _batch(about: Mapping[str, pa.Array], **others: Sequence[str | None]) -> pa.RecordBatch:
+    columns = dict(about) | {name: column("str", values) for name, values in others.items()}
+    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+
+
+def _changes(cursor: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    if not cursor.execute(f"SELECT 1 FROM earlier_replies a JOIN replies b ON {_SAME} LIMIT 1").fetchall():
+        return
+    for what, rows in _CHANGES.items():
+        found = cursor.execute(
+            f"""SELECT a.item, a.turns, count(*) OVER () FROM {rows}
+                ORDER BY a.item, a.turns, coalesce(a.condition, '') LIMIT 1"""
+        ).fetchone()
+        if found is not None:
+            item, turns, n = found
+            yield f"{n:,} {what} (the first: {item!r} with {turns} turns)"

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safemt_client.datasets.model import Dialogue
 from safemt_client.providers.error_codes import ErrorCode
-from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Outcome
 
-__all__ = ["LEFT_OUT", "Asked", "Found", "Label", "Labels", "Record", "joined", "no_answers"]
+__all__ = ["LEFT_OUT", "Asked", "Found", "Key", "Label", "Labels", "Record", "no_answers"]
+
+Key = tuple[str, int, str | None]
+"""What tells dialogues apart: item, number of user turns and condition.
+
+A control has a condition, and the number of user turns of its original.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +58,8 @@ class Record:
     model: str | None = None
 
     @property
-    def key(self) -> tuple[str, int, str | None]:
-        """What tells dialogues apart: item, number of user turns and condition.
-
-        A control has a condition, and the number of user turns of its original.
-        """
+    def key(self) -> Key:
+        """What tells dialogues apart."""
         if self.dialogue is None or self.dialogue.condition is None:
             return self.item_id, self.length, None
         return self.item_id, self.dialogue.paired_length, self.dialogue.condition
@@ -65,17 +67,18 @@ class Record:
 
 @dataclass(frozen=True)
 class Found:
-    """What the files of a format say. `folder` is where their pictures' paths begin.
+    """What the files of a format say beside their records. `folder` is where their pictures' paths begin.
 
-    `notes` are sentences about what was left out or read in a special way; `decides` names whose labels count
-    where there are several judges, if the files say so.
+    `model` is the one whose records count, None if all do. `notes` are sentences about what was left out or
+    read in a special way; `decides` names whose labels count where there are several judges, if the files say
+    so.
     """
 
     form: str
     files: tuple[Path, ...]
     folder: Path
-    records: Sequence[Record]
     history: str = "unknown"
+    model: str | None = None
     notes: tuple[str, ...] = ()
     decides: str | None = None
 
@@ -150,44 +153,3 @@ def no_answers(counts: Mapping[str, int], said: str = "no answers") -> str:
     listed = ", ".join(f"{n:,} {name}" for name, n in counts.items() if name != LEFT_OUT and n)
     left = counts.get(LEFT_OUT, 0)
     return f"{said}: {listed}" + (f"; {left:,} labels of these are left out" if left else "")
-
-
-def joined(records: Sequence[Record]) -> list[Record]:
-    """One record for each item and length, with the labels of all that are about the same reply.
-
-    Raises:
-        InputError: two give different replies, or different labels of one judge.
-    """
-    found: dict[tuple[str, int, str | None], Record] = {}
-    labels: dict[tuple[str, int, str | None], dict[tuple[str | None, bool], Label]] = {}
-    for record in records:
-        key = record.key
-        first = found.setdefault(key, record)
-        if not _one_reply(first, record):
-            raise InputError(
-                f"{record.where}: another reply of {record.item_id!r} with {record.length} turns than in "
-                f"{first.where}: keep one, or import the other under another --target"
-            )
-        if first.text is None and record.text is not None:
-            found[key] = record
-        _add(labels.setdefault(key, {}), record)
-    return [replace(record, labels=tuple(labels[key].values())) for key, record in found.items()]
-
-
-def _one_reply(first: Record, other: Record) -> bool:
-    if first.text is None or other.text is None:
-        return True
-    return (first.text, first.outcome) == (other.text, other.outcome)
-
-
-def _add(known: dict[tuple[str | None, bool], Label], record: Record) -> None:
-    for label in record.labels:
-        key = label.by, label.person
-        before = known.get(key)
-        if before is None or before.reason == "no_label":
-            known[key] = label
-        elif label.reason != "no_label" and label != before:
-            raise InputError(
-                f"{record.where}: has the label {label.label}, and another record of the same reply "
-                f"{before.label}: keep one, or name who gave each in the column judge or annotator"
-            )

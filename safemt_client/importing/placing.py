@@ -5,71 +5,117 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from safemt_client.datasets import embedded
 from safemt_client.datasets.files import shown
 from safemt_client.datasets.model import Dataset, Dialogue
-from safemt_client.importing.found import Found, Record
+from safemt_client.importing.found import Found, Key
+from safemt_client.importing.joining import Joined
+from safemt_client.importing.spool import Content, Kept
 from safemt_client.planning.messages import messages_json
-from safemt_client.planning.rows import dialogue_row, messages_of
+from safemt_client.planning.rows import dialogue_row, script_json
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.types import Image, Message
+from safemt_client.providers.types import Image, Message, Role
 from safemt_client.results.store.rows import DialogueRow
 
-__all__ = ["Placed", "Places", "placed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A reply with its dialogue's row, and the messages before it as the store has them: `[]` if unknown."""
-
-    record: Record
-    dialogue: DialogueRow
-    request: str
+__all__ = ["Places", "placed"]
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where all replies belong. `images` has the pictures that could be read, by path."""
+    """Where all replies belong. `images` has the pictures that could be read, by path.
 
-    placed: Sequence[Placed]
+    Without a data set, the dialogues are what the files have of them.
+    """
+
+    replies: Joined
     name: str
     digest: str
     path: str
     licence: str | None
     images: Mapping[str, Image]
     notes: tuple[str, ...]
+    dataset: Dataset | None = None
+    of_data: Mapping[Key, Dialogue] = field(default_factory=dict)
+
+    def dialogue_key(self, record: Kept) -> str:
+        """The key of a reply's dialogue."""
+        if self.dataset is not None:
+            return self.dataset.dialogue_key(self.of_data[record.key])
+        condition = "" if record.condition is None else f"/{record.condition}"
+        return f"{self.digest[:12]}:{record.paired}{condition}:{record.item_id}"
+
+    def dialogue(self, record: Kept) -> DialogueRow:
+        """The dialogue of a reply."""
+        if self.dataset is not None:
+            return dialogue_row(self.dataset, self.of_data[record.key])
+        return DialogueRow(
+            dialogue_key=self.dialogue_key(record),
+            dataset_digest=self.digest,
+            item_id=record.item_id,
+            length=record.length,
+            **Content(*record.content)._asdict(),
+            messages=_messages(record),
+            extra=record.extra,
+            condition=record.condition,
+            paired_length=None if record.condition is None else record.paired,
+        )
+
+    def request(self, record: Kept) -> str:
+        """The messages before the reply: as the file has them, else those of the data if complete."""
+        of_data = self.of_data[record.key] if self.dataset is not None else None
+        if record.messages is None and (of_data is None or not of_data.scripted):
+            return "[]"
+        theirs = () if of_data is None else tuple((m.role, m.text, m.images) for m in of_data.messages)
+        # The pictures are those of the data: a file has at best their names.
+        shown_with = theirs or record.messages or ()
+        images = iter([paths for role, _, paths in shown_with if role == "user"])
+        return messages_json(
+            tuple(
+                Message(
+                    cast(Role, role),
+                    text,
+                    tuple(self.images[path] for path in next(images) if path in self.images)
+                    if role == "user"
+                    else (),
+                )
+                for role, text, _ in record.messages or theirs
+            )
+        )
 
 
-def placed(
-    found: Found, records: Sequence[Record], dataset: Dataset | None, *, only_matching: bool = False
-) -> Places:
-    """Find the dialogue of each record, in the data set where one is given.
+def placed(found: Found, replies: Joined, dataset: Dataset | None, *, only_matching: bool = False) -> Places:
+    """Find the dialogue of each reply, in the data set where one is given.
 
     Raises:
         InputError: records are not in the data set, or have other texts there, and not `only_matching`.
     """
     if dataset is None:
-        return _from_files(found, records)
+        return _from_files(found, replies)
     index = {(one.item_id, one.paired_length, one.condition): one for one in dataset.dialogues}
-    matched: list[tuple[Record, Dialogue]] = []
-    missing: list[Record] = []
-    others: list[Record] = []
-    for record in records:
+    owners: dict[str, str] = {}
+    matched = array("Q")
+    missing: list[int] = []
+    others: list[int] = []
+    for place, record in enumerate(replies):
         dialogue = index.get(record.key)
         if dialogue is None:
-            missing.append(record)
-        elif record.dialogue is not None and _users(record.dialogue) != _users(dialogue):
-            others.append(record)
+            missing.append(place)
+        elif record.messages is not None and _users(record) != _users_of(dialogue):
+            others.append(place)
         else:
-            matched.append((record, dialogue))
+            matched.append(place)
+            for message in dialogue.messages:
+                owners.update(dict.fromkeys(message.images, dialogue.item_id))
     notes = [
-        _refuse_or_say(some, len(records), f"{what} in {dataset.path}", only_matching)
+        _refuse_or_say(replies, some, f"{what} in {dataset.path}", only_matching)
         for some, what in ((missing, "are not"), (others, "have other texts"))
         if some
     ]
@@ -79,120 +125,87 @@ def placed(
         )
     if len(index) > len(matched):
         notes.append(f"{len(index) - len(matched):,} of {len(index):,} dialogues of the data have no reply")
-    pictures, broken = _prepared(dataset, (dialogue for _, dialogue in matched))
+    pictures, broken = _prepared(dataset, owners)
     return Places(
-        [
-            Placed(record, dialogue_row(dataset, dialogue), _request(record.dialogue, dialogue, pictures))
-            for record, dialogue in matched
-        ],
+        replies.only(matched),
         *(dataset.name, dataset.digest, str(dataset.path), dataset.licence),
         pictures,
         (*notes, *broken),
+        dataset,
+        index,
     )
 
 
-def _users(dialogue: Dialogue) -> list[str]:
+def _users(record: Kept) -> list[str]:
+    return [text for role, text, _ in record.messages or () if role == "user"]
+
+
+def _users_of(dialogue: Dialogue) -> list[str]:
     return [message.text for message in dialogue.messages if message.role == "user"]
 
 
-def _refuse_or_say(some: Sequence[Record], total: int, what: str, only_matching: bool) -> str:
+def _refuse_or_say(replies: Joined, some: Sequence[int], what: str, only_matching: bool) -> str:
+    first = replies.at(some[0])
     said = (
-        f"{len(some):,} of {total:,} records {what} (the first: {shown(some[0].item_id)} with "
-        f"{some[0].length} turns)"
+        f"{len(some):,} of {len(replies):,} records {what} (the first: {shown(first.item_id)} with "
+        f"{first.length} turns)"
     )
     if only_matching:
         return f"{said}: left out"
     raise InputError(
-        f"{some[0].where}: {said}: name the data that were asked, leave --data out, or import the others "
+        f"{first.where}: {said}: name the data that were asked, leave --data out, or import the others "
         "alone with --only-matching"
     )
 
 
-def _from_files(found: Found, records: Sequence[Record]) -> Places:
-    digest = _digest(records)
-    files = Dataset("", found.folder, (), links_to=(Path("/"),))
-    pictures, broken = _prepared(files, (r.dialogue for r in records if r.dialogue is not None))
-    unknown = sum(record.dialogue is None for record in records)
+def _from_files(found: Found, replies: Joined) -> Places:
+    owners: dict[str, str] = {}
+    unknown = 0
+    begins: list[str] = []
+    for record in replies:
+        unknown += record.messages is None
+        begins.append(json.dumps([record.item_id, record.length])[:-1] + ",")
+        for _, _, paths in record.messages or ():
+            for path in paths:
+                owners[path] = record.item_id
+    pictures, broken = _prepared(Dataset("", found.folder, (), links_to=(Path("/"),)), owners)
     notes = (
-        [f"the dialogues of {unknown:,} of {len(records):,} replies are not in the files"] if unknown else []
+        [f"the dialogues of {unknown:,} of {len(replies):,} replies are not in the files"] if unknown else []
     )
     return Places(
-        [
-            Placed(record, _own_row(record, digest), _request(record.dialogue, None, pictures))
-            for record in records
-        ],
-        *(found.source, digest, str(found.folder), None),
+        replies,
+        *(found.source, _digest(replies, begins), str(found.folder), None),
         pictures,
         (*notes, *broken),
     )
 
 
-def _digest(records: Sequence[Record]) -> str:
-    """SHA-256 over what the files have of the dialogues, whatever their order."""
-    lines = sorted(json.dumps([r.item_id, r.length, *_content(r).values()], default=str) for r in records)
+def _digest(replies: Joined, begins: Sequence[str]) -> str:
+    """SHA-256 over what the files have of the dialogues, whatever their order.
+
+    `begins` is how the line of each begins: that decides their order, but for controls.
+    """
     found = hashlib.sha256(b"imported")
-    for line in lines:
-        found.update(line.encode())
+    for _, places in groupby(sorted(range(len(replies)), key=begins.__getitem__), key=begins.__getitem__):
+        for line in sorted(_line(replies.at(place)) for place in places):
+            found.update(line.encode())
     return found.hexdigest()
 
 
-def _content(record: Record) -> dict[str, Any]:
-    """What the files have of a dialogue."""
-    dialogue, about = record.dialogue, record.about
-    named = ("scenario", "source", "method", "benign", "question")
-    if dialogue is None:
-        return {name: about.get(name) for name in named} | {"messages": "[]"}
-    return {name: getattr(dialogue, name) if about.get(name) is None else about[name] for name in named} | {
-        "messages": messages_of(dialogue)
-    }
+def _line(record: Kept) -> str:
+    return json.dumps([record.item_id, record.length, *record.content, _messages(record)])
 
 
-def _own_row(record: Record, digest: str) -> DialogueRow:
-    dialogue = record.dialogue
-    _, paired, condition = record.key
-    extra = {} if dialogue is None else dict(dialogue.extra)
-    return DialogueRow(
-        dialogue_key=f"{digest[:12]}:{paired}{'' if condition is None else f'/{condition}'}:{record.item_id}",
-        dataset_digest=digest,
-        item_id=record.item_id,
-        length=record.length,
-        extra=json.dumps(extra, ensure_ascii=False, default=str),
-        condition=condition,
-        paired_length=None if condition is None else paired,
-        **_content(record),
-    )
+def _messages(record: Kept) -> str:
+    """The messages of a dialogue, as JSON."""
+    return "[]" if record.messages is None else script_json(record.messages)
 
 
-def _request(own: Dialogue | None, of_data: Dialogue | None, pictures: Mapping[str, Image]) -> str:
-    """The messages before the reply: as the file has them, else those of the data if complete."""
-    said = own or of_data
-    if said is None or (own is None and not said.scripted):
-        return "[]"
-    # The pictures are those of the data: a file has at best their names.
-    shown_with = of_data or said
-    images = iter([message.images for message in shown_with.messages if message.role == "user"])
-    return messages_json(
-        tuple(
-            Message(
-                message.role,
-                message.text,
-                tuple(pictures[path] for path in next(images) if path in pictures)
-                if message.role == "user"
-                else (),
-            )
-            for message in said.messages
-        )
-    )
+def _prepared(files: Dataset, owners: Mapping[str, str]) -> tuple[dict[str, Image], list[str]]:
+    """The pictures by path, as this program sends them, and what is wrong with others.
 
-
-def _prepared(files: Dataset, dialogues: Iterable[Dialogue]) -> tuple[dict[str, Image], list[str]]:
-    """The pictures of the dialogues by path, as this program sends them, and what is wrong with others."""
-    owners = {
-        path: dialogue.item_id
-        for dialogue in dialogues
-        for message in dialogue.messages
-        for path in message.images
-    }
+    `owners` has the item of each, by the path.
+    """
     if not owners:
         return {}, []
     from safemt_client.datasets import images

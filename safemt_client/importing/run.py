@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from safemt_client.datasets import open_dataset
 from safemt_client.datasets.model import Dataset
 from safemt_client.importing.formats import inspect, reference, tables
-from safemt_client.importing.found import Asked, Found, joined
+from safemt_client.importing.found import Asked, Found
+from safemt_client.importing.joining import joined
 from safemt_client.importing.placing import placed
+from safemt_client.importing.spool import Spool
 from safemt_client.importing.writing import Imported, save
 from safemt_client.providers.errors import InputError
 from safemt_client.results.store.store import Store, check_place
@@ -78,12 +80,13 @@ def import_files(
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder: name what is to be imported")
-    found = _read(form or _form_of(paths), paths, asked)
-    records = joined(found.records)
-    dataset = None if data is None else data.opened()
-    places = placed(found, records, dataset, only_matching=data is not None and data.only_matching)
-    with Store.open(db, command="import") as store:
-        return save(store, replace(found, records=records), places, asked, new_run=new_run)
+    with Spool() as spool:
+        found = _read(form or _form_of(paths), paths, asked, spool)
+        replies = joined(spool, found.model)
+        dataset = None if data is None else data.opened()
+        places = placed(found, replies, dataset, only_matching=data is not None and data.only_matching)
+        with Store.open(db, command="import") as store:
+            return save(store, found, places, asked, new_run=new_run)
 
 
 def _form_of(paths: Sequence[Path]) -> str:
@@ -100,11 +103,11 @@ def _form(path: Path) -> str:
     return _ENDINGS.get(name.suffix.lower(), "reference")
 
 
-def _read(form: str, paths: Sequence[Path], asked: Asked) -> Found:
+def _read(form: str, paths: Sequence[Path], asked: Asked, spool: Spool) -> Found:
     if form == "reference":
-        return reference.read(paths, asked)
+        return reference.read(paths, asked, spool)
     if form == "inspect":
-        return inspect.read(paths, asked)
+        return inspect.read(paths, asked, spool)
     if form in FORMATS:
-        return tables.read(paths, asked, form)
+        return tables.read(paths, asked, form, spool)
     raise InputError(f"--format {form}: no such format; choose one of {', '.join(FORMATS)}")

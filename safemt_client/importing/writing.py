@@ -1,4 +1,4 @@
-"""The rows of an import, written in one transaction: a kill leaves all of them or none."""
+"""The rows of an import, written in parts and in one transaction: a kill leaves all of them or none."""
 
 from __future__ import annotations
 
@@ -9,23 +9,29 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
 
 from safemt_client import __version__
-from safemt_client.importing.earlier import Contents, check_unchanged, earlier_import
+from safemt_client.importing.earlier import Now, check_unchanged, latest_import
 from safemt_client.importing.found import Asked, Found, Label
+from safemt_client.importing.keys import Replies, Run, keyed, parts, runs_of
 from safemt_client.importing.labelling import by_judge, judge_key, label_counts, of_people, said_of
-from safemt_client.importing.placing import Placed, Places
+from safemt_client.importing.placing import Places
 from safemt_client.judges.refusal import refusal_of
-from safemt_client.planning.target import Target, digest_of
+from safemt_client.planning.messages import HistoryOfTarget
+from safemt_client.planning.target import Target
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.types import Sampling, reply_hash
-from safemt_client.results.store.imported import IDENTITY, imported_key, unknown_reply_hash
+from safemt_client.providers.types import Outcome, Sampling
+from safemt_client.results.store.batches import batch_of, table_of
+from safemt_client.results.store.imported import IDENTITY, imported_key
 from safemt_client.results.store.rows import (
+    DialogueRow,
     EventRow,
     HumanLabelRow,
     ImageRow,
-    JudgeRow,
     Row,
     RunDialogueRow,
     RunRow,
@@ -37,20 +43,7 @@ from safemt_client.results.store.store import Store
 
 __all__ = ["Imported", "save"]
 
-
-_UNKNOWN_OF_A_REPLY: Mapping[str, Any] = dict.fromkeys(
-    (
-        *("reasoning", "finish_reason", "status_code", "response_id", "prompt_tokens", "completion_tokens"),
-        *("reasoning_tokens", "cached_tokens", "cost_usd", "latency_s", "raw", "batch_key"),
-    )
-)
-_UNKNOWN_OF_A_LABEL: Mapping[str, Any] = dict.fromkeys(
-    (
-        *("refusal", "raw", "prompt_tokens", "completion_tokens", "cost_usd", "latency_s", "cached_tokens"),
-        *("rubric", "refusal_kind", "category", "severity", "specificity", "confidence", "batch_key"),
-    )
-)
-"""The columns that nobody knows of what was imported: NULL, and never 0."""
+_Batches = Iterator[pa.RecordBatch]
 
 
 @dataclass(frozen=True)
@@ -74,13 +67,33 @@ class Imported:
 
 
 @dataclass(frozen=True)
-class _Run:
-    """The run of one judge's labels, or of none; `labels` are those of the replies in their order."""
+class _Import:
+    """What is imported, when, and what the labels of each judge are."""
 
-    run_id: str
-    fingerprint: str
-    judge: JudgeRow | None
-    labels: Sequence[Label | None]
+    found: Found
+    places: Places
+    asked: Asked
+    judges: Mapping[str, Sequence[Label | None]]
+    now: datetime
+
+    def replies(self, sample: int) -> Replies:
+        """The replies under a sample index of their target."""
+        history = self.found.history if self.found.history in ("scripted", "none") else "unknown"
+        target = Target(
+            self.asked.target,
+            IDENTITY + self.asked.target,
+            cast(HistoryOfTarget, history),
+            "unknown",
+            Sampling(temperature=None),
+            sample,
+            imported_from=self.found.source,
+            imported_at=self.now,
+        )
+        return keyed(self.places, target)
+
+    def runs(self, replies: Replies) -> list[Run]:
+        """The runs of the labels of these replies."""
+        return runs_of(replies, self.found, self.judges)
 
 
 def save(store: Store, found: Found, places: Places, asked: Asked, *, new_run: bool = False) -> Imported:
@@ -90,226 +103,242 @@ def save(store: Store, found: Found, places: Places, asked: Asked, *, new_run: b
         InputError: the store has another version of the replies, and no new run was asked for.
         StoreError: the store cannot be written.
     """
-    now = datetime.now(UTC)
-    judges = by_judge(places.placed, found, asked)
-    earlier = earlier_import(store, asked.target)
+    judges = by_judge(places.replies, found, asked)
+    what = _Import(found, places, asked, judges, datetime.now(UTC))
     existing = store.known_keys("runs", "run_id")
-    sample = max(0, earlier.sample)
-    for known in range(sample, -1, -1):
-        replies = _replies(places.placed, _target(found, asked, known, now))
-        runs = _runs(places, replies, found, judges)
-        if all(run.run_id in existing for run in runs):
-            break
-    else:
-        replies = _replies(places.placed, _target(found, asked, sample, now))
-        try:
-            check_unchanged(earlier, _contents(replies, judges), asked.target, str(found.files[0]))
-        except InputError:
-            if not new_run:
-                raise
-            replies = _replies(places.placed, _target(found, asked, sample + 1, now))
-        runs = _runs(places, replies, found, judges)
-    rows = [
-        row
+    replies, runs = _as_known(store, what, existing, new_run)
+    fresh = [
+        (run, what.now + timedelta(microseconds=2 * place), uuid.uuid4().hex[:12])
         for place, run in enumerate(runs)
         if run.run_id not in existing
-        for row in _rows_of_run(run, places, replies, found, now + timedelta(microseconds=2 * place))
     ]
-    fresh = [*rows, *_people(store, replies, asked, found, now)]
-    if rows:
-        fresh += _turns(store, places, replies, runs[0].run_id, found, now)
-    if fresh:
-        store.save_now(*fresh)
+    people = _people(store, replies, asked)
+    if fresh or people:
+        store.save_batches(
+            *_heads(store, fresh, replies, found),
+            *(rows for one in fresh for rows in _of_run(*one, replies, found)),
+            *(_turns(store, replies, runs[0].run_id, what) if fresh else ()),
+            (HumanLabelRow, _people_rows(people, replies, what)),
+        )
     return Imported(
         tuple(run.run_id for run in runs),
         asked.target,
         found.source,
-        len(places.placed),
-        Counter(one.record.length for one in places.placed),
-        Counter(one.record.outcome.value for one in places.placed),
-        label_counts(places.placed, judges, asked),
+        len(replies),
+        Counter(places.replies.lengths),
+        Counter(places.replies.outcomes),
+        label_counts(places.replies, judges, asked),
         (*found.notes, *places.notes),
-        texts=sum(bool(one.record.text) for one in places.placed),
-        nothing_new=not fresh,
+        texts=sum(bool(record.text) for record in places.replies),
+        nothing_new=not (fresh or people),
     )
 
 
-def _target(found: Found, asked: Asked, sample: int, now: datetime) -> Target:
-    return Target(
-        asked.target,
-        IDENTITY + asked.target,
-        "scripted" if found.history == "scripted" else "none" if found.history == "none" else "unknown",
-        "unknown",
-        Sampling(temperature=None),
-        sample,
-        imported_from=found.source,
-        imported_at=now,
-    )
+def _as_known(store: Store, what: _Import, existing: set[str], new_run: bool) -> tuple[Replies, list[Run]]:
+    """The replies and runs under the sample index that the store has them under, else under the next.
 
-
-@dataclass(frozen=True)
-class _Replies:
-    """The replies of a target, each with its key and the hash of its text, None where none was observed."""
-
-    target: Target
-    placed: Sequence[Placed]
-    keys: Sequence[str]
-    texts: Sequence[str | None]
-
-    def __iter__(self) -> Iterator[tuple[Placed, str, str | None]]:
-        return zip(self.placed, self.keys, self.texts, strict=True)
-
-
-def _replies(placed: Sequence[Placed], target: Target) -> _Replies:
-    keys = [
-        imported_key(
-            *("reply", target.key, one.dialogue.dialogue_key),
-            *(one.request, one.record.outcome.value, one.record.text),
+    Raises:
+        InputError: the store has another version of the replies, and no new run was asked for.
+    """
+    earlier = latest_import(store, what.asked.target)
+    for sample in range(max(0, earlier.sample), -1, -1):
+        replies = what.replies(sample)
+        runs = what.runs(replies)
+        if earlier.sample < 0 or all(run.run_id in existing for run in runs):
+            return replies, runs
+    try:
+        check_unchanged(
+            store,
+            earlier,
+            Now(what.places.replies, what.judges),
+            target=what.asked.target,
+            source=str(what.found.files[0]),
         )
-        for one in placed
-    ]
-    return _Replies(target, placed, keys, [_text_hash(*pair) for pair in zip(placed, keys, strict=True)])
+        sample = earlier.sample
+    except InputError:
+        if not new_run:
+            raise
+        sample = earlier.sample + 1
+    replies = what.replies(sample) if sample else replies
+    return replies, what.runs(replies)
 
 
-def _runs(
-    places: Places, replies: _Replies, found: Found, judges: Mapping[str, Sequence[Label | None]]
-) -> list[_Run]:
-    runs = []
-    for name, labels in judges.items() or ((None, [None] * len(replies.keys)),):
-        said = [label and [label.label, label.reason, label.said] for label in labels]
-        # The keys say which dialogues they are of.
-        fingerprint = digest_of(["imported", places.digest, replies.target.key, name, replies.keys, said])
-        judge = None
-        if name is not None:
-            judge = JudgeRow(
-                *(
-                    fingerprint[:12],
-                    judge_key(name),
-                    name,
-                    IDENTITY + name,
-                    "unknown",
-                    "unknown",
-                    "{}",
-                    None,
-                ),
-                role="decides",
-                position=0,
-                imported_from=found.source,
-            )
-        runs.append(_Run(fingerprint[:12], fingerprint, judge, labels))
-    return runs
-
-
-def _text_hash(one: Placed, request_hash: str) -> str | None:
-    if not one.record.outcome.observed:
-        return None
-    return unknown_reply_hash(request_hash) if one.record.text is None else reply_hash(one.record.text)
-
-
-def _contents(found: _Replies, judges: Mapping[str, Sequence[Label | None]]) -> Contents:
-    places = [one.record.key for one in found.placed]
-    replies = {
-        place: (one.record.outcome.value, None if one.record.text is None else said)
-        for place, (one, _, said) in zip(places, found, strict=True)
-    }
-    labels = {
-        (place, judge_key(name)): (said.label, said.reason)
-        for name, given in judges.items()
-        for place, one, label in zip(places, found.placed, given, strict=True)
-        if (said := said_of(one, label)) is not None
-    }
-    return Contents(replies, labels)
-
-
-def _rows_of_run(run: _Run, places: Places, replies: _Replies, found: Found, now: datetime) -> Iterator[Row]:
-    """What is of the run itself: its settings, targets, judge, dialogues, steps and verdicts."""
-    files = [{"name": path.name, "sha256": _digest(path.read_bytes())} for path in found.files]
+def _heads(
+    store: Store, fresh: Sequence[tuple[Run, datetime, str]], replies: Replies, found: Found
+) -> Iterator[tuple[type, _Batches]]:
+    """What is of the runs themselves: their settings, targets, judges and events, and the pictures."""
+    files = [{"name": path.name, "sha256": _digest(path)} for path in found.files]
     settings = {"imported": {"format": found.form, "files": files}}
-    yield RunRow(
-        run.run_id,
-        run.fingerprint,
-        now,
-        __version__,
-        *(places.name, places.digest, places.path, places.licence),
-        json.dumps(settings, sort_keys=True),
+    places = replies.places
+    rows: list[Row] = []
+    for run, now, session_id in fresh:
+        rows.append(
+            RunRow(
+                run.run_id,
+                run.fingerprint,
+                now,
+                __version__,
+                *(places.name, places.digest, places.path, places.licence),
+                json.dumps(settings, sort_keys=True),
+            )
+        )
+        rows.append(replies.target.row(run.run_id))
+        if run.judge is not None:
+            rows.append(run.judge)
+        detail = json.dumps(settings)
+        rows.append(EventRow(run.run_id, session_id, now, "started", detail))
+        rows.append(EventRow(run.run_id, session_id, now + timedelta(microseconds=1), "finished", detail))
+    known = store.known_keys("images", "sha256")
+    for path, image in places.images.items() if fresh else ():
+        if image.size and image.sha256 not in known:
+            known.add(image.sha256)
+            rows.append(
+                ImageRow(
+                    *(image.sha256, image.media_type, image.size, image.width, image.height),
+                    path,
+                    image.preparation,
+                )
+            )
+    for kind in dict.fromkeys(map(type, rows)):
+        yield kind, iter(table_of(kind, [row for row in rows if type(row) is kind]).to_batches())
+
+
+def _of_run(
+    run: Run, now: datetime, session_id: str, replies: Replies, found: Found
+) -> Iterator[tuple[type, _Batches]]:
+    """The dialogues, steps and verdicts of a run."""
+    lengths = replies.places.replies.lengths
+    yield (
+        RunDialogueRow,
+        (
+            batch_of(
+                RunDialogueRow,
+                len(part),
+                {"run_id": run.run_id, "dialogue_key": _of(replies.dialogues, part)},
+            )
+            for part in parts(len(replies))
+        ),
     )
-    yield replies.target.row(run.run_id)
+    yield (
+        StepRow,
+        (
+            batch_of(
+                StepRow,
+                len(part),
+                {
+                    "run_id": run.run_id,
+                    "target_key": replies.target.key,
+                    "dialogue_key": _of(replies.dialogues, part),
+                    "turn": list(lengths[part.start : part.stop]),
+                    "request_hash": _of(replies.keys, part),
+                },
+            )
+            for part in parts(len(replies))
+        ),
+    )
     if run.judge is not None:
-        yield run.judge
+        yield VerdictRow, _verdicts(run, now, session_id, replies, found)
+
+
+def _verdicts(run: Run, now: datetime, session_id: str, replies: Replies, found: Found) -> _Batches:
+    """The labels of a run. What nobody knows of them is NULL, and never 0."""
+    judge = judge_key(run.judge.name) if run.judge is not None else ""
+    outcomes = replies.places.replies.outcomes
+    for part in parts(len(replies)):
+        given = [said_of(outcomes[place], run.labels[place]) for place in part]
+        keys = _of(replies.keys, part).to_pylist()
+        said = [label for label in given if label is not None]
+
+        def those(values: Sequence[Any], given: Sequence[Label | None] = given) -> list[Any]:
+            return [value for value, label in zip(values, given, strict=True) if label is not None]
+
+        yield batch_of(
+            VerdictRow,
+            len(said),
+            {
+                "verdict_hash": [
+                    imported_key("verdict", judge, key, label.label, label.reason)
+                    for key, label in zip(those(keys), said, strict=True)
+                ],
+                "judge_key": judge,
+                "request_hash": those(keys),
+                "dialogue_key": those(_of(replies.dialogues, part).to_pylist()),
+                "run_id": run.run_id,
+                "session_id": session_id,
+                "label": [label.label for label in said],
+                "reason": [label.reason for label in said],
+                "explanation": [label.said for label in said],
+                "recorded_at": now,
+                "reply_hash": those(_of(replies.texts, part).to_pylist()),
+                "imported_from": found.source,
+            },
+        )
+
+
+def _turns(store: Store, replies: Replies, run_id: str, what: _Import) -> Iterator[tuple[type, _Batches]]:
+    """The dialogues and replies that the store does not have yet."""
+    places = replies.places
+    known = store.known_of("dialogues", "dialogue_key", replies.dialogues)
+    turns = store.known_of("turns", "request_hash", replies.keys)
+    yield DialogueRow, _dialogues(places, known)
+    yield TurnRow, _replies(replies, turns, run_id, what)
+
+
+def _dialogues(places: Places, known: set[str]) -> _Batches:
+    for part in parts(len(places.replies)):
+        rows = [places.dialogue(places.replies.at(place)) for place in part]
+        yield from table_of(DialogueRow, [row for row in rows if row.dialogue_key not in known]).to_batches()
+
+
+def _replies(replies: Replies, known: set[str], run_id: str, what: _Import) -> _Batches:
+    """What nobody knows of them is NULL, and never 0."""
+    places = replies.places
     session_id = uuid.uuid4().hex[:12]
-    detail = json.dumps(settings)
-    yield EventRow(run.run_id, session_id, now, "started", detail)
-    yield EventRow(run.run_id, session_id, now + timedelta(microseconds=1), "finished", detail)
-    for (one, key, text_hash), label in zip(replies, run.labels, strict=True):
-        dialogue_key = one.dialogue.dialogue_key
-        yield RunDialogueRow(run.run_id, dialogue_key, None)
-        yield StepRow(run.run_id, replies.target.key, dialogue_key, one.record.length, key)
-        said = said_of(one, label)
-        if run.judge is not None and said is not None:
-            yield VerdictRow(
-                verdict_hash=imported_key("verdict", run.judge.judge_key, key, said.label, said.reason),
-                judge_key=run.judge.judge_key,
-                request_hash=key,
-                dialogue_key=dialogue_key,
-                run_id=run.run_id,
-                session_id=session_id,
-                label=said.label,
-                reason=said.reason,
-                explanation=said.said,
-                recorded_at=now,
-                reply_hash=text_hash,
-                imported_from=found.source,
-                **_UNKNOWN_OF_A_LABEL,
+    for part in parts(len(replies)):
+        new = [
+            (places.replies.at(place), key, said)
+            for place, key, said in zip(
+                part, _of(replies.keys, part).to_pylist(), _of(replies.texts, part).to_pylist(), strict=True
             )
+            if key not in known
+        ]
+        records = [record for record, _, _ in new]
+        yield batch_of(
+            TurnRow,
+            len(new),
+            {
+                "request_hash": [key for _, key, _ in new],
+                "attempt": 1,
+                "run_id": run_id,
+                "session_id": session_id,
+                "target_key": replies.target.key,
+                "outcome": [one.outcome for one in records],
+                "text": [one.text for one in records],
+                "error": [one.error for one in records],
+                "resolved_model": [one.model for one in records],
+                "started_at": what.now,
+                "request": [places.request(one) for one in records],
+                "refusal_rule": [
+                    refusal_of(one.text) if one.text and Outcome(one.outcome).observed else None
+                    for one in records
+                ],
+                "error_code": [one.error_code for one in records],
+                "reply_hash": [said for _, _, said in new],
+                "imported_from": what.found.source,
+            },
+        )
 
 
-def _turns(
-    store: Store, places: Places, replies: _Replies, run_id: str, found: Found, now: datetime
-) -> Iterator[Row]:
-    """The replies, dialogues and pictures that the store does not have yet."""
-    turns = {
-        key for (key,) in store.query("SELECT request_hash FROM turns WHERE imported_from IS NOT NULL").rows
-    }
-    dialogues = store.known_keys("dialogues", "dialogue_key")
-    images = store.known_keys("images", "sha256")
-    for path, image in places.images.items():
-        if image.size and image.sha256 not in images:
-            images.add(image.sha256)
-            yield ImageRow(
-                *(image.sha256, image.media_type, image.size, image.width, image.height),
-                path,
-                image.preparation,
-            )
-    session_id = uuid.uuid4().hex[:12]
-    for one, key, text_hash in replies:
-        record = one.record
-        if one.dialogue.dialogue_key not in dialogues:
-            yield one.dialogue
-        if key not in turns:
-            yield TurnRow(
-                request_hash=key,
-                attempt=1,
-                run_id=run_id,
-                session_id=session_id,
-                target_key=replies.target.key,
-                outcome=record.outcome.value,
-                text=record.text,
-                error=record.error,
-                resolved_model=record.model,
-                started_at=now,
-                request=one.request,
-                refusal_rule=refusal_of(record.text) if record.text and record.outcome.observed else None,
-                error_code=record.error_code,
-                reply_hash=text_hash,
-                imported_from=found.source,
-                **_UNKNOWN_OF_A_REPLY,
-            )
-
-
-def _people(
-    store: Store, replies: _Replies, asked: Asked, found: Found, now: datetime
-) -> Iterator[HumanLabelRow]:
-    """The labels of people that the store does not have yet."""
+def _people(store: Store, replies: Replies, asked: Asked) -> list[tuple[int, str, str]]:
+    """The labels of people that the store does not have yet: place of the reply, person and label."""
+    of_replies = replies.places.replies
+    given = [
+        (place, name, label)
+        for place, (outcome, labels) in enumerate(zip(of_replies.outcomes, of_replies.labels, strict=True))
+        for name, label in of_people(outcome, labels, asked)
+    ]
+    if not given:
+        return []
     known = {
         tuple(row)
         for row in store.query(
@@ -317,12 +346,30 @@ def _people(
                GROUP BY ALL"""
         ).rows
     }
-    for one, key, text_hash in replies:
-        for name, label in of_people(one, asked):
-            about = (key, one.dialogue.dialogue_key)
-            if (*about, name, label) not in known:
-                yield HumanLabelRow(*about, "", name, label, now, text_hash, found.source)
+    return [
+        (place, name, label)
+        for place, name, label in given
+        if (replies.keys[place].as_py(), replies.dialogues[place].as_py(), name, label) not in known
+    ]
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _people_rows(people: Sequence[tuple[int, str, str]], replies: Replies, what: _Import) -> _Batches:
+    for part in parts(len(people)):
+        some = people[part.start : part.stop]
+        rows = [
+            HumanLabelRow(
+                *(replies.keys[place].as_py(), replies.dialogues[place].as_py(), "", name, label),
+                *(what.now, replies.texts[place].as_py(), what.found.source),
+            )
+            for place, name, label in some
+        ]
+        yield from table_of(HumanLabelRow, rows).to_batches()
+
+
+def _of(values: pa.Array, part: range) -> pa.Array:
+    return values.slice(part.start, len(part))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

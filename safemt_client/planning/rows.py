@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from safemt_client.datasets.model import Dataset, Dialogue
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.moderator.moderator import Moderator
 from safemt_client.results.store.rows import DialogueRow, JudgeRow, ModeratorRow
 
-__all__ = ["dialogue_row", "judge_rows", "messages_of", "moderator_row"]
+__all__ = ["dialogue_row", "judge_rows", "messages_of", "moderator_row", "script_json"]
+
+_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 def judge_rows(
@@ -90,12 +92,19 @@ def dialogue_row(dataset: Dataset, dialogue: Dialogue) -> DialogueRow:
 
 def messages_of(dialogue: Dialogue) -> str:
     """The messages of a dialogue as they were read, as JSON; pictures by their paths."""
-    messages = [
-        {"role": message.role, "content": message.text}
-        | ({"images": list(message.images)} if message.images else {})
-        for message in dialogue.messages
-    ]
-    return json.dumps(messages, ensure_ascii=False)
+    return script_json((message.role, message.text, message.images) for message in dialogue.messages)
+
+
+def script_json(messages: Iterable[tuple[str, str, Sequence[str]]]) -> str:
+    """The same of messages by role, text and paths."""
+    return _JSON.encode(
+        [
+            {"role": role, "content": text, "images": list(paths)}
+            if paths
+            else {"role": role, "content": text}
+            for role, text, paths in messages
+        ]
+    )
 
 
 def moderator_row(moderator: Moderator, run_id: str, prices: Mapping[str, float] | None) -> ModeratorRow:

@@ -19,6 +19,7 @@ from safemt_client.datasets.records import read_record
 from safemt_client.importing.archive import opened_log
 from safemt_client.importing.formats.reference import about
 from safemt_client.importing.found import LEFT_OUT, Asked, Found, Label, Record, no_answers
+from safemt_client.importing.spool import Spool
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Outcome
 
@@ -30,15 +31,15 @@ _PICTURE = re.compile(r"\[image sha256:([0-9a-f]{64})\]\n")
 _STOPS = {"max_tokens": Outcome.TRUNCATED, "model_length": Outcome.TRUNCATED}
 
 
-def read(paths: Sequence[Path], asked: Asked) -> Found:
+def read(paths: Sequence[Path], asked: Asked, spool: Spool) -> Found:
     """The samples of logs; of several epochs the first.
 
     Raises:
         InputError: a file is not such a log, or a sample is wrong.
     """
     files = [file for path in paths for file in _files(path)]
-    records: list[Record] = []
     counts: Counter[str] = Counter()
+    said = _Scores()
     decides: str | None = None
     histories = set()
     for file in files:
@@ -57,17 +58,18 @@ def read(paths: Sequence[Path], asked: Asked) -> Found:
                 if sample.get("epoch", 1) != 1:
                     counts["epochs"] += 1
                     continue
-                records.append(_sample(sample, where, asked, counts, redacted))
+                record = _sample(sample, where, asked, counts, redacted)
+                said.add(record.labels)
+                spool.add(record)
                 decides = decides or _deciding(sample)
-    if not records:
+    if not len(spool):
         raise InputError(f"{files[0]}: has no samples: name a log with some")
-    _check_labels(records, asked, files[0])
+    said.check(files[0])
     history = next(iter(histories)) if histories in ({"scripted"}, {"none"}) else "unknown"
     return Found(
         "inspect",
         tuple(files),
         files[0].parent,
-        records,
         history=history,
         notes=tuple(_notes(counts)),
         decides=decides,
@@ -217,15 +219,26 @@ def _deciding(sample: Mapping[str, Any]) -> str | None:
     return next(ours, next(iter(scores), None))
 
 
-def _check_labels(records: Sequence[Record], asked: Asked, file: Path) -> None:
-    """Refuse scores of which none is known to mean safe or unsafe: what they mean is not guessed."""
-    labels = [label for record in records for label in record.labels]
-    values = Counter(label.said for label in labels if label.reason == "invalid_label")
-    if values and not any(label.reason is None for label in labels):
-        known = ", ".join(shown(value) for value, _ in values.most_common(5))
-        raise InputError(
-            f"{file}: the scores are {known}: say what they mean by --unsafe WORD and --safe WORD"
-        )
+class _Scores:
+    """What the scores of a log are. What they mean is not guessed where none is known."""
+
+    def __init__(self) -> None:
+        self._known = False
+        self._others: Counter[str | None] = Counter()
+
+    def add(self, labels: Sequence[Label]) -> None:
+        for label in labels:
+            self._known = self._known or label.reason is None
+            if label.reason == "invalid_label":
+                self._others[label.said] += 1
+
+    def check(self, file: Path) -> None:
+        """Refuse scores of which none is known."""
+        if self._others and not self._known:
+            known = ", ".join(shown(value) for value, _ in self._others.most_common(5))
+            raise InputError(
+                f"{file}: the scores are {known}: say what they mean by --unsafe WORD and --safe WORD"
+            )
 
 
 def _notes(counts: Counter[str]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from safemt_client.datasets.records import read_record
 from safemt_client.datasets.rows import rows
 from safemt_client.datasets.shapes import CONVERSATIONS
 from safemt_client.importing.found import LEFT_OUT, Asked, Found, Label, Record, no_answers
+from safemt_client.importing.spool import Spool
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Outcome
@@ -45,7 +46,7 @@ _NO_ANSWER: Mapping[str, tuple[Outcome, ErrorCode | None, str]] = {
 """What the authors' scripts write where no answer came: outcome, kind of error and what is known of it."""
 
 
-def read(paths: Sequence[Path], asked: Asked) -> Found:
+def read(paths: Sequence[Path], asked: Asked, spool: Spool) -> Found:
     """The replies and labels of one model, in all of its rounds below folders, or in the files themselves.
 
     Raises:
@@ -53,7 +54,6 @@ def read(paths: Sequence[Path], asked: Asked) -> Found:
     """
     files = [file for path in paths for file in _files(path, asked.target)]
     reply, label = asked.name("reply", _REPLY), asked.name("label", _LABEL)
-    found: list[Record] = []
     counts: Counter[str] = Counter()
     # Replies first: what the files of labels have beside them may be less.
     for path in sorted(files, key=lambda path: path.parent.name in _KINDS):
@@ -62,10 +62,10 @@ def read(paths: Sequence[Path], asked: Asked) -> Found:
                 raise record
             item = _item(record, asked, where)
             if reply in record or label in record:
-                found.append(_record(record, item, (where, path), asked, counts))
+                spool.add(_record(record, item, (where, path), asked, counts))
             else:
                 counts["neither"] += 1
-    if not found:
+    if not len(spool):
         raise InputError(
             f"{files[0]}: no record has the field {reply} or {label}: name those that it has, "
             f"such as --field reply=NAME --field label=NAME"
@@ -74,7 +74,6 @@ def read(paths: Sequence[Path], asked: Asked) -> Found:
         "reference",
         tuple(files),
         files[0].parent,
-        found,
         history="scripted",
         notes=tuple(_notes(counts)),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from safemt_client.datasets.records import read_record
 from safemt_client.datasets.rows import rows
 from safemt_client.importing.formats.reference import about
 from safemt_client.importing.found import LEFT_OUT, Asked, Found, Label, Record, no_answers
+from safemt_client.importing.spool import Spool
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Outcome
 
@@ -29,7 +30,7 @@ _SAID = ("dialogue", "messages", "conversations", "conversation", "prompt")
 _OURS = ("reply", "label", "judge", "annotator", "error", "model")
 
 
-def read(paths: Sequence[Path], asked: Asked, form: str) -> Found:
+def read(paths: Sequence[Path], asked: Asked, form: str, spool: Spool) -> Found:
     """The rows of tables; with a column `model` that names several, those of the target.
 
     Raises:
@@ -37,30 +38,41 @@ def read(paths: Sequence[Path], asked: Asked, form: str) -> Found:
     """
     if (folder := next((path for path in paths if path.is_dir()), None)) is not None:
         raise InputError(f"{folder}: is a folder: name the files")
-    counts: Counter[str] = Counter()
     columns: dict[str, None] = {}
-    records: list[Record] = []
+    models: Counter[str | None] = Counter()
+    counts: Counter[tuple[str | None, str]] = Counter()
     for path in paths:
         for where, row in rows(path):
             if isinstance(row, InputError):
                 raise row
             if not isinstance(row, dict):
                 raise InputError(f"{where}: is not a JSON object: write one with id, turns, reply and label")
-            columns |= dict.fromkeys(row)
-            records.append(_record(row, where, asked))
-    if not records:
+            if row.keys() != columns.keys():
+                columns |= dict.fromkeys(row)
+            record = _record(row, where, asked)
+            spool.add(record)
+            models[record.model] += 1
+            if record.outcome is not Outcome.ANSWERED:
+                counts[record.model, record.outcome.value] += 1
+                counts[record.model, LEFT_OUT] += any(label.reason is None for label in record.labels)
+    if not models:
         raise InputError(f"{paths[0]}: has no rows: name a file with some")
     _check_columns(paths[0], columns, asked)
-    kept = _of_target(paths[0], records, asked)
-    left_out = len(records) - len(kept)
+    model = _of_target(paths[0], models, asked)
+    left_out = 0 if model is None else models.total() - models[model]
     notes = [f"{left_out:,} rows of other models are left out"] if left_out else []
-    for record in kept:
-        if record.outcome is not Outcome.ANSWERED:
-            counts[record.outcome.value] += 1
-            counts[LEFT_OUT] += any(label.reason is None for label in record.labels)
-    if counts:
-        notes.append(no_answers(counts))
-    return Found(form, tuple(paths), paths[0].parent, kept, notes=tuple(notes))
+    if others := _of_model(counts, model):
+        notes.append(no_answers(others))
+    return Found(form, tuple(paths), paths[0].parent, model=model, notes=tuple(notes))
+
+
+def _of_model(counts: Mapping[tuple[str | None, str], int], model: str | None) -> Counter[str]:
+    """What is counted of a model, or of all."""
+    found: Counter[str] = Counter()
+    for (name, what), n in counts.items():
+        if model is None or name == model:
+            found[what] += n
+    return found
 
 
 def _check_columns(path: Path, columns: Collection[str], asked: Asked) -> None:
@@ -73,15 +85,17 @@ def _check_columns(path: Path, columns: Collection[str], asked: Asked) -> None:
         )
 
 
-def _of_target(path: Path, records: Sequence[Record], asked: Asked) -> Sequence[Record]:
-    """The rows of the target, where they name several models."""
-    models = dict.fromkeys(record.model for record in records if record.model is not None)
-    if len(models) < 2:
-        return records
-    if asked.target not in models:
-        name, known = asked.name("model"), ", ".join(list(models)[:10])
-        raise InputError(f"--target {asked.target}: column {name} of {path} has {known}: name one")
-    return [record for record in records if record.model == asked.target]
+def _of_target(path: Path, models: Iterable[str | None], asked: Asked) -> str | None:
+    """The target, where the rows name several models; None if all rows count."""
+    named = [model for model in models if model is not None]
+    if len(named) < 2:
+        return None
+    if asked.target not in named:
+        known = ", ".join(named[:10])
+        raise InputError(
+            f"--target {asked.target}: column {asked.name('model')} of {path} has {known}: name one"
+        )
+    return asked.target
 
 
 def _record(row: Mapping[str, Any], where: str, asked: Asked) -> Record:

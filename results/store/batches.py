@@ -1,0 +1,54 @@
+"""Rows of the store as Arrow tables: from rows, or from columns of many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import cache
+from typing import Any, get_type_hints
+
+import pyarrow as pa
+
+from safemt_client.results.store.columns import ARROW, column
+from safemt_client.results.store.rows import Row
+
+__all__ = ["batch_of", "arrow_rows"]
+
+
+@cache
+def _kinds(row: type) -> dict[str, str]:
+    """The fields of a kind of row, and the names of their types in Python."""
+    found = {}
+    hints = get_type_hints(row)
+    for field in fields(row):
+        options = getattr(hints[field.name], "__args__", (hints[field.name],))
+        found[field.name] = next(option.__name__ for option in options if option is not type(None))
+    return found
+
+
+def arrow_rows(row: type, rows: Sequence[Row]) -> pa.Table:
+    """Rows of one kind."""
+    kinds = _kinds(row)
+    columns = [column(kind, [getattr(row, name) for row in rows]) for name, kind in kinds.items()]
+    return pa.Table.from_arrays(columns, names=list(kinds))
+
+
+def batch_of(row: type, count: int, columns: dict[str, Any]) -> pa.RecordBatch:
+    """So many rows of one kind. A column is an array of Arrow, a list, or the value of all of them.
+
+    What is not among the columns is NULL.
+    """
+    kinds = _kinds(row)
+    made = []
+    for name, kind in kinds.items():
+        value = columns.get(name)
+        if isinstance(value, list):
+            value = column(kind, value)
+        elif not isinstance(value, pa.Array):
+            value = (
+                pa.nulls(count, ARROW[kind]) if value is None else pa.repeat(column(kind, [value])[0], count)
+            )
+        made.append(value)
+    if unknown := columns.keys() - kinds.keys():
+        raise TypeError(f"{row.__name__} has no {', '.join(sorted(unknown))}")
+    return pa.RecordBatch.from_arrays(made, names=list(kinds))

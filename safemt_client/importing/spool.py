@@ -1,0 +1,146 @@
+"""Records on the disk between reading and writing: an import holds none of their texts in memory."""
+
+from __future__ import annotations
+
+import json
+import marshal
+import tempfile
+from array import array
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple, cast
+
+from safemt_client.importing.found import Key, Record
+from safemt_client.providers.errors import InputError
+
+__all__ = ["Content", "Kept", "Message", "Spool"]
+
+Message = tuple[str, str, tuple[str, ...]]
+"""Role, text and the paths of pictures."""
+
+
+class Content(NamedTuple):
+    """What a record has of its dialogue besides the messages."""
+
+    scenario: str | None
+    source: str | None
+    method: str | None
+    benign: bool | None
+    question: str | None
+
+
+class Kept(NamedTuple):
+    """A record as `Spool` has it: plain values alone. `messages` is None where the file does not have them.
+
+    `paired` is the number of user turns by which it is found: of a control, those of its original.
+    """
+
+    where: str
+    item_id: str
+    length: int
+    paired: int
+    condition: str | None
+    text: str | None
+    outcome: str
+    error: str | None
+    error_code: str | None
+    model: str | None
+    labels: tuple[tuple[str, str | None, bool, str | None, str | None], ...]
+    content: tuple[str | None, str | None, str | None, bool | None, str | None]
+    """The fields of `Content`."""
+    messages: tuple[Message, ...] | None
+    scripted: bool
+    extra: str
+
+    @property
+    def key(self) -> Key:
+        """What tells dialogues apart."""
+        return self.item_id, self.paired, self.condition
+
+
+class Spool:
+    """Records in a file without a name, in the order in which they came. Use as a context manager."""
+
+    def __init__(self) -> None:
+        try:
+            self._file = cast(BinaryIO, tempfile.TemporaryFile(prefix="safemt-import-"))  # noqa: SIM115
+        except OSError as error:
+            raise _full(error) from None
+        self._ends = array("Q", [0])
+        self._place = -1
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def add(self, record: Record) -> None:
+        """Append a record. All are added before the first is read.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        data = marshal.dumps(tuple(_kept(record)))
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise _full(error) from None
+        self._ends.append(self._ends[-1] + len(data))
+
+    def at(self, number: int) -> Kept:
+        """A record, counted from 0.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        begin, end = self._ends[number], self._ends[number + 1]
+        try:
+            if begin != self._place:
+                self._file.seek(begin)
+            data = self._file.read(end - begin)
+        except OSError as error:
+            raise _full(error) from None
+        self._place = end
+        return Kept._make(marshal.loads(data))
+
+    def __iter__(self) -> Iterator[Kept]:
+        return map(self.at, range(len(self)))
+
+
+def _full(error: OSError) -> InputError:
+    return InputError(
+        f"{tempfile.gettempdir()}: {error.strerror}: free some space, or set TMPDIR to another folder"
+    )
+
+
+def _kept(record: Record) -> Kept:
+    dialogue, about = record.dialogue, record.about
+    _, paired, condition = record.key
+    named = [about.get(name) for name in Content._fields]
+    if dialogue is not None:
+        named = [
+            getattr(dialogue, name) if value is None else value
+            for name, value in zip(Content._fields, named, strict=True)
+        ]
+    return Kept(
+        record.where,
+        record.item_id,
+        record.length,
+        paired,
+        condition,
+        record.text,
+        record.outcome.value,
+        record.error,
+        None if record.error_code is None else str(record.error_code),
+        record.model,
+        tuple((label.label, label.by, label.person, label.reason, label.said) for label in record.labels),
+        Content(*named)[:],
+        None if dialogue is None else tuple((m.role, m.text, m.images) for m in dialogue.messages),
+        dialogue is not None and dialogue.scripted,
+        "{}"
+        if dialogue is None or not dialogue.extra
+        else json.dumps(dict(dialogue.extra), ensure_ascii=False, default=str),
+    )
