@@ -7,7 +7,7 @@ an imported reply in the place of one of its own.
 from __future__ import annotations
 
 import hashlib
-import json
+from json.encoder import encode_basestring_ascii
 
 __all__ = ["IDENTITY", "imported_key", "unknown_reply_hash"]
 
@@ -16,11 +16,12 @@ IDENTITY = "imported/"
 
 
 def imported_key(kind: str, *content: str | None) -> str:
-    """SHA-256 of what identifies it: of a reply its target, dialogue, messages, outcome and text.
+    """SHA-256 of what identifies it, as JSON: of a reply its target, dialogue, messages, outcome and text.
 
     `kind` is `reply` or `verdict`.
     """
-    return hashlib.sha256(json.dumps([f"imported {kind}", *content]).encode()).hexdigest()
+    said = ", ".join(["null" if text is None else encode_basestring_ascii(text) for text in content])
+    return hashlib.sha256(f'["imported {kind}", {said}]'.encode()).hexdigest()
 
 
 def unknown_reply_hash(request_hash: str) -> str:

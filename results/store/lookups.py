@@ -226,7 +226,7 @@ class Lookups:
         rows = self.query("SELECT target_key, place FROM stopped_targets WHERE run_id = ?", [run_id]).rows
         return dict(rows)
 
-    def known_of(self, table: str, column: str, keys: pa.Array) -> set[str]:
+    def known_of(self, table: str, column: str, keys: pa.ChunkedArray) -> set[str]:
         """Those of some keys that a column has."""
         with self._connection.cursor() as cursor:
             cursor.execute("USE store")

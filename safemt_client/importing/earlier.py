@@ -38,12 +38,12 @@ _LABELS = """CREATE TEMP TABLE earlier_labels AS
     FROM earlier WHERE judge IS NOT NULL AND label IS NOT NULL GROUP BY ALL"""
 _SAME = "a.item = b.item AND a.turns = b.turns AND a.condition IS NOT DISTINCT FROM b.condition"
 _CHANGES = {
-    "replies differ": f"""earlier_replies a JOIN replies b ON {_SAME}
+    "replies differ": f"""earlier_replies a JOIN now_replies b ON {_SAME}
         WHERE a.reply IS DISTINCT FROM {{outcome: b.outcome, said: b.said}}""",
-    "labels differ": f"""earlier_labels a JOIN labels b ON {_SAME} AND a.judge = b.judge
+    "labels differ": f"""earlier_labels a JOIN now_labels b ON {_SAME} AND a.judge = b.judge
         WHERE a.given IS DISTINCT FROM {{label: b.label, reason: b.reason}}""",
-    "replies are new": f"replies a ANTI JOIN earlier_replies b ON {_SAME}",
-    "replies are gone": f"earlier_replies a ANTI JOIN replies b ON {_SAME}",
+    "replies are new": f"now_replies a ANTI JOIN earlier_replies b ON {_SAME}",
+    "replies are gone": f"earlier_replies a ANTI JOIN now_replies b ON {_SAME}",
 }
 
 
@@ -80,7 +80,7 @@ def check_unchanged(store: Store, earlier: Earlier, now: Now, *, target: str, so
     """
     with store.session() as cursor:
         cursor.execute("USE store")
-        for name, rows in zip(("replies", "labels"), _tables(now), strict=True):
+        for name, rows in zip(("now_replies", "now_labels"), _tables(now), strict=True):
             cursor.register(name, rows)
         cursor.execute(_EARLIER, [IDENTITY + target, earlier.sample])
         cursor.execute(_REPLIES)
@@ -128,7 +128,9 @@ def _batch(about: Mapping[str, pa.Array], **others: Sequence[str | None]) -> pa.
 
 
 def _changes(cursor: duckdb.DuckDBPyConnection) -> Iterator[str]:
-    if not cursor.execute(f"SELECT 1 FROM earlier_replies a JOIN replies b ON {_SAME} LIMIT 1").fetchall():
+    if not cursor.execute(
+        f"SELECT 1 FROM earlier_replies a JOIN now_replies b ON {_SAME} LIMIT 1"
+    ).fetchall():
         return
     for what, rows in _CHANGES.items():
         found = cursor.execute(

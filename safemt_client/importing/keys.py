@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import lru_cache
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -20,27 +21,43 @@ from safemt_client.results.store.columns import column
 from safemt_client.results.store.imported import IDENTITY, imported_key, unknown_reply_hash
 from safemt_client.results.store.rows import JudgeRow
 
-__all__ = ["PART", "Replies", "Run", "keyed", "parts", "runs_of"]
+__all__ = ["Part", "Replies", "Run", "keyed", "parts", "runs_of"]
 
 PART = 2048
 """Replies that are held at once."""
 
 
-@dataclass(frozen=True)
-class Replies:
-    """The replies of a target, in their order: columns of the keys of dialogues and replies, and of texts.
+class Part(NamedTuple):
+    """Some of the replies: their places, and columns of the keys of their dialogues and of their own.
 
-    Of a text it is the hash, NULL where nothing was observed.
+    `texts` are the hashes of their texts, NULL where nothing was observed.
     """
 
-    target: Target
-    places: Places
+    places: range
     dialogues: pa.Array
     keys: pa.Array
     texts: pa.Array
 
+
+@dataclass(frozen=True)
+class Replies:
+    """The replies of a target, in their order and in parts."""
+
+    target: Target
+    places: Places
+    parts: Sequence[Part]
+
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.places.replies)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A column of all parts."""
+        return pa.chunked_array([getattr(part, name) for part in self.parts])
+
+    def at(self, place: int) -> tuple[str, str, str | None]:
+        """The keys of a dialogue and its reply, and the hash of the text."""
+        part, within = self.parts[place // PART], place % PART
+        return part.dialogues[within].as_py(), part.keys[within].as_py(), part.texts[within].as_py()
 
 
 @dataclass(frozen=True)
@@ -60,19 +77,17 @@ def parts(count: int) -> Iterator[range]:
 
 def keyed(places: Places, target: Target) -> Replies:
     """The keys of all replies if they are those of a target."""
-    found: tuple[list[pa.Array], ...] = ([], [], [])
-    records = iter(places.replies)
-    while part := list(islice(records, PART)):
-        dialogues = [places.dialogue_key(record) for record in part]
+    found = []
+    for part in parts(len(places.replies)):
+        records = [places.replies.at(place) for place in part]
+        dialogues = [places.dialogue_key(record) for record in records]
         keys = [
             imported_key("reply", target.key, dialogue, places.request(record), record.outcome, record.text)
-            for dialogue, record in zip(dialogues, part, strict=True)
+            for dialogue, record in zip(dialogues, records, strict=True)
         ]
-        texts = [_text_hash(record, key) for record, key in zip(part, keys, strict=True)]
-        found[0].append(column("str", dialogues))
-        found[1].append(column("str", keys))
-        found[2].append(column("str", texts))
-    return Replies(target, places, *(pa.concat_arrays(columns) for columns in found))
+        texts = [_text_hash(record, key) for record, key in zip(records, keys, strict=True)]
+        found.append(Part(part, *(column("str", values) for values in (dialogues, keys, texts))))
+    return Replies(target, places, found)
 
 
 def _text_hash(record: Kept, key: str) -> str | None:
@@ -112,21 +127,18 @@ def _fingerprint(replies: Replies, name: str | None, labels: Sequence[Label | No
     # The keys say which dialogues they are of.
     head = json.dumps(["imported", replies.places.digest, replies.target.key, name])
     found = hashlib.sha256(f"{head[:-1]}, ".encode())
-    keys = (
-        f'"{key}"' for part in parts(len(replies)) for key in replies.keys[part.start : part.stop].to_pylist()
-    )
-    said = (
-        "null" if label is None else json.dumps([label.label, label.reason, label.said]) for label in labels
-    )
-    for values, end in ((keys, ", "), (said, "]")):
-        found.update(b"[")
-        for number, chunk in enumerate(_chunks(values)):
-            found.update(((", " if number else "") + ", ".join(chunk)).encode())
-        found.update(f"]{end}".encode())
+    found.update(b"[")
+    for number, part in enumerate(replies.parts):
+        keys = ", ".join(f'"{key}"' for key in part.keys.to_pylist())
+        found.update(((", " if number else "") + keys).encode())
+    found.update(b"], [")
+    for number, label in enumerate(labels):
+        said = "null" if label is None else _json(label.label, label.reason, label.said)
+        found.update(((", " if number else "") + said).encode())
+    found.update(b"]]")
     return found.hexdigest()
 
 
-def _chunks(values: Iterable[str]) -> Iterator[list[str]]:
-    values = iter(values)
-    while chunk := list(islice(values, PART)):
-        yield chunk
+@lru_cache(1000)
+def _json(*texts: str | None) -> str:
+    return json.dumps(texts)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import cast
 
@@ -164,7 +165,7 @@ def _from_files(found: Found, replies: Joined) -> Places:
     begins: list[str] = []
     for record in replies:
         unknown += record.messages is None
-        begins.append(json.dumps([record.item_id, record.length])[:-1] + ",")
+        begins.append(_begin(record))
         for _, _, paths in record.messages or ():
             for path in paths:
                 owners[path] = record.item_id
@@ -181,10 +182,7 @@ def _from_files(found: Found, replies: Joined) -> Places:
 
 
 def _digest(replies: Joined, begins: Sequence[str]) -> str:
-    """SHA-256 over what the files have of the dialogues, whatever their order.
-
-    `begins` is how the line of each begins: that decides their order, but for controls.
-    """
+    """SHA-256 over what the files have of the dialogues, whatever their order; `begins` are of the lines."""
     found = hashlib.sha256(b"imported")
     for _, places in groupby(sorted(range(len(replies)), key=begins.__getitem__), key=begins.__getitem__):
         for line in sorted(_line(replies.at(place)) for place in places):
@@ -193,7 +191,18 @@ def _digest(replies: Joined, begins: Sequence[str]) -> str:
 
 
 def _line(record: Kept) -> str:
-    return json.dumps([record.item_id, record.length, *record.content, _messages(record)])
+    scenario, source, method, benign, question = map(_json, record.content)
+    said = encode_basestring_ascii(_messages(record))
+    return f"{_begin(record)} {scenario}, {source}, {method}, {benign}, {question}, {said}]"
+
+
+def _begin(record: Kept) -> str:
+    """How the line of a reply begins, which decides the order, but for controls."""
+    return f"[{encode_basestring_ascii(record.item_id)}, {record.length},"
+
+
+def _json(value: str | bool | None) -> str:
+    return encode_basestring_ascii(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _messages(record: Kept) -> str:

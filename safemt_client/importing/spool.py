@@ -18,6 +18,10 @@ Message = tuple[str, str, tuple[str, ...]]
 """Role, text and the paths of pictures."""
 
 
+_WINDOW = 2**18
+"""Bytes that are read at once, at most."""
+
+
 class Content(NamedTuple):
     """What a record has of its dialogue besides the messages."""
 
@@ -66,7 +70,8 @@ class Spool:
         except OSError as error:
             raise _full(error) from None
         self._ends = array("Q", [0])
-        self._place = -1
+        self._window, self._begin = memoryview(b""), 0
+        self._last = self._ahead = 0
 
     def __enter__(self) -> Spool:
         return self
@@ -97,14 +102,18 @@ class Spool:
             InputError: the disk is full.
         """
         begin, end = self._ends[number], self._ends[number + 1]
-        try:
-            if begin != self._place:
+        if begin < self._begin or end > self._begin + len(self._window):
+            # One after the other they are read by more and more, else each by itself.
+            self._ahead = min(_WINDOW, 2 * max(self._ahead, end - begin)) if begin == self._last else 0
+            size = max(end - begin, self._ahead)
+            try:
                 self._file.seek(begin)
-            data = self._file.read(end - begin)
-        except OSError as error:
-            raise _full(error) from None
-        self._place = end
-        return Kept._make(marshal.loads(data))
+                self._window = memoryview(self._file.read(size))
+            except OSError as error:
+                raise _full(error) from None
+            self._begin = begin
+        self._last = end
+        return Kept._make(marshal.loads(self._window[begin - self._begin : end - self._begin]))
 
     def __iter__(self) -> Iterator[Kept]:
         return map(self.at, range(len(self)))

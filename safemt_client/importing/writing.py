@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pyarrow as pa
 
 from safemt_client import __version__
 from safemt_client.importing.earlier import Now, check_unchanged, latest_import
 from safemt_client.importing.found import Asked, Found, Label
-from safemt_client.importing.keys import Replies, Run, keyed, parts, runs_of
-from safemt_client.importing.labelling import by_judge, judge_key, label_counts, of_people, said_of
+from safemt_client.importing.keys import Part, Replies, Run, keyed, parts, runs_of
+from safemt_client.importing.labelling import by_judge, label_counts, of_people, said_of
 from safemt_client.importing.placing import Places
 from safemt_client.judges.refusal import refusal_of
 from safemt_client.planning.messages import HistoryOfTarget
@@ -211,12 +211,8 @@ def _of_run(
     yield (
         RunDialogueRow,
         (
-            batch_of(
-                RunDialogueRow,
-                len(part),
-                {"run_id": run.run_id, "dialogue_key": _of(replies.dialogues, part)},
-            )
-            for part in parts(len(replies))
+            batch_of(RunDialogueRow, len(part.places), {"run_id": run.run_id, "dialogue_key": part.dialogues})
+            for part in replies.parts
         ),
     )
     yield (
@@ -224,16 +220,16 @@ def _of_run(
         (
             batch_of(
                 StepRow,
-                len(part),
+                len(part.places),
                 {
                     "run_id": run.run_id,
                     "target_key": replies.target.key,
-                    "dialogue_key": _of(replies.dialogues, part),
-                    "turn": list(lengths[part.start : part.stop]),
-                    "request_hash": _of(replies.keys, part),
+                    "dialogue_key": part.dialogues,
+                    "turn": list(lengths[part.places.start : part.places.stop]),
+                    "request_hash": part.keys,
                 },
             )
-            for part in parts(len(replies))
+            for part in replies.parts
         ),
     )
     if run.judge is not None:
@@ -242,44 +238,48 @@ def _of_run(
 
 def _verdicts(run: Run, now: datetime, session_id: str, replies: Replies, found: Found) -> _Batches:
     """The labels of a run. What nobody knows of them is NULL, and never 0."""
-    judge = judge_key(run.judge.name) if run.judge is not None else ""
+    judge = "" if run.judge is None else run.judge.judge_key
     outcomes = replies.places.replies.outcomes
-    for part in parts(len(replies)):
-        given = [said_of(outcomes[place], run.labels[place]) for place in part]
-        keys = _of(replies.keys, part).to_pylist()
-        said = [label for label in given if label is not None]
-
-        def those(values: Sequence[Any], given: Sequence[Label | None] = given) -> list[Any]:
-            return [value for value, label in zip(values, given, strict=True) if label is not None]
-
+    for part in replies.parts:
+        given = [
+            (label, dialogue, key, text)
+            for place, dialogue, key, text in _rows(part)
+            if (label := said_of(outcomes[place], run.labels[place])) is not None
+        ]
         yield batch_of(
             VerdictRow,
-            len(said),
+            len(given),
             {
                 "verdict_hash": [
                     imported_key("verdict", judge, key, label.label, label.reason)
-                    for key, label in zip(those(keys), said, strict=True)
+                    for label, _, key, _ in given
                 ],
                 "judge_key": judge,
-                "request_hash": those(keys),
-                "dialogue_key": those(_of(replies.dialogues, part).to_pylist()),
+                "request_hash": [key for _, _, key, _ in given],
+                "dialogue_key": [dialogue for _, dialogue, _, _ in given],
                 "run_id": run.run_id,
                 "session_id": session_id,
-                "label": [label.label for label in said],
-                "reason": [label.reason for label in said],
-                "explanation": [label.said for label in said],
+                "label": [label.label for label, *_ in given],
+                "reason": [label.reason for label, *_ in given],
+                "explanation": [label.said for label, *_ in given],
                 "recorded_at": now,
-                "reply_hash": those(_of(replies.texts, part).to_pylist()),
+                "reply_hash": [text for *_, text in given],
                 "imported_from": found.source,
             },
         )
 
 
+def _rows(part: Part) -> Iterator[tuple[int, str, str, str | None]]:
+    """Place, key of the dialogue, key of the reply and hash of the text."""
+    columns = (part.dialogues, part.keys, part.texts)
+    return zip(part.places, *(values.to_pylist() for values in columns), strict=True)
+
+
 def _turns(store: Store, replies: Replies, run_id: str, what: _Import) -> Iterator[tuple[type, _Batches]]:
     """The dialogues and replies that the store does not have yet."""
     places = replies.places
-    known = store.known_of("dialogues", "dialogue_key", replies.dialogues)
-    turns = store.known_of("turns", "request_hash", replies.keys)
+    known = store.known_of("dialogues", "dialogue_key", replies.column("dialogues"))
+    turns = store.known_of("turns", "request_hash", replies.column("keys"))
     yield DialogueRow, _dialogues(places, known)
     yield TurnRow, _replies(replies, turns, run_id, what)
 
@@ -294,13 +294,9 @@ def _replies(replies: Replies, known: set[str], run_id: str, what: _Import) -> _
     """What nobody knows of them is NULL, and never 0."""
     places = replies.places
     session_id = uuid.uuid4().hex[:12]
-    for part in parts(len(replies)):
+    for part in replies.parts:
         new = [
-            (places.replies.at(place), key, said)
-            for place, key, said in zip(
-                part, _of(replies.keys, part).to_pylist(), _of(replies.texts, part).to_pylist(), strict=True
-            )
-            if key not in known
+            (places.replies.at(place), key, text) for place, _, key, text in _rows(part) if key not in known
         ]
         records = [record for record, _, _ in new]
         yield batch_of(
@@ -323,7 +319,7 @@ def _replies(replies: Replies, known: set[str], run_id: str, what: _Import) -> _
                     for one in records
                 ],
                 "error_code": [one.error_code for one in records],
-                "reply_hash": [said for _, _, said in new],
+                "reply_hash": [text for _, _, text in new],
                 "imported_from": what.found.source,
             },
         )
@@ -349,7 +345,7 @@ def _people(store: Store, replies: Replies, asked: Asked) -> list[tuple[int, str
     return [
         (place, name, label)
         for place, name, label in given
-        if (replies.keys[place].as_py(), replies.dialogues[place].as_py(), name, label) not in known
+        if (*_about(replies, place), name, label) not in known
     ]
 
 
@@ -358,16 +354,17 @@ def _people_rows(people: Sequence[tuple[int, str, str]], replies: Replies, what:
         some = people[part.start : part.stop]
         rows = [
             HumanLabelRow(
-                *(replies.keys[place].as_py(), replies.dialogues[place].as_py(), "", name, label),
-                *(what.now, replies.texts[place].as_py(), what.found.source),
+                *(*_about(replies, place), "", name, label),
+                *(what.now, replies.at(place)[2], what.found.source),
             )
             for place, name, label in some
         ]
         yield from table_of(HumanLabelRow, rows).to_batches()
 
 
-def _of(values: pa.Array, part: range) -> pa.Array:
-    return values.slice(part.start, len(part))
+def _about(replies: Replies, place: int) -> tuple[str, str]:
+    dialogue, key, _ = replies.at(place)
+    return key, dialogue
 
 
 def _digest(path: Path) -> str:

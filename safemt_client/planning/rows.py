@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from json.encoder import encode_basestring
 
 from safemt_client.datasets.model import Dataset, Dialogue
 from safemt_client.judges.panel import Judge, Panel
@@ -12,8 +13,6 @@ from safemt_client.moderator.moderator import Moderator
 from safemt_client.results.store.rows import DialogueRow, JudgeRow, ModeratorRow
 
 __all__ = ["dialogue_row", "judge_rows", "messages_of", "moderator_row", "script_json"]
-
-_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 def judge_rows(
@@ -97,14 +96,12 @@ def messages_of(dialogue: Dialogue) -> str:
 
 def script_json(messages: Iterable[tuple[str, str, Sequence[str]]]) -> str:
     """The same of messages by role, text and paths."""
-    return _JSON.encode(
-        [
-            {"role": role, "content": text, "images": list(paths)}
-            if paths
-            else {"role": role, "content": text}
-            for role, text, paths in messages
-        ]
+    said = (
+        f'{{"role": "{role}", "content": {encode_basestring(text)}'
+        + (f', "images": [{", ".join(map(encode_basestring, paths))}]}}' if paths else "}")
+        for role, text, paths in messages
     )
+    return f"[{', '.join(said)}]"
 
 
 def moderator_row(moderator: Moderator, run_id: str, prices: Mapping[str, float] | None) -> ModeratorRow:
