@@ -12,7 +12,7 @@ import pyarrow as pa
 from safemt_client.results.store.columns import ARROW, column
 from safemt_client.results.store.rows import Row
 
-__all__ = ["batch_of", "arrow_rows"]
+__all__ = ["arrow_rows", "batch_of"]
 
 
 @cache

@@ -25,7 +25,7 @@ from safemt_client.planning.messages import HistoryOfTarget
 from safemt_client.planning.target import Target
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Outcome, Sampling
-from safemt_client.results.store.batches import batch_of, table_of
+from safemt_client.results.store.batches import arrow_rows, batch_of
 from safemt_client.results.store.imported import IDENTITY, imported_key
 from safemt_client.results.store.rows import (
     DialogueRow,
@@ -200,7 +200,7 @@ def _heads(
                 )
             )
     for kind in dict.fromkeys(map(type, rows)):
-        yield kind, iter(table_of(kind, [row for row in rows if type(row) is kind]).to_batches())
+        yield kind, iter(arrow_rows(kind, [row for row in rows if type(row) is kind]).to_batches())
 
 
 def _of_run(
@@ -287,7 +287,9 @@ def _turns(store: Store, replies: Replies, run_id: str, what: _Import) -> Iterat
 def _dialogues(places: Places, known: set[str]) -> _Batches:
     for part in parts(len(places.replies)):
         rows = [places.dialogue(places.replies.at(place)) for place in part]
-        yield from table_of(DialogueRow, [row for row in rows if row.dialogue_key not in known]).to_batches()
+        yield from arrow_rows(
+            DialogueRow, [row for row in rows if row.dialogue_key not in known]
+        ).to_batches()
 
 
 def _replies(replies: Replies, known: set[str], run_id: str, what: _Import) -> _Batches:
@@ -359,7 +361,7 @@ def _people_rows(people: Sequence[tuple[int, str, str]], replies: Replies, what:
             )
             for place, name, label in some
         ]
-        yield from table_of(HumanLabelRow, rows).to_batches()
+        yield from arrow_rows(HumanLabelRow, rows).to_batches()
 
 
 def _about(replies: Replies, place: int) -> tuple[str, str]:

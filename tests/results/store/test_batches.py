@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from safemt_client.providers.errors import InputError
-from safemt_client.results.store.batches import batch_of, table_of
+from safemt_client.results.store.batches import arrow_rows, batch_of
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.rows import HumanLabelRow, RunDialogueRow
 from safemt_client.results.store.store import Store
@@ -25,8 +25,10 @@ def dialogues(count: int, each: int = 100) -> Iterator[pa.RecordBatch]:
 
 
 def test_columns_are_lists_arrays_or_one_value_for_all() -> None:
-    rows = [HumanLabelRow("q\ud800", f"d{n}", "", "Ada", "safe", NOW + timedelta(seconds=n)) for n in range(3)]
-    whole = table_of(HumanLabelRow, rows)
+    rows = [
+        HumanLabelRow("q\ud800", f"d{n}", "", "Ada", "safe", NOW + timedelta(seconds=n)) for n in range(3)
+    ]
+    whole = arrow_rows(HumanLabelRow, rows)
     columns = {
         "request_hash": "q\ud800",
         "dialogue_key": pa.array(["d0", "d1", "d2"]),
@@ -53,13 +55,15 @@ def test_batches_are_asked_for_as_they_are_written(tmp_path: Path) -> None:
 
     with Store.open(tmp_path / "d.duckdb") as store:
         before = pa.total_allocated_bytes()
-        row = table_of(HumanLabelRow, [HumanLabelRow("q", "d", "", "Ada", "safe", NOW)])
+        row = arrow_rows(HumanLabelRow, [HumanLabelRow("q", "d", "", "Ada", "safe", NOW)])
         store.save_batches((RunDialogueRow, counted()), (HumanLabelRow, iter(row.to_batches())))
         store.save_batches((RunDialogueRow, dialogues(0)))
     assert held - before < 20_000 * 10 / 4
     with open_reader(tmp_path / "d.duckdb") as reader:
         assert reader.query(COUNTS).rows == [(20_000, 1)]
-        assert reader.query("SELECT dialogue_key FROM run_dialogues LIMIT 1 OFFSET 12345").rows == [("d12345",)]
+        assert reader.query("SELECT dialogue_key FROM run_dialogues LIMIT 1 OFFSET 12345").rows == [
+            ("d12345",)
+        ]
 
 
 @pytest.mark.parametrize("error", [InputError("the disk is full: free some"), KeyboardInterrupt()])
