@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
-from safemt_client.results.scores.collect import as_dict, deciding_judge
+from safemt_client.results.scores.checks import corrected_rates
+from safemt_client.results.scores.collect import as_dict, checks_known, corrections_known, deciding_judge
 from safemt_client.results.scores.indices import indices, rounds_of
 from safemt_client.results.scores.samples import hit_rates
 from safemt_client.results.scores.turn_labels import flat_labelled_turns, labelled_turns
@@ -21,6 +22,7 @@ __all__ = [
     "AsrByMethod",
     "AsrByScenario",
     "AsrByTurn",
+    "CorrectedRate",
     "HitAtK",
     "LabelledTurns",
     "OutcomeCount",
@@ -255,6 +257,30 @@ class LabelledTurns(NamedTuple):
     moderator_key: str
 
 
+class CorrectedRate(NamedTuple):
+    """A target's rate as `reference` would have judged all replies: people, or a stronger judge.
+
+    `length` is None over all lengths. `corrected` has its 95 % interval, and is None where not estimable;
+    `judge_errors` says which errors of the judge it is corrected for, `labelled` how many of the target's
+    replies the reference has labelled.
+    """
+
+    target: str
+    judge: str
+    reference: str
+    length: int | None
+    labelled: int
+    asr: float | None
+    corrected: float | None
+    low: float | None
+    high: float | None
+    small: bool | None
+    judge_errors: str
+    not_estimable: str | None
+    judge_key: str
+    reference_key: str | None
+
+
 class UnfinishedTarget(NamedTuple):
     """A target some of whose `planned` conversations are pending, or wait for the judge that decides."""
 
@@ -316,6 +342,13 @@ class Scores:
         """Moderators beside the labels of single turns; empty without either."""
         found = self._known("labelled_turns", labelled_turns(self._reader, self.run_id))
         return _table(LabelledTurns, flat_labelled_turns(found))
+
+    @cached_property
+    def corrected(self) -> Table[CorrectedRate]:
+        """Rates corrected by labels of people or of a stronger judge; empty without any."""
+        found = corrections_known(self._reader, self.run_id) + checks_known(self._reader, self.run_id)
+        known = self._known("corrections", found)
+        return _table(CorrectedRate, corrected_rates(known))
 
     @cached_property
     def spend(self) -> Table[Spend]:
