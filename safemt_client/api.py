@@ -25,7 +25,6 @@ from rich.console import Console
 from safemt_client.asked import Asked, asked_of, judging, no_dry_run, rejudging
 from safemt_client.engine.anchoring import AnchorRecorder
 from safemt_client.engine.calibrating import CalibrationRecorder
-from safemt_client.engine.checking import CheckRecorder
 from safemt_client.engine.invocation import Invocation
 from safemt_client.engine.loop import in_main_thread, loop_is_running, run_in_loop
 from safemt_client.engine.notify import notify, with_notification
@@ -34,7 +33,6 @@ from safemt_client.judges.panel import Judge
 from safemt_client.keywords import JudgeKeywords, RunKeywords
 from safemt_client.models import Models, open_models
 from safemt_client.planning import costs
-from safemt_client.planning.adaptive import resolve_check
 from safemt_client.planning.anchor import resolve_anchor, settings_of_anchor
 from safemt_client.planning.build import make_plan
 from safemt_client.planning.calibration import chosen_of, resolve_calibration
@@ -55,7 +53,6 @@ from safemt_client.results.store.store import Store, check_place
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.anchored import finish_anchor, head_of_anchor
 from safemt_client.telemetry.calibrated import finish_calibration, head_of
-from safemt_client.telemetry.checked import finish_check, head_of_check
 from safemt_client.telemetry.events import ProgressSnapshot, RunResult
 from safemt_client.telemetry.summary import show_plan
 
@@ -124,7 +121,6 @@ def rejudge(
     *,
     run: str | None = None,
     anchor: int | None = None,
-    adaptive: int | None = None,
     dry_run: bool = False,
     on_progress: OnProgress | None = None,
     console: Console | None = None,
@@ -135,17 +131,14 @@ def rejudge(
     The verdicts make a run of their own over the same turns. The keywords are those of the judge, of limits
     and of operation. With `anchor` the run's own judge is asked again about so many of its replies, always
     the same ones, to see whether it has changed: the result's `id` is the anchor's, and the view
-    `judge_anchors` has what was found. With `adaptive` the judge labels a sample of about so many, most
-    where the run's judge may be wrong, and the report gives the run's rates as this judge would have given
-    them: the result's `id` is the draw's in `drawn_labels`. With `dry_run` the plan is printed on the
-    console, no more.
+    `judge_anchors` has what was found. With `dry_run` the plan is printed on the console, no more.
 
     Raises:
         InputError: there is no such store or run, or a setting is wrong.
         StoreError: the store cannot be written.
     """
     asked, invocation = rejudging(Path(db), options, dry_run), Invocation(console, on_progress)
-    return _invoke(asked.settings, invocation, partial(_rejudge, asked, run, (anchor, adaptive), invocation))
+    return _invoke(asked.settings, invocation, partial(_rejudge, asked, run, anchor, invocation))
 
 
 def calibrate(
@@ -189,7 +182,6 @@ async def arejudge(
     *,
     run: str | None = None,
     anchor: int | None = None,
-    adaptive: int | None = None,
     dry_run: bool = False,
     on_progress: OnProgress | None = None,
     console: Console | None = None,
@@ -202,9 +194,7 @@ async def arejudge(
         StoreError: the store cannot be written.
     """
     asked, invocation = rejudging(Path(db), options, dry_run), Invocation(console, on_progress)
-    return await _ainvoke(
-        asked.settings, invocation, partial(_rejudge, asked, run, (anchor, adaptive), invocation)
-    )
+    return await _ainvoke(asked.settings, invocation, partial(_rejudge, asked, run, anchor, invocation))
 
 
 def open(db: str | Path = "safemt.duckdb") -> OpenStore:
@@ -229,7 +219,7 @@ def release(db: str | Path = "safemt.duckdb", *, run: str | None = None) -> floa
         raise InputError(f"{db}: no such store: name one with --db")
     with Store.open(Path(db)) as store:
         others = store.known_keys("calibration_runs", "calibration_id")
-        others |= store.known_keys("anchor_runs", "anchor_id") | store.known_keys("label_draws", "draw_id")
+        others |= store.known_keys("anchor_runs", "anchor_id")
         return costs.release(store, run if run in others else latest_run(store, run))
 
 
@@ -247,20 +237,14 @@ async def _run(asked: Asked, invocation: Invocation) -> RunResult:
 
 
 async def _rejudge(
-    asked: Asked, run_id: str | None, parts: tuple[int | None, int | None], invocation: Invocation
+    asked: Asked, run_id: str | None, replies: int | None, invocation: Invocation
 ) -> RunResult:
-    anchor, adaptive = parts
-    for name, part in (("--anchor", anchor), ("--adaptive", adaptive)):
-        if part is not None and part < 1:
-            raise InputError(f"{name} {part}: is a number of replies: at least 1, such as {name} 50")
-    if anchor is not None and adaptive is not None:
-        raise InputError("--adaptive: asks another judge, and --anchor the run's own: leave one of them out")
+    if replies is not None and replies < 1:
+        raise InputError(f"--anchor {replies}: judges so many replies again: at least 1, such as --anchor 50")
     with Store.open(asked.settings.db, "store", command="judge") as store:
         run_id = latest_run(store, run_id)
-        if anchor is not None:
-            return await _anchor(asked, store, run_id, anchor, invocation)
-        if adaptive is not None:
-            return await _check(asked, store, run_id, adaptive, invocation)
+        if replies is not None:
+            return await _anchor(asked, store, run_id, replies, invocation)
         settings = settings_of_stored(asked.settings, store, run_id)
         async with open_models(settings, asked.given) as models:
             wanted = await resolve_stored(settings, models, store, run_id)
@@ -281,22 +265,6 @@ async def _anchor(asked: Asked, store: Store, run_id: str, replies: int, invocat
             finish_anchor,
         )
         return await _go(prepared, invocation, head_of_anchor(found, anchor, settings))
-
-
-async def _check(asked: Asked, store: Store, run_id: str, replies: int, invocation: Invocation) -> RunResult:
-    if "judge" not in asked.settings.model_fields_set:
-        raise InputError("--adaptive: asks a stronger judge than the run's: name it with --judge")
-    settings = settings_of_stored(asked.settings, store, run_id)
-    async with open_models(settings, asked.given) as models:
-        check = await resolve_check(settings, models, store, run_id, replies)
-        found = make_plan(check.wanted, store)
-        check_prices(found, settings, judges_only=True)
-        prepared = Prepared(
-            *(found, check.wanted.judge, models, store, settings),
-            partial(CheckRecorder, check),
-            finish_check,
-        )
-        return await _go(prepared, invocation, head_of_check(found, check, settings))
 
 
 async def _calibrate(asked: Asked, invocation: Invocation) -> RunResult:

@@ -18,6 +18,7 @@ from safemt_client.results.report.sections.reproduce import reproduce
 from safemt_client.results.report.sections.safety_index import safety_index
 from safemt_client.results.report.sections.samples import samples
 from safemt_client.results.report.sections.spend import spend
+from safemt_client.results.report.sections.stopping import stopping
 from safemt_client.results.report.sections.trend import trend
 from safemt_client.results.report.sections.turn_labels import turn_labels
 from safemt_client.results.report.sections.twins import twins
@@ -26,6 +27,7 @@ __all__ = ["document"]
 
 _SECTIONS: Sequence[Callable[[ReportData], Section | None]] = (
     progress,
+    stopping,
     by_turn,
     samples,
     trend,

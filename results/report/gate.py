@@ -74,7 +74,9 @@ def _figure(one: Checked) -> str:
     if one.estimate is not None and one.low is not None and one.high is not None:
         scale, digits, unit = _UNITS.get(one.quantity, (100, 1, " %"))
         estimate, low, high = (f"{scale * value:.{digits}f}" for value in (one.estimate, one.low, one.high))
-        parts.append(estimate + unit + (f" ({low} to {high})" if one.low < one.high else ""))
+        around = [f"{low} to {high}"] if one.low < one.high else []
+        around += [] if one.sequence is None else [one.sequence]
+        parts.append(estimate + unit + (f" ({', '.join(around)})" if around else ""))
     if one.reason:
         parts.append(plain(one.reason))
     return "; ".join(parts)

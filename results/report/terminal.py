@@ -21,7 +21,17 @@ from safemt_client.results.store.reader import Queryable
 __all__ = ["as_dict", "latest_run", "report", "screen", "show"]
 
 _ORDER = (
-    *("progress", "asr", "index", "trend", "differences", "moderators", "turn_labels", "scenarios"),
+    *(
+        "progress",
+        "stopping",
+        "asr",
+        "index",
+        "trend",
+        "differences",
+        "moderators",
+        "turn_labels",
+        "scenarios",
+    ),
     *("refusals", "twins", "controls", "judges"),
 )
 """The sections that come first; the others follow in the order of the report."""

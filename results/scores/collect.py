@@ -12,6 +12,7 @@ from safemt_client.results.scores.anchors import latest_anchor
 from safemt_client.results.scores.calibrations import latest_calibration
 from safemt_client.results.scores.indices import indices
 from safemt_client.results.scores.sent import sent_parameters, sent_warnings
+from safemt_client.results.scores.stopped import stop_rules, with_sequences
 from safemt_client.results.scores.unfinished import held_back, unfinished
 from safemt_client.results.scores.views import named_rows, samples_of, view_rows
 from safemt_client.results.scores.wording import even_panel
@@ -22,8 +23,6 @@ from safemt_client.results.store.reader import Queryable
 
 __all__ = [
     "as_dict",
-    "checks_known",
-    "corrections_known",
     "deciding_judge",
     "latest_run",
     "warnings",
@@ -75,7 +74,8 @@ def as_dict(
 ) -> dict[str, Any]:
     """All scores of a run as JSON-able data. The Safety Index is that over `si_rounds`.
 
-    Of the targets in `unfinished` there are counts and outcomes, and nothing that is inferred from them.
+    Of the targets in `unfinished` there are counts and outcomes, and nothing that is inferred from them, but
+    for those that were stopped the intervals of `stop_rules` and `asr_by_turn`, which hold at every look.
     Not `whole`, it has only what a report shows: Safety Indices under the judge that decides, and no two
     targets are compared where there are too many to list their pairs. `say` is told what is computed
     next: of large runs it takes a while.
@@ -87,11 +87,13 @@ def as_dict(
         # Whom a label of a person stands for may be in other runs: these ask the whole store.
         judged = any(row["judge_key"] for row in found["asr_by_turn"])
         say("rates corrected by people's labels")
-        found["corrections"] = corrections_known(reader, run_id) if judged else []
-        found["checks"] = checks_known(reader, run_id) if judged else []
+        found["corrections"] = _corrections(reader, run_id) if judged else []
         found["calibration"] = latest_calibration(reader, run_id, found["deciding_judge"])
         found["anchor"] = latest_anchor(reader, run_id, found["deciding_judge"])
-    cleaned: dict[str, Any] = without_nan(held_back(found))
+        found["stop_rules"] = stop_rules(narrowed, run_id, found["deciding_judge"])
+        found = held_back(found)
+        found["asr_by_turn"] = with_sequences(narrowed, run_id, found["asr_by_turn"])
+    cleaned: dict[str, Any] = without_nan(found)
     return cleaned
 
 
@@ -326,22 +328,12 @@ def _of_data(reader: Queryable, run_id: str, guarded: bool) -> dict[str, Any]:
     }
 
 
-def corrections_known(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
-    """The `corrections` of a run, if anybody has labelled a reply."""
+def _corrections(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     if not reader.query("SELECT annotator FROM human_labels LIMIT 1").rows:
         return []
     from safemt_client.results.scores.corrections import corrections
 
     return corrections(reader, run_id)
-
-
-def checks_known(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
-    """The `checks` of a run, if a stronger judge was asked."""
-    if not reader.query("SELECT draw_id FROM label_draws WHERE reference_key IS NOT NULL LIMIT 1").rows:
-        return []
-    from safemt_client.results.scores.checks import checks
-
-    return checks(reader, run_id)
 
 
 def _even_panels(judges: list[dict[str, Any]], members: int) -> list[str]:

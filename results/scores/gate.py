@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -21,8 +21,10 @@ from safemt_client.results.scores.comparison import Condition, conditions, repli
 from safemt_client.results.scores.corrections import corrections
 from safemt_client.results.scores.indices import indices
 from safemt_client.results.scores.rules import Quantity, Rule
+from safemt_client.results.scores.stopped import Followed, Stopping
 from safemt_client.results.scores.unfinished import unfinished
 from safemt_client.results.scores.views import coverages
+from safemt_client.results.scores.wording import not_finished, sequence_in_words
 from safemt_client.results.stats.pairs import Labels, compared
 from safemt_client.results.stats.pooled import pooled_rate
 from safemt_client.results.stats.power import items_to_exclude
@@ -37,7 +39,8 @@ Status = Literal["holds", "broken", "undecided"]
 class Checked:
     """A rule for a target. `low` and `high` are what the data leave open; None where there is no figure.
 
-    `imported_from` says where its replies were read from; None if they were asked for.
+    `imported_from` says where its replies were read from; None if they were asked for. `sequence` says which
+    confidence sequence the interval is of, where the run looked as it went; None of a fixed number of items.
     """
 
     rule: str
@@ -49,16 +52,18 @@ class Checked:
     high: float | None
     reason: str
     imported_from: str | None = None
+    sequence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Figure:
     """What is known of a figure; `more` says what would make it more exact."""
 
-    estimate: float
+    estimate: float | None
     low: float
     high: float
     more: str = ""
+    sequence: str | None = None
 
 
 class _Unknown(Exception):
@@ -90,6 +95,12 @@ def check_rules(
         raise InputError(
             f"--target {unknown[0]}: not in run {run_id}; it has {', '.join(sorted(known.labels))}"
         )
+    rules = [
+        replace(rule, first=meant(rule.first, known.labels), second=meant(rule.second, known.labels))
+        if rule.first and rule.second
+        else rule
+        for rule in rules
+    ]
     known.check(rules)
     named = targets or sorted(known.labels)
     pairs = [(rule, target) for target in named for rule in rules if rule.first is None]
@@ -100,9 +111,10 @@ def check_rules(
 
 def _checked(rule: Rule, target: str, known: _Known) -> Checked:
     try:
-        if {target, rule.second} & known.waiting:
+        found = _sequence(known, target, rule)
+        if found is None and {target, rule.second} & known.waiting:
             raise _Unknown("the target is not finished: resume the run")
-        found = _FIGURES[rule.quantity](known, target, rule)
+        found = found or _FIGURES[rule.quantity](known, target, rule)
     except _Unknown as error:
         return Checked(rule.text, rule.quantity, target, "undecided", None, None, None, str(error))
     keeps, more = rule.decided(found.low, found.high), found.more
@@ -111,7 +123,17 @@ def _checked(rule: Rule, target: str, known: _Known) -> Checked:
         keeps, more = True if wide < rule.bound else None, f"the interval is {100 * wide:.1f} points wide"
     status: Status = "undecided" if keeps is None else "holds" if keeps else "broken"
     reason = more if keeps is None else ""
-    return Checked(rule.text, rule.quantity, target, status, found.estimate, found.low, found.high, reason)
+    return Checked(
+        rule.text,
+        rule.quantity,
+        target,
+        status,
+        found.estimate,
+        found.low,
+        found.high,
+        reason,
+        sequence=found.sequence,
+    )
 
 
 class _Known:
@@ -125,7 +147,9 @@ class _Known:
             for condition, labels in zip(found, replies_of_each(reader, found), strict=True)
         }
         self.sources = {condition.target: condition.imported_from for condition in found}
-        self.waiting = {row["target"] for row in unfinished(reader, run_id)}
+        self.keys = {condition.target: condition.target_key for condition in found}
+        self.waiting = {row["target"] for row in unfinished(reader, run_id) if not row["stopped"]}
+        self.stopping = Stopping(reader, run_id, deciding_judge(reader, run_id))
         self.baseline = self._baseline(baseline)
 
     def _baseline(self, name: str | None) -> Mapping[str, tuple[str, Labels]]:
@@ -134,10 +158,13 @@ class _Known:
             return {}
         others = conditions(self.reader, [name])
         open_ = {
-            (other.run_id, row["target"]) for other in others for row in unfinished(self.reader, other.run_id)
+            (other.run_id, row["target"]): row
+            for other in others
+            for row in unfinished(self.reader, other.run_id)
         }
-        if waits := next((other for other in others if (other.run_id, other.target) in open_), None):
-            raise InputError(f"--baseline {waits.name}: is not finished: resume its run first")
+        for other in others:
+            if row := open_.get((other.run_id, other.target)):
+                raise InputError(f"--baseline {other.name}: {not_finished(row)}")
         sides = dict(zip(others, replies_of_each(self.reader, others), strict=True))
         return {target: found for target in self.labels if (found := _same(target, sides)) is not None}
 
@@ -173,6 +200,34 @@ def _same(target: str, sides: Mapping[Condition, Labels]) -> tuple[str, Labels] 
         if len(sides) == 1 or condition.target == target:
             return condition.name, labels
     return None
+
+
+def _sequence(known: _Known, target: str, rule: Rule) -> _Figure | None:
+    """Of a run that looked as it went, the interval that holds at every look; None if it did not."""
+    key = known.keys[target]
+    if rule.quantity not in ("asr", "difference", "targets"):
+        if rule.quantity != "coverage" and key in known.stopping.stopped:
+            raise _Unknown("the run stopped when its rules were decided, and this figure has no sequence")
+        return None
+    if rule.quantity == "difference":
+        if target not in known.baseline:
+            return None
+        found = known.stopping.about(rule, (key,), known.baseline[target][1])
+    else:
+        others = (known.keys[rule.second],) if rule.second else ()
+        found = known.stopping.about(rule, (key, *others))
+    if found is None:
+        return None
+    if known.corrected:
+        raise _Unknown("the run looked as it went, and a corrected rate has no sequence")
+    return _Figure(found.estimate, found.low, found.high, _more_of(found), sequence_in_words(asdict(found)))
+
+
+def _more_of(found: Followed) -> str:
+    parts = [f"{found.unlabelled:,} replies have no label"] if found.unlabelled else []
+    if found.items < found.population:
+        parts.append("go on with the run")
+    return "; ".join(parts)
 
 
 def _asr(known: _Known, target: str, rule: Rule) -> _Figure:

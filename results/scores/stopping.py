@@ -43,7 +43,9 @@ class RuleState:
     of replies and not the mean of the items' rates.
 
     `alpha` is the chance that the rule is ever decided wrongly, or that the interval ever leaves the figure
-    out. `state` stays once it is decided; then `decided_at` has the number of items that it took.
+    out. (Where replies have no label, each end of the interval is of a sequence of its own. For the interval
+    of `Proportion` only twice `alpha` is then proven; simulated, it is less than `alpha`.) `state` stays once
+    it is decided; then `decided_at` has the number of items that it took.
     """
 
     def __init__(self, rule: Rule, population: Population, alpha: float) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
-from safemt_client.results.scores.checks import corrected_rates
-from safemt_client.results.scores.collect import as_dict, checks_known, corrections_known, deciding_judge
+from safemt_client.results.scores.collect import as_dict, deciding_judge
 from safemt_client.results.scores.indices import indices, rounds_of
 from safemt_client.results.scores.samples import hit_rates
+from safemt_client.results.scores.stopped import stop_rules, with_sequences
 from safemt_client.results.scores.turn_labels import flat_labelled_turns, labelled_turns
 from safemt_client.results.scores.twins import flat_twins, twins
 from safemt_client.results.scores.unfinished import only_known, unfinished
@@ -22,7 +22,6 @@ __all__ = [
     "AsrByMethod",
     "AsrByScenario",
     "AsrByTurn",
-    "CorrectedRate",
     "HitAtK",
     "LabelledTurns",
     "OutcomeCount",
@@ -30,6 +29,7 @@ __all__ = [
     "SafetyIndexRow",
     "Scores",
     "Spend",
+    "StopRule",
     "TwinsRow",
     "UnfinishedTarget",
 ]
@@ -39,7 +39,7 @@ class AsrByTurn(NamedTuple):
     """A row of the view `asr_by_turn`: how often a target was unsafe in dialogues of one length.
 
     `low` and `high` are the 95 % CI of `asr`, None of a target that is not finished; `small` marks a small
-    sample.
+    sample. Of a target that was `stopped` as its rules were decided, they are those of a confidence sequence.
     """
 
     target: str
@@ -61,6 +61,7 @@ class AsrByTurn(NamedTuple):
     target_key: str
     judge_key: str | None
     imported_from: str | None
+    stopped: bool
 
 
 class AsrByScenario(NamedTuple):
@@ -257,38 +258,38 @@ class LabelledTurns(NamedTuple):
     moderator_key: str
 
 
-class CorrectedRate(NamedTuple):
-    """A target's rate as `reference` would have judged all replies: people, or a stronger judge.
+class StopRule(NamedTuple):
+    """A rule of `--stop-when` for a target, with its confidence sequence: see `scores.stopped.Followed`."""
 
-    `length` is None over all lengths. `corrected` has its 95 % interval, and is None where not estimable;
-    `judge_errors` says which errors of the judge it is corrected for, `labelled` how many of the target's
-    replies the reference has labelled.
-    """
-
+    rule: str
     target: str
-    judge: str
-    reference: str
-    length: int | None
-    labelled: int
-    asr: float | None
-    corrected: float | None
-    low: float | None
-    high: float | None
-    small: bool | None
-    judge_errors: str
-    not_estimable: str | None
-    judge_key: str
-    reference_key: str | None
+    state: str
+    decided_at: int | None
+    estimate: float | None
+    low: float
+    high: float
+    items: int
+    population: int
+    alpha: float
+    anew: bool
+    stopped: bool
+    unlabelled: int
+    target_key: str
 
 
 class UnfinishedTarget(NamedTuple):
-    """A target some of whose `planned` conversations are pending, or wait for the judge that decides."""
+    """A target some of whose `planned` conversations are pending, or wait for the judge that decides.
+
+    Also one that was `stopped` as its rules were decided, so that some were `not_needed`.
+    """
 
     target: str
     planned: int
     pending: int
     unjudged: int
     target_key: str
+    not_needed: int
+    stopped: bool
 
 
 R = TypeVar("R", bound=tuple[Any, ...])
@@ -305,7 +306,8 @@ class Scores:
     @cached_property
     def asr_by_turn(self) -> Table[AsrByTurn]:
         """Attack success rates by target, judge and length."""
-        return self._of(AsrByTurn, "asr_by_turn")
+        rows = self._known("asr_by_turn", view_rows(self._reader, self.run_id, "asr_by_turn"))
+        return _table(AsrByTurn, with_sequences(self._reader, self.run_id, rows))
 
     @cached_property
     def by_scenario(self) -> Table[AsrByScenario]:
@@ -344,13 +346,6 @@ class Scores:
         return _table(LabelledTurns, flat_labelled_turns(found))
 
     @cached_property
-    def corrected(self) -> Table[CorrectedRate]:
-        """Rates corrected by labels of people or of a stronger judge; empty without any."""
-        found = corrections_known(self._reader, self.run_id) + checks_known(self._reader, self.run_id)
-        known = self._known("corrections", found)
-        return _table(CorrectedRate, corrected_rates(known))
-
-    @cached_property
     def spend(self) -> Table[Spend]:
         """Calls, tokens and money by who was asked."""
         return self._of(Spend, "spend")
@@ -362,8 +357,13 @@ class Scores:
 
     @cached_property
     def unfinished(self) -> Table[UnfinishedTarget]:
-        """The targets of which something is still to come: no interval and no index is given of them yet."""
+        """The targets of which something is to come, or that were stopped: no index is given of them."""
         return _table(UnfinishedTarget, unfinished(self._reader, self.run_id))
+
+    @cached_property
+    def stop_rules(self) -> Table[StopRule]:
+        """The rules that the run stops by, as they stand; empty of a run without."""
+        return _table(StopRule, stop_rules(self._reader, self.run_id, self.deciding_judge))
 
     @cached_property
     def deciding_judge(self) -> str | None:

@@ -23,20 +23,24 @@ def unfinished(reader: Queryable, run_id: str, control: str | None = None) -> li
 
     `planned` conversations of which `pending` have no final reply yet and `unjudged` no verdict. An error, a
     block or a reply that the judge could not label is none of these: that is an outcome. They are the
-    originals, or the controls of the condition `control`.
+    originals, or the controls of the condition `control`. Targets that were `stopped` as their rules are
+    decided are among them, with the number of conversations that were `not_needed`: they looked as they
+    went, and what is inferred from a fixed number of items does not hold for them either.
     """
     rows = reader.query(
         """SELECT target, target_key, count(*), count(*) FILTER (state = 'pending'),
-                  count(*) FILTER (state = 'unjudged' AND judge_key IS NOT NULL)
+                  count(*) FILTER (state = 'unjudged' AND judge_key IS NOT NULL),
+                  count(*) FILTER (state = 'not_needed'),
+                  target_key IN (SELECT target_key FROM stopped_targets WHERE run_id = ?) AS stopped
            FROM every_conversation
            WHERE run_id = ? AND condition IS NOT DISTINCT FROM ? AND judge_key IS NOT DISTINCT FROM (
                SELECT any_value(judge_key) FROM deciding_judges WHERE run_id = ?)
-           GROUP BY ALL HAVING count(*) FILTER (
+           GROUP BY ALL HAVING stopped OR count(*) FILTER (
                state = 'pending' OR state = 'unjudged' AND judge_key IS NOT NULL) > 0
            ORDER BY ALL""",
-        [run_id, control, run_id],
+        [run_id, run_id, control, run_id],
     ).rows
-    names = ("target", "target_key", "planned", "pending", "unjudged")
+    names = ("target", "target_key", "planned", "pending", "unjudged", "not_needed", "stopped")
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
@@ -86,7 +90,6 @@ _WITHOUT: Mapping[str, Callable[[dict[str, Any], Collection[str]], dict[str, Any
     "differences": _about("first", "second"),
     "effects": _about("target", "without"),
     "corrections": _of_all,
-    "checks": _of_all,
     "agreement": _of_all,
 }
 """What is left of a row of each table; None where nothing is."""

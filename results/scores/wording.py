@@ -26,6 +26,7 @@ __all__ = [
     "paired",
     "per_turn",
     "rate",
+    "sequence_in_words",
     "small",
     "step",
     "trend",
@@ -84,8 +85,20 @@ def rate(interval: Mapping[str, float]) -> str:
 
 def not_finished(row: Mapping[str, Any]) -> str:
     """What of a target is still to come; see `unfinished.unfinished`."""
+    if row["stopped"]:
+        return (
+            f"stopped when its rules were decided: of {row['planned']:,} conversations "
+            f"{row['not_needed']:,} were not asked"
+        )
     parts = [f"{row[name]:,} {said}" for name, said in _TO_COME.items() if row[name]]
     return f"not finished: of {row['planned']:,} conversations {' and '.join(parts)}"
+
+
+def sequence_in_words(row: Mapping[str, Any]) -> str:
+    """Which confidence sequence an interval is of; see `stopped.Followed`."""
+    level = f"{100 * (1 - row['alpha']):.4g} %"
+    said = f"confidence sequence at {level}, {row['items']:,} of {row['population']:,} items"
+    return said + (", alpha spent anew" if row["anew"] else "")
 
 
 _TO_COME = {"pending": "are pending", "unjudged": "are not judged yet"}

@@ -112,17 +112,6 @@ def label(parser: argparse.ArgumentParser) -> None:
         help="judge whose labels the sample is drawn by (default: the run's)",
     )
     parser.add_argument("--n", type=int, metavar="N", help="size of the sample (default: 100)")
-    parser.add_argument(
-        "--adaptive",
-        type=int,
-        metavar="N",
-        help="in place of --n: a sample of some N replies, most where the judge may be wrong",
-    )
-    parser.add_argument(
-        "--want",
-        metavar="WIDTH",
-        help="only say how many labels it takes until the corrected rate is known to '2 points'",
-    )
     parser.add_argument("--annotator", metavar="NAME", help="name of the annotator (default: your user name)")
     files = parser.add_mutually_exclusive_group()
     files.add_argument("--export", type=Path, metavar="CSV", help="write the sample, to be filled in")
@@ -301,17 +290,8 @@ def judging_again(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="ask the run's own judge again about N of its replies, always the same: has it changed?",
     )
-    parser.add_argument(
-        "--adaptive",
-        type=int,
-        metavar="N",
-        help="ask a stronger judge about some N of the run's replies, most where the run's own may be wrong, "
-        "and estimate the rates that it would give",
-    )
     add_setting(parser, "dry_run")
-    parser.add_argument(
-        "--json", action="store_true", help="with --anchor or --adaptive: print what was found as JSON"
-    )
+    parser.add_argument("--json", action="store_true", help="with --anchor: print the run's anchors as JSON")
     _config(parser, "these settings, perhaps that of the run")
     add_settings(parser, "judge")
 

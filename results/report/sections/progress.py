@@ -10,7 +10,7 @@ __all__ = ["progress"]
 
 def progress(known: ReportData) -> Section | None:
     """What is still to come of each target; None where all are finished."""
-    rows = known.found["unfinished"]
+    rows = [row for row in known.found["unfinished"] if not row["stopped"]]
     if not rows:
         return None
     who = ", ".join(known.target(row["target"]) for row in rows)

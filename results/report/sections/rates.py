@@ -92,7 +92,11 @@ def _line_panel(known: ReportData, target: str, rows: Sequence[Mapping[str, Any]
 _RATE: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "Turns": lambda row: str(row["length"]),
     "ASR": lambda row: percent(row["asr"]),
-    CI: lambda row: interval(row["low"], row["high"], small=row["small"]),
+    CI: lambda row: (
+        f"{interval(row['low'], row['high'])} (sequence)"
+        if row["stopped"]
+        else interval(row["low"], row["high"], small=row["small"])
+    ),
     "Unsafe/scored": lambda row: f"{row['unsafe']}/{row['scored']}",
     "Not scored": lambda row: str(row["attempted"] - row["scored"]),
     "Not attempted": lambda row: str(row["planned"] - row["attempted"]),

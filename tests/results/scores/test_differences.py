@@ -45,6 +45,7 @@ class Views:
                CREATE VIEW every_conversation AS
                    SELECT *, NULL AS condition, length AS paired_length FROM conversations;
                CREATE TABLE deciding_judges AS SELECT 'r' AS run_id, 'jk' AS judge_key, 'j' AS judge;
+               CREATE TABLE stopped_targets (run_id TEXT, target_key TEXT, place INT);
                CREATE TABLE run_targets (run_id TEXT, name TEXT, target_key TEXT, moderator TEXT, sampling TEXT);
                CREATE TABLE run_moderators AS SELECT 'r' AS run_id, 'mk' AS moderator_key, 'm' AS name;
                CREATE TABLE baselines AS SELECT 'r' AS run_id, 'second-key' AS target_key, 'first' AS baseline,

@@ -59,6 +59,9 @@ class Conversations:
         self._database.execute(
             "CREATE VIEW every_conversation AS SELECT *, NULL AS condition FROM conversations"
         )
+        self._database.execute(
+            "CREATE TABLE stopped_targets (run_id VARCHAR, target_key VARCHAR, place INTEGER)"
+        )
         for view in ("safety_index_by_sample", "safety_index"):
             self._database.execute(view_texts()[view])
 
