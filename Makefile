@@ -45,7 +45,7 @@ fuzz: $(VENV)/.installed
 	$(BIN)/python tests/fuzz/fuzz.py responses -max_total_time=300 .fuzz/responses tests/fuzz/seeds/responses
 	$(BIN)/python tests/fuzz/fuzz.py records -max_total_time=300 .fuzz/records tests/fuzz/seeds/records
 
-# Side by side with peers, as ratios; about ten minutes. In an environment of its own, as users have it: what
+# Side by side with peers, as ratios; about a quarter of an hour. In an environment of its own, as users have it: what
 # only the tests need would be imported and measured too.
 bench: .venv-bench/.installed .venv-inspect/.installed
 	.venv-bench/bin/python benchmarks/limits.py
@@ -53,6 +53,7 @@ bench: .venv-bench/.installed .venv-inspect/.installed
 	.venv-bench/bin/python benchmarks/resume.py
 	.venv-bench/bin/python benchmarks/intervals.py
 	.venv-bench/bin/python benchmarks/reading.py
+	.venv-bench/bin/python benchmarks/stopping.py
 	INSPECT_PYTHON=$(CURDIR)/.venv-inspect/bin/python .venv-bench/bin/python benchmarks/throughput.py
 
 .venv-bench/.installed: pyproject.toml constraints.txt

@@ -36,10 +36,10 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield "stops by rules along one random order of the items; a target ends once its rules are decided:"
     for one in plan.stopping.rules:
         who = "" if one.other_key is not None else f" ({names[one.target_key]})"
-        said = f"  {one.rule.text}{who}: chance to be wrong {100 * one.alpha:.3g} % over all looks; "
-        said += f"of {one.population.items:,} items"
         taken = len({row.item_id for row in plan.dialogues if is_about(one.rule, row)})
-        said += f", {taken:,} of which the run has" if taken < one.population.items else ""
+        said = f"  {one.rule.text}{who}, over {one.population.items:,} items"
+        said += f" of which the run has {taken:,}" if taken < one.population.items else ""
+        said += f": chance to be wrong {100 * one.alpha:.3g} % at most, over all looks"
         said += "; alpha spent anew, since the run had begun without it" if one.anew else ""
         yield said + (f"; decided before: {one.decided}" if one.decided is not None else "")
     yield from _advice(plan, plan.stopping, names)

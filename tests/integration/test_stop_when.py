@@ -13,6 +13,7 @@ import safemt_client
 from safemt_client.telemetry.events import ProgressSnapshot
 
 SLOW_S = 0.2
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -185,6 +186,19 @@ def test_a_stopped_run_that_is_judged_again_lacks_nothing() -> None:
     )
     assert first == second
     assert len(rows("SELECT DISTINCT run_id FROM stop_rules")) == 2
+
+
+def test_the_demo_of_the_documentation() -> None:
+    words = ["--provider", "demo", "--turns", "8", "--max-concurrency", "1", "--stop-when", "asr@8 > 20%"]
+    said = at_once(*words).stdout
+    for line in (
+        "asr@8 > 20% (demo): holds after 6 of 15 items, 26.7 to 86.7 %",
+        "demo stopped: 9 conversations were not needed",
+        "stopped: decided (demo); without --stop-when the run goes on; ",
+    ):
+        assert line in said
+        assert line in (ROOT / "docs" / "demo.md").read_text()
+    assert " ".join(words[-1:]) in (ROOT / "docs" / "demo.md").read_text()
 
 
 def test_progress_and_log_tell_of_the_rules() -> None:
