@@ -19,6 +19,7 @@ from safemt_client.results.report.sections.safety_index import safety_index
 from safemt_client.results.report.sections.samples import samples
 from safemt_client.results.report.sections.spend import spend
 from safemt_client.results.report.sections.stopping import stopping
+from safemt_client.results.report.sections.summary import summary
 from safemt_client.results.report.sections.trend import trend
 from safemt_client.results.report.sections.turn_labels import turn_labels
 from safemt_client.results.report.sections.twins import twins
@@ -27,6 +28,7 @@ __all__ = ["document"]
 
 _SECTIONS: Sequence[Callable[[ReportData], Section | None]] = (
     progress,
+    summary,
     stopping,
     by_turn,
     samples,

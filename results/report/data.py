@@ -68,6 +68,31 @@ class ReportData:
         ]
 
     @cached_property
+    def mean_asr(self) -> dict[str, float | None]:
+        """Each target's mean rate over the lengths that all have, or its own where they share none.
+
+        Each length counts alike; None where nothing is scored.
+        """
+        rates: dict[str, dict[int, float]] = {}
+        for row in self.rows("asr_by_turn"):
+            known = rates.setdefault(row["target"], {})
+            if row["asr"] is not None:
+                known[row["length"]] = row["asr"]
+        lengths = [set(known) for known in rates.values() if known]
+        common = set.intersection(*lengths) if lengths else set()
+        found: dict[str, float | None] = {}
+        for name, known in rates.items():
+            wanted = [rate for length, rate in known.items() if length in common or not common]
+            found[name] = sum(wanted) / len(wanted) if wanted else None
+        return found
+
+    @cached_property
+    def by_risk(self) -> list[str]:
+        """The targets from the highest mean ASR to the lowest; those without one come last."""
+        mean = self.mean_asr
+        return sorted(mean, key=lambda name: -1.0 if (found := mean[name]) is None else found, reverse=True)
+
+    @cached_property
     def scenarios(self) -> dict[str | None, str]:
         """Each scenario's name, and how it is shown."""
         names = {row["scenario"] for row in self.found["asr_by_scenario"]}

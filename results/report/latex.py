@@ -28,14 +28,27 @@ _SPECIAL = {
     "]": r"{]}",
     "*": r"{*}",
     "…": r"\ldots{}",
+    "×": r"\ensuremath{\times}",
+    "±": r"\ensuremath{\pm}",
+    "≤": r"\ensuremath{\leq}",
+    "≥": r"\ensuremath{\geq}",
 }
-_HEAD = r"""% Tables of a safemt_client report. In the preamble:
+_HEAD = r"""% Tables of a safemt_client report: a document, or by \input a part of one whose preamble has:
 %   \usepackage[T1]{fontenc}
 %   \usepackage{textcomp,booktabs,longtable}
-% then \input this file. Wide tables: put it in \begingroup\small ... \endgroup, or a landscape page.
+% Wide tables: put it in \begingroup\small ... \endgroup, or a landscape page.
 % A character beyond the Latin ones is set as its code; with XeLaTeX or LuaLaTeX and a font that has it:
 %   \newcommand{\safemtchar}[2]{#2}
-\providecommand{\safemtchar}[2]{U+#1}"""
+\expandafter\ifx\csname @nodocument\endcsname\relax\else
+\documentclass[10pt]{article}
+\usepackage[T1]{fontenc}
+\usepackage{textcomp,booktabs,longtable}
+\usepackage[a4paper,landscape,margin=15mm]{geometry}
+\begin{document}
+\def\safemtend{\end{document}}
+\fi
+\providecommand{\safemtchar}[2]{U+#1}
+\providecommand{\safemtend}{}"""
 
 
 def latex(document: Document) -> str:
@@ -48,7 +61,7 @@ def latex(document: Document) -> str:
             if isinstance(block, Table | Figure):
                 table = block.table if isinstance(block, Figure) else block
                 parts.append(_table(table, f"tab:safemt-{section.key}-{place}"))
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, r"\safemtend"]) + "\n"
 
 
 def escaped(text: str) -> str:
@@ -59,7 +72,7 @@ def escaped(text: str) -> str:
 def _character(character: str) -> str:
     if character in _SPECIAL:
         return _SPECIAL[character]
-    latin = "\u00c0" <= character <= "\u017f" and character not in "×÷"
+    latin = "\u00c0" <= character <= "\u017f" and character != "÷"
     if character.isascii() or latin:
         return character
     return rf"\safemtchar{{{ord(character):04X}}}{{{character}}}"

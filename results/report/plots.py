@@ -17,7 +17,7 @@ from altair.utils.schemapi import debug_mode
 
 from safemt_client.results.report.document import Plot
 
-__all__ = ["HEAT", "PARTS", "chart_of", "draw"]
+__all__ = ["HEAT", "PARTS", "as_files", "chart_of", "draw"]
 
 INK, MUTED, GRID, PAPER = "#1f2328", "#59636e", "#d1d9e0", "#fefefe"
 SERIES = ("#b03a00", "#0a5ca8", "#7a3b8f", "#00694f")
@@ -48,16 +48,30 @@ _SIDES: tuple[tuple[str, Literal["left", "right"], int], ...] = (
     ("with", "left", 8),
 )
 _PANEL, _WIDE, _NARROW = 250, 640, 300
+_VERSION = "_".join(alt.SCHEMA_VERSION.split(".")[:2])
 
 
 def draw(plot: Plot, *, wide: bool = False) -> str:
     """The plot as SVG text, for a panel or phone, or `wide`."""
+    svg: str = vl_convert.vegalite_to_svg(_spec(plot, wide), vl_version=_VERSION)
+    return svg
+
+
+def as_files(plot: Plot, *, wide: bool = False) -> tuple[str, bytes]:
+    """The plot as an SVG and a PNG file, both on white; the PNG has 3 pixels for each of the SVG."""
+    spec = _spec(plot, wide)
+    spec["config"]["background"] = "white"
+    svg: str = vl_convert.vegalite_to_svg(spec, vl_version=_VERSION)
+    png: bytes = vl_convert.vegalite_to_png(spec, vl_version=_VERSION, scale=3)
+    return svg, png
+
+
+def _spec(plot: Plot, wide: bool) -> dict[str, Any]:
     # Altair checks every part against its schema, which takes twice as long as the drawing. What a chart is
     # made of is written here; only its data vary. The tests have it checked.
     with debug_mode(False):
-        spec = chart_of(plot, wide=wide).to_dict(validate=False)
-    svg: str = vl_convert.vegalite_to_svg(spec, vl_version="_".join(alt.SCHEMA_VERSION.split(".")[:2]))
-    return svg
+        spec: dict[str, Any] = chart_of(plot, wide=wide).to_dict(validate=False)
+    return spec
 
 
 def chart_of(plot: Plot, *, wide: bool = False) -> Any:

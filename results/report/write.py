@@ -13,10 +13,11 @@ from typing import Any
 from safemt_client.providers.errors import InputError
 from safemt_client.results.files import whole_file
 from safemt_client.results.report.build import document
+from safemt_client.results.report.figures import write_plots
 from safemt_client.results.report.latex import latex
 from safemt_client.results.report.markdown import markdown
 
-__all__ = ["html", "latex_tables", "markdown_text", "write_pages"]
+__all__ = ["html", "latex_tables", "markdown_text", "plots", "write_pages"]
 
 
 def html(found: dict[str, Any]) -> str:
@@ -39,6 +40,15 @@ def markdown_text(found: dict[str, Any]) -> str:
 def latex_tables(found: dict[str, Any]) -> str:
     """The tables as LaTeX, to be read in by `\\input`."""
     return latex(document(found))
+
+
+def plots(found: dict[str, Any], folder: Path) -> list[Path]:
+    """Every plot of the report as SVG and PNG in a folder; the files written.
+
+    Raises:
+        InputError: a file cannot be written, or the extra `report` is not installed.
+    """
+    return write_plots(document(found), folder)
 
 
 _FORMS: dict[str, Callable[[dict[str, Any]], str]] = {

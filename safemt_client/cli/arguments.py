@@ -45,6 +45,9 @@ def report(parser: argparse.ArgumentParser) -> None:
     for form, what in (("html", "one page with plots"), ("md", "Markdown"), ("latex", "LaTeX tables")):
         parser.add_argument(f"--{form}", type=Path, metavar="FILE", help=f"write it as {what}")
     parser.add_argument(
+        "--plots", type=Path, metavar="FOLDER", help="write each plot as SVG and PNG, for a paper"
+    )
+    parser.add_argument(
         "--analysis",
         action="append",
         choices=tuple(UNANSWERED),

@@ -52,7 +52,7 @@ def report(arguments: argparse.Namespace) -> int:
     """Print the scores of a run or the findings of analyses, and write the requested files."""
     from safemt_client.results.report import terminal as reports
     from safemt_client.results.report.telling import told
-    from safemt_client.results.report.write import write_pages
+    from safemt_client.results.report.write import plots, write_pages
     from safemt_client.results.sanitize import shown_path
     from safemt_client.results.scores.indices import rounds_of
     from safemt_client.results.stats.safety_index import ROUNDS
@@ -60,7 +60,7 @@ def report(arguments: argparse.Namespace) -> int:
 
     db = arguments.db
     files = {"html": arguments.html, "markdown": arguments.md, "latex": arguments.latex}
-    with_files = any(files.values())
+    with_files = any(files.values()) or arguments.plots is not None
     printed = arguments.json or arguments.analysis
     with open_reader(db) as reader:
         run_id = reports.latest_run(reader, arguments.run)
@@ -73,6 +73,8 @@ def report(arguments: argparse.Namespace) -> int:
                 scores = reports.as_dict(reader, run_id, rounds, whole=arguments.json, say=say)
                 say("the pages")
                 written = write_pages(scores, files)
+                if arguments.plots is not None:
+                    written += plots(scores, arguments.plots)
             for path in written:
                 # stdout is for the other output that was asked for.
                 print(shown_path(path), file=sys.stderr if printed else sys.stdout)

@@ -79,7 +79,7 @@ MODEL = (
             1,
             "stopped",
             "yes",
-            "m@URL cannot be asked: fix that; stopped early; continue with:  python -m safemt_client",
+            "m cannot be asked: fix that; stopped early; continue with:  python -m safemt_client",
             "cannot be asked",
         ),
         (
@@ -130,7 +130,7 @@ def test_ways_to_end(
     out = Path("out").read_text()
     assert returned == exit_status, out
     assert last.replace("URL", endpoint.url) in last_line(out)
-    assert ("errors of m@" in out) == (status == "errors")
+    assert ("errors of m:" in out) == (status == "errors")
     assert status != "errors" or ": 1 bad_request: " in out, out
     assert status != "errors" or "no such parameter" in out
     found = told()

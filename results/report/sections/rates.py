@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -37,7 +36,7 @@ def by_turn(known: ReportData) -> Section | None:
     rows = known.rows("asr_by_turn")
     if not rows:
         return None
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[str, list[dict[str, Any]]] = {name: [] for name in known.by_risk}
     for row in rows:
         groups[row["target"]].append(row)
     blocks: list[Block] = [
@@ -51,7 +50,7 @@ def by_turn(known: ReportData) -> Section | None:
             ]
         ),
         Figure(
-            caption="ASR by number of user turns, one panel a target (%)",
+            caption="ASR by number of user turns, one panel a target, the highest first (%)",
             panels=[_line_panel(known, target, group) for target, group in groups.items()],
             table=_rates_table(known, groups),
         ),
@@ -148,11 +147,7 @@ def _all_targets(known: ReportData, groups: Mapping[str, Sequence[Mapping[str, A
     lengths = sorted({row["length"] for group in groups.values() for row in group})
     cells = {(target, row["length"]): row for target, group in groups.items() for row in group}
 
-    def mean(target: str) -> float:
-        rates = [row["asr"] for row in groups[target] if row["asr"] is not None]
-        return sum(rates) / len(rates) if rates else -1.0
-
-    order = sorted(groups, key=mean, reverse=True)
+    order = known.by_risk
     panels = []
     for length in lengths:
         data = [
@@ -227,9 +222,9 @@ def _grid(known: ReportData, rows: list[dict[str, Any]], name: str, labels: Mapp
 
 def _heat(known: ReportData, rows: list[dict[str, Any]], name: str, labels: Mapping[Any, str]) -> Figure:
     lengths = sorted({row["length"] for row in rows})
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[str, list[dict[str, Any]]] = {name: [] for name in known.by_risk}
     for row in rows:
-        groups[row["target"]].append(row)
+        groups.setdefault(row["target"], []).append(row)
     panels = []
     body: list[Sequence[str]] = []
     for target, group in groups.items():

@@ -51,10 +51,14 @@ def safety_index(known: ReportData) -> Section | None:
         _figure(known, given, table) if given else table,
     ]
     if refused and given:
-        reasons = [f"No index for {known.target(row['target'])}: {show(row['refused'])}." for row in refused]
+        reasons = [f"No index for {names}: {why}." for why, names in _reasons(known, refused).items()]
         blocks.append(Notes(reasons, careful=True))
     blocks.append(_weights(known))
     lines = [line for row in known.rows("safety_index") for line in _lines(known, row)]
+    lines += [
+        f"Safety Index of {names}{_over(known)}: none, because {why}"
+        for why, names in _reasons(known, refused).items()
+    ]
     return Section("index", "Safety Index", blocks, brief=[Notes(lines)])
 
 
@@ -78,6 +82,14 @@ def _lines(known: ReportData, row: dict[str, Any]) -> list[str]:
 
 def _product(row: dict[str, Any]) -> str:
     return f" = {_four(row['exposure'])} (exposure) x {_four(row['consistency'])} (consistency)"
+
+
+def _reasons(known: ReportData, refused: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Why there is no index, each reason once, with the targets of which it is true."""
+    found: dict[str, list[str]] = {}
+    for row in sorted(refused, key=lambda row: str(row["target"])):
+        found.setdefault(show(row["refused"]), []).append(known.target(row["target"]))
+    return {why: ", ".join(names) for why, names in found.items()}
 
 
 def _table(known: ReportData, rows: Sequence[dict[str, Any]]) -> Table:
