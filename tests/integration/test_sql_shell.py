@@ -213,7 +213,7 @@ def test_statements_through_a_pipe(db: Path) -> None:
     assert json.loads(done.stdout) == [{"annotator": HOSTILE}]
     done = piped(".schema human_labels\n.quit\nSELECT 1;", db)
     assert "annotator" in done.stdout
-    assert "1 row" not in done.stdout
+    assert "\n1 row\n" not in done.stdout
     assert piped("", db).returncode == 0
 
 
