@@ -31,6 +31,9 @@ _MOST_BYTES = 64 * 1024
 _SHORTEST_SECRET = 8
 """Shorter ones are placeholders such as EMPTY, and may be ordinary words of a reply."""
 _PLACE = "[key]"
+_HAS_OWNERS = hasattr(os, "getuid")
+"""Not on Windows, where who may read a file is not in its mode."""
+_CAREFULLY = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOINHERIT", "O_BINARY"))
 
 
 class Key(str):
@@ -61,14 +64,14 @@ def _from_file(path: Path, variable: str) -> Key:
     where = f"{variable}: {path}"
     try:
         # Not blocking, so that a named pipe is refused instead of waited for.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | _CAREFULLY)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise InputError(f"{where}: is not a file: name one that contains only the key")
-            if status.st_mode & 0o077:
+            if _HAS_OWNERS and status.st_mode & 0o077:
                 raise InputError(f"{where}: others can read it: chmod 600 {path}")
-            if status.st_uid not in (os.getuid(), 0):
+            if _HAS_OWNERS and status.st_uid not in (os.getuid(), 0):
                 raise InputError(f"{where}: belongs to another user: use a file that you own")
             content = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:

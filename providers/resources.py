@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import resource
 import sys
 from contextlib import suppress
 from typing import Any
+
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None  # type: ignore[assignment]
 
 __all__ = ["calls_at_once", "in_one_line", "open_files_limit", "raise_open_files", "shortage"]
 
@@ -29,6 +33,8 @@ _NO_THREAD = "no further thread can be started: raise the limit of processes (ul
 
 def raise_open_files() -> None:
     """Lift the soft limit of open files, as far as it may be lifted."""
+    if resource is None:
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY or soft < hard:
         # A system may have a limit of its own below the hard one.
@@ -39,14 +45,16 @@ def raise_open_files() -> None:
 
 
 def open_files_limit() -> int:
-    """How many files this process may have open."""
+    """How many files this process may have open; as many as one likes where there is no such limit."""
+    if resource is None:
+        return sys.maxsize
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def calls_at_once(files_a_call: int = 1) -> int | None:
     """How many calls may be in flight beside what is open already; None where nothing limits them."""
     limit = open_files_limit()
-    if limit == resource.RLIM_INFINITY:
+    if resource is None or limit == resource.RLIM_INFINITY:
         return None
     try:
         opened = len(os.listdir("/dev/fd"))

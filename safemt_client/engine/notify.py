@@ -68,6 +68,8 @@ def notify(
                 "SAFEMT_SUMMARY": result.summary,
             },
             start_new_session=True,
+            # The same for Windows, which has no sessions.
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
     except (OSError, ValueError) as error:
         _warn(f"cannot be run: {error.strerror if isinstance(error, OSError) else error}")
@@ -88,7 +90,10 @@ def _warn(text: str) -> None:
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End a command and everything it started."""
     with suppress(ProcessLookupError):  # it has just ended
-        os.killpg(process.pid, signal.SIGKILL)
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:  # Windows ends the command alone
+            process.kill()
     process.wait()
 
 

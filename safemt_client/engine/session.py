@@ -32,6 +32,7 @@ from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.negotiation import Learnt
 from safemt_client.providers.pauses import PAUSES
 from safemt_client.providers.responses.outcomes import classify_response
+from safemt_client.providers.signals import heard
 from safemt_client.results.store.errors import StoreError, StoreMovedError
 from safemt_client.results.store.rows import Row
 from safemt_client.results.store.store import Store
@@ -270,7 +271,7 @@ def _ending() -> list[signal.Signals]:
 
 async def _listen(stop: Callable[[], None]) -> None:
     """Each signal that ends a program asks the session to stop."""
-    with anyio.open_signal_receiver(*_ending()) as signals:
+    with heard(*_ending()) as signals:
         async for _ in signals:
             stop()
 

@@ -17,6 +17,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import clear_text_warning, is_loopback
 from safemt_client.providers.pauses import PAUSES
 from safemt_client.providers.proxies import certificates_for, proxy_for
+from safemt_client.providers.signals import heard
 from safemt_client.providers.vendors import DEMO_TARGET
 from safemt_client.proxy.decisions import Recent, open_log
 from safemt_client.proxy.server import serve_proxy
@@ -53,7 +54,7 @@ async def moderate(arguments: argparse.Namespace) -> int:
         moderator.assessor.cache = Recent()
         async with anyio.create_task_group() as group:
             group.start_soon(PAUSES.watch, _tell)
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            with heard(signal.SIGINT, signal.SIGTERM) as signals:
                 async with serve_proxy(
                     moderator, upstream, log, host=arguments.host, port=arguments.port
                 ) as address:
