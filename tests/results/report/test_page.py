@@ -342,9 +342,9 @@ def well_formed(text: str) -> None:
 
 def balanced(text: str) -> None:
     """Braces and environments close, and each row has as many cells as its table has columns."""
-    lines = [line for line in text.splitlines() if not line.startswith("%")]
-    body = "\n".join(lines[1:])
-    assert lines[0] == r"\providecommand{\safemtchar}[2]{U+#1}"
+    head, _, tables = text.partition("\\providecommand{\\safemtend}{}\n")
+    assert head.endswith("\\fi\n\\providecommand{\\safemtchar}[2]{U+#1}\n")
+    body = "\n".join(line for line in tables.splitlines() if not line.startswith("%"))
     bare = body.replace(r"\{", "").replace(r"\}", "")
     assert bare.count("{") == bare.count("}")
     assert body.count(r"\begin{longtable}") == body.count(r"\end{longtable}") > 5
