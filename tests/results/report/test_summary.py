@@ -92,7 +92,9 @@ def test_one_target_is_summed_up_by_its_own_figures(found: dict[str, Any]) -> No
 
 def test_targets_that_are_not_finished_are_not_ranked(found: dict[str, Any]) -> None:
     open_ = copy.deepcopy(found)
-    open_["unfinished"] = [{"target": "high", "pending": 1, "waiting": 0, "unjudged": 0, "planned": 2}]
+    open_["unfinished"] = [
+        {"target": "high", "pending": 1, "waiting": 0, "unjudged": 0, "planned": 2, "stopped": False}
+    ]
     assert findings(open_)[0] == "Mean ASR over the lengths goes from 0.0 % (low) to 33.3 % (demo)."
 
 
