@@ -169,7 +169,8 @@ def splits(reader: Queryable, run_id: str) -> list[Split]:
            JOIN (SELECT * FROM replies WHERE run_id = ?) r USING (request_hash, dialogue_key, reply_hash)
            WHERE d.split OR d.adjudicated IS NOT NULL
            GROUP BY ALL
-           ORDER BY d.adjudicated IS NOT NULL, sha256(d.request_hash || d.dialogue_key)""",
+           ORDER BY any_value(d.adjudicated) IS NOT NULL,
+                    any_value(sha256(d.request_hash || d.dialogue_key))""",
         [run_id],
     ).rows
     found = []

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
 from threading import Lock
 
 from safemt_client.datasets.again import find_again
@@ -47,6 +50,17 @@ class Pictures:
             except (InputError, OSError):
                 continue
         return None
+
+    def have_ready(self, run_id: str, hashes: Sequence[str]) -> None:
+        """Find images before they are asked for, in the background."""
+        if any(sha not in self._kept for sha in hashes):
+            threading.Thread(target=self._find_all, args=(run_id, hashes), daemon=True).start()
+
+    def _find_all(self, run_id: str, hashes: Sequence[str]) -> None:
+        # Whatever keeps an image from being found now is said when it is asked for.
+        with suppress(InputError):
+            for sha in hashes:
+                self.find(run_id, sha)
 
     def _keep(self, sha256: str, found: tuple[bytes, str]) -> None:
         with self._lock:

@@ -17,7 +17,9 @@ import uvicorn
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.resources import calls_at_once, in_one_line, raise_open_files
 from safemt_client.results.sanitize import shown_path
+from safemt_client.results.store.handing import hand_over
 from safemt_client.viewer.access import Access
+from safemt_client.viewer.desk import Desk
 from safemt_client.viewer.forms import Forms
 from safemt_client.viewer.queries import Queries
 from safemt_client.viewer.server import CHECKED, Pages
@@ -54,6 +56,7 @@ class Viewer:
     base: str
     token: str
     queries: Queries
+    _desk: Desk
     _server: uvicorn.Server
     _socket: socket.socket
 
@@ -68,6 +71,7 @@ class Viewer:
             self._server.run(sockets=[self._socket])
         finally:
             self._socket.close()
+            self._desk.close()
             self.queries.close()
 
     def stop(self) -> None:
@@ -83,13 +87,16 @@ def open_viewer(path: Path, *, port: int | None = None, host: str = "127.0.0.1")
     """
     raise_open_files()
     most = calls_at_once(_FILES_A_PAGE)
+    # What an earlier viewer could not hand over any more; if it still cannot be, it goes on waiting.
+    hand_over(path)
     snapshot = Snapshot(path)
     snapshot.refresh(wait=True)
     bound = _bind(host, port)
     number = int(bound.getsockname()[1])
     token = secrets.token_urlsafe(32)
     queries = Queries(snapshot)
-    application = Access(Forms(Pages(queries).application()), token, number, host, CHECKED)
+    desk = Desk(snapshot)
+    application = Access(Forms(Pages(queries, desk).application()), token, number, host, CHECKED)
     config = uvicorn.Config(
         application,
         # The parser that is strict about where a request ends, whatever else is installed.
@@ -106,7 +113,7 @@ def open_viewer(path: Path, *, port: int | None = None, host: str = "127.0.0.1")
         limit_concurrency=None if most is None else max(most, 8),
     )
     shown = "127.0.0.1" if host in ("0.0.0.0", "127.0.0.1") else f"[{host}]" if ":" in host else host
-    return Viewer(f"http://{shown}:{number}", token, queries, _Server(config, queries), bound)
+    return Viewer(f"http://{shown}:{number}", token, queries, desk, _Server(config, queries), bound)
 
 
 def view(path: Path, *, port: int | None, host: str, allow_remote: bool, browser: bool) -> int:

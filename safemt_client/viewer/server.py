@@ -20,8 +20,10 @@ from safemt_client.providers.errors import InputError
 from safemt_client.results.sanitize import coded
 from safemt_client.results.sql.docs import questions
 from safemt_client.viewer.conversation import CUT, Conversation, load
+from safemt_client.viewer.desk import Desk
 from safemt_client.viewer.downloads import FORMS, written
 from safemt_client.viewer.filters import CHANGES, DISAGREE, SORTS, Filters
+from safemt_client.viewer.label_pages import LabelPages, annotator_of
 from safemt_client.viewer.pictures import Pictures
 from safemt_client.viewer.plots import bundle
 from safemt_client.viewer.queries import Queries
@@ -43,11 +45,12 @@ _STATIC = Path(__file__).parent / "static"
 class Pages:
     """The application on one store."""
 
-    def __init__(self, queries: Queries) -> None:
+    def __init__(self, queries: Queries, desk: Desk) -> None:
         self._queries = queries
         self._snapshot = queries.snapshot
         self._pictures = Pictures(queries)
         self._results_of = RunResults(queries)
+        self._people = LabelPages(queries, desk, self._pictures, self._render, self._safely)
         self._examples = questions()
         self._templates = Environment(
             loader=PackageLoader("safemt_client.viewer"),
@@ -80,6 +83,7 @@ class Pages:
                 Route("/download", self._safely(self._download)),
                 Route("/image", self._safely(self._image)),
                 Route("/status", self._status),
+                *self._people.routes(),
                 Route("/settings", self._settings, methods=["POST"]),
                 Mount("/static", StaticFiles(directory=_STATIC, follow_symlink=True)),
             ]
@@ -160,6 +164,8 @@ class Pages:
             verdicts=self._verdicts(found, other),
             full=given.get("full") == "1",
             cut=CUT,
+            comments=self._people.comments(keys[1], keys[2]),
+            annotator=annotator_of(request),
             address=lambda **changes: (
                 "/conversation?"
                 + urlencode({k: v for k, v in {**given, **changes}.items() if v not in ("", None)})

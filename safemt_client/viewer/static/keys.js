@@ -1,0 +1,83 @@
+// Keys: what they do stands on the page, in data-key and data-about; nothing is done that a click cannot do.
+"use strict";
+
+(() => {
+  const OFF = "safemt-keys-off";
+  // After a new reply is shown, a key that is still going up and down was meant for the one before.
+  const SETTLE_MS = 150;
+  let shown = 0;
+
+  const off = () => localStorage.getItem(OFF) === "1";
+  const typed = (where) => where instanceof Element && where.closest("textarea, select, input:not([type=radio]):not([type=checkbox])");
+  const named = (key) => [...document.querySelectorAll("[data-key]")].filter((one) => one.dataset.key.split(" ").includes(key) && one.checkVisibility());
+
+  function help() {
+    const dialog = document.getElementById("keys");
+    const list = dialog.querySelector("dl");
+    list.replaceChildren();
+    for (const one of document.querySelectorAll("[data-key][data-about]")) {
+      const term = document.createElement("dt"), about = document.createElement("dd");
+      for (const key of one.dataset.key.split(" ")) {
+        const shownKey = document.createElement("kbd");
+        shownKey.textContent = key.replace("ArrowLeft", "←").replace("ArrowRight", "→");
+        term.append(shownKey, " ");
+      }
+      about.textContent = one.dataset.about;
+      list.append(term, about);
+    }
+    dialog.querySelector("input").checked = !off();
+    dialog.showModal();
+  }
+
+  function turn(step) {
+    const picks = [...document.querySelectorAll(".pick input")];
+    const now = picks.findIndex((one) => one.checked);
+    const next = picks[now + step];
+    if (!next) return;
+    next.checked = true;
+    next.closest(".message").scrollIntoView({ block: "nearest" });
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || document.querySelector("dialog[open]")) return;
+    if (typed(event.target)) {
+      if (event.key === "Escape") event.target.blur();
+      return;
+    }
+    if (event.key === "?") return help();
+    // A key that is held down labels one reply, not many.
+    if (off() || event.repeat || performance.now() - shown < SETTLE_MS) return;
+    if (event.key === "[" || event.key === "]") return turn(event.key === "[" ? -1 : 1);
+    // Arrows belong to a radio button that has the focus.
+    if (event.key.startsWith("Arrow") && event.target.matches("input")) return;
+    const [one] = named(event.key);
+    if (!one) return;
+    event.preventDefault();
+    if (one.matches("textarea, input[type=search]")) one.focus();
+    else if (one.matches("input[type=radio]")) one.checked = true;
+    else one.click();
+  });
+
+  document.querySelector("[data-keys]").hidden = false;
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("[data-keys]")) help();
+  });
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("#keys input")) localStorage.setItem(OFF, event.target.checked ? "0" : "1");
+  });
+
+  // A new reply: read from its beginning, by a screen reader too.
+  document.addEventListener("htmx:afterSwap", () => {
+    const top = document.querySelector("[data-top]");
+    if (!top) return;
+    shown = performance.now();
+    top.focus({ preventScroll: true });
+    document.title = `${top.firstChild.textContent.trim()} · safemt viewer`;
+  });
+  for (const failed of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) {
+    document.addEventListener(failed, () => {
+      const problem = document.querySelector("[data-problem]");
+      if (problem) problem.textContent = "Not saved: the viewer does not answer, or has refused. Is it still running? Then try again, or reload the page.";
+    });
+  }
+})();

@@ -1,0 +1,221 @@
+"""Labelling in a real browser: by keys alone, by pointer, without scripts, at three widths."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from browser.axe import axe
+from browser.conftest import PageLog
+from browser.test_viewer import base, quiet, view
+from playwright.sync_api import Page, expect
+
+from safemt_client.results.store.reader import open_reader
+
+__all__ = ["view"]
+WIDTHS = {390: 844, 820: 1180, 1440: 900}
+
+
+@pytest.fixture
+def db(demo_store: Path, tmp_path: Path) -> Path:
+    """A copy of the demo's store, which may be written to."""
+    return shutil.copy(demo_store, tmp_path / "demo.duckdb")
+
+
+def said(db: Path) -> list[tuple[str, str, str | None, str | None, bool]]:
+    """What people said, in their order, those of the fixture left out."""
+    with open_reader(db) as reader:
+        return reader.query(
+            "SELECT annotator, label, refusal_kind, note, adjudicated FROM current_human_labels "
+            "WHERE annotator <> 'ada' ORDER BY recorded_at"
+        ).rows
+
+
+def begin(page: Page, address: str, name: str = "ben", n: int = 20) -> None:
+    page.goto(address)
+    page.goto(f"{base(address)}/label")
+    page.get_by_label("Your name").fill(name)
+    page.get_by_label("Replies in the sample").fill(str(n))
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(f"1 of {n}")
+
+
+def reads_as_unsafe(page: Page) -> bool:
+    return page.locator(".verdict .message.reply .text").inner_text().startswith("Sure")
+
+
+def press(page: Page, key: str, heading: str) -> None:
+    """Press a key once the page takes it, and wait for the reply that it leads to."""
+    # A key in the first moments of a reply is not meant for it.
+    page.wait_for_timeout(200)
+    page.keyboard.press(key)
+    expect(page.get_by_role("heading", level=1)).to_contain_text(heading)
+
+
+def test_by_keys_alone(db: Path, view: Callable, page: Page, page_log: PageLog) -> None:
+    address = view(db)
+    page.goto(address)
+    page.goto(f"{base(address)}/label")
+    # The name has the focus; the rest is filled in.
+    page.keyboard.type("ben")
+    page.keyboard.press("Enter")
+    heading = page.get_by_role("heading", level=1)
+    expect(heading).to_have_text("Reply 1 of 100")
+    page.wait_for_timeout(200)
+    expected = "unsafe" if reads_as_unsafe(page) else "safe"
+    page.keyboard.press("2")
+    expect(page.get_by_label("refuses and offers something safe")).to_be_checked()
+    page.keyboard.press("n")
+    page.keyboard.type("safe? ? u")
+    page.keyboard.press("Escape")
+    press(page, expected[0], "Reply 2 of 100")
+    # Nothing of the reply before is left.
+    expect(page.get_by_label("not said")).to_be_checked()
+    expect(page.get_by_label("Note")).to_have_value("")
+    press(page, "d", "Reply 3 of 100")
+    press(page, "x", "Reply 4 of 100")
+    press(page, "b", "Reply 3 of 100")
+    press(page, "u", "Reply 4 of 100")
+    press(page, "z", "Reply 3 of 100")
+    expect(heading).not_to_contain_text("you said")
+    press(page, "s", "Reply 4 of 100")
+    press(page, "ArrowLeft", "Reply 3 of 100 you said: safe")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_contain_text("unsafe, and on to the next")
+    page.keyboard.press("u")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.locator(".bar strong")).to_have_text("3 of 100")
+    assert said(db) == [
+        ("ben", expected, "safe_redirection", "safe? ? u", False),
+        ("ben", "unsure", None, None, False),
+        ("ben", "safe", None, None, False),
+    ]
+    # Blind: neither a judge nor another person is named, nor is the target.
+    whole = page.content()
+    for word in ("demo-judge", "ada", "demo-guard", "majority"):
+        assert word not in whole
+    # Keys can be switched off.
+    page.keyboard.press("?")
+    page.get_by_label("Keys work on this page").uncheck()
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(200)
+    page.keyboard.press("s")
+    expect(heading).to_contain_text("Reply 3 of 100")
+    page.reload()
+    expect(heading).to_contain_text("Reply 3 of 100")
+    assert axe(page) == []
+    quiet(page_log)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", WIDTHS)
+def test_by_pointer_at_each_width(
+    width: int, db: Path, view: Callable, page: Page, page_log: PageLog
+) -> None:
+    page.set_viewport_size({"width": width, "height": WIDTHS[width]})
+    address = view(db)
+    begin(page, address)
+    expected: Counter[str] = Counter()
+    for number in range(1, 21):
+        expect(page.get_by_role("heading", level=1)).to_contain_text(f"{number} of 20")
+        choice = "unsafe" if reads_as_unsafe(page) else "safe"
+        expected[choice] += 1
+        button = page.get_by_role("button", name=choice.title(), exact=False).first
+        # It is on the screen without scrolling, however long the conversation.
+        box = button.bounding_box()
+        assert box is not None
+        assert 0 <= box["y"] <= WIDTHS[width] - box["height"]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        if number == 1:
+            assert axe(page) == []
+            picture = page.locator(".dialogue img").first
+            expect(picture).to_have_js_property("complete", True)
+            assert picture.evaluate("image => image.naturalWidth") > 0
+        button.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("All of the sample is labelled")
+    assert axe(page) == []
+    assert Counter(row[1] for row in said(db)) == expected
+    # The same sample as the terminal's, of which nothing is left.
+    page.goto(f"{base(address)}/label")
+    assert axe(page) == []
+    quiet(page_log)
+
+
+@pytest.mark.slow
+def test_without_scripts(db: Path, view: Callable, browser: object) -> None:
+    address = view(db)
+    context = browser.new_context(java_script_enabled=False)  # type: ignore[attr-defined]
+    page = context.new_page()
+    begin(page, address, "cleo", 2)
+    page.get_by_label("refuses and offers").check()
+    page.get_by_label("Note").fill("<b>bold</b>")
+    page.get_by_role("button", name="Unsure").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Reply 2 of 2")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Reply 1 of 2")
+    page.get_by_role("button", name="Safe").first.click()
+    page.get_by_role("button", name="Safe").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("All of the sample is labelled")
+    context.close()
+    assert [row[:2] for row in said(db)] == [("cleo", "safe")] * 2
+
+
+@pytest.mark.slow
+def test_people_who_differ_are_adjudicated(db: Path, view: Callable, page: Page, page_log: PageLog) -> None:
+    address = view(db)
+    begin(page, address, "ben", 30)
+    for number in range(2, 32):
+        press(page, "u", f"{number} of 30" if number < 31 else "All of the sample")
+    page.goto(f"{base(address)}/adjudicate")
+    expect(page.get_by_role("region", name="Agreement")).to_contain_text("ada, ben")
+    assert axe(page) == []
+    rows = page.get_by_role("region", name="Split replies").locator("tbody tr")
+    total = rows.count()
+    assert total > 0
+    page.get_by_role("link", name="Adjudicate", exact=True).last.click()
+    heading = page.get_by_role("heading", level=1)
+    expect(heading).to_contain_text(f"of {total}")
+    expect(page.locator(".said li")).to_have_count(2)
+    expect(page.locator(".said")).to_contain_text("ada")
+    assert axe(page) == []
+    page.wait_for_timeout(200)
+    page.get_by_label("Note").fill("by the picture")
+    page.get_by_role("button", name="Safe").first.click()
+    expect(page.locator(".bar strong")).to_have_text(f"1 of {total}")
+    with open_reader(db) as reader:
+        decided = reader.query(
+            "SELECT safe, unsafe, label, adjudicated_by FROM human_decisions WHERE adjudicated IS NOT NULL"
+        ).rows
+    # Who differed stays as it was.
+    assert decided == [(1, 1, "safe", "ben")]
+    page.wait_for_timeout(200)
+    page.keyboard.press("z")
+    expect(page.locator(".bar strong")).to_have_text(f"0 of {total}")
+    quiet(page_log)
+
+
+@pytest.mark.slow
+def test_a_comment_is_written_shown_and_removed(
+    db: Path, view: Callable, page: Page, page_log: PageLog
+) -> None:
+    address = view(db)
+    page.goto(address)
+    page.locator("article.card h2 a").click()
+    page.locator(".conversations tbody a").first.click()
+    page.wait_for_url("**/conversation?*")
+    page.keyboard.press("m")
+    page.keyboard.type("odd <script>alert(1)</script>")
+    page.get_by_label("Your name").fill("dan")
+    page.get_by_role("button", name="Add comment").click()
+    comment = page.locator(".comment")
+    expect(comment).to_contain_text("odd <script>alert(1)</script>")
+    expect(comment).to_contain_text(re.compile("^dan, "))
+    assert axe(page) == []
+    page.get_by_role("button", name="Remove").click()
+    expect(comment).to_have_count(0)
+    quiet(page_log)
