@@ -312,7 +312,7 @@ class LabelPages:
         """Write or remove a comment; back to the conversation."""
         form = request.state.form
         name = annotator_of(request) or _name(form.get("name", ""))
-        place = [form.get(field, "") for field in ("run", "t", "d")]
+        run, target, dialogue = place = [form.get(field, "") for field in ("run", "t", "d")]
         text, known = form.get("text", "").strip(), form.get("id", "")
         if len(text) > _LONGEST_COMMENT:
             raise InputError(f"the comment is too long: at most {_LONGEST_COMMENT:,} characters")
@@ -325,9 +325,9 @@ class LabelPages:
                 if not people.query(sql, [known, name]).rows:
                     raise InputError("only who wrote a comment can remove it")
         if text or known:
-            row = CommentRow(known or uuid.uuid4().hex[:12], *place, name, text, datetime.now(UTC))
-            self._desk.say(row)
-        address = urlencode({"run": place[0], "t": place[1], "d": place[2]})
+            key = known or uuid.uuid4().hex[:12]
+            self._desk.say(CommentRow(key, run, target, dialogue, name, text, datetime.now(UTC)))
+        address = urlencode({"run": run, "t": target, "d": dialogue})
         response = RedirectResponse(f"/conversation?{address}#comments", 303)
         response.set_cookie(_NAME, quote(name), _YEAR_S, httponly=True, samesite="strict")
         return response

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -214,7 +213,7 @@ def test_a_comment_is_written_shown_and_removed(
     page.get_by_role("button", name="Add comment").click()
     comment = page.locator(".comment")
     expect(comment).to_contain_text("odd <script>alert(1)</script>")
-    expect(comment).to_contain_text(re.compile("^dan, "))
+    expect(comment).to_contain_text("dan, 20")
     assert axe(page) == []
     page.get_by_role("button", name="Remove").click()
     expect(comment).to_have_count(0)
