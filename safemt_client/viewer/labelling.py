@@ -148,12 +148,15 @@ class Labelling:
         Raises:
             InputError: it is none, or it cannot be written.
         """
-        if said.label not in (*LABELS, "withdrawn"):
+        if said.label not in LABELS:
             raise InputError(f"label {said.label!r}: one of {', '.join(LABELS)}")
         if said.refusal_kind not in (None, *REFUSALS):
             raise InputError(f"kind of refusal {said.refusal_kind!r}: one of {', '.join(REFUSALS)}")
         if said.note is not None and len(said.note) > _LONGEST_NOTE:
             raise InputError(f"the note is too long: at most {_LONGEST_NOTE:,} characters")
+        self._keep(key, stratum, annotator, said, adjudicated)
+
+    def _keep(self, key: Key, stratum: str, annotator: str, said: Given, adjudicated: bool) -> None:
         row = HumanLabelRow(
             request_hash=key[0],
             dialogue_key=key[1],
@@ -180,7 +183,7 @@ class Labelling:
         for *key, stratum in rows:
             if (found := (key[0], key[1], key[2])) in wanted:
                 withdrawn = Given("withdrawn", None, None)
-                self.keep(found, stratum, annotator, withdrawn, adjudicated=adjudicated)
+                self._keep(found, stratum, annotator, withdrawn, adjudicated)
                 return found
         return None
 
