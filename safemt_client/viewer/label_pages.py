@@ -1,14 +1,12 @@
-"""The pages on which people label a sample, adjudicate where they are split, and comment on conversations."""
+"""The pages on which people label a sample, and adjudicate where they are split."""
 
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Protocol
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -17,18 +15,15 @@ from starlette.routing import Route
 from safemt_client.providers.errors import InputError
 from safemt_client.results.scores.human import Candidate
 from safemt_client.results.scores.people import REFUSALS, people_agreement
-from safemt_client.results.store.rows import CommentRow
+from safemt_client.viewer.annotators import annotator_of, checked, remember
 from safemt_client.viewer.desk import Desk
 from safemt_client.viewer.labelling import SIZE, Given, Item, Labelling, Sample
 from safemt_client.viewer.pictures import Pictures
 from safemt_client.viewer.queries import Queries
 
-__all__ = ["LabelPages", "annotator_of"]
+__all__ = ["LabelPages"]
 
-_NAME = "safemt_annotator"
-_LONGEST_NAME, _LONGEST_COMMENT = 80, 4_000
 _MOST = 100_000
-_YEAR_S = 31_536_000
 
 
 class Render(Protocol):
@@ -96,7 +91,6 @@ class LabelPages:
             ("/adjudicate/next", self._split, "GET"),
             ("/adjudicate/next", self._decide, "POST"),
             ("/adjudicate/undo", self._undo_decision, "POST"),
-            ("/comment", self._comment, "POST"),
         )
         return [Route(path, self._safely(page), methods=[method]) for path, page, method in pages]
 
@@ -119,12 +113,12 @@ class LabelPages:
     def _begin(self, request: Request) -> Response:
         form = request.state.form
         asked = _Asked.read(form)
-        name = _name(form.get("name", ""))
+        name = checked(form.get("name", ""))
         # Drawn here, so that a wrong run or judge is said here; and anew if the store has grown.
         drawn = self._labelling.sample(asked.run, asked.judge, asked.size, anew=True)
         asked = _Asked(drawn.run_id, asked.judge, asked.size, None, None)
         response = RedirectResponse(f"/label/next?{asked.query(at=None)}", 303)
-        response.set_cookie(_NAME, quote(name), _YEAR_S, httponly=True, samesite="strict")
+        remember(response, name)
         return response
 
     def _next(self, request: Request) -> Response:
@@ -308,39 +302,6 @@ class LabelPages:
         at = found.index(undone) if undone in found else asked.at
         return self._go_decide(request, asked, annotator, at)
 
-    def _comment(self, request: Request) -> Response:
-        """Write or remove a comment; back to the conversation."""
-        form = request.state.form
-        name = annotator_of(request) or _name(form.get("name", ""))
-        run, target, dialogue = place = [form.get(field, "") for field in ("run", "t", "d")]
-        text, known = form.get("text", "").strip(), form.get("id", "")
-        if len(text) > _LONGEST_COMMENT:
-            raise InputError(f"the comment is too long: at most {_LONGEST_COMMENT:,} characters")
-        with self._desk.people() as people:
-            sql = "SELECT 1 FROM conversation_index WHERE run_id = ? AND target_key = ? AND dialogue_key = ?"
-            if not people.query(f"{sql} LIMIT 1", place).rows:
-                raise InputError("no such conversation in this store")
-            if known:
-                sql = "SELECT 1 FROM current_comments WHERE comment_id = ? AND author = ?"
-                if not people.query(sql, [known, name]).rows:
-                    raise InputError("only who wrote a comment can remove it")
-        if text or known:
-            key = known or uuid.uuid4().hex[:12]
-            self._desk.say(CommentRow(key, run, target, dialogue, name, text, datetime.now(UTC)))
-        address = urlencode({"run": run, "t": target, "d": dialogue})
-        response = RedirectResponse(f"/conversation?{address}#comments", 303)
-        response.set_cookie(_NAME, quote(name), _YEAR_S, httponly=True, samesite="strict")
-        return response
-
-    def comments(self, target_key: str, dialogue_key: str) -> list[dict[str, Any]]:
-        """What people wrote about a conversation, the earliest first."""
-        with self._desk.people() as people:
-            return people.dicts(
-                "SELECT comment_id, run_id, author, text, recorded_at FROM current_comments "
-                "WHERE target_key = ? AND dialogue_key = ? ORDER BY recorded_at, comment_id",
-                [target_key, dialogue_key],
-            )
-
     def _run_of(self, run_id: str) -> str:
         runs = [run["run_id"] for run in self._queries.runs()]
         if not runs:
@@ -348,21 +309,6 @@ class LabelPages:
         if run_id and run_id not in runs:
             raise InputError(f"no run {run_id!r} in this store")
         return str(run_id or runs[0])
-
-
-def annotator_of(request: Request) -> str:
-    """The name that the browser has given; empty if it has given none."""
-    try:
-        return _name(unquote(request.cookies.get(_NAME, ""), errors="strict"))
-    except (InputError, UnicodeDecodeError):
-        return ""
-
-
-def _name(given: str) -> str:
-    name = " ".join(given.split())
-    if not name or len(name) > _LONGEST_NAME or not name.isprintable():
-        raise InputError(f"give your name, in at most {_LONGEST_NAME} characters")
-    return name
 
 
 def _given(form: dict[str, str]) -> Given:

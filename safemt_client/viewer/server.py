@@ -19,11 +19,13 @@ from starlette.staticfiles import StaticFiles
 from safemt_client.providers.errors import InputError
 from safemt_client.results.sanitize import coded
 from safemt_client.results.sql.docs import questions
+from safemt_client.viewer.annotators import annotator_of
+from safemt_client.viewer.comments import Comments
 from safemt_client.viewer.conversation import CUT, Conversation, load
 from safemt_client.viewer.desk import Desk
 from safemt_client.viewer.downloads import FORMS, written
 from safemt_client.viewer.filters import CHANGES, DISAGREE, SORTS, Filters
-from safemt_client.viewer.label_pages import LabelPages, annotator_of
+from safemt_client.viewer.label_pages import LabelPages
 from safemt_client.viewer.pictures import Pictures
 from safemt_client.viewer.plots import bundle
 from safemt_client.viewer.queries import Queries
@@ -50,6 +52,7 @@ class Pages:
         self._snapshot = queries.snapshot
         self._pictures = Pictures(queries)
         self._results_of = RunResults(queries)
+        self._comments = Comments(desk)
         self._people = LabelPages(queries, desk, self._pictures, self._render, self._safely)
         self._examples = questions()
         self._templates = Environment(
@@ -83,6 +86,7 @@ class Pages:
                 Route("/download", self._safely(self._download)),
                 Route("/image", self._safely(self._image)),
                 Route("/status", self._status),
+                Route("/comment", self._safely(self._comments.write), methods=["POST"]),
                 *self._people.routes(),
                 Route("/settings", self._settings, methods=["POST"]),
                 Mount("/static", StaticFiles(directory=_STATIC, follow_symlink=True)),
@@ -164,7 +168,7 @@ class Pages:
             verdicts=self._verdicts(found, other),
             full=given.get("full") == "1",
             cut=CUT,
-            comments=self._people.comments(keys[1], keys[2]),
+            comments=self._comments.of(keys[1], keys[2]),
             annotator=annotator_of(request),
             address=lambda **changes: (
                 "/conversation?"

@@ -250,6 +250,7 @@ def test_nothing_that_a_run_writes_holds_one(
 def pages(path: Path) -> str:
     """All pages of the viewer."""
     testclient = pytest.importorskip("starlette.testclient")
+    from safemt_client.viewer.desk import Desk
     from safemt_client.viewer.forms import Forms
     from safemt_client.viewer.queries import Queries
     from safemt_client.viewer.server import Pages
@@ -257,7 +258,7 @@ def pages(path: Path) -> str:
 
     snapshot = Snapshot(path)
     snapshot.refresh(wait=True)
-    with testclient.TestClient(Forms(Pages(Queries(snapshot)).application())) as client:
+    with testclient.TestClient(Forms(Pages(Queries(snapshot), Desk(snapshot)).application())) as client:
         found = client.get("/").text
         run = re.findall(r"/run\?run=(\w+)", found)[0]
         found += client.get(f"/run?run={run}").text

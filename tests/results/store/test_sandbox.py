@@ -283,6 +283,7 @@ def test_a_wrong_server_file_is_one_line(folder: Path) -> None:
 def test_through_the_viewers_box(folder: Path, port: tuple[int, list[str]], statements: list[str]) -> None:
     testclient = pytest.importorskip("starlette.testclient")
     pytest.importorskip("jinja2")
+    from safemt_client.viewer.desk import Desk
     from safemt_client.viewer.forms import Forms
     from safemt_client.viewer.queries import Queries
     from safemt_client.viewer.server import Pages
@@ -293,7 +294,7 @@ def test_through_the_viewers_box(folder: Path, port: tuple[int, list[str]], stat
     snapshot = Snapshot(folder / "s.duckdb")
     snapshot.refresh(wait=True)
     before = contents(folder)
-    with testclient.TestClient(Forms(Pages(Queries(snapshot)).application())) as client:
+    with testclient.TestClient(Forms(Pages(Queries(snapshot), Desk(snapshot)).application())) as client:
         for sql in statements:
             asked = sql.replace("PORT", str(port[0]))
             page = client.post("/sql", data={"q": asked}, headers={"hx-target": "answer"})
