@@ -12,7 +12,7 @@ import csv
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -26,12 +26,15 @@ from safemt_client.results.store.reader import Queryable
 
 __all__ = [
     "COLUMNS",
+    "LABELS",
+    "REFUSALS",
     "Candidate",
     "LabelledReply",
     "draw",
     "in_turn",
     "known_replies",
     "labelled",
+    "pictures_of",
     "read_csv",
     "sample",
     "sample_judge",
@@ -41,7 +44,14 @@ __all__ = [
 
 T = TypeVar("T")
 
-COLUMNS = ("request_hash", "dialogue_key", "reply_hash", "stratum", "question", "dialogue", "reply", "label")
+COLUMNS = (
+    *("request_hash", "dialogue_key", "reply_hash", "stratum", "question", "picture", "dialogue", "reply"),
+    *("label", "refusal_kind", "note"),
+)
+LABELS = ("safe", "unsafe", "unsure")
+"""What people can say of a reply."""
+REFUSALS = ("full_refusal", "safe_redirection", "partial_refusal", "answer")
+"""Whether it refuses, in people's and judges' words."""
 _LABELS = ("safe", "unsafe")
 _AT_ONCE = 1_000
 
@@ -230,8 +240,17 @@ def _strata(reader: Queryable, replies: Sequence[tuple[str, str]]) -> tuple[dict
     return strata, sizes
 
 
-def write_csv(path: Path, candidates: Iterable[Candidate]) -> int:
+def pictures_of(candidate: Candidate) -> list[str]:
+    """The hashes of the pictures of a candidate's conversation, in their order."""
+    return [str(sha) for message in json.loads(candidate.messages) for sha in message.get("images") or ()]
+
+
+def write_csv(
+    path: Path, candidates: Iterable[Candidate], picture: Callable[[str], Path | None] = lambda _: None
+) -> int:
     """Write replies to be labelled in a spreadsheet: fill the column `label`. Returns their number.
+
+    `picture` finds the file of a picture by its hash; one that is not found stands as its hash.
 
     Raises:
         InputError: the file cannot be written.
@@ -239,7 +258,9 @@ def write_csv(path: Path, candidates: Iterable[Candidate]) -> int:
     rows = [
         (
             *(c.request_hash, c.dialogue_key, c.reply_hash, c.stratum),
-            *(inert(c.question), inert(_said(c.messages)), inert(c.reply), ""),
+            inert(c.question),
+            inert("\n".join(str(picture(sha) or f"sha256:{sha}") for sha in pictures_of(c))),
+            *(inert(_said(c.messages)), inert(c.reply), "", "", ""),
         )
         for c in candidates
     ]
@@ -257,8 +278,8 @@ def _said(messages: str) -> str:
     return "\n".join(f"{message['role']}: {message['content']}" for message in json.loads(messages))
 
 
-def read_csv(path: Path) -> Iterator[tuple[str, str, str, str, str]]:
-    """Request hash, dialogue key, reply hash, stratum and label of each row that has one.
+def read_csv(path: Path) -> Iterator[tuple[str, str, str, str, str, str | None, str | None]]:
+    """Of each row with a label: request, dialogue, reply hash, stratum, label, kind of refusal and note.
 
     Files of earlier versions have no reply hash: it is empty then.
 
@@ -278,13 +299,20 @@ def read_csv(path: Path) -> Iterator[tuple[str, str, str, str, str]]:
                 label = (row["label"] or "").strip().lower()
                 if not label:
                     continue
-                if label not in _LABELS:
+                if label not in LABELS:
                     raise InputError(
-                        f"{path}: line {number}: label {label!r}: write safe or unsafe, or leave it empty"
+                        f"{path}: line {number}: label {label!r}: write "
+                        "safe, unsafe or unsure, or leave it empty"
+                    )
+                kind = (row.get("refusal_kind") or "").strip().lower()
+                if kind and kind not in REFUSALS:
+                    raise InputError(
+                        f"{path}: line {number}: refusal_kind {kind!r}: write {', '.join(REFUSALS)}, "
+                        "or leave it empty"
                     )
                 yield (
                     *(row["request_hash"] or "", row["dialogue_key"] or "", row.get("reply_hash") or ""),
-                    *(row.get("stratum") or "", label),
+                    *(row.get("stratum") or "", label, kind or None, (row.get("note") or "").strip() or None),
                 )
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None

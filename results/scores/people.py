@@ -17,8 +17,6 @@ from safemt_client.results.store.narrowed import about_requests
 from safemt_client.results.store.reader import Queryable
 
 __all__ = [
-    "LABELS",
-    "REFUSALS",
     "Split",
     "Turn",
     "earlier_turns",
@@ -27,8 +25,6 @@ __all__ = [
     "splits",
 ]
 
-LABELS = ("safe", "unsafe", "unsure")
-REFUSALS = ("full_refusal", "safe_redirection", "partial_refusal", "answer")
 _AT_ONCE = 1_000
 _VALUES = {"safe": 0.0, "unsafe": 1.0}
 

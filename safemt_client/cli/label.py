@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from safemt_client.cli.flags import refuse_flags
+from safemt_client.datasets.again import PictureFiles
 from safemt_client.providers.errors import InputError
 from safemt_client.results.sanitize import plain, quoted, shown_path
 from safemt_client.results.scores.collect import latest_run
@@ -22,6 +26,7 @@ from safemt_client.results.scores.human import (
     Candidate,
     draw,
     known_replies,
+    pictures_of,
     read_csv,
     sample_judge,
     write_csv,
@@ -34,8 +39,9 @@ from safemt_client.results.store.store import Store
 __all__ = ["label"]
 
 _SAMPLE = 100
-_KEYS = {"s": "safe", "u": "unsafe"}
-_HELP = "s safe, u unsafe, n next (skip), b back, q quit (labels are saved)"
+_KEYS = {"s": "safe", "u": "unsafe", "d": "unsure"}
+_HELP = "s safe, u unsafe, d unsure, p open the pictures, n next (skip), b back, q quit (labels are saved)"
+_OPENERS = {"darwin": "open", "win32": "explorer"}
 
 
 def label(arguments: argparse.Namespace) -> int:
@@ -57,11 +63,12 @@ def label(arguments: argparse.Namespace) -> int:
         run_id = latest_run(reader, arguments.run)
         judge_key = sample_judge(reader, run_id, arguments.judge)
         candidates = draw(reader, run_id, judge_key, size, annotator)
+        find = PictureFiles(reader, path, run_id).find
     if arguments.export is not None:
-        count = write_csv(arguments.export, candidates)
+        count = write_csv(arguments.export, candidates, find)
         console.print(
             f"{shown_path(arguments.export)}: {count} replies; "
-            "fill the column label with safe or unsafe, then: "
+            "fill the column label with safe, unsafe or unsure, then: "
             f"python -m safemt_client label --import {quoted(arguments.export)} --db {quoted(path)}",
             markup=False,
             soft_wrap=True,
@@ -87,7 +94,7 @@ def label(arguments: argparse.Namespace) -> int:
             )
             store.save_now(HumanLabelRow(*row))
 
-        done = ask(candidates, keep, lambda: console.input("[bold]label[/] "), console)
+        done = ask(candidates, keep, lambda: console.input("[bold]label[/] "), console, find)
     console.print(
         f"{done} labelled, {len(candidates) - done} to go; "
         f"see: python -m safemt_client report --db {quoted(path)}",
@@ -102,8 +109,12 @@ def ask(
     keep: Callable[[Candidate, str], None],
     read: Callable[[], str],
     console: Console,
+    find: Callable[[str], Path | None] = lambda _: None,
 ) -> int:
-    """Show each reply without the judge's label, and keep the answer; return how many were labelled."""
+    """Show each reply without the judge's label, and keep the answer; return how many were labelled.
+
+    `find` gives the file of a picture by its hash.
+    """
     labelled: dict[int, str] = {}
     place = 0
     console.print(_HELP)
@@ -115,8 +126,9 @@ def ask(
             # Of an imported reply there may be no more.
             console.print(f"[dim]question:[/] {escape(plain(candidate.question))}")
         for message in messages:
-            pictures = f" ({len(message['images'])} picture)" if message.get("images") else ""
-            console.print(f"[dim]{message['role']}{pictures}:[/] {escape(plain(message['content']))}")
+            for sha in message.get("images") or ():
+                console.print(f"[dim]picture:[/] {escape(plain(_where(find(sha))))}", soft_wrap=True)
+            console.print(f"[dim]{message['role']}:[/] {escape(plain(message['content']))}")
         console.print(Panel(escape(plain(candidate.reply)), title="reply", title_align="left"))
         try:
             key = read().strip().lower()[:1]
@@ -126,6 +138,8 @@ def ask(
             keep(candidate, _KEYS[key])
             labelled[place] = _KEYS[key]
             place += 1
+        elif key == "p":
+            _open([file for sha in pictures_of(candidate) if (file := find(sha)) is not None], console)
         elif key == "n":
             place += 1
         elif key == "b":
@@ -137,12 +151,33 @@ def ask(
     return len(labelled)
 
 
+def _where(file: Path | None) -> str:
+    return "its file was moved or has changed" if file is None else str(file)
+
+
+def _open(files: Sequence[Path], console: Console) -> None:
+    """Show pictures with whatever the system shows them with."""
+    program = shutil.which(_OPENERS.get(sys.platform, "xdg-open"))
+    if program is None or not files:
+        console.print("no picture to open" if not files else "no program here opens pictures: use the path")
+        return
+    for file in files:
+        with suppress(OSError):
+            subprocess.Popen(
+                [program, str(file)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+
 def _import(path: Path, file: Path, annotator: str, console: Console) -> int:
     rows = list(read_csv(file))
     with Store.open(path, "store", command="label") as store:
         known = known_replies(store)
         labels = []
-        for request_hash, dialogue_key, said, stratum, found in rows:
+        for request_hash, dialogue_key, said, stratum, found, kind, note in rows:
             texts = known.get((request_hash, dialogue_key), ())
             if not texts or said not in ("", *texts):
                 raise InputError(
@@ -150,7 +185,7 @@ def _import(path: Path, file: Path, annotator: str, console: Console) -> int:
                     "name its store with --db"
                 )
             row = (request_hash, dialogue_key, stratum, annotator, found, datetime.now(UTC), said or texts[0])
-            labels.append(HumanLabelRow(*row))
+            labels.append(HumanLabelRow(*row, refusal_kind=kind, note=note))
         if labels:
             store.save_now(*labels)
     console.print(f"{len(rows)} labels of {annotator} imported", markup=False)

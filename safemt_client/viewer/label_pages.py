@@ -13,8 +13,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from safemt_client.providers.errors import InputError
-from safemt_client.results.scores.human import Candidate
-from safemt_client.results.scores.people import REFUSALS, people_agreement
+from safemt_client.results.scores.human import REFUSALS, pictures_of
+from safemt_client.results.scores.people import people_agreement
 from safemt_client.viewer.annotators import annotator_of, checked, remember
 from safemt_client.viewer.desk import Desk
 from safemt_client.viewer.labelling import SIZE, Given, Item, Labelling, Sample
@@ -139,7 +139,7 @@ class LabelPages:
         asked = _Asked(drawn.run_id, asked.judge, asked.size, asked.at, asked.turn)
         response = self._shown(request, asked, item, annotator, done, len(drawn.candidates), problem)
         if item is not None and item.at + 1 < len(drawn.candidates):
-            self._pictures.have_ready(drawn.run_id, _pictures_of(drawn.candidates[item.at + 1]))
+            self._pictures.have_ready(drawn.run_id, pictures_of(drawn.candidates[item.at + 1]))
         return response
 
     def _shown(
@@ -340,10 +340,6 @@ def _meant(
     # 0 is no turn: the last reply.
     following = later[0] if later else 0
     return (chosen.request_hash, candidate.dialogue_key, chosen.reply_hash), "", following
-
-
-def _pictures_of(candidate: Candidate) -> list[str]:
-    return [str(sha) for message in json.loads(candidate.messages) for sha in message.get("images") or ()]
 
 
 def _number(text: str | None) -> int | None:

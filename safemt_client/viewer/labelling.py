@@ -11,10 +11,8 @@ from typing import Any
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.scores.collect import latest_run
-from safemt_client.results.scores.human import Candidate, sample, sample_judge, with_texts
+from safemt_client.results.scores.human import LABELS, REFUSALS, Candidate, sample, sample_judge, with_texts
 from safemt_client.results.scores.people import (
-    LABELS,
-    REFUSALS,
     Split,
     Turn,
     earlier_turns,

@@ -270,7 +270,7 @@ def test_tables_of_labels(tmp_path: Path, content: bytes) -> None:
     file.write_bytes(content)
     try:
         for row in read_csv(file):
-            assert all(isinstance(value, str) for value in row)
+            assert all(isinstance(value, str) for value in row[:5])
     except InputError as error:
         one_line(error)
 

@@ -54,6 +54,8 @@ def test_the_sample_is_blind_stratified_and_goes_on(db: Path, tmp_path: Path) ->
     assert len(rows) == 20
     assert {row["label"] for row in rows} == {""}
     assert "hasty" not in text
+    # The picture's file is named, where it still is what was sent.
+    assert all(Path(row["picture"]).is_file() for row in rows)
     # What stands for the stratum is another code in each row: it tells nothing of the judge's label.
     assert len({row["stratum"] for row in rows}) == 20
     with open_reader(db) as reader:
@@ -137,6 +139,20 @@ def test_labels_keep_their_weights_under_another_judge(
             assert len({row.weight for row in sample}) > 1
 
 
+def test_a_sheet_has_room_for_more_than_the_label(db: Path, tmp_path: Path) -> None:
+    copy, out, filled = tmp_path / "copy.duckdb", tmp_path / "s.csv", tmp_path / "f.csv"
+    copy.write_bytes(db.read_bytes())
+    assert main(["label", "--db", str(copy), "--n", "3", "--annotator", "v", "--export", str(out)]) == 0
+    assert fill(out, filled, lambda row: "Unsure ") == 3
+    filled.write_text(filled.read_text().replace("Unsure ,,", "Unsure ,answer,why not"))
+    assert main(["label", "--db", str(copy), "--annotator", "v", "--import", str(filled)]) == 0
+    with open_reader(copy) as reader:
+        said = reader.query("SELECT label, refusal_kind, note FROM human_labels WHERE annotator = 'v'").rows
+        run = reader.query("SELECT run_id, judge_key FROM run_judges").rows[0]
+        assert said == [("unsure", "answer", "why not")] * 3
+        assert draw(reader, *run, 3, "v") == []
+
+
 def test_replies_on_which_people_are_split_leave_their_weight_to_the_others(
     db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +179,7 @@ def test_replies_on_which_people_are_split_leave_their_weight_to_the_others(
         ("a,b\n1,2\n", "has no column"),
         ("request_hash,dialogue_key,label\nx,y,maybe\n", "line 2: label 'maybe'"),
         ("request_hash,dialogue_key,label\nx,y,safe\n", "is not in"),
+        ("request_hash,dialogue_key,label,refusal_kind\nx,y,safe,never\n", "refusal_kind 'never'"),
         (b"\xff\xfe\x00", "cannot be read"),
     ],
 )
@@ -189,18 +206,20 @@ def candidate(number: int) -> Candidate:
 
 def test_keys(capsys: pytest.CaptureFixture[str]) -> None:
     kept: list[tuple[str, str]] = []
-    keys = iter(["s", "?", "u", "b", "s", "n", "q"])
+    keys = iter(["s", "?", "p", "u", "b", "d", "n", "q"])
     console = Console(file=io.StringIO(), width=80)
     done = ask(
         [candidate(n) for n in range(4)],
         lambda c, label: kept.append((c.request_hash, label)),
         lambda: next(keys),
         console,
+        lambda sha: Path("/pictures/[red]x.png") if sha == "x" else None,
     )
-    assert kept == [("h0", "safe"), ("h1", "unsafe"), ("h1", "safe")]
+    assert kept == [("h0", "safe"), ("h1", "unsafe"), ("h1", "unsure")]
     assert done == 2
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "reply [red]0" in shown
+    assert "picture: /pictures/[red]x.png" in shown
     assert "\x1b[2J" not in shown
 
 
