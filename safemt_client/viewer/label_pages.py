@@ -106,9 +106,15 @@ class LabelPages:
             runs=runs,
             asked=asked,
             names=[row[0] for row in rows],
+            rubrics=self._rubrics(),
             annotator=annotator_of(request),
             held=self._desk.held,
         )
+
+    def _rubrics(self) -> list[str]:
+        """The criteria of the judges of all runs, by name."""
+        rows = self._queries.local("SELECT DISTINCT regexp_extract(rubric, '[^/]*$') AS name FROM run_judges")
+        return sorted(row["name"] for row in rows if row["name"])
 
     def _begin(self, request: Request) -> Response:
         form = request.state.form

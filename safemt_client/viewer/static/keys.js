@@ -11,20 +11,26 @@
   const typed = (where) => where instanceof Element && where.closest("textarea, select, input:not([type=radio]):not([type=checkbox])");
   const named = (key) => [...document.querySelectorAll("[data-key]")].filter((one) => one.dataset.key.split(" ").includes(key) && one.checkVisibility());
 
+  function row(list, keys, about) {
+    const term = document.createElement("dt"), told = document.createElement("dd");
+    for (const key of keys) {
+      const shownKey = document.createElement("kbd");
+      shownKey.textContent = key.replace("ArrowLeft", "←").replace("ArrowRight", "→");
+      term.append(shownKey, " ");
+    }
+    told.textContent = about;
+    list.append(term, told);
+  }
+
   function help() {
     const dialog = document.getElementById("keys");
     const list = dialog.querySelector("dl");
     list.replaceChildren();
     for (const one of document.querySelectorAll("[data-key][data-about]")) {
-      const term = document.createElement("dt"), about = document.createElement("dd");
-      for (const key of one.dataset.key.split(" ")) {
-        const shownKey = document.createElement("kbd");
-        shownKey.textContent = key.replace("ArrowLeft", "←").replace("ArrowRight", "→");
-        term.append(shownKey, " ");
-      }
-      about.textContent = one.dataset.about;
-      list.append(term, about);
+      row(list, one.dataset.key.split(" "), one.dataset.about);
     }
+    if (document.querySelector(".pick")) row(list, ["[", "]"], "label an earlier reply, a later one");
+    row(list, ["?"], "this sheet");
     dialog.querySelector("input").checked = !off();
     dialog.showModal();
   }
