@@ -20,7 +20,7 @@ from safemt_client.viewer.snapshot import Snapshot
 
 __all__ = ["Desk", "People"]
 
-_PAUSE_S, _AGAIN_S = 1.0, 5.0
+_PAUSE_S, _AGAIN_S = 5.0, 5.0
 """How long labels are collected before the store is opened, and the time to the next try if it is held."""
 _VIEWS = ("current_human_labels", "human_decisions", "current_comments")
 

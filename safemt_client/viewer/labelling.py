@@ -87,17 +87,17 @@ class Labelling:
         Raises:
             InputError: there is no such run, or it has no judge of this name.
         """
-        with self._lock, self._queries.reader() as reader:
-            run = latest_run(reader, run_id or None)
-            wanted = (run, judge or None, size)
-            verdicts = self._queries.snapshot.count("verdicts")
-            known = self._kept.get(wanted)
+        verdicts = self._queries.snapshot.count("verdicts")
+        with self._lock:
+            known = self._kept.get((run_id or "", judge or None, size))
             if known is not None and not (anew and known.verdicts != verdicts):
                 return known
-            drawn = sample(reader, run, sample_judge(reader, run, judge or None), size)
-            found = Sample(
-                run, judge or None, size, verdicts, tuple(drawn), earlier_turns(reader, run, drawn)
-            )
+            with self._queries.reader() as reader:
+                run = latest_run(reader, run_id or None)
+                drawn = sample(reader, run, sample_judge(reader, run, judge or None), size)
+                turns = earlier_turns(reader, run, drawn)
+            found = Sample(run, judge or None, size, verdicts, tuple(drawn), turns)
+            wanted = (run, judge or None, size)
             self._kept.pop(wanted, None)
             self._kept[wanted] = found
             while len(self._kept) > _MOST_KEPT:
