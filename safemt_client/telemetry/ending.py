@@ -59,7 +59,7 @@ def finish(
     if console is not None:
         report(store, plan.run.run_id, console, settings.si_rounds)
         lines = (*odd_lines(plan, store), *failure_lines(plan, store, ending.stopped))
-        for said in (*lines, *saved_lines(plan, store, ending.rules)):
+        for said in (*lines, *saved_lines(plan, store)):
             console.print(said, markup=False, soft_wrap=True)
     coverage = None if plan.judge is None else coverage_of(store, plan.run.run_id, plan.judge.judge_key)
     run_id = plan.run.run_id

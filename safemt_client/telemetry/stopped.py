@@ -56,10 +56,8 @@ def _advice(plan: Plan, stopping: StopWhen, names: dict[str, str]) -> Iterator[s
         yield f"  each item is asked at all of its numbers of turns; for the rules --turns {only} is enough"
 
 
-def saved_lines(plan: Plan, store: Store, rules: tuple[RuleLine, ...]) -> Iterator[str]:
-    """How the rules of a session ended, what was begun in vain, and what was not asked."""
-    for line in rules:
-        yield f"rule {rule_text(line)}"
+def saved_lines(plan: Plan, store: Store) -> Iterator[str]:
+    """What of stopped targets was begun in vain, and what was not asked."""
     names = shown_names(plan)
     for key, beyond, beyond_usd, left, left_usd in _saved(store, plan.run.run_id):
         said = f"{names.get(key, key)} stopped: {left:,} conversations were not needed"

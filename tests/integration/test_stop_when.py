@@ -1,6 +1,7 @@
 """`--stop-when`: rules look along one random order, whatever comes first, and what they do not need is not asked."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -137,7 +138,7 @@ def test_what_failed_counts_for_neither_side_and_is_asked_again() -> None:
         # Five of sixty have no label: whether it is below 1 % stays open, and everything was asked.
         assert done.returncode == 1
         assert decisions() == []
-        assert "asr < 1% (m): open after 60 of 60 items, 0.0 to 8." in done.stdout
+        assert re.search(r"asr < 1%\s+open\s+0\.0 % .*60 of 60", done.stdout)
         broken["now"] = False
         asked = len(endpoint.requests)
         again = at_once(*words)
