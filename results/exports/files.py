@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from safemt_client.providers.errors import InputError
-from safemt_client.results.exports.tables import TABLES, Dump, Kind, Records, Table
+from safemt_client.results.exports.tables import Dump, Kind, Records, Table
 from safemt_client.results.files import whole_file
 from safemt_client.results.sanitize import coded, inert
 
@@ -60,9 +60,9 @@ def export_tables(
     Raises:
         InputError: the folder cannot be written, or is to contain no texts but has other files.
     """
-    paths = {table.name: folder / f"{table.name}.{suffix}" for table in TABLES}
+    paths = {table.name: folder / f"{table.name}.{suffix}" for table in dump.tables}
     check_folder(folder, paths.values(), dump.redact)
-    for table in TABLES:
+    for table in dump.tables:
         write(paths[table.name], table, dump.records(table), dump.redact)
     return list(paths.values())
 

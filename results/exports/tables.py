@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from safemt_client.results.exports.redaction import Redaction
 from safemt_client.results.sanitize import without_secrets
 from safemt_client.results.scores.collect import deciding_judge
+from safemt_client.results.scores.views import samples_of
 from safemt_client.results.store.reader import Queryable
 
 __all__ = ["TABLES", "Column", "Dump", "Kind", "Records", "Table"]
@@ -65,6 +66,11 @@ class Table:
     columns: tuple[Column, ...]
     sql: str
 
+    def of(self, samples: int) -> Table:
+        """The table of a run with so many samples: with one, it does not say which."""
+        counted = samples > 1 or self.columns[-1].name != "sample"
+        return self if counted else replace(self, columns=self.columns[:-1])
+
     def kept(self, redact: bool) -> tuple[Column, ...]:
         """The columns that are written."""
         return tuple(column for column in self.columns if not (redact and column.kind == "text"))
@@ -92,7 +98,7 @@ CONVERSATIONS = Table(
         "refusal:bool refusal_kind refusal_rule category:label severity:int specificity:int "
         "confidence:float by_guard:bool intervention moderator detected:bool first_detected_turn:int "
         "request_hash reply:text reply_length:int explanation:text latency_s:float prompt_tokens:int "
-        "completion_tokens:int cost_usd:float imported_from:name condition paired_length:int"
+        "completion_tokens:int cost_usd:float imported_from:name condition paired_length:int sample:int"
     ),
     f"""SELECT c.run_id, c.target, c.target_key, c.judge, c.judge_key, c.dialogue_key, c.item_id, c.length,
                c.scenario, c.source, c.method, c.benign, d.question, c.turn, c.outcome, c.state, c.label,
@@ -101,20 +107,20 @@ CONVERSATIONS = Table(
                c.refusal, c.refusal_kind, c.refusal_rule, c.category, c.severity, c.specificity, c.confidence,
                c.by_guard, c.intervention, c.moderator, g.detected, g.first_detected_turn, c.request_hash,
                c.text, length(c.text), c.explanation, r.latency_s, r.prompt_tokens, r.completion_tokens,
-               r.cost_usd, c.imported_from, c.condition, c.paired_length
+               r.cost_usd, c.imported_from, c.condition, c.paired_length, c.sample
         FROM every_conversation c
         JOIN {_ONE_DIALOGUE} d USING (dialogue_key)
-        LEFT JOIN (SELECT target_key, dialogue_key, sum(latency_s) AS latency_s,
+        LEFT JOIN (SELECT target_key, dialogue_key, sample, sum(latency_s) AS latency_s,
                           sum(prompt_tokens)::BIGINT AS prompt_tokens,
                           sum(completion_tokens)::BIGINT AS completion_tokens,
                           CASE WHEN count(cost_usd) = count(*) THEN sum(cost_usd) END AS cost_usd
                    FROM replies WHERE run_id = $run AND dialogue_key {_SOME} GROUP BY ALL) r
-               ON r.target_key = c.target_key AND r.dialogue_key = c.dialogue_key
-        LEFT JOIN (SELECT target_key, dialogue_key, detected, first_detected_turn FROM detections
+               ON r.target_key = c.target_key AND r.dialogue_key = c.dialogue_key AND r.sample = c.sample
+        LEFT JOIN (SELECT target_key, dialogue_key, sample, detected, first_detected_turn FROM detections
                    WHERE run_id = $run AND dialogue_key {_SOME}) g
-               ON g.target_key = c.target_key AND g.dialogue_key = c.dialogue_key
+               ON g.target_key = c.target_key AND g.dialogue_key = c.dialogue_key AND g.sample = c.sample
         WHERE c.run_id = $run AND c.judge_key IS NOT DISTINCT FROM $judge::VARCHAR AND c.dialogue_key {_SOME}
-        ORDER BY c.length, c.item_id, c.dialogue_key, c.target, c.target_key""",
+        ORDER BY c.length, c.item_id, c.dialogue_key, c.target, c.target_key, c.sample""",
 )
 TURNS = Table(
     "turns",
@@ -124,20 +130,20 @@ TURNS = Table(
         "request_hash judged_hash messages:messages reply:text reply_length:int reasoning:text outcome "
         "finish_reason:finish error:text resolved_model:model refusal_rule intervention moderator "
         "attempts:int prompt_tokens:int completion_tokens:int cost_usd:float started_at:time latency_s:float "
-        "imported_from:name condition"
+        "imported_from:name condition sample:int"
     ),
     f"""SELECT r.run_id, r.target, r.target_key, r.dialogue_key, r.item_id, r.length, r.turn, r.scenario,
                r.history, r.request_hash, r.judged_hash, t.request, r.text, length(r.text), r.reasoning,
                r.outcome, r.finish_reason, r.error, r.resolved_model, r.refusal_rule, r.intervention,
                r.moderator, t.attempts, r.prompt_tokens, r.completion_tokens, r.cost_usd, r.started_at,
-               r.latency_s, r.imported_from, r.condition
+               r.latency_s, r.imported_from, r.condition, r.sample
         FROM replies r
         JOIN (SELECT request_hash, any_value(request) AS request, count(*) AS attempts FROM turns
               WHERE request_hash IN (
                   SELECT request_hash FROM steps WHERE run_id = $run AND dialogue_key {_SOME})
               GROUP BY ALL) t USING (request_hash)
         WHERE r.run_id = $run AND r.dialogue_key {_SOME}
-        ORDER BY r.length, r.item_id, r.dialogue_key, r.target, r.target_key, r.turn""",
+        ORDER BY r.length, r.item_id, r.dialogue_key, r.target, r.target_key, r.sample, r.turn""",
 )
 VERDICTS = Table(
     "verdicts",
@@ -146,19 +152,21 @@ VERDICTS = Table(
         "run_id target:name target_key judge:name judge_key rubric dialogue_key item_id length:int turn:int "
         "request_hash judged_hash label reason refusal:bool refusal_kind category:label severity:int "
         "specificity:int confidence:float explanation:text prompt_tokens:int completion_tokens:int "
-        "cost_usd:float recorded_at:time latency_s:float imported_from:name condition"
+        "cost_usd:float recorded_at:time latency_s:float imported_from:name condition sample:int"
     ),
     f"""SELECT r.run_id, r.target, r.target_key, j.name, j.judge_key, v.rubric, r.dialogue_key, r.item_id,
                r.length, r.turn, r.request_hash, r.judged_hash, v.label, v.reason, v.refusal, v.refusal_kind,
                v.category, v.severity, v.specificity, v.confidence, v.explanation, v.prompt_tokens,
-               v.completion_tokens, v.cost_usd, v.recorded_at, v.latency_s, v.imported_from, r.condition
+               v.completion_tokens, v.cost_usd, v.recorded_at, v.latency_s, v.imported_from, r.condition,
+               r.sample
         FROM replies r
         JOIN run_judges j USING (run_id)
         JOIN (SELECT * FROM final_verdicts WHERE dialogue_key {_SOME}) v
           ON v.judge_key = j.judge_key AND v.request_hash = r.judged_hash AND v.dialogue_key = r.dialogue_key
              AND v.reply_hash = r.reply_hash
         WHERE r.run_id = $run AND r.dialogue_key {_SOME}
-        ORDER BY r.length, r.item_id, r.dialogue_key, r.target, r.target_key, r.turn, j.name, j.judge_key""",
+        ORDER BY r.length, r.item_id, r.dialogue_key, r.target, r.target_key, r.sample, r.turn,
+                 j.name, j.judge_key""",
 )
 ASSESSMENTS = Table(
     "assessments",
@@ -167,13 +175,14 @@ ASSESSMENTS = Table(
         "run_id target:name target_key moderator:name moderator_key dialogue_key item_id length:int turn:int "
         "stage verdict intent:text categories:labels scenarios:labels action policy:text confidence:float "
         "refusal:bool error:text waited_s:float latency_s:float prompt_tokens:int completion_tokens:int "
-        "cost_usd:float request_hash condition"
+        "cost_usd:float request_hash condition sample:int"
     ),
     f"""SELECT run_id, target, target_key, moderator, moderator_key, dialogue_key, item_id, length, turn,
                stage, verdict, intent, categories, scenarios, action, policy, confidence, refusal, error,
-               waited_s, latency_s, prompt_tokens, completion_tokens, cost_usd, request_hash, condition
+               waited_s, latency_s, prompt_tokens, completion_tokens, cost_usd, request_hash, condition,
+               sample
         FROM assessed WHERE run_id = $run AND dialogue_key {_SOME}
-        ORDER BY length, item_id, dialogue_key, target, target_key, turn, stage""",
+        ORDER BY length, item_id, dialogue_key, target, target_key, sample, turn, stage""",
 )
 HUMAN_LABELS = Table(
     "human_labels",
@@ -260,7 +269,13 @@ class Dump:
         self.run_id = run_id
         self.redaction = redaction
         self.judge_key = deciding_judge(reader, run_id)
+        self.samples = samples_of(reader, run_id)
         self.reader = reader
+
+    @property
+    def tables(self) -> list[Table]:
+        """All tables of the run, in the order in which they are written."""
+        return [table.of(self.samples) for table in TABLES]
 
     @property
     def redact(self) -> bool:

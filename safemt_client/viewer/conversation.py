@@ -56,6 +56,8 @@ class Conversation:
     """The text that a moderator put before the model."""
     change: str | None = None
     newly_refused: bool = False
+    samples: list[Row] = field(default_factory=list)
+    """Of a run with several samples: each of them, with its label or state."""
 
     @property
     def last(self) -> Turn | None:
@@ -63,19 +65,22 @@ class Conversation:
         return self.turns[-1] if self.turns else None
 
 
-def load(queries: Queries, run_id: str, target_key: str, dialogue_key: str) -> Conversation | None:
+def load(
+    queries: Queries, run_id: str, target_key: str, dialogue_key: str, sample: int = 1
+) -> Conversation | None:
     """The conversation, or None if the run has none like this."""
-    rows = queries.local(
+    every = queries.local(
         "SELECT * FROM conversation_index WHERE run_id = ? AND target_key = ? AND dialogue_key = ? "
-        "ORDER BY decides DESC, judge",
+        "ORDER BY decides DESC, judge, sample",
         [run_id, target_key, dialogue_key],
     )
+    rows = [row for row in every if row["sample"] == sample]
     if not rows:
         return None
     steps = queries.local(
         "SELECT DISTINCT turn, request_hash FROM steps "
-        "WHERE run_id = ? AND target_key = ? AND dialogue_key = ? ORDER BY turn",
-        [run_id, target_key, dialogue_key],
+        "WHERE run_id = ? AND target_key = ? AND dialogue_key = ? AND coalesce(sample, 1) = ? ORDER BY turn",
+        [run_id, target_key, dialogue_key, sample],
     )
     with queries.reader() as reader:
         dialogue = _rows(
@@ -88,6 +93,8 @@ def load(queries: Queries, run_id: str, target_key: str, dialogue_key: str) -> C
     found = Conversation(
         head, [], turns, bool(turns), change=head["change"], newly_refused=head["newly_refused"]
     )
+    own = [row for row in every if row["judge_key"] == head["judge_key"]]
+    found.samples = own if len(own) > 1 else []
     if found.last is not None:
         sent = _messages(found.last.reply["request"])
         found.policy = next((a["policy"] for a in found.last.assessments if a["policy"]), None)

@@ -10,10 +10,10 @@ from urllib.parse import urlencode
 __all__ = ["CHANGES", "DISAGREE", "SCENARIO", "SORTS", "Filters"]
 
 SORTS = {
-    "item": "item_id, length, target, target_key",
-    "recent": "last_asked DESC NULLS LAST, item_id, length, target_key",
-    "slow": "latency_s DESC NULLS LAST, item_id, length, target_key",
-    "costly": "cost_usd DESC NULLS LAST, item_id, length, target_key",
+    "item": "item_id, length, target, target_key, sample",
+    "recent": "last_asked DESC NULLS LAST, item_id, length, target_key, sample",
+    "slow": "latency_s DESC NULLS LAST, item_id, length, target_key, sample",
+    "costly": "cost_usd DESC NULLS LAST, item_id, length, target_key, sample",
 }
 """Orders of the list by name. Each ends with columns that make it total, so that pages do not overlap."""
 CHANGES = {

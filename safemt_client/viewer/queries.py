@@ -144,7 +144,8 @@ class Queries:
             row["reply"] = texts.get(row["request_hash"])
             key = tuple(row[name] for name in ("judge_key", "judged_hash", "dialogue_key", "reply_hash"))
             row["explanation"] = explanations.get(key)
-        columns = [name for name in (list(rows[0]) if rows else _COLUMNS) if name not in ("decides", "found")]
+        left_out = ["decides", "found", *(["sample"] if all(row["sample"] == 1 for row in rows) else [])]
+        columns = [name for name in (list(rows[0]) if rows else _COLUMNS) if name not in left_out]
         return columns, [tuple(row.get(name) for name in columns) for row in rows]
 
     def beside(self, filters: Filters, at: int) -> dict[str, Row | None]:
@@ -153,7 +154,7 @@ class Queries:
             first = max(0, at - 1)
             rows = _dicts(
                 cursor.execute(
-                    f"SELECT target_key, dialogue_key FROM conversation_index WHERE {where} "
+                    f"SELECT target_key, dialogue_key, sample FROM conversation_index WHERE {where} "
                     f"ORDER BY {filters.order()} LIMIT 3 OFFSET {first}",
                     values,
                 )

@@ -149,11 +149,12 @@ class Pages:
         given = request.query_params
         filters = Filters.read(given)
         keys = (given.get("run", ""), given.get("t", ""), given.get("d", ""))
-        found = load(self._queries, *keys)
+        sample = _number(given.get("sample"), 1)
+        found = load(self._queries, *keys, sample)
         if found is None:
             return self._render(request, "error.html", 404, message="no such conversation in this store")
         beside = given.get("beside", "")
-        other = load(self._queries, keys[0], beside, keys[2]) if beside else None
+        other = load(self._queries, keys[0], beside, keys[2], sample) if beside else None
         at = _number(given.get("at"), -1)
         return self._render(
             request,
@@ -164,7 +165,7 @@ class Pages:
             beside=beside,
             at=at,
             around=self._queries.beside(filters, at) if at >= 0 else {"before": None, "after": None},
-            targets=self._targets(*keys),
+            targets=self._targets(*keys, sample),
             verdicts=self._verdicts(found, other),
             full=given.get("full") == "1",
             cut=CUT,
@@ -176,7 +177,7 @@ class Pages:
             ),
         )
 
-    def _targets(self, run_id: str, target_key: str, dialogue_key: str) -> list[dict[str, Any]]:
+    def _targets(self, run_id: str, target_key: str, dialogue_key: str, sample: int) -> list[dict[str, Any]]:
         """The other targets of the run with their labels of this dialogue; the model alone first."""
         return self._queries.local(
             """SELECT i.target_key, i.target, coalesce(i.label, i.state) AS label,
@@ -185,8 +186,9 @@ class Pages:
                LEFT JOIN baselines b
                  ON b.run_id = i.run_id AND b.target_key = ? AND b.baseline_key = i.target_key
                WHERE i.run_id = ? AND i.dialogue_key = ? AND i.decides AND i.target_key <> ?
+                 AND i.sample = ?
                ORDER BY alone DESC, i.target""",
-            [target_key, run_id, dialogue_key, target_key],
+            [target_key, run_id, dialogue_key, target_key, sample],
         )
 
     @staticmethod

@@ -290,6 +290,7 @@ class Snapshot:
                       scenario, source, method, outcome, turn, request_hash, judged_hash, reply_hash,
                       state, label, reason, refusal, refusal_kind, refusal_rule, severity, confidence,
                       benign, by_guard, intervention, moderator, imported_from, condition,
+                      sample,
                       CASE WHEN by_guard OR outcome = 'refused_by_provider' THEN true
                            WHEN outcome IN ('answered', 'truncated') THEN
                                 coalesce(refusal_rule IN ('full_refusal', 'safe_redirection'), false)

@@ -1,14 +1,22 @@
 """`--samples K`: K independent replies to each request, asked, stored, resumed and judged as one run."""
 
+import csv
+import html
 import json
+import re
+import threading
+import zipfile
+from collections import Counter
 from math import comb
 from pathlib import Path
 
+import httpx
 import pytest
 from support.program import at_once
 from support.sampled import Sampled, sampled, write_items
 
 import safemt_client
+from safemt_client.viewer.serve import open_viewer
 
 
 @pytest.fixture(autouse=True)
@@ -135,3 +143,44 @@ def test_the_index_is_the_mean_of_the_samples() -> None:
 def _demo() -> str:
     safemt_client.run(provider="demo", samples=2, db="d.duckdb", quiet=True)
     return "d.duckdb"
+
+
+def test_exports_and_viewer_have_every_sample() -> None:
+    with sampled(a="us", b="s", c="u") as endpoint:
+        first = run(endpoint, items="ab")
+        second = run(endpoint, "--samples", "2", items="ab")
+    for name, run_id in (("one", first), ("two", second)):
+        for form in ("csv", "inspect", "reference"):
+            done = at_once(
+                *("export", "--run", run_id, "--db", "a.duckdb", "--format", form, "--out", f"{name}-{form}")
+            )
+            assert done.returncode == 0, done.stderr
+    with Path("two-csv/conversations.csv").open(newline="") as file:
+        two = list(csv.DictReader(file))
+    assert Counter(row["sample"] for row in two) == {"1": 4, "2": 4}
+    assert {row["reply"][-2] for row in two if row["item_id"] == "a"} == {"u", "s"}
+    # A run with one sample is exported as ever.
+    with Path("one-csv/conversations.csv").open(newline="") as file:
+        assert "sample" not in next(csv.reader(file))
+    (log,) = Path("two-inspect").glob("*.eval")
+    with zipfile.ZipFile(log) as archive:
+        header = json.loads(archive.read("header.json"))
+        names = [name for name in archive.namelist() if name.startswith("samples/a-1_")]
+    assert header["eval"]["config"] == {"epochs": 2}
+    assert header["eval"]["dataset"]["samples"] == 4
+    assert names == ["samples/a-1_epoch_1.json", "samples/a-1_epoch_2.json"]
+    assert sorted(path.name for path in Path("two-reference").iterdir()) == ["sample-1", "sample-2"]
+    viewer = open_viewer(Path("a.duckdb"), port=0)
+    thread = threading.Thread(target=viewer.run)
+    thread.start()
+    try:
+        with httpx.Client(base_url=viewer.base, follow_redirects=True, trust_env=False, timeout=60) as client:
+            client.get(f"/?token={viewer.token}")
+            listed = client.get(f"/run?run={second}").text
+            address = re.findall(r'href="(/conversation\?[^"]*sample=2[^"]*)"', listed)[0]
+            page = client.get(html.unescape(address)).text
+    finally:
+        viewer.stop()
+        thread.join()
+    (samples,) = re.findall(r'<nav class="samples".*?</nav>', page, re.DOTALL)
+    assert re.findall(r'sample=(\d)[^"]*"( aria-current)?', samples) == [("1", ""), ("2", " aria-current")]

@@ -14,7 +14,6 @@ from safemt_client.results.exports.tables import (
     CONVERSATIONS,
     JUDGES,
     RUNS,
-    TABLES,
     TARGETS,
     Column,
     Dump,
@@ -49,12 +48,12 @@ def export(dump: Dump, folder: Path) -> list[Path]:
     Raises:
         InputError: the folder cannot be written, or is to contain no texts but has other files.
     """
-    paths = {table.name: folder / "data" / f"{table.name}.parquet" for table in TABLES}
+    paths = {table.name: folder / "data" / f"{table.name}.parquet" for table in dump.tables}
     card = folder / "README.md"
     check_folder(folder, [*paths.values(), card], dump.redact)
     written = [
         table
-        for table in TABLES
+        for table in dump.tables
         if write_parquet(paths[table.name], table, dump.records(table), dump.redact, leave_empty_out=True)
     ]
     with partial(card) as part:

@@ -67,7 +67,7 @@ class _Log:
     labels: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     usage: Counter[str] = field(default_factory=Counter)
     times: list[datetime] = field(default_factory=list)
-    ids: Counter[str] = field(default_factory=Counter)
+    ids: Counter[tuple[str, int]] = field(default_factory=Counter)
 
 
 def export(dump: Dump, folder: Path) -> list[Path]:
@@ -102,7 +102,7 @@ def export(dump: Dump, folder: Path) -> list[Path]:
         judges = dump.some(JUDGES, [])
         for log in logs.values():
             _put(log.archive, "summaries.json", log.summaries)
-            _put(log.archive, "header.json", _header(log, run, judges, dump.redact))
+            _put(log.archive, "header.json", _header(log, run, judges, dump))
     return list(paths.values())
 
 
@@ -118,21 +118,25 @@ def _put(archive: zipfile.ZipFile, name: str, content: Any) -> None:
 
 
 def _write_samples(dump: Dump, keys: list[str], logs: Mapping[str, _Log]) -> None:
-    turns: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    turns: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for turn in dump.some(TURNS, keys):
-        turns[turn["target_key"], turn["dialogue_key"]].append(turn)
-    verdicts: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
+        turns[_place(turn)].append(turn)
+    verdicts: dict[tuple[str, str, int, int], list[Record]] = defaultdict(list)
     for verdict in dump.some(VERDICTS, keys):
-        verdicts[verdict["target_key"], verdict["dialogue_key"], verdict["turn"]].append(verdict)
+        verdicts[*_place(verdict), verdict["turn"]].append(verdict)
     for conversation in dump.some(CONVERSATIONS, keys):
-        key = conversation["target_key"], conversation["dialogue_key"]
+        key = _place(conversation)
         log = logs[conversation["target_key"]]
         log.planned += 1
         if asked := turns.get(key):
             sample = _sample(log, conversation, asked, verdicts[*key, asked[-1]["turn"]])
-            _put(log.archive, f"samples/{sample['id']}_epoch_1.json", sample)
+            _put(log.archive, f"samples/{sample['id']}_epoch_{sample['epoch']}.json", sample)
             log.summaries.append(_summary(sample))
             _count(log, conversation, sample, asked)
+
+
+def _place(row: Record) -> tuple[str, str, int]:
+    return row["target_key"], row["dialogue_key"], row["sample"]
 
 
 def _count(log: _Log, conversation: Record, sample: Record, asked: Iterable[Record]) -> None:
@@ -149,7 +153,9 @@ def _count(log: _Log, conversation: Record, sample: Record, asked: Iterable[Reco
 def _sample(log: _Log, conversation: Record, asked: list[Record], verdicts: list[Record]) -> dict[str, Any]:
     last = asked[-1]
     model = log.target["identity"]
-    unique = log.target["target_key"], conversation["run_id"], conversation["dialogue_key"]
+    unique = [log.target["target_key"], conversation["run_id"], conversation["dialogue_key"]]
+    if (epoch := conversation["sample"]) > 1:
+        unique.append(str(epoch))
     said = [_message(message, _short(*unique, str(n))) for n, message in enumerate(last["messages"])]
     answer = {
         "id": _short(*unique, "reply"),
@@ -175,7 +181,7 @@ def _sample(log: _Log, conversation: Record, asked: list[Record], verdicts: list
     }
     return {
         "id": _sample_id(log, conversation),
-        "epoch": 1,
+        "epoch": epoch,
         "input": said,
         "target": "",
         "messages": said if failed else [*said, answer],
@@ -293,15 +299,17 @@ def _sample_id(log: _Log, conversation: Record) -> str:
     """Item and length, as a name that is safe in an archive; the metadata have the exact ones."""
     item = re.sub(r"[^\w.@-]+", "-", conversation["item_id"], flags=re.ASCII).strip(".")[:100] or "item"
     name = f"{item}-{conversation['length']}"
-    log.ids[name] += 1
-    return name if log.ids[name] == 1 else f"{name}-{log.ids[name]}"
+    # Its samples are epochs of one name.
+    log.ids[name, conversation["sample"]] += 1
+    number = log.ids[name, conversation["sample"]]
+    return name if number == 1 else f"{name}-{number}"
 
 
 def _short(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:22]
 
 
-def _header(log: _Log, run: Record, judges: Sequence[Record], redact: bool) -> dict[str, Any]:
+def _header(log: _Log, run: Record, judges: Sequence[Record], dump: Dump) -> dict[str, Any]:
     target, created = log.target, run["created_at"].isoformat()
     sampling = json.loads(target["sampling"])
     config = {
@@ -322,14 +330,14 @@ def _header(log: _Log, run: Record, judges: Sequence[Record], redact: bool) -> d
             "task_args": {},
             "dataset": {
                 "name": run["dataset_name"],
-                "samples": log.planned,
-                "sample_ids": [summary["id"] for summary in log.summaries],
+                "samples": log.planned // dump.samples,
+                "sample_ids": list(dict.fromkeys(summary["id"] for summary in log.summaries)),
                 "shuffled": False,
             },
             "model": target["identity"],
             "model_generate_config": config,
             "model_args": {},
-            "config": {"epochs": 1},
+            "config": {"epochs": dump.samples},
             "packages": {"safemt_client": run["program_version"]},
             "metadata": {
                 "target": target["name"],
@@ -339,7 +347,7 @@ def _header(log: _Log, run: Record, judges: Sequence[Record], redact: bool) -> d
                 "judges": {judge["name"]: judge["identity"] for judge in judges},
                 "settings": json.loads(run["settings"]),
                 "written_by": f"safemt_client {__version__}",
-                "redacted": redact,
+                "redacted": dump.redact,
             },
         },
         "plan": {

@@ -29,7 +29,7 @@ def export(dump: Dump, folder: Path) -> list[Path]:
     verdict is written as `unscored`, which the reference's script leaves out of ASR and counts as safe in
     sigma. Each target has files of its own; where two names would give the same one, both get the beginning
     of the target's key, which is said on stderr. All files are written, or none; those of the same names are
-    replaced.
+    replaced. Of a run with several samples each has a folder of its own, `sample-1` and so on.
 
     These are ids and labels alone: there is nothing that could be left out.
 
@@ -37,20 +37,22 @@ def export(dump: Dump, folder: Path) -> list[Path]:
         InputError: the folder cannot be written, or has rounds of these targets that this run does not have.
     """
     rows = dump.reader.query(
-        "SELECT length, target_key, target, item_id, benign IS TRUE, coalesce(label, 'unscored') "
+        "SELECT length, target_key, target, item_id, benign IS TRUE, coalesce(label, 'unscored'), sample "
         "FROM conversations "
         "WHERE run_id = ? AND state <> 'not_attempted' AND judge_key IS NOT DISTINCT FROM ? "
-        "ORDER BY length, target, target_key, item_id",
+        "ORDER BY sample, length, target, target_key, item_id",
         [dump.run_id, dump.judge_key],
     ).rows
     names = _file_names({row[1]: row[2] for row in rows})
     _say_imported(dump)
     files: dict[Path, list[dict[str, str]]] = defaultdict(list)
-    for length, target_key, _, item, benign, label in rows:
+    for length, target_key, _, item, benign, label, sample in rows:
         kind = "benign" if benign else "label"
-        path = folder / str(length) / kind / f"{names[target_key]}.json"
+        own = folder if dump.samples == 1 else folder / f"sample-{sample}"
+        path = own / str(length) / kind / f"{names[target_key]}.json"
         files[path].append({"id": item, "safety_label": label})
-    _check_rounds(folder, files, names.values())
+    for own in {path.parents[2] for path in files}:
+        _check_rounds(own, files, names.values())
     with ExitStack() as written:
         # Each gets its name at the end: whatever fails, no rounds of two exports stand side by side.
         for path, records in files.items():
