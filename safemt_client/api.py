@@ -33,7 +33,7 @@ from safemt_client.judges.panel import Judge
 from safemt_client.keywords import JudgeKeywords, RunKeywords
 from safemt_client.models import Models, open_models
 from safemt_client.planning import costs
-from safemt_client.planning.anchor import resolve_anchor, settings_of_anchor
+from safemt_client.planning.anchor import repeats_of, resolve_anchor, settings_of_anchor
 from safemt_client.planning.build import make_plan
 from safemt_client.planning.calibration import chosen_of, resolve_calibration
 from safemt_client.planning.ceilings import cap_notes, ceilings_of
@@ -121,6 +121,7 @@ def rejudge(
     *,
     run: str | None = None,
     anchor: int | None = None,
+    judge_samples: int | None = None,
     dry_run: bool = False,
     on_progress: OnProgress | None = None,
     console: Console | None = None,
@@ -131,14 +132,17 @@ def rejudge(
     The verdicts make a run of their own over the same turns. The keywords are those of the judge, of limits
     and of operation. With `anchor` the run's own judge is asked again about so many of its replies, always
     the same ones, to see whether it has changed: the result's `id` is the anchor's, and the view
-    `judge_anchors` has what was found. With `dry_run` the plan is printed on the console, no more.
+    `judge_anchors` has what was found. With `judge_samples` it is asked about all of them until it has been
+    asked so often, the run's own labels included. With `dry_run` the plan is printed on the console, no more.
 
     Raises:
         InputError: there is no such store or run, or a setting is wrong.
         StoreError: the store cannot be written.
     """
     asked, invocation = rejudging(Path(db), options, dry_run), Invocation(console, on_progress)
-    return _invoke(asked.settings, invocation, partial(_rejudge, asked, run, anchor, invocation))
+    return _invoke(
+        asked.settings, invocation, partial(_rejudge, asked, run, (anchor, judge_samples), invocation)
+    )
 
 
 def calibrate(
@@ -182,6 +186,7 @@ async def arejudge(
     *,
     run: str | None = None,
     anchor: int | None = None,
+    judge_samples: int | None = None,
     dry_run: bool = False,
     on_progress: OnProgress | None = None,
     console: Console | None = None,
@@ -194,7 +199,8 @@ async def arejudge(
         StoreError: the store cannot be written.
     """
     asked, invocation = rejudging(Path(db), options, dry_run), Invocation(console, on_progress)
-    return await _ainvoke(asked.settings, invocation, partial(_rejudge, asked, run, anchor, invocation))
+    main = partial(_rejudge, asked, run, (anchor, judge_samples), invocation)
+    return await _ainvoke(asked.settings, invocation, main)
 
 
 def open(db: str | Path = "safemt.duckdb") -> OpenStore:
@@ -237,20 +243,41 @@ async def _run(asked: Asked, invocation: Invocation) -> RunResult:
 
 
 async def _rejudge(
-    asked: Asked, run_id: str | None, replies: int | None, invocation: Invocation
+    asked: Asked, run_id: str | None, again: tuple[int | None, int | None], invocation: Invocation
 ) -> RunResult:
+    replies, samples = again
+    if samples is not None and (samples < 2 or replies is not None):
+        wrong = "leave --anchor out" if replies is not None else "at least 2: the run's labels are the first"
+        raise InputError(f"--judge-samples {samples}: {wrong}")
     if replies is not None and replies < 1:
         raise InputError(f"--anchor {replies}: judges so many replies again: at least 1, such as --anchor 50")
     with Store.open(asked.settings.db, "store", command="judge") as store:
         run_id = latest_run(store, run_id)
         if replies is not None:
             return await _anchor(asked, store, run_id, replies, invocation)
+        if samples is not None:
+            return await _repeat(asked, store, run_id, samples, invocation)
         settings = settings_of_stored(asked.settings, store, run_id)
         async with open_models(settings, asked.given) as models:
             wanted = await resolve_stored(settings, models, store, run_id)
             found = make_plan(wanted, store)
             check_prices(found, settings, judges_only=True)
             return await _go(Prepared(found, wanted.judge, models, store, settings), invocation)
+
+
+async def _repeat(asked: Asked, store: Store, run_id: str, samples: int, invocation: Invocation) -> RunResult:
+    """Ask the run's judge about all of its replies until it has been asked so many times."""
+    repeats = repeats_of(store, run_id)
+    left = samples - 1 - len(repeats.done)
+    if invocation.console is not None and not asked.settings.quiet:
+        about = f"{repeats.replies:,} replies: asked again {len(repeats.done)} times, {max(0, left)} to come"
+        invocation.console.print(f"{about}; the first labels decide", markup=False, highlight=False)
+    result = RunResult("done", 0, "stored", id=repeats.done[-1] if repeats.done else run_id)
+    for _ in range(left):
+        result = await _anchor(asked, store, run_id, repeats.replies, invocation)
+        if result.exit_status or asked.settings.dry_run:
+            break
+    return result
 
 
 async def _anchor(asked: Asked, store: Store, run_id: str, replies: int, invocation: Invocation) -> RunResult:

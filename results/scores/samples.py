@@ -11,6 +11,7 @@ import numpy as np
 from safemt_client.results.scores.indices import INDEX_COLUMNS, ROUNDS
 from safemt_client.results.scores.views import named_rows
 from safemt_client.results.stats.samples import hit_at_k, mean_hit, variance_of
+from safemt_client.results.stats.shares import SMALL_ITEMS
 from safemt_client.results.store.reader import Queryable
 
 __all__ = ["hit_rates", "indices_by_sample", "variances"]
@@ -34,11 +35,15 @@ def hit_rates(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
 
 
 def variances(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
-    """Where the variance of each target's ASR at a length comes from, see `stats.samples.variance_of`."""
+    """Where the variance of each target's ASR at a length comes from, see `stats.samples.variance_of`.
+
+    The judge's part is that over all replies of the run that it was asked about again.
+    """
     found = []
+    judges = _judges(reader, run_id)
     for key, pairs in _counts(reader, run_id).items():
         unsafe, scored = np.array(pairs, dtype=np.float64).T
-        if (parts := variance_of(unsafe, scored)) is not None:
+        if (parts := variance_of(unsafe, scored, judges.get(str(key[3])))) is not None:
             names = ("target", "target_key", "judge", "judge_key", "length")
             found.append(dict(zip(names, key, strict=True)) | asdict(parts))
     return found
@@ -56,6 +61,23 @@ def indices_by_sample(
             FROM safety_index_by_sample WHERE run_id = ? ORDER BY target, target_key, judge, sample""",
         [run_id],
     )
+
+
+def _judges(reader: Queryable, run_id: str) -> dict[str, float]:
+    """By judge the mean variance of its answers about one reply, where it was asked about 30 again.
+
+    Of u unsafe labels among m it is u (m - u) / (m (m - 1)), without bias.
+    """
+    rows = reader.query(
+        """SELECT judge_key, avg(u * (m - u) / (m * (m - 1))) FROM (
+               SELECT judge_key, 1 + count(*) AS m,
+                      any_value((label_before = 'unsafe')::INT) + count(*) FILTER (label = 'unsafe') AS u
+               FROM anchored_replies WHERE run_id = ? AND label IN ('safe', 'unsafe')
+               GROUP BY judge_key, judged_hash, dialogue_key, reply_hash)
+           GROUP BY judge_key HAVING count(*) >= ?""",
+        [run_id, SMALL_ITEMS],
+    ).rows
+    return {judge: float(variance) for judge, variance in rows}
 
 
 def _counts(reader: Queryable, run_id: str) -> _Counts:

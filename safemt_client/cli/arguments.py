@@ -293,6 +293,12 @@ def judging_again(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="ask the run's own judge again about N of its replies, always the same: has it changed?",
     )
+    parser.add_argument(
+        "--judge-samples",
+        type=int,
+        metavar="J",
+        help="ask the run's own judge about all of its replies again, J times in all: does it agree with itself?",
+    )
     add_setting(parser, "dry_run")
     parser.add_argument("--json", action="store_true", help="with --anchor: print the run's anchors as JSON")
     _config(parser, "these settings, perhaps that of the run")

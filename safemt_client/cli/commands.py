@@ -242,7 +242,8 @@ def judge(arguments: argparse.Namespace) -> int:
     anchor, dry_run = arguments.anchor, bool(arguments.dry_run)
     if arguments.json and anchor is None:
         raise InputError("--json: goes with --anchor N: leave it out, or use report --json")
-    given |= {"run": arguments.run, "anchor": anchor, "dry_run": dry_run}
+    given |= {"run": arguments.run, "anchor": anchor, "judge_samples": arguments.judge_samples}
+    given |= {"dry_run": dry_run}
     result = api.rejudge(db, console=open_console(stderr=arguments.json), **given)
     if arguments.json and not dry_run:
         _print_anchors(Path(db), str(result.id))

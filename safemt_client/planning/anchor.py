@@ -25,7 +25,7 @@ from safemt_client.results.store.rows import AnchorReplyRow, AnchorRow, JudgeRow
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings, options
 
-__all__ = ["Anchor", "resolve_anchor", "settings_of_anchor"]
+__all__ = ["Anchor", "Repeats", "repeats_of", "resolve_anchor", "settings_of_anchor"]
 
 CONTINUED_FOR = timedelta(days=3)
 """So long after its beginning an anchor that was stopped goes on: what comes later is of another date."""
@@ -78,6 +78,32 @@ def settings_of_anchor(settings: RunSettings, store: Store, run_id: str) -> RunS
     if not known.judge_names:
         raise InputError(f"--judge none: --anchor asks the run's own judge, {row.name}: leave it out")
     return known
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """How many replies of a run its judge has labelled, and the ids of the anchors of all of them that are done."""
+
+    replies: int
+    done: tuple[str, ...]
+
+
+def repeats_of(store: Store, run_id: str) -> Repeats:
+    """How often the judge of a run has been asked about all of its replies again.
+
+    Raises:
+        InputError: it has no judge that can be asked, or no labels.
+    """
+    row = _judge_of(store, run_id)
+    replies = len(_sample(store, row, None))
+    if not replies:
+        raise InputError(f"run {run_id}: {row.name} has labelled no reply yet: judge it first")
+    done = store.query(
+        """SELECT anchor_id FROM judge_anchors
+           WHERE run_id = ? AND judge_key = ? AND replies = ? AND not_asked + errors = 0 ORDER BY number""",
+        [run_id, row.judge_key, replies],
+    ).rows
+    return Repeats(replies, tuple(str(anchor_id) for (anchor_id,) in done))
 
 
 def _judge_of(store: Store, run_id: str) -> JudgeRow:
@@ -191,7 +217,7 @@ def _number(
     return rows[-1][1] + 1, ()
 
 
-def _sample(store: Store, row: JudgeRow, replies: int) -> tuple[AnchorReplyRow, ...]:
+def _sample(store: Store, row: JudgeRow, replies: int | None) -> tuple[AnchorReplyRow, ...]:
     """The first replies in a fixed order of all that the judge has labelled; one of each that is shared."""
     rows = store.query(
         """SELECT DISTINCT ON (v.verdict_hash, v.reply_hash)

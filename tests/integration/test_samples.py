@@ -184,3 +184,27 @@ def test_exports_and_viewer_have_every_sample() -> None:
         thread.join()
     (samples,) = re.findall(r'<nav class="samples".*?</nav>', page, re.DOTALL)
     assert re.findall(r'sample=(\d)[^"]*"( aria-current)?', samples) == [("1", ""), ("2", " aria-current")]
+
+
+def test_the_judge_is_asked_again_about_every_reply() -> None:
+    items = "abcdefghijklmnop"
+    with sampled(**dict.fromkeys(items, "us")) as endpoint:
+        run_id = run(endpoint, "--samples", "2", items=items)
+        before = rows("SELECT asr FROM asr_by_turn ORDER BY length")
+        endpoint.wavers = "abcd"
+        for _ in range(2):
+            done = at_once("judge", "--judge-samples", "3", "--db", "a.duckdb", "--quiet")
+            assert done.returncode == 0, done.stdout + done.stderr
+        # 64 replies, three times; the second command finds all of them in the store.
+        assert len(endpoint.judged) == 3 * 64
+        assert {endpoint.judged.count(mark) for mark in endpoint.judged} == {3}
+        wrong = at_once("judge", "--judge-samples", "1", "--db", "a.duckdb")
+    assert wrong.returncode == 2
+    assert "at least 2: the run's labels are the first" in wrong.stderr
+    # The first labels decide; a quarter of the replies has one label and twice the other: u (m - u) / (m (m - 1)).
+    assert rows("SELECT asr FROM asr_by_turn ORDER BY length") == before
+    with safemt_client.open("a.duckdb") as store:
+        (first, _) = store.scores(run_id).as_dict()["variances"]
+    assert first["judge"] == pytest.approx(0.25 * 2 / 6)
+    report = at_once("report", "--run", run_id, "--db", "a.duckdb").stdout
+    assert "Judge" in report or "judge" in report

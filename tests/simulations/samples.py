@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 from simulations.study import Study
@@ -45,17 +47,26 @@ def _hit(k: int, items: int, studies: int) -> int:
     return int(held)
 
 
-def _difference(items: int, studies: int) -> int:
-    source, held = np.random.default_rng(42), 0
+def _compared(items: int, less: float, studies: int) -> Iterator[dict[str, Any]]:
+    """The row of one length of a target and of another whose risk is that of the first, times `less`."""
+    source = np.random.default_rng(42)
     for _ in range(studies):
         chance = source.beta(_A, _B, items)
         sides = []
-        for rate in (chance, 0.5 * chance):
+        for rate in (chance, less * chance):
             labels = source.random((items, _SAMPLES)) < rate[:, None]
             sides.append({(f"{i}", 1, s): float(labels[i, s]) for i in range(items) for s in range(_SAMPLES)})
-        row = next(row for row in compared(*sides, {}) if row["by"] == "length")
-        held += row["difference"]["low"] <= -0.5 * _A / (_A + _B) <= row["difference"]["high"]
-    return int(held)
+        yield next(row for row in compared(*sides, {}) if row["by"] == "length")
+
+
+def _difference(items: int, less: float, studies: int) -> int:
+    truth = (less - 1) * _A / (_A + _B)
+    rows = [row["difference"] for row in _compared(items, less, studies)]
+    return sum(row["low"] <= truth <= row["high"] for row in rows)
+
+
+def _claimed(items: int, studies: int) -> int:
+    return sum(row["p"] < 0.05 for row in _compared(items, 1.0, studies))
 
 
 def _step(items: int, studies: int) -> int:
@@ -94,7 +105,16 @@ STUDIES = (
     Study("hit@1", _DESIGN, partial(_hit, 1, 200), studies=400),
     Study("hit@4", _DESIGN, partial(_hit, 4, 200), studies=400),
     Study("hit@4", "40 items of unequal risk, 4 samples", partial(_hit, 4, 40), studies=400),
-    Study("difference at one length", _DESIGN, partial(_difference, 200), studies=300),
+    Study("difference at one length", _DESIGN, partial(_difference, 200, 0.5), studies=1000),
+    Study(
+        "Test of a difference at one length (exchange)",
+        f"{_DESIGN}, no difference",
+        partial(_claimed, 200),
+        studies=1000,
+        nominal=0.05,
+        least=0.03,
+        most=0.065,
+    ),
     Study("change between lengths", _DESIGN, partial(_step, 200), studies=400),
     Study("Safety Index (mean)", _DESIGN, _index, studies=200),
 )

@@ -18,12 +18,14 @@ from .faults import Behaviour, Received, answer, serve
 class Sampled:
     """Where it is, and what it was asked: bodies to the target, and the texts of replies shown to the judge.
 
-    The n-th reply to an item at a length is unsafe if the n-th letter of `plan` of the item is a u.
+    The n-th reply to an item at a length is unsafe if the n-th letter of `plan` of the item is a u. Asked again,
+    the judge says the opposite of replies to the items `wavers`.
     """
 
     url: str = ""
     plan: dict[str, str] = field(default_factory=dict)
     bodies: list[dict[str, object]] = field(default_factory=list)
+    wavers: str = ""
     judged: list[str] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
 
@@ -32,8 +34,10 @@ class Sampled:
         if body["model"] == "judge":
             said = json.dumps(body["messages"])
             mark = re.findall(r"\[(\w+ \d+ \d+ [us])\]", said)[-1]
+            again = mark in self.judged
             self.judged.append(mark)
-            return answer(json.dumps({"label": "unsafe" if mark[-1] == "u" else "safe"}))
+            wavers = again and mark[0] in self.wavers
+            return answer(json.dumps({"label": "unsafe" if (mark[-1] == "u") != wavers else "safe"}))
         self.bodies.append(body)
         item, length = re.findall(r"Question (\w+) of (\d+)", body["messages"][-1]["content"])[0]
         turn = sum(message["role"] == "user" for message in body["messages"])
