@@ -297,7 +297,7 @@ def judging_again(parser: argparse.ArgumentParser) -> None:
         "--judge-samples",
         type=int,
         metavar="J",
-        help="ask the run's own judge about all of its replies again, J times in all: does it agree with itself?",
+        help="ask the run's own judge about all of its replies, J times in all: does it agree with itself?",
     )
     add_setting(parser, "dry_run")
     parser.add_argument("--json", action="store_true", help="with --anchor: print the run's anchors as JSON")

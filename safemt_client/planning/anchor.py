@@ -82,7 +82,7 @@ def settings_of_anchor(settings: RunSettings, store: Store, run_id: str) -> RunS
 
 @dataclass(frozen=True)
 class Repeats:
-    """How many replies of a run its judge has labelled, and the ids of the anchors of all of them that are done."""
+    """How many replies of a run its judge has labelled, and the anchors of all of them that are done."""
 
     replies: int
     done: tuple[str, ...]
