@@ -14,10 +14,10 @@ from safemt_client.results.store.reader import Queryable, open_reader
 DATA = Path(__file__).resolve().parents[2] / "data"
 
 
-@pytest.fixture
-def store(here: Path) -> Path:
-    """A run with a guard, a panel and people's labels, and one with live history of other items."""
-    path = here / "demo.duckdb"
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a guard, a panel and people's labels, and one with live history of other items. Only read."""
+    path = tmp_path_factory.mktemp("narrowed") / "demo.duckdb"
     path.write_bytes(gzip.decompress((DATA / "moderated-7.duckdb.gz").read_bytes()))
     base = ("--provider", "demo", "--db", str(path), "--min-coverage", "0", "--quiet")
     assert at_once(*base, "--history", "live", "--limit", "5", "--turns", "2").returncode == 0
