@@ -18,7 +18,7 @@ from safemt_client.results.scores.indices import rounds_of
 from safemt_client.results.stats.safety_index import ROUNDS
 from safemt_client.results.store.reader import Queryable
 
-__all__ = ["as_dict", "latest_run", "report", "screen", "show"]
+__all__ = ["as_dict", "latest_run", "report", "screen", "sentence", "show"]
 
 _ORDER = (
     *(
@@ -65,7 +65,7 @@ def show(blocks: Iterable[Block], console: Console, letters: Letters | None = No
         if isinstance(block, Notes):
             for line in block.lines:
                 mark = (("warning: ", "yellow"),) if block.careful else ()
-                _line(Text.assemble(*mark, plain(line)), console)
+                sentence(Text.assemble(*mark, plain(line)), console)
         elif isinstance(block, Code):
             console.print(Text(block.text), soft_wrap=True)
         else:
@@ -76,10 +76,10 @@ def _table(table: Table, console: Console, letters: Letters) -> None:
     console.print(laid_out(table, console, letters), soft_wrap=True)
     # An asterisk is explained only if there is one.
     if table.note and (not table.note.startswith("*") or any(c.endswith("*") for r in table.rows for c in r)):
-        _line(Text(table.note), console)
+        sentence(Text(table.note), console)
 
 
-def _line(text: Text, console: Console) -> None:
+def sentence(text: Text, console: Console) -> None:
     """A sentence: on a terminal it breaks between words, and what follows is indented; elsewhere never."""
     indent = " " * (len(text.plain) - len(text.plain.lstrip()) + 2)
     if not console.is_terminal or cell_len(text.plain) <= console.width or console.width < _NARROWEST:

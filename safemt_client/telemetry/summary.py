@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
+from rich.text import Text
 
 from safemt_client.planning.costs import held_text, money
 from safemt_client.planning.estimate import Estimate, RunEstimate
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
 from safemt_client.results.report.power import power_lines
+from safemt_client.results.report.terminal import sentence
 from safemt_client.results.sanitize import plain, quoted, shown_path, without_secrets
 from safemt_client.said import said_of
 from safemt_client.settings import RunSettings
@@ -22,6 +24,7 @@ from safemt_client.telemetry.stopped import plan_lines
 __all__ = ["show_plan"]
 
 _FIRST_WORDS = 60
+_PROGRAM = "python -m safemt_client"
 _MOST_ODD, _LONGEST_ODD = 6, 200
 """Kinds of oddities of the data that a plan names, and characters of an example."""
 
@@ -112,7 +115,7 @@ def _odd(plan: Plan, settings: RunSettings, say: Callable[[str], None]) -> None:
         return
     words = _checking(settings)
     count = sum(one.count for one in plan.odd)
-    say(f"  {count:,} oddities in the data; see: python -m safemt_client data check {words}")
+    say(f"  {count:,} oddities in the data; see: {_PROGRAM} data check {words}")
     for one in plan.odd[:_MOST_ODD]:
         example = plain(one.example)
         cut = example if len(example) <= _LONGEST_ODD else f"{example[:_LONGEST_ODD]}..."
@@ -144,7 +147,10 @@ def show_plan(found: RunEstimate, settings: RunSettings, console: Console, head:
     licence = f", licence {plan.run.dataset_licence}" if plan.run.dataset_licence else ""
 
     def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        if _PROGRAM in text:  # a command is not broken, so that it can be copied
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            sentence(Text(text), console)
 
     say(
         head
