@@ -169,6 +169,7 @@ def data(parser: argparse.ArgumentParser) -> None:
 
     actions = parser.add_subparsers(
         dest="action",
+        prog="safemt data",
         required=True,
         title="actions ('safemt data ACTION --help' lists the options of one)",
         metavar="check | maps | convert | build",

@@ -70,6 +70,7 @@ def test_every_example_is_understood_and_every_list_is_there_once() -> None:
             words = words if words[0] in COMMANDS else ["run", *words]
             make_parser(words).parse_args(words)
     assert at_once("data", "--help").stdout.count("check | maps") == 1
+    assert at_once("help", "data", "check").stdout.startswith("usage: safemt data check [-h]")
     assert at_once("help").stdout == at_once("--help").stdout
     assert at_once("help", "gate").stdout == at_once("gate", "--help").stdout
     assert "examples:\n  safemt gate --rule" in at_once("help", "gate").stdout
