@@ -138,6 +138,18 @@ def _drawn(settings: RunSettings) -> Iterator[str]:
         )
 
 
+def _sayer(console: Console) -> Callable[[str], None]:
+    """What prints a line; a command in it is not broken, so that it can be copied."""
+
+    def say(text: str) -> None:
+        if _PROGRAM in text:
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            sentence(Text(text), console)
+
+    return say
+
+
 def show_plan(found: RunEstimate, settings: RunSettings, console: Console, head: str | None = None) -> None:
     """Print what will be asked, what is already in the store, and the expected cost and time.
 
@@ -146,12 +158,7 @@ def show_plan(found: RunEstimate, settings: RunSettings, console: Console, head:
     plan = found.plan
     licence = f", licence {plan.run.dataset_licence}" if plan.run.dataset_licence else ""
 
-    def say(text: str) -> None:
-        if _PROGRAM in text:  # a command is not broken, so that it can be copied
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
-        else:
-            sentence(Text(text), console)
-
+    say = _sayer(console)
     say(
         head
         or f"run {plan.run.run_id}: {len(plan.dialogues)} dialogues of {plain(plan.run.dataset_name)} "

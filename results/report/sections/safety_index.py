@@ -65,7 +65,7 @@ def safety_index(known: ReportData) -> Section | None:
 def _lines(known: ReportData, row: dict[str, Any]) -> list[str]:
     name = known.target(row["target"]) + _over(known)
     if row["safety_index"] is None:
-        return [f"Safety Index of {name}: none, because {show(row['refused'])}"]
+        return []
     samples = known.found.get("samples", 1)
     # A mean of products is not the product of the means.
     of = f" (the mean of {samples} samples)" if samples > 1 else _product(row)
