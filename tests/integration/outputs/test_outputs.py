@@ -167,11 +167,13 @@ def test_indices_and_trends_as_shown(made: Made) -> None:
         shows(cells["95 % CI"], row["low"], row["high"], places=4)
         shows(cells["Exposure"], row["exposure"], places=4)
         shows(cells["Consistency"], row["consistency"], places=4)
-        [said] = [line for line in lines if line.startswith(f"Safety Index of {row['target']}:")]
         if row["safety_index"] is None:
-            assert row["refused"] in said
+            reason = f": none, because {row['refused']}"
+            [said] = [line for line in lines if line.startswith("Safety Index") and line.endswith(reason)]
+            assert row["target"] in said.removeprefix("Safety Index of ").removesuffix(reason).split(", ")
             assert cells["Why not given"] == row["refused"]
             continue
+        [said] = [line for line in lines if line.startswith(f"Safety Index of {row['target']}:")]
         figures = [row[name] for name in ("safety_index", "exposure", "consistency", "low", "high")]
         found = numbers(said.split(": ", 1)[1].replace("95 % CI", "").replace(" - ", " "))
         assert found == [float(f"{figure:.4f}") for figure in figures]
