@@ -22,9 +22,10 @@ from typing import Any, Unpack
 import anyio
 from rich.console import Console
 
-from safemt_client.asked import Asked, asked_of, judging, no_dry_run, rejudging
+from safemt_client.asked import Again, Asked, asked_of, judging, no_dry_run, rejudging
 from safemt_client.engine.anchoring import AnchorRecorder
 from safemt_client.engine.calibrating import CalibrationRecorder
+from safemt_client.engine.checking import CheckRecorder
 from safemt_client.engine.invocation import Invocation
 from safemt_client.engine.loop import in_main_thread, loop_is_running, run_in_loop
 from safemt_client.engine.notify import notify, with_notification
@@ -33,6 +34,7 @@ from safemt_client.judges.panel import Judge
 from safemt_client.keywords import JudgeKeywords, RunKeywords
 from safemt_client.models import Models, open_models
 from safemt_client.planning import costs
+from safemt_client.planning.adaptive import resolve_check
 from safemt_client.planning.anchor import repeats_of, resolve_anchor, settings_of_anchor
 from safemt_client.planning.build import make_plan
 from safemt_client.planning.calibration import chosen_of, resolve_calibration
@@ -53,6 +55,7 @@ from safemt_client.results.store.store import Store, check_place
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.anchored import finish_anchor, head_of_anchor
 from safemt_client.telemetry.calibrated import finish_calibration, head_of
+from safemt_client.telemetry.checked import finish_check, head_of_check
 from safemt_client.telemetry.events import ProgressSnapshot, RunResult
 from safemt_client.telemetry.summary import show_plan
 
@@ -122,6 +125,7 @@ def rejudge(
     run: str | None = None,
     anchor: int | None = None,
     judge_samples: int | None = None,
+    adaptive: int | None = None,
     dry_run: bool = False,
     on_progress: OnProgress | None = None,
     console: Console | None = None,
@@ -133,16 +137,18 @@ def rejudge(
     and of operation. With `anchor` the run's own judge is asked again about so many of its replies, always
     the same ones, to see whether it has changed: the result's `id` is the anchor's, and the view
     `judge_anchors` has what was found. With `judge_samples` it is asked about all of them until it has been
-    asked so often, the run's own labels included. With `dry_run` the plan is printed on the console, no more.
+    asked so often, the run's own labels included. With `adaptive` the judge labels a sample of about so many,
+    most where the run's judge may be wrong, and the report gives the run's rates as this judge would have
+    given them: the result's `id` is the draw's in `drawn_labels`. With `dry_run` the plan is printed on the
+    console, no more.
 
     Raises:
         InputError: there is no such store or run, or a setting is wrong.
         StoreError: the store cannot be written.
     """
     asked, invocation = rejudging(Path(db), options, dry_run), Invocation(console, on_progress)
-    return _invoke(
-        asked.settings, invocation, partial(_rejudge, asked, run, (anchor, judge_samples), invocation)
-    )
+    again = Again(anchor, judge_samples, adaptive)
+    return _invoke(asked.settings, invocation, partial(_rejudge, asked, run, again, invocation))
 
 
 def calibrate(
@@ -187,6 +193,7 @@ async def arejudge(
     run: str | None = None,
     anchor: int | None = None,
     judge_samples: int | None = None,
+    adaptive: int | None = None,
     dry_run: bool = False,
     on_progress: OnProgress | None = None,
     console: Console | None = None,
@@ -199,7 +206,7 @@ async def arejudge(
         StoreError: the store cannot be written.
     """
     asked, invocation = rejudging(Path(db), options, dry_run), Invocation(console, on_progress)
-    main = partial(_rejudge, asked, run, (anchor, judge_samples), invocation)
+    main = partial(_rejudge, asked, run, Again(anchor, judge_samples, adaptive), invocation)
     return await _ainvoke(asked.settings, invocation, main)
 
 
@@ -225,7 +232,7 @@ def release(db: str | Path = "safemt.duckdb", *, run: str | None = None) -> floa
         raise InputError(f"{db}: no such store: name one with --db")
     with Store.open(Path(db)) as store:
         others = store.known_keys("calibration_runs", "calibration_id")
-        others |= store.known_keys("anchor_runs", "anchor_id")
+        others |= store.known_keys("anchor_runs", "anchor_id") | store.known_keys("label_draws", "draw_id")
         return costs.release(store, run if run in others else latest_run(store, run))
 
 
@@ -242,21 +249,16 @@ async def _run(asked: Asked, invocation: Invocation) -> RunResult:
             return await _go(Prepared(found, wanted.judge, models, store, settings), invocation)
 
 
-async def _rejudge(
-    asked: Asked, run_id: str | None, again: tuple[int | None, int | None], invocation: Invocation
-) -> RunResult:
-    replies, samples = again
-    if samples is not None and (samples < 2 or replies is not None):
-        wrong = "leave --anchor out" if replies is not None else "at least 2: the run's labels are the first"
-        raise InputError(f"--judge-samples {samples}: {wrong}")
-    if replies is not None and replies < 1:
-        raise InputError(f"--anchor {replies}: judges so many replies again: at least 1, such as --anchor 50")
+async def _rejudge(asked: Asked, run_id: str | None, again: Again, invocation: Invocation) -> RunResult:
+    again.check()
     with Store.open(asked.settings.db, "store", command="judge") as store:
         run_id = latest_run(store, run_id)
-        if replies is not None:
-            return await _anchor(asked, store, run_id, replies, invocation)
-        if samples is not None:
-            return await _repeat(asked, store, run_id, samples, invocation)
+        if again.anchor is not None:
+            return await _anchor(asked, store, run_id, again.anchor, invocation)
+        if again.judge_samples is not None:
+            return await _repeat(asked, store, run_id, again.judge_samples, invocation)
+        if again.adaptive is not None:
+            return await _check(asked, store, run_id, again.adaptive, invocation)
         settings = settings_of_stored(asked.settings, store, run_id)
         async with open_models(settings, asked.given) as models:
             wanted = await resolve_stored(settings, models, store, run_id)
@@ -292,6 +294,22 @@ async def _anchor(asked: Asked, store: Store, run_id: str, replies: int, invocat
             finish_anchor,
         )
         return await _go(prepared, invocation, head_of_anchor(found, anchor, settings))
+
+
+async def _check(asked: Asked, store: Store, run_id: str, replies: int, invocation: Invocation) -> RunResult:
+    if "judge" not in asked.settings.model_fields_set:
+        raise InputError("--adaptive: asks a stronger judge than the run's: name it with --judge")
+    settings = settings_of_stored(asked.settings, store, run_id)
+    async with open_models(settings, asked.given) as models:
+        check = await resolve_check(settings, models, store, run_id, replies)
+        found = make_plan(check.wanted, store)
+        check_prices(found, settings, judges_only=True)
+        prepared = Prepared(
+            *(found, check.wanted.judge, models, store, settings),
+            partial(CheckRecorder, check),
+            finish_check,
+        )
+        return await _go(prepared, invocation, head_of_check(found, check, settings))
 
 
 async def _calibrate(asked: Asked, invocation: Invocation) -> RunResult:

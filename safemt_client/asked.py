@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safemt_client.judges.plugin import PluginJudge
 from safemt_client.loading import load_settings
@@ -14,7 +14,7 @@ from safemt_client.providers.plugins import adopt
 from safemt_client.settings import TABLES, RunSettings
 from safemt_client.settings import options as options_of
 
-__all__ = ["Asked", "asked_of", "judging", "no_dry_run", "rejudging"]
+__all__ = ["Again", "Asked", "asked_of", "judging", "no_dry_run", "rejudging"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,36 @@ class Asked:
 
     settings: RunSettings
     given: Mapping[str, object] = field(default_factory=dict)
+
+
+class Again(NamedTuple):
+    """What of a judging again asks about a part, or more than once; at most one of these."""
+
+    anchor: int | None
+    judge_samples: int | None
+    adaptive: int | None
+
+    def check(self) -> None:
+        """Make sure that one thing is asked for, of some size.
+
+        Raises:
+            InputError: it is not.
+        """
+        samples = self.judge_samples
+        if samples is not None and (samples < 2 or self.anchor is not None):
+            other = self.anchor is not None
+            wrong = "leave --anchor out" if other else "at least 2: the run's labels are the first"
+            raise InputError(f"--judge-samples {samples}: {wrong}")
+        for name, replies in (("--anchor", self.anchor), ("--adaptive", self.adaptive)):
+            if replies is not None and replies < 1:
+                raise InputError(
+                    f"{name} {replies}: judges so many replies again: at least 1, such as {name} 50"
+                )
+        if self.adaptive is not None and (self.anchor is not None or samples is not None):
+            raise InputError(
+                "--adaptive: asks another judge, --anchor and --judge-samples the run's own: "
+                "leave one of them out"
+            )
 
 
 def asked_of(settings: RunSettings | None, options: Mapping[str, object]) -> Asked:

@@ -23,6 +23,8 @@ from safemt_client.results.store.reader import Queryable
 
 __all__ = [
     "as_dict",
+    "checks_known",
+    "corrections_known",
     "deciding_judge",
     "latest_run",
     "warnings",
@@ -87,7 +89,8 @@ def as_dict(
         # Whom a label of a person stands for may be in other runs: these ask the whole store.
         judged = any(row["judge_key"] for row in found["asr_by_turn"])
         say("rates corrected by people's labels")
-        found["corrections"] = _corrections(reader, run_id) if judged else []
+        found["corrections"] = corrections_known(reader, run_id) if judged else []
+        found["checks"] = checks_known(reader, run_id) if judged else []
         found["calibration"] = latest_calibration(reader, run_id, found["deciding_judge"])
         found["anchor"] = latest_anchor(reader, run_id, found["deciding_judge"])
         found["stop_rules"] = stop_rules(narrowed, run_id, found["deciding_judge"])
@@ -328,12 +331,22 @@ def _of_data(reader: Queryable, run_id: str, guarded: bool) -> dict[str, Any]:
     }
 
 
-def _corrections(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
+def corrections_known(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
+    """The `corrections` of a run, if anybody has labelled a reply."""
     if not reader.query("SELECT annotator FROM human_labels LIMIT 1").rows:
         return []
     from safemt_client.results.scores.corrections import corrections
 
     return corrections(reader, run_id)
+
+
+def checks_known(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
+    """The `checks` of a run, if a stronger judge was asked."""
+    if not reader.query("SELECT draw_id FROM label_draws WHERE reference_key IS NOT NULL LIMIT 1").rows:
+        return []
+    from safemt_client.results.scores.checks import checks
+
+    return checks(reader, run_id)
 
 
 def _even_panels(judges: list[dict[str, Any]], members: int) -> list[str]:

@@ -21,9 +21,10 @@ from safemt_client.results.stats.correction import (
 )
 from safemt_client.results.stats.intervals import Interval
 from safemt_client.results.stats.shares import SMALL_ITEMS, small_sample
+from safemt_client.results.stats.weighted import Judged, Labelled, WeightedPosterior
 from safemt_client.results.store.reader import Queryable
 
-__all__ = ["ItemCount", "LengthCount", "corrections", "of_target"]
+__all__ = ["ItemCount", "LengthCount", "corrections", "items_of", "of_judge", "of_target"]
 
 _ENOUGH = 30
 _WHOLE = 0.98
@@ -64,40 +65,44 @@ def corrections(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
         "SELECT judge_key, name FROM run_judges WHERE run_id = ? ORDER BY name", [run_id]
     ).rows:
         sample = [row for row in labelled(reader, run_id, judge_key) if row.judge is not None]
-        if not sample:
-            continue
-        items, lengths = _by_item(reader, run_id, judge_key), _by_length(reader, run_id, judge_key)
-        together: Counter[str] = Counter()
-        unsafe: Counter[str] = Counter()
-        for rows in items.values():
-            for row in rows:
-                together[row.item] += row.judged
-                unsafe[row.item] += row.unsafe
-        posterior = _posterior(
-            sample, [ItemCount(item, together[item], unsafe[item], 0) for item in together]
-        )
-        targets = {
-            target: of_target(
-                [row for row in sample if row.target_key == key],
-                items.get((target, key), []),
-                lengths[target, key],
-            )
-            for target, key in lengths
-        }
-        found.append(
-            {"judge": name, "judge_key": judge_key, "targets": len(targets), "labelled": len(sample)}
-            | _errors(posterior)
-            | {
-                "by_target": [
-                    {"target": target} | {key: row[key] for key in row if key != "by_turn"}
-                    for target, row in targets.items()
-                ],
-                "by_turn": [
-                    {"target": target} | rate for target, row in targets.items() for rate in row["by_turn"]
-                ],
-            }
-        )
+        if sample:
+            found.append({"judge": name} | of_judge(reader, run_id, judge_key, sample))
     return found
+
+
+def of_judge(
+    reader: Queryable, run_id: str, judge_key: str, sample: Sequence[LabelledReply]
+) -> dict[str, Any]:
+    """The errors of a judge of a run by a sample's labels, and each target's rates corrected for them."""
+    items, lengths = items_of(reader, run_id, judge_key), _by_length(reader, run_id, judge_key)
+    together: Counter[str] = Counter()
+    unsafe: Counter[str] = Counter()
+    for rows in items.values():
+        for row in rows:
+            together[row.item] += row.judged
+            unsafe[row.item] += row.unsafe
+    posterior = _posterior(sample, [ItemCount(item, together[item], unsafe[item], 0) for item in together])
+    targets = {
+        target: of_target(
+            [row for row in sample if row.target_key == key],
+            items.get((target, key), []),
+            lengths[target, key],
+        )
+        for target, key in lengths
+    }
+    return (
+        {"judge_key": judge_key, "targets": len(targets), "labelled": len(sample)}
+        | _errors(posterior)
+        | {
+            "by_target": [
+                {"target": target} | {key: row[key] for key in row if key != "by_turn"}
+                for target, row in targets.items()
+            ],
+            "by_turn": [
+                {"target": target} | rate for target, row in targets.items() for rate in row["by_turn"]
+            ],
+        }
+    )
 
 
 def of_target(
@@ -116,8 +121,8 @@ def of_target(
         np.array([float(row.judged + row.refused) for row in items]),
         [row.item for row in items],
     )
-    # Strata without a label are taken to be like the others.
-    covered = sum(row.weight for row in sample) >= _WHOLE * judged
+    # Strata without a label are taken to be like the others; drawn by chance, none is left out.
+    covered = _by_chance(sample) or sum(row.weight for row in sample) >= _WHOLE * judged
     kinds = Counter((row.length, row.judge) for row in sample)
     own = all(kinds[row.length, label] >= _ENOUGH for row in lengths for label in ("safe", "unsafe"))
     by_turn = []
@@ -150,6 +155,14 @@ def _posterior(
             [row.item for row in items],
         )
 
+    few = len({row.item_id for row in sample}) < SMALL_ITEMS
+    small = few or small_sample(sum(row.human == "unsafe" for row in sample), len(sample))
+    if _by_chance(sample):
+        labels = [
+            Labelled(row.item_id, row.judge == "unsafe", row.human == "unsafe", row.weight) for row in sample
+        ]
+        judged = [Judged(row.item, row.judged, row.unsafe) for row in items if row.judged]
+        return WeightedPosterior(labels, judged, rate, small=small)
     replies = sum(row.judged for row in items)
     alike = replies / rate.worth - 1 if items and rate.worth else 0.0
 
@@ -163,8 +176,6 @@ def _posterior(
             alike / of if of else 0.0,
         )
 
-    few = len({row.item_id for row in sample}) < SMALL_ITEMS
-    small = few or small_sample(sum(row.human == "unsafe" for row in sample), len(sample))
     return Posterior(rate, called("unsafe"), called("safe"), small=small)
 
 
@@ -175,6 +186,10 @@ def _of_length(row: LengthCount) -> tuple[Counted, Counted]:
     judged, unsafe, refused = np.array([one[1:] for one in row.items], dtype=np.float64).T
     names = [one.item for one in row.items]
     return counted_by_item(unsafe, judged, names), counted_by_item(judged, judged + refused, names)
+
+
+def _by_chance(sample: Sequence[LabelledReply]) -> bool:
+    return any(row.by_chance for row in sample)
 
 
 def _counted(hits: int, replies: int) -> Counted:
@@ -207,7 +222,7 @@ def _reason(found: Interval | NotEstimable) -> str | None:
     return found.reason if isinstance(found, NotEstimable) else None
 
 
-def _by_item(reader: Queryable, run_id: str, judge_key: str) -> dict[tuple[str, str], list[ItemCount]]:
+def items_of(reader: Queryable, run_id: str, judge_key: str) -> dict[tuple[str, str], list[ItemCount]]:
     """The scored replies of each target by item; benign items are left out."""
     found = defaultdict(list)
     for target, key, item, judged, unsafe, refused in reader.query(

@@ -21,6 +21,7 @@ from typing import TypeVar
 from safemt_client.providers.errors import InputError
 from safemt_client.results.files import whole_file
 from safemt_client.results.sanitize import inert
+from safemt_client.results.scores.inclusion import Given, draws_for_people, weights_by_chance
 from safemt_client.results.store.narrowed import about_requests
 from safemt_client.results.store.reader import Queryable
 
@@ -38,6 +39,7 @@ __all__ = [
     "read_csv",
     "sample",
     "sample_judge",
+    "unlabelled",
     "with_texts",
     "write_csv",
 ]
@@ -87,6 +89,7 @@ class LabelledReply:
     human: str
     judge: str | None
     weight: float
+    by_chance: bool = False  # drawn by a chance of its own: its weight is one over the chance
 
 
 def _stratum(run_id: str, judge_key: str, target_key: str, length: int, label: str) -> str:
@@ -117,6 +120,11 @@ def sample_judge(reader: Queryable, run_id: str, wanted: str | None) -> str:
 
 def draw(reader: Queryable, run_id: str, judge_key: str, size: int, annotator: str) -> list[Candidate]:
     """What of the `sample` this annotator has not labelled yet."""
+    return unlabelled(reader, sample(reader, run_id, judge_key, size), annotator)
+
+
+def unlabelled(reader: Queryable, candidates: Sequence[Candidate], annotator: str) -> list[Candidate]:
+    """Those of the replies that this annotator has not labelled yet."""
     done = {
         tuple(row)
         for row in reader.query(
@@ -125,7 +133,7 @@ def draw(reader: Queryable, run_id: str, judge_key: str, size: int, annotator: s
             [annotator],
         ).rows
     }
-    return [one for one in sample(reader, run_id, judge_key, size) if one.key not in done]
+    return [one for one in candidates if one.key not in done]
 
 
 def sample(reader: Queryable, run_id: str, judge_key: str, size: int) -> list[Candidate]:
@@ -197,11 +205,12 @@ def labelled(reader: Queryable, run_id: str, judge_key: str) -> list[LabelledRep
     Where several people labelled a reply, the majority counts, or what was adjudicated; replies on which they
     are evenly split, or unsure, do not.
     A label stands for so many replies as its stratum has for each label: of the run and by the judge that
-    the sample was drawn from, which may be others. One that was not drawn stands for itself.
+    the sample was drawn from, which may be others. Where some were drawn by chance, each stands for one over
+    its chance. One that was not drawn stands for itself.
     """
     rows = reader.query(
-        """SELECT h.request_hash, h.dialogue_key, h.stratum, c.target_key, c.length, c.item_id, c.label,
-                  h.label
+        """SELECT h.request_hash, h.dialogue_key, h.reply_hash, h.stratum,
+                  c.target_key, c.length, c.item_id, c.label, h.label
            FROM human_decisions h
            JOIN conversations c USING (request_hash, dialogue_key, reply_hash)
            WHERE h.label IS NOT NULL AND c.run_id = ? AND c.judge_key = ?
@@ -211,33 +220,46 @@ def labelled(reader: Queryable, run_id: str, judge_key: str) -> list[LabelledRep
     ).rows
     if not rows:
         return []
-    strata, sizes = _strata(reader, [(row[0], row[1]) for row in rows])
-    names = {row[2]: strata.get(row[2]) for row in rows}
-    counts = Counter(name for name in (names[row[2]] for row in rows) if name is not None)
+    strata = _Strata(reader, [(row[0], row[1]) for row in rows])
+    names = [strata.of_token.get(row[3]) for row in rows]
+    counts = Counter(name for name in names if name is not None)
+    given = [
+        Given((row[0], row[1], row[2]), row[3], name, strata.of_reply[row[0], row[1]])
+        for row, name in zip(rows, names, strict=True)
+    ]
+    weights = None
+    if any(one.by_chance for one in given):
+        weights = weights_by_chance(given, strata.sizes, draws_for_people(reader))
     found = []
-    for _, _, token, target_key, length, item, label, human in rows:
-        name = names[token]
-        weight = 1.0 if name is None else sizes[name] / counts[name]
+    for place, (*_, target_key, length, item, label, human) in enumerate(rows):
+        name = names[place]
+        weight = 1.0 if name is None else strata.sizes[name] / counts[name]
+        if weights is not None:
+            weight = weights[place]
         judge = label if label in _LABELS else None
-        found.append(LabelledReply(target_key, length, item, human, judge, weight))
+        found.append(LabelledReply(target_key, length, item, human, judge, weight, weights is not None))
     return found
 
 
-def _strata(reader: Queryable, replies: Sequence[tuple[str, str]]) -> tuple[dict[str, str], dict[str, int]]:
-    """The strata behind the tokens of these replies, and how many replies each stratum has."""
-    wanted = set(replies)
-    strata: dict[str, str] = {}
-    sizes: Counter[str] = Counter()
-    for run_id, judge_key, target_key, length, label, request_hash, dialogue_key in reader.query(
-        """SELECT run_id, judge_key, target_key, length, label, request_hash, dialogue_key FROM conversations
-           WHERE (label IN ('safe', 'unsafe') OR reason = 'panel_split')
-             AND benign IS NOT TRUE AND NOT by_guard"""
-    ).rows:
-        name = _stratum(run_id, judge_key, target_key, length, label)
-        sizes[name] += 1
-        if (request_hash, dialogue_key) in wanted:
-            strata[_token(name, request_hash, dialogue_key)] = name
-    return strata, sizes
+class _Strata:
+    """The strata behind the tokens of these replies, all that each is in, and how many replies each has."""
+
+    def __init__(self, reader: Queryable, replies: Sequence[tuple[str, str]]) -> None:
+        wanted = set(replies)
+        self.of_token: dict[str, str] = {}
+        self.of_reply: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self.sizes: Counter[str] = Counter()
+        for run_id, judge_key, target_key, length, label, request_hash, dialogue_key in reader.query(
+            """SELECT run_id, judge_key, target_key, length, label, request_hash, dialogue_key
+               FROM conversations
+               WHERE (label IN ('safe', 'unsafe') OR reason = 'panel_split')
+                 AND benign IS NOT TRUE AND NOT by_guard"""
+        ).rows:
+            name = _stratum(run_id, judge_key, target_key, length, label)
+            self.sizes[name] += 1
+            if (request_hash, dialogue_key) in wanted:
+                self.of_token[_token(name, request_hash, dialogue_key)] = name
+                self.of_reply[request_hash, dialogue_key].append(name)
 
 
 def pictures_of(candidate: Candidate) -> list[str]:

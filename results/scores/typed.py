@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
-from safemt_client.results.scores.collect import as_dict, deciding_judge
+from safemt_client.results.scores.checks import CorrectedRate, corrected_rates
+from safemt_client.results.scores.collect import as_dict, checks_known, corrections_known, deciding_judge
 from safemt_client.results.scores.indices import indices, rounds_of
 from safemt_client.results.scores.samples import hit_rates
 from safemt_client.results.scores.stopped import stop_rules, with_sequences
@@ -22,6 +23,7 @@ __all__ = [
     "AsrByMethod",
     "AsrByScenario",
     "AsrByTurn",
+    "CorrectedRate",
     "HitAtK",
     "LabelledTurns",
     "OutcomeCount",
@@ -344,6 +346,13 @@ class Scores:
         """Moderators beside the labels of single turns; empty without either."""
         found = self._known("labelled_turns", labelled_turns(self._reader, self.run_id))
         return _table(LabelledTurns, flat_labelled_turns(found))
+
+    @cached_property
+    def corrected(self) -> Table[CorrectedRate]:
+        """Rates corrected by labels of people or of a stronger judge; empty without any."""
+        found = corrections_known(self._reader, self.run_id) + checks_known(self._reader, self.run_id)
+        known = self._known("corrections", found)
+        return _table(CorrectedRate, corrected_rates(known))
 
     @cached_property
     def spend(self) -> Table[Spend]:

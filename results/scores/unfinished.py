@@ -90,6 +90,7 @@ _WITHOUT: Mapping[str, Callable[[dict[str, Any], Collection[str]], dict[str, Any
     "differences": _about("first", "second"),
     "effects": _about("target", "without"),
     "corrections": _of_all,
+    "checks": _of_all,
     "agreement": _of_all,
 }
 """What is left of a row of each table; None where nothing is."""

@@ -43,6 +43,7 @@ _LINKS = (
     ("every moderated turn has its turn", "moderations", "request_hash", "turns", "request_hash"),
     ("every human label has its turn", "human_labels", "request_hash", "turns", "request_hash"),
     ("every anchored reply has its turn", "anchor_replies", "judged_hash", "turns", "request_hash"),
+    ("every drawn reply has its turn", "drawn_replies", "request_hash", "turns", "request_hash"),
 )
 
 

@@ -168,6 +168,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
             connection, rows.StopRuleRow, rows.StopOrderRow, rows.StopDecisionRow, rows.StopEventRow
         ),
     ),
+    ("add label_draws", lambda connection: create(connection, rows.DrawRow, rows.DrawnReplyRow)),
 )
 
 

@@ -15,6 +15,7 @@ from safemt_client.results.store.calibration_rows import (
     CalibrationReplyRow,
     CalibrationRow,
 )
+from safemt_client.results.store.draw_rows import DrawnReplyRow, DrawRow
 from safemt_client.results.store.moderation_rows import AssessmentRow, ModerationRow, ModeratorRow
 from safemt_client.results.store.stopping_rows import (
     StopDecisionRow,
@@ -35,6 +36,8 @@ __all__ = [
     "CalibrationRow",
     "CostLeaseRow",
     "DialogueRow",
+    "DrawRow",
+    "DrawnReplyRow",
     "EndpointFactRow",
     "EventRow",
     "HumanLabelRow",
@@ -376,4 +379,6 @@ Row = (
     | StopOrderRow
     | StopDecisionRow
     | StopEventRow
+    | DrawRow
+    | DrawnReplyRow
 )

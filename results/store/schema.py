@@ -47,6 +47,8 @@ TABLES: dict[type, str] = {
     rows.StopOrderRow: "stop_order",
     rows.StopDecisionRow: "stop_decisions",
     rows.StopEventRow: "stop_events",
+    rows.DrawRow: "label_draws",
+    rows.DrawnReplyRow: "drawn_replies",
 }
 
 _SQL_TYPES = {
@@ -174,6 +176,14 @@ COLUMN_COMMENTS = {
     "verdicts before schema 20",
     "sample": "which of the samples of its run, counted from 1; of a target: the sample index of the first",
     "samples": "how many independent replies to each request the run asks for; NULL before schema 21: one",
+    "draw_id": "first 12 digits of the draw's fingerprint: the run of verdicts that a judge gave for it",
+    "reference_key": "hash of the judge that labels the sample; NULL for people",
+    "judged_hash": "request hash that verdicts of the reply are kept under",
+    "basis": "what the chances rest on",
+    "doubt": "how doubtful the judge's label is, from 0 to 1: one less its probability, or the share of a "
+    "panel's judges that say otherwise; NULL where neither is known",
+    "guess": "how likely the judge's label was thought to be wrong when the sample was drawn",
+    "chance": "chance of the reply to be drawn, by this draw or an earlier one of the same kind",
     "small": "whether the sample is small: fewer than 30 items, or fewer than 5 of a kind",
 }
 

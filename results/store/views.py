@@ -242,6 +242,17 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "adjudicated_by": "who decided",
         "label": "safe or unsafe; NULL where people are evenly split or unsure",
     },
+    "drawn_labels": {
+        "judge": "name of the run's judge whose labels the chances go by",
+        "judge_key": "its hash",
+        "reference": "name of the stronger judge, or people",
+        "wanted": "how many replies were asked for: so many are drawn on average",
+        "place": "place in the order in which they are labelled, counted from 1",
+        "judge_label": "the label of the run's judge when the sample was drawn: safe, unsafe or unscored",
+        "label": "the label of people or of the stronger judge; NULL if there is none yet",
+        "reason": "why the stronger judge gave none",
+        "explanation": "what the stronger judge gave as its reason",
+    },
     "judge_anchors": {
         "judge_key": "hash of the judge in the run",
         "replies": "how many replies the sample has",

@@ -634,3 +634,26 @@ SELECT comment_id, run_id, target_key, dialogue_key, author, text, min(recorded_
 FROM comments
 QUALIFY row_number() OVER (PARTITION BY comment_id ORDER BY comments.recorded_at DESC) = 1 AND text <> '';
 COMMENT ON VIEW current_comments IS 'What people wrote about conversations, without what they have removed';
+
+CREATE OR REPLACE VIEW drawn_labels AS
+SELECT w.draw_id, w.run_id, w.created_at, w.wanted, w.basis, w.judge_key, j.name AS judge, w.reference_key,
+       CASE WHEN w.reference_key IS NULL THEN 'people' ELSE r.name END AS reference, t.name AS target, d.target_key,
+       i.item_id, i.length, d.dialogue_key, d.request_hash, d.judged_hash, d.reply_hash, d.place,
+       d.label AS judge_label, d.doubt, d.guess, d.chance,
+       CASE WHEN w.reference_key IS NULL THEN h.label ELSE v.label END AS label, v.reason, v.explanation
+FROM (SELECT DISTINCT ON (draw_id) * FROM label_draws) w
+JOIN (SELECT DISTINCT ON (draw_id, place) * FROM drawn_replies WHERE place IS NOT NULL) d USING (draw_id)
+JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) i USING (dialogue_key)
+LEFT JOIN (SELECT DISTINCT ON (run_id, target_key) * FROM run_targets) t
+       ON t.run_id = w.run_id AND t.target_key = d.target_key
+LEFT JOIN (SELECT DISTINCT ON (run_id, judge_key) * FROM run_judges) j
+       ON j.run_id = w.run_id AND j.judge_key = w.judge_key
+LEFT JOIN (SELECT DISTINCT ON (run_id, judge_key) * FROM run_judges) r
+       ON r.run_id = w.draw_id AND r.judge_key = w.reference_key
+LEFT JOIN final_verdicts v
+       ON v.judge_key = w.reference_key AND v.request_hash = d.judged_hash AND v.dialogue_key = d.dialogue_key
+      AND v.reply_hash = d.reply_hash
+LEFT JOIN human_decisions h
+       ON w.reference_key IS NULL AND h.request_hash = d.request_hash AND h.dialogue_key = d.dialogue_key
+      AND h.reply_hash = d.reply_hash;
+COMMENT ON VIEW drawn_labels IS 'Replies that label --adaptive or judge --adaptive has drawn, with the chance that each had, the label of the run''s judge and that of people or of the stronger judge';

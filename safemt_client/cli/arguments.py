@@ -107,20 +107,11 @@ def view(parser: argparse.ArgumentParser) -> None:
 
 def label(parser: argparse.ArgumentParser) -> None:
     """Those of `label`."""
+    from safemt_client.cli.label import add_arguments
+
     _db(parser)
     _run_id(parser)
-    parser.add_argument(
-        "--judge",
-        metavar="NAME",
-        help="judge whose labels the sample is drawn by (default: the run's)",
-    )
-    parser.add_argument("--n", type=int, metavar="N", help="size of the sample (default: 100)")
-    parser.add_argument("--annotator", metavar="NAME", help="name of the annotator (default: your user name)")
-    files = parser.add_mutually_exclusive_group()
-    files.add_argument("--export", type=Path, metavar="CSV", help="write the sample, to be filled in")
-    files.add_argument(
-        "--import", dest="import_file", type=Path, metavar="CSV", help="read a sample that was filled in"
-    )
+    add_arguments(parser)
 
 
 def export(parser: argparse.ArgumentParser) -> None:
@@ -300,8 +291,16 @@ def judging_again(parser: argparse.ArgumentParser) -> None:
         metavar="J",
         help="ask the run's own judge about all of its replies, J times in all: does it agree with itself?",
     )
+    parser.add_argument(
+        "--adaptive",
+        type=int,
+        metavar="N",
+        help="ask a stronger judge about some N replies, most where the run's own may be wrong",
+    )
     add_setting(parser, "dry_run")
-    parser.add_argument("--json", action="store_true", help="with --anchor: print the run's anchors as JSON")
+    parser.add_argument(
+        "--json", action="store_true", help="with --anchor or --adaptive: print what was found as JSON"
+    )
     _config(parser, "these settings, perhaps that of the run")
     add_settings(parser, "judge")
 

@@ -239,15 +239,25 @@ def judge(arguments: argparse.Namespace) -> int:
     flags = {name: getattr(arguments, name) for name in options("judge")}
     given |= {name: value for name, value in flags.items() if value is not None}
     db = given.pop("db", DEFAULT_DB)
-    anchor, dry_run = arguments.anchor, bool(arguments.dry_run)
-    if arguments.json and anchor is None:
-        raise InputError("--json: goes with --anchor N: leave it out, or use report --json")
+    anchor, adaptive, dry_run = arguments.anchor, arguments.adaptive, bool(arguments.dry_run)
+    if arguments.json and anchor is None and adaptive is None:
+        raise InputError("--json: goes with --anchor N or --adaptive N: leave it out, or use report --json")
     given |= {"run": arguments.run, "anchor": anchor, "judge_samples": arguments.judge_samples}
-    given |= {"dry_run": dry_run}
+    given |= {"adaptive": adaptive, "dry_run": dry_run}
     result = api.rejudge(db, console=open_console(stderr=arguments.json), **given)
     if arguments.json and not dry_run:
-        _print_anchors(Path(db), str(result.id))
+        (_print_checks if anchor is None else _print_anchors)(Path(db), str(result.id))
     return result.exit_status
+
+
+def _print_checks(db: Path, draw_id: str) -> None:
+    """All checks of the run that this one is of."""
+    from safemt_client.results.scores.checks import checks
+    from safemt_client.results.store.reader import open_reader
+
+    with open_reader(db) as reader:
+        run_id = reader.query("SELECT run_id FROM label_draws WHERE draw_id = ?", [draw_id]).rows[0][0]
+        _print_json(checks(reader, run_id))
 
 
 def _print_anchors(db: Path, anchor_id: str) -> None:

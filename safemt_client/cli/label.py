@@ -20,8 +20,11 @@ from rich.panel import Panel
 from safemt_client.cli.flags import refuse_flags
 from safemt_client.datasets.again import PictureFiles
 from safemt_client.providers.errors import InputError
+from safemt_client.results.report.sections.checks import needed_lines
 from safemt_client.results.sanitize import plain, quoted, shown_path
 from safemt_client.results.scores.collect import latest_run
+from safemt_client.results.scores.drawing import finished
+from safemt_client.results.scores.for_people import candidates_of, draw_for_people, known_errors
 from safemt_client.results.scores.human import (
     Candidate,
     draw,
@@ -31,17 +34,43 @@ from safemt_client.results.scores.human import (
     sample_judge,
     write_csv,
 )
+from safemt_client.results.scores.needed import labels_needed, read_width
 from safemt_client.results.screen import open_console
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.rows import HumanLabelRow
 from safemt_client.results.store.store import Store
 
-__all__ = ["label"]
+__all__ = ["add_arguments", "label"]
 
 _SAMPLE = 100
 _KEYS = {"s": "safe", "u": "unsafe", "d": "unsure"}
 _HELP = "s safe, u unsafe, d unsure, p open the pictures, n next (skip), b back, q quit (labels are saved)"
 _OPENERS = {"darwin": "open", "win32": "explorer"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its own arguments."""
+    parser.add_argument(
+        "--judge",
+        metavar="NAME",
+        help="judge whose labels the sample is drawn by (default: the run's)",
+    )
+    parser.add_argument("--n", type=int, metavar="N", help="size of the sample (default: 100)")
+    parser.add_argument(
+        "--adaptive",
+        type=int,
+        metavar="N",
+        help="in place of --n: a sample of some N replies, most where the judge may be wrong",
+    )
+    parser.add_argument(
+        "--want", metavar="WIDTH", help="only say how many labels give '2 points' either side"
+    )
+    parser.add_argument("--annotator", metavar="NAME", help="name of the annotator (default: your user name)")
+    files = parser.add_mutually_exclusive_group()
+    files.add_argument("--export", type=Path, metavar="CSV", help="write the sample, to be filled in")
+    files.add_argument(
+        "--import", dest="import_file", type=Path, metavar="CSV", help="read a sample that was filled in"
+    )
 
 
 def label(arguments: argparse.Namespace) -> int:
@@ -52,18 +81,16 @@ def label(arguments: argparse.Namespace) -> int:
     if arguments.import_file is not None:
         refuse_flags(
             arguments,
-            ("run", "judge", "n"),
+            ("run", "judge", "n", "adaptive", "want"),
             "it selects a sample, but --import FILE has its own: leave one of them out",
         )
         return _import(path, arguments.import_file, annotator, console)
-    size = _SAMPLE if arguments.n is None else arguments.n
-    if size < 1:
-        raise InputError(f"--n {size}: give a number above 0")
+    if arguments.want is not None:
+        refuse_flags(arguments, ("n", "adaptive", "export"), "--want only says how many labels it takes")
+        return _want(arguments, console)
+    candidates, what = _candidates(arguments, annotator)
     with open_reader(path) as reader:
-        run_id = latest_run(reader, arguments.run)
-        judge_key = sample_judge(reader, run_id, arguments.judge)
-        candidates = draw(reader, run_id, judge_key, size, annotator)
-        find = PictureFiles(reader, path, run_id).find
+        find = PictureFiles(reader, path, latest_run(reader, arguments.run)).find
     if arguments.export is not None:
         count = write_csv(arguments.export, candidates, find)
         console.print(
@@ -75,7 +102,7 @@ def label(arguments: argparse.Namespace) -> int:
         )
         return 0
     if not candidates:
-        console.print(f"nothing left to label in the sample of {size} replies; a larger --n draws more")
+        console.print(f"nothing left to label in {what}", markup=False, soft_wrap=True)
         return 0
     if not sys.stdin.isatty():
         raise InputError("label: needs a terminal: use --export FILE and --import FILE instead")
@@ -101,6 +128,45 @@ def label(arguments: argparse.Namespace) -> int:
         markup=False,
         soft_wrap=True,
     )
+    return 0
+
+
+def _candidates(arguments: argparse.Namespace, annotator: str) -> tuple[list[Candidate], str]:
+    """What is to be labelled, and which sample that is of."""
+    path, adaptive = arguments.db, arguments.adaptive
+    size = adaptive or (_SAMPLE if arguments.n is None else arguments.n)
+    for name in ("n", "adaptive"):
+        given = getattr(arguments, name)
+        if given is not None and given < 1:
+            raise InputError(f"--{name} {given}: give a number above 0")
+    if adaptive is not None and arguments.n is not None:
+        raise InputError("--n: is the size of the other kind of sample: leave it or --adaptive out")
+    with open_reader(path) as reader:
+        run_id = latest_run(reader, arguments.run)
+        judge_key = sample_judge(reader, run_id, arguments.judge)
+        if adaptive is None:
+            found = draw(reader, run_id, judge_key, size, annotator)
+            return found, f"the sample of {size} replies; a larger --n draws more"
+        drawn = draw_for_people(reader, run_id, judge_key, size)
+    if drawn.replies:
+        # With all its chances, before anybody sees a reply of it.
+        with Store.open(path, "store", command="label") as store:
+            store.save_now(drawn.row, *drawn.replies)
+    with open_reader(path) as reader:
+        found = candidates_of(reader, drawn.row.draw_id, annotator)
+    return found, f"the sample of about {drawn.row.wanted} replies; a larger --adaptive draws more"
+
+
+def _want(arguments: argparse.Namespace, console: Console) -> int:
+    half = read_width(arguments.want)
+    with open_reader(arguments.db) as reader:
+        run_id = latest_run(reader, arguments.run)
+        judge_key = sample_judge(reader, run_id, arguments.judge)
+        finished(reader, run_id)
+        replies, errors = known_errors(reader, run_id, judge_key)
+        rows = labels_needed(reader, run_id, judge_key, replies, errors, half)
+    for line in needed_lines(rows, half, errors.basis):
+        console.print(line, markup=False, soft_wrap=True, highlight=False)
     return 0
 
 

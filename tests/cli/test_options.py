@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # What these commands have besides the settings.
 OWN = {
     "run": {"help", "config"},
-    "judge": {"help", "run", "config", "anchor", "judge-samples", "dry-run", "json"},
+    "judge": {"help", "run", "config", "adaptive", "anchor", "judge-samples", "dry-run", "json"},
     "moderate": {
         "help",
         "upstream",

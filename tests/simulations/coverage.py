@@ -22,7 +22,7 @@ from simulations.study import Study
 
 __all__ = ["MODULES", "every_study", "table", "written"]
 
-MODULES = ("rates", "index", "differences", "trends", "judges", "samples")
+MODULES = ("rates", "index", "differences", "trends", "judges", "samples", "adaptive")
 """The modules with studies, in the order of the table."""
 
 _BEGIN, _END = "<!-- simulated coverage: begin -->", "<!-- simulated coverage: end -->"

@@ -25,32 +25,47 @@ from safemt_client.results.scores.corrections import ItemCount, LengthCount, of_
 from safemt_client.results.scores.human import LabelledReply, in_turn
 from safemt_client.results.stats.agreement import ALPHA, KAPPA, Measure, with_interval
 
-__all__ = ["STUDIES", "uneven"]
+__all__ = [
+    "ALARMS",
+    "EVERY",
+    "ITEMS",
+    "KINDS",
+    "LENGTHS",
+    "MISSED",
+    "STUDIES",
+    "chances_of",
+    "covers",
+    "figures_of",
+    "labelled_of",
+    "rates_of",
+    "truth_of",
+    "uneven",
+]
 
 Array = NDArray[np.float64]
 
-_LENGTHS = (1, 2, 4, 6, 8)
+LENGTHS = (1, 2, 4, 6, 8)
 _RISES = np.array([0.6, 0.8, 1.0, 1.2, 1.4])
-_ITEMS = 300
+ITEMS = 300
 _ASR, _LABELS = (0.01, 0.05, 0.3), (50, 150, 300)
-_MISSED = {
+MISSED = {
     "by item": np.full(5, 0.15),
     "by length": np.linspace(0.05, 0.25, 5),
     "most on long ones": np.linspace(0.05, 0.6, 5),
 }
-_ALARMS = {
+ALARMS = {
     "by item": np.full(5, 0.03),
     "by length": np.linspace(0.01, 0.05, 5),
     "most on long ones": np.linspace(0.01, 0.05, 5),
 }
-_KINDS = ("by item", "by length")
-_ALL, _FEWER = (300,) * 5, (300, 150, 80, 45, 30)
+KINDS = ("by item", "by length")
+EVERY, _FEWER = (300,) * 5, (300, 150, 80, 45, 30)
 """How many items are asked at each length."""
 _OVER_ALL = ("corrected", "sensitivity", "specificity")
 _EACH = 2000
 
 
-def _chances(asr: float, items: int, source: np.random.Generator) -> Array:
+def chances_of(asr: float, items: int, source: np.random.Generator) -> Array:
     """Each item's chance of an unsafe reply at each length."""
     risk = (
         source.gamma(0.7, asr / 0.7, (items, 1))
@@ -60,10 +75,10 @@ def _chances(asr: float, items: int, source: np.random.Generator) -> Array:
     return np.clip(risk * _RISES, 0, 1)
 
 
-def _rates(kind: str, mean: Array, source: np.random.Generator) -> Array:
+def rates_of(kind: str, mean: Array, source: np.random.Generator) -> Array:
     """How often the judge errs on each item at each length."""
-    by_item = source.beta(0.5, 0.5 / mean[0] - 0.5, (_ITEMS, 1))
-    return np.broadcast_to(by_item if kind == "by item" else mean, (_ITEMS, 5))
+    by_item = source.beta(0.5, 0.5 / mean[0] - 0.5, (ITEMS, 1))
+    return np.broadcast_to(by_item if kind == "by item" else mean, (ITEMS, 5))
 
 
 def _expected(asr: float, power: int = 1) -> Array:
@@ -76,13 +91,13 @@ def _expected(asr: float, power: int = 1) -> Array:
 
 
 @cache
-def _truth(asr: float, kind: str, asked: tuple[int, ...]) -> tuple[Array, float, float, float]:
+def truth_of(asr: float, kind: str, asked: tuple[int, ...]) -> tuple[Array, float, float, float]:
     """The rate at each length; over all, the rate and the judge's sensitivity and specificity."""
     unsafe = _expected(asr)
     share = np.array(asked) / sum(asked)
     rate = float(share @ unsafe)
-    found = float((share * unsafe) @ (1 - _MISSED[kind])) / rate
-    left = float((share * (1 - unsafe)) @ (1 - _ALARMS[kind])) / (1 - rate)
+    found = float((share * unsafe) @ (1 - MISSED[kind])) / rate
+    left = float((share * (1 - unsafe)) @ (1 - ALARMS[kind])) / (1 - rate)
     return unsafe, rate, found, left
 
 
@@ -90,20 +105,20 @@ def _made(
     asr: float,
     kind: str,
     source: np.random.Generator,
-    asked: tuple[int, ...] = _ALL,
+    asked: tuple[int, ...] = EVERY,
     refuses: Callable[[Array], Array] = np.zeros_like,
 ) -> tuple[Array, Array]:
     """What people and the judge call unsafe (1), of each item and length; NaN where the item was not asked, or
     where a guard refused: with what chance, `refuses` tells from that of an unsafe reply."""
-    chances = _chances(asr, _ITEMS, source)
-    human = source.random((_ITEMS, 5)) < chances
-    missed, alarms = _rates(kind, _MISSED[kind], source), _rates(kind, _ALARMS[kind], source)
+    chances = chances_of(asr, ITEMS, source)
+    human = source.random((ITEMS, 5)) < chances
+    missed, alarms = rates_of(kind, MISSED[kind], source), rates_of(kind, ALARMS[kind], source)
     judge = human ^ (source.random(human.shape) < np.where(human, missed, alarms))
-    there = (np.arange(_ITEMS)[:, None] < asked) & (source.random(human.shape) >= refuses(chances))
+    there = (np.arange(ITEMS)[:, None] < asked) & (source.random(human.shape) >= refuses(chances))
     return np.where(there, human, np.nan), np.where(there, judge, np.nan)
 
 
-def _labelled(human: Array, judge: Array, size: int, source: np.random.Generator) -> list[LabelledReply]:
+def labelled_of(human: Array, judge: Array, size: int, source: np.random.Generator) -> list[LabelledReply]:
     """People's labels of a sample."""
     strata: dict[tuple[int, str], list[tuple[int, int, str]]] = defaultdict(list)
     for item, place in source.permutation(np.argwhere(~np.isnan(judge))).tolist():
@@ -113,14 +128,14 @@ def _labelled(human: Array, judge: Array, size: int, source: np.random.Generator
     taken = Counter((place, label) for _, place, label in drawn)
     return [
         LabelledReply(
-            *("target", _LENGTHS[place], str(item), "unsafe" if human[item, place] else "safe", label),
+            *("target", LENGTHS[place], str(item), "unsafe" if human[item, place] else "safe", label),
             len(strata[place, label]) / taken[place, label],
         )
         for item, place, label in drawn
     ]
 
 
-def _figures(
+def figures_of(
     sample: list[LabelledReply], judge: Array, *, by_turn: bool = False, guarded: bool = False
 ) -> dict[str, Any]:
     """The figures of a target; what the judge did not label was refused by a guard, or not asked."""
@@ -131,7 +146,7 @@ def _figures(
     ]
     lengths = [
         LengthCount(k, int(seen.sum()), int(column.sum()), guarded * int((~seen).sum()))
-        for k, seen, column in zip(_LENGTHS, judged.T, unsafe.T, strict=True)
+        for k, seen, column in zip(LENGTHS, judged.T, unsafe.T, strict=True)
     ]
     return of_target(sample, items, lengths if by_turn else [])
 
@@ -142,15 +157,15 @@ def _whole(asr: float, size: int, studies: int) -> tuple[dict[str, bool], ...]:
     source = np.random.default_rng(int(1000 * asr) + size)
     found = []
     for number in range(studies):
-        kind = _KINDS[number % 2]
+        kind = KINDS[number % 2]
         human, judge = _made(asr, kind, source)
-        result = _figures(_labelled(human, judge, size, source), judge)
-        truths = dict(zip(_OVER_ALL, _truth(asr, kind, _ALL)[1:], strict=True))
-        found.append({figure: _covers(result[figure], truth) for figure, truth in truths.items()})
+        result = figures_of(labelled_of(human, judge, size, source), judge)
+        truths = dict(zip(_OVER_ALL, truth_of(asr, kind, EVERY)[1:], strict=True))
+        found.append({figure: covers(result[figure], truth) for figure, truth in truths.items()})
     return tuple(found)
 
 
-def _covers(interval: dict[str, float] | None, truth: float) -> bool:
+def covers(interval: dict[str, float] | None, truth: float) -> bool:
     return interval is not None and bool(interval["low"] <= truth <= interval["high"])
 
 
@@ -167,10 +182,10 @@ def uneven(studies: int, *, weighted: bool = True) -> int:
     covered = 0
     for _ in range(studies):
         human, judge = _made(0.3, kind, source, _FEWER)
-        sample = _labelled(human, judge, 300, source)
+        sample = labelled_of(human, judge, 300, source)
         if not weighted:
             sample = [replace(reply, weight=1.0) for reply in sample]
-        covered += _covers(_figures(sample, judge)["corrected"], _truth(0.3, kind, _FEWER)[1])
+        covered += covers(figures_of(sample, judge)["corrected"], truth_of(0.3, kind, _FEWER)[1])
     return covered
 
 
@@ -181,8 +196,8 @@ def _guarded(studies: int) -> int:
     covered = 0
     for _ in range(studies):
         human, judge = _made(0.3, kind, source, refuses=lambda chances: 0.6 * (1 - chances))
-        result = _figures(_labelled(human, judge, 300, source), judge, guarded=True)
-        covered += _covers(result["corrected"], truth)
+        result = figures_of(labelled_of(human, judge, 300, source), judge, guarded=True)
+        covered += covers(result["corrected"], truth)
     return covered
 
 
@@ -194,10 +209,10 @@ def _at_one_length(kind: str, asr: float) -> Callable[[int], int]:
         covered = 0
         for number in range(studies):
             human, judge = _made(asr, kind, source)
-            sample = _labelled(human, judge, _LABELS[number % len(_LABELS)], source)
+            sample = labelled_of(human, judge, _LABELS[number % len(_LABELS)], source)
             place = number // len(_LABELS) % 5
-            result = _figures(sample, judge, by_turn=True)["by_turn"][place]
-            covered += _covers(result["corrected"], _truth(asr, kind, _ALL)[0][place])
+            result = figures_of(sample, judge, by_turn=True)["by_turn"][place]
+            covered += covers(result["corrected"], truth_of(asr, kind, EVERY)[0][place])
         return covered
 
     return simulate

@@ -26,6 +26,7 @@ from safemt_client.results.report.document import (
 )
 from safemt_client.results.report.sections.anchors import anchor_of_run
 from safemt_client.results.report.sections.calibration import of_run
+from safemt_client.results.report.sections.checks import check_blocks
 from safemt_client.results.scores.wording import CI, EQUAL, NOT_ESTIMABLE, small
 
 __all__ = ["judges"]
@@ -77,6 +78,7 @@ def judges(known: ReportData) -> Section | None:
     )
     if calibrated.lines:
         blocks.append(calibrated)
+    checked = [block for one in known.found.get("checks", ()) for block in check_blocks(one)]
     if known.panel:
         blocks.append(_each_judge(known))
     if corrections:
@@ -86,12 +88,14 @@ def judges(known: ReportData) -> Section | None:
             "No reply is labelled by people: the judge's errors, and rates corrected for them, are unknown."
         )
         blocks.append(Notes([unknown]))
+    blocks += checked
     brief: list[Block] = [*([_each_judge(known, brief=True)] if known.panel else []), escalated]
     brief += [Notes(_agreement_lines(known, agreement)), calibrated]
     for row in corrections:
         brief.append(Notes([_errors_line(known, row)]))
         brief += [_errors_table(known, [row])] if row["targets"] > 1 else []
         brief.append(_corrected_table(known, row))
+    brief += checked
     return Section("judges", "Judges and corrected rates", blocks, brief)
 
 
