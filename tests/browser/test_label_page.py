@@ -204,7 +204,7 @@ def test_a_comment_is_written_shown_and_removed(
 ) -> None:
     address = view(db)
     page.goto(address)
-    page.locator("article.card h2 a").click()
+    page.locator("article.card").get_by_role("link", name="Conversations").click()
     page.locator(".conversations tbody a").first.click()
     page.wait_for_url("**/conversation?*")
     page.keyboard.press("m")
@@ -217,4 +217,48 @@ def test_a_comment_is_written_shown_and_removed(
     assert axe(page) == []
     page.get_by_role("button", name="Remove").click()
     expect(comment).to_have_count(0)
+    quiet(page_log)
+
+
+@pytest.mark.slow
+def test_keys_of_the_list_and_of_a_conversation(
+    demo_store: Path, view: Callable, page: Page, page_log: PageLog
+) -> None:
+    address = view(demo_store)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(address)
+    with open_reader(demo_store) as reader:
+        run = reader.query("SELECT run_id FROM runs").rows[0][0]
+    page.goto(f"{base(address)}/run?run={run}&length=2")
+    links = page.locator(".conversations tbody td:first-child a")
+    for key, place in (("j", 0), ("j", 1), ("j", 2), ("k", 1)):
+        page.keyboard.press(key)
+        expect(links.nth(place)).to_be_focused()
+    page.keyboard.press("/")
+    expect(page.get_by_label("Text")).to_be_focused()
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/conversation?*at=0*")
+    page.keyboard.press("j")
+    page.wait_for_url("**/conversation?*at=1*")
+    choice = page.get_by_label("Compare with")
+    choice.select_option(index=1)
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_role("article")).to_have_count(2)
+    # The filter and the place are still known.
+    assert "length=2" in page.url
+    page.wait_for_load_state("load")
+    page.wait_for_timeout(200)
+    page.keyboard.press("j")
+    page.wait_for_url("**/conversation?*at=2*")
+    page.keyboard.press("v")
+    expect(page.locator(".veil.open")).to_have_count(page.locator(".veil").count())
+    page.keyboard.press("c")
+    expect(page.locator("[data-copied]")).to_have_text("copied")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == page.locator(".message.reply .veiled").first.text_content()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_contain_text("copy the reply")
+    assert axe(page) == []
     quiet(page_log)

@@ -177,7 +177,7 @@ def test_side_by_side_with_and_without_the_guard(
     address = view(demo_store)
     page.goto(address)
     page.goto(link(address, one(demo_store, "intervention = 'blocked' AND length = 2")))
-    choice = page.get_by_label("Beside")
+    choice = page.get_by_label("Compare with")
     choice.select_option(label=choice.locator("option", has_text="without the guard").first.inner_text())
     page.get_by_role("button", name="Compare").click()
     columns = page.get_by_role("article")
@@ -322,7 +322,7 @@ def test_hostile_text_does_nothing(tmp_path: Path, view: Callable, page: Page, p
     db = make_hostile_store(tmp_path / "hostile.duckdb")
     address = view(db)
     page.goto(address)
-    page.get_by_role("link", name=HOSTILE_RUN).click()
+    page.locator("article.card").get_by_role("link", name="Conversations").click()
     expect(page.locator("#list .bar strong")).to_have_text(str(len(TEXTS)))
     for name in TEXTS:
         page.goto(link(address, {"run": HOSTILE_RUN, "t": "t", "d": f"d:1:{name}"}))

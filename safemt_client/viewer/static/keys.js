@@ -30,6 +30,7 @@
       row(list, one.dataset.key.split(" "), one.dataset.about);
     }
     if (document.querySelector(".pick")) row(list, ["[", "]"], "label an earlier reply, a later one");
+    if (rows().length) row(list, ["j", "k"], "the next conversation of the list, the one before; Enter opens it");
     row(list, ["?"], "this sheet");
     dialog.querySelector("input").checked = !off();
     dialog.showModal();
@@ -44,6 +45,28 @@
     next.closest(".message").scrollIntoView({ block: "nearest" });
   }
 
+  function rows() {
+    return [...document.querySelectorAll(".conversations tbody td:first-child a, .conversations tbody th a")];
+  }
+
+  function step(by) {
+    const all = rows();
+    const now = all.indexOf(document.activeElement);
+    const next = now < 0 ? all[0] : all[now + by];
+    if (next) next.focus();
+  }
+
+  async function copy() {
+    const said = document.querySelector("[data-copied]");
+    const reply = document.querySelector(".message.reply .veiled");
+    try {
+      await navigator.clipboard.writeText(reply ? reply.textContent : "");
+      said.textContent = reply ? "copied" : "there is no reply";
+    } catch {
+      said.textContent = "the browser does not allow it";
+    }
+  }
+
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || document.querySelector("dialog[open]")) return;
     if (typed(event.target)) {
@@ -54,6 +77,7 @@
     // A key that is held down labels one reply, not many.
     if (off() || event.repeat || performance.now() - shown < SETTLE_MS) return;
     if (event.key === "[" || event.key === "]") return turn(event.key === "[" ? -1 : 1);
+    if (rows().length && (event.key === "j" || event.key === "k")) return step(event.key === "j" ? 1 : -1);
     // Arrows belong to a radio button that has the focus.
     if (event.key.startsWith("Arrow") && event.target.matches("input")) return;
     const [one] = named(event.key);
@@ -64,9 +88,10 @@
     else one.click();
   });
 
-  document.querySelector("[data-keys]").hidden = false;
+  for (const one of document.querySelectorAll("[data-keys], [data-copy]")) one.hidden = false;
   document.addEventListener("click", (event) => {
     if (event.target.closest("[data-keys]")) help();
+    if (event.target.closest("[data-copy]")) copy();
   });
   document.addEventListener("change", (event) => {
     if (event.target.matches("#keys input")) localStorage.setItem(OFF, event.target.checked ? "0" : "1");
