@@ -1,5 +1,8 @@
 """What reading data takes: CPU seconds and peak memory of a process that reads them and makes their digest.
 
+The forms that begin with "import" are replies and labels of such dialogues, which the command `import` writes
+into a new store.
+
     python benchmarks/reading.py [--records 100000] [--pictures 10000] [FORM ...]
 
 The records are dialogues of two user turns with a picture each, in every form; the goals are 15 s and 300 MB
@@ -65,6 +68,7 @@ RECORDS = (
     "exploding map",
     "map of parquet",
 )
+IMPORTS = ("import csv", "import jsonl", "import parquet", "import reference", "import eval")
 PICTURES = ("folder of pictures", "zip of pictures", "tar of pictures")
 
 
@@ -185,6 +189,63 @@ def made_pictures(form: str, count: int, folder: Path) -> list[str]:
     return [str(folder / "d.jsonl")]
 
 
+def replies(count: int) -> Iterator[dict[str, Any]]:
+    """Rows of a table: a reply with its label and the dialogue before it."""
+    for number, dialogue in enumerate(dialogues(count)):
+        said = (
+            f"A cup such as number {number} is washed with warm water and a soft cloth, and dried at once. "
+            * 5
+        )
+        rest = {name: dialogue[name] for name in ("id", "scenario", "question")}
+        yield rest | {
+            "messages": dialogue["dialogue"],
+            "reply": said.strip(),
+            "label": "safe" if number % 3 else "unsafe",
+        }
+
+
+def made_replies(form: str, count: int, folder: Path) -> list[str]:
+    """Make what is imported; the words of the command behind `import`."""
+    kind = form.split()[1]
+    if kind == "csv":
+        # The dialogues of a table are often elsewhere.
+        with (folder / "t.csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, ["id", "turns", "scenario", "question", "reply", "label"])
+            table.writeheader()
+            table.writerows(
+                {n: v for n, v in row.items() if n != "messages"} | {"turns": 2} for row in replies(count)
+            )
+    elif kind == "jsonl":
+        (folder / "t.jsonl").write_bytes(lines(replies(count)))
+    elif kind == "parquet":
+        parquet(replies(count), folder / "t.parquet")
+    elif kind == "reference":
+        # An array may have 64 MiB.
+        (folder / "2" / "label").mkdir(parents=True)
+        records = [
+            {n: v for n, v in row.items() if n not in ("messages", "reply", "label")}
+            | {"dialogue": row["messages"], "Dialog_Response": row["reply"], "safety_label": row["label"]}
+            for row in replies(count)
+        ]
+        for place in range(0, count, 40_000):
+            name = folder / "2" / "label" / f"m{place}.json"
+            name.write_text(json.dumps(records[place : place + 40_000]), encoding="utf-8")
+    else:
+        with zipfile.ZipFile(folder / "log.eval", "w", zipfile.ZIP_DEFLATED) as archive:
+            for row in replies(count):
+                sample = {
+                    "id": row["id"],
+                    "epoch": 1,
+                    "metadata": {"scenario": row["scenario"], "question": row["question"]},
+                    "messages": [*row["messages"], {"role": "assistant", "content": row["reply"]}],
+                    "output": {"completion": row["reply"], "choices": [{"stop_reason": "stop"}]},
+                    "scores": {"judge": {"value": row["label"], "explanation": "As its rule says."}},
+                }
+                archive.writestr(f"samples/{row['id']}_epoch_1.json", json.dumps(sample))
+    found = sorted(str(path) for path in folder.rglob("*") if path.is_file())
+    return [*found, "--target", "cups", "--db", str(folder / "store.duckdb")]
+
+
 def read(spec: str, mapped: str | None, with_pictures: bool) -> int:
     from safemt_client.datasets import open_dataset
 
@@ -196,20 +257,20 @@ def read(spec: str, mapped: str | None, with_pictures: bool) -> int:
     return len(data.dialogues)
 
 
-def measured(spec: list[str], with_pictures: bool) -> tuple[int, float, float]:
-    """Dialogues, CPU seconds and peak megabytes of a process that reads them."""
-    words = [sys.executable, __file__, "--read", *spec, *(["--with-pictures"] if with_pictures else [])]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+def measured(words: list[str]) -> tuple[str, float, float]:
+    """What a process of Python says, its CPU seconds and peak megabytes."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, env=environment, text=True)
     assert process.stdout is not None
-    count = int(process.stdout.read())
+    said = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)
     assert status == 0
-    return count, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    return said, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("forms", nargs="*", metavar="FORM", help=", ".join((*RECORDS, *PICTURES)))
+    parser.add_argument("forms", nargs="*", metavar="FORM", help=", ".join((*RECORDS, *IMPORTS, *PICTURES)))
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--pictures", type=int, default=10_000)
     parser.add_argument("--read", nargs="+", help=argparse.SUPPRESS)
@@ -220,11 +281,14 @@ def main() -> None:
         return
     print(f"Python {sys.version.split()[0]}; goals for 100,000 records: {GOALS[0]} s and {GOALS[1]} MB\n")
     print(f"{'form':<20}{'dialogues':>10}{'CPU s':>8}{'peak MB':>9}", flush=True)
-    for form in asked.forms or (*RECORDS, *PICTURES):
+    for form in asked.forms or (*RECORDS, *IMPORTS, *PICTURES):
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
-            pictures = form in PICTURES
-            make, number = (made_pictures, asked.pictures) if pictures else (made, asked.records)
+            make, number = made, asked.records
+            if form in PICTURES:
+                make, number = made_pictures, asked.pictures
+            elif form in IMPORTS:
+                make = made_replies
             # In another process: what it holds is not what reading takes.
             child = os.fork()
             if child == 0:
@@ -232,7 +296,14 @@ def main() -> None:
                 (folder / "said.json").write_text(json.dumps(make(form, number, folder / "spec")))
                 os._exit(0)
             os.waitpid(child, 0)
-            count, seconds, megabytes = measured(json.loads((folder / "said.json").read_text()), pictures)
+            words = json.loads((folder / "said.json").read_text())
+            if form in IMPORTS:
+                said, seconds, megabytes = measured(["-m", "safemt_client", "import", *words])
+                count = int(said.split(" replies")[0].rsplit(" ", 1)[1].replace(",", ""))
+            else:
+                more = ["--with-pictures"] if form in PICTURES else []
+                said, seconds, megabytes = measured([__file__, "--read", *words, *more])
+                count = int(said)
             print(f"{form:<20}{count:>10,}{seconds:>8.1f}{megabytes:>9.0f}", flush=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.types import Outcome
 
 __all__ = ["LEFT_OUT", "Asked", "Found", "Key", "Label", "Labels", "Record", "no_answers"]
+
+_SHORT = 40
+"""Characters of labels that are kept as read: there are few of them."""
 
 Key = tuple[str, int, str | None]
 """What tells dialogues apart: item, number of user turns and condition.
@@ -104,6 +108,9 @@ class Labels:
 
     def read(self, value: Any) -> Label:
         """The label of a value, which need not be a text."""
+        return _read(self, value) if isinstance(value, str) and len(value) < _SHORT else self._read(value)
+
+    def _read(self, value: Any) -> Label:
         if value is None or value == "":
             return Label("unscored", reason="no_label")
         said = _text(value)
@@ -132,7 +139,12 @@ class Asked:
 
     def name(self, field_: str, default: str | None = None) -> str:
         """The file's name of a field."""
-        return self.fields.get(field_, default or field_)
+        return self.fields.get(field_, default or field_) if self.fields else default or field_
+
+
+@lru_cache(1000)
+def _read(labels: Labels, value: str) -> Label:
+    return labels._read(value)
 
 
 def _text(value: Any) -> str:

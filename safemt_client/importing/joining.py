@@ -20,7 +20,7 @@ __all__ = ["Joined", "joined"]
 class Joined:
     """Replies, one for each item, length and condition: where each is in the spool, and what is short of it.
 
-    `labels` are those of all records about the reply.
+    `labels` are those of all records about the reply; `texts` is 1 where its text is known and not empty.
     """
 
     spool: Spool
@@ -28,6 +28,7 @@ class Joined:
     lengths: array[int]
     outcomes: list[str]
     labels: list[tuple[Label, ...]]
+    texts: bytearray
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -47,6 +48,7 @@ class Joined:
             array("q", (self.lengths[place] for place in places)),
             [self.outcomes[place] for place in places],
             [self.labels[place] for place in places],
+            bytearray(self.texts[place] for place in places),
         )
 
 
@@ -57,7 +59,7 @@ def joined(spool: Spool, model: str | None = None) -> Joined:
         InputError: two records give different replies, or different labels of one judge.
     """
     places: dict[Key, int] = {}
-    found = Joined(spool, array("Q"), array("q"), [], [])
+    found = Joined(spool, array("Q"), array("q"), [], [], bytearray())
     several: dict[int, dict[tuple[str | None, bool], Label]] = {}
     for number in range(len(spool)):
         record = spool.at(number)
@@ -70,6 +72,7 @@ def joined(spool: Spool, model: str | None = None) -> Joined:
             found.lengths.append(record.length)
             found.outcomes.append(sys.intern(record.outcome))
             found.labels.append(labels)
+            found.texts.append(bool(record.text))
             continue
         first = spool.at(found.numbers[place])
         if not _one_reply(first, record):
@@ -79,7 +82,7 @@ def joined(spool: Spool, model: str | None = None) -> Joined:
             )
         if first.text is None and record.text is not None:
             found.numbers[place], found.lengths[place] = number, record.length
-            found.outcomes[place] = sys.intern(record.outcome)
+            found.outcomes[place], found.texts[place] = sys.intern(record.outcome), bool(record.text)
         if place not in several:
             several[place] = {(label.by, label.person): label for label in found.labels[place]}
         _add(several[place], record.where, labels)

@@ -23,7 +23,7 @@ from safemt_client.results.store.rows import JudgeRow
 
 __all__ = ["Part", "Replies", "Run", "keyed", "parts", "runs_of"]
 
-PART = 2048
+PART = 512
 """Replies that are held at once."""
 
 

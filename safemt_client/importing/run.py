@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pyarrow
 
 from safemt_client.datasets import open_dataset
 from safemt_client.datasets.model import Dataset
@@ -80,13 +83,24 @@ def import_files(
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder: name what is to be imported")
-    with Spool() as spool:
+    with _frugal(), Spool() as spool:
         found = _read(form or _form_of(paths), paths, asked, spool)
         replies = joined(spool, found.model)
         dataset = None if data is None else data.opened()
         places = placed(found, replies, dataset, only_matching=data is not None and data.only_matching)
         with Store.open(db, command="import") as store:
             return save(store, found, places, asked, new_run=new_run)
+
+
+@contextmanager
+def _frugal() -> Iterator[None]:
+    """Have Arrow give back at once what it no longer needs: its usual pool keeps some of it."""
+    usual = pyarrow.default_memory_pool()
+    pyarrow.set_memory_pool(pyarrow.system_memory_pool())
+    try:
+        yield
+    finally:
+        pyarrow.set_memory_pool(usual)
 
 
 def _form_of(paths: Sequence[Path]) -> str:

@@ -129,7 +129,7 @@ def save(store: Store, found: Found, places: Places, asked: Asked, *, new_run: b
         Counter(places.replies.outcomes),
         label_counts(places.replies, judges, asked),
         (*found.notes, *places.notes),
-        texts=sum(bool(record.text) for record in places.replies),
+        texts=sum(places.replies.texts),
         nothing_new=not (fresh or people),
     )
 

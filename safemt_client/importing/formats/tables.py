@@ -200,4 +200,4 @@ def _label(row: Mapping[str, Any], where: str, asked: Asked) -> Label | None:
     if person not in (None, ""):
         return replace(label, by=str(person), person=True)
     judge = row.get(asked.name("judge"))
-    return replace(label, by=None if judge in (None, "") else str(judge))
+    return label if judge in (None, "") else replace(label, by=str(judge))
