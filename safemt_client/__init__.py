@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from safemt_client.api import arejudge, arun, open, plan, rejudge, release, run
+    from safemt_client.importing.results import import_results
+    from safemt_client.importing.writing import Imported
     from safemt_client.planning.estimate import RunEstimate
     from safemt_client.providers.errors import InputError, SafemtError
     from safemt_client.providers.provider import Provider
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Image",
+    "Imported",
     "InputError",
     "Message",
     "OpenStore",
@@ -50,6 +53,7 @@ __all__ = [
     "arejudge",
     "arun",
     "calibrate",
+    "import_results",
     "open",
     "plan",
     "rejudge",
@@ -61,6 +65,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "api": ("arejudge", "arun", "calibrate", "open", "plan", "rejudge", "release", "run"),
+    "importing.results": ("import_results",),
+    "importing.writing": ("Imported",),
     "planning.estimate": ("RunEstimate",),
     "providers.errors": ("InputError", "SafemtError"),
     "providers.provider": ("Provider",),

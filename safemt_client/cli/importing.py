@@ -71,43 +71,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def import_(arguments: argparse.Namespace) -> int:
     """Import replies and labels that were made elsewhere."""
-    from safemt_client.cli.flags import flag_of
-    from safemt_client.importing.found import Asked, Labels
-    from safemt_client.importing.run import Data, import_files
+    from safemt_client.importing.results import import_results
 
-    safe, unsafe = (
-        tuple(dict.fromkeys((name, *(given or ()))))
-        for name, given in (("safe", arguments.safe), ("unsafe", arguments.unsafe))
-    )
-    if twice := {word.lower() for word in safe} & {word.lower() for word in unsafe}:
-        raise InputError(f"--safe {sorted(twice)[0]}: is also named by --unsafe: leave one out")
-    asked = Asked(
-        arguments.target,
-        Labels(safe, unsafe),
-        _fields(arguments.field or ()),
-        arguments.label_by,
-        arguments.labels_by_people,
-    )
-    data = None
-    if arguments.data is not None:
-        data = Data(
-            arguments.data,
-            bool(arguments.follow_links),
-            arguments.data_map,
-            arguments.data_value or (),
-            arguments.only_matching,
-            arguments.data_config,
-            arguments.data_split,
-        )
-    elif given := [name for name in (*_OF_DATA, "only_matching") if getattr(arguments, name)]:
-        raise InputError(f"{flag_of(given[0])}: is about the data: name them with --data")
-    done = import_files(
+    done = import_results(
         arguments.files,
-        asked,
-        Path(arguments.db),
-        form=arguments.format,
-        data=data,
-        new_run=arguments.new_run,
+        arguments.target,
+        arguments.db,
+        format=arguments.format,
+        data=arguments.data,
+        **{name: getattr(arguments, name) for name in (*_OF_DATA, "only_matching", "new_run")},
+        label_by=arguments.label_by,
+        labels_by_people=arguments.labels_by_people,
+        safe=arguments.safe or (),
+        unsafe=arguments.unsafe or (),
+        fields=_fields(arguments.field or ()),
     )
     console = open_console()
     for line in _told(done, arguments.db):
