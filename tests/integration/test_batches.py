@@ -128,6 +128,18 @@ def test_killed_in_every_state(point: str, words: list[str], tmp_path: Path) -> 
         assert asked(tmp_path, "demo").total() == 2 * ITEMS
 
 
+def test_samples_go_in_batches(words: list[str], tmp_path: Path) -> None:
+    with server(tmp_path, "before GET /v1/batches/{id}") as url:
+        words += [*targets(url), "--samples", "3"]
+        kill(start(*words), tmp_path)
+        ends(*words)
+        assert set(asked(tmp_path, "demo").values()) == {3}
+        # The three replies have the same text, which is judged once.
+        assert set(asked(tmp_path, "demo-judge").values()) == {1}
+        assert sql(SCORES, tmp_path) == [["1", "0", "30"], ["2", "30", "0"]]
+        assert sql(STORED, tmp_path) == [["60", "60", "60", "0"]]
+
+
 @pytest.mark.parametrize(
     "point", ["after POST /v1/messages/batches", "before GET /v1/messages/batches/{id}/results"]
 )

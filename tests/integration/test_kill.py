@@ -46,12 +46,16 @@ def endpoint(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         process.communicate()
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_again_and_again(kills: int, endpoint: tuple[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kills", "items", "samples"), [(4, 40, 1), (2, 10, 3), pytest.param(20, 40, 1, marks=pytest.mark.slow)]
+)
+def test_killed_again_and_again(
+    kills: int, items: int, samples: int, endpoint: tuple[str, Path], tmp_path: Path
+) -> None:
     provider, counts = endpoint
-    # 40 items at 4 lengths, texts all different, so that each request is its own.
+    # Items at 4 lengths, texts all different, so that each request is its own.
     with (tmp_path / "data.jsonl").open("w") as data:
-        for item in range(40):
+        for item in range(items):
             for length in (1, 2, 4, 6):
                 dialogue = []
                 for turn in range(length - 1):
@@ -61,6 +65,7 @@ def test_killed_again_and_again(kills: int, endpoint: tuple[str, Path], tmp_path
                 data.write(json.dumps({"id": f"t_{item}", "scenario": "Satire", "dialogue": dialogue}) + "\n")
     words = ["-m", "safemt_client", "--provider", provider, "--data", "data.jsonl", "--db", "d.duckdb"]
     words += ["--judge", "demo-judge", "--quiet", "--max-concurrency", str(CONCURRENCY)]
+    words += ["--samples", str(samples)]
     rng = random.Random(7)
     for _ in range(kills):
         wanted = lines(counts) + rng.randint(1, 8)
@@ -72,12 +77,14 @@ def test_killed_again_and_again(kills: int, endpoint: tuple[str, Path], tmp_path
     out, err = last.communicate(timeout=120)
     assert last.returncode == 0, out + err
     asked = Counter(counts.read_text().split())
-    assert len(asked) == 160
+    assert len(asked) == 4 * items
+    replies = 4 * items * samples
     # Only what was in flight, or answered but not yet acknowledged, at a kill may be asked twice.
-    again = sum(asked.values()) - len(asked)
+    again = sum(asked.values()) - replies
     assert again <= kills * 2 * CONCURRENCY
     check = "SELECT count(*), count(DISTINCT request_hash) FROM turns WHERE outcome = 'answered'"
     in_store = ("--db", str(tmp_path / "d.duckdb"), "--format", "csv")
-    assert at_once("sql", check, *in_store).stdout.splitlines()[1] == "160,160"
+    assert at_once("sql", check, *in_store).stdout.splitlines()[1] == f"{replies},{replies}"
     scores = at_once("sql", "SELECT length, unsafe, safe FROM asr_by_turn ORDER BY length", *in_store)
-    assert scores.stdout.splitlines()[1:] == ["1,0,40", "2,40,0", "4,0,40", "6,40,0"]
+    each = items * samples
+    assert scores.stdout.splitlines()[1:] == [f"1,0,{each}", f"2,{each},0", f"4,0,{each}", f"6,{each},0"]
