@@ -59,10 +59,9 @@ class Desk:
         self._closing = threading.Event()
         self.held: str | None = None
         """Why what was said still waits for the store; None if it is in it."""
+        self._thread: threading.Thread | None = None
         if self._said:
-            self._wake.set()
-        self._thread = threading.Thread(target=self._work, name="safemt-desk", daemon=True)
-        self._thread.start()
+            self._hand_over_soon()
 
     def say(self, *rows: Said) -> None:
         """Take rows; return when they are on the disk.
@@ -73,7 +72,7 @@ class Desk:
         put(self._snapshot.path, *rows)
         with self._lock:
             self._said += rows
-        self._wake.set()
+            self._hand_over_soon()
 
     @contextmanager
     def people(self) -> Iterator[People]:
@@ -97,7 +96,14 @@ class Desk:
         """Hand over what is left. What the store cannot take waits beside it."""
         self._closing.set()
         self._wake.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _hand_over_soon(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="safemt-desk", daemon=True)
+            self._thread.start()
+        self._wake.set()
 
     def _work(self) -> None:
         while True:
