@@ -44,6 +44,9 @@ _KINDS = (
     rows.VerdictRow,
     rows.HumanLabelRow,
     rows.CommentRow,
+    rows.StopRuleRow,
+    rows.StopOrderRow,
+    rows.StopEventRow,
 )
 # Long columns that no list shows: pages read them from the store when they need them.
 _LEFT_OUT = {

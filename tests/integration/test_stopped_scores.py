@@ -1,9 +1,11 @@
 """What report, gate and comparisons say of a run that stopped when its rules were decided."""
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from support.program import at_once
 from support.ruled import items_of, model, rows
@@ -11,6 +13,7 @@ from support.ruled import items_of, model, rows
 import safemt_client
 from safemt_client.results.scores.rules import read_stop_rule
 from safemt_client.results.scores.stopping import Population, RuleState
+from safemt_client.viewer.serve import open_viewer
 
 RULES = ("asr@2 < 20%", "A - B < 10 points")
 ITEMS = 120
@@ -139,3 +142,20 @@ def test_a_stopped_run_is_no_baseline_and_is_not_ranked() -> None:
     assert (status, "stopped when its rules were decided" in text) == (2, True), text
     assert "not ranked: A: stopped when its rules were decided" in said("leaderboard")[1]
     assert "no difference is given" in said("compare", "A", "B")[1]
+
+
+def test_the_viewer_says_it_too() -> None:
+    viewer = open_viewer(Path("safemt.duckdb"), port=0)
+    thread = threading.Thread(target=viewer.run)
+    thread.start()
+    try:
+        with httpx.Client(base_url=viewer.base, follow_redirects=True, trust_env=False, timeout=60) as client:
+            client.get(f"/?token={viewer.token}")
+            page = client.get("/results", params={"run": rows("SELECT run_id FROM runs")[0][0]}).text
+    finally:
+        viewer.stop()
+        thread.join()
+    assert "Stopped when its rules were decided: A (" in page
+    assert "not finished" not in page
+    state = counted_apart("B", 2, "asr@2 < 20%", 0.05)
+    assert f"{100 * state.low:.1f} - {100 * state.high:.1f}" in page
