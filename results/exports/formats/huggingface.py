@@ -75,7 +75,7 @@ def _card(dump: Dump, tables: Sequence[Table]) -> str:
     ]
     for table in tables:
         head += [f"  - config_name: {table.name}", f"    data_files: data/{table.name}.parquet"]
-        if table is CONVERSATIONS:
+        if table.name == CONVERSATIONS.name:
             head.append("    default: true")
     texts = (
         "Texts are left out: messages, replies, reasoning, explanations and errors. Ids, hashes, labels, "
