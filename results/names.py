@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 __all__ = ["addresses", "meant", "short_names"]
 
-_ADDRESSED = re.compile(r"([^\s,@]+)@(https?://[^\s,]+(?:,https?://[^\s,]+)*)")
+# It begins where a name does: tried at each letter, a name of a megabyte would take hours.
+_ADDRESSED = re.compile(r"(?<![^\s,@])([^\s,@]+)@(https?://[^\s,]+(?:,https?://[^\s,]+)*)")
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:

@@ -39,6 +39,11 @@ def test_what_a_user_means_is_the_name_or_the_only_one_that_is_shown_so() -> Non
     ]
 
 
+def test_a_name_of_a_megabyte_is_read_at_once() -> None:
+    names = ["x" * 1_000_000, f"{'y' * 1_000_000}@{A}"]
+    assert list(short_names(names).values()) == [names[0], "y" * 1_000_000]
+
+
 _PART = st.sampled_from(["m", "n", f"m@{A}", f"m@{B}", f"n@{A}", "@", f"@{A}", "a@b"])
 
 
