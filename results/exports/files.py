@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -145,15 +146,15 @@ def write_parquet(
 
     kept = table.kept(redact)
     schema = pa.schema([(column.name, _arrow(column.kind)) for column in kept])
-    some = False
-    with partial(path) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
-        for rows in records:
-            if rows:
-                some = True
-                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-    if not some and leave_empty_out:
+    filled = (rows for rows in records if rows)
+    first = next(filled, None)
+    if first is None and leave_empty_out:
         path.unlink(missing_ok=True)
-    return some
+        return False
+    with partial(path) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
+        for rows in chain([] if first is None else [first], filled):
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+    return first is not None
 
 
 def _arrow(kind: Kind) -> Any:
