@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from functools import cache
 from typing import Any, get_type_hints
 
+import duckdb
 import pyarrow as pa
 
 from safemt_client.results.store.columns import ARROW, column
 from safemt_client.results.store.rows import Row
 
-__all__ = ["arrow_rows", "batch_of"]
+__all__ = ["ROW_GROUP", "arrow_rows", "batch_of", "hold_little", "told"]
+
+ROW_GROUP = 8192
+"""Rows that DuckDB compresses and writes at once."""
+_THREADS = 2
+_HELD = 48 * 2**20
+"""Bytes that DuckDB needs beside the groups that it works on."""
+
+
+def hold_little(connection: duckdb.DuckDBPyConnection, group_bytes: int) -> None:
+    """Have DuckDB keep little of what it writes: by itself it drops nothing while memory is free.
+
+    `group_bytes` is the most that `ROW_GROUP` rows have. Each thread has a group as it came, and compressed.
+    """
+    most = _HELD + 2 * _THREADS * group_bytes
+    connection.execute(f"SET threads = {_THREADS}; SET memory_limit = '{most}B'")
+
+
+def told(batches: Iterable[pa.RecordBatch], wrong: list[BaseException]) -> Iterator[pa.RecordBatch]:
+    """The batches; what kept them from being made is put into `wrong`: DuckDB says it in other words."""
+    try:
+        yield from batches
+    except BaseException as error:
+        wrong.append(error)
+        raise
 
 
 @cache

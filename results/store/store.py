@@ -8,7 +8,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import chain
@@ -23,7 +23,7 @@ from safemt_client import __version__
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.resources import shortage
 from safemt_client.results.sanitize import plain
-from safemt_client.results.store.batches import arrow_rows
+from safemt_client.results.store.batches import ROW_GROUP, arrow_rows, hold_little, told
 from safemt_client.results.store.errors import (
     StoreError,
     StoreMovedError,
@@ -78,10 +78,17 @@ class Store(Lookups):
             raise
 
     @classmethod
-    def open(cls, path: Path, expected: Expected = "anything", *, command: str = "run") -> Store:
+    def open(
+        cls,
+        path: Path,
+        expected: Expected = "anything",
+        *,
+        command: str = "run",
+        group_bytes: int | None = None,
+    ) -> Store:
         """Open or create the store at `path` and bring its schema up to date.
 
-        `expected` is what must be there, and `command` what others are told holds it.
+        `expected` must be there; others are told that `command` holds it. `hold_little` has `group_bytes`.
 
         Raises:
             InputError: not a store or not what is expected, of a newer schema, held by another process, or
@@ -96,6 +103,8 @@ class Store(Lookups):
         for warning in warnings:
             print(f"safemt: {plain(warning)}", file=sys.stderr)
         try:
+            if group_bytes is not None and schema_version(connection) == 0:
+                hold_little(connection, group_bytes)
             migrate(connection, path, __version__)
             # Made again at every open they would take a tenth of a megabyte of the disk each time.
             if not is_current(connection):
@@ -223,8 +232,8 @@ class Store(Lookups):
             try:
                 for kind, of_kind in batches:
                     if (first := next(of_kind, None)) is not None:
-                        told = _told(chain((first,), of_kind), wrong)
-                        _append(cursor, kind, pa.RecordBatchReader.from_batches(first.schema, told))
+                        rows = told(chain((first,), of_kind), wrong)
+                        _append(cursor, kind, pa.RecordBatchReader.from_batches(first.schema, rows))
                 cursor.execute("COMMIT")
             except Exception as error:  # noqa: BLE001 - whatever DuckDB makes of it
                 raise (wrong[0] if wrong else self._cannot_write(error)) from None
@@ -303,15 +312,6 @@ def _append(cursor: duckdb.DuckDBPyConnection, kind: type, rows: pa.Table | pa.R
     cursor.unregister("incoming")
 
 
-def _told(batches: Iterable[pa.RecordBatch], wrong: list[BaseException]) -> Iterator[pa.RecordBatch]:
-    """The batches; what kept them from being made is put into `wrong`: DuckDB says it in other words."""
-    try:
-        yield from batches
-    except BaseException as error:
-        wrong.append(error)
-        raise
-
-
 def check_place(path: Path) -> None:
     """See that a store can be at this path, without making it.
 
@@ -336,7 +336,7 @@ def _connect(path: Path, expected: Expected, warnings: list[str]) -> duckdb.Duck
     connection.execute("SET wal_autocheckpoint = '1GB'")
     quoted = str(path).replace("'", "''")
     # Without its type, a file of SQLite's would have DuckDB fetch an extension from the network.
-    attach = f"ATTACH '{quoted}' AS store (TYPE duckdb, ROW_GROUP_SIZE 8192)"
+    attach = f"ATTACH '{quoted}' AS store (TYPE duckdb, ROW_GROUP_SIZE {ROW_GROUP})"
     wal = path.with_name(path.name + ".wal")
     is_new = not path.exists()
     aside: Path | None = None

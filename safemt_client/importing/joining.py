@@ -65,7 +65,7 @@ def joined(spool: Spool, model: str | None = None) -> Joined:
         record = spool.at(number)
         if model is not None and record.model != model:
             continue
-        labels = _labels(record)
+        labels = _labels(record.labels)
         place = places.setdefault(record.key, len(found))
         if place == len(found):
             found.numbers.append(number)
@@ -91,16 +91,13 @@ def joined(spool: Spool, model: str | None = None) -> Joined:
     return found
 
 
-def _labels(record: Kept) -> tuple[Label, ...]:
-    if any(said is not None for *_, said in record.labels):
-        return tuple(Label(*label) for label in record.labels)
-    return _plain(record.labels)
-
-
 @lru_cache(1000)
-def _plain(labels: tuple[Any, ...]) -> tuple[Label, ...]:
-    """Labels without a text of their own, of which there are few."""
-    return tuple(Label(*label) for label in labels)
+def _labels(labels: tuple[Any, ...]) -> tuple[Label, ...]:
+    """Labels, of which most are those of others too; of texts that differ only these are held anew."""
+    return tuple(
+        Label(sys.intern(label), by and sys.intern(by), person, reason, said)
+        for label, by, person, reason, said in labels
+    )
 
 
 def _one_reply(first: Kept, other: Kept) -> bool:

@@ -23,6 +23,7 @@ from safemt_client.importing.spool import Content, Kept
 from safemt_client.planning.messages import messages_json
 from safemt_client.planning.rows import dialogue_row, script_json
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.types import Image, Message, Role
 from safemt_client.results.store.rows import DialogueRow
 
@@ -74,6 +75,10 @@ class Places:
         of_data = self.of_data[record.key] if self.dataset is not None else None
         if record.messages is None and (of_data is None or not of_data.scripted):
             return "[]"
+        if of_data is None and not self.images:
+            return dumps(
+                [{"role": role, "content": text} for role, text, _ in record.messages or ()]
+            ).decode()
         theirs = () if of_data is None else tuple((m.role, m.text, m.images) for m in of_data.messages)
         # The pictures are those of the data: a file has at best their names.
         shown_with = theirs or record.messages or ()

@@ -18,6 +18,7 @@ from safemt_client.importing.placing import placed
 from safemt_client.importing.spool import Spool
 from safemt_client.importing.writing import Imported, save
 from safemt_client.providers.errors import InputError
+from safemt_client.results.store.batches import ROW_GROUP
 from safemt_client.results.store.store import Store, check_place
 
 __all__ = ["FORMATS", "Data", "import_files"]
@@ -88,7 +89,7 @@ def import_files(
         replies = joined(spool, found.model)
         dataset = None if data is None else data.opened()
         places = placed(found, replies, dataset, only_matching=data is not None and data.only_matching)
-        with Store.open(db, command="import") as store:
+        with Store.open(db, command="import", group_bytes=spool.most_bytes(ROW_GROUP)) as store:
             return save(store, found, places, asked, new_run=new_run)
 
 

@@ -7,7 +7,7 @@ import marshal
 import tempfile
 from array import array
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from safemt_client.importing.found import Key, Record
 from safemt_client.providers.errors import InputError
@@ -115,6 +115,11 @@ class Spool:
         self._last = end
         return Kept._make(marshal.loads(self._window[begin - self._begin : end - self._begin]))
 
+    def most_bytes(self, count: int) -> int:
+        """The most that so many records have, one after the other."""
+        last = len(self._ends) - 1
+        return max(self._ends[min(last, n + count)] - self._ends[n] for n in range(0, last + 1, count))
+
     def __iter__(self) -> Iterator[Kept]:
         return map(self.at, range(len(self)))
 
@@ -125,15 +130,20 @@ def _full(error: OSError) -> InputError:
     )
 
 
+def _first(one: Any, other: Any) -> Any:
+    return other if one is None else one
+
+
 def _kept(record: Record) -> Kept:
-    dialogue, about = record.dialogue, record.about
-    _, paired, condition = record.key
-    named = [about.get(name) for name in Content._fields]
+    dialogue, get = record.dialogue, record.about.get
+    named = get("scenario"), get("source"), get("method"), get("benign"), get("question")
     if dialogue is not None:
-        named = [
-            getattr(dialogue, name) if value is None else value
-            for name, value in zip(Content._fields, named, strict=True)
-        ]
+        of_dialogue = (
+            *(dialogue.scenario, dialogue.source, dialogue.method),
+            *(dialogue.benign, dialogue.question),
+        )
+        named = tuple(map(_first, named, of_dialogue))
+    _, paired, condition = record.key
     return Kept(
         record.where,
         record.item_id,
@@ -146,7 +156,7 @@ def _kept(record: Record) -> Kept:
         None if record.error_code is None else str(record.error_code),
         record.model,
         tuple((label.label, label.by, label.person, label.reason, label.said) for label in record.labels),
-        Content(*named)[:],
+        named,
         None if dialogue is None else tuple((m.role, m.text, m.images) for m in dialogue.messages),
         dialogue is not None and dialogue.scripted,
         "{}"

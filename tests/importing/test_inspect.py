@@ -151,6 +151,20 @@ def test_other_files_are_no_logs(here: Path) -> None:
     assert (done.returncode, "x.eval: not an inspect_ai log of the form .eval" in done.stderr) == (2, True)
 
 
+def test_a_damaged_sample_is_said_of_a_log_that_is_deflated_too(here: Path) -> None:
+    name, text = "samples/a_epoch_1.json", " ".join(str(n * n) for n in range(200))
+    with zipfile.ZipFile("x.eval", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, '{"id": "a", "messages": [{"role": "user", "content": "' + text + '"}]}')
+    whole = Path("x.eval").read_bytes()
+    begin = whole.index(name.encode()) + len(name)
+    for place in (begin + 20, begin + 300):
+        data = bytearray(whole)
+        data[place] ^= 0xFF
+        Path("x.eval").write_bytes(data)
+        done = at_once("import", "x.eval", "--target", "m")
+        assert (done.returncode, f"x.eval: {name}: damaged" in done.stderr) == (2, True)
+
+
 def test_a_damaged_sample_is_said(log: Path, here: Path) -> None:
     data = bytearray(log.read_bytes())
     with zipfile.ZipFile(log) as archive:

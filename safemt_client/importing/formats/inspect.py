@@ -26,7 +26,8 @@ from safemt_client.providers.types import Outcome
 __all__ = ["read"]
 
 _ATTACHED = "attachment://"
-_PICTURE = re.compile(r"\[image sha256:([0-9a-f]{64})\]\n")
+_PICTURES = "[image sha256:"
+_PICTURE = re.compile(rf"{re.escape(_PICTURES)}([0-9a-f]{{64}})\]\n")
 """How our own export names a picture before the text of a message."""
 _STOPS = {"max_tokens": Outcome.TRUNCATED, "model_length": Outcome.TRUNCATED}
 
@@ -104,15 +105,11 @@ def _sample(
     messages = [] if redacted else _messages(sample, where)
     dialogue = None
     if messages:
-        record = {
-            name: metadata[name] for name in metadata if name in ("scenario", "source", "method", "question")
-        }
-        dialogue = read_record(
-            {name: value for name, value in record.items() if isinstance(value, str)}
-            | {"id": str(item), "dialogue": messages},
-            where,
-            list[Oddity](),
-        )
+        record: dict[str, Any] = {"id": str(item), "dialogue": messages}
+        for name in ("scenario", "source", "method", "question"):
+            if isinstance(value := metadata.get(name), str):
+                record[name] = value
+        dialogue = read_record(record, where, list[Oddity]())
     length = metadata.get(asked.name("turns", "length"))
     if not isinstance(length, int) or isinstance(length, bool) or length < 1:
         if dialogue is None:
@@ -163,8 +160,10 @@ def _messages(sample: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     return found
 
 
-def _content(sample: Mapping[str, Any], content: Any) -> list[dict[str, Any]]:
-    """The parts of a message in OpenAI's form, attachments in their places."""
+def _content(sample: Mapping[str, Any], content: Any) -> str | list[dict[str, Any]]:
+    """A message's text, or its parts in OpenAI's form, attachments in their places."""
+    if isinstance(content, str) and not content.startswith((_ATTACHED, _PICTURES)):
+        return content
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
     found: list[dict[str, Any]] = []
     for part in parts:

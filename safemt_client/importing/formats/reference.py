@@ -54,15 +54,18 @@ def read(paths: Sequence[Path], asked: Asked, spool: Spool) -> Found:
     """
     files = [file for path in paths for file in _files(path, asked.target)]
     reply, label = asked.name("reply", _REPLY), asked.name("label", _LABEL)
+    asked = replace(asked, labels=replace(asked.labels, exact=True))
     counts: Counter[str] = Counter()
     # Replies first: what the files of labels have beside them may be less.
     for path in sorted(files, key=lambda path: path.parent.name in _KINDS):
+        folder, benign = _round(path), path.parent.name == "benign"
         for where, record in rows(path):
             if isinstance(record, InputError):
                 raise record
             item = _item(record, asked, where)
             if reply in record or label in record:
-                spool.add(_record(record, item, (where, path), asked, counts))
+                found = _record(record, item, (where, folder), asked, counts)
+                spool.add(replace(found, about={**found.about, "benign": True}) if benign else found)
             else:
                 counts["neither"] += 1
     if not len(spool):
@@ -126,12 +129,11 @@ def _item(record: Any, asked: Asked, where: str) -> str:
 def _record(
     record: Mapping[str, Any],
     item: str,
-    place: tuple[str, Path],
+    place: tuple[str, str | None],
     asked: Asked,
     counts: Counter[str],
 ) -> Record:
-    where, path = place
-    folder = _round(path)
+    where, folder = place
     where = f"{where} ({shown(item)})"
     reply, label = asked.name("reply", _REPLY), asked.name("label", _LABEL)
     rest = {name: value for name, value in record.items() if name not in (reply, label)}
@@ -147,17 +149,14 @@ def _record(
         raise InputError(f"{where}: field {reply}: must be a string")
     labels: tuple[Label, ...] = ()
     if label in record:
-        labels = (replace(asked.labels, exact=True).read(record[label]),)
+        labels = (asked.labels.read(record[label]),)
         counts["invalid"] += labels[0].reason == "invalid_label"
     answer = answer_of(text)
     if answer["outcome"] is not Outcome.ANSWERED:
         counts[str(text) if text in _NO_ANSWER else _NOT_A_BODY] += 1
         counts[LEFT_OUT] += any(one.reason is None for one in labels)
         labels = ()
-    said = about(record, where)
-    if path.parent.name == "benign":
-        said["benign"] = True
-    return Record(where, item, length, **answer, labels=labels, dialogue=dialogue, about=said)
+    return Record(where, item, length, **answer, labels=labels, dialogue=dialogue, about=about(record, where))
 
 
 def answer_of(text: str | None) -> dict[str, Any]:

@@ -44,6 +44,16 @@ def test_columns_are_lists_arrays_or_one_value_for_all() -> None:
         batch_of(HumanLabelRow, 3, {"labell": "safe"})
 
 
+def test_little_is_held_of_a_new_store_alone(tmp_path: Path) -> None:
+    path, asked = tmp_path / "d.duckdb", "SELECT current_setting('memory_limit')"
+    with Store.open(path, group_bytes=2**20) as store:
+        assert store.query(asked).rows == [("52.0 MiB",)]
+        store.save_batches((RunDialogueRow, dialogues(20_000)))
+    with Store.open(path, group_bytes=2**20) as store:
+        assert store.query(asked).rows != [("52.0 MiB",)]
+        assert store.query(COUNTS).rows == [(20_000, 0)]
+
+
 def test_batches_are_asked_for_as_they_are_written(tmp_path: Path) -> None:
     held = 0
 
