@@ -102,6 +102,10 @@ def test_only_the_chosen_targets_are_plotted(demo: Path, client: httpx.Client) -
     points = json.loads(shown["plot"])["data"]["values"]
     assert {point["target"] for point in points} == {name}
     assert [point["turns"] for point in points] == [1, 2, 4, 6, 8]
+    # A point without unsafe replies leads to the safe ones, not to an empty list.
+    for point in points:
+        unsafe = not point["unsafe / scored"].startswith("0 ")
+        assert point["conversations"].endswith("verdict=unsafe" if unsafe else "verdict=safe")
 
 
 def test_a_name_cannot_leave_its_place_in_the_page(tmp_path: Path) -> None:
