@@ -142,6 +142,7 @@ def measure(path: Path) -> None:
 
         get(f"/?token={viewer.token}")
         timed("list of runs", lambda: get("/"))
+        timed("results of the run", lambda: get(f"/results?run={RUN}"))
         timed("conversations, first page", lambda: get(f"/run?run={RUN}"))
         timed("conversations, page 3,000", lambda: get(f"/run?run={RUN}&page=3000"))
         timed(

@@ -163,6 +163,7 @@ def test_beside_what_only_reads(
         readers_work(capsys, READS[-3:])
 
 
+@pytest.mark.slow
 def test_beside_another_program(
     run_id: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -356,6 +356,7 @@ def balanced(text: str) -> None:
     assert not re.search(r"(?<!\\)[$#^~%]", body)
 
 
+@pytest.mark.slow
 def test_seventeen_targets_stay_below_five_megabytes(found: dict[str, Any]) -> None:
     big = many(found, 17, 17)
     text = page.html(big)
