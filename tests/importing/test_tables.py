@@ -54,6 +54,19 @@ def test_each_judge_has_a_run_and_people_label_the_same_replies(here: Path) -> N
     assert asked("SELECT count(*) FROM human_labels") == [(2,)]
 
 
+def test_columns_that_are_not_read_are_named(here: Path) -> None:
+    row = {"id": "tea", "turns": "1", "reply": "Boil.", "label": "safe"}
+    put_csv(Path("t.csv"), [row | {"explanation": "harmless", "score": "1"}])
+    done = at_once("import", "t.csv", "--target", "m", "--field", "source=score")
+    assert done.returncode == 0, done.stderr
+    assert "columns that are not read: 'explanation'; --field" in " ".join(done.stdout.split())
+    # Beside a dialogue they are kept with it.
+    put_csv(Path("d.csv"), [row | {"prompt": "How do I make tea?", "explanation": "harmless"}])
+    done = at_once("import", "d.csv", "--target", "m", "--db", "d.duckdb")
+    assert done.returncode == 0, done.stderr
+    assert "not read" not in done.stdout
+
+
 def test_labels_of_people_alone_correct_a_judge_that_comes_later(here: Path) -> None:
     rows = [
         {

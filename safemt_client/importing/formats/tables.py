@@ -28,6 +28,8 @@ __all__ = ["read"]
 
 _SAID = ("dialogue", "messages", "conversations", "conversation", "prompt")
 _OURS = ("reply", "label", "judge", "annotator", "error", "model")
+_ABOUT = ("id", "turns", "question", "scenario", "source", "method", "benign")
+_MOST_NAMED = 10
 
 
 def read(paths: Sequence[Path], asked: Asked, form: str, spool: Spool) -> Found:
@@ -39,6 +41,7 @@ def read(paths: Sequence[Path], asked: Asked, form: str, spool: Spool) -> Found:
     if (folder := next((path for path in paths if path.is_dir()), None)) is not None:
         raise InputError(f"{folder}: is a folder: name the files")
     columns: dict[str, None] = {}
+    bare: dict[str, None] = {}
     models: Counter[str | None] = Counter()
     counts: Counter[tuple[str | None, str]] = Counter()
     for path in paths:
@@ -51,6 +54,9 @@ def read(paths: Sequence[Path], asked: Asked, form: str, spool: Spool) -> Found:
                 columns |= dict.fromkeys(row)
             record = _record(row, where, asked)
             spool.add(record)
+            # What else stands beside a dialogue is kept with it.
+            if record.dialogue is None and row.keys() != bare.keys():
+                bare |= dict.fromkeys(row)
             models[record.model] += 1
             if record.outcome is not Outcome.ANSWERED:
                 counts[record.model, record.outcome.value] += 1
@@ -63,6 +69,10 @@ def read(paths: Sequence[Path], asked: Asked, form: str, spool: Spool) -> Found:
     notes = [f"{left_out:,} rows of other models are left out"] if left_out else []
     if others := _of_model(counts, model):
         notes.append(no_answers(others))
+    if unread := set(bare) - {*_SAID, *(asked.name(name) for name in (*_OURS, *_ABOUT))}:
+        more = f" and {len(unread) - _MOST_NAMED:,} more" if len(unread) > _MOST_NAMED else ""
+        named = ", ".join(map(shown, sorted(unread)[:_MOST_NAMED]))
+        notes.append(f"columns that are not read: {named}{more}; --field names one that is called otherwise")
     return Found(form, tuple(paths), paths[0].parent, model=model, notes=tuple(notes))
 
 
