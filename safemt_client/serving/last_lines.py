@@ -1,0 +1,66 @@
+"""What a server said last, from its log: for the one line of an error."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from safemt_client.providers.responses.error_body import one_line
+
+__all__ = ["ended_with", "last_lines", "last_words"]
+
+_MOST_BYTES = 64 * 1024
+_MOST_LINES = 3
+_LONGEST = 240
+_ERROR = re.compile(
+    r"error|exception|cannot|could not|failed|not found|out of memory|unable|invalid", re.IGNORECASE
+)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def last_words(log: Path, advice: Sequence[tuple[str, str]]) -> str:
+    """In one line what to change, what the server said last, and where the rest stands.
+
+    Of its last lines those that speak of an error are chosen, if there are any. `advice` are pairs of a
+    regular expression, looked for in the end of the log, and what to change.
+    """
+    lines = _lines(log)
+    text = "\n".join(lines)
+    changes = [change for pattern, change in advice if re.search(pattern, text, re.IGNORECASE)][:1]
+    telling = [line for line in lines if _ERROR.search(line)] or lines
+    # What is said twice is said once, where it stands last.
+    distinct = list(dict.fromkeys(reversed(telling)))[:_MOST_LINES][::-1]
+    said = [f"it said: {' | '.join(one_line(line, _LONGEST) for line in distinct)}"] if distinct else []
+    return "; ".join([*changes, *said, f"its log is {log}"])
+
+
+def last_lines(log: Path, most: int) -> list[str]:
+    """The last lines of a log, shortened."""
+    return [one_line(line, _LONGEST) for line in _lines(log)[-most:]]
+
+
+def ended_with(status: int | None) -> str:
+    """How a process ended, in words."""
+    if status is None:
+        return "its watchdog was killed"
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return f"{name}: perhaps too little memory" if name == "SIGKILL" else name
+
+
+def _lines(log: Path) -> list[str]:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _MOST_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    lines = (line.strip() for line in re.split(r"[\r\n]+", _COLOUR.sub("", text)))
+    return [line for line in lines if line]

@@ -1,0 +1,275 @@
+"""A server of a model on this machine, for as long as something asks it."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import anyio
+
+from safemt_client.providers.errors import InputError, SafemtError
+from safemt_client.providers.keys import Key
+from safemt_client.providers.transport import make_transport
+from safemt_client.providers.vendors import VENDORS
+from safemt_client.serving.keeper import GRACE_S, Order
+from safemt_client.serving.kept import Kept
+from safemt_client.serving.last_lines import ended_with, last_lines, last_words
+from safemt_client.serving.ready import Answer, ask
+from safemt_client.serving.sweep import ENDING, sweep
+
+__all__ = ["Server", "ServerDiedError", "ServerSpec", "serve", "sweep"]
+
+Tell = Callable[[str], None]
+
+_HOST = "127.0.0.1"
+_PORTS = 3
+"""How many free ports are tried: another program may take one in between."""
+_PAUSES_S = (0.05, 1.0)
+_FOREIGN_S = 5.0
+"""How long something else may answer at the port: meanwhile a server that cannot have it ends by itself."""
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+_SHORTEST_SECRET = 8
+
+
+class ServerDiedError(SafemtError):
+    """A server has ended for the second time, or could not be started again. The message is one line."""
+
+
+@dataclass(frozen=True)
+class ServerSpec:
+    """How a server is started, and how it is known to be ready. Equal ones are one server."""
+
+    name: str
+    """As the user wrote it, such as `llama.cpp:model.gguf`: for messages."""
+    model: str
+    """The name under which `GET /v1/models` lists the model, and under which it is asked."""
+    command: tuple[str, ...]
+    """Program and arguments; `{port}` in any of them is replaced by the port."""
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What is added to the program's environment."""
+    unset: frozenset[str] = frozenset()
+    """Variables that are removed from it first; `NAME*` removes all that begin so."""
+    key_variable: str | None = None
+    """The variable that tells the server its key; None if it cannot check one."""
+    start_s: float = 600
+    """Seconds that a start may take, with loading, compiling and downloading."""
+    advice: tuple[tuple[str, str], ...] = ()
+    """Pairs of a regular expression and what to change where it is found in the log of a failed start."""
+    gpus: tuple[str, ...] | None = None
+    """The cards that it sees (`CUDA_VISIBLE_DEVICES`); None for those of the program."""
+
+
+class _PortTakenError(Exception):
+    """Another program listens at the port that was free a moment ago."""
+
+
+class Server:
+    """A server that is running, is started again, or is dead. Its key stays the same, its port does not."""
+
+    def __init__(self, spec: ServerSpec, db: Path, tell: Tell, progress: Tell) -> None:
+        self.spec = spec
+        self.key = None if spec.key_variable is None else Key(secrets.token_hex(24))
+        self.state: Literal["starting", "running", "restarting", "dead"] = "starting"
+        self.error: str | None = None
+        """Why it is dead, in one line."""
+        slug = re.sub(r"[^A-Za-z0-9.]+", "-", spec.name).strip("-.")[-60:]
+        self.log = db.with_name(f"{db.name}.{slug}.log")
+        self._record = db.with_name(f"{db.name}.{slug}-{secrets.token_hex(4)}{ENDING}").absolute()
+        self._tell, self._progress = tell, progress
+        self._changed = anyio.Event()
+        self._port = 0
+        self._kept: Kept | None = None
+
+    @property
+    def base_url(self) -> str:
+        """Where it is asked at present; another port after a restart."""
+        return f"http://{_HOST}:{self._port}/v1"
+
+    @property
+    def pid(self) -> int:
+        """The number of its process at present."""
+        return 0 if self._kept is None else self._kept.pid
+
+    async def wait_ready(self) -> None:
+        """Return at once while it runs; wait while it is started again.
+
+        Raises:
+            ServerDiedError: it will not answer any more.
+        """
+        while self.state in ("starting", "restarting"):
+            await self._changed.wait()
+        if self.state == "dead":
+            raise ServerDiedError(self.error or "")
+
+    async def start(self) -> None:
+        """Start it and wait until it is ready.
+
+        Raises:
+            InputError: it cannot be run, ended, or was not ready in time; nothing is left running.
+        """
+        if not hasattr(os, "killpg"):
+            raise InputError(f"{self.spec.name}: servers are started on Linux and macOS only: use WSL")
+        for port_left in reversed(range(_PORTS)):
+            self._port = free_port()
+            self._kept = kept = await Kept.begin(self._order(), self._environment(), self.log)
+            try:
+                await self._until_ready(kept)
+            except _PortTakenError:
+                await kept.stop()
+                if not port_left:
+                    raise InputError(f"{self.spec.name}: other programs take every free port") from None
+            except BaseException:
+                await kept.stop()
+                raise
+            else:
+                self._change("running")
+                return
+
+    async def watch(self) -> None:
+        """See to it that it is started once more when it ends, and is dead when it ends again."""
+        for again in (True, False):
+            assert self._kept is not None
+            await self._kept.ended()
+            how = f"{self.spec.name}: the server ended ({ended_with(self._kept.status)})"
+            if not again:
+                self.error = f"{how} a second time; {self._said()}"
+                break
+            self._change("restarting")
+            self._tell(f"{how}; it is started once more")
+            await self._kept.stop()
+            try:
+                await self.start()
+            except InputError as error:
+                self.error = f"{how} and could not be started again: {error}"
+                break
+            self._tell(f"{self.spec.name}: the server runs again")
+        self._change("dead")
+        self._tell(self.error or "")
+
+    async def stop(self) -> None:
+        """End it, if it runs."""
+        if self._kept is not None:
+            await self._kept.stop()
+
+    def _change(self, state: Literal["running", "restarting", "dead"]) -> None:
+        self.state = state
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def _order(self) -> Order:
+        values = [value for name, value in os.environ.items() if _SECRET.search(name)]
+        return Order(
+            command=[word.replace("{port}", str(self._port)) for word in self.spec.command],
+            record=str(self._record),
+            secrets=[value for value in (self.key or "", *values) if len(value) >= _SHORTEST_SECRET],
+            title=self.spec.name,
+            mark=secrets.token_hex(16),
+            grace_s=GRACE_S,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        """The program's, without the keys of vendors, which no server here needs."""
+        spec = self.spec
+        keys = {name for vendor in VENDORS for name in (*vendor.keys, *vendor.further_keys)}
+        exact = spec.unset | keys
+        prefixes = tuple(name[:-1] for name in spec.unset if name.endswith("*"))
+        found = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in exact and not (prefixes and name.startswith(prefixes))
+        }
+        found |= spec.environment
+        if spec.gpus is not None:
+            found["CUDA_VISIBLE_DEVICES"] = ",".join(spec.gpus)
+        if spec.key_variable is not None and self.key is not None:
+            found[spec.key_variable] = str(self.key)
+        return found
+
+    async def _until_ready(self, kept: Kept) -> None:
+        began, foreign_since, pause = anyio.current_time(), None, _PAUSES_S[0]
+        transport = make_transport()
+        try:
+            while True:
+                with anyio.move_on_after(pause) as waiting:
+                    await kept.ended()
+                taken = anyio.current_time() - began
+                if not waiting.cancelled_caught:
+                    raise self._ended_early(kept, taken)
+                answer = await ask(transport, self.base_url, self.spec.model, self.key)
+                if answer is Answer.READY:
+                    return
+                now = anyio.current_time()
+                foreign_since = None if answer is Answer.NOTHING else foreign_since or now
+                if foreign_since is not None and now - foreign_since > _FOREIGN_S:
+                    raise InputError(
+                        f"{self.spec.name}: {answer.value.format(model=self.spec.model)}; {self._said()}"
+                    )
+                if taken > self.spec.start_s:
+                    raise InputError(
+                        f"{self.spec.name}: not ready after {self.spec.start_s:g} s; {self._said()}"
+                    )
+                lines = last_lines(self.log, 1)
+                self._progress(
+                    f"{self.spec.name}: starting, {taken:.0f} s" + "".join(f": {one}" for one in lines)
+                )
+                pause = min(pause * 1.5, _PAUSES_S[1])
+        finally:
+            await transport.aclose()
+
+    def _ended_early(self, kept: Kept, taken_s: float) -> Exception:
+        with socket.socket() as probe:
+            if probe.connect_ex((_HOST, self._port)) == 0:
+                return _PortTakenError()
+        return InputError(
+            f"{self.spec.name}: the server ended as it started ({ended_with(kept.status)}, after "
+            f"{taken_s:.0f} s); {self._said()}"
+        )
+
+    def _said(self) -> str:
+        """What to change, the server's last words, and where the rest stands."""
+        return last_words(self.log, self.spec.advice)
+
+
+def free_port() -> int:
+    """A port at which nothing listens on the loopback address."""
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@asynccontextmanager
+async def serve(
+    spec: ServerSpec, db: Path, tell: Tell, progress: Tell = lambda text: None
+) -> AsyncIterator[Server]:
+    """A server that runs meanwhile; its log and its record stand beside the store `db`.
+
+    `tell` gets what happens to it, a sentence each; `progress` its present state, time and again as it
+    starts. If it ends by itself it is started once more. Servers that share a card are better started one
+    after another: some measure the free memory as they start.
+
+    Raises:
+        InputError: it did not start, or was not ready in time; nothing is left running.
+    """
+    server = Server(spec, db, tell, progress)
+    server.log.unlink(missing_ok=True)
+    failure: Exception | None = None
+    async with anyio.create_task_group() as group:
+        try:
+            await server.start()
+            group.start_soon(server.watch)
+            yield server
+        except Exception as error:  # noqa: BLE001 - raised below, as it is and not in a group
+            failure = error
+        finally:
+            group.cancel_scope.cancel()
+            await server.stop()
+    if failure is not None:
+        raise failure

@@ -1,0 +1,90 @@
+"""A stand-in for the server of an engine: `python -S stand_in.py PORT [WORD ...]`, with the standard library alone.
+
+It lists the model `stand-in` and answers chats, with the key of `STAND_IN_KEY`, and misbehaves by its words:
+
+    wait=FILE     does not listen before the file is there
+    fail          prints a few lines, and ends with status 3
+    once=FILE     fails if the file is there, else makes it
+    die=N         kills itself at the Nth chat
+    child         starts a process that ignores SIGTERM, in its own group; `child=apart` in a session of its own
+    stubborn      ignores SIGTERM itself
+    keyless       takes every request
+    tell          prints its key
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+MODEL = "stand-in"
+IGNORES = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('child', flush=True); time.sleep(600)"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    left = -1
+    key: str | None = None
+
+    def do_GET(self) -> None:
+        self.answer({"data": [{"id": MODEL}]})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if body and Handler.left > 0:
+            Handler.left -= 1
+            if not Handler.left:
+                os.kill(os.getpid(), signal.SIGKILL)
+        message = {"role": "assistant", "content": "Tea."}
+        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        self.answer({"model": MODEL, "choices": choices} if body else None)
+
+    def answer(self, content: object) -> None:
+        taken = self.key is None or self.headers["Authorization"] == f"Bearer {self.key}"
+        status = 401 if not taken else 400 if content is None else 200
+        data = json.dumps(content if status == 200 else {"error": {"message": "no"}}).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *given: object) -> None:
+        print("asked", flush=True)
+
+
+def main(port: str, *words: str) -> int:
+    said = {name: value for name, _, value in (word.partition("=") for word in words)}
+    if "once" in said:
+        if Path(said["once"]).exists():
+            said["fail"] = ""
+        Path(said["once"]).touch()
+    if "fail" in said:
+        print("loading\nRuntimeError: too \x1b[31mlittle\x1b[0m memory\nbye", flush=True)
+        return 3
+    if "tell" in said:
+        print("the key is", os.environ["STAND_IN_KEY"], flush=True)
+    if "child" in said:
+        child = subprocess.Popen(
+            [sys.executable, "-S", "-c", IGNORES],
+            stdout=subprocess.PIPE,
+            start_new_session=said["child"] == "apart",
+        )
+        assert child.stdout is not None
+        child.stdout.readline()
+    if "stubborn" in said:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    Handler.key = None if "keyless" in said else os.environ["STAND_IN_KEY"]
+    Handler.left = int(said.get("die", "-1"))
+    while "wait" in said and not Path(said["wait"]).exists():
+        time.sleep(0.01)
+    ThreadingHTTPServer(("127.0.0.1", int(port)), Handler).serve_forever()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
