@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,11 +12,13 @@ from safemt_client.results.store.narrowed import about_requests
 from safemt_client.results.store.reader import Reader
 from safemt_client.viewer.queries import Queries, any_of
 
-__all__ = ["CUT", "Conversation", "Message", "Turn", "load"]
+__all__ = ["CUT", "Conversation", "Key", "Message", "Turn", "load", "load_many"]
 
 CUT = 20_000
 """Longer texts are shown up to here, with a link to all of it."""
 Row = dict[str, Any]
+Key = tuple[str, str, int]
+"""Of a conversation in a run: target, dialogue and sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,38 +73,70 @@ def load(
     queries: Queries, run_id: str, target_key: str, dialogue_key: str, sample: int = 1
 ) -> Conversation | None:
     """The conversation, or None if the run has none like this."""
-    every = queries.local(
-        "SELECT * FROM conversation_index WHERE run_id = ? AND target_key = ? AND dialogue_key = ? "
-        "ORDER BY decides DESC, judge, sample",
-        [run_id, target_key, dialogue_key],
-    )
-    rows = [row for row in every if row["sample"] == sample]
-    if not rows:
-        return None
-    steps = queries.local(
-        "SELECT DISTINCT turn, request_hash FROM steps "
-        "WHERE run_id = ? AND target_key = ? AND dialogue_key = ? AND coalesce(sample, 1) = ? ORDER BY turn",
-        [run_id, target_key, dialogue_key, sample],
-    )
+    key = (target_key, dialogue_key, sample)
+    return load_many(queries, run_id, [key]).get(key)
+
+
+def load_many(queries: Queries, run_id: str, keys: Sequence[Key]) -> dict[Key, Conversation]:
+    """Conversations of a run by key; those that it does not have are missing.
+
+    The store is asked for all of them at once: some hundreds at a time are quick, and fit in memory.
+    """
+    wanted, some = set(keys), [[key[0] for key in keys], [key[1] for key in keys]]
+    of_these = "(SELECT unnest(?::VARCHAR[]) AS target_key, unnest(?::VARCHAR[]) AS dialogue_key)"
+    every: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in queries.local(
+        f"SELECT * FROM conversation_index SEMI JOIN {of_these} USING (target_key, dialogue_key) "
+        "WHERE run_id = ? ORDER BY decides DESC, judge, sample",
+        [*some, run_id],
+    ):
+        every[row["target_key"], row["dialogue_key"]].append(row)
+    steps: dict[Key, list[Row]] = defaultdict(list)
+    for row in queries.local(
+        "SELECT DISTINCT target_key, dialogue_key, coalesce(sample, 1) AS sample, turn, request_hash "
+        f"FROM steps SEMI JOIN {of_these} USING (target_key, dialogue_key) WHERE run_id = ? ORDER BY turn",
+        [*some, run_id],
+    ):
+        key = (row["target_key"], row["dialogue_key"], row["sample"])
+        if key in wanted:
+            steps[key].append(row)
     with queries.reader() as reader:
-        dialogue = _rows(
-            reader,
-            "SELECT messages, question, source, method, extra FROM dialogues WHERE dialogue_key = ? LIMIT 1",
-            [dialogue_key],
-        )
-        turns = _turns(reader, run_id, dialogue_key, steps)
-    head = rows[0] | (dialogue[0] if dialogue else {})
+        dialogues = {
+            row["dialogue_key"]: row
+            for row in _rows(
+                reader,
+                "SELECT DISTINCT ON (dialogue_key) dialogue_key, messages, question, source, method, extra "
+                f"FROM dialogues WHERE dialogue_key {any_of(set(some[1]))}",
+                list(set(some[1])),
+            )
+        }
+        turns = _turns(reader, run_id, steps)
+    found = {}
+    for key in wanted:
+        target_key, dialogue_key, sample = key
+        known = every[target_key, dialogue_key]
+        head = next((row for row in known if row["sample"] == sample), None)
+        if head is not None:
+            own = [row for row in known if row["judge_key"] == head["judge_key"]]
+            found[key] = _put_together(head, own, dialogues.get(dialogue_key), turns.get(key, []))
+    return found
+
+
+def _put_together(head: Row, samples: list[Row], dialogue: Row | None, turns: list[Turn]) -> Conversation:
     found = Conversation(
-        head, [], turns, bool(turns), change=head["change"], newly_refused=head["newly_refused"]
+        head | (dialogue or {}),
+        [],
+        turns,
+        bool(turns),
+        change=head["change"],
+        newly_refused=head["newly_refused"],
+        samples=samples if len(samples) > 1 else [],
     )
-    own = [row for row in every if row["judge_key"] == head["judge_key"]]
-    found.samples = own if len(own) > 1 else []
     if found.last is not None:
-        sent = _messages(found.last.reply["request"])
+        found.messages = _messages(found.last.reply["request"])
         found.policy = next((a["policy"] for a in found.last.assessments if a["policy"]), None)
-    else:
-        sent = _messages(dialogue[0]["messages"]) if dialogue else []
-    found.messages = sent
+    elif dialogue:
+        found.messages = _messages(dialogue["messages"])
     return found
 
 
@@ -120,10 +156,11 @@ def _messages(text: str) -> list[Message]:
     return found
 
 
-def _turns(reader: Reader, run_id: str, dialogue_key: str, steps: list[Row]) -> list[Turn]:
-    hashes = [step["request_hash"] for step in steps]
+def _turns(reader: Reader, run_id: str, steps: dict[Key, list[Row]]) -> dict[Key, list[Turn]]:
+    """The turns of each conversation, from its steps."""
+    hashes = sorted({step["request_hash"] for several in steps.values() for step in several})
     if not hashes:
-        return []
+        return {}
     by_hash = _attempts(reader, hashes)
     model = {
         attempt["model_request_hash"]
@@ -138,44 +175,65 @@ def _turns(reader: Reader, run_id: str, dialogue_key: str, steps: list[Row]) -> 
             reader, f"SELECT * FROM {about_requests('current_turns', len(by_hash))}", list(by_hash)
         )
     }
-    verdicts = _rows(
-        reader,
-        f"""SELECT j.name AS judge, j.identity, v.* FROM {about_requests("final_verdicts", len(by_hash))} v
-            JOIN run_judges j ON j.run_id = ? AND j.judge_key = v.judge_key
-            WHERE v.dialogue_key = ? ORDER BY j.position, j.name""",
-        [*by_hash, run_id, dialogue_key],
-    )
-    people = _rows(
-        reader,
-        """SELECT request_hash, reply_hash, annotator, label, refusal_kind, note, adjudicated, recorded_at
-           FROM current_human_labels
-           WHERE request_hash IN (SELECT unnest(?::VARCHAR[])) AND dialogue_key = ?
-           ORDER BY adjudicated DESC, annotator""",
-        [list(by_hash), dialogue_key],
-    )
-    assessments = _assessments(reader, run_id, hashes)
-    found = []
-    for step in steps:
-        attempts = by_hash.get(step["request_hash"], [])
-        if not attempts:
-            continue
-        reply = current[step["request_hash"]]
-        model_hash = reply["model_request_hash"]
-        turn = Turn(step["turn"], reply, current.get(model_hash, reply), attempts)
-        if model_hash != step["request_hash"]:
-            turn.model_attempts = by_hash.get(model_hash, [])
-        _add_what_was_said(turn, step["request_hash"], verdicts, people, assessments)
-        found.append(turn)
+    said = _said(reader, run_id, list(by_hash), sorted({key[1] for key in steps}))
+    assessments = defaultdict(list)
+    for row in _assessments(reader, run_id, hashes):
+        assessments[row["request_hash"]].append(row)
+    found: dict[Key, list[Turn]] = {}
+    for key, several in steps.items():
+        for step in several:
+            request_hash = step["request_hash"]
+            attempts = by_hash.get(request_hash, [])
+            if not attempts:
+                continue
+            reply = current[request_hash]
+            model_hash = reply["model_request_hash"]
+            turn = Turn(step["turn"], reply, current.get(model_hash, reply), attempts)
+            if model_hash != request_hash:
+                turn.model_attempts = by_hash.get(model_hash, [])
+            # Of a moderated turn, people and judges may have read the model's own reply.
+            about = [
+                row
+                for one in dict.fromkeys((request_hash, reply["judged_hash"]))
+                for row in said[key[1], one]
+            ]
+            _add_what_was_said(turn, request_hash, about, assessments[request_hash])
+            found.setdefault(key, []).append(turn)
     return found
 
 
-def _add_what_was_said(
-    turn: Turn, request_hash: str, verdicts: list[Row], people: list[Row], assessments: list[Row]
-) -> None:
+def _said(
+    reader: Reader, run_id: str, hashes: list[str], dialogue_keys: list[str]
+) -> dict[tuple[str, str | None], list[Row]]:
+    """Verdicts and people's labels by dialogue and request, verdicts first."""
+    rows = _rows(
+        reader,
+        f"""SELECT j.name AS judge, j.identity, v.* FROM {about_requests("final_verdicts", len(hashes))} v
+            JOIN run_judges j ON j.run_id = ? AND j.judge_key = v.judge_key
+            WHERE v.dialogue_key IN (SELECT unnest(?::VARCHAR[])) ORDER BY j.position, j.name""",
+        [*hashes, run_id, dialogue_keys],
+    )
+    rows += _rows(
+        reader,
+        """SELECT request_hash, dialogue_key, reply_hash, annotator, label, refusal_kind, note, adjudicated,
+                  recorded_at
+           FROM current_human_labels
+           WHERE request_hash IN (SELECT unnest(?::VARCHAR[]))
+             AND dialogue_key IN (SELECT unnest(?::VARCHAR[]))
+           ORDER BY adjudicated DESC, annotator""",
+        [hashes, dialogue_keys],
+    )
+    found: dict[tuple[str, str | None], list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row["dialogue_key"], row["request_hash"]].append(row)
+    return found
+
+
+def _add_what_was_said(turn: Turn, request_hash: str, rows: list[Row], assessments: list[Row]) -> None:
     """Add to a turn the verdicts, labels and assessments of its reply."""
     judged, said = turn.reply["judged_hash"], turn.reply["reply_hash"]
     # There are no verdicts on an error, nor on a text that is not known.
-    about = [row for row in (*verdicts, *people) if said is not None and row["reply_hash"] == said]
+    about = [row for row in rows if said is not None and row["reply_hash"] == said]
     turn.verdicts = [row for row in about if "judge" in row and row["request_hash"] == judged]
     turn.people = [
         row for row in about if "annotator" in row and row["request_hash"] in (judged, request_hash)
@@ -183,10 +241,7 @@ def _add_what_was_said(
     # What a guard held back is the model's own reply.
     shown_to_guard = said if judged == turn.reply["model_request_hash"] else turn.model["reply_hash"]
     turn.assessments = [
-        row
-        for row in assessments
-        if row["request_hash"] == request_hash
-        and (row["stage"] == "input" or row["reply_hash"] == shown_to_guard)
+        row for row in assessments if row["stage"] == "input" or row["reply_hash"] == shown_to_guard
     ]
 
 

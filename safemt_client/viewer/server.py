@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -26,9 +23,11 @@ from safemt_client.viewer.desk import Desk
 from safemt_client.viewer.downloads import FORMS, written
 from safemt_client.viewer.filters import CHANGES, DISAGREE, SORTS, Filters
 from safemt_client.viewer.label_pages import LabelPages
+from safemt_client.viewer.links import Served
 from safemt_client.viewer.pictures import Pictures
 from safemt_client.viewer.plots import bundle
 from safemt_client.viewer.queries import Queries
+from safemt_client.viewer.rendering import Templates
 from safemt_client.viewer.results import RunResults
 from safemt_client.viewer.results_page import page_of
 
@@ -55,22 +54,8 @@ class Pages:
         self._comments = Comments(desk)
         self._people = LabelPages(queries, desk, self._pictures, self._render, self._safely)
         self._examples = questions()
-        self._templates = Environment(
-            loader=PackageLoader("safemt_client.viewer"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates.filters |= {
-            "shown": _shown,
-            "pretty": _pretty,
-            "money": lambda value: "" if value is None else f"${value:.4f}" if value else "$0",
-            "seconds": lambda value: "" if value is None else f"{value:.2f} s",
-            "words": lambda value: str(value).replace("_", " "),
-            "when": lambda value: "" if value is None else str(value)[:19].replace("T", " "),
-            "listed": lambda value: ", ".join(map(str, json.loads(value))) if value else "",
-        }
+        self._templates = Templates()
+        self._link = Served()
 
     def application(self) -> Starlette:
         """The routes, without access control."""
@@ -275,8 +260,10 @@ class Pages:
 
     def _render(self, request: Request, name: str, status: int = 200, /, **values: Any) -> Response:
         here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        text = self._templates.get_template(name).render(
+        page = self._templates.page(
+            name,
             **values,
+            link=self._link,
             show=request.cookies.get(_SHOW) == "1",
             here=here if request.method == "GET" else request.url.path,
             store=str(self._snapshot.path),
@@ -284,7 +271,6 @@ class Pages:
             live=self._snapshot.live,
             problem=self._snapshot.error,
         )
-        page = text.encode("utf-8", "backslashreplace")
         return Response(page, status, media_type="text/html; charset=utf-8")
 
 
@@ -301,20 +287,3 @@ def _file(name: str, form: str, columns: list[str], rows: list[tuple[Any, ...]])
 
 def _number(text: str | None, otherwise: int) -> int:
     return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 10 else otherwise
-
-
-def _shown(text: object, most: int | None = None) -> Markup:
-    """Text for a page: markup escaped, and control and misleading characters shown as their codes."""
-    whole = "" if text is None else str(text)
-    cut = whole if most is None else whole[:most]
-    return escape(coded(cut))
-
-
-def _pretty(text: str | None) -> str:
-    """JSON over several lines; anything else as it is."""
-    if text is None:
-        return ""
-    try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return text

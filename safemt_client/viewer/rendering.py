@@ -1,0 +1,57 @@
+"""Templates of the pages, and what they can do with texts that nobody has checked."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from safemt_client.results.sanitize import coded
+
+__all__ = ["Templates"]
+
+
+class Templates:
+    """Makes pages. What a page shows depends on nothing but the values that are given."""
+
+    def __init__(self) -> None:
+        self._environment = Environment(
+            loader=PackageLoader("safemt_client.viewer"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters |= {
+            "shown": _shown,
+            "pretty": _pretty,
+            "money": lambda value: "" if value is None else f"${value:.4f}" if value else "$0",
+            "seconds": lambda value: "" if value is None else f"{value:.2f} s",
+            "words": lambda value: str(value).replace("_", " "),
+            "when": lambda value: "" if value is None else str(value)[:19].replace("T", " "),
+            "listed": lambda value: ", ".join(map(str, json.loads(value))) if value else "",
+        }
+
+    def page(self, name: str, /, **values: Any) -> bytes:
+        """The page as it is sent or written; `values` has all that its template and `base.html` name."""
+        text = self._environment.get_template(name).render(**values)
+        return text.encode("utf-8", "backslashreplace")
+
+
+def _shown(text: object, most: int | None = None) -> Markup:
+    """Text for a page: markup escaped, and control and misleading characters shown as their codes."""
+    whole = "" if text is None else str(text)
+    cut = whole if most is None else whole[:most]
+    return escape(coded(cut))
+
+
+def _pretty(text: str | None) -> str:
+    """JSON over several lines; anything else as it is."""
+    if text is None:
+        return ""
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text
