@@ -27,7 +27,7 @@ _LATE_S = 5.0
 
 
 class Kept:
-    """One start of a server. `pid` is the server's own number, `status` its exit status once it has ended.
+    """One start of a server. `pid` is the server's own number, `status` its exit status once it is `over`.
 
     A status below 0 is the signal that ended it; None while it runs, and where the watchdog was killed.
     """
@@ -38,6 +38,7 @@ class Kept:
         self._said = BufferedByteReceiveStream(process.stdout)
         self.pid = 0
         self.status: int | None = None
+        self.over = False
 
     @classmethod
     async def begin(cls, order: keeper.Order, environment: Mapping[str, str], log: Path) -> Self:
@@ -91,11 +92,14 @@ class Kept:
 
     async def ended(self) -> None:
         """Wait until the server and all its processes have ended, whoever ended them."""
+        if self.over:
+            return
         told = await self._told()
         if "status" in told:
             self.status = told["status"]
         else:
             await self._end_left()
+        self.over = True
 
     async def stop(self) -> None:
         """End the server and all its processes; this is not interrupted."""

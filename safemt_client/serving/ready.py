@@ -32,7 +32,9 @@ class Answer(Enum):
     OTHER_MODEL = "it serves other models than {model}"
 
 
-async def ask(transport: httpx.AsyncBaseTransport, base_url: str, model: str, key: str | None) -> Answer:
+async def ask(
+    transport: httpx.AsyncBaseTransport, base_url: str, model: str | None, key: str | None
+) -> Answer:
     """Ask a server for its models, and whether it takes our key and no request without it.
 
     Some servers list their models for everybody, so an empty chat request is what proves the key. It is
@@ -43,7 +45,7 @@ async def ask(transport: httpx.AsyncBaseTransport, base_url: str, model: str, ke
         return Answer.NOTHING
     if listed.status in (401, 403):
         return Answer.REFUSES
-    if listed.status != 200 or model not in _models(listed.body):
+    if listed.status != 200 or (model is not None and model not in _models(listed.body)):
         return Answer.OTHER_MODEL
     if key is None:
         return Answer.READY

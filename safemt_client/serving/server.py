@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import anyio
+import httpx
 
 from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.keys import Key
@@ -32,6 +33,8 @@ _HOST = "127.0.0.1"
 _PORTS = 3
 """How many free ports are tried: another program may take one in between."""
 _PAUSES_S = (0.05, 1.0)
+_ANSWER_S = 10.0
+"""How long an answer may take: one that loads may accept connections and say nothing."""
 _FOREIGN_S = 5.0
 """How long something else may answer at the port: meanwhile a server that cannot have it ends by itself."""
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
@@ -48,8 +51,8 @@ class ServerSpec:
 
     name: str
     """As the user wrote it, such as `llama.cpp:model.gguf`: for messages."""
-    model: str
-    """The name under which `GET /v1/models` lists the model, and under which it is asked."""
+    model: str | None
+    """The name under which `GET /v1/models` must list the model; None where it lists others."""
     command: tuple[str, ...]
     """Program and arguments; `{port}` in any of them is replaced by the port."""
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -116,6 +119,8 @@ class Server:
         """
         if not hasattr(os, "killpg"):
             raise InputError(f"{self.spec.name}: servers are started on Linux and macOS only: use WSL")
+        self._tell(f"{self.spec.name}: starting")
+        began = anyio.current_time()
         for port_left in reversed(range(_PORTS)):
             self._port = free_port()
             self._kept = kept = await Kept.begin(self._order(), self._environment(), self.log)
@@ -130,6 +135,7 @@ class Server:
                 raise
             else:
                 self._change("running")
+                self._tell(f"{self.spec.name}: ready after {anyio.current_time() - began:.0f} s")
                 return
 
     async def watch(self) -> None:
@@ -142,14 +148,13 @@ class Server:
                 self.error = f"{how} a second time; {self._said()}"
                 break
             self._change("restarting")
-            self._tell(f"{how}; it is started once more")
+            self._tell(f"{how}; it is started once more: {self._said()}")
             await self._kept.stop()
             try:
                 await self.start()
             except InputError as error:
                 self.error = f"{how} and could not be started again: {error}"
                 break
-            self._tell(f"{self.spec.name}: the server runs again")
         self._change("dead")
         self._tell(self.error or "")
 
@@ -175,9 +180,10 @@ class Server:
         )
 
     def _environment(self) -> dict[str, str]:
-        """The program's, without the keys of vendors, which no server here needs."""
+        """The program's, without the keys of vendors, but with that for the download of weights."""
         spec = self.spec
-        keys = {name for vendor in VENDORS for name in (*vendor.keys, *vendor.further_keys)}
+        vendors = (vendor for vendor in VENDORS if vendor.name != "huggingface")
+        keys = {name for vendor in vendors for name in (*vendor.keys, *vendor.further_keys)}
         exact = spec.unset | keys
         prefixes = tuple(name[:-1] for name in spec.unset if name.endswith("*"))
         found = {
@@ -197,12 +203,12 @@ class Server:
         transport = make_transport()
         try:
             while True:
-                with anyio.move_on_after(pause) as waiting:
+                with anyio.move_on_after(pause):
                     await kept.ended()
                 taken = anyio.current_time() - began
-                if not waiting.cancelled_caught:
+                if kept.over:
                     raise self._ended_early(kept, taken)
-                answer = await ask(transport, self.base_url, self.spec.model, self.key)
+                answer = await self._asked(kept, transport)
                 if answer is Answer.READY:
                     return
                 now = anyio.current_time()
@@ -222,6 +228,21 @@ class Server:
                 pause = min(pause * 1.5, _PAUSES_S[1])
         finally:
             await transport.aclose()
+
+    async def _asked(self, kept: Kept, transport: httpx.AsyncBaseTransport) -> Answer:
+        """What is at the port; nothing once the server has ended."""
+        answer = Answer.NOTHING
+        async with anyio.create_task_group() as group:
+
+            async def ended() -> None:
+                await kept.ended()
+                group.cancel_scope.cancel()
+
+            group.start_soon(ended)
+            with anyio.move_on_after(_ANSWER_S):
+                answer = await ask(transport, self.base_url, self.spec.model, self.key)
+            group.cancel_scope.cancel()
+        return answer
 
     def _ended_early(self, kept: Kept, taken_s: float) -> Exception:
         with socket.socket() as probe:

@@ -22,7 +22,7 @@ _PAUSE_S = 0.02
 _LINUX = sys.platform == "linux"
 
 
-def sweep(db: Path) -> list[str]:
+def sweep(db: Path, grace_s: float = GRACE_S) -> list[str]:
     """End what earlier runs on this store have left running; what was ended, by its name.
 
     A server whose watchdog is alive is somebody's: it is left alone. So is what another machine recorded,
@@ -37,7 +37,7 @@ def sweep(db: Path) -> list[str]:
             continue
         if start_of(record["keeper"]) == record["keeper_start"]:
             continue
-        if end_left(record):
+        if end_left(record, grace_s):
             ended.append(record["title"])
         Path(name).unlink(missing_ok=True)
     return ended

@@ -1,13 +1,14 @@
 """Servers: started, known to be ours, and stopped; what a start that fails says."""
 
-import sys
+import socket
 from pathlib import Path
 
 import pytest
-from support import stand_in
+from support.serving import left, of_stand_in, record_of
 
 from safemt_client.providers.errors import InputError
-from safemt_client.serving.keeper import group_lives
+from safemt_client.serving import server as serving
+from safemt_client.serving.keeper import Record
 from safemt_client.serving.server import ServerSpec, serve
 
 pytestmark = pytest.mark.anyio
@@ -18,33 +19,135 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def spec(*words: str, **changed: object) -> ServerSpec:
-    given: dict[str, object] = {
-        "name": "stand:in",
-        "model": stand_in.MODEL,
-        "command": (sys.executable, "-S", stand_in.__file__, "{port}", *words),
-        "key_variable": "STAND_IN_KEY",
-    }
-    return ServerSpec(**given | changed)  # type: ignore[arg-type]
+async def failure(spec: ServerSpec, folder: Path) -> str:
+    """What a start says that fails, and leaves nothing but its log."""
+    with pytest.raises(InputError) as caught:
+        async with serve(spec, folder / "d.duckdb", print):
+            pass
+    assert [path.suffix for path in folder.iterdir()] == [".log"]
+    return str(caught.value)
 
 
 async def test_it_runs_until_the_end_of_the_block(tmp_path: Path) -> None:
-    async with serve(spec("tell"), tmp_path / "d.duckdb", print) as server:
-        assert server.state == "running"
+    told: list[str] = []
+    async with serve(of_stand_in("tell"), tmp_path / "d.duckdb", told.append) as server:
         await server.wait_ready()
-        assert group_lives(server.pid)
+        record = record_of(tmp_path)
+        assert left(record) == {server.pid, record["keeper"]}
         assert server.key is not None
-    assert not group_lives(server.pid)
+        for pid in left(record):
+            assert server.key.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert server.key not in "".join(path.read_text() for path in tmp_path.iterdir())
+    assert left(record) == set()
     assert [path.name for path in tmp_path.iterdir()] == ["d.duckdb.stand-in.log"]
-    assert "the key is [key]" in server.log.read_text()
-    assert server.key not in server.log.read_text()
+    said = server.log.read_text()
+    assert said.count("[key]") == 2
+    assert server.key[:12] not in said
+    assert server.key[-12:] not in said
+    assert server.log.stat().st_mode & 0o077 == 0
+    assert [line.rstrip("0123456789 s") for line in told] == ["stand:in: starting", "stand:in: ready after"]
+
+
+async def test_an_exception_of_the_block_comes_through_as_it_is(tmp_path: Path) -> None:
+    async def fails() -> None:
+        async with serve(of_stand_in(), tmp_path / "d.duckdb", print):
+            found.append(record_of(tmp_path))
+            raise ZeroDivisionError
+
+    found: list[Record] = []
+    with pytest.raises(ZeroDivisionError):
+        await fails()
+    assert left(found[0]) == set()
 
 
 async def test_a_start_that_fails_says_the_servers_last_lines_and_what_to_change(tmp_path: Path) -> None:
-    given = spec("fail", advice=(("cold", "warm it"), ("little memory", "choose a smaller model")))
-    with pytest.raises(InputError) as caught:
-        async with serve(given, tmp_path / "d.duckdb", print):
-            pass
-    said = str(caught.value)
-    assert said.startswith("stand:in: the server ended as it started (exit status 3")
+    advice = (("cold", "warm it"), ("little memory", "choose a smaller model"))
+    said = await failure(of_stand_in("fail", advice=advice), tmp_path)
+    assert said.startswith("stand:in: the server ended as it started (exit status 3, after ")
     assert "; choose a smaller model; it said: RuntimeError: too little memory; its log is " in said
+
+
+async def test_a_command_that_does_not_exist(tmp_path: Path) -> None:
+    said = await failure(of_stand_in(command=("no-such-engine", "{port}")), tmp_path)
+    assert said == "stand:in: no-such-engine cannot be run: No such file or directory"
+
+
+async def test_a_start_that_takes_too_long(tmp_path: Path) -> None:
+    said = await failure(of_stand_in("wait=never", start_s=0.1), tmp_path)
+    assert said.startswith("stand:in: not ready after 0.1 s; ")
+
+
+async def test_its_last_line_is_shown_as_it_starts(tmp_path: Path) -> None:
+    progress: list[str] = []
+
+    def show(text: str) -> None:
+        progress.append(text)
+        if "GREETING" in text:
+            go.touch()
+
+    go = tmp_path / "go"
+    spec = of_stand_in(f"wait={go}", "env=GREETING", environment={"GREETING": "hello"})
+    async with serve(spec, tmp_path / "d.duckdb", print, show):
+        assert progress[-1].startswith("stand:in: starting, ")
+        assert progress[-1].endswith(" s: GREETING = hello")
+
+
+@pytest.mark.parametrize(
+    ("words", "changed", "why"),
+    [
+        (["keyless"], {}, "it answers without its key: something else may have taken its port"),
+        ([], {"model": "other"}, "it serves other models than other"),
+        ([], {"environment": {"STAND_IN_KEY": ""}, "key_variable": "ANOTHER"}, "it refuses its key"),
+    ],
+)
+async def test_what_is_not_ours_is_not_asked(
+    words: list[str], changed: dict[str, object], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_FOREIGN_S", 0.0)
+    assert f"stand:in: {why}" in await failure(of_stand_in(*words, **changed), tmp_path)
+
+
+async def test_a_server_without_keys_and_names(tmp_path: Path) -> None:
+    spec = of_stand_in("keyless", key_variable=None, model=None)
+    async with serve(spec, tmp_path / "d.duckdb", print) as server:
+        assert server.key is None
+
+
+async def test_a_port_that_is_taken_meanwhile_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = serving.free_port
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        ports = iter([taken, free()])
+        monkeypatch.setattr(serving, "free_port", lambda: next(ports))
+        async with serve(of_stand_in(), tmp_path / "d.duckdb", print) as server:
+            assert str(taken) not in server.base_url
+        monkeypatch.setattr(serving, "free_port", lambda: taken)
+        assert await failure(of_stand_in(), tmp_path) == "stand:in: other programs take every free port"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "changed"),
+    [
+        ("VLLM_PORT", "None", {"unset": frozenset({"VLLM_*"})}),
+        ("VLLM_PORT", "None", {"unset": frozenset({"VLLM_PORT"})}),
+        ("VLLM_PORT", "1", {}),
+        ("VLLM_PORT", "2", {"unset": frozenset({"VLLM_*"}), "environment": {"VLLM_PORT": "2"}}),
+        ("OPENAI_API_KEY", "None", {}),
+        ("HF_TOKEN", "[key]", {}),
+        ("CUDA_VISIBLE_DEVICES", "0,3", {"gpus": ("0", "3")}),
+        ("CUDA_VISIBLE_DEVICES", "", {"gpus": ()}),
+        ("CUDA_VISIBLE_DEVICES", "5", {}),
+    ],
+)
+async def test_its_environment(
+    name: str, value: str, changed: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_PORT", "1")
+    monkeypatch.setenv("OPENAI_API_KEY", "planted-vendor-key")
+    monkeypatch.setenv("HF_TOKEN", "planted-hub-token")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    async with serve(of_stand_in(f"env={name}", **changed), tmp_path / "d.duckdb", print) as server:
+        pass
+    assert f"{name} = {value}\n" in server.log.read_text()

@@ -9,7 +9,8 @@ It lists the model `stand-in` and answers chats, with the key of `STAND_IN_KEY`,
     child         starts a process that ignores SIGTERM, in its own group; `child=apart` in a session of its own
     stubborn      ignores SIGTERM itself
     keyless       takes every request
-    tell          prints its key
+    tell          prints its key, in pieces
+    env=NAME      prints that variable of its environment
 """
 
 import json
@@ -67,7 +68,17 @@ def main(port: str, *words: str) -> int:
         print("loading\nRuntimeError: too \x1b[31mlittle\x1b[0m memory\nbye", flush=True)
         return 3
     if "tell" in said:
-        print("the key is", os.environ["STAND_IN_KEY"], flush=True)
+        # A line longer than is kept back, in pieces that cut the key in two.
+        for piece in (
+            "x" * 100_000,
+            *(key := os.environ["STAND_IN_KEY"]).partition(key[9]),
+            "y" * 100_000,
+            key,
+        ):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    if "env" in said:
+        print(said["env"], "=", os.environ.get(said["env"]), flush=True)
     if "child" in said:
         child = subprocess.Popen(
             [sys.executable, "-S", "-c", IGNORES],
