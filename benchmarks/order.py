@@ -37,7 +37,7 @@ from safemt_client.planning.target import Target
 from safemt_client.providers.limits.limiter import Limits, StatedLimits
 from safemt_client.providers.negotiation import Learnt
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling, Usage
-from safemt_client.results.store.lookups import Result
+from safemt_client.results.store.queries import Result
 
 LENGTHS = (1, 2, 4, 6, 8)
 CASES = {"mild": 0.4, "middling": 0.8, "heavy": 1.2}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
-import httpx
-
 from safemt_client.providers.errors import InputError
+
+if TYPE_CHECKING:
+    import httpx
 
 __all__ = ["base_url_of", "host_of", "key_headers", "looks_random", "origin_of", "shown", "url_of"]
 
@@ -70,6 +72,8 @@ def base_url_of(text: str, where: str, form: str, key: str) -> str:
 
 def url_of(base_url: str, path: str, query: Mapping[str, str] | None = None) -> httpx.URL:
     """The address of `path` below a base URL: it goes before the base's query, and `query` is added."""
+    import httpx
+
     parts, (below, _, more) = urlsplit(base_url), path.partition("?")
     queries = "&".join(part for part in (parts.query, more) if part)
     url = httpx.URL(urlunsplit((*parts[:2], parts.path.rstrip("/") + below, queries, "")))

@@ -5,18 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import httpx
-
 from safemt_client.providers.addresses import base_url_of, host_of, shown
-from safemt_client.providers.batch.base import BatchEndpoint
-from safemt_client.providers.batch.openai import OpenAIBatches
 from safemt_client.providers.errors import InputError, MissingKeyError
 from safemt_client.providers.keys import Key, find_key, is_loopback
 from safemt_client.providers.limits.limiter import Limits
 from safemt_client.providers.negotiation import Negotiations
-from safemt_client.providers.openai_compatible import OpenAICompatible
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.plugins import adopt, find, say_hidden
 from safemt_client.providers.provider import Provider
@@ -32,6 +28,11 @@ from safemt_client.providers.vendors import (
     near_names,
     vendor_of,
 )
+
+if TYPE_CHECKING:
+    import httpx
+
+    from safemt_client.providers.batch.base import BatchEndpoint
 
 __all__ = ["ProviderSpec", "build", "build_batches", "built_in", "own_spec", "resolve", "split_alias"]
 
@@ -92,6 +93,9 @@ def build_batches(
     spec: ProviderSpec, provider: Provider, *, transport: httpx.AsyncBaseTransport, max_wait_s: float
 ) -> BatchEndpoint | None:
     """The batch endpoint beside a provider, None where the vendor has none that is known here."""
+    from safemt_client.providers.batch.openai import OpenAIBatches
+    from safemt_client.providers.openai_compatible import OpenAICompatible
+
     vendor = spec.vendor
     if spec.base_url is None:
         return None
@@ -332,6 +336,8 @@ def build(
         client.host = host_of(spec.base_url)
         client.negotiation = known.of(spec.identity, client.host)
         return client
+    from safemt_client.providers.openai_compatible import OpenAICompatible
+
     assert spec.base_url is not None
     endpoint = OpenAICompatible(
         identity=spec.identity,

@@ -17,47 +17,35 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import anyio
-from rich.console import Console
 
 from safemt_client.asked import Again, Asked, asked_of, judging, no_dry_run, rejudging
-from safemt_client.engine.anchoring import AnchorRecorder
-from safemt_client.engine.calibrating import CalibrationRecorder
-from safemt_client.engine.checking import CheckRecorder
+from safemt_client.carrying import estimate, go, stored
 from safemt_client.engine.invocation import Invocation
 from safemt_client.engine.loop import in_main_thread, loop_is_running, run_in_loop
 from safemt_client.engine.notify import notify, with_notification
-from safemt_client.engine.session import Prepared, carry_out, result_of
-from safemt_client.judges.panel import Judge
+from safemt_client.engine.prepared import Prepared
+from safemt_client.engine.results import result_of
 from safemt_client.keywords import JudgeKeywords, RunKeywords
-from safemt_client.models import Models, open_models
-from safemt_client.planning import costs
-from safemt_client.planning.adaptive import resolve_check
-from safemt_client.planning.anchor import repeats_of, resolve_anchor, settings_of_anchor
+from safemt_client.models import open_models
 from safemt_client.planning.build import make_plan
-from safemt_client.planning.calibration import chosen_of, resolve_calibration
-from safemt_client.planning.ceilings import cap_notes, ceilings_of
-from safemt_client.planning.costs import check_prices, held_of, spent_of
-from safemt_client.planning.estimate import RunEstimate, estimate_of
-from safemt_client.planning.notes import notes_of
-from safemt_client.planning.plan import Plan
+from safemt_client.planning.costs import check_prices
+from safemt_client.planning.estimate import RunEstimate
 from safemt_client.planning.power import power_of_plan
-from safemt_client.planning.rejudge import resolve_stored, settings_of_stored
 from safemt_client.planning.resolve import resolve_run
 from safemt_client.planning.resolved import NothingKnown
 from safemt_client.providers.errors import InputError
-from safemt_client.results.access import OpenStore
-from safemt_client.results.scores.collect import latest_run
-from safemt_client.results.store.reader import open_reader
-from safemt_client.results.store.store import Store, check_place
-from safemt_client.settings import RunSettings
-from safemt_client.telemetry.anchored import finish_anchor, head_of_anchor
-from safemt_client.telemetry.calibrated import finish_calibration, head_of
-from safemt_client.telemetry.checked import finish_check, head_of_check
+from safemt_client.results.store.place import check_place
 from safemt_client.telemetry.events import ProgressSnapshot, RunResult
-from safemt_client.telemetry.summary import show_plan
+
+# The engine, DuckDB and the report are loaded where they are used: a plan needs none of them.
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from safemt_client.results.access import OpenStore
+    from safemt_client.settings import RunSettings
 
 __all__ = ["arejudge", "arun", "calibrate", "open", "plan", "rejudge", "release", "run"]
 
@@ -146,9 +134,11 @@ def rejudge(
         InputError: there is no such store or run, or a setting is wrong.
         StoreError: the store cannot be written.
     """
+    from safemt_client.rejudging import rejudge_stored
+
     asked, invocation = rejudging(Path(db), options, dry_run), Invocation(console, on_progress)
     again = Again(anchor, judge_samples, adaptive)
-    return _invoke(asked.settings, invocation, partial(_rejudge, asked, run, again, invocation))
+    return _invoke(asked.settings, invocation, partial(rejudge_stored, asked, run, again, invocation))
 
 
 def calibrate(
@@ -179,12 +169,14 @@ def calibrate(
         InputError: the set, a record or a setting is wrong.
         StoreError: the store cannot be written.
     """
+    from safemt_client.rejudging import calibrate_labelled
+
     given: dict[str, Any] = {"data_map": data_map, "data_value": data_value, "limit": limit, "sample": sample}
     given |= {"data": str(labelled), "data_config": data_config, "data_split": data_split, "db": db}
     given |= {"follow_links": follow_links, "sample_seed": sample_seed}
     asked = judging({**options, **given, "dry_run": dry_run})
     invocation = Invocation(console, on_progress)
-    return _invoke(asked.settings, invocation, partial(_calibrate, asked, invocation))
+    return _invoke(asked.settings, invocation, partial(calibrate_labelled, asked, invocation))
 
 
 async def arejudge(
@@ -205,8 +197,10 @@ async def arejudge(
         InputError: there is no such store or run, or a setting is wrong.
         StoreError: the store cannot be written.
     """
+    from safemt_client.rejudging import rejudge_stored
+
     asked, invocation = rejudging(Path(db), options, dry_run), Invocation(console, on_progress)
-    main = partial(_rejudge, asked, run, Again(anchor, judge_samples, adaptive), invocation)
+    main = partial(rejudge_stored, asked, run, Again(anchor, judge_samples, adaptive), invocation)
     return await _ainvoke(asked.settings, invocation, main)
 
 
@@ -217,6 +211,9 @@ def open(db: str | Path = "safemt.duckdb") -> OpenStore:
         InputError: no such file, or not a store.
         StoreHeldError: a process holds it and does not answer.
     """
+    from safemt_client.results.access import OpenStore
+    from safemt_client.results.store.reader import open_reader
+
     return OpenStore(open_reader(Path(db)))
 
 
@@ -228,12 +225,15 @@ def release(db: str | Path = "safemt.duckdb", *, run: str | None = None) -> floa
     Raises:
         InputError: there is no such store or run, or a run holds the store.
     """
+    from safemt_client.planning.costs import release as release_costs
+    from safemt_client.results.scores.collect import latest_run
+
     if not Path(db).exists():
         raise InputError(f"{db}: no such store: name one with --db")
-    with Store.open(Path(db)) as store:
+    with stored(Path(db)) as store:
         others = store.known_keys("calibration_runs", "calibration_id")
         others |= store.known_keys("anchor_runs", "anchor_id") | store.known_keys("label_draws", "draw_id")
-        return costs.release(store, run if run in others else latest_run(store, run))
+        return release_costs(store, run if run in others else latest_run(store, run))
 
 
 async def _run(asked: Asked, invocation: Invocation) -> RunResult:
@@ -241,134 +241,25 @@ async def _run(asked: Asked, invocation: Invocation) -> RunResult:
     with ExitStack() as stack:
         check_place(settings.db)
         # A new store is made once everything else is known to be right: nobody wants an empty one.
-        store = stack.enter_context(Store.open(settings.db)) if settings.db.exists() else None
+        store = stack.enter_context(stored(settings.db)) if settings.db.exists() else None
         async with open_models(settings, asked.given) as models:
             wanted = await resolve_run(settings, models, store)
             found = make_plan(wanted, store or NothingKnown())
             check_prices(found, settings, list(models.guard_specs))
-            return await _go(Prepared(found, wanted.judge, models, store, settings), invocation)
-
-
-async def _rejudge(asked: Asked, run_id: str | None, again: Again, invocation: Invocation) -> RunResult:
-    again.check()
-    with Store.open(asked.settings.db, "store", command="judge") as store:
-        run_id = latest_run(store, run_id)
-        if again.anchor is not None:
-            return await _anchor(asked, store, run_id, again.anchor, invocation)
-        if again.judge_samples is not None:
-            return await _repeat(asked, store, run_id, again.judge_samples, invocation)
-        if again.adaptive is not None:
-            return await _check(asked, store, run_id, again.adaptive, invocation)
-        settings = settings_of_stored(asked.settings, store, run_id)
-        async with open_models(settings, asked.given) as models:
-            wanted = await resolve_stored(settings, models, store, run_id)
-            found = make_plan(wanted, store)
-            check_prices(found, settings, judges_only=True)
-            return await _go(Prepared(found, wanted.judge, models, store, settings), invocation)
-
-
-async def _repeat(asked: Asked, store: Store, run_id: str, samples: int, invocation: Invocation) -> RunResult:
-    """Ask the run's judge about all of its replies until it has been asked so many times."""
-    repeats = repeats_of(store, run_id)
-    left = samples - 1 - len(repeats.done)
-    if invocation.console is not None and not asked.settings.quiet:
-        about = f"{repeats.replies:,} replies: asked again {len(repeats.done)} times, {max(0, left)} to come"
-        invocation.console.print(f"{about}; the first labels decide", markup=False, highlight=False)
-    result = RunResult("done", 0, "stored", id=repeats.done[-1] if repeats.done else run_id)
-    for _ in range(left):
-        result = await _anchor(asked, store, run_id, repeats.replies, invocation)
-        if result.exit_status or asked.settings.dry_run:
-            break
-    return result
-
-
-async def _anchor(asked: Asked, store: Store, run_id: str, replies: int, invocation: Invocation) -> RunResult:
-    settings = settings_of_anchor(asked.settings, store, run_id)
-    async with open_models(settings, asked.given) as models:
-        anchor = await resolve_anchor(settings, models, store, run_id, replies)
-        found = make_plan(anchor.wanted, store)
-        check_prices(found, settings, judges_only=True)
-        prepared = Prepared(
-            *(found, anchor.wanted.judge, models, store, settings),
-            partial(AnchorRecorder, anchor),
-            finish_anchor,
-        )
-        return await _go(prepared, invocation, head_of_anchor(found, anchor, settings))
-
-
-async def _check(asked: Asked, store: Store, run_id: str, replies: int, invocation: Invocation) -> RunResult:
-    if "judge" not in asked.settings.model_fields_set:
-        raise InputError("--adaptive: asks a stronger judge than the run's: name it with --judge")
-    settings = settings_of_stored(asked.settings, store, run_id)
-    async with open_models(settings, asked.given) as models:
-        check = await resolve_check(settings, models, store, run_id, replies)
-        found = make_plan(check.wanted, store)
-        check_prices(found, settings, judges_only=True)
-        prepared = Prepared(
-            *(found, check.wanted.judge, models, store, settings),
-            partial(CheckRecorder, check),
-            finish_check,
-        )
-        return await _go(prepared, invocation, head_of_check(found, check, settings))
-
-
-async def _calibrate(asked: Asked, invocation: Invocation) -> RunResult:
-    settings = asked.settings
-    labelled, chosen = chosen_of(settings)
-    with ExitStack() as stack:
-        check_place(settings.db)
-        store = None
-        if settings.db.exists():
-            store = stack.enter_context(Store.open(settings.db, "store", command="calibrate"))
-        async with open_models(settings, asked.given) as models:
-            calibration = await resolve_calibration(settings, labelled, chosen, models, store)
-            found = make_plan(calibration.wanted, calibration.known)
-            check_prices(found, settings, judges_only=True)
-            prepared = Prepared(
-                *(found, calibration.wanted.judge, models, store, settings),
-                partial(CalibrationRecorder, calibration),
-                finish_calibration,
-            )
-            return await _go(prepared, invocation, head_of(found, labelled, settings))
-
-
-async def _go(prepared: Prepared, invocation: Invocation, head: str | None = None) -> RunResult:
-    if prepared.settings.dry_run or not prepared.settings.quiet:
-        _show(prepared, invocation, head)
-    if prepared.settings.dry_run:
-        return RunResult("done", 0, "planned", id=prepared.plan.run.run_id)
-    return await carry_out(prepared, invocation)
-
-
-def _show(prepared: Prepared, invocation: Invocation, head: str | None) -> None:
-    if invocation.console is not None:
-        estimate = _estimate(
-            prepared.plan, prepared.models, prepared.judge, prepared.store, prepared.settings
-        )
-        show_plan(estimate, prepared.settings, invocation.console, head)
+            return await go(Prepared(found, wanted.judge, models, store, settings), invocation)
 
 
 async def _plan(asked: Asked) -> RunEstimate:
     settings = asked.settings.model_copy(update={"dry_run": True})
     with ExitStack() as stack:
         check_place(settings.db)
-        store = stack.enter_context(Store.open(settings.db)) if settings.db.exists() else None
+        store = stack.enter_context(stored(settings.db)) if settings.db.exists() else None
         async with open_models(settings, asked.given) as models:
             wanted = await resolve_run(settings, models, store)
             found = make_plan(wanted, store or NothingKnown())
             check_prices(found, settings, list(models.guard_specs))
-            estimate = _estimate(found, models, wanted.judge, store, settings)
-            return replace(estimate, power=power_of_plan(found, store))
-
-
-def _estimate(
-    found: Plan, models: Models, judge: Judge | None, store: Store | None, settings: RunSettings
-) -> RunEstimate:
-    spent, held = (0.0 if store is None else of(store, found.run.run_id) for of in (spent_of, held_of))
-    notes = notes_of(found, models, store)
-    if (cap := settings.max_cost) is not None:
-        notes += tuple(cap_notes(found, cap, cap - spent - held, ceilings_of(found, models, judge)))
-    return estimate_of(found, models.accounts, models.limits.stated, spent, held, notes)
+            estimated = estimate(found, models, wanted.judge, store, settings)
+            return replace(estimated, power=power_of_plan(found, store))
 
 
 def _invoke(

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-
-import httpx
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from safemt_client.guard_judges import GUARD, GuardJudge
 from safemt_client.judges.judge import LLMJudge
@@ -27,11 +27,12 @@ from safemt_client.moderator.build import (
 from safemt_client.moderator.moderator import Moderation, Moderator
 from safemt_client.moderator.policies import load_policies
 from safemt_client.moderator.types import Guard
+from safemt_client.pricing import prices_of
 from safemt_client.providers.addresses import shown
-from safemt_client.providers.batch.base import BatchEndpoint
 from safemt_client.providers.errors import InputError, MissingKeyError
 from safemt_client.providers.limits.limiter import Limits, StatedLimits
 from safemt_client.providers.negotiation import Negotiations
+from safemt_client.providers.planned import Planned
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.registry import (
     ProviderSpec,
@@ -43,13 +44,17 @@ from safemt_client.providers.registry import (
 )
 from safemt_client.providers.resources import calls_at_once, open_files_limit
 from safemt_client.providers.routes import Routes
-from safemt_client.providers.transport import make_transport
 from safemt_client.providers.vendors import DEMO, DEMO_NAMES
 from safemt_client.said import Role, adjusted, check_only_headers, options_of, said_of
 from safemt_client.settings import RunSettings
 from safemt_client.tables import ProviderSettings
 
-__all__ = ["Models", "Prices", "longest_of", "open_models", "prices_of"]
+if TYPE_CHECKING:
+    import httpx
+
+    from safemt_client.providers.batch.base import BatchEndpoint
+
+__all__ = ["Models", "open_models"]
 
 _NO_KEY = "dry-run"
 """In place of a key that a plan does not need."""
@@ -66,7 +71,6 @@ class Models:
     def __init__(
         self,
         settings: RunSettings,
-        transport: httpx.AsyncBaseTransport,
         demo_url: str | None,
         stack: AsyncExitStack,
         given: Mapping[str, object] | None = None,
@@ -78,7 +82,6 @@ class Models:
         self._given = given or {}
         self._settings = settings
         self._stack = stack
-        self._transport = transport
         self._demo_url = demo_url
         self.limits = Limits(
             StatedLimits(settings.rpm, settings.tpm, settings.max_concurrency),
@@ -107,6 +110,20 @@ class Models:
         self.routes = Routes()
         self.keyless: list[str] = []
         """What a plan was made for without its key."""
+
+    @property
+    def _asks_nothing(self) -> bool:
+        """Whether this is a plan, and one for which no vendor's form of batches need be known."""
+        return self._settings.dry_run and not self._settings.batch
+
+    @cached_property
+    def _transport(self) -> httpx.AsyncBaseTransport:
+        """Opened once something may be asked: to load what it is made of takes longer than most plans."""
+        from safemt_client.providers.transport import make_transport
+
+        transport = make_transport()
+        self._stack.push_async_callback(transport.aclose)
+        return transport
 
     def said(self, name: str, role: Role = "target") -> ProviderSettings:
         """What the user says of the requests to a model in this role."""
@@ -155,6 +172,8 @@ class Models:
 
     def provider(self, spec: ProviderSpec) -> Provider:
         """A provider, with the limits of its account."""
+        if self._asks_nothing and spec.kind not in ("litellm", "plugin"):
+            return Planned(spec.identity, self.limits.for_account(spec.account))
         return build(
             spec,
             transport=self._transport,
@@ -165,6 +184,8 @@ class Models:
 
     def batch_endpoint(self, spec: ProviderSpec, provider: Provider) -> BatchEndpoint | None:
         """The batch endpoint beside a provider, None where the vendor has none."""
+        if spec.vendor.batches is None or self._asks_nothing:
+            return None
         return build_batches(spec, provider, transport=self._transport, max_wait_s=self._settings.max_wait)
 
     async def judge(self) -> Judge | None:
@@ -348,8 +369,7 @@ async def open_models(
             from safemt_client.demo.endpoint import serve_demo
 
             demo_url = await stack.enter_async_context(serve_demo())
-        transport = await stack.enter_async_context(make_transport())
-        yield Models(settings, transport, demo_url, stack, given)
+        yield Models(settings, demo_url, stack, given)
 
 
 def _guard_spec(judge: str) -> ModeratorSpec:
@@ -362,36 +382,3 @@ def _guard_spec(judge: str) -> ModeratorSpec:
         return parse_moderator(judge.removeprefix(GUARD))
     except InputError as error:
         raise InputError(f"--judge {GUARD}{str(error).removeprefix('--moderator ')}") from None
-
-
-Prices = Mapping[str, float] | None
-
-
-def longest_of(spec: ProviderSpec | None) -> int | None:
-    """Tokens of the longest reply that a model gives, by litellm's list; None if it is not known there."""
-    if spec is None or spec.free or spec.own or spec.kind == "plugin":
-        return None
-    from safemt_client.providers.prices import largest_output
-
-    return largest_output(spec.listed)
-
-
-def prices_of(
-    spec: ProviderSpec, settings: RunSettings, snapshot: Mapping[str, Prices] | None = None, key: str = ""
-) -> Prices:
-    """US dollars per token: the user's price, the price at the run's start, or litellm's; None is unknown.
-
-    `snapshot` maps keys of targets and judges to the prices that the run has stored. The demo is free; the
-    price of the user's own endpoint is unknown, unless it is a vendor's program on this machine.
-    """
-    if (own := settings.price_of(spec.name)) is not None:
-        return own
-    if snapshot is not None and key in snapshot:
-        return snapshot[key]
-    if spec.free:
-        return {"input": 0.0, "output": 0.0}
-    if spec.kind == "plugin" or spec.own:
-        return None
-    from safemt_client.providers.prices import prices
-
-    return prices(spec.listed)

@@ -13,7 +13,7 @@ from safemt_client.results.exports import formats
 if TYPE_CHECKING:
     from safemt_client.providers.plugins import Plugin
     from safemt_client.results.exports.tables import Dump
-    from safemt_client.results.store.reader import Queryable
+    from safemt_client.results.store.queries import Queryable
 
 __all__ = ["FORMATS", "export"]
 

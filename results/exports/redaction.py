@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from safemt_client.judges.rubric import PRESETS, load_rubric
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["Redaction", "labels_of"]
 

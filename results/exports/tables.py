@@ -13,7 +13,7 @@ from safemt_client.results.exports.redaction import Redaction
 from safemt_client.results.sanitize import without_secrets
 from safemt_client.results.scores.collect import deciding_judge
 from safemt_client.results.scores.views import samples_of
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["TABLES", "Column", "Dump", "Kind", "Records", "Table"]
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from safemt_client.results.report.build import document
 from safemt_client.results.report.document import Block, Code, Document, Figure, Notes, Table
 from safemt_client.results.report.layout import Letters, laid_out
+from safemt_client.results.report.sentences import sentence
 from safemt_client.results.report.telling import told
 from safemt_client.results.sanitize import plain
 from safemt_client.results.scores.collect import as_dict, latest_run
 from safemt_client.results.scores.indices import rounds_of
 from safemt_client.results.stats.safety_index import ROUNDS
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
-__all__ = ["as_dict", "latest_run", "report", "screen", "sentence", "show"]
+__all__ = ["as_dict", "latest_run", "report", "screen", "show"]
 
 _ORDER = (
     *(
@@ -35,8 +35,6 @@ _ORDER = (
     *("refusals", "twins", "controls", "judges"),
 )
 """The sections that come first; the others follow in the order of the report."""
-_NARROWEST = 40
-"""Lines of a terminal that is narrower than this are left to it."""
 
 
 def report(reader: Queryable, run_id: str | None, console: Console, si_rounds: str | None = None) -> None:
@@ -77,19 +75,3 @@ def _table(table: Table, console: Console, letters: Letters) -> None:
     # An asterisk is explained only if there is one.
     if table.note and (not table.note.startswith("*") or any(c.endswith("*") for r in table.rows for c in r)):
         sentence(Text(table.note), console)
-
-
-def sentence(text: Text, console: Console) -> None:
-    """A sentence: on a terminal it breaks between words, and what follows is indented; elsewhere never."""
-    indent = " " * (len(text.plain) - len(text.plain.lstrip()) + 2)
-    if not console.is_terminal or cell_len(text.plain) <= console.width or console.width < _NARROWEST:
-        console.print(text, soft_wrap=True)
-        return
-    first, *_ = text.wrap(console, console.width)
-    rest = text[len(first.plain) :]
-    first.rstrip()
-    console.print(first, soft_wrap=True)
-    rest = rest[len(rest.plain) - len(rest.plain.lstrip()) :]
-    for line in rest.wrap(console, console.width - len(indent)):
-        line.rstrip()
-        console.print(Text(indent) + line, soft_wrap=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from safemt_client.results.stats.agreement import ALPHA, KAPPA, with_interval
 from safemt_client.results.stats.intervals import Interval
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["agreement"]
 

@@ -20,7 +20,7 @@ from safemt_client.results.scores.unfinished import unfinished
 from safemt_client.results.stats.intervals import Interval
 from safemt_client.results.stats.shares import SMALL_ITEMS
 from safemt_client.results.stats.shrunk import extreme, shrunk
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["ANALYSES", "Finding", "analyse"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.scores.views import named_rows
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 from safemt_client.results.store.rows import CalibrationFigureRow
 
 __all__ = ["MEASURES", "calibration", "compared", "figure_rows", "latest_calibration", "listed"]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from safemt_client.results.scores.views import named_rows
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["CorrectedRate", "checks", "complete_draws", "corrected_rates"]
 

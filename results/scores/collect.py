@@ -19,7 +19,7 @@ from safemt_client.results.scores.wording import even_panel
 from safemt_client.results.stats.safety_index import ROUNDS, round_weights
 from safemt_client.results.stats.shares import SMALL_ITEMS, small_sample
 from safemt_client.results.store.narrowed import about_run
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = [
     "as_dict",

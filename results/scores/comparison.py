@@ -16,7 +16,7 @@ from safemt_client.results.scores.sent import apart
 from safemt_client.results.scores.unfinished import unfinished
 from safemt_client.results.scores.views import coverages
 from safemt_client.results.stats.pairs import compared_pairs
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["Condition", "comparison", "conditions", "labels_of", "labels_of_each", "replies_of_each"]
 

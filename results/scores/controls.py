@@ -15,7 +15,7 @@ from safemt_client.results.scores.labels import item_means, value_of
 from safemt_client.results.stats.pairs import compared_pairs, holm
 from safemt_client.results.stats.slopes import slope_difference
 from safemt_client.results.stats.trend import trend
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["controls"]
 

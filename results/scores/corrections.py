@@ -22,7 +22,7 @@ from safemt_client.results.stats.correction import (
 from safemt_client.results.stats.intervals import Interval
 from safemt_client.results.stats.shares import SMALL_ITEMS, small_sample
 from safemt_client.results.stats.weighted import Judged, Labelled, WeightedPosterior
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["ItemCount", "LengthCount", "corrections", "items_of", "of_judge", "of_target"]
 

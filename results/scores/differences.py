@@ -7,7 +7,7 @@ from typing import Any
 
 from safemt_client.results.scores.labels import value_of
 from safemt_client.results.stats.pairs import compared_pairs
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["differences"]
 

@@ -21,7 +21,7 @@ from safemt_client.results.scores.inclusion import Key
 from safemt_client.results.scores.unfinished import unfinished
 from safemt_client.results.scores.wording import not_finished
 from safemt_client.results.stats.allocation import chances
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 from safemt_client.results.store.rows import DrawnReplyRow, DrawRow
 
 __all__ = [

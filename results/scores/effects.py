@@ -15,7 +15,7 @@ from safemt_client.results.scores.labels import value_of
 from safemt_client.results.scores.views import named_rows
 from safemt_client.results.stats.correction import clustered_share
 from safemt_client.results.stats.pairs import compared_pairs
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["effects"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from safemt_client.judges.panel import CONFIDENT
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["escalated"]
 

@@ -23,7 +23,7 @@ from safemt_client.results.scores.drawing import (
 )
 from safemt_client.results.scores.human import Candidate, unlabelled, with_texts
 from safemt_client.results.scores.inclusion import DRAWN, Key
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 from safemt_client.results.store.rows import DrawnReplyRow, DrawRow
 
 __all__ = ["NewDraw", "candidates_of", "draw_for_people", "known_errors"]

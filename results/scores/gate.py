@@ -28,7 +28,7 @@ from safemt_client.results.scores.wording import not_finished, sequence_in_words
 from safemt_client.results.stats.pairs import Labels, compared
 from safemt_client.results.stats.pooled import pooled_rate
 from safemt_client.results.stats.power import items_to_exclude
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["Checked", "Status", "check_rules"]
 

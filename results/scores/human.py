@@ -23,7 +23,7 @@ from safemt_client.results.files import whole_file
 from safemt_client.results.sanitize import inert
 from safemt_client.results.scores.inclusion import Given, draws_for_people, weights_by_chance
 from safemt_client.results.store.narrowed import about_requests
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = [
     "COLUMNS",

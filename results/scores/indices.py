@@ -13,7 +13,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.results.scores.views import named_rows
 from safemt_client.results.stats.intervals import bootstrap_weights
 from safemt_client.results.stats.safety_index import FROM_ZERO, ROUNDS, bounds, mean_index_interval
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["INDEX_COLUMNS", "ROUNDS", "indices", "rounds_of"]
 

@@ -22,7 +22,7 @@ from safemt_client.results.stats.intervals import (
     never_seen,
 )
 from safemt_client.results.stats.shares import SMALL_ITEMS
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["leaderboard", "paired_changes", "rank_ranges", "ranks_of"]
 

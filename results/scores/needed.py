@@ -20,7 +20,7 @@ from safemt_client.results.scores.corrections import ItemCount, items_of
 from safemt_client.results.scores.drawing import Drawable, Errors
 from safemt_client.results.stats.allocation import chances
 from safemt_client.results.stats.correction import counted_by_item
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["half_width", "labels_needed", "needed", "read_width"]
 

@@ -14,7 +14,7 @@ from safemt_client.providers.types import reply_hash
 from safemt_client.results.scores.human import Candidate
 from safemt_client.results.stats.agreement import ALPHA, KAPPA, Measure, with_interval
 from safemt_client.results.store.narrowed import about_requests
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = [
     "Split",

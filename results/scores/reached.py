@@ -9,7 +9,7 @@ import numpy as np
 
 from safemt_client.results.stats.intervals import bootstrap_weights, interval_of
 from safemt_client.results.stats.shares import SMALL_ITEMS, small_sample, wilson
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["reached"]
 

@@ -12,7 +12,7 @@ from safemt_client.results.scores.indices import INDEX_COLUMNS, ROUNDS
 from safemt_client.results.scores.views import named_rows
 from safemt_client.results.stats.samples import hit_at_k, mean_hit, variance_of
 from safemt_client.results.stats.shares import SMALL_ITEMS
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["hit_rates", "indices_by_sample", "variances"]
 

@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Any
 
 from safemt_client.results.scores.views import named_rows, samples_of
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["apart", "sent_parameters", "sent_warnings"]
 

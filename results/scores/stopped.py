@@ -17,7 +17,7 @@ from safemt_client.results.scores.rules import Rule, read_stop_rule
 from safemt_client.results.scores.stopping import ALPHA, Population, RuleState
 from safemt_client.results.scores.views import named_rows
 from safemt_client.results.stats.pairs import Labels
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["Followed", "Stopping", "stop_rules", "with_sequences"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from safemt_client.results.stats.trend import trend
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["trends"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from safemt_client.results.scores.clustered import clustered
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["flat_labelled_turns", "labelled_turns"]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from safemt_client.results.scores.clustered import clustered
 from safemt_client.results.stats.pairs import compared_pairs
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["flat_twins", "twins"]
 

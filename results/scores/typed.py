@@ -16,7 +16,7 @@ from safemt_client.results.scores.twins import flat_twins, twins
 from safemt_client.results.scores.unfinished import only_known, unfinished
 from safemt_client.results.scores.views import view_rows
 from safemt_client.results.stats.safety_index import ROUNDS
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 from safemt_client.results.table import Table
 
 __all__ = [

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from safemt_client.results.stats.shares import share
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["coverage_of", "coverages", "named_rows", "samples_of", "view_rows"]
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from safemt_client.results.sanitize import inert, plain
 from safemt_client.results.screen import open_console
-from safemt_client.results.store.lookups import Result
+from safemt_client.results.store.queries import Result
 
 __all__ = ["print_result"]
 

@@ -16,7 +16,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.results.sanitize import plain
 from safemt_client.results.sql.output import print_result
 from safemt_client.results.sql.statements import Splitter
-from safemt_client.results.store.lookups import Result
+from safemt_client.results.store.queries import Result
 from safemt_client.results.store.reader import Reader
 
 __all__ = ["Shell", "complete", "history_file", "interact", "run_script"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from safemt_client.providers.types import Image, Message, Request, Sampling, request_hash
 from safemt_client.results.store.imported import imported_key
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["Check", "check_store"]
 

@@ -6,12 +6,13 @@ import json
 import os
 import re
 from pathlib import Path
-
-import duckdb
+from typing import TYPE_CHECKING
 
 from safemt_client.providers.errors import SafemtError
 from safemt_client.results.sanitize import quoted
-from safemt_client.results.store.server import server_file
+
+if TYPE_CHECKING:
+    import duckdb
 
 __all__ = [
     "StoreError",
@@ -81,6 +82,8 @@ def explain_open_error(path: Path, error: duckdb.Error) -> str:
 
 def _explain_held(path: Path, pid: int | None) -> str:
     """Who holds the file, and what helps."""
+    from safemt_client.results.store.server import server_file
+
     process = "this process" if pid == os.getpid() else f"process {pid}" if pid else "another process"
     try:
         found = json.loads(server_file(path).read_text())

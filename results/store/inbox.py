@@ -19,7 +19,7 @@ from typing import Any, Protocol, get_type_hints
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.sanitize import plain
-from safemt_client.results.store.lookups import Result
+from safemt_client.results.store.queries import Result
 from safemt_client.results.store.rows import CommentRow, HumanLabelRow
 from safemt_client.results.store.wal import free_name
 

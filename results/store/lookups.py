@@ -3,57 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from safemt_client.results.store.columns import texts
+from safemt_client.results.store.queries import OpenBatch, Result, VerdictKey
 
 __all__ = ["Lookups", "OpenBatch", "Result", "VerdictKey"]
 
 _OBSERVED = "('answered', 'refused_by_provider', 'refused_by_guard', 'truncated', 'empty')"
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """Rows of a query."""
-
-    columns: list[str]
-    rows: list[tuple[Any, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class VerdictKey:
-    """What finds a judge's verdict on a reply: the hash of what it is about, or that of earlier versions.
-
-    `request_hash` and `dialogue_key` are the reply for which it is looked up: the same may have been asked
-    for another. What was said of another text, by `reply_hash`, is not asked.
-    """
-
-    judge_key: str
-    hash: str
-    earlier: str
-    reply_hash: str
-    request_hash: str
-    dialogue_key: str
-
-
-@dataclass(frozen=True, slots=True)
-class OpenBatch:
-    """A batch whose results are still to come.
-
-    `key` is our name of it, `remote_id` the endpoint's (None if the answer to its submission was lost);
-    `hashes` are its requests without a result yet, of `total`; `since` is when it was intended.
-    """
-
-    key: str
-    remote_id: str | None
-    since: datetime
-    total: int
-    hashes: tuple[str, ...]
 
 
 class Lookups:

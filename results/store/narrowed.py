@@ -15,8 +15,7 @@ import duckdb
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.store.errors import first_line
-from safemt_client.results.store.lookups import Result
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable, Result
 from safemt_client.results.store.views import view_texts
 
 __all__ = ["about_copy", "about_requests", "about_run"]

@@ -11,7 +11,7 @@ from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import duckdb
 
@@ -20,8 +20,8 @@ from safemt_client.results.sanitize import plain
 from safemt_client.results.store.errors import explain_open_error, holder_of, is_locked
 from safemt_client.results.store.handing import hand_over
 from safemt_client.results.store.inbox import inbox_file
-from safemt_client.results.store.lookups import Result
 from safemt_client.results.store.migrations import schema_version
+from safemt_client.results.store.queries import Queryable, Result
 from safemt_client.results.store.questions import (
     Question,
     check_read_only,
@@ -40,18 +40,6 @@ _TRIES, _PAUSE_S = 20, 0.15
 """How long a run that has just begun is waited for, until it says where it can be asked."""
 _SMALL_BYTES = 2**26
 """Of a smaller file, one thread: to start others for its queries takes more than they save."""
-
-
-class Queryable(Protocol):
-    """Anything that answers SQL: a reader, or the store of the running program."""
-
-    def query(self, sql: str, parameters: Sequence[Any] | None = None, limit: int | None = None) -> Result:
-        """Rows of one statement."""
-        ...
-
-    def session(self) -> duckdb.DuckDBPyConnection | None:
-        """A session of its own on the open file; None if another process holds it."""
-        ...
 
 
 class Reader:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import sys
 import threading
@@ -36,13 +35,14 @@ from safemt_client.results.store.held import HeldFile, kept_for_another
 from safemt_client.results.store.inbox import empty_into, take
 from safemt_client.results.store.lookups import Lookups
 from safemt_client.results.store.migrations import migrate, schema_version
+from safemt_client.results.store.place import check_place
 from safemt_client.results.store.rows import Row
 from safemt_client.results.store.schema import TABLES
 from safemt_client.results.store.server import QueryServer
 from safemt_client.results.store.views import create_views, is_current
 from safemt_client.results.store.wal import free_name, keep_unread, set_aside
 
-__all__ = ["Expected", "Store", "check_place"]
+__all__ = ["Expected", "Store"]
 
 Expected = Literal["anything", "store", "nothing"]
 """What must be at the path of a store: whatever it is, a store already, or nothing yet."""
@@ -310,22 +310,6 @@ def _append(cursor: duckdb.DuckDBPyConnection, kind: type, rows: pa.Table | pa.R
     cursor.register("incoming", rows)
     cursor.execute(f"INSERT INTO {TABLES[kind]} BY NAME SELECT * FROM incoming")
     cursor.unregister("incoming")
-
-
-def check_place(path: Path) -> None:
-    """See that a store can be at this path, without making it.
-
-    Raises:
-        InputError: it cannot.
-    """
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder: name a file with --db")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}: create it, or name another --db")
-    if not path.exists() and not os.access(path.parent, os.W_OK):
-        raise InputError(
-            f"{path.parent}: not writable: change its permissions, or name another file with --db"
-        )
 
 
 def _connect(path: Path, expected: Expected, warnings: list[str]) -> duckdb.DuckDBPyConnection:

@@ -13,7 +13,7 @@ from safemt_client.cli.starting import starting
 from safemt_client.results.screen import open_console
 
 if TYPE_CHECKING:
-    from safemt_client.results.store.reader import Queryable
+    from safemt_client.results.store.queries import Queryable
 
 __all__ = [
     "compare",
@@ -212,7 +212,7 @@ def runs(arguments: argparse.Namespace) -> int:
     from safemt_client.results.access import OpenStore
     from safemt_client.results.names import short_names
     from safemt_client.results.sql.output import print_result
-    from safemt_client.results.store.lookups import Result
+    from safemt_client.results.store.queries import Result
     from safemt_client.results.store.reader import open_reader
 
     with OpenStore(open_reader(arguments.db)) as store:

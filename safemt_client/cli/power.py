@@ -9,7 +9,8 @@ from safemt_client.cli.flags import DEFAULT_DB
 from safemt_client.providers.errors import InputError
 from safemt_client.results.report.power import power_lines, stands_on, wanted_line
 from safemt_client.results.scores.collect import latest_run
-from safemt_client.results.scores.power import ASSUMED, Spread, as_dict, power_of, read_wanted, spread_of
+from safemt_client.results.scores.power import ASSUMED, Spread, as_dict, power_of, read_wanted
+from safemt_client.results.scores.spread import spread_of
 from safemt_client.results.store.reader import open_reader
 
 __all__ = ["power"]

@@ -10,8 +10,6 @@ from safemt_client.datasets.decoding import foreign
 from safemt_client.datasets.files import shown
 from safemt_client.datasets.hub_layout import Repository, has_configs, licence_of, local
 from safemt_client.datasets.inside import archives_in, roots, within
-from safemt_client.datasets.maps.language import Map, open_map
-from safemt_client.datasets.maps.reading import read_mapped
 from safemt_client.datasets.model import Dataset
 from safemt_client.datasets.reader import LAST, Reader
 from safemt_client.datasets.readers import READERS, hugging_face
@@ -47,9 +45,7 @@ def open_dataset(
         raise InputError("--data-value: is for a map: add --data-map")
     try:
         found = (
-            _open(spec, config, split)
-            if data_map is None
-            else _mapped(open_map(data_map), spec, values, config, split)
+            _open(spec, config, split) if data_map is None else _mapped(data_map, spec, values, config, split)
         )
     except OSError as error:
         raise InputError(f"--data {shown(spec)}: {error.strerror}") from None
@@ -60,7 +56,12 @@ def open_dataset(
     return replace(found, links_to=(Path("/"),)) if follow_links else found
 
 
-def _mapped(mapped: Map, spec: str, values: Sequence[str], config: str | None, split: str | None) -> Dataset:
+def _mapped(name: str, spec: str, values: Sequence[str], config: str | None, split: str | None) -> Dataset:
+    # Few runs need the language of maps, and none of the others waits for it.
+    from safemt_client.datasets.maps.language import open_map
+    from safemt_client.datasets.maps.reading import read_mapped
+
+    mapped = open_map(name)
     if spec.startswith("hf:"):
         hub = hugging_face.connected(spec.removeprefix("hf:"))
         return hugging_face.read_by_map(mapped, hub, values, config, split)

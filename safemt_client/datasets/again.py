@@ -11,7 +11,7 @@ from safemt_client.datasets.model import Dataset
 from safemt_client.datasets.readers.safemt import turn_files
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image
-from safemt_client.results.store.reader import Queryable
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["PictureFiles", "find_again"]
 

@@ -10,7 +10,7 @@ import anyio
 from safemt_client.engine.verdict_recorder import VerdictRecorder
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.planning.judgings import JudgingTask
-from safemt_client.results.store.lookups import VerdictKey
+from safemt_client.results.store.queries import VerdictKey
 from safemt_client.results.store.rows import VerdictRow
 
 __all__ = ["GivenVerdicts"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from safemt_client.telemetry.events import ProgressSnapshot, RunResult
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["Invocation"]
 

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TypeVar
 
 from safemt_client.engine.invocation import Invocation
-from safemt_client.engine.session import result_of
+from safemt_client.engine.results import result_of
 from safemt_client.settings import words_of
 from safemt_client.telemetry.events import RunResult
 

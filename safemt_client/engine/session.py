@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import signal
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
 
 import anyio
@@ -19,21 +17,21 @@ from safemt_client.engine.budget import Budget
 from safemt_client.engine.context import SessionContext
 from safemt_client.engine.invocation import Invocation
 from safemt_client.engine.meter import Meter
+from safemt_client.engine.prepared import Prepared
 from safemt_client.engine.recorder import Recorder
+from safemt_client.engine.results import result_of
 from safemt_client.engine.scheduler import Scheduler
-from safemt_client.judges.panel import Judge
 from safemt_client.judges.refusal import refusal_of
 from safemt_client.models import Models
 from safemt_client.planning.ceilings import ceilings_of
 from safemt_client.planning.costs import held_of, spent_of
 from safemt_client.planning.estimate import call_usd, of_guard, of_judge, of_target
 from safemt_client.planning.plan import Plan
-from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.negotiation import Learnt
 from safemt_client.providers.pauses import PAUSES
 from safemt_client.providers.responses.outcomes import classify_response
 from safemt_client.providers.signals import heard
-from safemt_client.results.store.errors import StoreError, StoreMovedError
+from safemt_client.results.store.errors import StoreError
 from safemt_client.results.store.rows import Row
 from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
@@ -50,26 +48,7 @@ from safemt_client.telemetry.log import RunLog, log_path
 from safemt_client.telemetry.oddities import Oddities
 from safemt_client.telemetry.progress import Progress
 
-__all__ = ["Prepared", "carry_out", "result_of"]
-
-
-Finish = Callable[[Plan, StopReason, Store, RunSettings, Console | None], RunResult]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Everything a session needs. Without a `store` there is none yet: a new one is made.
-
-    `recorder` makes what writes into it, and `finish` says how the session ended.
-    """
-
-    plan: Plan
-    judge: Judge | None
-    models: Models
-    store: Store | None
-    settings: RunSettings
-    recorder: Callable[[Plan, Store, str], Recorder] = Recorder
-    finish: Finish = finish
+__all__ = ["carry_out"]
 
 
 async def carry_out(prepared: Prepared, invocation: Invocation) -> RunResult:
@@ -105,7 +84,8 @@ async def carry_out(prepared: Prepared, invocation: Invocation) -> RunResult:
         try:
             ending = await _run_session(prepared, store, invocation, session_id, log)
             store.check()
-            result = invocation.result = prepared.finish(plan, ending, store, settings, invocation.console)
+            end = prepared.finish or finish
+            result = invocation.result = end(plan, ending, store, settings, invocation.console)
         except BaseException as error:
             for watcher in watchers:
                 watcher.ended(result_of(error), error)
@@ -141,7 +121,7 @@ async def _run_session(
         on_change=invocation.on_progress,
     )
     _load_ahead(store, models)
-    recorder = prepared.recorder(plan, store, session_id)
+    recorder = (prepared.recorder or Recorder)(plan, store, session_id)
     capped = settings.max_cost is not None
     budget = Budget(
         settings.max_cost,
@@ -274,26 +254,3 @@ async def _listen(stop: Callable[[], None]) -> None:
     with heard(*_ending()) as signals:
         async for _ in signals:
             stop()
-
-
-def result_of(error: BaseException, ended: RunResult | None = None) -> RunResult:
-    """The result of a session that an exception ended.
-
-    One that had `ended` before something else failed keeps its result, unless it was the store that failed.
-    """
-    if ended is not None and not isinstance(error, StoreError):
-        return ended
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, KeyboardInterrupt | asyncio.CancelledError | StoppedAtOnceError):
-        return RunResult("stopped", 1, "interrupted: stopped at once", again=True)
-    if isinstance(error, StoreMovedError):
-        # The same command would begin a new store and pay for everything again.
-        return RunResult("failed", 1, "the store was renamed, removed or overwritten", "store_error")
-    if isinstance(error, StoreError):
-        return RunResult("failed", 1, "the store cannot be written", "store_error", again=True)
-    if isinstance(error, InputError):
-        return RunResult("failed", 2, "bad input: nothing was started", "bad_input")
-    if isinstance(error, SafemtError):
-        return RunResult("failed", 1, "failed", "failed", again=True)
-    return RunResult("failed", 1, f"failed: {type(error).__name__}", "failed", again=True)

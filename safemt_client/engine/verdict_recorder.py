@@ -18,7 +18,7 @@ from safemt_client.planning.costs import cost
 from safemt_client.planning.judgings import JudgingTask
 from safemt_client.planning.plan import Plan
 from safemt_client.providers.types import Usage
-from safemt_client.results.store.lookups import VerdictKey
+from safemt_client.results.store.queries import VerdictKey
 from safemt_client.results.store.rows import VerdictRow
 from safemt_client.results.store.store import Store
 

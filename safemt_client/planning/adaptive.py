@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
-from safemt_client.models import Models, prices_of
+from safemt_client.models import Models
 from safemt_client.planning.costs import stored_prices
 from safemt_client.planning.imported import check_imported
 from safemt_client.planning.plan import Plan
@@ -13,6 +14,7 @@ from safemt_client.planning.rejudge import stored_replies, stored_run, targets_o
 from safemt_client.planning.resolved import DataSource, Resolved
 from safemt_client.planning.rows import judge_rows
 from safemt_client.planning.target import digest_of
+from safemt_client.pricing import prices_of
 from safemt_client.providers.errors import InputError
 from safemt_client.results.scores.checks import complete_draws
 from safemt_client.results.scores.drawing import (
@@ -27,8 +29,10 @@ from safemt_client.results.scores.drawing import (
 )
 from safemt_client.results.scores.inclusion import Key
 from safemt_client.results.store.rows import DrawRow, JudgeRow
-from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
+
+if TYPE_CHECKING:
+    from safemt_client.results.store.store import Store
 
 __all__ = ["Check", "resolve_check"]
 

@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from safemt_client.judges.panel import Judge, Panel
-from safemt_client.models import Models, prices_of
+from safemt_client.models import Models
 from safemt_client.planning.costs import stored_prices
 from safemt_client.planning.imported import check_imported
 from safemt_client.planning.plan import Plan
@@ -20,10 +20,13 @@ from safemt_client.planning.resolved import DataSource, Resolved
 from safemt_client.planning.rows import judge_rows
 from safemt_client.planning.sampling import place_of
 from safemt_client.planning.target import digest_of
+from safemt_client.pricing import prices_of
 from safemt_client.providers.errors import InputError
 from safemt_client.results.store.rows import AnchorReplyRow, AnchorRow, JudgeRow
-from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings, options
+
+if TYPE_CHECKING:
+    from safemt_client.results.store.store import Store
 
 __all__ = ["Anchor", "Repeats", "repeats_of", "resolve_anchor", "settings_of_anchor"]
 

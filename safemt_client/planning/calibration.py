@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safemt_client.datasets.labelled import LabelledReply, LabelledSet, open_labelled
 from safemt_client.judges.panel import Judge, Panel
-from safemt_client.models import Models, prices_of
+from safemt_client.models import Models
 from safemt_client.planning.costs import stored_prices
 from safemt_client.planning.pictures import pictures_of
 from safemt_client.planning.plan import Plan
@@ -17,12 +17,15 @@ from safemt_client.planning.resolved import DataSource, Known, NothingKnown, Res
 from safemt_client.planning.rows import judge_rows
 from safemt_client.planning.sampling import order_of
 from safemt_client.planning.target import digest_of
+from safemt_client.pricing import prices_of
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image, Message, Outcome, reply_hash
-from safemt_client.results.store.lookups import OpenBatch, VerdictKey
+from safemt_client.results.store.queries import OpenBatch, VerdictKey
 from safemt_client.results.store.rows import CalibrationLabelRow, CalibrationReplyRow, CalibrationRow
-from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
+
+if TYPE_CHECKING:
+    from safemt_client.results.store.store import Store
 
 __all__ = ["Calibration", "KnownReplies", "chosen_of", "resolve_calibration"]
 

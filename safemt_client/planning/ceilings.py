@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from safemt_client.judges.panel import Judge, Panel
-from safemt_client.models import Models, longest_of
+from safemt_client.models import Models
 from safemt_client.moderator.assessor import Assessor
 from safemt_client.moderator.types import NotAssessableError
 from safemt_client.planning.costs import money
 from safemt_client.planning.plan import Plan
+from safemt_client.pricing import longest_of
 from safemt_client.providers.adjusted import Adjusted
 from safemt_client.providers.limits.tokens import image_tokens
 from safemt_client.providers.registry import ProviderSpec

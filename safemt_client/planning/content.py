@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safemt_client.datasets.model import Dataset
 from safemt_client.planning.pictures import Pictures
@@ -13,8 +13,10 @@ from safemt_client.planning.resolved import Resolved
 from safemt_client.planning.target import digest_of
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image
-from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
+
+if TYPE_CHECKING:
+    from safemt_client.results.store.store import Store
 
 __all__ = ["Earlier", "check_pictures", "check_texts", "content_digest", "earlier_run", "told_apart"]
 

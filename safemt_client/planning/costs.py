@@ -6,14 +6,17 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from safemt_client.models import Prices
 from safemt_client.planning.plan import Plan
+from safemt_client.pricing import Prices
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Usage
 from safemt_client.results.store.rows import CostLeaseRow
-from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
+
+if TYPE_CHECKING:
+    from safemt_client.results.store.store import Store
 
 __all__ = [
     "batch_prices",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.providers.errors import InputError
-from safemt_client.results.store.store import Store
+
+if TYPE_CHECKING:
+    from safemt_client.results.store.store import Store
 
 __all__ = ["check_imported"]
 

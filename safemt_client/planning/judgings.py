@@ -14,7 +14,7 @@ from safemt_client.judges.types import JudgeInput, Reason, Verdict
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.resolved import Known, StoredReply
 from safemt_client.providers.types import Message, Outcome, reply_hash
-from safemt_client.results.store.lookups import VerdictKey
+from safemt_client.results.store.queries import VerdictKey
 
 __all__ = ["JudgingTask", "reply_of", "submitted", "task_of", "unjudged", "with_known"]
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from safemt_client.models import Models
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
 from safemt_client.providers.addresses import host_of
 from safemt_client.results.scores.wording import even_panel
-from safemt_client.results.store.store import Store
+
+if TYPE_CHECKING:
+    from safemt_client.results.store.store import Store
 
 __all__ = ["notes_of"]
 

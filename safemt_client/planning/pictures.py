@@ -12,11 +12,11 @@ import anyio
 from safemt_client.datasets.model import Dataset, Dialogue
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image
-from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 
 if TYPE_CHECKING:
     from safemt_client.datasets.images import Preparation
+    from safemt_client.results.store.store import Store
 
 __all__ = ["Pictures", "pictures_of", "preparation_of"]
 
@@ -52,14 +52,16 @@ async def pictures_of(
     """The pictures of the dialogues, verified."""
     if settings.images == "off":
         return Pictures()
-    from safemt_client.datasets import images
-
     owners = {
         path: dialogue.item_id
         for dialogue in reversed(chosen)
         for message in dialogue.messages
         for path in message.images
     }
+    if not owners:
+        return Pictures()
+    from safemt_client.datasets import images
+
     how = preparation_of(settings)
     sent = set() if store is None or settings.fresh else _sent_before(store)
     now: dict[str, Image | str] = {}

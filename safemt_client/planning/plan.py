@@ -16,7 +16,7 @@ from safemt_client.planning.judgings import JudgingTask
 from safemt_client.planning.sharing import Fresh
 from safemt_client.planning.stopping import StopWhen
 from safemt_client.planning.target import Target
-from safemt_client.results.store.lookups import VerdictKey
+from safemt_client.results.store.queries import VerdictKey
 from safemt_client.results.store.rows import (
     DialogueRow,
     JudgeRow,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from safemt_client.planning.plan import Plan
-from safemt_client.results.scores.power import ASSUMED, Power, Spread, power_of, spread_of
-from safemt_client.results.store.store import Store
+from safemt_client.results.scores.power import ASSUMED, Power, Spread, power_of
+
+if TYPE_CHECKING:
+    from safemt_client.results.store.store import Store
 
 __all__ = ["power_of_plan"]
 
@@ -28,6 +32,8 @@ def power_of_plan(plan: Plan, store: Store | None) -> Power | None:
 
 def _shown(plan: Plan, store: Store) -> Spread:
     """What the latest run over the same data has shown, whatever its targets were."""
+    from safemt_client.results.scores.spread import spread_of
+
     rows = store.query(
         """SELECT run_id FROM runs WHERE dataset_digest = ?
            AND run_id IN (SELECT run_id FROM run_events WHERE event = 'finished')

@@ -7,24 +7,27 @@ import os
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from safemt_client.datasets import images
 from safemt_client.datasets.again import find_again
 from safemt_client.judges.panel import Judge, Panel
-from safemt_client.models import Models, prices_of
+from safemt_client.models import Models
 from safemt_client.planning.content import told_apart
 from safemt_client.planning.imported import check_imported
 from safemt_client.planning.resolved import DataSource, Resolved, Step, StoredReply
 from safemt_client.planning.rows import judge_rows
 from safemt_client.planning.target import Target
+from safemt_client.pricing import prices_of
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image, Message, Outcome, Sampling
 from safemt_client.results.store.rows import DialogueRow, ModeratorRow, RunRow, StopOrderRow, StopRuleRow
-from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
+
+if TYPE_CHECKING:
+    from safemt_client.results.store.store import Store
 
 __all__ = ["resolve_stored", "settings_of_stored", "stored_replies", "stored_run", "targets_of"]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from safemt_client.datasets import open_dataset
 from safemt_client.datasets.files import shown
 from safemt_client.datasets.model import Dataset, Dialogue
-from safemt_client.models import Models, Prices, prices_of
+from safemt_client.models import Models
 from safemt_client.planning.content import (
     check_pictures,
     check_texts,
@@ -24,10 +25,13 @@ from safemt_client.planning.rows import judge_rows, moderator_row
 from safemt_client.planning.sampling import drawn
 from safemt_client.planning.stopping import check_stop_when, stop_when_of
 from safemt_client.planning.target import Target
+from safemt_client.pricing import Prices, prices_of
 from safemt_client.providers.errors import InputError
 from safemt_client.results.scores.rules import Rule
-from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
+
+if TYPE_CHECKING:
+    from safemt_client.results.store.store import Store
 
 __all__ = ["resolve_run", "select", "targets_of"]
 

@@ -15,7 +15,7 @@ from safemt_client.planning.rows import dialogue_row
 from safemt_client.planning.stopping import StopWhen
 from safemt_client.planning.target import Target, digest_of
 from safemt_client.providers.types import Image, Message, Outcome
-from safemt_client.results.store.lookups import OpenBatch, VerdictKey
+from safemt_client.results.store.queries import OpenBatch, VerdictKey
 from safemt_client.results.store.rows import (
     DialogueRow,
     JudgeRow,

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from safemt_client.datasets.model import Dialogue
 from safemt_client.planning.sampling import order_of
@@ -20,10 +21,12 @@ from safemt_client.planning.target import Target
 from safemt_client.providers.errors import InputError
 from safemt_client.results.names import meant, short_names
 from safemt_client.results.scores.rules import Rule, read_stop_rule
-from safemt_client.results.scores.stopping import ALPHA, Population
 from safemt_client.results.store.rows import DialogueRow, StopOrderRow, StopRuleRow
-from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
+
+if TYPE_CHECKING:
+    from safemt_client.results.scores.stopping import Population
+    from safemt_client.results.store.store import Store
 
 __all__ = ["PlannedRule", "StopWhen", "check_stop_when", "is_about", "stop_when_of"]
 
@@ -130,6 +133,8 @@ def stop_when_of(
     """
     if not rules:
         return None
+    from safemt_client.results.scores.stopping import ALPHA
+
     known = {} if earlier is None else _stored(*earlier)
     asked = [
         (rule, *keys, _population(rule, all_, settings.samples))
@@ -167,6 +172,8 @@ def _keys(rule: Rule, targets: Sequence[Target]) -> list[tuple[str, str | None]]
 
 
 def _population(rule: Rule, all_: Sequence[Dialogue], samples: int) -> Population:
+    from safemt_client.results.scores.stopping import Population
+
     counts = Counter(dialogue.item_id for dialogue in all_ if is_about(rule, dialogue))
     if not counts:
         lengths = sorted({dialogue.length for dialogue in all_ if not dialogue.benign})
@@ -194,6 +201,8 @@ def _check_pairs(all_: Sequence[Dialogue]) -> None:
 
 def _stored(store: Store, run_id: str) -> dict[tuple[str, str], PlannedRule]:
     """The rules that were named in earlier sessions of the run, with what was decided of them."""
+    from safemt_client.results.scores.stopping import Population
+
     rows = store.query(
         """SELECT DISTINCT ON (rule, target_key)
                   rule, target_key, other_key, alpha, population, most, replies, anew, decision, place

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 
 from safemt_client.planning.anchor import Anchor
@@ -11,10 +13,12 @@ from safemt_client.results.report.sections.anchors import anchor_lines
 from safemt_client.results.report.terminal import show
 from safemt_client.results.sanitize import plain, shown_path
 from safemt_client.results.scores.anchors import anchors
-from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.calibrated import Judged, ended
 from safemt_client.telemetry.events import RunResult, StopReason
+
+if TYPE_CHECKING:
+    from safemt_client.results.store.store import Store
 
 __all__ = ["finish_anchor", "head_of_anchor"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -13,10 +14,12 @@ from safemt_client.results.report.sections.calibration import calibrated
 from safemt_client.results.report.terminal import show
 from safemt_client.results.sanitize import plain, quoted, shown_path, without_secrets
 from safemt_client.results.scores.calibrations import calibration, figure_rows
-from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.ending import again
 from safemt_client.telemetry.events import RunResult, Status, StopReason
+
+if TYPE_CHECKING:
+    from safemt_client.results.store.store import Store
 
 __all__ = ["Judged", "ended", "finish_calibration", "head_of"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 
 from safemt_client.planning.adaptive import Check
@@ -10,10 +12,12 @@ from safemt_client.results.report.sections.checks import check_blocks
 from safemt_client.results.report.terminal import show
 from safemt_client.results.sanitize import plain, shown_path
 from safemt_client.results.scores.checks import checks
-from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.calibrated import Judged, ended
 from safemt_client.telemetry.events import RunResult, StopReason
+
+if TYPE_CHECKING:
+    from safemt_client.results.store.store import Store
 
 __all__ = ["finish_check", "head_of_check"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -12,13 +13,15 @@ from safemt_client.planning.plan import Plan
 from safemt_client.results.report.terminal import report
 from safemt_client.results.sanitize import quoted
 from safemt_client.results.scores.views import coverage_of
-from safemt_client.results.store.store import Store
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.events import RunResult, Status, StopReason
 from safemt_client.telemetry.failures import failure_lines
 from safemt_client.telemetry.names import shown_names
 from safemt_client.telemetry.oddities import odd_lines
 from safemt_client.telemetry.stopped import saved_lines
+
+if TYPE_CHECKING:
+    from safemt_client.results.store.store import Store
 
 __all__ = ["again", "finish"]
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from safemt_client.planning.plan import Plan
 from safemt_client.results.sanitize import plain, without_secrets
-from safemt_client.results.store.store import Store
 from safemt_client.telemetry.names import shown_names
+
+if TYPE_CHECKING:
+    from safemt_client.results.store.store import Store
 
 __all__ = ["failure_lines"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from safemt_client.planning.plan import Plan
 from safemt_client.providers.responses.oddities import (
@@ -16,9 +17,11 @@ from safemt_client.providers.responses.oddities import (
     UNREAD_TAG,
 )
 from safemt_client.results.store.rows import Row, TurnRow
-from safemt_client.results.store.store import Store
 from safemt_client.telemetry.events import RunResult
 from safemt_client.telemetry.names import shown_names
+
+if TYPE_CHECKING:
+    from safemt_client.results.store.store import Store
 
 __all__ = ["Oddities", "odd_lines"]
 

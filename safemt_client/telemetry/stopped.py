@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safemt_client.planning.costs import money
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.stopping import StopWhen, is_about
 from safemt_client.results.sanitize import plain
 from safemt_client.results.scores.rules import read_stop_rule
-from safemt_client.results.store.store import Store
 from safemt_client.telemetry.events import RuleLine
 from safemt_client.telemetry.names import shown_names
+
+if TYPE_CHECKING:
+    from safemt_client.results.store.store import Store
 
 __all__ = ["plan_lines", "rule_text", "saved_lines"]
 

@@ -13,7 +13,7 @@ from safemt_client.planning.estimate import Estimate, RunEstimate
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
 from safemt_client.results.report.power import power_lines
-from safemt_client.results.report.terminal import sentence
+from safemt_client.results.report.sentences import sentence
 from safemt_client.results.sanitize import plain, quoted, shown_path, without_secrets
 from safemt_client.said import said_of
 from safemt_client.settings import RunSettings

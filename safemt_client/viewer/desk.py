@@ -12,7 +12,7 @@ import duckdb
 from safemt_client.results.store.batches import arrow_rows
 from safemt_client.results.store.handing import hand_over
 from safemt_client.results.store.inbox import Said, put, waiting
-from safemt_client.results.store.lookups import Result
+from safemt_client.results.store.queries import Result
 from safemt_client.results.store.rows import CommentRow, HumanLabelRow
 from safemt_client.results.store.schema import TABLES
 from safemt_client.results.store.views import view_texts

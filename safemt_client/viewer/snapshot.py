@@ -23,8 +23,9 @@ from safemt_client.providers.errors import InputError
 from safemt_client.results.store import rows
 from safemt_client.results.store.migrations import MIGRATIONS, migrate
 from safemt_client.results.store.narrowed import about_copy
+from safemt_client.results.store.queries import Queryable
 from safemt_client.results.store.questions import Question
-from safemt_client.results.store.reader import Queryable, Reader, open_reader
+from safemt_client.results.store.reader import Reader, open_reader
 from safemt_client.results.store.schema import TABLES
 from safemt_client.results.store.server import server_file
 from safemt_client.results.store.views import create_views

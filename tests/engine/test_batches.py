@@ -22,7 +22,7 @@ from safemt_client.providers.batch.base import BatchRefusedError, BatchState, Ba
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling
-from safemt_client.results.store.lookups import OpenBatch
+from safemt_client.results.store.queries import OpenBatch
 
 TARGET = Target("m", "local/m", "scripted", "off", Sampling())
 ANSWER = Reply(Outcome.ANSWERED, text="x", status_code=200)

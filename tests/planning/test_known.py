@@ -12,7 +12,7 @@ from safemt_client.planning.plan import Plan
 from safemt_client.planning.resolved import NothingKnown, Resolved, of_dataset
 from safemt_client.planning.target import Target
 from safemt_client.providers.types import Image, Sampling
-from safemt_client.results.store.lookups import OpenBatch
+from safemt_client.results.store.queries import OpenBatch
 from safemt_client.results.store.rows import ModeratorRow
 
 

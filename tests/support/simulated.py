@@ -23,7 +23,7 @@ from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.types import Outcome, Reply, Request, Sampling, Usage
 from safemt_client.results.scores.rules import read_stop_rule
 from safemt_client.results.scores.stopping import Population
-from safemt_client.results.store.lookups import Result
+from safemt_client.results.store.queries import Result
 
 Said = Callable[[int, int], tuple[Reply, float]]
 """The reply about an item at a number of user turns, and the seconds that it takes."""

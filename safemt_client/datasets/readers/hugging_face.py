@@ -11,22 +11,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
-
-import httpx
 
 from safemt_client.datasets.archives import is_archive
 from safemt_client.datasets.hub_layout import Card, Repository, card_of, chosen
 from safemt_client.datasets.inside import beside, candidates, fits, roots, within
-from safemt_client.datasets.maps.language import Map
-from safemt_client.datasets.maps.reading import read_mapped
 from safemt_client.datasets.model import Dataset, spelled
 from safemt_client.datasets.reader import Reader
 from safemt_client.datasets.readers import open_files, safemt
 from safemt_client.datasets.rows import rows
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.keys import Redactor, find_key
+
+if TYPE_CHECKING:
+    from safemt_client.datasets.maps.language import Map
 
 __all__ = ["READER", "Hub", "connected", "read", "read_by_map", "read_layout"]
 
@@ -190,6 +189,7 @@ def _explained(label: str) -> Iterator[None]:
         InputError: the hub refused something.
         _OutOfReachError: it did not answer.
     """
+    import httpx
     from huggingface_hub import errors
 
     parts = _NAME.fullmatch(label.removeprefix("hf:"))
@@ -284,6 +284,8 @@ def read_by_map(
     Raises:
         InputError: they are not there, or the map does not fit them.
     """
+    from safemt_client.datasets.maps.reading import read_mapped
+
     source, lists = mapped.source, None
     if config or split or repository.only or not source.files:
         lists = chosen(repository, config or source.config, split or source.split)

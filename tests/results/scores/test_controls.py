@@ -5,7 +5,7 @@ from typing import Any
 
 from safemt_client.results.scores import wording
 from safemt_client.results.scores.controls import controls
-from safemt_client.results.store.lookups import Result
+from safemt_client.results.store.queries import Result
 
 LENGTHS = (1, 2, 4, 6, 8)
 Row = dict[str, Any]

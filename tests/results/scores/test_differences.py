@@ -12,7 +12,7 @@ from safemt_client.results.scores.collect import as_dict
 from safemt_client.results.scores.comparison import Condition, comparison
 from safemt_client.results.scores.differences import differences
 from safemt_client.results.scores.effects import effects
-from safemt_client.results.store.lookups import Result
+from safemt_client.results.store.queries import Result
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.store import Store
 

@@ -14,7 +14,7 @@ from support.program import at_once, sql
 from safemt_client.providers.errors import InputError
 from safemt_client.results.scores.indices import indices, rounds_of
 from safemt_client.results.stats.safety_index import FROM_ZERO, ROUNDS
-from safemt_client.results.store.lookups import Result
+from safemt_client.results.store.queries import Result
 from safemt_client.results.store.views import view_texts
 from safemt_client.settings import RunSettings
 

@@ -7,7 +7,7 @@ from safemt_client.results.scores.agreement import agreement
 from safemt_client.results.scores.corrections import corrections
 from safemt_client.results.scores.differences import differences
 from safemt_client.results.scores.trends import trends
-from safemt_client.results.store.lookups import Result
+from safemt_client.results.store.queries import Result
 
 
 class Answers:

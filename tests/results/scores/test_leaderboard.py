@@ -12,8 +12,8 @@ import pytest
 from safemt_client.results.scores.comparison import comparison, conditions
 from safemt_client.results.scores.leaderboard import leaderboard, paired_changes, rank_ranges, ranks_of
 from safemt_client.results.stats.intervals import bootstrap_weights
-from safemt_client.results.store.lookups import Result
-from safemt_client.results.store.reader import Queryable, open_reader
+from safemt_client.results.store.queries import Queryable, Result
+from safemt_client.results.store.reader import open_reader
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 

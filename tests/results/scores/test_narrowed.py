@@ -9,7 +9,8 @@ import pytest
 from support.program import at_once
 
 from safemt_client.results.scores import collect
-from safemt_client.results.store.reader import Queryable, open_reader
+from safemt_client.results.store.queries import Queryable
+from safemt_client.results.store.reader import open_reader
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 

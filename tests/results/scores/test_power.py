@@ -7,8 +7,9 @@ import pytest
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.report.power import power_lines, wanted_line
-from safemt_client.results.scores.power import ASSUMED, Spread, power_of, read_wanted, spread_of
-from safemt_client.results.store.lookups import Result
+from safemt_client.results.scores.power import ASSUMED, Spread, power_of, read_wanted
+from safemt_client.results.scores.spread import spread_of
+from safemt_client.results.store.queries import Result
 
 LENGTHS = (1, 2, 4, 6, 8)
 

@@ -1,7 +1,7 @@
 """Live turns: an item is in them once for each length, so that items are what makes a sample small."""
 
 from safemt_client.results.scores.reached import reached
-from safemt_client.results.store.lookups import Result
+from safemt_client.results.store.queries import Result
 
 
 class Turns:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from safemt_client.results.scores.sent import apart, sent_parameters, sent_warnings
-from safemt_client.results.store.lookups import Result
+from safemt_client.results.store.queries import Result
 
 Sent = list[tuple[dict[str, Any], int]]
 

@@ -8,7 +8,7 @@ import pytest
 
 from safemt_client.results.sanitize import plain
 from safemt_client.results.sql.output import print_result
-from safemt_client.results.store.lookups import Result
+from safemt_client.results.store.queries import Result
 
 HOSTILE = [
     "=1+1",

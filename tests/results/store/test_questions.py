@@ -16,7 +16,7 @@ import pytest
 
 from safemt_client.providers.errors import InputError, StoreHeldError
 from safemt_client.results.store import server
-from safemt_client.results.store.lookups import Result
+from safemt_client.results.store.queries import Result
 from safemt_client.results.store.reader import Reader, open_reader
 from safemt_client.results.store.server import server_file
 from safemt_client.results.store.store import Store
