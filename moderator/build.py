@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from safemt_client.moderator.guards import guard_type
 from safemt_client.moderator.types import INTERVENTIONS, Guard, GuardType, Intervention
 from safemt_client.providers.errors import InputError
 
@@ -44,6 +43,9 @@ def parse_moderator(text: str) -> ModeratorSpec:
     Raises:
         InputError: it is not of that form, or there is no such guard.
     """
+    # Most runs have no guard, and there are many kinds of them.
+    from safemt_client.moderator.guards import guard_type
+
     head, _, provider = text.partition("=")
     name, *wanted = head.split("+")
     unknown = [word for word in wanted if word not in INTERVENTIONS]

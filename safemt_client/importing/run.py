@@ -19,7 +19,8 @@ from safemt_client.importing.spool import Spool
 from safemt_client.importing.writing import Imported, save
 from safemt_client.providers.errors import InputError
 from safemt_client.results.store.batches import ROW_GROUP
-from safemt_client.results.store.store import Store, check_place
+from safemt_client.results.store.place import check_place
+from safemt_client.results.store.store import Store
 
 __all__ = ["FORMATS", "Data", "import_files"]
 
