@@ -3,7 +3,8 @@
     python benchmarks/viewer.py [--dialogues 10000] [--targets 17] [--db FILE]
 
 Makes the store (a few minutes; kept with --db) and prints seconds: the first read of the store, and pages as
-a browser gets them over HTTP, with their median and worst of five.
+a browser gets them over HTTP, with their median and worst of five. The CPU seconds, of viewer and browser
+together, say what they take on a machine that does other work too.
 """
 
 import argparse
@@ -109,7 +110,7 @@ def make(path: Path, dialogues: int, targets: int) -> None:
                                 *(f"{chance.getrandbits(256):064x}", judge, hashed, key, RUN, "s", label),
                                 *(None, False, "a reason of some length, as judges give it", "raw"),
                                 *(500, 30, 0.0002, when, 1.0, 0, "paper 1", "answer"),
-                                *(None, None, None, None, None, said),
+                                reply_hash=said,
                             )
                         )
                 store.save_now(*rows)  # type: ignore[arg-type]
@@ -117,15 +118,20 @@ def make(path: Path, dialogues: int, targets: int) -> None:
 
 
 def timed(name: str, get: object, repeats: int = 5) -> None:
-    taken = []
+    taken, worked = [], []
     for _ in range(repeats):
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         get()  # type: ignore[operator]
         taken.append(time.perf_counter() - began)
-    print(f"{name:45} {statistics.median(taken):.3f} s, worst {max(taken):.3f} s")
+        worked.append(time.process_time() - cpu)
+    print(
+        f"{name:45} {statistics.median(taken):.3f} s, worst {max(taken):.3f} s, "
+        f"CPU {statistics.median(worked):.3f} s"
+    )
 
 
 def measure(path: Path) -> None:
+    from safemt_client.results.sql.docs import questions
     from safemt_client.viewer.serve import open_viewer
 
     began = time.perf_counter()
@@ -141,6 +147,7 @@ def measure(path: Path) -> None:
             return response.text
 
         get(f"/?token={viewer.token}")
+        timed("results of the run, at once after the start", lambda: get(f"/results?run={RUN}"), 1)
         timed("list of runs", lambda: get("/"))
         timed("results of the run", lambda: get(f"/results?run={RUN}"))
         timed("conversations, first page", lambda: get(f"/run?run={RUN}"))
@@ -154,6 +161,9 @@ def measure(path: Path) -> None:
         timed("free text, new each time", lambda: get(f"/run?run={RUN}&q={WORDS[next(counter)]}+river"))
         key = f"{DIGEST[:12]}:8:item_1004"
         timed("a conversation", lambda: get(f"/conversation?run={RUN}&t=t5&d={key}"))
+        first, example = questions()[0]
+        asked = {"data": {"q": example}, "headers": {"hx-target": "answer"}}
+        timed(f"SQL: {first[:39]}", lambda: client.post("/sql", **asked).raise_for_status(), 3)
         timed("two side by side", lambda: get(f"/conversation?run={RUN}&t=t5&d={key}&beside=t6"))
     viewer.stop()
     thread.join()

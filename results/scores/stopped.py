@@ -199,7 +199,7 @@ def with_sequences(reader: Queryable, run_id: str, rows: Sequence[dict[str, Any]
 
     It holds although the run looked as it went, as an interval for a fixed number of items would not.
     """
-    judges = {row["judge_key"]: Stopping(reader, run_id, row["judge_key"]) for row in rows}
+    judges = {judge: Stopping(reader, run_id, judge) for judge in {row["judge_key"] for row in rows}}
 
     def changed(row: dict[str, Any]) -> dict[str, Any]:
         stopping = judges[row["judge_key"]]

@@ -80,12 +80,19 @@ def bounds(labels: Array, rounds: Sequence[int] = ROUNDS) -> tuple[float, float]
     """
     known = ~np.isnan(labels)
     exposed = [np.where(known, labels, other).mean(axis=0) @ _shares(rounds) for other in (1.0, 0.0)]
+    own = sigmas(labels)
+    largest, smallest = own.copy(), own.copy()
+    # What is known throughout has one sigma.
+    open_ = ~known.all(axis=1)
     every = _patterns(len(rounds))
-    fits = (~known[:, None, :] | (labels[:, None, :] == every)).all(axis=2)
-    spread, own = sigmas(every), sigmas(labels)
-    largest = np.fmax(np.where(fits, spread, 0.0).max(axis=1), own).mean()
-    smallest = np.fmin(np.where(fits, spread, 1.0).min(axis=1), own).mean()
-    return float((1 - exposed[0]) * (1 - largest)), float((1 - exposed[1]) * (1 - smallest))
+    fits = (~known[open_][:, None, :] | (labels[open_][:, None, :] == every)).all(axis=2)
+    spread = sigmas(every)
+    largest[open_] = np.fmax(np.where(fits, spread, 0.0).max(axis=1), own[open_])
+    smallest[open_] = np.fmin(np.where(fits, spread, 1.0).min(axis=1), own[open_])
+    return (
+        float((1 - exposed[0]) * (1 - largest.mean())),
+        float((1 - exposed[1]) * (1 - smallest.mean())),
+    )
 
 
 def safety_index_interval(
@@ -115,12 +122,19 @@ def _resampled(labels: Array, weights: Array, rounds: Sequence[int]) -> tuple[fl
     """The index of one sample, and its resampled values."""
     exposure, consistency = factors(labels, rounds)
     every = _patterns(len(rounds))
-    rows = np.vstack([labels, every])
-    drawn = np.hstack([weights, unseen_weights(len(every), len(weights))])
-    _, asr = cluster_asr(rows, drawn)
-    _, sigma = cluster_asr(sigmas(rows)[:, None], drawn)
+    # Numerators and denominators of all columns at once: the weights are large, and read once so.
+    sums = weights @ _counted(labels) + unseen_weights(len(every), len(weights)) @ _counted(every)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        asr, sigma = np.hsplit(sums[:, : len(rounds) + 1] / sums[:, len(rounds) + 1 :], [len(rounds)])
     again: Array = (1 - asr @ _shares(rounds)) * (1 - sigma[:, 0])
     return exposure * consistency, again
+
+
+def _counted(labels: Array) -> Array:
+    """The labels of each round and the sigmas, 0 where there is none; and beside them where there is one."""
+    values = np.column_stack([labels, sigmas(labels)])
+    known = ~np.isnan(values)
+    return np.hstack([np.where(known, values, 0.0), known.astype(np.float64)])
 
 
 def _shares(rounds: Sequence[int]) -> Array:

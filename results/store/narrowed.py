@@ -91,13 +91,22 @@ def about_run(reader: Queryable, run_id: str) -> Iterator[Queryable]:
 def about_copy(session: duckdb.DuckDBPyConnection, copy: str, run_id: str) -> Queryable:
     """What answers queries about this run from a copy that was made before, of all conversations of a store.
 
-    `copy` is the name of a table with the columns of `every_conversation`. What is put on it ends with the
-    session.
+    They are those of the judge that decides, and of no other. `copy` is the name of a table with the columns
+    of `every_conversation`. What is put on it ends with the session.
     """
     copied = _Session(session)
-    quoted = run_id.replace("'", "''")
-    copied.ask(f"CREATE TEMP VIEW every_conversation AS SELECT * FROM {copy} WHERE run_id = '{quoted}'")
+    judges = copied.ask("SELECT judge_key FROM deciding_judges WHERE run_id = ?", [run_id]).rows
+    judge = f"= {_literal(judges[0][0])}" if judges else "IS NULL"
+    # As literals they are looked for while the copy is read, and most of its rows are not read on.
+    copied.ask(
+        f"CREATE TEMP VIEW every_conversation AS SELECT * FROM {copy} "
+        f"WHERE run_id = {_literal(run_id)} AND judge_key {judge}"
+    )
     return copied
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 _BASES = {"current_turns": "attempts", "final_verdicts": "verdicts"}

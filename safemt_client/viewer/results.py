@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 from safemt_client.results.scores.effects import effects
@@ -17,6 +18,7 @@ from safemt_client.results.scores.typed import (
     UnfinishedTarget,
 )
 from safemt_client.results.scores.unfinished import only_known
+from safemt_client.results.scores.views import view_rows
 from safemt_client.viewer.queries import Queries
 
 __all__ = ["Declined", "Paid", "Results", "RunResults"]
@@ -78,6 +80,8 @@ class RunResults:
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
         self._snapshot = queries.snapshot
+        # Who asks while they are being computed waits for them, and does not compute them once more.
+        self._lock = Lock()
         self._kept = lru_cache(maxsize=_KEPT)(self._found)
 
     def of(self, run_id: str) -> Results:
@@ -86,12 +90,13 @@ class RunResults:
         Raises:
             InputError: the viewer is closing.
         """
-        return self._kept(self._snapshot.version, run_id)
+        with self._lock:
+            return self._kept(self._snapshot.version, run_id)
 
     def _found(self, version: int, run_id: str) -> Results:
         with self._queries.reader() as store:
             # The copy has not what each call cost.
-            spend = _paid(Scores(store, run_id))
+            spend = _paid(view_rows(store, run_id, "spend"))
         with self._snapshot.about_run(run_id) as reader:
             scores = Scores(reader, run_id)
             judge = scores.deciding_judge
@@ -102,6 +107,7 @@ class RunResults:
                 [run_id, judge],
             ).rows
             return Results(
+                # Of a run without a judge there is nothing.
                 rates=[row for row in scores.asr_by_turn if row.judge_key == judge],
                 scenarios=[row for row in scores.by_scenario if row.judge_key == judge],
                 indices=[row for row in scores.safety_index if row.judge_key == judge],
@@ -129,14 +135,14 @@ def _over_refusal(scores: Scores, judge: str | None) -> list[Declined]:
     return found
 
 
-def _paid(scores: Scores) -> list[Paid]:
+def _paid(spend: Sequence[Mapping[str, Any]]) -> list[Paid]:
     sums: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in scores.spend:
-        total = sums[row.who]
-        total["calls"] += row.calls
-        total["tokens"] += (row.prompt_tokens or 0) + (row.completion_tokens or 0)
-        total["unknown"] += row.calls_of_unknown_cost
-        total["cost"] += row.cost_usd or 0  # type: ignore[assignment]
+    for row in spend:
+        total = sums[row["who"]]
+        total["calls"] += row["calls"]
+        total["tokens"] += (row["prompt_tokens"] or 0) + (row["completion_tokens"] or 0)
+        total["unknown"] += row["calls_of_unknown_cost"]
+        total["cost"] += row["cost_usd"] or 0
     return [
         Paid(
             who,

@@ -7,7 +7,9 @@ import os
 import secrets
 import socket
 import sys
+import threading
 import webbrowser
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,19 +36,27 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class _Server(uvicorn.Server):
-    """Stops what pages are asking before it waits for the pages."""
+    """Stops what pages are asking before it waits for the pages.
 
-    def __init__(self, config: uvicorn.Config, queries: Queries) -> None:
+    Once it serves, what the first page of a large store takes longest for is made ready.
+    """
+
+    def __init__(self, config: uvicorn.Config, queries: Queries, have_ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._queries = queries
+        self._ready = threading.Thread(target=have_ready, name="safemt-ready", daemon=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await asyncio.to_thread(self._queries.stop)
         await super().shutdown(sockets)
+        if self._ready.ident is not None:
+            await asyncio.to_thread(self._ready.join)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         in_one_line(asyncio.get_running_loop())
         await super().startup(sockets)
+        with suppress(RuntimeError):  # no thread can be started: the page takes its time then
+            self._ready.start()
 
 
 @dataclass(slots=True)
@@ -96,7 +106,8 @@ def open_viewer(path: Path, *, port: int | None = None, host: str = "127.0.0.1")
     token = secrets.token_urlsafe(32)
     queries = Queries(snapshot)
     desk = Desk(snapshot)
-    application = Access(Forms(Pages(queries, desk).application()), token, number, host, CHECKED)
+    pages = Pages(queries, desk)
+    application = Access(Forms(pages.application()), token, number, host, CHECKED)
     config = uvicorn.Config(
         application,
         # The parser that is strict about where a request ends, whatever else is installed.
@@ -113,7 +124,8 @@ def open_viewer(path: Path, *, port: int | None = None, host: str = "127.0.0.1")
         limit_concurrency=None if most is None else max(most, 8),
     )
     shown = "127.0.0.1" if host in ("0.0.0.0", "127.0.0.1") else f"[{host}]" if ":" in host else host
-    return Viewer(f"http://{shown}:{number}", token, queries, desk, _Server(config, queries), bound)
+    server = _Server(config, queries, pages.have_ready)
+    return Viewer(f"http://{shown}:{number}", token, queries, desk, server, bound)
 
 
 def view(path: Path, *, port: int | None, host: str, allow_remote: bool, browser: bool) -> int:

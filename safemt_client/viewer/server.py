@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -77,6 +78,13 @@ class Pages:
                 Mount("/static", StaticFiles(directory=_STATIC, follow_symlink=True)),
             ]
         )
+
+    def have_ready(self) -> None:
+        """Compute the results of the newest run, if that takes a while, for whoever opens the viewer."""
+        if self._snapshot.is_large and not self._snapshot.live:
+            with suppress(InputError):  # the viewer is closing, or the page will say what is wrong
+                for run in self._queries.runs()[:1]:
+                    self._results_of.of(run["run_id"])
 
     def _safely(self, page: Callable[[Request], Response]) -> Callable[[Request], Response]:
         """Show errors of the user or the store as a page with one line."""

@@ -107,7 +107,7 @@ class Snapshot:
 
     @contextmanager
     def about_run(self, run_id: str) -> Iterator[Queryable]:
-        """What answers a report's queries about one run."""
+        """What answers a report's queries about one run, under the judge that decides."""
         with self.cursor() as cursor:
             yield about_copy(cursor, "conversation_copy", run_id)
 
@@ -139,13 +139,18 @@ class Snapshot:
         """How many rows of a table have been copied."""
         return self._counts.get(table, 0)
 
+    @property
+    def is_large(self) -> bool:
+        """Whether the last refresh took a while."""
+        return self._took >= _QUICK_S
+
     def follow(self) -> None:
         """Refresh if one is due: at once if it is quick, otherwise in the background."""
         if self._closed:
             return
         if time.monotonic() < self._due or self._signature() == self._seen:
             return
-        if self._took < _QUICK_S:
+        if not self.is_large:
             self.refresh()
         else:
             threading.Thread(target=self.refresh, name="safemt-viewer", daemon=True).start()
