@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -18,23 +18,13 @@ from safemt_client.results.scores.people import people_agreement
 from safemt_client.viewer.annotators import annotator_of, checked, remember
 from safemt_client.viewer.desk import Desk
 from safemt_client.viewer.labelling import SIZE, Given, Item, Labelling, Sample
+from safemt_client.viewer.pages import Page, Render
 from safemt_client.viewer.pictures import Pictures
 from safemt_client.viewer.queries import Queries
 
 __all__ = ["LabelPages"]
 
 _MOST = 100_000
-
-
-class Render(Protocol):
-    """Makes a page from a template."""
-
-    def __call__(self, request: Request, name: str, status: int = 200, /, **values: Any) -> Response:
-        """The page."""
-        ...
-
-
-Page = Callable[[Request], Response]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -17,14 +16,14 @@ from starlette.staticfiles import StaticFiles
 from safemt_client.providers.errors import InputError
 from safemt_client.results.sanitize import coded
 from safemt_client.results.sql.docs import questions
-from safemt_client.viewer.annotators import annotator_of
 from safemt_client.viewer.comments import Comments
-from safemt_client.viewer.conversation import CUT, Conversation, load
+from safemt_client.viewer.conversation_page import ConversationPages
 from safemt_client.viewer.desk import Desk
 from safemt_client.viewer.downloads import FORMS, written
 from safemt_client.viewer.filters import CHANGES, DISAGREE, SORTS, Filters
 from safemt_client.viewer.label_pages import LabelPages
 from safemt_client.viewer.links import Served
+from safemt_client.viewer.pages import number
 from safemt_client.viewer.pictures import Pictures
 from safemt_client.viewer.plots import bundle
 from safemt_client.viewer.queries import Queries
@@ -53,6 +52,7 @@ class Pages:
         self._pictures = Pictures(queries)
         self._results_of = RunResults(queries)
         self._comments = Comments(desk)
+        self._conversations = ConversationPages(queries, self._comments, self._render, self._safely)
         self._people = LabelPages(queries, desk, self._pictures, self._render, self._safely)
         self._examples = questions()
         self._templates = Templates()
@@ -66,7 +66,7 @@ class Pages:
                 Route("/run", self._safely(self._run)),
                 Route("/results", self._safely(self._results)),
                 Route("/vega.js", self._vega),
-                Route("/conversation", self._safely(self._conversation)),
+                *self._conversations.routes(),
                 Route("/sql", self._safely(self._sql), methods=["GET", "POST"]),
                 Route("/sql/download", self._safely(self._sql_download), methods=["POST"]),
                 Route("/download", self._safely(self._download)),
@@ -106,7 +106,7 @@ class Pages:
         run = self._queries.run(filters.run)
         if run is None:
             return self._render(request, "error.html", 404, message=f"no run {filters.run!r} in this store")
-        listing = self._queries.page(filters, _number(request.query_params.get("page"), 1))
+        listing = self._queries.page(filters, number(request.query_params.get("page"), 1))
         part = request.headers.get("hx-target") == "list"
         response = self._render(
             request,
@@ -137,56 +137,6 @@ class Pages:
         if script is None:
             script = "// pip install 'safemt-client[view]' brings the plots\n"
         return Response(script, media_type="text/javascript")
-
-    def _conversation(self, request: Request) -> Response:
-        given = request.query_params
-        filters = Filters.read(given)
-        keys = (given.get("run", ""), given.get("t", ""), given.get("d", ""))
-        sample = _number(given.get("sample"), 1)
-        found = load(self._queries, *keys, sample)
-        if found is None:
-            return self._render(request, "error.html", 404, message="no such conversation in this store")
-        beside = given.get("beside", "")
-        other = load(self._queries, keys[0], beside, keys[2], sample) if beside else None
-        at = _number(given.get("at"), -1)
-        return self._render(
-            request,
-            "conversation.html",
-            filters=filters,
-            found=found,
-            columns=[found] if other is None else [found, other],
-            beside=beside,
-            at=at,
-            around=self._queries.beside(filters, at) if at >= 0 else {"before": None, "after": None},
-            targets=self._targets(*keys, sample),
-            verdicts=self._verdicts(found, other),
-            full=given.get("full") == "1",
-            cut=CUT,
-            comments=self._comments.of(keys[1], keys[2]),
-            annotator=annotator_of(request),
-            address=lambda **changes: (
-                "/conversation?"
-                + urlencode({k: v for k, v in {**given, **changes}.items() if v not in ("", None)})
-            ),
-        )
-
-    def _targets(self, run_id: str, target_key: str, dialogue_key: str, sample: int) -> list[dict[str, Any]]:
-        """The other targets of the run with their labels of this dialogue; the model alone first."""
-        return self._queries.local(
-            """SELECT i.target_key, i.target, coalesce(i.label, i.state) AS label,
-                      b.baseline_key IS NOT NULL AS alone
-               FROM conversation_index i
-               LEFT JOIN baselines b
-                 ON b.run_id = i.run_id AND b.target_key = ? AND b.baseline_key = i.target_key
-               WHERE i.run_id = ? AND i.dialogue_key = ? AND i.decides AND i.target_key <> ?
-                 AND i.sample = ?
-               ORDER BY alone DESC, i.target""",
-            [target_key, run_id, dialogue_key, target_key, sample],
-        )
-
-    @staticmethod
-    def _verdicts(*conversations: Conversation | None) -> bool:
-        return any(c is not None and any(turn.verdicts for turn in c.turns) for c in conversations)
 
     def _sql(self, request: Request) -> Response:
         result, error, question = None, None, request.query_params.get("q", "")
@@ -291,7 +241,3 @@ def _file(name: str, form: str, columns: list[str], rows: list[tuple[Any, ...]])
         media_type=FORMS[form],
         headers={"Content-Disposition": f'attachment; filename="{clean}.{form}"'},
     )
-
-
-def _number(text: str | None, otherwise: int) -> int:
-    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 10 else otherwise

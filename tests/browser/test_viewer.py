@@ -180,7 +180,7 @@ def test_side_by_side_with_and_without_the_guard(
     choice = page.get_by_label("Compare with")
     choice.select_option(label=choice.locator("option", has_text="without the guard").first.inner_text())
     page.get_by_role("button", name="Compare").click()
-    columns = page.get_by_role("article")
+    columns = page.get_by_role("region", name="Turn 2").locator(".side")
     expect(columns).to_have_count(2)
     expect(columns.nth(0)).to_contain_text("I can't help with that.")
     expect(columns.nth(1)).to_contain_text(SURE)

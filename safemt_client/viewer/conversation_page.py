@@ -1,0 +1,104 @@
+"""The page of a conversation: by itself, or beside another target's conversation of the same dialogue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from safemt_client.viewer.annotators import annotator_of
+from safemt_client.viewer.comments import Comments
+from safemt_client.viewer.conversation import CUT, Conversation, load
+from safemt_client.viewer.filters import Filters
+from safemt_client.viewer.layout import exchanges
+from safemt_client.viewer.pages import Page, Render, number
+from safemt_client.viewer.queries import Queries
+
+__all__ = ["ConversationPages", "shown_of"]
+
+
+def shown_of(found: Conversation, other: Conversation | None = None, *, full: bool = False) -> dict[str, Any]:
+    """What the templates show of a conversation, with another one beside it or without.
+
+    `full`: also the whole of long texts.
+    """
+    columns = [found] if other is None else [found, other]
+    return {
+        "found": found,
+        "columns": columns,
+        "exchanges": exchanges(*columns),
+        "full": full,
+        "cut": CUT,
+    }
+
+
+class ConversationPages:
+    """Routes of the application; `render` makes pages, and `safely` shows errors of the user as one."""
+
+    def __init__(
+        self, queries: Queries, comments: Comments, render: Render, safely: Callable[[Page], Page]
+    ) -> None:
+        self._queries = queries
+        self._comments = comments
+        self._render = render
+        self._safely = safely
+
+    def routes(self) -> list[Route]:
+        """The routes."""
+        return [Route("/conversation", self._safely(self._page))]
+
+    def _page(self, request: Request) -> Response:
+        given = request.query_params
+        keys = (given.get("run", ""), given.get("t", ""), given.get("d", ""))
+        sample = number(given.get("sample"), 1)
+        found = load(self._queries, *keys, sample)
+        if found is None:
+            return self._render(request, "error.html", 404, message="no such conversation in this store")
+        beside = given.get("beside", "")
+        other = load(self._queries, keys[0], beside, keys[2], sample) if beside else None
+        return self._render(
+            request,
+            "conversation.html",
+            **shown_of(found, other, full=given.get("full") == "1"),
+            **self._place(given),
+            beside=beside,
+            targets=self._targets(*keys, sample),
+            comments=self._comments.of(keys[1], keys[2]),
+            annotator=annotator_of(request),
+            address=lambda **changes: (
+                "/conversation?"
+                + urlencode({k: v for k, v in {**given, **changes}.items() if v not in ("", None)})
+            ),
+        )
+
+    def _place(self, given: Mapping[str, str]) -> dict[str, Any]:
+        """Where the conversation stands in the list that it was opened from; `kept` goes into forms."""
+        filters, at = Filters.read(given), number(given.get("at"), -1)
+        kept = {one.name: getattr(filters, one.name) for one in fields(filters) if one.name != "run"}
+        if at >= 0:
+            kept["at"] = str(at)
+        return {
+            "filters": filters,
+            "at": at,
+            "kept": {name: value for name, value in kept.items() if value},
+            "around": self._queries.beside(filters, at) if at >= 0 else {"before": None, "after": None},
+        }
+
+    def _targets(self, run_id: str, target_key: str, dialogue_key: str, sample: int) -> list[dict[str, Any]]:
+        """The other targets of the run with their labels of this dialogue; the model alone first."""
+        return self._queries.local(
+            """SELECT i.target_key, i.target, coalesce(i.label, i.state) AS label,
+                      b.baseline_key IS NOT NULL AS alone
+               FROM conversation_index i
+               LEFT JOIN baselines b
+                 ON b.run_id = i.run_id AND b.target_key = ? AND b.baseline_key = i.target_key
+               WHERE i.run_id = ? AND i.dialogue_key = ? AND i.decides AND i.target_key <> ?
+                 AND i.sample = ?
+               ORDER BY alone DESC, i.target""",
+            [target_key, run_id, dialogue_key, target_key, sample],
+        )
