@@ -68,6 +68,8 @@ def command(name: str, url: str, data: Path, connections: int) -> list[str]:
 def measure(name: str, url: str, data: Path, connections: int) -> Measured | None:
     urlopen(f"{url.removesuffix('/v1')}/reset").read()
     env = os.environ | {"PYTHONPATH": str(ROOT), "INSPECT_EVAL_LOG_FILE_PATTERN": "{task}_{id}"}
+    # As installed: otherwise each start compiles all modules anew.
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
         process = subprocess.Popen(

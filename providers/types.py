@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from json.encoder import encode_basestring_ascii as _text
 from typing import Any, Literal
 
 from safemt_client.providers.error_codes import ErrorCode
@@ -187,19 +188,19 @@ def request_hash(identity: str, request: Request, *, moderator: str | None = Non
 
     Images enter by the hash of the bytes that are sent.
     """
-    content = {
-        "identity": identity,
-        "messages": [
-            [message.role, message.text, [image.sha256 for image in message.images]]
-            for message in request.messages
-        ],
-        "sampling": request.sampling.as_dict(),
-        "schema": request.response_schema,
-        "moderator": moderator,
-        "sample": sample,
-    }
-    canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    # JSON with sorted keys and without spaces, put together here: a data set's texts are long and many.
+    messages = ",".join(
+        f'["{message.role}",{_text(message.text)},[{",".join([_text(i.sha256) for i in message.images])}]]'
+        for message in request.messages
+    )
+    canonical = (
+        f'{{"identity":{_text(identity)},"messages":[{messages}],"moderator":{_json(moderator)},'
+        f'"sample":{sample},"sampling":{_json(request.sampling.as_dict())},"schema":{_json(request.response_schema)}}}'
+    )
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+_json = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode
 
 
 def reply_hash(text: str) -> str:

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from json.encoder import encode_basestring_ascii as _text
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,7 +55,7 @@ class Dialogue:
     @property
     def length(self) -> int:
         """Number of user turns."""
-        return sum(message.role == "user" for message in self.messages)
+        return [message.role for message in self.messages].count("user")
 
     @property
     def scripted(self) -> bool:
@@ -94,20 +95,19 @@ class Dialogue:
         return found if isinstance(found, int) else self.length
 
 
-def _line(content: list[Any]) -> str:
-    return json.dumps(content)
+def _place(d: Dialogue, condition: Sequence[Any]) -> str:
+    """The beginning of a dialogue's line, by which the lines are sorted."""
+    more = f", {json.dumps(condition)[1:-1]}" if condition else ""
+    return f"[{_text(d.item_id)}, {d.length}{more}"
 
 
 def _content(d: Dialogue) -> str:
-    """All of a dialogue that decides results, as a line."""
-    return _line(
-        [
-            *(d.item_id, d.length),
-            [[m.role, m.text, m.images] for m in d.messages],
-            [d.scenario, d.source, d.method, d.question, d.benign],
-            *_condition(d),
-        ]
+    """All of a dialogue that decides results, as a line of JSON: put together here, since texts are long."""
+    messages = ", ".join(
+        f'["{m.role}", {_text(m.text)}, [{", ".join(map(_text, m.images))}]]' for m in d.messages
     )
+    about = json.dumps([[d.scenario, d.source, d.method, d.question, d.benign], *_condition(d)])[1:-1]
+    return f"[{_text(d.item_id)}, {d.length}, [{messages}], {about}]"
 
 
 def _condition(d: Dialogue) -> list[Any]:
@@ -164,10 +164,10 @@ class Dataset:
         """SHA-256 over the content of all dialogues, independent of their order and location."""
         # Each line begins with its place, which decides the order: the lines themselves are never all held.
         found = hashlib.sha256()
-        places = {id(d): _line([d.item_id, d.length, *_condition(d)]) for d in self.dialogues}
+        places = {id(d): f"{_place(d, _condition(d))}," for d in self.dialogues}
         twice = len(set(places.values())) < len(self.dialogues)
         for number, dialogue in enumerate(
-            sorted(self.dialogues, key=_content if twice else lambda one: places[id(one)][:-1] + ",")
+            sorted(self.dialogues, key=_content if twice else lambda one: places[id(one)])
         ):
             found.update((("\n" if number else "") + _content(dialogue)).encode())
         return found.hexdigest()

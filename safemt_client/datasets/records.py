@@ -116,12 +116,11 @@ def _labels(messages: list[Said]) -> list[Any] | None:
 def _check_turns(messages: list[Said], where: str) -> None:
     before = None
     for number, message in enumerate(messages):
-        here = f"{where}[{number}]"
         if message.role == "system" and number:
-            raise InputError(f"{here}: field role: a system message must come first")
+            raise InputError(f"{where}[{number}]: field role: a system message must come first")
         if message.role == "assistant" and before != "user":
             fix = "join the two" if before == "assistant" else "remove it, or let the system message say it"
-            raise InputError(f"{here}: user and assistant must take turns, user first: {fix}")
+            raise InputError(f"{where}[{number}]: user and assistant must take turns, user first: {fix}")
         before = message.role
     if before == "system":
         raise InputError(f"{where}[0]: field role: no user message follows the system message")

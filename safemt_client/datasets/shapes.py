@@ -66,7 +66,9 @@ def conversation(record: Mapping[str, Any], where: str, oddities: list[Oddity]) 
         raise InputError(f"{where}: field {name}: must be a list of messages")
     if name == "turns" and all(isinstance(entry, str) for entry in raw):
         return name, [Said("user", entry) for entry in raw]
-    return name, [_message(entry, f"{where}: {name}[{n}]", oddities) for n, entry in enumerate(raw)]
+    return name, [
+        _plain(entry) or _message(entry, f"{where}: {name}[{n}]", oddities) for n, entry in enumerate(raw)
+    ]
 
 
 def _one_turn(record: Mapping[str, Any], where: str, oddities: list[Oddity]) -> tuple[str, list[Said]]:
@@ -97,6 +99,15 @@ def _from_text(text: str, where: str) -> Any:
         raise InputError(f"{where}: is neither JSON nor a Python literal{fix}") from None
 
 
+def _plain(entry: Any) -> Said | None:
+    """A message of a role and a text alone: by far the most are."""
+    if type(entry) is dict and len(entry) == 2:
+        role, content = entry.get("role"), entry.get("content")
+        if type(role) is str and type(content) is str and role in _ROLES:
+            return Said(_ROLES[role], content)
+    return None
+
+
 def _message(entry: Any, where: str, oddities: list[Oddity]) -> Said:
     if isinstance(entry, str):
         raise InputError(
@@ -104,11 +115,6 @@ def _message(entry: Any, where: str, oddities: list[Oddity]) -> Said:
         )
     if not isinstance(entry, dict):
         raise InputError(f"{where}: is not a JSON object: write one with role and content")
-    if len(entry) == 2:
-        # By far the most messages.
-        role, content = entry.get("role"), entry.get("content")
-        if isinstance(role, str) and isinstance(content, str) and role in _ROLES:
-            return Said(_ROLES[role], content)
     role_name, text_name = _first(entry, _ROLE), _first(entry, _TEXT)
     role, content = entry.get(role_name), entry.get(text_name)
     known = _ROLES.get(role.strip().lower()) if isinstance(role, str) else None

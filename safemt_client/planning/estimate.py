@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 from safemt_client.planning.conversation import Conversation
@@ -143,10 +144,12 @@ def of_target(plan: Plan, target: Target) -> Estimate:
     """What the target's part of the plan may take."""
     mine = [(c, fresh.asked) for c, fresh in plan.with_fresh if c.target is target]
     prompts, completions = [0, 0], [0, 0]
-    for end, reply in enumerate(_reply_range(target)):
-        for conversation, turns in mine:
-            prompts[end] += sum(_prompt_tokens(conversation, turn, reply) for turn in turns)
-            completions[end] += len(turns) * reply
+    replies = _reply_range(target)
+    for conversation, turns in mine:
+        for prompt, before in _prompts(conversation, turns):
+            for end, reply in enumerate(replies):
+                prompts[end] += prompt + before * reply
+                completions[end] += reply
     prices = target.prices
     if prices is not None and plan.batch:
         prices = batch_prices(prices)
@@ -251,10 +254,11 @@ def of_guard(plan: Plan, guard_key: str) -> Estimate:
         if conversation.target.moderator not in rows:
             continue
         calls += len(fresh.assessed)
-        for end, reply in enumerate(_reply_range(conversation.target)):
-            for turn, stage in fresh.assessed:
-                said = _prompt_tokens(conversation, turn, reply) + (reply if stage == "output" else 0)
-                prompts[end] += _JUDGE_FRAME + said
+        replies = _reply_range(conversation.target)
+        sizes = _prompts(conversation, [turn for turn, _ in fresh.assessed])
+        for (prompt, before), (_, stage) in zip(sizes, fresh.assessed, strict=True):
+            for end, reply in enumerate(replies):
+                prompts[end] += _JUDGE_FRAME + prompt + (before + (stage == "output")) * reply
                 completions[end] += _JUDGE_ANSWER
     found = _estimate(calls, prompts, completions, prices, calls)
     return replace(found, wanted=calls, at_most=True)
@@ -276,19 +280,21 @@ def seconds_at(
     calls: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     tokens: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     # What goes in batches does not count against the limits of single calls.
-    parts = [] if plan.batch else [(target.key, of_target(plan, target)) for target in plan.targets]
+    parts: dict[str, Callable[[], Estimate]] = {}
+    if not plan.batch:
+        parts |= {target.key: partial(of_target, plan, target) for target in plan.targets}
     if plan.judge is not None and not plan.judge_batch:
-        parts.append((plan.judge.judge_key, of_judge(plan)))
-    guards = dict.fromkeys(row.guard_key for row in plan.moderators)
-    parts += [(guard_key, of_guard(plan, guard_key)) for guard_key in guards]
-    for key, estimate in parts:
+        parts[plan.judge.judge_key] = partial(of_judge, plan)
+    parts |= {row.guard_key: partial(of_guard, plan, row.guard_key) for row in plan.moderators}
+    limits = {account: stated(account) for account in {accounts.get(key, key) for key in parts}}
+    if all(limit.rpm is None and limit.tpm is None for limit in limits.values()):
+        return None
+    for key, part in parts.items():
+        estimate = part()
         account = accounts.get(key, key)
         for end, count in enumerate((estimate.least, estimate.calls)):
             calls[account][end] += count
             tokens[account][end] += estimate.tokens[end]
-    limits = {account: stated(account) for account in calls}
-    if all(limit.rpm is None and limit.tpm is None for limit in limits.values()):
-        return None
     low, high = (
         max(
             max(
@@ -307,26 +313,29 @@ def _reply_range(target: Target) -> tuple[int, int]:
     return min(_SHORT_REPLY, most), min(_LONG_REPLY, most)
 
 
-def _prompt_tokens(conversation: Conversation, turn: int, reply: int) -> int:
-    """Prompt tokens at a user turn, if each reply before it takes `reply` tokens."""
+def _prompts(conversation: Conversation, turns: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """For each of these user turns: prompt tokens beside the target's own replies, and how many of these."""
     dialogue, target = conversation.dialogue, conversation.target
+    if not turns:
+        return
     image = {path: image_tokens(target.identity, found) for path, found in conversation.images.items()}
-    sizes = [
-        (
-            message.role,
-            len(message.text) // CHARACTERS_A_TOKEN + sum(image.get(path, 0) for path in message.images),
-        )
-        for message in dialogue.messages
-        if message.role != "system"
-    ]
     system = len(target.system_prompt or dialogue.system or "") // CHARACTERS_A_TOKEN
-    if target.history == "none":
-        return system + sizes[-1][1] + sum(image.values())
-    users = [place for place, (role, _) in enumerate(sizes) if role == "user"]
-    said = sizes[: users[turn - 1] + 1]
-    if target.history == "scripted":
-        return system + sum(size for _, size in said)
-    return system + sum(size for role, size in said if role == "user") + (turn - 1) * reply
+    own = target.history not in ("scripted", "none")
+    # What stands before the end of each user turn, its own message included.
+    asked: list[int] = []
+    said = last = 0
+    for message in dialogue.messages:
+        if message.role == "system" or (own and message.role == "assistant"):
+            continue
+        last = len(message.text) // CHARACTERS_A_TOKEN + sum(image.get(path, 0) for path in message.images)
+        said += last
+        if message.role == "user":
+            asked.append(said)
+    for turn in turns:
+        if target.history == "none":
+            yield system + last + sum(image.values()), 0
+        else:
+            yield system + asked[turn - 1], turn - 1 if own else 0
 
 
 def _estimate(
