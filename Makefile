@@ -2,6 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Else every process that a test or a benchmark starts would compile the whole program.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo docs test test-slow soak fuzz bench lint types check check-fast lock audit sbom dist reproduce clean
 
 # A virtual environment with the pinned versions, made again when they change.

@@ -199,8 +199,13 @@ def schema_version(connection: duckdb.DuckDBPyConnection) -> int | None:
     return int(found[0]) if found and found[0] is not None else None
 
 
-def migrate(connection: duckdb.DuckDBPyConnection, path: object, program_version: str) -> None:
-    """Bring the file to this program's schema.
+def migrate(
+    connection: duckdb.DuckDBPyConnection,
+    path: object,
+    program_version: str,
+    make: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
+) -> None:
+    """Bring the file to this program's schema. `make` creates all tables of an empty file in another way.
 
     Raises:
         InputError: the file belongs to another program or to a newer version of this one.
@@ -214,7 +219,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, path: object, program_version
             "update safemt_client, or name another file with --db"
         )
     if version == 0:
-        _create_all(connection, program_version)
+        _create_all(connection, program_version, make or _make_tables)
         return
     for number, (name, apply) in enumerate(MIGRATIONS[version:], start=version + 1):
         connection.execute("BEGIN")
@@ -228,17 +233,25 @@ def migrate(connection: duckdb.DuckDBPyConnection, path: object, program_version
     connection.execute("COMMIT")
 
 
-def _create_all(connection: duckdb.DuckDBPyConnection, program_version: str) -> None:
+def _create_all(
+    connection: duckdb.DuckDBPyConnection,
+    program_version: str,
+    make: Callable[[duckdb.DuckDBPyConnection], None],
+) -> None:
     """Create the tables as they are today, in one transaction: step by step it takes five times as long."""
     connection.execute("BEGIN")
+    make(connection)
+    for number, (name, _) in enumerate(MIGRATIONS, start=1):
+        _record(connection, number, name, program_version)
+    connection.execute("COMMIT")
+
+
+def _make_tables(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         "CREATE TABLE schema_migrations "
         "(version INTEGER, name VARCHAR, applied_at TIMESTAMP, program_version VARCHAR)"
     )
     create(connection, *TABLES)
-    for number, (name, _) in enumerate(MIGRATIONS, start=1):
-        _record(connection, number, name, program_version)
-    connection.execute("COMMIT")
 
 
 def _record(connection: duckdb.DuckDBPyConnection, version: int, name: str, program_version: str) -> None:

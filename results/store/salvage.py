@@ -13,9 +13,8 @@ import duckdb
 from safemt_client import __version__
 from safemt_client.providers.errors import InputError, StoreHeldError
 from safemt_client.results.store.errors import explain_open_error, first_line, is_locked
-from safemt_client.results.store.migrations import migrate
+from safemt_client.results.store.kept import prepare
 from safemt_client.results.store.schema import TABLES
-from safemt_client.results.store.views import create_views
 
 __all__ = ["Salvaged", "salvage"]
 
@@ -66,8 +65,7 @@ def _saved(damaged: Path, made: Path, copy: Path) -> list[Salvaged]:
         connection.execute("SET TimeZone = 'UTC'")
         _attach(connection, made, "fresh", "")
         connection.execute("USE fresh")
-        migrate(connection, made, __version__)
-        create_views(connection)
+        prepare(connection, made, __version__)
         _attach(connection, _readable(damaged, copy), "damaged", ", READ_ONLY", damaged)
         _check_tables(connection, damaged)
         found = [_table(connection, table) for table in dict.fromkeys(TABLES.values())]

@@ -14,7 +14,7 @@ import duckdb
 
 from safemt_client.results.store import rows
 
-__all__ = ["COLUMN_COMMENTS", "TABLES", "add_columns", "columns_of", "create", "quoted"]
+__all__ = ["COLUMN_COMMENTS", "TABLES", "add_columns", "columns_of", "create", "quoted", "statements"]
 
 TABLES: dict[type, str] = {
     rows.RunRow: "runs",
@@ -202,16 +202,22 @@ def columns_of(kind: type) -> tuple[tuple[str, str, bool], ...]:
 
 def create(connection: duckdb.DuckDBPyConnection, *kinds: type) -> None:
     """Create the tables of these kinds of rows, with their comments."""
+    connection.execute(statements(*kinds))
+
+
+def statements(*kinds: type) -> str:
+    """The statements that create the tables of these kinds of rows, with their comments."""
+    found = []
     for kind in kinds:
         table = TABLES[kind]
         columns = [
             f'"{name}" {kind_}{"" if nullable else " NOT NULL"}' for name, kind_, nullable in columns_of(kind)
         ]
-        connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
+        found.append(f"CREATE TABLE {table} ({', '.join(columns)});")
         about = (kind.__doc__ or "").split(": ", 1)[-1].strip()
-        connection.execute(f"COMMENT ON TABLE {table} IS '{quoted(about)}'")
-        for field in fields(kind):
-            _comment(connection, table, field.name)
+        found.append(f"COMMENT ON TABLE {table} IS '{quoted(about)}';")
+        found += [_comment(table, field.name) for field in fields(kind)]
+    return "\n".join(found)
 
 
 def add_columns(connection: duckdb.DuckDBPyConnection, *kinds: type) -> list[str]:
@@ -231,14 +237,14 @@ def add_columns(connection: duckdb.DuckDBPyConnection, *kinds: type) -> list[str
         for name, kind_, nullable in columns_of(kind):
             if nullable and (table, name) not in there:
                 connection.execute(f'ALTER TABLE {table} ADD COLUMN "{name}" {kind_}')
-                _comment(connection, table, name)
+                connection.execute(_comment(table, name))
                 added.append(f"{table}.{name}")
     return added
 
 
-def _comment(connection: duckdb.DuckDBPyConnection, table: str, column: str) -> None:
+def _comment(table: str, column: str) -> str:
     text = COLUMN_COMMENTS.get(column, column.replace("_", " "))
-    connection.execute(f"COMMENT ON COLUMN {table}.\"{column}\" IS '{quoted(text)}'")
+    return f"COMMENT ON COLUMN {table}.\"{column}\" IS '{quoted(text)}';"
 
 
 def quoted(text: str) -> str:

@@ -33,13 +33,13 @@ from safemt_client.results.store.errors import (
 )
 from safemt_client.results.store.held import HeldFile, kept_for_another
 from safemt_client.results.store.inbox import empty_into, take
+from safemt_client.results.store.kept import prepare
 from safemt_client.results.store.lookups import Lookups
-from safemt_client.results.store.migrations import migrate, schema_version
+from safemt_client.results.store.migrations import schema_version
 from safemt_client.results.store.place import check_place
 from safemt_client.results.store.rows import Row
 from safemt_client.results.store.schema import TABLES
 from safemt_client.results.store.server import QueryServer
-from safemt_client.results.store.views import create_views, is_current
 from safemt_client.results.store.wal import free_name, keep_unread, set_aside
 
 __all__ = ["Expected", "Store"]
@@ -105,10 +105,7 @@ class Store(Lookups):
         try:
             if group_bytes is not None and schema_version(connection) == 0:
                 hold_little(connection, group_bytes)
-            migrate(connection, path, __version__)
-            # Made again at every open they would take a tenth of a megabyte of the disk each time.
-            if not is_current(connection):
-                create_views(connection)
+            prepare(connection, path, __version__)
             connection.execute("CHECKPOINT store")
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")

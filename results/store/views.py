@@ -16,7 +16,7 @@ import duckdb
 from safemt_client.results.store.migrations import MIGRATIONS, schema_version
 from safemt_client.results.store.schema import COLUMN_COMMENTS, TABLES, columns_of, quoted
 
-__all__ = ["create_views", "is_current", "view_texts"]
+__all__ = ["create_views", "is_current", "mark", "view_texts"]
 
 _VIEW = re.compile(r"^CREATE OR REPLACE VIEW (\w+)", re.MULTILINE)
 
@@ -292,7 +292,7 @@ def create_views(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("BEGIN")
     connection.execute(_views())
     _comment_views(connection)
-    connection.execute(f"COMMENT ON TABLE schema_migrations IS '{_mark()}'")
+    connection.execute(f"COMMENT ON TABLE schema_migrations IS '{mark()}'")
     connection.execute("COMMIT")
 
 
@@ -310,7 +310,7 @@ def is_current(connection: duckdb.DuckDBPyConnection) -> bool:
         "SELECT comment FROM duckdb_tables() "
         "WHERE table_name = 'schema_migrations' AND database_name = current_database()"
     ).fetchone()
-    same = found is not None and found[0] == _mark() and _has_views(connection)
+    same = found is not None and found[0] == mark() and _has_views(connection)
     return version > len(MIGRATIONS) or (version == len(MIGRATIONS) and same)
 
 
@@ -320,7 +320,7 @@ def _views() -> str:
 
 
 @cache
-def _mark() -> str:
+def mark() -> str:
     """A mark that distinguishes this program's tables and views from another version of the same schema."""
     columns = [(TABLES[kind], columns_of(kind)) for kind in TABLES]
     content = f"{_views()}{columns}{_SHARED}{_OWN}{COLUMN_COMMENTS}"

@@ -13,6 +13,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from safemt_client.results.cache import cache_folder
+
 __all__ = ["PREFIX", "file_of", "keep"]
 
 PREFIX = "sha256:"
@@ -38,8 +40,7 @@ def file_of(name: str) -> Path:
 
 
 def _folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return _made(Path(base) / "safemt" / "pictures")
+    return _made(cache_folder() / "pictures")
 
 
 @cache

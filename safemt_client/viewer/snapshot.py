@@ -21,14 +21,14 @@ import pyarrow as pa
 from safemt_client import __version__
 from safemt_client.providers.errors import InputError
 from safemt_client.results.store import rows
-from safemt_client.results.store.migrations import MIGRATIONS, migrate
+from safemt_client.results.store.kept import prepare
+from safemt_client.results.store.migrations import MIGRATIONS
 from safemt_client.results.store.narrowed import about_copy
 from safemt_client.results.store.queries import Queryable
 from safemt_client.results.store.questions import Question
 from safemt_client.results.store.reader import Reader, open_reader
 from safemt_client.results.store.schema import TABLES
 from safemt_client.results.store.server import server_file
-from safemt_client.results.store.views import create_views
 
 __all__ = ["Snapshot"]
 
@@ -187,8 +187,7 @@ class Snapshot:
         for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
             connection.execute(f'DROP TABLE "{name}"')
         connection.execute("SET TimeZone = 'UTC'")
-        migrate(connection, self.path, __version__)
-        create_views(connection)
+        prepare(connection, self.path, __version__)
         self._counts = {TABLES[kind]: 0 for kind in _KINDS}
         self._build()
 

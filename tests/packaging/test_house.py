@@ -45,13 +45,14 @@ BELOW = {
 """What each sub-package or module of the package may import, from the lowest to the highest."""
 
 BELOW_IN_RESULTS = {
+    "cache": "",
     "sanitize": "",
     "files": "",
     "names": "",
     "screen": "",
     "stats": "",
     "table": "",
-    "store": "sanitize",
+    "store": "cache sanitize",
     "sql": "store screen sanitize",
     "scores": "store stats table names sanitize files",
     "exports": "scores store sanitize files",
