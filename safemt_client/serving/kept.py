@@ -91,15 +91,10 @@ class Kept:
         return found
 
     async def ended(self) -> None:
-        """Wait until the server and all its processes have ended, whoever ended them."""
-        if self.over:
-            return
-        told = await self._told()
-        if "status" in told:
-            self.status = told["status"]
-        else:
-            await self._end_left()
-        self.over = True
+        """Wait until the server has ended, whoever ended it; `stop` ends what its watchdog could not."""
+        if not self.over:
+            self.status = (await self._told()).get("status")
+            self.over = True
 
     async def stop(self) -> None:
         """End the server and all its processes; this is not interrupted."""

@@ -143,13 +143,14 @@ class Server:
         for again in (True, False):
             assert self._kept is not None
             await self._kept.ended()
+            if again:
+                self._change("restarting")
+            await self._kept.stop()
             how = f"{self.spec.name}: the server ended ({ended_with(self._kept.status)})"
             if not again:
                 self.error = f"{how} a second time; {self._said()}"
                 break
-            self._change("restarting")
             self._tell(f"{how}; it is started once more: {self._said()}")
-            await self._kept.stop()
             try:
                 await self.start()
             except InputError as error:

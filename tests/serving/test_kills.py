@@ -139,11 +139,14 @@ async def test_a_server_that_cannot_be_started_again(tmp_path: Path) -> None:
             await server.wait_ready()
 
 
-@pytest.mark.parametrize("child", ["child", "child=apart"])
-async def test_a_watchdog_that_is_killed(child: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("child", "number"),
+    [("child", signal.SIGKILL), ("child=apart", signal.SIGKILL), ("child=apart", signal.SIGTERM)],
+)
+async def test_a_watchdog_that_is_killed(child: str, number: signal.Signals, tmp_path: Path) -> None:
     async with serve(of_stand_in(child), tmp_path / "d.duckdb", print) as server:
         first = record_of(tmp_path)
-        os.kill(first["keeper"], signal.SIGKILL)
+        os.kill(first["keeper"], number)
         await state(server, "restarting")
         await server.wait_ready()
         assert left(first) == set()

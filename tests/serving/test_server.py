@@ -8,7 +8,7 @@ from support.serving import left, of_stand_in, record_of
 
 from safemt_client.providers.errors import InputError
 from safemt_client.serving import server as serving
-from safemt_client.serving.keeper import Record
+from safemt_client.serving.keeper import Record, _Log
 from safemt_client.serving.server import ServerSpec, serve
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +46,15 @@ async def test_it_runs_until_the_end_of_the_block(tmp_path: Path) -> None:
     assert server.key[-12:] not in said
     assert server.log.stat().st_mode & 0o077 == 0
     assert [line.rstrip("0123456789 s") for line in told] == ["stand:in: starting", "stand:in: ready after"]
+
+
+def test_a_key_in_pieces_of_an_endless_line_does_not_reach_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    log = _Log(["a-secret-key"])
+    log.write(b"x" * 70_000 + b"a-secret")
+    log.write(b"-key" + b"y" * 70_000 + b"a-secret-ke")
+    log.write(b"y\ra-secret-key\nthe end")
+    log.close()
+    assert capfd.readouterr().err.strip("x").replace("y" * 70_000, "") == "[key][key]\r[key]\nthe end\n"
 
 
 async def test_an_exception_of_the_block_comes_through_as_it_is(tmp_path: Path) -> None:
