@@ -22,10 +22,12 @@ from safemt_client.viewer.queries import Queries
 __all__ = ["ConversationPages", "shown_of"]
 
 
-def shown_of(found: Conversation, other: Conversation | None = None, *, full: bool = False) -> dict[str, Any]:
+def shown_of(
+    found: Conversation, other: Conversation | None = None, *, full: bool = False, q: str = ""
+) -> dict[str, Any]:
     """What the templates show of a conversation, with another one beside it or without.
 
-    `full`: also the whole of long texts.
+    `full`: also the whole of long texts. `q`: the text that is marked where it occurs.
     """
     columns = [found] if other is None else [found, other]
     return {
@@ -33,6 +35,7 @@ def shown_of(found: Conversation, other: Conversation | None = None, *, full: bo
         "columns": columns,
         "exchanges": exchanges(*columns),
         "full": full,
+        "q": q,
         "cut": CUT,
     }
 
@@ -61,11 +64,12 @@ class ConversationPages:
             return self._render(request, "error.html", 404, message="no such conversation in this store")
         beside = given.get("beside", "")
         other = load(self._queries, keys[0], beside, keys[2], sample) if beside else None
+        place = self._place(given)
         return self._render(
             request,
             "conversation.html",
-            **shown_of(found, other, full=given.get("full") == "1"),
-            **self._place(given),
+            **shown_of(found, other, full=given.get("full") == "1", q=place["filters"].q),
+            **place,
             beside=beside,
             targets=self._targets(*keys, sample),
             comments=self._comments.of(keys[1], keys[2]),

@@ -23,7 +23,7 @@ __all__ = ["PAGE", "Choices", "Listing", "Queries", "any_of"]
 
 PAGE = 50
 _MOST_HITS = 200_000
-_PREVIEW = 240
+_PREVIEW, _BEFORE = 240, 60
 _PATIENCE_S, _AGAIN_S = 4.0, 0.05
 Row = dict[str, Any]
 
@@ -112,7 +112,7 @@ class Queries:
             )
         for offset, row in enumerate(rows):
             row["at"] = (page - 1) * size + offset
-        self._preview(rows)
+        self._preview(rows, filters.q)
         return Listing(rows, total, page, pages, capped)
 
     def everything(self, filters: Filters, most: int) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -276,16 +276,24 @@ class Queries:
             condition=counted("coalesce(condition, 'original')", "value <> 'original', value"),
         )
 
-    def _preview(self, rows: list[Row]) -> None:
+    def _preview(self, rows: list[Row], wanted: str) -> None:
+        """Add the beginning of each reply, or what stands around the first hit of a text in it."""
         hashes = sorted({row["request_hash"] for row in rows if row["request_hash"]})
         found: dict[str, str] = {}
         if hashes:
             with self.reader() as reader:
-                found = _texts(reader, f"left(text, {_PREVIEW})", hashes)
+                shown = _EXCERPT if wanted else f"left(text, {_PREVIEW})"
+                found = _texts(reader, shown, hashes, wanted)
         for row in rows:
             row["preview"] = found.get(row["request_hash"] or "", "")
 
 
+# Of a reply without the text the place is 0: its beginning.
+_PLACE = "instr(lower(text), lower(wanted))"
+_EXCERPT = (
+    f"CASE WHEN {_PLACE} > {_BEFORE} + 1 THEN '…' ELSE '' END || "
+    f"substr(text, greatest(1, {_PLACE} - {_BEFORE}), {_PREVIEW})"
+)
 _COLUMNS = ["run_id", "target", "judge", "dialogue_key", "reply", "explanation"]
 
 
@@ -294,13 +302,13 @@ def any_of(values: Collection[object]) -> str:
     return f"IN ({', '.join('?' * len(values))})" if values else "IN (NULL)"
 
 
-def _texts(reader: Reader, text: str, hashes: list[str]) -> dict[str, str]:
-    """The observed replies to those requests, by hash."""
+def _texts(reader: Reader, text: str, hashes: list[str], wanted: str = "") -> dict[str, str]:
+    """The observed replies to those requests, by hash; what is shown of a `text` may name `wanted`."""
     return dict(
         reader.query(
             f"SELECT request_hash, {text} FROM {about_requests('current_turns', len(hashes))} "
-            "WHERE outcome NOT LIKE 'error_%'",
-            hashes,
+            "CROSS JOIN (SELECT ?::VARCHAR AS wanted) WHERE outcome NOT LIKE 'error_%'",
+            [*hashes, wanted],
         ).rows
     )
 

@@ -6,9 +6,8 @@ import json
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
 
-from safemt_client.results.sanitize import coded
+from safemt_client.viewer.marks import marked, shown
 
 __all__ = ["Templates"]
 
@@ -25,7 +24,8 @@ class Templates:
             lstrip_blocks=True,
         )
         self._environment.filters |= {
-            "shown": _shown,
+            "shown": shown,
+            "marked": marked,
             "pretty": _pretty,
             "money": lambda value: "" if value is None else f"${value:.4f}" if value else "$0",
             "seconds": lambda value: "" if value is None else f"{value:.2f} s",
@@ -38,13 +38,6 @@ class Templates:
         """The page as it is sent or written; `values` has all that its template and `base.html` name."""
         text = self._environment.get_template(name).render(**values)
         return text.encode("utf-8", "backslashreplace")
-
-
-def _shown(text: object, most: int | None = None) -> Markup:
-    """Text for a page: markup escaped, and control and misleading characters shown as their codes."""
-    whole = "" if text is None else str(text)
-    cut = whole if most is None else whole[:most]
-    return escape(coded(cut))
 
 
 def _pretty(text: str | None) -> str:

@@ -81,3 +81,20 @@ def test_two_targets_are_read_turn_by_turn(width: int, address: str, page: Page,
         bottom = max(box["y"] + box["height"] for box in (first, second))
     fits(page, width)
     quiet(page_log)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_hits_are_marked_and_gone_through(width: int, address: str, page: Page, page_log: PageLog) -> None:
+    opened(page, address, width, q="pencil")
+    marks = page.locator("mark")
+    expect(marks).to_have_text(["pencil"])
+    page.get_by_role("button", name="Show everything").click()
+    page.keyboard.press("n")
+    expect(marks).to_have_class("here")
+    expect(page.locator("[data-copied]")).to_have_text("hit 1 of 1")
+    expect(marks).to_be_in_viewport()
+    fits(page, width)
+    page.goto(f"{base(address)}/run?run={RUN}&q=paper")
+    expect(page.locator(".preview mark").first).to_have_text("paper")
+    fits(page, width)
+    quiet(page_log)

@@ -27,6 +27,7 @@ def page(client: httpx.Client, target: str, **more: str) -> str:
 
 def turns_of(text: str) -> dict[str, str]:
     """The text of each section of the page by its heading."""
+    text = re.sub("</?mark>", "", text)
     sections = re.findall(r'<section class="exchange".*?<h3[^>]*>(.*?)</h3>(.*?)</section>', text, re.S)
     return {name: re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body)) for name, body in sections}
 

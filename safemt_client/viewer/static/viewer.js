@@ -25,6 +25,20 @@ document.addEventListener("click", (event) => {
     document.querySelectorAll("#main [data-veil]").forEach((button) => set(button, on || always()));
     return;
   }
+  const hit = event.target.closest("[data-hit]");
+  if (hit) {
+    const hits = [...document.querySelectorAll("#columns mark")].filter((one) => one.checkVisibility());
+    const now = hits.findIndex((one) => one.classList.contains("here"));
+    if (hits[now]) hits[now].classList.remove("here");
+    const next = hits[(now + 1) % hits.length];
+    const said = document.querySelector("[data-copied]");
+    said.textContent = next ? `hit ${hits.indexOf(next) + 1} of ${hits.length}` : "no hit is shown";
+    if (next) {
+      next.classList.add("here");
+      next.scrollIntoView({ block: "center" });
+    }
+    return;
+  }
   const example = event.target.closest("[data-example]");
   if (example) {
     event.preventDefault();
@@ -53,3 +67,4 @@ document.addEventListener("htmx:configRequest", (event) => {
 document.addEventListener("submit", (event) => {
   if (event.submitter && event.submitter.hasAttribute("data-plain")) event.stopPropagation();
 }, true);
+for (const one of document.querySelectorAll("[data-hit]")) one.hidden = false;
