@@ -7,7 +7,7 @@ import re
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -82,9 +82,7 @@ class Server:
         self.state: Literal["starting", "running", "restarting", "dead"] = "starting"
         self.error: str | None = None
         """Why it is dead, in one line."""
-        slug = re.sub(r"[^A-Za-z0-9.]+", "-", spec.name).strip("-.")[-60:]
-        self.log = db.with_name(f"{db.name}.{slug}.log")
-        self._record = db.with_name(f"{db.name}.{slug}-{secrets.token_hex(4)}{ENDING}").absolute()
+        self.log, self._record = _files(spec.name, db)
         self._tell, self._progress = tell, progress
         self._changed = anyio.Event()
         self._port = 0
@@ -259,6 +257,22 @@ class Server:
         return last_words(self.log, self.spec.advice)
 
 
+_LOGS: set[Path] = set()
+"""The logs of the servers of this program that run."""
+
+
+def _files(name: str, db: Path) -> tuple[Path, Path]:
+    """The log of a server, which no other one that runs has, and its record."""
+    engine, _, source = name.partition(":")
+    slug = re.sub(
+        r"[^A-Za-z0-9.]+", "-", f"{engine}-{source if len(source) < 60 else Path(source).name[-60:]}"
+    )
+    slug = slug.strip("-.")
+    logs = (db.with_name(f"{db.name}.{slug}{more}.log") for more in ("", *(f"-{n}" for n in range(2, 1000))))
+    log = next(log for log in logs if log.absolute() not in _LOGS)
+    return log, db.with_name(f"{db.name}.{slug}-{secrets.token_hex(4)}{ENDING}").absolute()
+
+
 def free_port() -> int:
     """A port at which nothing listens on the loopback address."""
     with socket.socket() as probe:
@@ -281,10 +295,13 @@ async def serve(
         InputError: it did not start, or was not ready in time; nothing is left running.
     """
     server = Server(spec, db, tell, progress)
-    server.log.unlink(missing_ok=True)
+    log = server.log.absolute()
     failure: Exception | None = None
     async with anyio.create_task_group() as group:
         try:
+            with suppress(OSError):
+                log.unlink()
+            _LOGS.add(log)
             await server.start()
             group.start_soon(server.watch)
             yield server
@@ -293,5 +310,6 @@ async def serve(
         finally:
             group.cancel_scope.cancel()
             await server.stop()
+            _LOGS.discard(log)
     if failure is not None:
         raise failure

@@ -48,6 +48,18 @@ async def test_it_runs_until_the_end_of_the_block(tmp_path: Path) -> None:
     assert [line.rstrip("0123456789 s") for line in told] == ["stand:in: starting", "stand:in: ready after"]
 
 
+async def test_each_of_two_at_once_has_its_own_log_and_key(tmp_path: Path) -> None:
+    db, name = tmp_path / "d.duckdb", f"stand:{'x/' * 40}in.gguf"
+    async with (
+        serve(of_stand_in(name=name), db, print) as first,
+        serve(of_stand_in(name=name), db, print) as second,
+    ):
+        assert first.key != second.key
+        assert first.base_url != second.base_url
+    names = {"d.duckdb.stand-in.gguf.log", "d.duckdb.stand-in.gguf-2.log"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
 def test_a_key_in_pieces_of_an_endless_line_does_not_reach_the_log(capfd: pytest.CaptureFixture[str]) -> None:
     log = _Log(["a-secret-key"])
     log.write(b"x" * 70_000 + b"a-secret")
