@@ -16,30 +16,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import urlopen
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-US = "safemt_client"
-PLAN = "its start and plan alone"
+from measuring import HERE, PLAN, US, Measured, endpoint, measure, open_files, our_command
+
 SLOW_S = 15
-
-
-@dataclass(frozen=True)
-class Measured:
-    cpu_s: float
-    wall_s: float
-    peak_mb: float
-    sending_s: float
-    requests: int
 
 
 def write_dialogues(path: Path, count: int) -> None:
@@ -55,42 +39,10 @@ def write_dialogues(path: Path, count: int) -> None:
 
 
 def command(name: str, url: str, data: Path, connections: int) -> list[str]:
-    if name not in (US, PLAN):
-        python = os.environ.get("INSPECT_PYTHON", sys.executable) if name == "inspect_ai" else sys.executable
-        return [python, str(HERE / "peers.py"), name, url, str(data), str(connections)]
-    return [
-        *(sys.executable, "-m", "safemt_client", "--provider", f"bench@{url}", "--data", str(data)),
-        *("--judge", "none", "--max-concurrency", str(connections), "--db", "bench.duckdb", "--quiet"),
-        *(["--dry-run"] if name == PLAN else []),
-    ]
-
-
-def measure(name: str, url: str, data: Path, connections: int) -> Measured | None:
-    urlopen(f"{url.removesuffix('/v1')}/reset").read()
-    env = os.environ | {"PYTHONPATH": str(ROOT), "INSPECT_EVAL_LOG_FILE_PATTERN": "{task}_{id}"}
-    # As installed: otherwise each start compiles all modules anew.
-    env.pop("PYTHONDONTWRITEBYTECODE", None)
-    with tempfile.TemporaryDirectory() as folder:
-        begin = time.perf_counter()
-        process = subprocess.Popen(
-            command(name, url, data, connections),
-            cwd=folder,
-            env=env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - begin
-        process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.stderr is not None
-        said = process.stderr.read().decode()
-    if process.returncode != 0:
-        print(f"{name}: failed: {said.strip().splitlines()[-1] if said.strip() else ''}")
-        return None
-    stats = json.load(urlopen(f"{url.removesuffix('/v1')}/stats"))
-    return Measured(
-        usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024, stats["s"], stats["requests"]
-    )
+    if name in (US, PLAN):
+        return our_command(url, data, connections, *(["--dry-run"] if name == PLAN else []))
+    python = os.environ.get("INSPECT_PYTHON", sys.executable) if name == "inspect_ai" else sys.executable
+    return [python, str(HERE / "peers.py"), name, url, str(data), str(connections)]
 
 
 def main() -> None:
@@ -101,26 +53,16 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--peers", nargs="*", default=None, help="names of peers.py; all by default")
     arguments = parser.parse_args()
-    sys.path[:0] = [str(HERE), str(ROOT)]
     from peers import PEERS
 
     names = [US, PLAN, *(PEERS if arguments.peers is None else arguments.peers)]
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(65536, hard), hard))
+    open_files()
     with tempfile.TemporaryDirectory() as folder:
-        data, port = Path(folder) / "dialogues.jsonl", Path(folder) / "port"
+        data = Path(folder) / "dialogues.jsonl"
         write_dialogues(data, arguments.dialogues)
-        server = subprocess.Popen(
-            [sys.executable, str(HERE / "endpoint.py"), str(port), "--latency", str(arguments.latency)]
-        )
-        try:
-            while not port.exists():
-                time.sleep(0.05)
-            url = f"http://127.0.0.1:{port.read_text()}/v1"
+        with endpoint(Path(folder), "--latency", str(arguments.latency)) as url:
             for connections in arguments.connections:
                 table(names, url, data, connections, arguments)
-        finally:
-            server.kill()
 
 
 def table(names: list[str], url: str, data: Path, connections: int, arguments: argparse.Namespace) -> None:
@@ -131,7 +73,7 @@ def table(names: list[str], url: str, data: Path, connections: int, arguments: a
     for _ in range(arguments.repeat):
         for name in names:
             if name not in failed and not (runs[name] and runs[name][0].wall_s > SLOW_S):
-                found = measure(name, url, data, connections)
+                found = measure(name, url, command(name, url, data, connections))
                 expected = 0 if name == PLAN else arguments.dialogues
                 if found is None or found.requests != expected:
                     failed.add(name)

@@ -1,0 +1,101 @@
+"""Whole programs against the loopback endpoint, measured from start to end: what the benchmarks share."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import urlopen
+
+__all__ = [
+    "BARE",
+    "HERE",
+    "PLAN",
+    "ROOT",
+    "US",
+    "Measured",
+    "endpoint",
+    "measure",
+    "open_files",
+    "our_command",
+]
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+US, PLAN, BARE = "safemt_client", "its start and plan alone", "httpx over aiohttp, bare"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One program: CPU and wall time, memory, and what the endpoint saw of it."""
+
+    cpu_s: float
+    wall_s: float
+    peak_mb: float
+    sending_s: float
+    requests: int
+
+
+def open_files() -> None:
+    """Let this process and those that it starts open as many files as connections need."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(65536, hard), hard))
+
+
+@contextmanager
+def endpoint(folder: Path, *words: str) -> Iterator[str]:
+    """The endpoint in a process of its own, with these options; its address."""
+    port = folder / "port"
+    port.unlink(missing_ok=True)
+    server = subprocess.Popen([sys.executable, str(HERE / "endpoint.py"), str(port), *words])
+    try:
+        while not port.exists():
+            if server.poll() is not None:
+                raise SystemExit("the endpoint has ended")
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port.read_text()}/v1"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def our_command(url: str, data: Path, connections: int, *words: str) -> list[str]:
+    """This program, without a judge."""
+    return [
+        *(sys.executable, "-m", "safemt_client", "--provider", f"bench@{url}", "--data", str(data)),
+        *("--judge", "none", "--max-concurrency", str(connections), "--db", "bench.duckdb", "--quiet"),
+        *words,
+    ]
+
+
+def measure(name: str, url: str, command: Sequence[str]) -> Measured | None:
+    """Run a program in an empty folder; None, with a line that says why, if it fails."""
+    urlopen(f"{url.removesuffix('/v1')}/reset").read()
+    env = os.environ | {"PYTHONPATH": str(ROOT), "INSPECT_EVAL_LOG_FILE_PATTERN": "{task}_{id}"}
+    # As installed: otherwise each start compiles all modules anew.
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.perf_counter()
+        process = subprocess.Popen(
+            command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        assert process.stderr is not None
+        said = process.stderr.read().decode(errors="replace")
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - begin
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        print(f"{name}: failed: {said.strip().splitlines()[-1] if said.strip() else ''}", flush=True)
+        return None
+    stats = json.load(urlopen(f"{url.removesuffix('/v1')}/stats"))
+    return Measured(
+        usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024, stats["s"], stats["requests"]
+    )
