@@ -157,6 +157,10 @@ def measure(path: Path) -> None:
             lambda: get(f"/run?run={RUN}&target=t3&length=4&verdict=unsafe"),
         )
         timed("judges disagree", lambda: get(f"/run?run={RUN}&disagree=judges"))
+        timed("items by targets", lambda: get(f"/matrix?run={RUN}"))
+        timed(
+            "items by targets, of one length", lambda: get(f"/matrix?run={RUN}&length=8&sort=unsafe&page=20")
+        )
         counter = iter(range(1000))
         timed("free text, new each time", lambda: get(f"/run?run={RUN}&q={WORDS[next(counter)]}+river"))
         key = f"{DIGEST[:12]}:8:item_1004"

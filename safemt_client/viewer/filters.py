@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import urlencode
 
-__all__ = ["CHANGES", "DISAGREE", "SCENARIO", "SORTS", "Filters"]
+__all__ = ["CHANGES", "DISAGREE", "SCENARIO", "SORTS", "Filters", "item_value"]
 
 SORTS = {
     "item": "item_id, length, target, target_key, sample",
@@ -43,6 +45,7 @@ class Filters:
     """
 
     run: str = ""
+    item: str = ""
     target: str = ""
     scenario: str = ""
     length: str = ""
@@ -91,6 +94,9 @@ class Filters:
             if value := getattr(self, name):
                 conditions.append(f"{column} = ?")
                 values.append(value)
+        if self.item:
+            conditions.append("? IN (item_id, 'md5:' || md5(item_id))")
+            values.append(self.item)
         for name, known in (("disagree", DISAGREE), ("change", CHANGES)):
             if condition := known.get(getattr(self, name)):
                 conditions.append(f"({condition})")
@@ -99,3 +105,11 @@ class Filters:
     def order(self) -> str:
         """The order of the list."""
         return SORTS.get(self.sort, SORTS["item"])
+
+
+def item_value(item_id: str) -> str:
+    """An item's id in addresses: its hash, if it would not come back unchanged."""
+    odd = any(unicodedata.category(one) in ("Cc", "Cf") for one in item_id)
+    if odd or len(item_id) > _MOST or item_id != item_id.strip():
+        return "md5:" + hashlib.md5(item_id.encode(), usedforsecurity=False).hexdigest()
+    return item_id

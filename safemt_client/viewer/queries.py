@@ -19,7 +19,7 @@ from safemt_client.results.store.reader import Reader, open_reader
 from safemt_client.viewer.filters import SCENARIO, Filters
 from safemt_client.viewer.snapshot import Snapshot
 
-__all__ = ["PAGE", "Choices", "Listing", "Queries", "any_of"]
+__all__ = ["PAGE", "Choices", "Listing", "Queries", "Row", "any_of", "dicts"]
 
 PAGE = 50
 _MOST_HITS = 200_000
@@ -99,11 +99,11 @@ class Queries:
 
     def page(self, filters: Filters, page: int, size: int = PAGE) -> Listing:
         """One page of the conversations that match."""
-        with self._narrowed(filters) as (cursor, where, values, capped):
+        with self.narrowed(filters) as (cursor, where, values, capped):
             total = self._count(self.snapshot.version, filters)
             pages = max(1, -(-total // size))
             page = min(max(1, page), pages)
-            rows = _dicts(
+            rows = dicts(
                 cursor.execute(
                     f"SELECT * FROM conversation_index WHERE {where} ORDER BY {filters.order()} "
                     f"LIMIT {size} OFFSET {(page - 1) * size}",
@@ -117,8 +117,8 @@ class Queries:
 
     def everything(self, filters: Filters, most: int) -> tuple[list[str], list[tuple[Any, ...]]]:
         """All conversations that match, for a download: columns and rows, with replies and explanations."""
-        with self._narrowed(filters) as (cursor, where, values, _):
-            rows = _dicts(
+        with self.narrowed(filters) as (cursor, where, values, _):
+            rows = dicts(
                 cursor.execute(
                     f"SELECT * FROM conversation_index WHERE {where} ORDER BY {filters.order()} LIMIT {most}",
                     values,
@@ -150,9 +150,9 @@ class Queries:
 
     def beside(self, filters: Filters, at: int) -> dict[str, Row | None]:
         """The conversations before and after the one at this place of the list."""
-        with self._narrowed(filters) as (cursor, where, values, _):
+        with self.narrowed(filters) as (cursor, where, values, _):
             first = max(0, at - 1)
-            rows = _dicts(
+            rows = dicts(
                 cursor.execute(
                     f"SELECT target_key, dialogue_key, sample FROM conversation_index WHERE {where} "
                     f"ORDER BY {filters.order()} LIMIT 3 OFFSET {first}",
@@ -194,10 +194,14 @@ class Queries:
     def local(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         """Rows of the snapshot."""
         with self.snapshot.cursor() as cursor:
-            return _dicts(cursor.execute(sql, values))
+            return dicts(cursor.execute(sql, values))
 
     @contextmanager
-    def _narrowed(self, filters: Filters) -> Iterator[tuple[duckdb.DuckDBPyConnection, str, list[Any], bool]]:
+    def narrowed(self, filters: Filters) -> Iterator[tuple[duckdb.DuckDBPyConnection, str, list[Any], bool]]:
+        """A session for queries about the conversations that match.
+
+        With the condition on `conversation_index`, its parameters, and whether the text occurs too often.
+        """
         where, values = filters.where()
         capped = False
         with self.snapshot.cursor() as cursor:
@@ -213,7 +217,7 @@ class Queries:
             yield cursor, where, values, capped
 
     def _find_count(self, version: int, filters: Filters) -> int:
-        with self._narrowed(filters) as (cursor, where, values, _):
+        with self.narrowed(filters) as (cursor, where, values, _):
             sql = f"SELECT count(*) FROM conversation_index WHERE {where}"
             return int(cursor.execute(sql, values).fetchall()[0][0])
 
@@ -313,6 +317,7 @@ def _texts(reader: Reader, text: str, hashes: list[str], wanted: str = "") -> di
     )
 
 
-def _dicts(cursor: duckdb.DuckDBPyConnection) -> list[Row]:
+def dicts(cursor: duckdb.DuckDBPyConnection) -> list[Row]:
+    """The rows of a query that was asked, by the names of its columns."""
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

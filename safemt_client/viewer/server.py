@@ -20,10 +20,10 @@ from safemt_client.viewer.comments import Comments
 from safemt_client.viewer.conversation_page import ConversationPages
 from safemt_client.viewer.desk import Desk
 from safemt_client.viewer.downloads import FORMS, written
-from safemt_client.viewer.filters import CHANGES, DISAGREE, SORTS, Filters
+from safemt_client.viewer.filters import Filters
 from safemt_client.viewer.label_pages import LabelPages
 from safemt_client.viewer.links import Served
-from safemt_client.viewer.pages import number
+from safemt_client.viewer.list_pages import ListPages
 from safemt_client.viewer.pictures import Pictures
 from safemt_client.viewer.plots import bundle
 from safemt_client.viewer.queries import Queries
@@ -54,6 +54,7 @@ class Pages:
         self._comments = Comments(desk)
         self._conversations = ConversationPages(queries, self._comments, self._render, self._safely)
         self._people = LabelPages(queries, desk, self._pictures, self._render, self._safely)
+        self._lists = ListPages(queries, self._render, self._safely)
         self._examples = questions()
         self._templates = Templates()
         self._link = Served()
@@ -63,7 +64,7 @@ class Pages:
         return Starlette(
             routes=[
                 Route("/", self._safely(self._runs)),
-                Route("/run", self._safely(self._run)),
+                *self._lists.routes(),
                 Route("/results", self._safely(self._results)),
                 Route("/vega.js", self._vega),
                 *self._conversations.routes(),
@@ -100,28 +101,6 @@ class Pages:
 
     def _runs(self, request: Request) -> Response:
         return self._render(request, "runs.html", runs=self._queries.runs())
-
-    def _run(self, request: Request) -> Response:
-        filters = Filters.read(request.query_params)
-        run = self._queries.run(filters.run)
-        if run is None:
-            return self._render(request, "error.html", 404, message=f"no run {filters.run!r} in this store")
-        listing = self._queries.page(filters, number(request.query_params.get("page"), 1))
-        part = request.headers.get("hx-target") == "list"
-        response = self._render(
-            request,
-            "list.html" if part else "run.html",
-            run=run,
-            filters=filters,
-            listing=listing,
-            choices=self._queries.choices(filters.run),
-            changes=CHANGES,
-            disagree=DISAGREE,
-            sorts=SORTS,
-        )
-        if part and request.headers.get("hx-trigger") == "filters":
-            response.headers["HX-Push-Url"] = f"/run?{filters.query()}"
-        return response
 
     def _results(self, request: Request) -> Response:
         filters = Filters(run=Filters.read(request.query_params).run)
