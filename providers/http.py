@@ -24,10 +24,10 @@ from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from safemt_client.providers.transport import (
     BodyTooLargeError,
     ConnectionFailedError,
+    HopelessError,
     Response,
     ShortageError,
     UnreadableBodyError,
-    UntrustedError,
     fetch,
     make_headers,
 )
@@ -87,7 +87,7 @@ class HttpEndpoint(Endpoint):
             )
         except BodyTooLargeError as error:
             return too_large(str(error), error.status)
-        except UntrustedError as error:
+        except HopelessError as error:
             return not_from_here(str(error))
         except UnreadableBodyError as error:
             return unreadable(str(error), error.status)

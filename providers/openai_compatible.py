@@ -56,8 +56,8 @@ class OpenAICompatible(HttpEndpoint):
         )
         self.negotiation = Negotiation(identity)
         self._format = ChatFormat(options.image_format)
-        if vendor.kind == "demo":
-            # The program itself, on another port each time.
+        if vendor.kind == "demo" or vendor.managed:
+            # The program itself or a server of its own, on another port each time.
             self.host = None
 
     @property

@@ -81,7 +81,7 @@ class ProviderSpec:
     def free(self) -> bool:
         """Whether asking it costs nothing: the demo, and a vendor's program on this machine."""
         here = is_loopback(urlsplit(self.base_url or "").hostname or "")
-        return self.vendor is DEMO or (self.vendor.local and here)
+        return self.vendor is DEMO or self.vendor.managed or (self.vendor.local and here)
 
     @property
     def listed(self) -> str:

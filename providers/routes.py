@@ -32,6 +32,8 @@ class Routes:
                 raise InputError(
                     f"--provider {spec.name}=...: stands for two models: name one of them otherwise"
                 )
+        if spec.vendor.managed:
+            return
         self._one_host(spec)
         if spec.moved_by is not None and spec.base_url is not None:
             note = f"{spec.vendor.name} is asked at {shown(spec.base_url)}, as {spec.moved_by} says"

@@ -19,6 +19,7 @@ from safemt_client.providers.resources import shortage
 __all__ = [
     "BodyTooLargeError",
     "ConnectionFailedError",
+    "HopelessError",
     "Response",
     "ShortageError",
     "UnreadableBodyError",
@@ -44,7 +45,11 @@ class ShortageError(ConnectionFailedError):
     """This machine lacks what a connection needs: nothing was sent."""
 
 
-class UntrustedError(ConnectionFailedError):
+class HopelessError(ConnectionFailedError):
+    """What is asked will not answer, however often it is tried."""
+
+
+class UntrustedError(HopelessError):
     """There is no trusted connection to the host, however often it is tried."""
 
 

@@ -53,6 +53,8 @@ class Vendor:
     """Parameters of litellm's, each with the environment variables that state it."""
     local: bool = False
     """Whether it is a program on the user's own machine."""
+    managed: bool = False
+    """Whether this program starts and ends what is asked, at another port each time."""
     account_by_model: bool = False
     """Whether each model has rate limits of its own, by the vendor's guide to rate limits."""
     charging: Charging = "used"

@@ -19,6 +19,7 @@ __all__ = [
     "DEMO_TARGET",
     "OWN",
     "PLUGIN",
+    "SERVED",
     "VENDORS",
     "image_rule_of",
     "near_models",
@@ -306,6 +307,9 @@ OWN = Vendor("local", "openai", keys=("SAFEMT_API_KEY",), key_needed=False, batc
 
 DEMO = Vendor("demo", "demo", batches="openai")
 """The endpoint of the program itself, which answers by rules."""
+
+SERVED = Vendor("served", "openai", key_needed=False, local=True, managed=True)
+"""A model that this program serves itself."""
 
 PLUGIN = Vendor("plugin", "plugin")
 """A user's own model, or a plug-in's."""

@@ -9,6 +9,7 @@ from safemt_client.planning.ceilings import cap_notes, ceilings_of
 from safemt_client.planning.costs import held_of, spent_of
 from safemt_client.planning.estimate import RunEstimate, estimate_of
 from safemt_client.planning.notes import notes_of
+from safemt_client.planning.served import asked_of_plan
 from safemt_client.telemetry.events import RunResult
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ async def go(prepared: Prepared, invocation: Invocation, head: str | None = None
         return RunResult("done", 0, "planned", id=prepared.plan.run.run_id)
     from safemt_client.engine.session import carry_out
 
+    await prepared.models.start(asked_of_plan(prepared.plan, prepared.models), invocation.tell)
     return await carry_out(prepared, invocation)
 
 

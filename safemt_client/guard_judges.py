@@ -11,12 +11,13 @@ from typing import Any
 from safemt_client.judges.judge import LLMJudge, messages_of, to_be_judged, verdict_of
 from safemt_client.judges.rubric import Rubric
 from safemt_client.judges.types import JudgeInput, Verdict
+from safemt_client.moderator.build import ModeratorSpec, parse_moderator
 from safemt_client.moderator.types import Guard, NotAssessableError
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.provider import Observer, Provider
 from safemt_client.providers.types import Message, Outcome, Reply, Request, Sampling
 
-__all__ = ["GUARD", "GuardJudge"]
+__all__ = ["GUARD", "GuardJudge", "guard_spec"]
 
 GUARD = "guard:"
 """What the name of a judge begins with that is a guard; a value of `--moderator` without actions follows."""
@@ -107,3 +108,15 @@ class GuardJudge(LLMJudge):
             confidence=found.confidence,
             **common,
         )
+
+
+def guard_spec(judge: str) -> ModeratorSpec:
+    """What the name of a judge stands for that is a guard.
+
+    Raises:
+        InputError: there is no such guard.
+    """
+    try:
+        return parse_moderator(judge.removeprefix(GUARD))
+    except InputError as error:
+        raise InputError(f"--judge {GUARD}{str(error).removeprefix('--moderator ')}") from None

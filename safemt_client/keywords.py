@@ -20,6 +20,9 @@ class JudgeKeywords(TypedDict, total=False):
     judge_sees: Literal["reply", "question", "dialogue", "image"] | None
     judge_logprobs: bool
     judge_temperature: float | Literal["none"]
+    serve_option: str | Sequence[str] | None
+    serve_python: str | Path
+    gpus: str | Sequence[int] | None
     rpm: float | None
     tpm: float | None
     max_concurrency: int | None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from safemt_client.guard_judges import GUARD, GuardJudge
+
+from safemt_client.guard_judges import GUARD, GuardJudge, guard_spec
 from safemt_client.judges.judge import LLMJudge
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.plugin import PluginJudge, judge_spec
@@ -24,6 +26,7 @@ from safemt_client.moderator.build import (
     guard_options,
     parse_moderator,
 )
+from safemt_client.moderator.held import held
 from safemt_client.moderator.moderator import Moderation, Moderator
 from safemt_client.moderator.policies import load_policies
 from safemt_client.moderator.types import Guard
@@ -45,7 +48,8 @@ from safemt_client.providers.registry import (
 from safemt_client.providers.resources import calls_at_once, open_files_limit
 from safemt_client.providers.routes import Routes
 from safemt_client.providers.vendors import DEMO, DEMO_NAMES
-from safemt_client.said import Role, adjusted, check_only_headers, options_of, said_of
+from safemt_client.said import Role, adjusted, check_only_headers, options_of, said_of, serving_of
+from safemt_client.serving.local import LocalServers
 from safemt_client.settings import RunSettings
 from safemt_client.tables import ProviderSettings
 
@@ -82,6 +86,7 @@ class Models:
         self._given = given or {}
         self._settings = settings
         self._stack = stack
+        self.local = LocalServers()
         self._demo_url = demo_url
         self.limits = Limits(
             StatedLimits(settings.rpm, settings.tpm, settings.max_concurrency),
@@ -134,7 +139,9 @@ class Models:
         if (name, role) not in self._specs:
             # Only once each: this creates a plug-in's model.
             given, said = self._given.get(name), self.said(name, role)
-            if given is None:
+            if given is None and (served := self._served(name, said)) is not None:
+                spec = served
+            elif given is None:
                 called = name if said.model is None else f"{name}={said.model}"
                 if said.model is not None and split_alias(called) != (name, said.model):
                     raise InputError(
@@ -150,6 +157,11 @@ class Models:
                 self.routes.add(spec)
             self._specs[name, role] = self._specs[spec.name, role] = spec
         return self._specs[name, role]
+
+    def _served(self, name: str, said: ProviderSettings) -> ProviderSpec | None:
+        """A model that this program serves itself; None for any other name."""
+        called = name if said.model is None else f"{name}={said.model}"
+        return self.local.spec(called, serving_of(self._settings, said), said.base_url)
 
     def _resolved(self, called: str, role: Role, said: ProviderSettings) -> ProviderSpec:
         """What a name stands for; a plan needs no keys."""
@@ -176,11 +188,33 @@ class Models:
             return Planned(spec.identity, self.limits.for_account(spec.account))
         return build(
             spec,
-            transport=self._transport,
+            transport=self._way(spec),
             limits=self.limits,
             timeouts=self._settings.timeouts,
             negotiations=self.negotiations,
         )
+
+    def _way(self, spec: ProviderSpec) -> httpx.AsyncBaseTransport:
+        if not spec.vendor.managed:
+            return self._transport
+        from safemt_client.serving.rerouted import Rerouted
+
+        return Rerouted(self.local, self._transport)
+
+    async def start(self, asked: Iterable[ProviderSpec], tell: Callable[[str], None]) -> None:
+        """Start the servers of those models that are to be asked, and see that they heed a grammar.
+
+        Raises:
+            InputError: one cannot be started, or does not.
+        """
+        if not (wanted := [spec for spec in asked if spec.vendor.managed]):
+            return
+        from safemt_client.serving.proof import prove
+
+        hosts = {urlsplit(spec.base_url or "").hostname or "" for spec in wanted}
+        for host in await self.local.start(self._stack, self._settings.db, tell, hosts):
+            spec = next(one for one in wanted if host in (one.base_url or ""))
+            await prove(self.provider(spec), self.local.served[host], tell)
 
     def batch_endpoint(self, spec: ProviderSpec, provider: Provider) -> BatchEndpoint | None:
         """The batch endpoint beside a provider, None where the vendor has none."""
@@ -247,7 +281,7 @@ class Models:
 
     async def _guard_judge(self, name: str) -> GuardJudge:
         """A guard that labels replies; a value of `--moderator` without actions says which and where."""
-        spec = _guard_spec(name)
+        spec = guard_spec(name)
         if "+" in spec.head:
             raise InputError(
                 f"--judge {name}: a judge takes no action: leave {spec.head.partition('+')[2]!r} out"
@@ -256,7 +290,7 @@ class Models:
         provider, _, account = await self._open_guard(replace(spec, name=name))
         judge = GuardJudge(
             name,
-            guard_of(replace(spec, interventions=frozenset()), options),
+            self._held(spec, guard_of(replace(spec, interventions=frozenset()), options)),
             provider,
             controversial=self._settings.controversial == "unsafe",
         )
@@ -303,12 +337,20 @@ class Models:
     async def _assessor(self, spec: ModeratorSpec, guard: Guard) -> Assessor:
         """The guard on its model; its prices and account are recorded under its key."""
         provider, prices, account = await self._open_guard(spec)
-        assessor = Assessor(guard, provider, said=self.said(spec.provider or "", "guard").deciding)
+        assessor = Assessor(
+            self._held(spec, guard), provider, said=self.said(spec.provider or "", "guard").deciding
+        )
         self.guard_prices[assessor.key] = prices
         self.accounts[assessor.key] = account
         if (on := self._specs.get((spec.provider or "", "guard"))) is not None:
             self.guards_on[assessor.key] = on
         return assessor
+
+    def _held(self, spec: ModeratorSpec, guard: Guard) -> Guard:
+        """The guard, held to its form where the engine that serves its model can do that."""
+        on = self._specs.get((spec.provider or "", "guard"))
+        served = None if on is None else self.local.of(on)
+        return guard if served is None else held(guard, served.constrains, spec.name)
 
     async def _open_guard(self, spec: ModeratorSpec) -> tuple[Provider, Mapping[str, float] | None, str]:
         settings, free = self._settings, {"input": 0.0, "output": 0.0}
@@ -361,7 +403,7 @@ async def open_models(
     async with AsyncExitStack() as stack:
         demo_url = None
         specs = [parse_moderator(text) for text in settings.moderator or () if text != "none"]
-        specs += [_guard_spec(name) for name in settings.judge_names if name.startswith(GUARD)]
+        specs += [guard_spec(name) for name in settings.judge_names if name.startswith(GUARD)]
         guards = (spec.provider or "" for spec in specs)
         named = {*settings.provider, *settings.judge_names, *guards}
         named |= {table.model or "" for name, table in settings.providers.items() if name in named}
@@ -370,15 +412,3 @@ async def open_models(
 
             demo_url = await stack.enter_async_context(serve_demo())
         yield Models(settings, demo_url, stack, given)
-
-
-def _guard_spec(judge: str) -> ModeratorSpec:
-    """What the name of a judge stands for that is a guard.
-
-    Raises:
-        InputError: there is no such guard.
-    """
-    try:
-        return parse_moderator(judge.removeprefix(GUARD))
-    except InputError as error:
-        raise InputError(f"--judge {GUARD}{str(error).removeprefix('--moderator ')}") from None

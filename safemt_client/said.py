@@ -11,10 +11,11 @@ from safemt_client.providers.options import EndpointOptions, environment_of
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.registry import ProviderSpec, split_alias
 from safemt_client.providers.responses.thinking import Reading
+from safemt_client.serving.names import Serving
 from safemt_client.settings import RunSettings
 from safemt_client.tables import ProviderSettings, headers_of
 
-__all__ = ["Role", "adjusted", "check_only_headers", "options_of", "said_of"]
+__all__ = ["Role", "adjusted", "check_only_headers", "options_of", "said_of", "serving_of"]
 
 Role = Literal["target", "judge", "guard"]
 """What a model is asked as. The flags about requests are those of the targets."""
@@ -45,6 +46,22 @@ def said_of(settings: RunSettings, name: str, role: Role) -> ProviderSettings:
         reasoning_end=settings.reasoning_end,
     )
     return table.over(flags)
+
+
+def serving_of(settings: RunSettings, said: ProviderSettings) -> Serving:
+    """How a model is served: by its table, and where that says nothing by the flags; options are merged."""
+    given = [*(settings.serve_option or ()), *(said.serve_option or ())]
+    options = {}
+    for text in given:
+        name, mark, value = text.partition("=")
+        if not name or not mark or not value:
+            raise InputError(f"--serve-option {text!r}: write NAME=VALUE, such as context=8192")
+        options[name.lstrip("-").replace("_", "-")] = value
+    python = said.serve_python or settings.serve_python
+    gpus = settings.gpus if said.gpus is None else said.gpus
+    return Serving(
+        None if python is None else str(python), options, None if gpus is None else tuple(map(str, gpus))
+    )
 
 
 _OF_HTTP = ("api_key_env", "headers", "query", "max_tokens_field", "image_format", "session_header")

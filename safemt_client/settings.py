@@ -67,6 +67,7 @@ _data = OptionGroup("Data")
 _judge = OptionGroup("Judge", "judge")
 _moderator = OptionGroup("Moderator")
 _guard = OptionGroup("Moderator", "moderate")
+_served = OptionGroup("Models on this machine", "judge", "moderate", "doctor", decides=False)
 _rate = OptionGroup("Limits and money", "judge", "moderate", decides=False)
 _limit = OptionGroup("Limits and money", "judge", decides=False)
 _run = OptionGroup("Run", decides=False)
@@ -205,6 +206,11 @@ class RunSettings(BaseModel):
     guard_option: list[str] | None = _guard(
         None, "option of a guard (docs/guards.md), such as generation=4.1; repeatable", "NAME=VALUE"
     )
+    serve_option: list[str] | None = _served(
+        None, "option of the servers that are started here (docs/local-models.md); repeatable", "NAME=VALUE"
+    )
+    serve_python: Path | None = _served(None, "interpreter that has the engine", "FILE", "its own")
+    gpus: list[int] | None = _served(None, "numbers of the GPUs that the servers may use", "N,N", "all")
     rpm: PerMinute | None = _rate(
         None, "requests per minute, for each account", "N", "as the endpoint states"
     )

@@ -249,6 +249,9 @@ class ProviderSettings(BaseModel):
         session_header: header that carries the id of a conversation.
         reasoning: how reasoning in the text of a reply is told from the answer.
         reasoning_end: text that ends the reasoning of a model whose marks are not known.
+        serve_option: options of its server, if this program serves it.
+        serve_python: the interpreter that runs that server.
+        gpus: the cards that the server may use.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -270,6 +273,9 @@ class ProviderSettings(BaseModel):
     session_header: str | None = None
     reasoning: Reasoning | None = None
     reasoning_end: Annotated[str, Field(min_length=1)] | None = None
+    serve_option: list[str] | None = None
+    serve_python: Path | None = None
+    gpus: list[int] | None = None
 
     @field_validator("api_key_env")
     @classmethod

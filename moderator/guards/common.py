@@ -297,6 +297,10 @@ class Adapter(ABC):
         """The messages that are sent; by default the turns, for the server's chat template to render."""
         return turns
 
+    def grammar(self, stage: Stage) -> str | None:
+        """The documented form as a grammar in GBNF, for engines that hold an answer to one; None for none."""
+        return None
+
     def answer(self, reply: Reply) -> str:
         """The text that is read."""
         return reply.text

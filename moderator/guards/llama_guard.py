@@ -118,6 +118,14 @@ class LlamaGuard(Adapter):
             keep = () if turns[at].images else keep
         return shown
 
+    def grammar(self, stage: Stage) -> str:
+        """`safe`, or `unsafe` and codes; the model's own template may leave blank lines to it."""
+        codes = " | ".join(f'"{code}"' for code in self._known)
+        return (
+            f'root ::= "\\n"{{0,2}} ("safe" | "unsafe\\n" code ("," code){{0,{len(self._known) - 1}}})\n'
+            f"code ::= {codes}"
+        )
+
     def read(self, text: str, stage: Stage) -> Assessment | None:
         """`safe`, or `unsafe` and on the next line codes with commas between them."""
         match = _ANSWER.fullmatch(text)

@@ -65,6 +65,18 @@ class Qwen3Guard(Adapter):
     sampling = Sampling(temperature=0.0, max_tokens=128)
     table = SCENARIOS
 
+    def grammar(self, stage: Stage) -> str:
+        """The lines of the stage; `Safe` has no categories."""
+        names = " | ".join(f'"{name}"' for name in CATEGORIES)
+        refusal = ' "\\nRefusal: " ("Yes" | "No")' if stage == "output" else ""
+        return (
+            f'root ::= "Safety: " (safe | found){refusal}\n'
+            'safe ::= "Safe\\nCategories: None"\n'
+            'found ::= ("Unsafe" | "Controversial") "\\nCategories: " ("None" | named)\n'
+            f'named ::= category (", " category){{0,{len(CATEGORIES) - 1}}}\n'
+            f"category ::= {names}"
+        )
+
     def read(self, text: str, stage: Stage) -> Assessment | None:
         """The lines of the stage, and no others; `Safe` together with a category is not an answer."""
         match = _ANSWER.fullmatch(text)

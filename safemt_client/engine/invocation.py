@@ -30,6 +30,11 @@ class Invocation:
     result: RunResult | None = None
     stop: Callable[[], None] | None = None
 
+    def tell(self, line: str) -> None:
+        """Print a line about what happens, where there is something to print on."""
+        if self.console is not None:
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def interrupt(self) -> bool:
         """Ask the session to stop; False if there is none."""
         if self.stop is None:

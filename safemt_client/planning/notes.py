@@ -20,7 +20,13 @@ __all__ = ["notes_of"]
 
 def notes_of(plan: Plan, models: Models, store: Store | None) -> tuple[str, ...]:
     """On open files, addresses, a panel that may be split, images, replies from elsewhere or to others."""
-    found = [*models.keyless, *models.routes.notes, *models.limits.notes(), *_changes(plan)]
+    found = [
+        *models.keyless,
+        *models.routes.notes,
+        *models.limits.notes(),
+        *models.local.notes,
+        *_changes(plan),
+    ]
     if plan.judge is not None and plan.judge.identity == "panel/majority" and len(plan.members) % 2 == 0:
         found.append(even_panel(plan.judge.name, len(plan.members)))
     for target in plan.targets:

