@@ -141,12 +141,14 @@ def import_(parser: argparse.ArgumentParser) -> None:
 
 def doctor(parser: argparse.ArgumentParser) -> None:
     """Those of `doctor`."""
-    from safemt_client.cli.flags import add_setting
+    from safemt_client.cli.flags import SERVING, add_setting
 
     add_setting(parser, "db")
     add_setting(parser, "provider", help="endpoint to try with four short calls; repeatable")
     add_setting(parser, "base_url", help="OpenAI-compatible endpoint of the providers")
     add_setting(parser, "attempt_timeout", default="60")
+    for name in SERVING:
+        add_setting(parser, name)
     _config(parser, "the settings of the run's targets")
     parser.add_argument(
         "--salvage", type=Path, metavar="FILE", help="copy what can be read of a damaged store into a new one"

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from safemt_client.cli.flags import DEFAULT_DB, refuse_flags
+from safemt_client.cli.flags import DEFAULT_DB, SERVING, refuse_flags
 from safemt_client.loading import load_settings
 from safemt_client.models import open_models
 from safemt_client.providers.errors import TargetStoppedError
@@ -35,7 +35,7 @@ from safemt_client.settings import RunSettings, options
 __all__ = ["doctor"]
 
 _TIMEOUT_S = 60.0
-_OF_PROVIDERS = ("base_url", "attempt_timeout", "config")
+_OF_PROVIDERS = ("base_url", "attempt_timeout", "config", *SERVING)
 # A white square of 8 x 8 pixels.
 _PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGP8//8/A27AhEduxEoDAHE8Aw2DU3sAAAAAAElFTkSuQmCC"
@@ -85,10 +85,11 @@ async def doctor(arguments: argparse.Namespace) -> int:
     if arguments.provider:
         timeout_s = _TIMEOUT_S if arguments.attempt_timeout is None else arguments.attempt_timeout
         flags = {"provider": arguments.provider, "base_url": arguments.base_url, "data": "sample"}
+        flags |= {name: getattr(arguments, name) for name in SERVING}
         settings = load_settings(
-            flags | {"judge": ["none"], "max_wait": 0.0, "attempt_timeout": timeout_s},
+            flags | {"judge": ["none"], "max_wait": 0.0, "attempt_timeout": timeout_s, "db": path},
             arguments.config,
-            only=[name for name, option in options().items() if option.group == "Target"],
+            only=[*(name for name, option in options().items() if option.group == "Target"), *SERVING],
         )
         bad = not await _endpoints(settings, console) or bad
     return 1 if bad else 0
@@ -133,6 +134,7 @@ async def _endpoints(settings: RunSettings, console: Console) -> bool:
             for note in models.routes.notes[told:]:
                 _say(console, _Finding("address", None, note))
             told = len(models.routes.notes)
+            await models.start([spec], lambda line: console.print(escape(plain(line)), highlight=False))
             learnt: list[Learnt] = []
             models.negotiations.observe(learnt.append)
             async for finding in _probe(models.provider(spec), models.said(name).sampling(longest=16)):

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from safemt_client.providers.errors import InputError
 from safemt_client.settings import RunSettings, default_of, kind_of, options, takes_none
 
-__all__ = ["DEFAULT_DB", "FEW_NEED", "add_setting", "add_settings", "flag_of", "refuse_flags"]
+__all__ = ["DEFAULT_DB", "FEW_NEED", "SERVING", "add_setting", "add_settings", "flag_of", "refuse_flags"]
 
 DEFAULT_DB: Path = RunSettings.model_fields["db"].default
 
@@ -24,10 +24,13 @@ FEW_NEED = frozenset(
         *("judge_base_url", "judge_logprobs", "judge_temperature"),
         *("policy_place", "policies", "on_guard_error", "controversial", "guard_template", "guard_option"),
         *("max_wait", "attempt_timeout", "turn_timeout", "min_coverage", "new_run"),
-        *("log_level", "log_texts", "otel"),
+        *("log_level", "log_texts", "otel", "serve_option", "serve_python", "gpus"),
     )
 )
 """Settings that help lists last."""
+
+SERVING = ("serve_option", "serve_python", "gpus")
+"""Settings of the servers of models on this machine."""
 
 
 def flag_of(name: str) -> str:

