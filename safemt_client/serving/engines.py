@@ -47,6 +47,8 @@ class Served:
     """A model that this program serves, as long as something asks it."""
 
     spec: ServerSpec
+    called: str
+    """The name of the model in requests to it."""
     engine: str
     identity: str
     weights: Weights
@@ -158,6 +160,7 @@ def _llama_cpp(asked: _Asked) -> Served:
             advice=_OF_LLAMA_CPP,
             gpus=asked.said.gpus,
         ),
+        called,
         "llama.cpp",
         asked.identity(weights, "llama.cpp"),
         weights,
@@ -212,6 +215,7 @@ def _vllm(asked: _Asked) -> Served:
             advice=_OF_VLLM,
             gpus=asked.said.gpus,
         ),
+        called,
         "vllm",
         asked.identity(weights, "vllm"),
         weights,
@@ -248,7 +252,8 @@ def _transformers(asked: _Asked) -> Served:
     return Served(
         ServerSpec(
             asked.name,
-            called,
+            # It lists the models of the hub's cache, whatever it serves.
+            None,
             (*command, "--host", "127.0.0.1", "--port", "{port}", *_flags(options)),
             {"HF_HUB_DISABLE_TELEMETRY": "1"},
             unset=_UNSET,
@@ -256,6 +261,7 @@ def _transformers(asked: _Asked) -> Served:
             advice=_OF_VLLM,
             gpus=asked.said.gpus,
         ),
+        called,
         "transformers",
         asked.identity(weights, "transformers"),
         weights,

@@ -59,7 +59,7 @@ class LocalServers:
         return ProviderSpec(
             name=alias or short,
             identity=served.identity + (f"#{alias}" if alias else ""),
-            model=self.served[host].spec.model,
+            model=self.served[host].called,
             account=self.served[host].spec.name,
             vendor=SERVED,
             base_url=f"http://{host}/v1",
