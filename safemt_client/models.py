@@ -9,8 +9,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-
 
 from safemt_client.guard_judges import GUARD, GuardJudge, guard_spec
 from safemt_client.judges.judge import LLMJudge
@@ -139,10 +137,11 @@ class Models:
         if (name, role) not in self._specs:
             # Only once each: this creates a plug-in's model.
             given, said = self._given.get(name), self.said(name, role)
-            if given is None and (served := self._served(name, said)) is not None:
+            called = name if said.model is None else f"{name}={said.model}"
+            serving = serving_of(self._settings, said)
+            if given is None and (served := self.local.spec(called, serving, said.base_url)) is not None:
                 spec = served
             elif given is None:
-                called = name if said.model is None else f"{name}={said.model}"
                 if said.model is not None and split_alias(called) != (name, said.model):
                     raise InputError(
                         f"[providers.{shown(name)}]: model: the name says it already: leave it out"
@@ -157,11 +156,6 @@ class Models:
                 self.routes.add(spec)
             self._specs[name, role] = self._specs[spec.name, role] = spec
         return self._specs[name, role]
-
-    def _served(self, name: str, said: ProviderSettings) -> ProviderSpec | None:
-        """A model that this program serves itself; None for any other name."""
-        called = name if said.model is None else f"{name}={said.model}"
-        return self.local.spec(called, serving_of(self._settings, said), said.base_url)
 
     def _resolved(self, called: str, role: Role, said: ProviderSettings) -> ProviderSpec:
         """What a name stands for; a plan needs no keys."""
@@ -188,18 +182,11 @@ class Models:
             return Planned(spec.identity, self.limits.for_account(spec.account))
         return build(
             spec,
-            transport=self._way(spec),
+            transport=self.local.way(spec, self._transport),
             limits=self.limits,
             timeouts=self._settings.timeouts,
             negotiations=self.negotiations,
         )
-
-    def _way(self, spec: ProviderSpec) -> httpx.AsyncBaseTransport:
-        if not spec.vendor.managed:
-            return self._transport
-        from safemt_client.serving.rerouted import Rerouted
-
-        return Rerouted(self.local, self._transport)
 
     async def start(self, asked: Iterable[ProviderSpec], tell: Callable[[str], None]) -> None:
         """Start the servers of those models that are to be asked, and see that they heed a grammar.
@@ -207,14 +194,8 @@ class Models:
         Raises:
             InputError: one cannot be started, or does not.
         """
-        if not (wanted := [spec for spec in asked if spec.vendor.managed]):
-            return
-        from safemt_client.serving.proof import prove
-
-        hosts = {urlsplit(spec.base_url or "").hostname or "" for spec in wanted}
-        for host in await self.local.start(self._stack, self._settings.db, tell, hosts):
-            spec = next(one for one in wanted if host in (one.base_url or ""))
-            await prove(self.provider(spec), self.local.served[host], tell)
+        wanted = [spec for spec in asked if spec.vendor.managed]
+        await self.local.start(wanted, self.provider, self._stack, self._settings.db, tell)
 
     def batch_endpoint(self, spec: ProviderSpec, provider: Provider) -> BatchEndpoint | None:
         """The batch endpoint beside a provider, None where the vendor has none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,9 @@ from safemt_client.providers.vendors import SERVED
 from safemt_client.serving.names import Serving, engine_of
 
 if TYPE_CHECKING:
+    import httpx
+
+    from safemt_client.providers.provider import Provider
     from safemt_client.serving.engines import Served
     from safemt_client.serving.server import Server, ServerSpec
 
@@ -68,7 +71,7 @@ class LocalServers:
 
     def of(self, spec: ProviderSpec) -> Served | None:
         """The server that a model is asked at; None if it is not one of these."""
-        return self.served.get(urlsplit(spec.base_url or "").hostname or "")
+        return self.served.get(_host(spec))
 
     @property
     def notes(self) -> list[str]:
@@ -79,20 +82,42 @@ class LocalServers:
 
         return [line_of(served) for served in self.served.values()]
 
-    async def start(self, stack: AsyncExitStack, db: Path, tell: Tell, only: Collection[str]) -> list[str]:
-        """Start those of these hosts that do not run yet, one after another; `stack` ends them.
+    def way(self, spec: ProviderSpec, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+        """The transport to a model: the given one, or for a server of this program one that finds it."""
+        if not spec.vendor.managed:
+            return transport
+        from safemt_client.serving.rerouted import Rerouted
+
+        return Rerouted(self, transport)
+
+    async def start(
+        self,
+        asked: Sequence[ProviderSpec],
+        provider: Callable[[ProviderSpec], Provider],
+        stack: AsyncExitStack,
+        db: Path,
+        tell: Tell,
+    ) -> None:
+        """Start the servers of these models that do not run yet, one after another; `stack` ends them.
+
+        Each is asked once, through its `provider`: see `proof`.
 
         Raises:
-            InputError: one of them cannot be started; `stack` ends the others.
+            InputError: one of them cannot be started, or does not heed a grammar; `stack` ends the others.
         """
+        if not asked:
+            return
+        from safemt_client.serving.proof import prove
         from safemt_client.serving.server import serve
 
-        started = [host for host in self.served if host in only and host not in self.running]
-        for host in started:
-            spec = self._shared(self.served[host])
-            tell(f"{spec.name}: its server is started")
-            self.running[host] = await stack.enter_async_context(serve(spec, db, tell))
-        return started
+        for spec in asked:
+            host = _host(spec)
+            if host in self.running:
+                continue
+            started = self._shared(self.served[host])
+            tell(f"{started.name}: its server is started")
+            self.running[host] = await stack.enter_async_context(serve(started, db, tell))
+            await prove(provider(spec), self.served[host], tell)
 
     def _shared(self, served: Served) -> ServerSpec:
         """With its share of the memory of cards that other servers use too, in proportion to the weights."""
@@ -105,6 +130,10 @@ class LocalServers:
         else:
             share = 0.9 * (served.weights.size or 0) / sum(other.weights.size or 0 for other in others)
         return replace(spec, command=(*spec.command, "--gpu-memory-utilization", f"{share:.2f}"))
+
+
+def _host(spec: ProviderSpec) -> str:
+    return urlsplit(spec.base_url or "").hostname or ""
 
 
 def _same(one: Served, other: Served) -> bool:

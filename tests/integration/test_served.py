@@ -67,7 +67,7 @@ def test_target_guard_and_judge_share_one_server(
     assert all(row["verdict"] in ("safe", "unsafe") and row["error"] is None for row in rows), rows
     assert sql("SELECT count(*) AS n FROM verdicts", capsys) == [{"n": 1}]
     (target,) = sql("SELECT DISTINCT identity FROM run_targets", capsys)
-    kept = json.dumps(sql("SELECT * FROM turns", capsys) + [target])
+    kept = json.dumps([*sql("SELECT * FROM turns", capsys), target])
     assert f"llama.cpp/{weights.stem}@" in kept
     assert "127.0.0.1" not in kept
     assert server.key is not None
