@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["LocalServers"]
 
 Tell = Callable[[str], None]
+_PAUSE_S = 15.0
+"""Seconds between two lines about a start that takes long."""
 
 
 class LocalServers:
@@ -116,7 +119,7 @@ class LocalServers:
                 continue
             started = self._shared(self.served[host])
             tell(f"{started.name}: its server is started")
-            self.running[host] = await stack.enter_async_context(serve(started, db, tell))
+            self.running[host] = await stack.enter_async_context(serve(started, db, tell, _at_times(tell)))
             await prove(provider(spec), self.served[host], tell)
 
     def _shared(self, served: Served) -> ServerSpec:
@@ -130,6 +133,19 @@ class LocalServers:
         else:
             share = 0.9 * (served.weights.size or 0) / sum(other.weights.size or 0 for other in others)
         return replace(spec, command=(*spec.command, "--gpu-memory-utilization", f"{share:.2f}"))
+
+
+def _at_times(tell: Tell) -> Tell:
+    """Passes on what it is told at first after a while, and then as often."""
+    last = time.monotonic()
+
+    def told(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > _PAUSE_S:
+            last = time.monotonic()
+            tell(text)
+
+    return told
 
 
 def _host(spec: ProviderSpec) -> str:
