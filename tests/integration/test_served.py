@@ -49,7 +49,14 @@ def test_target_guard_and_judge_share_one_server(
     weights: Path, started: list[Server], capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = f"llama.cpp:{weights}"
-    words = ["--provider", model, "--moderator", f"llama-guard-3+block+output={model}", "--judge", f"j={model}"]
+    words = [
+        "--provider",
+        model,
+        "--moderator",
+        f"llama-guard-3+block+output={model}",
+        "--judge",
+        f"j={model}",
+    ]
     words += ["--data", "sample", "--turns", "1", "--limit", "1", "--images", "off", "--max-tokens", "4"]
     words += ["--min-coverage", "0", "--config", "config.toml", *SMALL]
     # A model this small may go on for as long as it is let.
