@@ -91,7 +91,7 @@ class LocalServers:
             return transport
         from safemt_client.serving.rerouted import Rerouted
 
-        return Rerouted(self, transport)
+        return Rerouted(self.running, transport)
 
     async def start(
         self,

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import httpx
 
 from safemt_client.providers.addresses import key_headers
 from safemt_client.providers.transport import HopelessError
-from safemt_client.serving.local import LocalServers
-from safemt_client.serving.server import ServerDiedError
+from safemt_client.serving.server import Server, ServerDiedError
 
 __all__ = ["Rerouted"]
 
 
 class Rerouted(httpx.AsyncBaseTransport):
-    """A transport to these servers. It is its maker who closes the connections below it."""
+    """A transport to those of these servers that run. Its maker closes the connections below it."""
 
-    def __init__(self, servers: LocalServers, transport: httpx.AsyncBaseTransport) -> None:
-        self._servers = servers
+    def __init__(self, running: Mapping[str, Server], transport: httpx.AsyncBaseTransport) -> None:
+        self._running = running
         self._transport = transport
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -26,9 +27,9 @@ class Rerouted(httpx.AsyncBaseTransport):
             HopelessError: it was not started, or has ended for good.
         """
         host = request.url.host
-        server = self._servers.running.get(host)
+        server = self._running.get(host)
         if server is None:
-            raise HopelessError(f"{self._servers.served[host].spec.name}: its server was not started")
+            raise HopelessError(f"{host}: the server was not started")
         try:
             await server.wait_ready()
         except ServerDiedError as error:
