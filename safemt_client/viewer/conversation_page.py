@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from safemt_client.results.exports.files import file_name
 from safemt_client.viewer.annotators import annotator_of
 from safemt_client.viewer.comments import Comments
 from safemt_client.viewer.conversation import CUT, Conversation, load
@@ -18,8 +19,11 @@ from safemt_client.viewer.filters import Filters
 from safemt_client.viewer.layout import exchanges
 from safemt_client.viewer.pages import Page, Render, number
 from safemt_client.viewer.queries import Queries
+from safemt_client.viewer.record import as_json, record_of
 
-__all__ = ["ConversationPages", "shown_of"]
+__all__ = ["AS_FILE", "ConversationPages", "shown_of"]
+
+AS_FILE = "/conversation.json"
 
 
 def shown_of(
@@ -53,7 +57,10 @@ class ConversationPages:
 
     def routes(self) -> list[Route]:
         """The routes."""
-        return [Route("/conversation", self._safely(self._page))]
+        return [
+            Route("/conversation", self._safely(self._page)),
+            Route(AS_FILE, self._safely(self._file)),
+        ]
 
     def _page(self, request: Request) -> Response:
         given = request.query_params
@@ -78,6 +85,20 @@ class ConversationPages:
                 "/conversation?"
                 + urlencode({k: v for k, v in {**given, **changes}.items() if v not in ("", None)})
             ),
+        )
+
+    def _file(self, request: Request) -> Response:
+        """The conversation as a JSON file."""
+        given = request.query_params
+        keys = (given.get("run", ""), given.get("t", ""), given.get("d", ""))
+        found = load(self._queries, *keys, number(given.get("sample"), 1))
+        if found is None:
+            return self._render(request, "error.html", 404, message="no such conversation in this store")
+        name = file_name(f"{found.head['item_id']}-{found.head['length']}-{found.head['target']}")
+        return Response(
+            as_json(record_of(self._queries, found, self._comments.of(keys[1], keys[2]))),
+            media_type="application/json",
+            headers={"Content-Disposition": f'attachment; filename="{name}.json"'},
         )
 
     def _place(self, given: Mapping[str, str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.results.sanitize import coded
 from safemt_client.results.sql.docs import questions
 from safemt_client.viewer.comments import Comments
-from safemt_client.viewer.conversation_page import ConversationPages
+from safemt_client.viewer.conversation_page import AS_FILE, ConversationPages
 from safemt_client.viewer.desk import Desk
 from safemt_client.viewer.downloads import FORMS, written
 from safemt_client.viewer.filters import Filters
@@ -33,7 +33,7 @@ from safemt_client.viewer.results_page import page_of
 
 __all__ = ["CHECKED", "SQL_ROWS", "SQL_SECONDS", "Pages"]
 
-CHECKED = ("/download",)
+CHECKED = ("/download", AS_FILE)
 """Paths whose GET must come from a page of the viewer, as every request other than GET must."""
 SQL_ROWS, SQL_SECONDS = 1_000, 10.0
 """The most rows that the SQL page shows, and how long a statement may take."""

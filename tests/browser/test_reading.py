@@ -8,7 +8,7 @@ from browser.axe import axe
 from browser.conftest import PageLog
 from browser.test_viewer import base, quiet
 from playwright.sync_api import Page, expect
-from support.talk import REPLIES, RUN, make_talk
+from support.talk import POLICY, REPLIES, RUN, USER, make_talk
 
 from safemt_client.viewer.serve import open_viewer
 
@@ -97,4 +97,44 @@ def test_hits_are_marked_and_gone_through(width: int, address: str, page: Page, 
     page.goto(f"{base(address)}/run?run={RUN}&q=paper")
     expect(page.locator(".preview mark").first).to_have_text("paper")
     fits(page, width)
+    quiet(page_log)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_conversation_is_copied_and_kept_as_a_file(
+    width: int, address: str, page: Page, page_log: PageLog
+) -> None:
+    opened(page, address, width, beside="guarded")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    copied = page.locator("[data-copied]")
+    page.keyboard.press("c")
+    expect(copied).to_have_text("copied")
+    assert page.evaluate("navigator.clipboard.readText()") == REPLIES["plain"][1]
+    page.get_by_role("button", name="Copy conversation").press("Enter")
+    page.wait_for_function("navigator.clipboard.readText().then((text) => text.includes('user:'))")
+    text = page.evaluate("navigator.clipboard.readText()")
+    assert text.startswith(f"moderator's policy (guarded):\n{POLICY}\n\nuser:\n{USER[0]}\n\nreply (plain):\n")
+    assert text.endswith(f"reply (guarded):\n{REPLIES['guarded'][1]}")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="JSON").last.press("Enter")
+    assert download.value.suggested_filename == "item-2-guarded.json"
+    fits(page, width)
+    quiet(page_log)
+
+
+def test_on_paper_texts_are_legible_and_whole(address: str, page: Page, page_log: PageLog) -> None:
+    opened(page, address, 820, beside="guarded")
+    page.emulate_media(media="print", color_scheme="dark")
+    for text in page.locator(".veiled").all():
+        expect(text).to_have_css("filter", "none")
+    for gone in ("button", "form", "nav", "header.top", ".files"):
+        for one in page.locator(gone).all():
+            expect(one).to_be_hidden()
+    expect(page.locator(".reply").first).to_contain_text(REPLIES["plain"][0])
+    expect(page.locator(".reply").first).to_have_css("color", "rgb(0, 0, 0)")
+    expect(page.locator("#columns")).to_contain_text("first reason 2 of guarded")
+    page.emulate_media(media="screen")
+    page.evaluate("window.print = () => { document.title = 'printed'; }")
+    page.keyboard.press("p")
+    expect(page).to_have_title("printed")
     quiet(page_log)

@@ -56,12 +56,29 @@
     if (next) next.focus();
   }
 
-  async function copy() {
+  // Of two sides it is the first one's last reply.
+  function reply() {
+    const all = [...document.querySelectorAll(".message.reply .veiled")];
+    return all.filter((one) => !one.closest(".side:not(:first-child)")).pop();
+  }
+
+  function conversation() {
+    const said = [];
+    for (const one of document.querySelectorAll("#columns .message")) {
+      const owner = one.closest(".side") && one.closest(".side").querySelector(".owner");
+      const who = one.querySelector(".who").textContent.trim() + (owner ? ` (${owner.textContent.trim()})` : "");
+      const text = one.querySelector("div.text, p.text");
+      said.push(`${who}:\n${text ? text.textContent : ""}`);
+    }
+    return said.join("\n\n");
+  }
+
+  async function copy(all) {
     const said = document.querySelector("[data-copied]");
-    const reply = document.querySelector(".message.reply .veiled");
+    const text = all ? conversation() : (reply() || { textContent: "" }).textContent;
     try {
-      await navigator.clipboard.writeText(reply ? reply.textContent : "");
-      said.textContent = reply ? "copied" : "there is no reply";
+      await navigator.clipboard.writeText(text);
+      said.textContent = text ? "copied" : "there is no reply";
     } catch {
       said.textContent = "the browser does not allow it";
     }
@@ -88,11 +105,17 @@
     else one.click();
   });
 
-  for (const one of document.querySelectorAll("[data-keys], [data-copy]")) one.hidden = false;
+  for (const one of document.querySelectorAll("[data-keys], [data-copy], [data-print]")) one.hidden = false;
   document.addEventListener("click", (event) => {
     if (event.target.closest("[data-keys]")) help();
-    if (event.target.closest("[data-copy]")) copy();
+    const asked = event.target.closest("[data-copy]");
+    if (asked) copy(asked.dataset.copy === "all");
+    const print = event.target.closest("[data-print]");
+    // What is cut is fetched whole first.
+    if (print && document.querySelector("[data-cut]")) location.href = `${print.dataset.print}#print`;
+    else if (print) window.print();
   });
+  if (location.hash === "#print") addEventListener("load", () => window.print());
   document.addEventListener("change", (event) => {
     if (event.target.matches("#keys input")) localStorage.setItem(OFF, event.target.checked ? "0" : "1");
   });
