@@ -280,6 +280,13 @@ def view(arguments: argparse.Namespace) -> int:
         if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "jinja2", "markupsafe"):
             raise
         raise InputError(f"view: {error.name} is missing: pip install 'safemt-client[view]'") from None
+    if arguments.export is not None:
+        from safemt_client.cli.exporting import export_pages
+
+        return export_pages(arguments)
+    for option in ("run", "redact", "no_images", "limit", "filter", "overwrite"):
+        if getattr(arguments, option):
+            raise InputError(f"view: --{option.replace('_', '-')} belongs to --export DIR")
     return serve(
         arguments.db,
         port=arguments.port,

@@ -244,8 +244,8 @@ _LIST = (
         "open a local page on a store: conversations, verdicts, SQL",
         arguments.view,
         "commands:view",
-        "view [--db FILE] [options]",
-        ("view",),
+        "view [--db FILE] [--export DIR] [options]",
+        ("view", "view --export shared/ --redact"),
     ),
     Command(
         "results",

@@ -10,6 +10,7 @@ from typing import Any
 from safemt_client.results.sanitize import plain
 from safemt_client.results.scores.typed import AsrByTurn
 from safemt_client.viewer.filters import Filters
+from safemt_client.viewer.links import Links
 
 __all__ = ["asr_by_turns", "bundle"]
 
@@ -33,7 +34,7 @@ def bundle() -> str | None:
     return script
 
 
-def asr_by_turns(rows: Sequence[AsrByTurn], targets: Collection[str], filters: Filters) -> str:
+def asr_by_turns(rows: Sequence[AsrByTurn], targets: Collection[str], filters: Filters, link: Links) -> str:
     """The plot of ASR by number of user turns as JSON; a point leads to its conversations.
 
     Only of `targets`, by their keys. A name that occurs twice has its key added.
@@ -42,7 +43,7 @@ def asr_by_turns(rows: Sequence[AsrByTurn], targets: Collection[str], filters: F
     keys: dict[str, set[str]] = {}
     for row in chosen:
         keys.setdefault(row.target, set()).add(row.target_key)
-    values = [_point(row, filters, several=len(keys[row.target]) > 1) for row in chosen]
+    values = [_point(row, filters, link, several=len(keys[row.target]) > 1) for row in chosen]
     x = {
         "field": "turns",
         "type": "ordinal",
@@ -100,7 +101,7 @@ def _layers(names: list[str]) -> list[dict[str, Any]]:
 _TOOLTIP = ("target", "user turns", "ASR", "95 % CI", "unsafe / scored", "coverage")
 
 
-def _point(row: AsrByTurn, filters: Filters, *, several: bool) -> dict[str, Any]:
+def _point(row: AsrByTurn, filters: Filters, link: Links, *, several: bool) -> dict[str, Any]:
     name = plain(row.target)[:_NAMED] + (f" ({row.target_key[:8]})" if several else "")
     interval = "none yet" if row.low is None else f"{100 * row.low:.1f} - {100 * (row.high or 0):.1f}"
     return {
@@ -114,6 +115,7 @@ def _point(row: AsrByTurn, filters: Filters, *, several: bool) -> dict[str, Any]
         "95 % CI": interval + (" (small sample)" if row.small else ""),
         "unsafe / scored": f"{row.unsafe:,} / {row.scored:,}",
         "coverage": "unknown" if row.coverage is None else f"{100 * row.coverage:.1f} %",
-        "conversations": "/run?"
-        + filters.query(target=row.target_key, length=row.length, verdict="unsafe" if row.unsafe else "safe"),
+        "conversations": link.run(
+            filters, target=row.target_key, length=row.length, verdict="unsafe" if row.unsafe else "safe"
+        ),
     }

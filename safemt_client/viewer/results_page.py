@@ -11,6 +11,7 @@ from typing import Any
 from safemt_client.results.scores.typed import AsrByScenario
 from safemt_client.results.scores.wording import effect as sentence
 from safemt_client.viewer.filters import Filters
+from safemt_client.viewer.links import Links
 from safemt_client.viewer.plots import asr_by_turns
 from safemt_client.viewer.results import Results
 
@@ -20,7 +21,7 @@ _PLOTTED = 6
 """So many lines can be told apart; the others are chosen by the reader."""
 
 
-def page_of(found: Results, filters: Filters, wanted: Sequence[str]) -> dict[str, Any]:
+def page_of(found: Results, filters: Filters, wanted: Sequence[str], link: Links) -> dict[str, Any]:
     """The values of the template. `wanted`: keys of the targets to plot; unknown ones are ignored.
 
     Without any, the targets with the highest ASR over all lengths are plotted. The first that is plotted is
@@ -33,7 +34,7 @@ def page_of(found: Results, filters: Filters, wanted: Sequence[str]) -> dict[str
     by_name = {name: key for key, name in found.targets}
     return {
         "chosen": chosen,
-        "plot": asr_by_turns(found.rates, chosen, filters),
+        "plot": asr_by_turns(found.rates, chosen, filters, link),
         "by_cell": {(row.target_key, row.length): row for row in found.rates},
         "scenarios": _scenarios(found, scenario_key),
         "scenario_key": scenario_key,

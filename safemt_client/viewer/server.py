@@ -108,7 +108,7 @@ class Pages:
         if run is None:
             return self._render(request, "error.html", 404, message=f"no run {filters.run!r} in this store")
         found = self._results_of.of(filters.run)
-        shown = page_of(found, filters, request.query_params.getlist("t"))
+        shown = page_of(found, filters, request.query_params.getlist("t"), self._link)
         return self._render(request, "results.html", run=run, filters=filters, found=found, **shown)
 
     def _vega(self, request: Request) -> Response:

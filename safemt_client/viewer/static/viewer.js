@@ -17,6 +17,27 @@ function always() {
   return document.documentElement.classList.contains("shown");
 }
 
+// In exported pages the browser remembers the choice; the viewer's server does it by a cookie.
+const ALWAYS = "safemt-show";
+function showAlways(on) {
+  document.documentElement.classList.toggle("shown", on);
+  document.querySelector("[data-always]").setAttribute("aria-pressed", on ? "true" : "false");
+  document.querySelectorAll("#main [data-veil]").forEach((button) => set(button, on));
+}
+const remembering = document.querySelector("[data-always]");
+if (remembering && !always()) {
+  remembering.hidden = false;
+  let on = false;
+  // Some browsers keep nothing for pages that are files.
+  try { on = localStorage.getItem(ALWAYS) === "1"; } catch { /* not remembered */ }
+  if (on) showAlways(true);
+  remembering.addEventListener("click", () => {
+    const next = !always();
+    showAlways(next);
+    try { localStorage.setItem(ALWAYS, next ? "1" : "0"); } catch { /* not remembered */ }
+  });
+}
+
 document.addEventListener("click", (event) => {
   const all = event.target.closest("[data-veil-all]");
   if (all) {

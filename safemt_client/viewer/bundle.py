@@ -1,0 +1,404 @@
+"""A run as a folder of pages that need no server: results, lists, conversations and pictures."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import duckdb
+
+from safemt_client import __version__
+from safemt_client.providers.errors import InputError
+from safemt_client.results.exports.redaction import Redaction, labels_of
+from safemt_client.results.files import whole_folder
+from safemt_client.results.sanitize import plain, without_secrets
+from safemt_client.results.scores.collect import latest_run
+from safemt_client.results.store.handing import hand_over
+from safemt_client.viewer.cleaned import Cleaned
+from safemt_client.viewer.conversation import CUT, Conversation, Key, load_many
+from safemt_client.viewer.filed import PAGE, Contents, Filed, Listed
+from safemt_client.viewer.filters import CHANGES, SCENARIO, Filters
+from safemt_client.viewer.pictures import Pictures
+from safemt_client.viewer.plots import bundle
+from safemt_client.viewer.queries import Listing, Queries
+from safemt_client.viewer.rendering import Templates
+from safemt_client.viewer.results import RunResults
+from safemt_client.viewer.results_page import page_of
+from safemt_client.viewer.snapshot import Snapshot
+
+__all__ = ["MARK", "Wanted", "export_pages", "filters_of"]
+
+MARK = "safemt-export.json"
+"""The file by which a folder is known to be an export, which another one may replace."""
+_AT_ONCE = 500
+_PREVIEW = 240
+_NO_FILTERS = ("run", "judge", "sort")
+_SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/gif": "gif"}
+_STATIC = ("style.css", "label.css", "noscript.css", "viewer.js", "keys.js", "plots.js")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of a run is exported: without `run` of the latest one, without `items` of all of its items."""
+
+    run: str | None = None
+    filters: Filters = field(default_factory=Filters)
+    items: int | None = None
+    redact: bool = False
+    images: bool = True
+    overwrite: bool = False
+
+
+def filters_of(text: str) -> Filters:
+    """The filters of a list's address, or of what stands after its question mark.
+
+    Raises:
+        InputError: it names what is no filter.
+    """
+    query = urlsplit(text).query if "://" in text else text.lstrip("?")
+    given = dict(parse_qsl(query))
+    given.pop("page", None)
+    known = [name for name in Filters.__dataclass_fields__ if name not in _NO_FILTERS]
+    for name in given.keys() - set(known) - set(_NO_FILTERS):
+        raise InputError(f"--filter: {plain(name)[:60]!r} is no filter: there are {', '.join(known)}")
+    if not given:
+        raise InputError(
+            "--filter: no filter: give what stands after the question mark in the address of the viewer's "
+            "list, such as 'verdict=unsafe&length=8'"
+        )
+    return Filters.read({name: value for name, value in given.items() if name in known or name == "run"})
+
+
+def export_pages(db: Path, folder: Path, wanted: Wanted, tell: Callable[[str], None]) -> Row:
+    """Write the pages; return what was written: conversations, pictures, pictures_missing, files and bytes.
+
+    `tell` gets how far it is, now and then.
+
+    Raises:
+        InputError: the store cannot be read, it has no such run, nothing matches, or the folder is taken.
+    """
+    fix = "name another folder with --export, or replace an earlier export with --overwrite"
+    hand_over(db)
+    with whole_folder(folder, fix, MARK if wanted.overwrite else None) as part:
+        snapshot = Snapshot(db)
+        snapshot.refresh(wait=True)
+        queries = Queries(snapshot)
+        try:
+            with queries.reader() as reader:
+                run_id = latest_run(reader, wanted.run or wanted.filters.run or None)
+                redaction = Redaction(labels_of(reader, run_id)) if wanted.redact else None
+            return _Export(queries, run_id, part, wanted, Cleaned(redaction), tell).write()
+        finally:
+            queries.close()
+
+
+class _Export:
+    """One export: each page is written as soon as what it shows has been read."""
+
+    # 6 parameters
+    def __init__(
+        self,
+        queries: Queries,
+        run_id: str,
+        folder: Path,
+        wanted: Wanted,
+        cleaned: Cleaned,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._queries = queries
+        self._folder = folder
+        self._wanted = wanted
+        self._cleaned = cleaned
+        self._tell = tell
+        run = queries.run(run_id)
+        if run is None:
+            raise InputError(f"no run {run_id!r} in this store")
+        self._run = cleaned.row(run)
+        self._filters = Filters(run=run_id)
+        self._contents = Contents()
+        self._templates = Templates()
+        self._pictures = Pictures(queries)
+        self._comments: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        self._keys: list[Key] = []
+        self._of_dialogue: dict[tuple[str, int], list[tuple[int, str, str]]] = defaultdict(list)
+        self._previews: dict[int, str] = {}
+        """Of the conversations that a guard has changed: they are in two lists."""
+        self._files = self._bytes = 0
+        left_out = ", texts left out" if wanted.redact else ""
+        self._about = f"exported {datetime.now(UTC):%Y-%m-%d} by version {__version__}{left_out}"
+
+    def write(self) -> Row:
+        """All of it."""
+        for row in self._queries.local("SELECT * FROM current_comments ORDER BY recorded_at, comment_id"):
+            shown = self._cleaned.row(row) | {"text": self._cleaned.text(row["text"])}
+            self._comments[row["target_key"], row["dialogue_key"]].append(shown)
+        with self._queries.narrowed(self._wanted_filters()) as (cursor, where, values, _):
+            self._choose(cursor, where, values)
+            self._plan(cursor)
+            self._write_static()
+            self._write_results()
+            self._write_conversations(cursor)
+            self._write_changed(cursor)
+        missing = sum(name is None for name in self._contents.pictures.values())
+        found = {
+            "run": self._run["run_id"],
+            "redacted": self._wanted.redact,
+            "conversations": len(self._contents.conversations),
+            "pictures": len(self._contents.pictures) - missing,
+            "pictures_missing": missing,
+            "files": self._files + 1,
+            "bytes": self._bytes,
+        }
+        self._put(
+            MARK, (json.dumps({"made_by": f"safemt view --export, {__version__}"} | found) + "\n").encode()
+        )
+        return found
+
+    def _wanted_filters(self) -> Filters:
+        values = {name: getattr(self._wanted.filters, name) for name in Filters.__dataclass_fields__}
+        return Filters(**(values | {"run": self._filters.run}))
+
+    def _choose(self, cursor: duckdb.DuckDBPyConnection, where: str, values: list[Any]) -> None:
+        """Number the conversations: those of one list one after another, its scenarios together."""
+        some = ""
+        if self._wanted.items is not None:
+            some = (
+                "WHERE item_id IN (SELECT DISTINCT item_id FROM matching ORDER BY item_id LIMIT "
+                f"{int(self._wanted.items)})"
+            )
+        cursor.execute(
+            f"""CREATE OR REPLACE TEMP TABLE chosen AS
+                WITH matching AS (SELECT * FROM conversation_index WHERE {where})
+                SELECT row_number() OVER (
+                           ORDER BY target, target_key, length, verdict, in_words,
+                                    item_id, dialogue_key, sample
+                       ) - 1 AS n, *
+                FROM (SELECT *, coalesce(label, 'none') AS verdict, coalesce({SCENARIO}, '') AS in_words
+                      FROM matching {some})""",
+            values,
+        )
+
+    def _plan(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Find out which pages there will be, so that every page knows where to lead."""
+        contents = self._contents
+        for target, length, verdict, count, first in cursor.execute(
+            "SELECT target_key, length, verdict, count(*), min(n) FROM chosen GROUP BY ALL ORDER BY 5"
+        ).fetchall():
+            filters = Filters(run=self._filters.run, target=target, length=str(length), verdict=verdict)
+            self._add(filters, count, first)
+        if not contents.lists:
+            raise InputError("--filter: no conversation of this run matches")
+        for change, condition in CHANGES.items():
+            for target, count in cursor.execute(
+                f"SELECT target_key, count(*) FROM chosen WHERE {condition} GROUP BY 1 ORDER BY 1"
+            ).fetchall():
+                self._add(Filters(run=self._filters.run, target=target, change=change), count, None)
+            for (number,) in cursor.execute(f"SELECT n FROM chosen WHERE {condition}").fetchall():
+                self._previews[number] = ""
+        firsts = {listed.first: listed for listed in contents.lists.values() if listed.first is not None}
+        for first, scenario, at in cursor.execute(
+            """SELECT min(min(n)) OVER (PARTITION BY target_key, length, verdict), in_words, min(n)
+               FROM chosen GROUP BY target_key, length, verdict, in_words"""
+        ).fetchall():
+            contents.scenarios[firsts[first].number, scenario] = at - first
+        for number, target, dialogue, sample, name, label in cursor.execute(
+            "SELECT n, target_key, dialogue_key, sample, target, coalesce(label, state) "
+            "FROM chosen ORDER BY n"
+        ).fetchall():
+            key = (target, dialogue, sample)
+            self._keys.append(key)
+            contents.conversations[key] = number
+            self._of_dialogue[dialogue, sample].append((number, without_secrets(name), label))
+
+    def _add(self, filters: Filters, count: int, first: int | None) -> None:
+        key = (filters.target, filters.length, filters.verdict, filters.change)
+        self._contents.lists[key] = Listed(len(self._contents.lists), filters, count, first)
+
+    def _write_static(self) -> None:
+        static = resources.files("safemt_client.viewer").joinpath("static")
+        for name in _STATIC:
+            self._put(f"static/{name}", static.joinpath(name).read_bytes())
+        script = bundle()
+        if script is None:
+            script = "// made without the package that brings the plots: the tables say the same\n"
+        # A module, which a page that is a file cannot load, made a plain script.
+        self._put("static/vega.js", f'(() => {{ "use strict";\n{script}\n}})();\n'.encode())
+
+    def _write_results(self) -> None:
+        found = self._cleaned.results(RunResults(self._queries).of(self._filters.run))
+        self._contents.results = {key: number for number, (key, _) in enumerate(found.targets)}
+        for path, wanted in [
+            ("index.html", []),
+            *((f"results/{number:03}.html", [key]) for key, number in self._contents.results.items()),
+        ]:
+            link = Filed(self._contents, path, self._about)
+            shown = page_of(found, self._filters, wanted, link)
+            self._page(path, "results.html", run=self._run, filters=self._filters, found=found, **shown)
+        names = dict(found.targets) or {key[0]: key[0] for key in self._contents.lists}
+        self._page(
+            "conversations.html",
+            "lists.html",
+            run=self._run,
+            filters=self._filters,
+            lists=self._contents.lists.values(),
+            names=names,
+            changes=[listed for listed in self._contents.lists.values() if listed.first is None],
+            narrowed=self._wanted_filters().query(run=None) if self._wanted.filters.narrowed else "",
+            items=self._wanted.items,
+        )
+
+    def _write_conversations(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        total = len(self._contents.conversations)
+        held: list[Row] = []
+        lists = iter([one for one in self._contents.lists.values() if one.first is not None])
+        listed, page = next(lists), 1
+        for start in range(0, total, _AT_ONCE):
+            rows = _rows(
+                cursor,
+                "SELECT * EXCLUDE (verdict, in_words) FROM chosen WHERE n >= ? AND n < ? ORDER BY n",
+                [start, start + _AT_ONCE],
+            )
+            keys = [(row["target_key"], row["dialogue_key"], row["sample"]) for row in rows]
+            found = load_many(self._queries, self._filters.run, keys)
+            self._find_pictures(list(found.values()))
+            for row, key in zip(rows, keys, strict=True):
+                one = found[key]
+                row["preview"] = "" if self._wanted.redact else _beginning(one, row["request_hash"])
+                if row["n"] in self._previews:
+                    self._previews[row["n"]] = row["preview"]
+                row["at"] = row["n"] - (listed.first or 0)
+                self._write_conversation(listed, row, one)
+                held.append(row)
+                ended = row["at"] + 1 == listed.count
+                if ended or len(held) == PAGE:
+                    self._write_list(listed, page, held)
+                    held, page = [], page + 1
+                if ended:
+                    listed, page = next(lists, listed), 1
+            self._tell(f"{rows[-1]['n'] + 1:,} of {total:,} conversations")
+
+    def _write_list(self, listed: Listed, page: int, rows: list[Row]) -> None:
+        rows = [self._cleaned.row(row) | {"preview": row["preview"]} for row in rows]
+        self._page(
+            listed.path(page),
+            "run.html",
+            run=self._run,
+            filters=listed.filters,
+            listing=Listing(rows, listed.count, page, listed.pages),
+        )
+
+    def _write_changed(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        for listed in [one for one in self._contents.lists.values() if one.first is None]:
+            for page in range(1, listed.pages + 1):
+                rows = _rows(
+                    cursor,
+                    f"SELECT * FROM chosen WHERE target_key = ? AND ({CHANGES[listed.filters.change]}) "
+                    "ORDER BY n LIMIT ? OFFSET ?",
+                    [listed.filters.target, PAGE, (page - 1) * PAGE],
+                )
+                for place, row in enumerate(rows):
+                    row |= {"preview": self._previews[row["n"]], "at": (page - 1) * PAGE + place}
+                self._write_list(listed, page, rows)
+
+    def _write_conversation(self, listed: Listed, row: Row, one: Conversation) -> None:
+        path = self._contents.conversation(row["n"])
+        up = "../" * path.count("/")
+
+        def address(**changes: Any) -> str:
+            """Of another conversation, by its keys."""
+            target, dialogue = (
+                str(changes.get("t", row["target_key"])),
+                str(changes.get("d", row["dialogue_key"])),
+            )
+            sample = int(changes.get("sample", row["sample"]) or 1)
+            number: int = self._contents.conversations.get((target, dialogue, sample), row["n"])
+            return up + self._contents.conversation(number)
+
+        found = self._cleaned.conversation(one)
+        at, number = row["at"], row["n"]
+        self._page(
+            path,
+            "conversation.html",
+            found=found,
+            columns=[found],
+            cut=CUT,
+            verdicts=any(turn.verdicts for turn in found.turns),
+            filters=listed.filters,
+            kept={},
+            beside="",
+            at=at,
+            around={
+                "before": self._place(number - 1, at - 1) if at else None,
+                "after": self._place(number + 1, at + 1) if at + 1 < listed.count else None,
+            },
+            targets=self._others(row),
+            full=True,
+            comments=self._comments.get((row["target_key"], row["dialogue_key"]), []),
+            annotator="",
+            address=address,
+        )
+
+    def _place(self, number: int, at: int) -> Row:
+        target, dialogue, sample = self._keys[number]
+        return {"target_key": target, "dialogue_key": dialogue, "sample": sample, "at": at}
+
+    def _others(self, row: Row) -> list[Row]:
+        """The conversations of the same dialogue under the other targets."""
+        return [
+            {"target_key": self._keys[number][0], "target": name, "label": label, "alone": False}
+            for number, name, label in self._of_dialogue[row["dialogue_key"], row["sample"]]
+            if number != row["n"]
+        ]
+
+    def _find_pictures(self, conversations: list[Conversation]) -> None:
+        known = self._contents.pictures
+        if self._wanted.redact or not self._wanted.images:
+            return
+        for one in conversations:
+            for message in one.messages if one.asked else ():
+                for sha in message.images:
+                    if sha not in known:
+                        known[sha] = self._write_picture(sha)
+
+    def _write_picture(self, sha256: str) -> str | None:
+        found = self._pictures.find(self._filters.run, sha256)
+        if found is None or found[1] not in _SUFFIXES or not sha256.isalnum():
+            return None
+        name = f"images/{sha256[:2]}/{sha256}.{_SUFFIXES[found[1]]}"
+        self._put(name, found[0])
+        return name
+
+    def _page(self, path: str, template: str, /, **values: Any) -> None:
+        link = Filed(self._contents, path, self._about)
+        # Where there are no texts, there is nothing to be warned of.
+        self._put(
+            path, self._templates.page(template, link=link, show=self._wanted.redact, here="", **values)
+        )
+
+    def _put(self, path: str, data: bytes) -> None:
+        place = self._folder / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+        self._files += 1
+        self._bytes += len(data)
+
+
+def _rows(cursor: duckdb.DuckDBPyConnection, sql: str, values: list[Any]) -> list[Row]:
+    cursor.execute(sql, values)
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _beginning(one: Conversation, request_hash: str | None) -> str:
+    for turn in one.turns:
+        if turn.reply["request_hash"] == request_hash and not turn.reply["outcome"].startswith("error_"):
+            return str(turn.reply["text"] or "")[:_PREVIEW]
+    return ""
