@@ -17,9 +17,9 @@ def export_pages(arguments: argparse.Namespace) -> int:
         InputError: an option is wrong, the store cannot be read or nothing in it matches, or DIR is taken.
     """
     from safemt_client.results.sanitize import shown_path
-    from safemt_client.viewer.bundle import Wanted, filters_of
     from safemt_client.viewer.bundle import export_pages as write
     from safemt_client.viewer.filters import Filters
+    from safemt_client.viewer.wanted import Wanted, filters_of
 
     if arguments.limit is not None and arguments.limit < 1:
         raise InputError(f"--limit {arguments.limit}: give 1 or more")

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import duckdb
 
@@ -18,11 +16,12 @@ from safemt_client import __version__
 from safemt_client.providers.errors import InputError
 from safemt_client.results.exports.redaction import Redaction, labels_of
 from safemt_client.results.files import whole_folder
-from safemt_client.results.sanitize import plain, without_secrets
+from safemt_client.results.sanitize import without_secrets
 from safemt_client.results.scores.collect import latest_run
 from safemt_client.results.store.handing import hand_over
 from safemt_client.viewer.cleaned import Cleaned
-from safemt_client.viewer.conversation import CUT, Conversation, Key, load_many
+from safemt_client.viewer.conversation import Conversation, Key, load_many
+from safemt_client.viewer.conversation_page import shown_of
 from safemt_client.viewer.filed import PAGE, Contents, Filed, Listed
 from safemt_client.viewer.filters import CHANGES, SCENARIO, Filters
 from safemt_client.viewer.pictures import Pictures
@@ -32,49 +31,17 @@ from safemt_client.viewer.rendering import Templates
 from safemt_client.viewer.results import RunResults
 from safemt_client.viewer.results_page import page_of
 from safemt_client.viewer.snapshot import Snapshot
+from safemt_client.viewer.wanted import Wanted
 
-__all__ = ["MARK", "Wanted", "export_pages", "filters_of"]
+__all__ = ["MARK", "export_pages"]
 
 MARK = "safemt-export.json"
 """The file by which a folder is known to be an export, which another one may replace."""
 _AT_ONCE = 500
 _PREVIEW = 240
-_NO_FILTERS = ("run", "judge", "sort")
 _SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/gif": "gif"}
 _STATIC = ("style.css", "label.css", "noscript.css", "viewer.js", "keys.js", "plots.js")
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What of a run is exported: without `run` of the latest one, without `items` of all of its items."""
-
-    run: str | None = None
-    filters: Filters = field(default_factory=Filters)
-    items: int | None = None
-    redact: bool = False
-    images: bool = True
-    overwrite: bool = False
-
-
-def filters_of(text: str) -> Filters:
-    """The filters of a list's address, or of what stands after its question mark.
-
-    Raises:
-        InputError: it names what is no filter.
-    """
-    query = urlsplit(text).query if "://" in text else text.lstrip("?")
-    given = dict(parse_qsl(query))
-    given.pop("page", None)
-    known = [name for name in Filters.__dataclass_fields__ if name not in _NO_FILTERS]
-    for name in given.keys() - set(known) - set(_NO_FILTERS):
-        raise InputError(f"--filter: {plain(name)[:60]!r} is no filter: there are {', '.join(known)}")
-    if not given:
-        raise InputError(
-            "--filter: no filter: give what stands after the question mark in the address of the viewer's "
-            "list, such as 'verdict=unsafe&length=8'"
-        )
-    return Filters.read({name: value for name, value in given.items() if name in known or name == "run"})
 
 
 def export_pages(db: Path, folder: Path, wanted: Wanted, tell: Callable[[str], None]) -> Row:
@@ -319,20 +286,17 @@ class _Export:
                 str(changes.get("d", row["dialogue_key"])),
             )
             sample = int(changes.get("sample", row["sample"]) or 1)
-            number: int = self._contents.conversations.get((target, dialogue, sample), row["n"])
-            return up + self._contents.conversation(number)
+            number = self._contents.conversations.get((target, dialogue, sample))
+            return up + self._contents.conversation(row["n"] if number is None else number)
 
         found = self._cleaned.conversation(one)
         at, number = row["at"], row["n"]
         self._page(
             path,
             "conversation.html",
-            found=found,
-            columns=[found],
-            cut=CUT,
-            verdicts=any(turn.verdicts for turn in found.turns),
-            filters=listed.filters,
+            **shown_of(found, full=True),
             kept={},
+            filters=listed.filters,
             beside="",
             at=at,
             around={
@@ -340,7 +304,6 @@ class _Export:
                 "after": self._place(number + 1, at + 1) if at + 1 < listed.count else None,
             },
             targets=self._others(row),
-            full=True,
             comments=self._comments.get((row["target_key"], row["dialogue_key"]), []),
             annotator="",
             address=address,

@@ -17,8 +17,9 @@ from safemt_client.providers.errors import InputError
 from safemt_client.results.files import whole_folder
 from safemt_client.results.store.reader import open_reader
 from safemt_client.viewer import bundle
-from safemt_client.viewer.bundle import MARK, Wanted, export_pages, filters_of
+from safemt_client.viewer.bundle import MARK, export_pages
 from safemt_client.viewer.filters import Filters
+from safemt_client.viewer.wanted import Wanted, filters_of
 
 
 @pytest.fixture(scope="module", autouse=True)
