@@ -294,7 +294,7 @@ class _Export:
         self._page(
             path,
             "conversation.html",
-            **shown_of(found, full=True),
+            **shown_of(found, full=True, q="" if self._wanted.redact else self._wanted.filters.q),
             kept={},
             filters=listed.filters,
             beside="",
