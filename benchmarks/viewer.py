@@ -110,6 +110,7 @@ def make(path: Path, dialogues: int, targets: int) -> None:
                                 *(f"{chance.getrandbits(256):064x}", judge, hashed, key, RUN, "s", label),
                                 *(None, False, "a reason of some length, as judges give it", "raw"),
                                 *(500, 30, 0.0002, when, 1.0, 0, "paper 1", "answer"),
+                                *(None, None, None, None, None),
                                 reply_hash=said,
                             )
                         )

@@ -100,33 +100,12 @@ def sql(parser: argparse.ArgumentParser) -> None:
 
 def view(parser: argparse.ArgumentParser) -> None:
     """Those of `view`."""
+    from safemt_client.cli.exporting import add_arguments
+
     _db(parser)
     _address(parser, "8377, or any free one")
     parser.add_argument("--no-browser", action="store_true", help="print the address, but do not open it")
-    parser.add_argument(
-        "--export", type=Path, metavar="DIR", help="write a run as pages that need no server to DIR, and end"
-    )
-    parser.add_argument("--run", metavar="RUN", help="with --export: the run (default: the latest)")
-    parser.add_argument(
-        "--redact",
-        action="store_true",
-        help="with --export: leave out all texts and images, as `export` does",
-    )
-    parser.add_argument("--no-images", action="store_true", help="with --export: leave out the images")
-    parser.add_argument(
-        "--limit", type=int, metavar="N", help="with --export: conversations of the first N items only"
-    )
-    parser.add_argument(
-        "--filter",
-        metavar="FILTERS",
-        help="with --export: only conversations that match, as in the address of the viewer's list: "
-        "'verdict=unsafe&length=8'",
-    )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="with --export: replace what an earlier --export wrote to DIR",
-    )
+    add_arguments(parser)
 
 
 def label(parser: argparse.ArgumentParser) -> None:

@@ -4,10 +4,39 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from safemt_client.providers.errors import InputError
 
-__all__ = ["export_pages"]
+__all__ = ["add_arguments", "export_pages"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `view` that belong to `--export`."""
+    parser.add_argument(
+        "--export", type=Path, metavar="DIR", help="write a run as pages that need no server to DIR, and end"
+    )
+    parser.add_argument("--run", metavar="RUN", help="with --export: the run (default: the latest)")
+    parser.add_argument(
+        "--redact",
+        action="store_true",
+        help="with --export: leave out all texts and images, as `export` does",
+    )
+    parser.add_argument("--no-images", action="store_true", help="with --export: leave out the images")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="with --export: conversations of the first N items only"
+    )
+    parser.add_argument(
+        "--filter",
+        metavar="FILTERS",
+        help="with --export: only conversations that match, as in the address of the viewer's list: "
+        "'verdict=unsafe&length=8'",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="with --export: replace what an earlier --export wrote to DIR",
+    )
 
 
 def export_pages(arguments: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from support.written import Written
 import safemt_client as safemt
 from safemt_client.__main__ import main
 from safemt_client.viewer.filters import Filters
+from safemt_client.viewer.links import Served
 from safemt_client.viewer.plots import asr_by_turns, bundle
 from safemt_client.viewer.queries import Queries
 from safemt_client.viewer.results import RunResults
@@ -98,7 +99,7 @@ def test_every_cell_leads_to_its_unsafe_conversations(demo: Path, client: httpx.
 def test_only_the_chosen_targets_are_plotted(demo: Path, client: httpx.Client) -> None:
     found = results_of(demo)
     key, name = found.targets[0]
-    shown = page_of(found, Filters(run="r"), [key, "no such key"])
+    shown = page_of(found, Filters(run="r"), [key, "no such key"], Served())
     points = json.loads(shown["plot"])["data"]["values"]
     assert {point["target"] for point in points} == {name}
     assert [point["turns"] for point in points] == [1, 2, 4, 6, 8]
@@ -137,7 +138,7 @@ def test_of_a_target_that_is_not_finished_there_is_no_interval(tmp_path: Path) -
     assert [(row.unsafe, row.scored, row.low, row.high) for row in found.rates] == [(1, 2, None, None)]
     assert (found.ended, found.planned) == (2, 3)
     assert [row.pending for row in found.unfinished] == [1]
-    spec = json.loads(asr_by_turns(found.rates, [found.targets[0][0]], Filters(run="r")))
+    spec = json.loads(asr_by_turns(found.rates, [found.targets[0][0]], Filters(run="r"), Served()))
     assert spec["data"]["values"][0]["95 % CI"].startswith("none yet")
 
 
