@@ -27,11 +27,17 @@ AS_FILE = "/conversation.json"
 
 
 def shown_of(
-    found: Conversation, other: Conversation | None = None, *, full: bool = False, q: str = ""
+    found: Conversation,
+    other: Conversation | None = None,
+    *,
+    full: bool = False,
+    markdown: bool = False,
+    q: str = "",
 ) -> dict[str, Any]:
     """What the templates show of a conversation, with another one beside it or without.
 
-    `full`: also the whole of long texts. `q`: the text that is marked where it occurs.
+    `full`: also the whole of long texts. `markdown`: turns and replies are formatted. `q`: the text that is
+    marked where it occurs.
     """
     columns = [found] if other is None else [found, other]
     return {
@@ -39,6 +45,7 @@ def shown_of(
         "columns": columns,
         "exchanges": exchanges(*columns),
         "full": full,
+        "markdown": markdown,
         "q": q,
         "cut": CUT,
     }
@@ -75,7 +82,13 @@ class ConversationPages:
         return self._render(
             request,
             "conversation.html",
-            **shown_of(found, other, full=given.get("full") == "1", q=place["filters"].q),
+            **shown_of(
+                found,
+                other,
+                full=given.get("full") == "1",
+                markdown=given.get("md") == "1",
+                q=place["filters"].q,
+            ),
             **place,
             beside=beside,
             targets=self._targets(*keys, sample),
@@ -107,6 +120,8 @@ class ConversationPages:
         kept = {one.name: getattr(filters, one.name) for one in fields(filters) if one.name != "run"}
         if at >= 0:
             kept["at"] = str(at)
+        if given.get("md") == "1":
+            kept["md"] = "1"
         return {
             "filters": filters,
             "at": at,

@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from safemt_client.viewer.formatted import formatted
 from safemt_client.viewer.marks import marked, shown
 
 __all__ = ["Templates"]
@@ -26,6 +27,7 @@ class Templates:
         self._environment.filters |= {
             "shown": shown,
             "marked": marked,
+            "formatted": formatted,
             "pretty": _pretty,
             "money": lambda value: "" if value is None else f"${value:.4f}" if value else "$0",
             "seconds": lambda value: "" if value is None else f"{value:.2f} s",

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from browser.axe import axe
@@ -13,12 +14,34 @@ from support.talk import POLICY, REPLIES, RUN, USER, make_talk
 from safemt_client.viewer.serve import open_viewer
 
 WIDTHS = [390, 820, 1440]
+MARKDOWN = (
+    "# Title\n\n1. one\n2. **two**\n\n| a | b |\n|---|---|\n| "
+    + "cell " * 40
+    + "| d |\n\n```python\n"
+    + "x" * 300
+    + "\n```"
+)
+HOSTILE = (
+    "[click](javascript:alert(1)) [web](http://example.com/x) ![spy](http://example.com/spy.png)\n\n"
+    "<script>alert(1)</script><img src=x onerror=alert(2)>\n\n| a |\n|:-:|\n| b |"
+)
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a viewer of the store serves, for all tests of the module."""
-    viewer = open_viewer(make_talk(tmp_path_factory.mktemp("talk") / "talk.duckdb"), port=0)
+    yield from _served(make_talk(tmp_path_factory.mktemp("talk") / "talk.duckdb"))
+
+
+@pytest.fixture(scope="module")
+def formatted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same for a store whose replies are Markdown, harmless and hostile."""
+    replies = {"plain": (MARKDOWN, HOSTILE), "guarded": (MARKDOWN, "plain words")}
+    yield from _served(make_talk(tmp_path_factory.mktemp("talk") / "markdown.duckdb", replies))
+
+
+def _served(path: Path) -> Iterator[str]:
+    viewer = open_viewer(path, port=0)
     thread = threading.Thread(target=viewer.run)
     thread.start()
     yield viewer.address
@@ -137,4 +160,32 @@ def test_on_paper_texts_are_legible_and_whole(address: str, page: Page, page_log
     page.evaluate("window.print = () => { document.title = 'printed'; }")
     page.keyboard.press("p")
     expect(page).to_have_title("printed")
+    quiet(page_log)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_markdown_is_formatted_on_request_and_harmless(
+    width: int, formatted: str, page: Page, page_log: PageLog
+) -> None:
+    opened(page, formatted, width, beside="guarded")
+    reply = page.locator(".reply .veiled").first
+    expect(reply).to_contain_text("# Title")
+    page.keyboard.press("r")
+    expect(reply.locator("li")).to_have_text(["one", "two"])
+    expect(reply.locator("table")).to_have_count(1)
+    assert "md=1" in page.url
+    page.get_by_role("button", name="Show everything").click()
+    expect(page.locator(".reply a, .reply img, .reply script, .reply [style]")).to_have_count(0)
+    expect(page.locator(".reply").nth(2)).to_contain_text(
+        "web (http://example.com/x) image spy (http://example.com/spy.png)"
+    )
+    page.get_by_text("click", exact=False).first.click()
+    fits(page, width)
+    # What is copied is what was said.
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.keyboard.press("c")
+    expect(page.locator("[data-copied]")).to_have_text("copied")
+    assert page.evaluate("navigator.clipboard.readText()") == HOSTILE
+    page.get_by_role("link", name="Show as written").press("Enter")
+    expect(reply).to_contain_text("# Title")
     quiet(page_log)

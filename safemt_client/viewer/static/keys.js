@@ -56,6 +56,8 @@
     if (next) next.focus();
   }
 
+  const source = (one) => (one ? one.dataset.source ?? one.textContent : "");
+
   // Of two sides it is the first one's last reply.
   function reply() {
     const all = [...document.querySelectorAll(".message.reply .veiled")];
@@ -68,14 +70,14 @@
       const owner = one.closest(".side") && one.closest(".side").querySelector(".owner");
       const who = one.querySelector(".who").textContent.trim() + (owner ? ` (${owner.textContent.trim()})` : "");
       const text = one.querySelector("div.text, p.text");
-      said.push(`${who}:\n${text ? text.textContent : ""}`);
+      said.push(`${who}:\n${source(text)}`);
     }
     return said.join("\n\n");
   }
 
   async function copy(all) {
     const said = document.querySelector("[data-copied]");
-    const text = all ? conversation() : (reply() || { textContent: "" }).textContent;
+    const text = all ? conversation() : source(reply());
     try {
       await navigator.clipboard.writeText(text);
       said.textContent = text ? "copied" : "there is no reply";
