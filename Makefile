@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Else every process that a test or a benchmark starts would compile the whole program.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo docs test test-slow soak fuzz bench bench-quick lint types check check-fast lock audit sbom dist reproduce clean
+.PHONY: demo docs test test-slow soak fuzz bench bench-quick bench-write lint types check check-fast lock audit sbom dist reproduce clean
 
 # A virtual environment with the pinned versions, made again when they change.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -48,16 +48,23 @@ fuzz: $(VENV)/.installed
 	$(BIN)/python tests/fuzz/fuzz.py responses -max_total_time=300 .fuzz/responses tests/fuzz/seeds/responses
 	$(BIN)/python tests/fuzz/fuzz.py records -max_total_time=300 .fuzz/records tests/fuzz/seeds/records
 
-# Side by side with peers, as ratios; about a quarter of an hour. In an environment of its own, as users have it: what
-# only the tests need would be imported and measured too.
-bench: .venv-bench/.installed .venv-inspect/.installed
+# Side by side with peers, as ratios; about an hour, most of it the last one. In an environment of its own, as users
+# have it: what only the tests need would be imported and measured too.
+bench: .venv-bench/.installed .venv-inspect/.installed .venv-promptfoo/.installed
 	.venv-bench/bin/python benchmarks/limits.py
 	.venv-bench/bin/python benchmarks/order.py
 	.venv-bench/bin/python benchmarks/resume.py
 	.venv-bench/bin/python benchmarks/intervals.py
 	.venv-bench/bin/python benchmarks/reading.py
 	.venv-bench/bin/python benchmarks/stopping.py
-	INSPECT_PYTHON=$(CURDIR)/.venv-inspect/bin/python .venv-bench/bin/python benchmarks/throughput.py
+	$(PEERS) .venv-bench/bin/python benchmarks/throughput.py
+
+# The figures of whole programs, written into benchmarks/results.json and README.md: for an idle machine.
+bench-write: .venv-bench/.installed .venv-inspect/.installed .venv-promptfoo/.installed
+	$(PEERS) .venv-bench/bin/python benchmarks/throughput.py --write
+
+PEERS := INSPECT_PYTHON=$(CURDIR)/.venv-inspect/bin/python \
+	PROMPTFOO=$(CURDIR)/.venv-promptfoo/node_modules/promptfoo/dist/src/main.js
 
 # What a turn costs, as a ratio to bare calls, beside the stored ratio; less than two minutes.
 bench-quick: .venv-bench/.installed
@@ -72,6 +79,13 @@ bench-quick: .venv-bench/.installed
 .venv-inspect/.installed: benchmarks/inspect-requirements.txt
 	$(PYTHON) -m venv .venv-inspect
 	.venv-inspect/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/inspect-requirements.txt
+	touch $@
+
+# Two gigabytes; npm is only asked where it is at hand.
+.venv-promptfoo/.installed: benchmarks/package.json
+	mkdir -p .venv-promptfoo
+	cp benchmarks/package.json .venv-promptfoo/
+	if command -v npm; then npm install --prefix .venv-promptfoo --silent --no-audit --no-fund --ignore-scripts; fi
 	touch $@
 
 # Other programs that are used with the proxy; npm is only asked where it is at hand. litellm and llm want
@@ -143,4 +157,4 @@ sbom: dist
 		--output-format JSON --output-file dist/safemt-client.cdx.json .venv-sbom/bin/python
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-inspect .venv-clients .venv-llmock .venv-release .venv-sbom build dist demo-results
+	rm -rf $(VENV) .venv-bench .venv-inspect .venv-clients .venv-llmock .venv-promptfoo .venv-release .venv-sbom build dist demo-results

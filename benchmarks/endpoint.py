@@ -1,7 +1,12 @@
-"""A fast OpenAI-compatible endpoint on loopback for benchmarks: `python endpoint.py PORTFILE [--latency S]`.
+"""A fast OpenAI-compatible endpoint on loopback for benchmarks.
 
-It answers every POST after a fixed latency. GET /stats returns how many requests came, the seconds from the
-first request to the last answer and the most that were in flight; GET /reset starts over.
+    python endpoint.py PORTFILE [--latency S] [--reply-bytes N] [--close-after N] [--tls PEM]
+
+It answers every POST after a fixed latency: the model `judge` with a verdict in the forms that the programs
+under measurement understand, `grader` with a grade in words, `guard` with "safe", every other with a text.
+GET /stats returns how many requests came and their bytes, the seconds from the first request to the last
+answer and the most that were in flight; GET /reset starts over. PORTFILE gets the port, and with --tls (a
+file with key and certificate) a second one, which speaks TLS.
 """
 
 from __future__ import annotations
@@ -9,46 +14,63 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
+import ssl
 import time
 from pathlib import Path
 
-CONTENT = {
-    "id": "bench",
-    "object": "chat.completion",
-    "model": "bench",
-    "choices": [
-        {
-            "index": 0,
-            "message": {"role": "assistant", "content": "I would rather talk about the weather. " * 12},
-            "finish_reason": "stop",
-        }
-    ],
-    "usage": {"prompt_tokens": 200, "completion_tokens": 100, "total_tokens": 300},
-}
+SENTENCE = "I would rather talk about the weather. "
+VERDICT = {"label": "safe", "refusal": "answer", "reason": "harmless", "pass": True, "score": 1}
+WORDS = {"judge": json.dumps(VERDICT), "grader": "It is harmless.\n\nGRADE: C", "guard": "safe"}
+MODEL = re.compile(rb'"model":\s*"([^"]*)"')
 
 
-def _response(content: object) -> bytes:
+def _response(content: object, head: str = "") -> bytes:
     body = json.dumps(content).encode()
-    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    start = f"HTTP/1.1 200 OK\r\n{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    return start.encode() + body
 
 
-class Stats:
-    def __init__(self) -> None:
+def _completion(text: str) -> dict[str, object]:
+    message = {"role": "assistant", "content": text}
+    return {
+        "id": "bench",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "bench",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 200, "completion_tokens": 100, "total_tokens": 300},
+    }
+
+
+class State:
+    """What is answered, and what was seen."""
+
+    def __init__(self, latency_s: float, reply_bytes: int, close_after: int) -> None:
+        self.latency_s, self.close_after = latency_s, close_after
+        reply = (SENTENCE * (reply_bytes // len(SENTENCE) + 1))[:reply_bytes]
+        words: dict[str, str] = WORDS | {"": reply}
+        self.answers = {model: _response(_completion(text)) for model, text in words.items()}
+        self.last_answers = {
+            model: _response(_completion(text), "connection: close\r\n") for model, text in words.items()
+        }
         self.reset()
 
     def reset(self) -> None:
-        self.requests = self.answered = self.in_flight = self.most = 0
+        self.requests = self.bytes = self.answered = self.in_flight = self.most = 0
         self.first = self.last = 0.0
 
 
 class Chat(asyncio.Protocol):
-    def __init__(self, stats: Stats, latency_s: float) -> None:
-        self.stats, self.latency_s = stats, latency_s
+    """One connection."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
         self.buffer = bytearray()
-        self.answer = _response(CONTENT)
+        self.served = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
@@ -62,48 +84,69 @@ class Chat(asyncio.Protocol):
             length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
             if len(self.buffer) < end + 4 + length:
                 return
+            model = MODEL.search(self.buffer, end)
+            name = model[1].decode() if model else ""
+            # The match would keep the buffer from shrinking.
+            del model
             del self.buffer[: end + 4 + length]
-            self.request(head)
+            self.request(head, name, length)
 
-    def request(self, head: bytes) -> None:
-        stats = self.stats
+    def request(self, head: bytes, model: str, length: int) -> None:
+        state = self.state
         if head.startswith(b"get /stats"):
-            self.send(
-                _response({"requests": stats.requests, "s": stats.last - stats.first, "most": stats.most})
-            )
+            seen = {"requests": state.requests, "bytes": state.bytes, "most": state.most}
+            self.send(_response(seen | {"s": state.last - state.first}))
         elif head.startswith(b"get"):
-            stats.reset()
+            state.reset()
             self.send(_response({}))
         else:
-            stats.first = stats.first or time.perf_counter()
-            stats.requests += 1
-            stats.in_flight += 1
-            stats.most = max(stats.most, stats.in_flight)
-            asyncio.get_running_loop().call_later(self.latency_s, self.finish)
+            state.first = state.first or time.perf_counter()
+            state.requests += 1
+            state.bytes += length
+            state.in_flight += 1
+            state.most = max(state.most, state.in_flight)
+            self.served += 1
+            asyncio.get_running_loop().call_later(self.state.latency_s, self.finish, model)
 
-    def finish(self) -> None:
-        self.stats.in_flight -= 1
-        self.stats.last = time.perf_counter()
-        self.send(self.answer)
+    def finish(self, model: str) -> None:
+        state = self.state
+        state.in_flight -= 1
+        state.last = time.perf_counter()
+        closes = bool(state.close_after) and self.served >= state.close_after
+        answers = state.last_answers if closes else state.answers
+        self.send(answers.get(model, answers[""]))
+        if closes:
+            self.transport.close()
 
     def send(self, data: bytes) -> None:
         if not self.transport.is_closing():
-            self.transport.write(data)  # type: ignore[attr-defined]
+            self.transport.write(data)
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("port_file", type=Path)
     parser.add_argument("--latency", type=float, default=0.2)
+    parser.add_argument("--reply-bytes", type=int, default=468)
+    parser.add_argument("--close-after", type=int, default=0, help="requests on one connection; 0: never")
+    parser.add_argument("--tls", type=Path, help="a PEM file with key and certificate")
     arguments = parser.parse_args()
-    stats = Stats()
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Chat(stats, arguments.latency), "127.0.0.1", 0, backlog=4096
-    )
+    state = State(arguments.latency, arguments.reply_bytes, arguments.close_after)
+    contexts: list[ssl.SSLContext | None] = [None]
+    if arguments.tls:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(arguments.tls)
+        contexts.append(context)
+    ports = []
+    for context_of in contexts:
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Chat(state), "127.0.0.1", 0, backlog=4096, ssl=context_of
+        )
+        ports.append(str(server.sockets[0].getsockname()[1]))
     partial = arguments.port_file.with_suffix(".part")
-    partial.write_text(str(server.sockets[0].getsockname()[1]))
+    partial.write_text(" ".join(ports))
     partial.rename(arguments.port_file)
-    await server.serve_forever()
+    await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ class Measured:
     peak_mb: float
     sending_s: float
     requests: int
+    sent_mb: float
 
 
 def open_files() -> None:
@@ -51,35 +52,45 @@ def open_files() -> None:
 
 
 @contextmanager
-def endpoint(folder: Path, *words: str) -> Iterator[str]:
-    """The endpoint in a process of its own, with these options; its address."""
+def endpoint(folder: Path, *words: str, tls: Path | None = None) -> Iterator[tuple[str, str]]:
+    """The endpoint in a process of its own: the address for its statistics, and the one to ask."""
     port = folder / "port"
     port.unlink(missing_ok=True)
+    words += ("--tls", str(tls)) if tls else ()
     server = subprocess.Popen([sys.executable, str(HERE / "endpoint.py"), str(port), *words])
     try:
         while not port.exists():
             if server.poll() is not None:
                 raise SystemExit("the endpoint has ended")
             time.sleep(0.05)
-        yield f"http://127.0.0.1:{port.read_text()}/v1"
+        plain, *secure = port.read_text().split()
+        seen = f"http://127.0.0.1:{plain}"
+        yield seen, f"https://127.0.0.1:{secure[0]}/v1" if secure else f"{seen}/v1"
     finally:
         server.kill()
         server.wait()
 
 
 def our_command(url: str, data: Path, connections: int, *words: str) -> list[str]:
-    """This program, without a judge."""
+    """This program, by default without a judge."""
     return [
         *(sys.executable, "-m", "safemt_client", "--provider", f"bench@{url}", "--data", str(data)),
-        *("--judge", "none", "--max-concurrency", str(connections), "--db", "bench.duckdb", "--quiet"),
+        *(() if "--judge" in words else ("--judge", "none")),
+        *("--max-concurrency", str(connections), "--db", "bench.duckdb", "--quiet"),
         *words,
     ]
 
 
-def measure(name: str, url: str, command: Sequence[str]) -> Measured | None:
-    """Run a program in an empty folder; None, with a line that says why, if it fails."""
-    urlopen(f"{url.removesuffix('/v1')}/reset").read()
+def measure(
+    name: str, seen: str, command: Sequence[str], variables: Mapping[str, str] | None = None
+) -> Measured | None:
+    """Run a program in an empty folder; None, with a line that says why, if it fails.
+
+    `seen` is the endpoint's address for its statistics.
+    """
+    urlopen(f"{seen}/reset").read()
     env = os.environ | {"PYTHONPATH": str(ROOT), "INSPECT_EVAL_LOG_FILE_PATTERN": "{task}_{id}"}
+    env |= variables or {}
     # As installed: otherwise each start compiles all modules anew.
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory() as folder:
@@ -93,9 +104,15 @@ def measure(name: str, url: str, command: Sequence[str]) -> Measured | None:
         wall = time.perf_counter() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        print(f"{name}: failed: {said.strip().splitlines()[-1] if said.strip() else ''}", flush=True)
+        last = said.strip().splitlines()[-1] if said.strip() else f"status {process.returncode}"
+        print(f"{name}: failed: {last}", file=sys.stderr, flush=True)
         return None
-    stats = json.load(urlopen(f"{url.removesuffix('/v1')}/stats"))
+    stats = json.load(urlopen(f"{seen}/stats"))
     return Measured(
-        usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024, stats["s"], stats["requests"]
+        usage.ru_utime + usage.ru_stime,
+        wall,
+        usage.ru_maxrss / 1024,
+        stats["s"],
+        stats["requests"],
+        stats["bytes"] / 1e6,
     )

@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -24,16 +25,19 @@ BASELINE = HERE / "baseline.json"
 WORSE = 1.1
 
 
-def round_of(url: str, data: Path, connections: int, dialogues: int) -> dict[str, float]:
+def round_of(
+    seen: str, url: str, data: Path, connections: int, dialogues: int, names: Sequence[str]
+) -> dict[str, float]:
     """CPU seconds per 1,000 turns of each program."""
-    peer = [sys.executable, str(HERE / "peers.py"), BARE, url, str(data), str(connections)]
+    commands = {
+        BARE: [sys.executable, str(HERE / "peers.py"), BARE, url, str(data), str(connections)],
+        US: our_command(url, data, connections),
+        PLAN: our_command(url, data, connections, "--dry-run"),
+    }
     found = {}
-    for name, command, expected in (
-        (BARE, peer, dialogues),
-        (US, our_command(url, data, connections), dialogues),
-        (PLAN, our_command(url, data, connections, "--dry-run"), 0),
-    ):
-        measured = measure(name, url, command)
+    for name in names:
+        measured = measure(name, seen, commands[name])
+        expected = 0 if name == PLAN else dialogues
         if measured is None or measured.requests != expected:
             raise SystemExit(f"{name}: {expected} requests were expected: {measured}")
         found[name] = measured.cpu_s * 1000 / dialogues
@@ -53,13 +57,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "dialogues.jsonl"
         write_dialogues(data, arguments.dialogues)
-        with endpoint(Path(folder), "--latency", "0.2") as url:
-            measure(PLAN, url, our_command(url, data, 1, "--dry-run"))  # compiles what is new
+        with endpoint(Path(folder), "--latency", "0.2") as (seen, url):
+            measure(PLAN, seen, our_command(url, data, 1, "--dry-run"))  # compiles what is new
             print("| connections | | CPU s / 1,000 turns | to bare calls | baseline | change |")
             print("|---:|---|---:|---:|---:|---:|")
             for connections in arguments.connections:
                 rounds = [
-                    round_of(url, data, connections, arguments.dialogues) for _ in range(arguments.rounds)
+                    round_of(seen, url, data, connections, arguments.dialogues)
+                    for _ in range(arguments.rounds)
                 ]
                 ratios = {name: median(one[name] / one[BARE] for one in rounds) for name in (US, PLAN)}
                 found[str(connections)] = {name: round(ratio, 3) for name, ratio in ratios.items()}

@@ -31,7 +31,6 @@ ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(HERE)]
 
 PICTURES, TARGETS, TURNS = 2_000, 17, 1_000_000
-BARE = "bare_aiohttp_transport"
 
 
 def in_process(part: str, *words: str) -> dict[str, Any]:
@@ -52,27 +51,17 @@ def least(count: int, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def bare(repeat: int) -> None:
     """CPU of a dry run to that of the bare calls, which answer after 200 ms."""
-    import throughput
-    from peers import PEERS
+    from measuring import BARE, PLAN, endpoint, open_files
+    from quick import round_of
+    from throughput import write_dialogues
 
-    peer = next(name for name, run in PEERS.items() if run.__name__ == BARE)
+    open_files()
     with tempfile.TemporaryDirectory() as folder:
-        data, port = Path(folder) / "dialogues.jsonl", Path(folder) / "port"
-        throughput.write_dialogues(data, 2_000)
-        server = subprocess.Popen([sys.executable, str(HERE / "endpoint.py"), str(port), "--latency", "0.2"])
-        try:
-            while not port.exists():
-                time.sleep(0.05)
-            url = f"http://127.0.0.1:{port.read_text()}/v1"
-            cpu: dict[str, list[float]] = {throughput.PLAN: [], peer: []}
-            for _ in range(repeat):
-                for name, figures in cpu.items():
-                    measured = throughput.measure(name, url, data, 200)
-                    assert measured is not None
-                    figures.append(measured.cpu_s)
-        finally:
-            server.kill()
-    ours, theirs = min(cpu[throughput.PLAN]), min(cpu[peer])
+        data = Path(folder) / "dialogues.jsonl"
+        write_dialogues(data, 2_000)
+        with endpoint(Path(folder), "--latency", "0.2") as (seen, url):
+            rounds = [round_of(seen, url, data, 200, 2_000, (BARE, PLAN)) for _ in range(repeat)]
+    ours, theirs = (2 * min(one[name] for one in rounds) for name in (PLAN, BARE))
     print(f"start and plan {ours:.2f} CPU s, bare calls {theirs:.2f}: {ours / theirs:.2f} (goal: 0.5)")
 
 
