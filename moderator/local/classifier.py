@@ -22,7 +22,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.pauses import stopwatch
 from safemt_client.providers.provider import Observer
-from safemt_client.providers.types import Outcome, Reply, Request
+from safemt_client.providers.types import Outcome, Reply, Request, Usage
 
 __all__ = ["PACKAGE", "LocalClassifier"]
 
@@ -93,6 +93,7 @@ class LocalClassifier:
             resolved_model=self._identity,
             started_at=started_at,
             latency_s=taken_s(),
+            usage=Usage(cost_usd=0.0),
         )
 
     async def _classify(self, request: Request) -> Reply:

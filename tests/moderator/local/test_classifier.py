@@ -84,6 +84,7 @@ def test_the_text_is_classified_off_the_event_loop() -> None:
     assert reply.outcome is Outcome.ANSWERED
     assert json.loads(reply.text) == {"label": "unsafe", "score": 0.97}
     assert (reply.resolved_model, reply.started_at is None) == ("local-classifier/x", False)
+    assert reply.usage.cost_usd == 0.0
 
 
 def test_what_it_cannot_classify_is_an_outcome() -> None:
