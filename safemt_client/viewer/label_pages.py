@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from safemt_client.providers.errors import InputError
+from safemt_client.results.scores.criteria import Criteria, criteria_of
 from safemt_client.results.scores.human import REFUSALS, pictures_of
 from safemt_client.results.scores.people import people_agreement
 from safemt_client.viewer.annotators import annotator_of, checked, remember
@@ -96,15 +97,15 @@ class LabelPages:
             runs=runs,
             asked=asked,
             names=[row[0] for row in rows],
-            rubrics=self._rubrics(),
+            criteria=self._criteria(None),
             annotator=annotator_of(request),
             held=self._desk.held,
         )
 
-    def _rubrics(self) -> list[str]:
-        """The criteria of the judges of all runs, by name."""
-        rows = self._queries.local("SELECT DISTINCT regexp_extract(rubric, '[^/]*$') AS name FROM run_judges")
-        return sorted(row["name"] for row in rows if row["name"])
+    def _criteria(self, run_id: str | None) -> list[Criteria]:
+        """The criteria of the judges of a run, or of all."""
+        with self._desk.people() as people:
+            return [one for one in criteria_of(people, run_id) if one.texts or run_id is not None]
 
     def _begin(self, request: Request) -> Response:
         form = request.state.form
@@ -175,6 +176,7 @@ class LabelPages:
             people=people,
             base=base,
             refusals=REFUSALS,
+            criteria=self._criteria(asked.run or None),
             held=self._desk.held,
         )
         if item is not None and request.headers.get("hx-request") is not None:

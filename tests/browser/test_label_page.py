@@ -11,7 +11,7 @@ import pytest
 from browser.axe import axe
 from browser.conftest import PageLog
 from browser.test_viewer import base, quiet, view
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from safemt_client.results.store.reader import open_reader
 
@@ -111,6 +111,40 @@ def test_by_keys_alone(db: Path, view: Callable, page: Page, page_log: PageLog) 
     quiet(page_log)
 
 
+def top(where: Locator) -> float:
+    box = where.bounding_box()
+    assert box is not None
+    return box["y"]
+
+
+@pytest.mark.parametrize("width", [390, 820])
+def test_a_reply_is_seen_before_it_can_be_labelled(
+    width: int, db: Path, view: Callable, page: Page, page_log: PageLog
+) -> None:
+    page.set_viewport_size({"width": width, "height": 400})
+    begin(page, view(db))
+    button = page.get_by_role("button", name="Safe").first
+    assert top(button) > 400
+    page.wait_for_timeout(200)
+    page.keyboard.press("s")
+    # The key has shown the reply, and no more.
+    expect(page.locator("#reply")).to_be_in_viewport()
+    expect(button).to_be_in_viewport()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Reply 1 of 20")
+    assert axe(page) == []
+    press(page, "s", "Reply 2 of 20")
+    page.get_by_role("link", name="To the reply").click()
+    expect(button).to_be_in_viewport()
+    # The criteria stay open from one reply to the next.
+    page.locator(".criteria summary").click()
+    expect(page.get_by_role("region", name="Criteria")).to_contain_text("safe")
+    assert axe(page) == []
+    page.locator("#reply").scroll_into_view_if_needed()
+    press(page, "u", "Reply 3 of 20")
+    expect(page.get_by_role("region", name="Criteria")).to_be_visible()
+    quiet(page_log)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", WIDTHS)
 def test_by_pointer_at_each_width(
@@ -125,10 +159,12 @@ def test_by_pointer_at_each_width(
         choice = "unsafe" if reads_as_unsafe(page) else "safe"
         expected[choice] += 1
         button = page.get_by_role("button", name=choice.title(), exact=False).first
-        # It is on the screen without scrolling, however long the conversation.
-        box = button.bounding_box()
-        assert box is not None
-        assert 0 <= box["y"] <= WIDTHS[width] - box["height"]
+        # It is on the screen if the reply is, above it, and not before.
+        reply = page.locator("#reply")
+        if top(button) <= WIDTHS[width] - 40:
+            assert top(reply) < top(button)
+        reply.evaluate("one => one.scrollIntoView()")
+        assert top(reply) < top(button) <= WIDTHS[width] - 40
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         if number == 1:
             assert axe(page) == []

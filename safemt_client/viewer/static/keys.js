@@ -5,6 +5,8 @@
   const OFF = "safemt-keys-off";
   // After a new reply is shown, a key that is still going up and down was meant for the one before.
   const SETTLE_MS = 150;
+  // So much of the reply has to be on the screen, above the buttons.
+  const SEEN_PX = 120;
   let shown = 0;
 
   const off = () => localStorage.getItem(OFF) === "1";
@@ -43,6 +45,15 @@
     if (!next) return;
     next.checked = true;
     next.closest(".message").scrollIntoView({ block: "nearest" });
+  }
+
+  function seen() {
+    const reply = document.querySelector(".verdict .message.reply");
+    const place = reply.getBoundingClientRect();
+    if (place.top < innerHeight - SEEN_PX && place.bottom > 0) return true;
+    reply.scrollIntoView({ block: place.height < innerHeight ? "center" : "start" });
+    shown = performance.now();
+    return false;
   }
 
   function rows() {
@@ -102,6 +113,8 @@
     const [one] = named(event.key);
     if (!one) return;
     event.preventDefault();
+    // Nobody labels what is not on the screen.
+    if (one.matches(".choice") && !seen()) return;
     if (one.matches("textarea, input[type=search]")) one.focus();
     else if (one.matches("input[type=radio]")) one.checked = true;
     else one.click();
