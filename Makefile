@@ -105,6 +105,13 @@ bench-quick: .venv-bench/.installed
 	.venv-llmock/bin/python -m pip install --quiet --disable-pip-version-check -r tests/integration/llmock-requirements.txt
 	touch $@
 
+# Models served by vLLM without a GPU: 3.4 GB, so it is made by hand (`make .venv-vllm/.installed`) or not at all.
+.venv-vllm/.installed: tests/integration/vllm-requirements.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -r tests/integration/vllm-requirements.txt
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchaudio torchvision torchcodec
+	touch $@
+
 # For daily work, in less than two minutes: what needs no process, no browser, no litellm, no model and no simulation.
 FAST := tests/api tests/cli tests/demo tests/engine tests/judges tests/moderator tests/planning tests/providers \
 	tests/results tests/telemetry tests/packaging/test_house.py

@@ -40,6 +40,10 @@ PROBE = "kite"
 _CONTEXT, _PARALLEL = 4096, 4
 _OVERHEAD = 300 * 2**20
 """Bytes of a llama.cpp server beside weights and conversations; measured with a small model."""
+_OF_TORCH = 2**30
+"""Bytes of a server of transformers beside the weights."""
+_OF_VLLM_ON_CPU = 4 * 10**9
+"""Bytes of vLLM without a GPU beside the weights; measured with a small model."""
 
 
 @dataclass(frozen=True)
@@ -220,13 +224,17 @@ def _vllm(asked: _Asked) -> Served:
         asked.identity(weights, "vllm"),
         weights,
         asked.version,
-        None if weights.size is None else int(1.2 * weights.size),
+        None if weights.size is None else int(1.2 * weights.size) + on_cpu * _OF_VLLM_ON_CPU,
         on_cards=not on_cpu,
         constrains=lambda grammar: {"structured_outputs": {"grammar": grammar}},
     )
 
 
 _OF_VLLM = (
+    (
+        r"Could not load this library.*torch(audio|vision|codec)|operator torchvision",
+        "torchaudio, torchvision or torchcodec there do not fit torch: uninstall them, or install others",
+    ),
     (
         r"out of memory|No available memory|Free memory on device",
         "too little memory: --serve-option max-model-len=4096",
@@ -266,7 +274,7 @@ def _transformers(asked: _Asked) -> Served:
         asked.identity(weights, "transformers"),
         weights,
         asked.version,
-        None if weights.size is None else int(1.2 * weights.size),
+        None if weights.size is None else int(1.2 * weights.size) + _OF_TORCH,
         on_cards=bool(cards()),
         constrains=None,
     )

@@ -118,9 +118,8 @@ class LocalServers:
             if host in self.running:
                 continue
             started = self._shared(self.served[host])
-            tell(f"{started.name}: its server is started")
             self.running[host] = await stack.enter_async_context(serve(started, db, tell, _at_times(tell)))
-            await prove(provider(spec), self.served[host], tell)
+            await prove(provider(spec), self.served[host])
 
     def _shared(self, served: Served) -> ServerSpec:
         """With its share of the memory of cards that other servers use too, in proportion to the weights."""

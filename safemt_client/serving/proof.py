@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from safemt_client.providers.errors import InputError, TargetStoppedError
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.types import Message, Request, Sampling
@@ -12,7 +10,7 @@ from safemt_client.serving.engines import PROBE, Served
 __all__ = ["prove"]
 
 
-async def prove(provider: Provider, served: Served, tell: Callable[[str], None]) -> None:
+async def prove(provider: Provider, served: Served) -> None:
     """One short request: it must be answered, and in the only word that its grammar allows.
 
     Raises:
@@ -33,4 +31,3 @@ async def prove(provider: Provider, served: Served, tell: Callable[[str], None])
         raise InputError(
             f"{name}: {served.engine} {served.version} does not hold an answer to a grammar: update it"
         )
-    tell(f"{name}: its server is ready")
