@@ -189,3 +189,40 @@ def test_markdown_is_formatted_on_request_and_harmless(
     page.get_by_role("link", name="Show as written").press("Enter")
     expect(reply).to_contain_text("# Title")
     quiet(page_log)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_is_shown_can_be_hidden(width: int, address: str, page: Page, page_log: PageLog) -> None:
+    opened(page, address, width)
+    reply, button = (page.locator(f".reply {one}").first for one in (".veiled", ".unveil"))
+    every = page.locator("[data-veil-all]")
+    blurred = ("filter", "blur(7px)")
+    for always in (False, True):
+        if always:
+            page.get_by_role("button", name="Always show").press("Enter")
+            expect(page.get_by_role("button", name="Always show")).to_have_attribute("aria-pressed", "true")
+        else:
+            expect(reply).to_have_css(*blurred)
+            button.press("Enter")
+        expect(reply).to_have_css("filter", "none")
+        expect(button).to_have_accessible_name("Hide reply")
+        button.click()
+        expect(reply).to_have_css(*blurred)
+        expect(reply).to_have_attribute("aria-hidden", "true")
+        expect(button).to_have_accessible_name("Show reply")
+        if not always:
+            every.press("Enter")
+            expect(reply).to_have_css("filter", "none")
+        expect(every).to_have_accessible_name("Hide everything on this page")
+        fits(page, width)
+        page.keyboard.press("v")
+        for one in page.locator("#main .veiled").all():
+            expect(one).to_have_css(*blurred)
+        page.keyboard.press("v")
+        expect(reply).to_have_css("filter", "none")
+        # A click on a blurred text shows it, too.
+        button.click()
+        reply.click()
+        expect(reply).to_have_css("filter", "none")
+    page.get_by_role("button", name="Always show").click()
+    quiet(page_log)

@@ -1,12 +1,18 @@
 // Blurred texts and images, examples of the SQL page, and its files.
 "use strict";
 
+// What is shown, and what was hidden though everything is to be shown, is marked on the box of a text or on a button.
+function mark(part, on) {
+  part.classList.toggle("open", on);
+  part.classList.toggle("closed", !on);
+}
+
 function set(button, on) {
-  button.setAttribute("aria-pressed", on ? "true" : "false");
   const box = button.closest("[data-veil-box]");
-  (box || button).classList.toggle("open", on);
+  mark(box || button, on);
   // What is blurred is not read aloud either.
   if (!box) {
+    button.setAttribute("aria-pressed", on ? "true" : "false");
     if (on) button.removeAttribute("aria-label");
     else button.setAttribute("aria-label", "Show the beginning of the reply");
   } else if (on) box.querySelector(".veiled").removeAttribute("aria-hidden");
@@ -15,6 +21,10 @@ function set(button, on) {
 
 function always() {
   return document.documentElement.classList.contains("shown");
+}
+
+function isOpen(part) {
+  return part.classList.contains("open") || (always() && !part.classList.contains("closed"));
 }
 
 // In exported pages the browser remembers the choice; the viewer's server does it by a cookie.
@@ -41,9 +51,9 @@ if (remembering && !always()) {
 document.addEventListener("click", (event) => {
   const all = event.target.closest("[data-veil-all]");
   if (all) {
-    const on = all.getAttribute("aria-pressed") !== "true";
-    all.setAttribute("aria-pressed", on ? "true" : "false");
-    document.querySelectorAll("#main [data-veil]").forEach((button) => set(button, on || always()));
+    const on = !isOpen(all);
+    mark(all, on);
+    document.querySelectorAll("#main [data-veil]").forEach((button) => set(button, on));
     return;
   }
   const hit = event.target.closest("[data-hit]");
@@ -71,7 +81,7 @@ document.addEventListener("click", (event) => {
   }
   const button = event.target.closest("[data-veil]");
   if (button) {
-    set(button, button.getAttribute("aria-pressed") !== "true" || always());
+    set(button, !isOpen(button.closest("[data-veil-box]") || button));
     return;
   }
   // A click on what is blurred shows it; hiding it again takes the button, so that text can be selected.
