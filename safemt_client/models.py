@@ -141,6 +141,7 @@ class Models:
             serving = serving_of(self._settings, said)
             if given is None and (served := self.local.spec(called, serving, said.base_url)) is not None:
                 spec = served
+                self.limits.presume(spec.account, self.local.at_once(spec))
             elif given is None:
                 if said.model is not None and split_alias(called) != (name, said.model):
                     raise InputError(

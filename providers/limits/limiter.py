@@ -276,6 +276,7 @@ class Limits:
         self._in_all = in_all
         self._stated = dict(accounts or {})
         self._start, self._most = start, most
+        self._presumed: dict[str, int] = {}
         self._limiters: dict[str, AccountLimiter] = {}
         self._on_change: Callable[[Change], None] | None = None
 
@@ -297,17 +298,22 @@ class Limits:
         """Accounts with limits from the user that no target uses."""
         return sorted(self._stated.keys() - self._limiters.keys())
 
+    def presume(self, account: str, concurrency: int) -> None:
+        """Say how many calls an account answers at a time; more are not made unless the user says so."""
+        self._presumed[self.account_of(account)] = concurrency
+
     def for_account(self, account: str) -> AccountLimiter:
         """The limiter of an account."""
         name = self.account_of(account)
         if name not in self._limiters:
             stated = self.stated(account)
             # A figure from the user is the starting point; without one the limit is found by probing.
+            most = self._presumed.get(name, self._most)
             self._limiters[name] = AccountLimiter(
                 rpm=stated.rpm,
                 tpm=stated.tpm,
-                concurrency=stated.max_concurrency or self._most,
-                start=stated.max_concurrency or min(self._start, self._most),
+                concurrency=stated.max_concurrency or most,
+                start=stated.max_concurrency or min(self._start, most),
                 account=name,
                 on_change=self._on_change,
             )

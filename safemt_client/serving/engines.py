@@ -61,6 +61,8 @@ class Served:
     """Bytes of memory that it takes at least; None if nobody can say yet."""
     on_cards: bool
     """Whether that is the memory of a GPU."""
+    at_once: int
+    """Calls that it is given at the same time: more would only wait there, and count as slow."""
     constrains: Callable[[str], dict[str, Any]] | None
     """Fields of a request whose answer follows a grammar; None where the engine has no such thing."""
 
@@ -171,6 +173,7 @@ def _llama_cpp(asked: _Asked) -> Served:
         asked.version,
         (weights.size or 0) + weights.cache * context * parallel + _OVERHEAD,
         on_cards=bool(cards()) and asked.said.gpus != (),
+        at_once=2 * parallel,
         constrains=lambda grammar: {"grammar": grammar},
     )
 
@@ -226,6 +229,7 @@ def _vllm(asked: _Asked) -> Served:
         asked.version,
         None if weights.size is None else int(1.2 * weights.size) + on_cpu * _OF_VLLM_ON_CPU,
         on_cards=not on_cpu,
+        at_once=_number("max-num-seqs", options.get("max-num-seqs", "256")),
         constrains=lambda grammar: {"structured_outputs": {"grammar": grammar}},
     )
 
@@ -276,6 +280,7 @@ def _transformers(asked: _Asked) -> Served:
         asked.version,
         None if weights.size is None else int(1.2 * weights.size) + _OF_TORCH,
         on_cards=bool(cards()),
+        at_once=64 if "continuous-batching" in options else 2,
         constrains=None,
     )
 

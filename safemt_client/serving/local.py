@@ -76,6 +76,10 @@ class LocalServers:
         """The server that a model is asked at; None if it is not one of these."""
         return self.served.get(_host(spec))
 
+    def at_once(self, spec: ProviderSpec) -> int:
+        """How many calls its server is given at the same time."""
+        return self.served[_host(spec)].at_once
+
     @property
     def notes(self) -> list[str]:
         """A sentence on each server: what is started, and what memory it needs."""

@@ -151,6 +151,7 @@ def test_memory_is_weights_and_conversations(tmp_path: Path) -> None:
         engines.served_of(f"llama.cpp:{path}", said),
     )
     assert small.needs is not None
+    assert (small.at_once, large.at_once) == (8, 6)
     assert large.needs == small.needs - 128 * (4 * 4096 - 3000)
 
 

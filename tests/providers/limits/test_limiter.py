@@ -95,6 +95,14 @@ def test_a_pause_holds_the_whole_account() -> None:
     assert run(main) >= 30
 
 
+def test_what_is_known_of_a_server_holds_until_the_user_says_otherwise() -> None:
+    for stated, limit in ((None, 2), (5, 5)):
+        limits = Limits(StatedLimits(max_concurrency=stated))
+        limits.presume("llama.cpp:m", 2)
+        assert limits.for_account("llama.cpp:m").limit == limit
+    assert limits.for_account("other").limit == 5
+
+
 def test_what_is_stated_of_an_account_holds_for_it_alone() -> None:
     limits = Limits(
         StatedLimits(rpm=100, max_concurrency=4),
