@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC
 from typing import Any
@@ -37,20 +38,19 @@ class Lookups:
 
     def observed(self, hashes: Sequence[str]) -> dict[str, str]:
         """The outcomes of those requests, by hash, that were observed: they are not asked again."""
-        return {key: row[0] for key, row in self._current(["outcome"], hashes).items()}
+        return self._one("outcome", hashes)
 
     def texts(self, hashes: Sequence[str]) -> dict[str, str]:
         """The text of each reply that was observed, by request hash. Reads far more than `observed`."""
-        return {key: row[0] for key, row in self._current(["text"], hashes).items()}
+        return self._one("text", hashes)
 
     def reply_hashes(self, hashes: Sequence[str]) -> dict[str, str]:
         """The hash of the text of each reply that was observed, by request hash."""
-        return {key: row[0] for key, row in self._current(["reply_hash"], hashes).items()}
+        return self._one("reply_hash", hashes)
 
     def judged_as(self, hashes: Sequence[str]) -> dict[str, str]:
         """Of moderated turns whose reply is the model's own: the hash under which its verdict is kept."""
-        found = self._current(["judged_hash"], hashes)
-        return {key: row[0] for key, row in found.items() if row[0] != key}
+        return {key: found for key, found in self._one("judged_hash", hashes).items() if found != key}
 
     def replies(self, hashes: Sequence[str]) -> dict[str, tuple[Any, ...]]:
         """The replies to those requests, by hash, that were observed.
@@ -60,12 +60,37 @@ class Lookups:
         columns = "outcome text reasoning finish_reason error resolved_model latency_s error_code"
         return self._current(columns.split(), hashes)
 
+    def _one(self, column: str, hashes: Sequence[str]) -> dict[str, Any]:
+        """A column of the observations that count, by request hash."""
+        rows = self._observations([column], hashes)
+        found = dict(rows)
+        if len(found) < len(rows):
+            found |= {key: values[0] for key, values in self._of_several([column], rows).items()}
+        return found
+
     def _current(self, columns: Sequence[str], hashes: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-        """Columns of the observations that count, by request hash.
+        """Columns of the observations that count, by request hash."""
+        rows = self._observations(columns, hashes)
+        found = {row[0]: row[1:] for row in rows}
+        return found if len(found) == len(rows) else found | self._of_several(columns, rows)
+
+    def _observations(self, columns: Sequence[str], hashes: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Request hash and columns of each observation of these requests, of which most have one."""
+        return self._join(
+            f"SELECT request_hash, {', '.join(columns)} FROM attempts SEMI JOIN wanted "
+            f"ON request_hash = hash WHERE outcome IN {_OBSERVED}",
+            hash=hashes,
+        )
+
+    def _of_several(
+        self, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+    ) -> dict[str, tuple[Any, ...]]:
+        """Columns of the observations that count of those requests that have several among these rows.
 
         The earliest one counts; only where their texts differ does it matter which was judged, and the view
         current_turns, which would sort all turns, is asked.
         """
+        asked = [key for key, count in Counter(row[0] for row in rows).items() if count > 1]
         packed = ", ".join(f"'{column}': {column}" for column in columns)
         found: dict[str, tuple[Any, ...]] = {}
         several = []
@@ -73,7 +98,7 @@ class Lookups:
             f"""SELECT request_hash, min(reply_hash) <> max(reply_hash), arg_min({{{packed}}}, started_at)
                 FROM attempts SEMI JOIN wanted ON request_hash = hash
                 WHERE outcome IN {_OBSERVED} GROUP BY request_hash""",
-            hash=hashes,
+            hash=asked,
         ):
             found[key] = tuple(values.values())
             if differ:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safemt_client.results.cache import cache_folder
 
-__all__ = ["PREFIX", "file_of", "keep"]
+__all__ = ["PREFIX", "file_of", "keep", "kept_in"]
 
 PREFIX = "sha256:"
 """What the name of an embedded picture begins with, in the place of a path."""
@@ -40,7 +40,12 @@ def file_of(name: str) -> Path:
 
 
 def _folder() -> Path:
-    return _made(cache_folder() / "pictures")
+    return kept_in("pictures")
+
+
+def kept_in(name: str) -> Path:
+    """A folder of the user's cache, or one of this process alone where there is none."""
+    return _made(cache_folder() / name)
 
 
 @cache

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,8 @@ __all__ = [
     "before",
     "blank",
     "find",
+    "load_again",
+    "look",
     "prepare",
     "prepare_as_before",
 ]
@@ -101,12 +104,33 @@ def prepare(path: Path, *, item: str, how: Preparation = Preparation()) -> Image
     Raises:
         ImageError: not an image, truncated, or too large to open.
     """
+    return look(path, item=item, how=how)[0]
+
+
+def look(path: Path, *, item: str, how: Preparation) -> tuple[Image, str]:
+    """The image that `prepare` describes, and the SHA-256 of its file; raises as that does."""
+    files: list[str] = []
 
     def make() -> tuple[bytes, str, tuple[int, int], tuple[str, ...]]:
-        made = _encoded(contents(path), how)
+        raw = contents(path)
+        made = _encoded(raw, how)
+        if not files:
+            files.append("" if made.data is raw else hashlib.sha256(raw).hexdigest())
         return made.data, TYPES[made.kind], made.size, made.notes
 
-    return _described(make, path, item, VERSION)
+    image = _described(make, path, item, VERSION)
+    return image, files[0] or image.sha256
+
+
+def load_again(path: Path, *, item: str, how: Preparation, sha256: str) -> bytes:
+    """The bytes of an image that was prepared before, as `Image.load` gives them.
+
+    Raises:
+        ImageError: the file is not as it was.
+    """
+    with _named(path, item):
+        data = _encoded(contents(path), how).data
+    return _unchanged(data, sha256, item, path)
 
 
 def prepare_as_before(path: Path, *, item: str, how: Preparation = Preparation()) -> Image:
@@ -166,23 +190,33 @@ def _described(
     version: int | None,
 ) -> Image:
     def made() -> tuple[bytes, str, tuple[int, int], tuple[str, ...]]:
-        try:
+        with _named(path, item):
             return make()
-        except ImageError as error:
-            raise ImageError(f"item {item!r}: {path}: {error}") from None
-        except OSError as error:
-            raise ImageError(f"item {item!r}: {path}: {error.strerror or error}") from None
 
     data, media_type, (width, height), notes = made()
     digest = hashlib.sha256(data).hexdigest()
 
     def load() -> bytes:
-        again = made()[0]
-        if hashlib.sha256(again).hexdigest() != digest:
-            raise ImageError(f"item {item!r}: {path}: the image has changed since the run began: restore it")
-        return again
+        return _unchanged(made()[0], digest, item, path)
 
     return Image(digest, media_type, len(data), width, height, load, version, notes)
+
+
+@contextmanager
+def _named(path: Path, item: str) -> Iterator[None]:
+    """Whatever is wrong with a file, said with its name and its item's."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(f"item {item!r}: {path}: {error}") from None
+    except OSError as error:
+        raise ImageError(f"item {item!r}: {path}: {error.strerror or error}") from None
+
+
+def _unchanged(data: bytes, sha256: str, item: str, path: Path) -> bytes:
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ImageError(f"item {item!r}: {path}: the image has changed since the run began: restore it")
+    return data
 
 
 def _encoded(raw: bytes, how: Preparation) -> _Made:

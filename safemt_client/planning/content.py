@@ -12,7 +12,6 @@ from safemt_client.planning.pictures import Pictures
 from safemt_client.planning.resolved import Resolved
 from safemt_client.planning.target import digest_of
 from safemt_client.providers.errors import InputError
-from safemt_client.providers.types import Image
 from safemt_client.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -30,16 +29,16 @@ class Earlier:
     content: str | None
 
 
-def content_digest(dataset: Dataset, images: Mapping[str, Image | str]) -> str | None:
+def content_digest(dataset: Dataset, pictures: Pictures) -> str | None:
     """SHA-256 over the texts of a data set and the files of these pictures; None where none were looked at.
 
     A picture that cannot be sent enters as missing, whatever the reason is.
     """
-    if not images:
+    if not pictures.now:
         return None
     files = {
-        path: None if isinstance(image, str) else dataset.picture_digest(path)
-        for path, image in images.items()
+        path: None if isinstance(image, str) else pictures.files.get(path) or dataset.picture_digest(path)
+        for path, image in pictures.now.items()
     }
     return digest_of([dataset.digest, sorted(files.items())])
 

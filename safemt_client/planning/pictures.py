@@ -26,11 +26,13 @@ class Pictures:
     """The pictures of a run by their paths in the data: each image, or the reason why it cannot be sent.
 
     `before` has those that an earlier version of the program sent otherwise, as it sent them, if a reply in
-    the store may have been given to them. Without any path no image is sent.
+    the store may have been given to them. `files` are the digests of the files, where they are known. Without
+    any path no image is sent.
     """
 
     now: Mapping[str, Image | str] = field(default_factory=dict)
     before: Mapping[str, Image] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def preparation_of(settings: RunSettings) -> Preparation:
@@ -61,19 +63,25 @@ async def pictures_of(
     if not owners:
         return Pictures()
     from safemt_client.datasets import images
+    from safemt_client.datasets.remembered import Remembered
 
     how = preparation_of(settings)
+    remembered = Remembered(dataset, how)
     sent = set() if store is None or settings.fresh else _sent_before(store)
     now: dict[str, Image | str] = {}
     before: dict[str, Image] = {}
+    files: dict[str, str] = {}
     limiter = anyio.CapacityLimiter(os.cpu_count() or 2)
 
     def one(path: str, item: str) -> tuple[Image | str, Image | None]:
         try:
             file = dataset.image_path(path)
-            image = images.prepare(file, item=item, how=how)
+            status = remembered.status_of(path, file)
+            image, files[path] = images.look(file, item=item, how=how)
         except InputError as error:
             return str(error), None
+        if status is not None:
+            remembered.keep(path, status, image, files[path])
         earlier = images.before(file, image, item=item, how=how) if sent else None
         if settings.images == "blank":
             image, earlier = images.blank(image), earlier and images.blank(earlier)
@@ -84,8 +92,16 @@ async def pictures_of(
         if earlier is not None:
             before[path] = earlier
 
-    await anyio.to_thread.run_sync(dataset.bring, owners)
+    if dataset.fetch is not None:
+        await anyio.to_thread.run_sync(dataset.bring, owners)
+    # What an earlier version made of a picture, and what blank ones are, is not remembered.
+    as_they_are = settings.images == "on" and not sent
     async with anyio.create_task_group() as group:
         for path, item in owners.items():
-            group.start_soon(keep, path, item)
-    return Pictures(now, before)
+            known = remembered.find(path, item) if as_they_are else None
+            if known is None:
+                group.start_soon(keep, path, item)
+            else:
+                now[path], files[path] = known
+    remembered.write()
+    return Pictures(now, before, files)

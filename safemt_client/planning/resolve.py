@@ -148,7 +148,7 @@ async def resolve_run(settings: RunSettings, models: Models, store: Store | None
             f"[providers.{tables[0]}]: no model of this run has this name; the run names {', '.join(named)}"
         )
     pictures = await pictures_of(dataset, chosen, settings, store)
-    content = content_digest(dataset, pictures.now)
+    content = content_digest(dataset, pictures)
     if before is not None and store is not None:
         check_pictures(before, dataset, content, pictures, store)
     wanted = of_dataset(
