@@ -184,15 +184,23 @@ def _hashes() -> list[str]:
 
 
 def fill(path: Path) -> dict[str, Any]:
-    """A store with a million turns."""
-    from resume import turn
+    """A store with a million turns of 2.5 KB, written by DuckDB itself."""
+    import duckdb
 
     from safemt_client.results.store.store import Store
 
-    hashes = _hashes()
-    with Store.open(path) as store:
-        for start in range(0, TURNS, 5_000):
-            store.save_now(*(turn(h, start + n) for n, h in enumerate(hashes[start : start + 5_000])))
+    Store.open(path).close()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            f"""INSERT INTO turns BY NAME
+                SELECT sha256(n::VARCHAR) AS request_hash, 1 AS attempt, 'bench' AS run_id,
+                       'bench' AS session_id, 'bench' AS target_key, 'answered' AS outcome,
+                       repeat(n::VARCHAR, 100) AS text,
+                       sha256(repeat(n::VARCHAR, 100)) AS reply_hash, 1.0 AS latency_s,
+                       TIMESTAMP '2026-01-01' + INTERVAL (n) SECOND AS started_at,
+                       repeat(n::VARCHAR, 150) AS request, repeat(n::VARCHAR, 120) AS raw
+                FROM range({TURNS}) t(n)"""
+        )
     return {}
 
 

@@ -12,11 +12,11 @@ import time
 from contextlib import suppress
 from dataclasses import astuple
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import orjson
+import PIL
 
 from safemt_client import __version__
 from safemt_client.datasets.embedded import kept_in
@@ -40,7 +40,7 @@ class Remembered:
         self._folder = os.path.abspath(dataset.path)
         # Whatever may make another picture of the same file, or find another file under the same name.
         key = [self._folder, list(map(str, dataset.links_to)), astuple(how), VERSION]
-        key += [__version__, version("pillow")]
+        key += [__version__, PIL.__version__]
         self._file = kept_in("looked-at") / hashlib.sha256(orjson.dumps(key)).hexdigest()
         self._known = self._read()
         self._new: dict[str, list[Any]] = {}
@@ -62,14 +62,14 @@ class Remembered:
             status, sha256, media_type, size, width, height, notes, digest = known
             if status != _status(os.stat(file)):
                 return None
-            load = partial(self._load, Path(file), item, sha256)
+            load = partial(self._load, file, item, sha256)
             return Image(sha256, media_type, size, width, height, load, VERSION, tuple(notes)), digest
         except (OSError, ValueError, TypeError):
             return None
 
-    def _load(self, file: Path, item: str, sha256: str) -> bytes:
+    def _load(self, file: str, item: str, sha256: str) -> bytes:
         try:
-            return load_again(file, item=item, how=self._how, sha256=sha256)
+            return load_again(Path(file), item=item, how=self._how, sha256=sha256)
         except ImageError:
             # What is remembered is wrong, though the file looks as it did: the next plan looks at it again.
             with suppress(OSError):

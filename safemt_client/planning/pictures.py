@@ -54,12 +54,11 @@ async def pictures_of(
     """The pictures of the dialogues, verified."""
     if settings.images == "off":
         return Pictures()
-    owners = {
-        path: dialogue.item_id
-        for dialogue in reversed(chosen)
-        for message in dialogue.messages
-        for path in message.images
-    }
+    owners: dict[str, str] = {}
+    for dialogue in chosen:
+        for message in dialogue.messages:
+            for path in message.images:
+                owners.setdefault(path, dialogue.item_id)
     if not owners:
         return Pictures()
     from safemt_client.datasets import images
