@@ -41,7 +41,9 @@ _MOST = 300
 class Filters:
     """Empty fields do not filter.
 
-    `judge` is the key of the judge whose labels count; empty for the one that decides.
+    `judge` is the key of the judge whose labels count; empty for the one that decides. `expr` is a condition
+    in SQL, see `expressions`, which checks it where it is used. `cols` are the columns of the list, see
+    `columns`.
     """
 
     run: str = ""
@@ -56,26 +58,34 @@ class Filters:
     did: str = ""
     condition: str = ""
     q: str = ""
+    expr: str = ""
     judge: str = ""
     sort: str = ""
+    cols: str = ""
 
     @classmethod
     def read(cls, parameters: Mapping[str, str]) -> Filters:
         """From the parameters of an address; unknown ones are ignored."""
-        return cls(**{f.name: parameters.get(f.name, "").strip()[:_MOST] for f in fields(cls)})
+        found = {f.name: parameters.get(f.name, "").strip()[:_MOST] for f in fields(cls)}
+        # Not cut: what is left of a condition would be another one.
+        return cls(**found | {"expr": parameters.get("expr", "").strip()})
 
     def query(self, **changes: object) -> str:
         """As the parameters of an address, with changes and additions."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)} | changes
         return urlencode({name: value for name, value in values.items() if value not in ("", None)})
 
+    def pairs(self) -> list[tuple[str, str]]:
+        """As the hidden fields of a form."""
+        return [(f.name, value) for f in fields(self) if (value := getattr(self, f.name))]
+
     @property
     def narrowed(self) -> bool:
         """Whether any filter is set besides the run."""
-        return replace(self, run="", sort="", judge="") != Filters()
+        return replace(self, run="", sort="", judge="", cols="") != Filters()
 
     def where(self) -> tuple[str, list[Any]]:
-        """The condition on `conversation_index` without the free text, and its parameters."""
+        """The condition on `conversation_index` without free text and `expr`, and its parameters."""
         conditions, values = ["run_id = ?"], [self.run]
         if self.judge:
             conditions.append("judge_key = ?")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import duckdb
@@ -16,6 +16,7 @@ import pyarrow as pa
 from safemt_client.providers.errors import InputError
 from safemt_client.results.store.narrowed import about_requests
 from safemt_client.results.store.reader import Reader, open_reader
+from safemt_client.viewer.expressions import ExpressionError, checked
 from safemt_client.viewer.filters import SCENARIO, Filters
 from safemt_client.viewer.snapshot import Snapshot
 
@@ -25,6 +26,8 @@ PAGE = 50
 _MOST_HITS = 200_000
 _PREVIEW, _BEFORE = 240, 60
 _PATIENCE_S, _AGAIN_S = 4.0, 0.05
+_SECONDS = 5.0
+"""How long a page may look for what matches a condition of the user."""
 Row = dict[str, Any]
 
 
@@ -64,6 +67,21 @@ class Queries:
         self._choices = lru_cache(maxsize=16)(self._find_choices)
         self._hits = lru_cache(maxsize=4)(self._find_hits)
         self._count = lru_cache(maxsize=256)(self._find_count)
+
+    @cached_property
+    def columns(self) -> dict[str, str]:
+        """What a condition in SQL can ask of a conversation: the columns, and what they are."""
+        rows = self.local(
+            """SELECT i.column_name AS name, lower(i.data_type) AS kind, any_value(v.comment) AS about
+               FROM duckdb_columns() i LEFT JOIN duckdb_columns() v
+                 ON v.table_name = 'every_conversation' AND v.column_name = i.column_name
+               WHERE i.table_name = 'conversation_index' AND i.column_name <> 'decides'
+               GROUP BY ALL ORDER BY min(i.column_index)"""
+        )
+        return {
+            row["name"]: f"{_ABOUT.get(row['name']) or row['about'] or row['name']} ({row['kind']})"
+            for row in rows
+        }
 
     def runs(self) -> list[Row]:
         """The runs of the store, newest first, with the results of their conversations."""
@@ -201,10 +219,14 @@ class Queries:
         """A session for queries about the conversations that match.
 
         With the condition on `conversation_index`, its parameters, and whether the text occurs too often.
+
+        Raises:
+            ExpressionError: the condition in SQL cannot be used.
+            InputError: it takes too long, or the viewer is closing.
         """
         where, values = filters.where()
         capped = False
-        with self.snapshot.cursor() as cursor:
+        with self.snapshot.cursor(_SECONDS if filters.expr else None) as cursor:
             if filters.q:
                 replies, dialogues, capped = self._hits(self.snapshot.version, filters.q)
                 cursor.register("reply_hits", replies)
@@ -214,7 +236,18 @@ class Queries:
                     "(SELECT key FROM dialogue_hits) OR contains(lower(item_id), lower(?)))"
                 )
                 values.append(filters.q)
-            yield cursor, where, values, capped
+            if not filters.expr:
+                yield cursor, where, values, capped
+                return
+            where += f" AND {checked(cursor, filters.expr, self.columns)}"
+            # The second lock: whatever an expression hides, it cannot write. Let go of with the cursor.
+            cursor.execute("BEGIN TRANSACTION READ ONLY")
+            try:
+                yield cursor, where, values, capped
+            except duckdb.InterruptException:
+                raise
+            except duckdb.Error as error:
+                raise ExpressionError(str(error).strip().splitlines()[0]) from None
 
     def _find_count(self, version: int, filters: Filters) -> int:
         with self.narrowed(filters) as (cursor, where, values, _):
@@ -298,6 +331,17 @@ _EXCERPT = (
     f"CASE WHEN {_PLACE} > {_BEFORE} + 1 THEN '…' ELSE '' END || "
     f"substr(text, greatest(1, {_PLACE} - {_BEFORE}), {_PREVIEW})"
 )
+_ABOUT = {
+    "decides": "whether the judge is the one that decides",
+    "split": "whether judges of a panel differ",
+    "human": "what people say of the reply: safe, unsafe, unsure or split; NULL if nobody has",
+    "cost_usd": "US dollars for the replies of the target; NULL is unknown",
+    "latency_s": "seconds that the replies of the target took",
+    "last_asked": "when it was last asked, UTC",
+    "change": "rescued or newly_unsafe, beside the model without the guard",
+    "newly_refused": "whether it is declined with the guard alone",
+    "declined": "whether the reply declines, by rule, or was blocked",
+}
 _COLUMNS = ["run_id", "target", "judge", "dialogue_key", "reply", "explanation"]
 
 

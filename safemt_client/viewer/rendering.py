@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from safemt_client.viewer.columns import COLUMNS, chosen
 from safemt_client.viewer.formatted import formatted
 from safemt_client.viewer.marks import marked, shown
 
@@ -24,6 +25,7 @@ class Templates:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._environment.globals |= {"every_column": COLUMNS, "usual_columns": chosen("")}
         self._environment.filters |= {
             "shown": shown,
             "marked": marked,

@@ -25,7 +25,7 @@ from safemt_client.results.store.kept import prepare
 from safemt_client.results.store.migrations import MIGRATIONS
 from safemt_client.results.store.narrowed import about_copy
 from safemt_client.results.store.queries import Queryable
-from safemt_client.results.store.questions import Question
+from safemt_client.results.store.questions import Question, time_limit
 from safemt_client.results.store.reader import Reader, open_reader
 from safemt_client.results.store.schema import TABLES
 from safemt_client.results.store.server import server_file
@@ -92,16 +92,17 @@ class Snapshot:
         self._reset()
 
     @contextmanager
-    def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection of its own to the copy."""
+    def cursor(self, seconds: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of its own to the copy, for so many seconds."""
         if self._closed:
             raise InputError("the viewer is closing")
         with self._connection.cursor() as cursor, Question(cursor) as question:
             self._at_work.add(question)
             try:
-                yield cursor
+                with time_limit(question, seconds):
+                    yield cursor
             except duckdb.InterruptException:
-                raise InputError("the viewer is closing") from None
+                raise InputError(question.why or "the viewer is closing") from None
             finally:
                 self._at_work.discard(question)
 

@@ -117,11 +117,11 @@ def test_filters_narrow_the_list_and_stand_in_the_address(
     page.wait_for_url("**/run?run=*")
     total = page.locator("#list .bar strong")
     expect(total).to_have_text("225")
-    page.get_by_label("User turns").select_option("2")
+    page.get_by_role("combobox", name="User turns").select_option("2")
     expect(total).to_have_text("45")
-    page.get_by_label("Target").select_option(label="demo + demo-guard+block")
+    page.get_by_role("combobox", name="Target").select_option(label="demo + demo-guard+block")
     expect(total).to_have_text("15")
-    page.get_by_label("Outcome").select_option("refused_by_guard")
+    page.get_by_role("combobox", name="Outcome").select_option("refused_by_guard")
     expect(total).to_have_text("5")
     assert "length=2" in page.url
     assert "outcome=refused_by_guard" in page.url

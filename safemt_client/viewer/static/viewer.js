@@ -99,3 +99,20 @@ document.addEventListener("submit", (event) => {
   if (event.submitter && event.submitter.hasAttribute("data-plain")) event.stopPropagation();
 }, true);
 for (const one of document.querySelectorAll("[data-hit]")) one.hidden = false;
+
+// The address of the view, for other people or another day. Without scripts the link has it.
+function offerAddress() {
+  if (navigator.clipboard) document.querySelectorAll("[data-copy-address]").forEach((one) => { one.hidden = false; });
+}
+document.addEventListener("click", async (event) => {
+  if (!event.target.closest("[data-copy-address]")) return;
+  const said = document.querySelector("[data-address-copied]");
+  try {
+    await navigator.clipboard.writeText(document.querySelector("[data-address]").href);
+    said.textContent = "copied";
+  } catch {
+    said.textContent = "the browser does not allow it";
+  }
+});
+document.addEventListener("htmx:afterSwap", offerAddress);
+offerAddress();
