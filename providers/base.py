@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import nullcontext
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import SafemtError, TargetStoppedError
 from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.limits.rates import NO_LIMITS
 from safemt_client.providers.limits.tokens import Charging, TokenEstimator
 from safemt_client.providers.outage import Outage
 from safemt_client.providers.pauses import stopwatch
@@ -17,7 +16,13 @@ from safemt_client.providers.provider import Observer
 from safemt_client.providers.resources import shortage
 from safemt_client.providers.responses.outcomes import fatal, no_connection
 from safemt_client.providers.retry import with_retries
-from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Deadline, Timeouts
+from safemt_client.providers.timeouts import (
+    DEFAULT_TIMEOUTS,
+    Deadline,
+    Timeouts,
+    TurnOverError,
+    TurnTime,
+)
 from safemt_client.providers.types import Outcome, Reply, Request
 
 __all__ = ["Endpoint"]
@@ -62,27 +67,30 @@ class Endpoint(ABC):
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
         """Ask once, with retries, within the turn's deadline. See `Provider.ask`."""
         last: Reply | None = None
-        with Deadline(self._timeouts.turn_s) as deadline:
+        turn = TurnTime(self._timeouts.turn_s)
 
-            def remember(reply: Reply, wait_s: float) -> None:
-                nonlocal last
-                last = reply
-                if on_retry is not None:
-                    on_retry(reply, wait_s)
-                if self._outage.closed and self._patient:
-                    deadline.extend(wait_s)
+        def remember(reply: Reply, wait_s: float) -> None:
+            nonlocal last
+            last = reply
+            if on_retry is not None:
+                on_retry(reply, wait_s)
+            if self._outage.closed and self._patient:
+                turn.extend(wait_s)
 
-            try:
-                return await with_retries(
-                    lambda: self._attempt(request, deadline),
-                    max_wait_s=self._timeouts.max_wait_s,
-                    on_retry=remember,
-                    outage=self._outage,
-                )
-            except TargetStoppedError as error:
-                self._stopped = error
-                self._outage.give_up()
-                raise
+        try:
+            return await with_retries(
+                lambda: self._attempt(request, turn),
+                max_wait_s=self._timeouts.max_wait_s,
+                on_retry=remember,
+                outage=self._outage,
+                within=turn.limited,
+            )
+        except TargetStoppedError as error:
+            self._stopped = error
+            self._outage.give_up()
+            raise
+        except TurnOverError:
+            pass
         why = f"; last: {last.error}" if last is not None and last.error else ""
         return Reply(
             Outcome.ERROR_TRANSIENT,
@@ -96,40 +104,53 @@ class Endpoint(ABC):
     async def _send(self, request: Request) -> Reply:
         """One attempt, under a permit. It may exceed the deadline of the attempt."""
 
-    async def _attempt(self, request: Request, deadline: Deadline) -> Reply:
+    async def _attempt(self, request: Request, turn: TurnTime) -> Reply:
         if not self._outage.busy:
-            return await self._permitted(request)
-        with deadline.held() if self._patient else nullcontext():
+            return await self._permitted(request, turn)
+        with turn.held() if self._patient else turn.limited():
             probe = await self._outage.admit()
         if not probe:
-            return await self._permitted(request)
+            return await self._permitted(request, turn)
         with self._outage.probe():
-            return await self._permitted(request, probe=True)
+            return await self._permitted(request, turn, probe=True)
 
-    async def _permitted(self, request: Request, *, probe: bool = False) -> Reply:
+    async def _permitted(self, request: Request, turn: TurnTime, *, probe: bool = False) -> Reply:
         """One attempt, once the account has room for it."""
         prompt = self._estimator.prompt(request)
-        async with self._limiter.permit(self._estimator.need(request, prompt)) as permit:
+        need = self._estimator.need(request, prompt)
+        if (permit := self._limiter.at_once(need)) is None:
+            with turn.limited():
+                permit = await self._limiter.wait(need)
+        try:
             if self._stopped is not None:
                 # Another request has shown meanwhile that this one cannot succeed: it is not sent.
                 raise self._stopped.repeated()
             started_at, taken_s = datetime.now(UTC), stopwatch()
-            sent, timed_out = await self._within_time(request)
-            reply = replace(sent, started_at=started_at, latency_s=taken_s(), host=self.host)
+            sent, timed_out = await self._within_time(request, turn)
+            reply = sent.but(started_at=started_at, latency_s=taken_s(), host=self.host)
             used = self._estimator.learn(request, prompt, reply.usage)
             hopeless = self._hopeless(reply)
-            # Callers waiting behind a request that stops the target are told now, not after a pause.
-            at_once = replace(reply, retry_after_s=None, rate_limits=(None, None))
-            self._limiter.settle(permit, reply if hopeless is None else at_once, used, timed_out=timed_out)
+            seen = reply
+            if hopeless is not None:
+                # Callers waiting behind a request that stops the target are told now, not after a pause.
+                seen = reply.but(retry_after_s=None, rate_limits=NO_LIMITS)
+            self._limiter.settle(permit, seen, used, timed_out=timed_out)
             self._outage.learn(reply, probe=probe)
+        finally:
+            self._limiter.give_back()
         if hopeless is not None:
             raise TargetStoppedError(hopeless, reply)
         return reply
 
-    async def _within_time(self, request: Request) -> tuple[Reply, bool]:
-        """What comes of one attempt, and whether it took too long."""
+    async def _within_time(self, request: Request, turn: TurnTime) -> tuple[Reply, bool]:
+        """What comes of one attempt, and whether it took too long.
+
+        Raises:
+            TurnOverError: the time of the turn was up first.
+        """
+        left_s = turn.left_s
         try:
-            with Deadline(self._timeouts.attempt_s):
+            with Deadline(min(self._timeouts.attempt_s, left_s)) as deadline:
                 return await self._send(request), False
         except TimeoutError:
             pass  # a model in this process has limits of its own
@@ -138,6 +159,8 @@ class Endpoint(ABC):
             if (why := shortage(error)) is None:
                 raise
             return no_connection(why, ErrorCode.LOCAL_SHORTAGE), False
+        if deadline.expired and left_s <= self._timeouts.attempt_s:
+            raise TurnOverError
         text = f"no answer within {self._timeouts.attempt_s:g} s"
         return Reply(Outcome.ERROR_TRANSIENT, error=text, error_code=ErrorCode.TIMEOUT), True
 

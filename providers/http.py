@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import httpx
+from multidict import CIMultiDict
+from yarl import URL
 
 from safemt_client.providers.addresses import host_of, key_headers, url_of
 from safemt_client.providers.base import Endpoint
@@ -62,6 +63,7 @@ class HttpEndpoint(Endpoint):
         self._model = model
         self._options = options
         self._url = url_of(base_url, self.path, options.query_of())
+        self._asked = URL(str(self._url))
         self._headers = make_headers(self._url, content_type="application/json")
         self._headers.update(key_headers(base_url, api_key))
         self._headers.update(options.headers_of())
@@ -80,10 +82,10 @@ class HttpEndpoint(Endpoint):
         content = dumps(body)
         headers = self._headers
         if self._options.session_header is not None:
-            headers = httpx.Headers([*headers.items(), *self._options.session_of(request).items()])
+            headers = CIMultiDict([*headers.items(), *self._options.session_of(request).items()])
         try:
             response = await fetch(
-                self._transport, "POST", self._url, headers=headers, content=content, most=self.max_body
+                self._transport, "POST", self._asked, headers=headers, content=content, most=self.max_body
             )
         except BodyTooLargeError as error:
             return too_large(str(error), error.status)
@@ -99,4 +101,4 @@ class HttpEndpoint(Endpoint):
         stated, received = in_utf8(response.headers, response.body)
         if "location" in stated:
             stated = {**stated, "location": self._redactor.text(self._moved_to(stated["location"]))}
-        return replace(response, headers=dict(stated), body=self._redactor.body(received))
+        return Response(response.status, stated, self._redactor.body(received))

@@ -155,6 +155,8 @@ class Redactor:
         What comes in pieces, such as a stream, may hold a key only once it is put together. Then there is no
         body to keep: the pieces are in it.
         """
+        if not self._spellings:
+            return reply
         changed: dict[str, Any] = {}
         for field in fields(reply):
             value = getattr(reply, field.name)

@@ -215,7 +215,7 @@ class Negotiation:
                 break
         if reply.outcome.observed:
             self._helped(wanted, given, steps)
-        return replace(reply, parameters=as_sent(tried[-1]))
+        return reply.but(parameters=as_sent(tried[-1]))
 
     def refused_alike(self, batch: Sequence[tuple[Mapping[str, Any], Collection[str], Reply]]) -> bool:
         """Whether a whole batch was refused for one parameter, which is sent otherwise from now on.

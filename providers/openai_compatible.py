@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -11,7 +10,7 @@ import httpx
 from safemt_client.providers.chat_format import ChatFormat
 from safemt_client.providers.http import HttpEndpoint
 from safemt_client.providers.limits.limiter import AccountLimiter
-from safemt_client.providers.limits.rates import rate_limits
+from safemt_client.providers.limits.rates import NO_LIMITS, rate_limits
 from safemt_client.providers.negotiation import OWN_REASONING, Negotiation, given, without_echo
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.responses.outcomes import classify_response
@@ -71,7 +70,8 @@ class OpenAICompatible(HttpEndpoint):
             if isinstance(response, Reply):
                 return response
             reply = self.read(response.status, response.headers, response.body, request)
-            return replace(self._redactor.reply(reply), rate_limits=rate_limits(response.headers))
+            reply, stated = self._redactor.reply(reply), rate_limits(response.headers)
+            return reply if stated == NO_LIMITS else reply.but(rate_limits=stated)
 
         # Some servers stream unless they are told not to; others do nothing else, and count tokens if asked.
         wanted = {"stream": False, "stream_options": {"include_usage": True}} | self._wanted(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import anyio
 import tenacity
@@ -76,12 +77,14 @@ async def with_retries(
     max_wait_s: float,
     on_retry: Observer | None = None,
     outage: Outage | None = None,
+    within: Callable[[], AbstractContextManager[None]] = nullcontext,
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
 ) -> Reply:
     """Ask until the reply is not transient, or no more waiting is allowed.
 
     That is the case when the next wait would pass `max_wait_s` in all, or, while the target answers nobody,
-    when its `outage` has lasted as long; and after the third attempt that was billed without a result.
+    when its `outage` has lasted as long; and after the third attempt that was billed without a result. Each
+    wait is in a context of `within`.
 
     Raises:
         TargetStoppedError: the reply shows that no further request can succeed.
@@ -106,6 +109,10 @@ async def with_retries(
         reply, first = first, None
         return reply or await checked()
 
+    async def pause(seconds: float) -> None:
+        with within():
+            await sleep(seconds)
+
     def before_sleep(state: tenacity.RetryCallState) -> None:
         if on_retry is not None:
             on_retry(_reply_of(state), state.upcoming_sleep)
@@ -114,7 +121,7 @@ async def with_retries(
         retry=tenacity.retry_if_result(lambda reply: reply.outcome is Outcome.ERROR_TRANSIENT),
         wait=waiting.wait,
         stop=waiting.stop,
-        sleep=sleep,
+        sleep=pause,
         before_sleep=before_sleep,
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )

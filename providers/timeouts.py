@@ -14,7 +14,7 @@ import anyio
 
 from safemt_client.providers.pauses import PAUSES
 
-__all__ = ["DEFAULT_TIMEOUTS", "Deadline", "Timeouts"]
+__all__ = ["DEFAULT_TIMEOUTS", "Deadline", "Timeouts", "TurnOverError", "TurnTime"]
 
 _LATE_S = 0.05
 
@@ -69,23 +69,6 @@ class Deadline:
         """Whether the block was cancelled because its time was up."""
         return self._scope.cancelled_caught
 
-    def extend(self, seconds: float) -> None:
-        """Give it so much more time."""
-        self._arm(self._left_s() + seconds)
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """What happens within takes none of its time."""
-        left_s = self._left_s()
-        self._disarm()
-        try:
-            yield
-        finally:
-            self._arm(left_s)
-
-    def _left_s(self) -> float:
-        return self._until - self._loop.time() + PAUSES.lost_s - self._lost
-
     def _arm(self, seconds: float) -> None:
         self._disarm()
         self._until, self._lost = self._loop.time() + seconds, PAUSES.lost_s
@@ -107,3 +90,52 @@ class Deadline:
             self._arm(more)
         else:
             self._scope.cancel()
+
+
+class TurnOverError(Exception):
+    """The time of a turn is up."""
+
+
+class TurnTime:
+    """The time that a turn has left, pauses of the process left out.
+
+    It is only looked at where a turn waits. Each attempt and each wait has a `Deadline` of its own, so that
+    an attempt is under one, and not under two of which one is hardly ever due.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._until = self._now() + seconds
+
+    def _now(self) -> float:
+        return self._clock() - PAUSES.lost_s
+
+    @property
+    def left_s(self) -> float:
+        """Seconds, at least 0."""
+        return max(0.0, self._until - self._now())
+
+    def extend(self, seconds: float) -> None:
+        """Give it so much more time."""
+        self._until += seconds
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """What happens within takes none of it."""
+        begin = self._now()
+        try:
+            yield
+        finally:
+            self._until += self._now() - begin
+
+    @contextmanager
+    def limited(self) -> Iterator[None]:
+        """What happens within is cancelled once the time is up.
+
+        Raises:
+            TurnOverError: it was.
+        """
+        with Deadline(self.left_s) as deadline:
+            yield
+        if deadline.expired:
+            raise TurnOverError

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 import httpx
+from multidict import CIMultiDict
+from yarl import URL
 
 from safemt_client.providers.addresses import url_of
 from safemt_client.providers.error_codes import ErrorCode
@@ -186,7 +188,7 @@ class BatchEndpoint(ABC):
     ) -> bytes:
         """One call with retries; the body of its success. What `begins` a batch is not repeated blindly."""
         url = url_of(self._base_url, path, self._query)
-        sent = httpx.Headers([*self._headers.items(), *(headers or {}).items()])
+        sent = CIMultiDict([*self._headers.items(), *(headers or {}).items()])
         body = b""
 
         async def attempt() -> Reply:
@@ -210,13 +212,18 @@ class BatchEndpoint(ABC):
         return body
 
     async def _attempt(
-        self, method: str, url: httpx.URL, headers: httpx.Headers, content: bytes | None, *, begins: bool
+        self, method: str, url: httpx.URL, headers: CIMultiDict[str], content: bytes | None, *, begins: bool
     ) -> Response | Reply:
         """One attempt: a success with its body, without keys; a reply for any failure."""
         try:
             with Deadline(_CALL_TIMEOUT_S) as deadline:
                 response = await fetch(
-                    self._transport, method, url, headers=headers, content=content, most=_MOST_RESULTS
+                    self._transport,
+                    method,
+                    URL(str(url)),
+                    headers=headers,
+                    content=content,
+                    most=_MOST_RESULTS,
                 )
             if deadline.expired:
                 raise TimeoutError

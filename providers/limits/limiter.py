@@ -99,16 +99,32 @@ class AccountLimiter:
         Raises:
             PermitStoppedError: `stop` was called before the permit was given.
         """
-        if self._stopped or self._turnstile.locked() or self._wait_s() != 0:
-            await self._wait_for_turn(tokens)
-        else:
-            self._take(tokens)
-        permit = Permit(self.clock(), tokens)
+        permit = self.at_once(tokens) or await self.wait(tokens)
         try:
             yield permit
         finally:
-            self._in_flight -= 1
-            self._changed.set()
+            self.give_back()
+
+    def at_once(self, tokens: float = 0) -> Permit | None:
+        """A permit, to be given back by `give_back`; None if it has to be waited for."""
+        if self._stopped or self._turnstile.locked() or self._wait_s() != 0:
+            return None
+        self._take(tokens)
+        return Permit(self.clock(), tokens)
+
+    async def wait(self, tokens: float = 0) -> Permit:
+        """A permit, once it is this caller's turn; to be given back by `give_back`.
+
+        Raises:
+            PermitStoppedError: `stop` was called before it was given.
+        """
+        await self._wait_for_turn(tokens)
+        return Permit(self.clock(), tokens)
+
+    def give_back(self) -> None:
+        """A call with a permit is over."""
+        self._in_flight -= 1
+        self._changed.set()
 
     async def room(self) -> bool:
         """Wait until few callers wait for a permit, so that more work is useful; False after `stop`."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-__all__ = ["Rate", "RateLimit", "rate_limits", "sent_at"]
+__all__ = ["NO_LIMITS", "Rate", "RateLimit", "rate_limits", "sent_at"]
 
 _SHARE = 0.99  # of the stated limit: servers' windows and ours do not line up
 _SMALLEST_SHARE = 0.9
@@ -61,6 +61,14 @@ class RateLimit:
     exhausted_s: float | None = None
 
 
+NO_LIMITS: tuple[RateLimit | None, RateLimit | None] = (None, None)
+"""What a response states that says nothing of limits."""
+_LIMITS = (
+    *("x-ratelimit-limit-requests", "x-ratelimit-limit-tokens"),
+    *("anthropic-ratelimit-requests-limit", "anthropic-ratelimit-tokens-limit"),
+)
+
+
 def rate_limits(
     headers: Mapping[str, str], now: datetime | None = None
 ) -> tuple[RateLimit | None, RateLimit | None]:
@@ -71,6 +79,9 @@ def rate_limits(
     taken from what was used and the time until it is back, since some vendors count by the day under
     the same names; a minute where that is not known.
     """
+    # Reading the date takes longer than all else here, and most responses state no limit.
+    if not any(name in headers for name in _LIMITS):
+        return NO_LIMITS
     now = now or sent_at(headers)
     return _limit(headers, "requests", now), _limit(headers, "tokens", now)
 

@@ -7,8 +7,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -23,6 +22,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.providers.resources import shortage
 from safemt_client.results.sanitize import plain
 from safemt_client.results.store.batches import ROW_GROUP, arrow_rows, hold_little, told
+from safemt_client.results.store.commits import Handed, Watch, tell
 from safemt_client.results.store.errors import (
     StoreError,
     StoreMovedError,
@@ -47,8 +47,9 @@ __all__ = ["Expected", "Store"]
 Expected = Literal["anything", "store", "nothing"]
 """What must be at the path of a store: whatever it is, a store already, or nothing yet."""
 
-# A commit waits this long to collect more rows, longer under load: 50 turns cost hardly more than 5.
-_WINDOW_S, _BUSY_WINDOW_S, _BUSY = 0.02, 0.05, 8
+# A commit waits this long to collect more rows, by how many came for the one before, at least: it costs as
+# much as the rows of 50 turns.
+_WINDOWS_S = ((64, 0.1), (8, 0.05), (0, 0.02))
 _LOCK_PAUSE_S = 0.15
 
 
@@ -61,9 +62,9 @@ class Store(Lookups):
         super().__init__(connection)
         self.path = path
         self.warnings = warnings
-        # Called with the rows of each `save`, once they are committed.
-        self.watchers: list[Callable[[Sequence[Row]], None]] = []
-        self._queue: queue.SimpleQueue[tuple[Sequence[Row], Future[None]] | None] = queue.SimpleQueue()
+        self.watchers: list[Watch] = []
+        """Called in the loop with the rows of `save`, once they are committed: those of a commit together."""
+        self._queue: queue.SimpleQueue[Handed | None] = queue.SimpleQueue()
         self._failed: StoreError | None = None
         self._closed = False
         self.moved = False
@@ -197,9 +198,9 @@ class Store(Lookups):
         Raises:
             StoreError: the commit failed; none of these rows is in the store.
         """
-        await asyncio.wrap_future(self._put(rows))
-        for watcher in self.watchers:
-            watcher(rows)
+        handed = Handed(rows, asyncio.get_running_loop())
+        self._put(handed)
+        await handed.wait()
 
     def save_now(self, *rows: Row) -> None:
         """The same for a caller without an event loop, which is also told where the file is not what it was.
@@ -207,7 +208,9 @@ class Store(Lookups):
         Raises:
             StoreMovedError: the rows are in a file that was renamed, removed or overwritten.
         """
-        self._put(rows).result()
+        handed = Handed(rows)
+        self._put(handed)
+        handed.result()
         if self.moved:
             self.check()
 
@@ -244,21 +247,18 @@ class Store(Lookups):
             "what was committed before is kept: fix that and run the same command again"
         )
 
-    def _put(self, rows: Sequence[Row]) -> Future[None]:
-        future: Future[None] = Future()
+    def _put(self, handed: Handed) -> None:
         if self._failed is not None:
-            future.set_exception(self._failed)
-        else:
-            self._queue.put((rows, future))
-        return future
+            raise self._failed
+        self._queue.put(handed)
 
     def _write(self) -> None:
         cursor = self._connection.cursor()
         cursor.execute("USE store")
         closing = False
-        batch: list[tuple[Sequence[Row], Future[None]]] = []
+        batch: list[Handed] = []
         while not closing:
-            window = _BUSY_WINDOW_S if len(batch) >= _BUSY else _WINDOW_S
+            window = next(seconds for least, seconds in _WINDOWS_S if len(batch) >= least)
             first = self._queue.get()
             if first is None:
                 break
@@ -273,14 +273,10 @@ class Store(Lookups):
             self._commit(cursor, batch)
         cursor.close()
 
-    def _commit(
-        self,
-        cursor: duckdb.DuckDBPyConnection,
-        batch: list[tuple[Sequence[Row], Future[None]]],
-    ) -> None:
+    def _commit(self, cursor: duckdb.DuckDBPyConnection, batch: Sequence[Handed]) -> None:
         tables: dict[type, list[Row]] = {}
-        for rows, _ in batch:
-            for row in rows:
+        for handed in batch:
+            for row in handed.rows:
                 tables.setdefault(type(row), []).append(row)
         try:
             if self._failed is not None:
@@ -292,15 +288,10 @@ class Store(Lookups):
         except Exception as error:  # noqa: BLE001 - whatever it is, the waiters must be told
             if self._failed is None:
                 self._failed = self._cannot_write(error)
-            for _, future in batch:
-                if future.set_running_or_notify_cancel():
-                    future.set_exception(self._failed)
+            tell(batch, self._failed, ())
             return
         self.moved = self.moved or not self._file.is_sound()
-        for _, future in batch:
-            # A waiter that was cancelled meanwhile has cancelled its future: the row is stored anyway.
-            if future.set_running_or_notify_cancel():
-                future.set_result(None)
+        tell(batch, None, self.watchers)
 
 
 def _append(cursor: duckdb.DuckDBPyConnection, kind: type, rows: pa.Table | pa.RecordBatchReader) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import signal
 import uuid
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 
 import anyio
@@ -49,6 +49,9 @@ from safemt_client.telemetry.oddities import Oddities
 from safemt_client.telemetry.progress import Progress
 
 __all__ = ["carry_out"]
+
+_COLLECT_AFTER = 20_000
+"""Objects made and not deleted between two collections of garbage."""
 
 
 async def carry_out(prepared: Prepared, invocation: Invocation) -> RunResult:
@@ -141,11 +144,9 @@ async def _run_session(
     scheduler = Scheduler(
         context, models.providers, prepared.judge, limits=models.limits, moderators=models.moderators
     )
-    # The plan lives until the end: the garbage collector need not scan it again and again.
-    gc.freeze()
     ending: StopReason | None = None
     try:
-        async with anyio.create_task_group() as group:
+        async with _collecting_less(), anyio.create_task_group() as group:
             models.negotiations.observe(partial(_learnt, context, recorder, group))
             invocation.stop = _stopper(scheduler, progress, store, group.cancel_scope)
             if invocation.signals:
@@ -156,13 +157,28 @@ async def _run_session(
             group.cancel_scope.cancel()
     finally:
         invocation.stop = None
-        gc.unfreeze()
         # Where the store cannot be written the lease stays as it is.
         with anyio.CancelScope(shield=True), suppress(StoreError):
             await budget.close(clean=ending is not None)
     if ending is None:
         raise StoppedAtOnceError("interrupted; the same command resumes")
     return ending
+
+
+@asynccontextmanager
+async def _collecting_less() -> AsyncIterator[None]:
+    """The plan lives until the end: the garbage collector need not scan it again and again.
+
+    Calls in flight make thousands of objects in a few milliseconds, and hardly any of them is in a circle.
+    """
+    often = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, *often[1:])
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*often)
 
 
 def _load_ahead(store: Store, models: Models) -> None:

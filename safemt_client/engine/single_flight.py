@@ -15,16 +15,19 @@ class SingleFlight:
 
     def __init__(self) -> None:
         self.landed: set[str] = set()
-        self._under_way: dict[str, anyio.Event] = {}
+        # Most requests are like no other: an event is made once somebody waits for it.
+        self._under_way: dict[str, anyio.Event | None] = {}
 
     @asynccontextmanager
     async def claim(self, key: str) -> AsyncIterator[None]:
         """Wait until nobody else asks this, and be the one who does."""
-        while (other := self._under_way.get(key)) is not None:
+        while key in self._under_way:
+            if (other := self._under_way[key]) is None:
+                other = self._under_way[key] = anyio.Event()
             await other.wait()
-        done = self._under_way[key] = anyio.Event()
+        self._under_way[key] = None
         try:
             yield
         finally:
-            del self._under_way[key]
-            done.set()
+            if (done := self._under_way.pop(key)) is not None:
+                done.set()

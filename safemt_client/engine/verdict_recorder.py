@@ -25,6 +25,8 @@ from safemt_client.results.store.store import Store
 __all__ = ["VerdictRecorder", "json_of"]
 
 _TAKEN_AT_ONCE = 5000
+# `json.dumps` would make one for each row.
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
 
 
 class VerdictRecorder:
@@ -168,4 +170,4 @@ _NOT_ASKED: Mapping[str, Any] = {
 
 def json_of(parameters: Mapping[str, object] | None) -> str | None:
     """Parameters as they are stored: the same ones give the same text, in whatever order they were sent."""
-    return None if parameters is None else json.dumps(dict(parameters), sort_keys=True, ensure_ascii=False)
+    return None if parameters is None else _ENCODER.encode(dict(parameters))

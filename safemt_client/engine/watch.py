@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 from safemt_client.judges.judge import add_usage
 from safemt_client.providers.alike import Alike, every_request_fails
@@ -57,12 +56,12 @@ class WatchedProvider(ProviderWrapper):
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
         """See `Provider.ask`."""
 
-        billed = Usage()
+        billed: Usage | None = None
 
         def retrying(reply: Reply, wait_s: float) -> None:
             nonlocal billed
             if reply.billed and self._in_one:
-                billed = add_usage(billed, reply.usage)
+                billed = add_usage(billed or Usage(), reply.usage)
             self._failed(request, reply, last=False)
             if on_retry is not None:
                 on_retry(reply, wait_s)
@@ -70,8 +69,8 @@ class WatchedProvider(ProviderWrapper):
         if self._stopped is not None:
             raise self._stopped.repeated()
         reply = await self._provider.ask(request, retrying)
-        if billed != Usage():
-            reply = replace(reply, usage=add_usage(billed, reply.usage))
+        if billed is not None:
+            reply = reply.but(usage=add_usage(billed, reply.usage))
         if not reply.outcome.observed:
             self._failed(request, reply, last=True)
             return reply

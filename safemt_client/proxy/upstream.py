@@ -107,7 +107,7 @@ async def read_whole(response: httpx.Response) -> bytes:
     """
     received = bytearray()
     try:
-        async for chunk in unpacked(response):
+        async for chunk in unpacked(response.headers.get("content-encoding", ""), response.aiter_raw()):
             received += chunk
             if len(received) > MOST:
                 raise ApiError(502, "upstream_unavailable", "the upstream's answer is too large")
@@ -127,7 +127,7 @@ async def pipe(request: web.Request, response: httpx.Response, more: Mapping[str
         out.content_length = int(length)
     await out.prepare(request)
     try:
-        async for chunk in unpacked(response):
+        async for chunk in unpacked(response.headers.get("content-encoding", ""), response.aiter_raw()):
             await out.write(chunk)
         await out.write_eof()
     except _BROKEN:

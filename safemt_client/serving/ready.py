@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 import httpx
+from yarl import URL
 
 from safemt_client.providers.addresses import url_of
 from safemt_client.providers.json_codec import dumps, loads
@@ -67,7 +68,9 @@ async def _send(
         headers["Authorization"] = f"Bearer {key}"
     content = dumps({}) if method == "POST" else None
     try:
-        return await fetch(transport, method, url, headers=headers, content=content, most=_MOST_BYTES)
+        return await fetch(
+            transport, method, URL(str(url)), headers=headers, content=content, most=_MOST_BYTES
+        )
     except (ConnectionFailedError, BodyTooLargeError, UnreadableBodyError):
         return None
 

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import queue
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
-from io import TextIOWrapper
-from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +20,11 @@ from safemt_client.moderator.assessor import GuardReply
 from safemt_client.planning.estimate import of_judge, of_target
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.negotiation import Learnt
-from safemt_client.providers.own_files import open_own
 from safemt_client.providers.types import Reply, Usage
 from safemt_client.results.sanitize import without_secrets
 from safemt_client.results.store.rows import AssessmentRow, BatchRow, LimitRow, Row, TurnRow, VerdictRow
 from safemt_client.telemetry.events import RuleLine, RunResult
+from safemt_client.telemetry.lines import Entry, Lines, LogFile
 
 if TYPE_CHECKING:
     from safemt_client.planning.plan import Plan
@@ -49,58 +45,6 @@ def log_path(log: str | None, db: Path, run_id: str) -> Path | None:
     if log == "none":
         return None
     return db.with_name(f"{db.name}.{run_id}.log") if log is None else Path(log)
-
-
-class _File(RotatingFileHandler):
-    """A file that only its owner may read, in pieces of bounded size. What cannot be written is counted."""
-
-    lost = 0
-
-    def _open(self) -> TextIOWrapper:
-        return os.fdopen(open_own(self.baseFilename), "a", encoding="utf-8")
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        self.lost += 1
-
-
-class _Queue(QueueHandler):
-    """Passes records on unchanged, and drops those for which there is no room."""
-
-    dropped = 0
-
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        return record
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
-            self.dropped += 1
-
-
-class _Listener(QueueListener):
-    """Can be stopped even while the queue is full."""
-
-    def __init__(self, records: queue.Queue[logging.LogRecord | None], file: logging.Handler) -> None:
-        super().__init__(records, file)
-        self._records = records
-
-    def enqueue_sentinel(self) -> None:
-        self._records.put(None)
-
-
-class _Lines(logging.Formatter):
-    """One JSON object per line."""
-
-    def __init__(self, common: Mapping[str, str]) -> None:
-        super().__init__()
-        self._common = common
-
-    def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        fields = record.args if isinstance(record.args, dict) else {}
-        line = {"at": at, "level": record.levelname.lower(), "event": record.msg, **self._common, **fields}
-        return json.dumps({name: value for name, value in line.items() if value is not None})
 
 
 class RunLog:
@@ -127,33 +71,32 @@ class RunLog:
         """
         self._texts = texts
         try:
-            self._file = _File(path, maxBytes=most_bytes, backupCount=kept, encoding="utf-8")
+            self._file = LogFile(path, maxBytes=most_bytes, backupCount=kept)
         except OSError as error:
             raise InputError(
                 f"{path}: {error.strerror}: name another log with --log FILE, or --log none"
             ) from None
-        self._file.setFormatter(_Lines({"run": run_id, "session": session_id}))
-        records: queue.Queue[logging.LogRecord | None] = queue.Queue(room)
-        self._queue = _Queue(records)
-        # Not among the loggers of the process: nothing of other packages comes in, nothing goes out.
-        self._logger = logging.Logger("safemt_client.run", LEVELS[level])
-        self._logger.addHandler(self._queue)
-        self._listener = _Listener(records, self._file)
-        self._listener.start()
+        self._level = LEVELS[level]
+        self._lines = Lines(self._file, {"run": run_id, "session": session_id}, room)
+        self._lines.start()
 
     @property
     def lost(self) -> int:
         """Lines that were dropped or could not be written."""
-        return self._queue.dropped + self._file.lost
+        return self._lines.dropped + self._file.lost
 
     def event(self, level: str, name: str, **fields: Any) -> None:
         """One line; fields that are None are left out."""
-        # Logging takes a single mapping for the arguments as they are.
-        self._logger.log(LEVELS[level], name, fields)
+        if entry := self._entry(level, name, **fields):
+            self._lines.put(entry)
+
+    def _entry(self, level: str, name: str, **fields: Any) -> list[Entry]:
+        """What is written of an event: nothing below the level of the log."""
+        return [(time.time(), level, name, fields)] if LEVELS[level] >= self._level else []
 
     def close(self) -> None:
         """Write what is queued and close the file."""
-        self._listener.stop()
+        self._lines.stop()
         with suppress(OSError):  # a full disk: what is still buffered is lost
             self._file.close()
 
@@ -208,34 +151,39 @@ class RunLog:
 
     def saved(self, rows: Sequence[Row]) -> None:
         """Rows are in the store."""
-        for row in rows:
-            if isinstance(row, TurnRow):
-                self._turn(row)
-            elif isinstance(row, VerdictRow):
-                self._verdict(row)
-            elif isinstance(row, AssessmentRow):
-                self._assessment(row)
-            elif isinstance(row, LimitRow):
-                self.event(
-                    "info",
-                    "limit",
-                    account=without_secrets(row.account),
-                    reason=row.reason,
-                    concurrency=row.concurrency,
-                    in_flight=row.in_flight,
-                    rpm=row.rpm,
-                    tpm=row.tpm,
-                    pause_s=row.pause_s or None,
-                )
-            elif isinstance(row, BatchRow):
-                self.event(
-                    "warning" if row.event in ("failed", "lost") else "info",
-                    "batch",
-                    key=row.target_key,
-                    batch=row.batch_key,
-                    state=row.event,
-                    requests=row.requests,
-                )
+        # Together: each time that the thread is woken up costs more than a line.
+        if entries := [entry for row in rows for entry in self._of(row)]:
+            self._lines.put(entries)
+
+    def _of(self, row: Row) -> list[Entry]:
+        if isinstance(row, TurnRow):
+            return self._turn(row)
+        if isinstance(row, VerdictRow):
+            return self._verdict(row)
+        if isinstance(row, AssessmentRow):
+            return self._assessment(row)
+        if isinstance(row, LimitRow):
+            return self._entry(
+                "info",
+                "limit",
+                account=without_secrets(row.account),
+                reason=row.reason,
+                concurrency=row.concurrency,
+                in_flight=row.in_flight,
+                rpm=row.rpm,
+                tpm=row.tpm,
+                pause_s=row.pause_s or None,
+            )
+        if isinstance(row, BatchRow):
+            return self._entry(
+                "warning" if row.event in ("failed", "lost") else "info",
+                "batch",
+                key=row.target_key,
+                batch=row.batch_key,
+                state=row.event,
+                requests=row.requests,
+            )
+        return []
 
     def asking(self, key: str) -> None:
         """A turn or a verdict was started."""
@@ -299,8 +247,8 @@ class RunLog:
     def _shown(self, text: str | None) -> str | None:
         return text and without_secrets(text) if self._texts else None
 
-    def _turn(self, row: TurnRow) -> None:
-        self.event(
+    def _turn(self, row: TurnRow) -> list[Entry]:
+        return self._entry(
             "warning" if row.outcome.startswith("error_") else "info",
             "turn",
             key=row.target_key,
@@ -321,8 +269,8 @@ class RunLog:
             text=row.text if self._texts else None,
         )
 
-    def _verdict(self, row: VerdictRow) -> None:
-        self.event(
+    def _verdict(self, row: VerdictRow) -> list[Entry]:
+        return self._entry(
             "warning" if row.reason == "judge_error" else "info",
             "verdict",
             key=row.judge_key,
@@ -339,8 +287,8 @@ class RunLog:
             explanation=self._shown(row.explanation),
         )
 
-    def _assessment(self, row: AssessmentRow) -> None:
-        self.event(
+    def _assessment(self, row: AssessmentRow) -> list[Entry]:
+        return self._entry(
             "warning" if row.verdict in ("error", "unparsed") else "info",
             "assessment",
             key=row.guard_key,

@@ -7,7 +7,7 @@ import pytest
 from support.clock import run
 
 from safemt_client.providers.pauses import PAUSES, Clocks, Pauses, stopwatch
-from safemt_client.providers.timeouts import Deadline
+from safemt_client.providers.timeouts import Deadline, TurnOverError, TurnTime
 
 
 class Machine:
@@ -110,13 +110,14 @@ def test_a_deadline_counts_only_the_time_without_pauses(paused: list[float]) -> 
     assert run(main) == pytest.approx(40)
 
 
-def test_a_deadline_that_is_extended_or_held(paused: list[float]) -> None:
+def test_the_time_of_a_turn_that_is_extended_or_held(paused: list[float]) -> None:
     async def main() -> float:
-        with Deadline(10) as deadline:
-            with deadline.held():
-                await anyio.sleep(100)
-                paused.append(7)
-            deadline.extend(5)
+        turn = TurnTime(10)
+        with turn.held():
+            await anyio.sleep(100)
+            paused.append(7)
+        turn.extend(5)
+        with pytest.raises(TurnOverError), turn.limited():
             await anyio.sleep_forever()
         return anyio.current_time()
 
