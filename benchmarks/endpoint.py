@@ -18,6 +18,7 @@ import re
 import ssl
 import time
 from pathlib import Path
+from typing import cast
 
 SENTENCE = "I would rather talk about the weather. "
 VERDICT = {"label": "safe", "refusal": "answer", "reason": "harmless", "pass": True, "score": 1}
@@ -70,8 +71,8 @@ class Chat(asyncio.Protocol):
         self.served = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's are none of asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data

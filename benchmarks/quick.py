@@ -63,7 +63,7 @@ def main() -> int:
             print("|---:|---|---:|---:|---:|---:|")
             for connections in arguments.connections:
                 rounds = [
-                    round_of(seen, url, data, connections, arguments.dialogues)
+                    round_of(seen, url, data, connections, arguments.dialogues, (BARE, US, PLAN))
                     for _ in range(arguments.rounds)
                 ]
                 ratios = {name: median(one[name] / one[BARE] for one in rounds) for name in (US, PLAN)}
