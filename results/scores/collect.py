@@ -12,6 +12,7 @@ from safemt_client.results.scores.anchors import latest_anchor
 from safemt_client.results.scores.calibrations import latest_calibration
 from safemt_client.results.scores.indices import indices
 from safemt_client.results.scores.sent import sent_parameters, sent_warnings
+from safemt_client.results.scores.served import servers
 from safemt_client.results.scores.stopped import stop_rules, with_sequences
 from safemt_client.results.scores.unfinished import held_back, unfinished
 from safemt_client.results.scores.views import named_rows, samples_of, view_rows
@@ -165,6 +166,7 @@ def _figures(
             *_even_panels(judges, has.members),
         ],
         "spend": view("spend"),
+        "servers": servers(reader, run_id),
     }
 
 

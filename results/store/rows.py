@@ -17,6 +17,7 @@ from safemt_client.results.store.calibration_rows import (
 )
 from safemt_client.results.store.draw_rows import DrawnReplyRow, DrawRow
 from safemt_client.results.store.moderation_rows import AssessmentRow, ModerationRow, ModeratorRow
+from safemt_client.results.store.serving_rows import ServerUseRow
 from safemt_client.results.store.stopping_rows import (
     StopDecisionRow,
     StopEventRow,
@@ -49,6 +50,7 @@ __all__ = [
     "Row",
     "RunDialogueRow",
     "RunRow",
+    "ServerUseRow",
     "StepRow",
     "StopDecisionRow",
     "StopEventRow",

@@ -24,6 +24,7 @@ TABLES: dict[type, str] = {
     rows.EventRow: "run_events",
     rows.CostLeaseRow: "cost_leases",
     rows.LimitRow: "limit_changes",
+    rows.ServerUseRow: "server_use",
     rows.DialogueRow: "dialogues",
     rows.ImageRow: "images",
     rows.StepRow: "steps",
@@ -184,6 +185,10 @@ COLUMN_COMMENTS = {
     "panel's judges that say otherwise; NULL where neither is known",
     "guess": "how likely the judge's label was thought to be wrong when the sample was drawn",
     "chance": "chance of the reply to be drawn, by this draw or an earlier one of the same kind",
+    "server": "engine and model",
+    "served_s": "seconds from when the server was ready to the end of the session",
+    "queue_s": "seconds that a request waited in the server before it began, on average; NULL if it does not "
+    "say",
     "small": "whether the sample is small: fewer than 30 items, or fewer than 5 of a kind",
 }
 

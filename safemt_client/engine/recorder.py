@@ -30,11 +30,13 @@ from safemt_client.results.store.rows import (
     LimitRow,
     ModerationRow,
     RunDialogueRow,
+    ServerUseRow,
     StepRow,
     StopEventRow,
     TurnRow,
 )
 from safemt_client.results.store.store import Store
+from safemt_client.serving.metrics import Use
 
 __all__ = ["Recorder"]
 
@@ -105,6 +107,28 @@ class Recorder(VerdictRecorder):
         await self.store.save(
             EventRow(self._run_id, self.session_id, datetime.now(UTC), event, json.dumps(dict(detail)))
         )
+
+    async def save_use(self, used: Sequence[Use]) -> None:
+        """What the servers of this session did."""
+        now = datetime.now(UTC)
+        rows = [
+            ServerUseRow(
+                self._run_id,
+                self.session_id,
+                now,
+                use.server,
+                use.requests,
+                use.seconds,
+                *(
+                    (None,) * 4
+                    if (said := use.metrics) is None
+                    else (said.prompt_tokens, said.cached_tokens, said.completion_tokens, said.queue_s)
+                ),
+            )
+            for use in used
+        ]
+        if rows:
+            await self.store.save(*rows)
 
     async def save_lease(self, event: str, up_to_usd: float) -> None:
         """What the session may have spent by single calls, in US dollars; see `engine.budget`."""

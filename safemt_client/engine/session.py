@@ -154,6 +154,7 @@ async def _run_session(
             group.start_soon(progress.show)
             group.start_soon(PAUSES.watch, context.listener.notice)
             ending = await scheduler.run()
+            await recorder.save_use(await models.local.use())
             group.cancel_scope.cancel()
     finally:
         invocation.stop = None

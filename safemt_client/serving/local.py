@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from safemt_client.providers.provider import Provider
     from safemt_client.serving.engines import Served
+    from safemt_client.serving.metrics import Use
     from safemt_client.serving.server import Server, ServerSpec
 
 __all__ = ["LocalServers"]
@@ -124,6 +125,12 @@ class LocalServers:
             started = self._shared(self.served[host])
             self.running[host] = await stack.enter_async_context(serve(started, db, tell, _at_times(tell)))
             await prove(provider(spec), self.served[host])
+
+    async def use(self) -> list[Use]:
+        """What each server that was started did so far."""
+        # A path is no part of what a model is called.
+        names = {host: f"{served.engine}:{served.weights.name}" for host, served in self.served.items()}
+        return [replace(await server.use(), server=names[host]) for host, server in self.running.items()]
 
     def _shared(self, served: Served) -> ServerSpec:
         """With its share of the memory of cards that other servers use too, in proportion to the weights."""

@@ -1,4 +1,4 @@
-"""Whether a server answers, is ours, and has our model."""
+"""What a server is asked about itself: whether it is ours and has our model, and what it did."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from safemt_client.providers.transport import (
     fetch,
     make_headers,
 )
+from safemt_client.serving.metrics import Metrics, read_metrics
 
-__all__ = ["Answer", "ask"]
+__all__ = ["Answer", "ask", "metrics_of"]
 
 _MOST_BYTES = 1 << 20
 
@@ -57,6 +58,14 @@ async def ask(
         if (asked.status not in (401, 403)) is not accepted:
             return wrong
     return Answer.READY
+
+
+async def metrics_of(transport: httpx.AsyncBaseTransport, base_url: str, key: str | None) -> Metrics | None:
+    """What a server says of its work, None if it does not."""
+    found = await _send(transport, "GET", base_url.removesuffix("/v1"), "/metrics", key)
+    return (
+        None if found is None or found.status != 200 else read_metrics(found.body.decode("utf-8", "replace"))
+    )
 
 
 async def _send(

@@ -34,6 +34,7 @@ class Rerouted(httpx.AsyncBaseTransport):
             await server.wait_ready()
         except ServerDiedError as error:
             raise HopelessError(str(error)) from None
+        server.requests += 1
         base = httpx.URL(server.base_url)
         url = request.url.copy_with(scheme=base.scheme, host=base.host, port=base.port)
         headers = httpx.Headers(request.headers)

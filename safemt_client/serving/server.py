@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import secrets
@@ -22,7 +23,8 @@ from safemt_client.providers.vendors import VENDORS
 from safemt_client.serving.keeper import GRACE_S, Order
 from safemt_client.serving.kept import Kept
 from safemt_client.serving.last_lines import ended_with, last_lines, last_words
-from safemt_client.serving.ready import Answer, ask
+from safemt_client.serving.metrics import Use
+from safemt_client.serving.ready import Answer, ask, metrics_of
 from safemt_client.serving.sweep import ENDING, sweep
 
 __all__ = ["Server", "ServerDiedError", "ServerSpec", "serve", "sweep"]
@@ -82,6 +84,9 @@ class Server:
         self.state: Literal["starting", "running", "restarting", "dead"] = "starting"
         self.error: str | None = None
         """Why it is dead, in one line."""
+        self.requests = 0
+        """How many were sent to it; whoever sends them counts."""
+        self._ready_at = math.inf
         self.log, self._record = _files(spec.name, db)
         self._tell, self._progress = tell, progress
         self._changed = anyio.Event()
@@ -109,6 +114,18 @@ class Server:
         if self.state == "dead":
             raise ServerDiedError(self.error or "")
 
+    async def use(self) -> Use:
+        """What it did so far; of its own figures, those since its last start."""
+        found, transport = None, make_transport()
+        try:
+            if self.state == "running":
+                with anyio.move_on_after(_ANSWER_S):
+                    found = await metrics_of(transport, self.base_url, self.key)
+        finally:
+            await transport.aclose()
+        seconds = max(0.0, anyio.current_time() - self._ready_at)
+        return Use(self.spec.name, self.requests, seconds, found)
+
     async def start(self) -> None:
         """Start it and wait until it is ready.
 
@@ -132,6 +149,7 @@ class Server:
                 await kept.stop()
                 raise
             else:
+                self._ready_at = min(self._ready_at, anyio.current_time())
                 self._change("running")
                 self._tell(f"{self.spec.name}: ready after {anyio.current_time() - began:.0f} s")
                 return

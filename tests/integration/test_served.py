@@ -76,6 +76,14 @@ def test_target_guard_and_judge_share_one_server(
     assert {row["stage"] for row in rows} >= {"input"}
     assert all(row["verdict"] in ("safe", "unsafe") and row["error"] is None for row in rows), rows
     assert sql("SELECT count(*) AS n FROM verdicts", capsys) == [{"n": 1}]
+    (used,) = sql("SELECT * FROM server_use", capsys)
+    assert used["server"] == f"llama.cpp:{weights.stem}"
+    # The probe, and each of the three at least once.
+    assert used["requests"] >= 4
+    assert used["prompt_tokens"] > used["cached_tokens"] >= 0
+    assert used["served_s"] > 0
+    assert at_once("report", "--md", "r.md").returncode == 0
+    assert "Servers that were started for models" in Path("r.md").read_text()
     (target,) = sql("SELECT DISTINCT identity FROM run_targets", capsys)
     kept = json.dumps([*sql("SELECT * FROM turns", capsys), target])
     assert f"llama.cpp/{weights.stem}@" in kept

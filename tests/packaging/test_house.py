@@ -32,7 +32,7 @@ BELOW = {
     "planning": "datasets pricing models said settings results judges moderator providers",
     "importing": "planning datasets results judges providers",
     "telemetry": "planning datasets models said settings results judges moderator providers",
-    "engine": "telemetry planning datasets models said settings results judges moderator providers",
+    "engine": "serving telemetry planning datasets models said settings results judges moderator providers",
     "proxy": "models loading settings moderator providers",
     "viewer": "datasets results providers",
     "asked": "loading settings judges providers",

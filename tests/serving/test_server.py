@@ -9,6 +9,7 @@ from support.serving import left, of_stand_in, record_of
 from safemt_client.providers.errors import InputError
 from safemt_client.serving import server as serving
 from safemt_client.serving.keeper import Record, _Log
+from safemt_client.serving.metrics import Metrics
 from safemt_client.serving.server import ServerSpec, serve
 
 pytestmark = pytest.mark.anyio
@@ -35,6 +36,8 @@ async def test_it_runs_until_the_end_of_the_block(tmp_path: Path) -> None:
         record = record_of(tmp_path)
         assert left(record) == {server.pid, record["keeper"]}
         assert server.key is not None
+        used = await server.use()
+        assert (used.server, used.requests, used.metrics) == ("stand:in", 0, Metrics(40, 10, 0, None))
         for pid in left(record):
             assert server.key.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
         assert server.key not in "".join(path.read_text() for path in tmp_path.iterdir())

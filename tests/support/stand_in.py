@@ -32,6 +32,13 @@ class Handler(BaseHTTPRequestHandler):
     key: str | None = None
 
     def do_GET(self) -> None:
+        if self.path == "/metrics":
+            said = b"llamacpp:prompt_tokens_total 30\nllamacpp:prompt_tokens_cached_total 10\n"
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+            return
         self.answer({"data": [{"id": MODEL}]})
 
     def do_POST(self) -> None:

@@ -17,6 +17,7 @@ from safemt_client.results.report.document import (
     Section,
     Table,
     count,
+    show,
 )
 from safemt_client.results.scores.wording import P95
 
@@ -33,6 +34,8 @@ def spend(known: ReportData) -> Section | None:
     if sums := _sums(known):
         blocks.append(_costs(sums))
         brief.append(Notes([_cost_line(who, total) for who, total in sums.items()]))
+    if servers := known.found["servers"]:
+        blocks.append(_servers(servers))
     if latency := known.found["latency"]:
         blocks.append(_latency(known, latency))
     return Section("spend", "Cost, tokens, latency", blocks, brief) if blocks else None
@@ -84,6 +87,34 @@ def _spent(who: str, total: Counter[str]) -> tuple[str, ...]:
     return (
         *(who, count(total["calls"]), *tokens, count(total["batched"])),
         *(cost, count(total["unknown"])),
+    )
+
+
+def _servers(rows: list[dict[str, Any]]) -> Table:
+    return Table(
+        "Servers that were started for models",
+        [
+            Column("Server", numeric=False),
+            *map(Column, ("Requests", "Requests/s", "Tokens", "Tokens/s", "From the cache", "Queue (s)")),
+        ],
+        [
+            (
+                show(row["server"]),
+                count(row["requests"]),
+                _seconds(row["requests_per_s"]),
+                UNKNOWN
+                if row["prompt_tokens"] is None
+                else count(row["prompt_tokens"] + row["completion_tokens"]),
+                _seconds(row["tokens_per_s"]),
+                UNKNOWN if row["cached"] is None else f"{row['cached']:.0%}",
+                _seconds(row["queue_s"]),
+            )
+            for row in rows
+        ],
+        "A second is one from when the server was ready to the end of the session, with work or without. "
+        "From the cache: the share of the prompts' tokens that it had computed before. Queue: how long a "
+        "request waited in the server on average. Tokens, cache and queue are the server's own figures since "
+        "its last start.",
     )
 
 
