@@ -358,6 +358,7 @@ Row = (
     | EventRow
     | CostLeaseRow
     | LimitRow
+    | ServerUseRow
     | DialogueRow
     | ImageRow
     | StepRow
