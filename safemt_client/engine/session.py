@@ -50,7 +50,7 @@ from safemt_client.telemetry.progress import Progress
 
 __all__ = ["carry_out"]
 
-_COLLECT_AFTER = 20_000
+_COLLECT_AFTER = 50_000
 """Objects made and not deleted between two collections of garbage."""
 
 
