@@ -40,7 +40,7 @@ MARK = "safemt-export.json"
 _AT_ONCE = 500
 _PREVIEW = 240
 _SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/gif": "gif"}
-_STATIC = ("style.css", "label.css", "noscript.css", "viewer.js", "keys.js", "plots.js")
+_STATIC = ("style.css", "label.css", "print.css", "noscript.css", "viewer.js", "keys.js", "plots.js")
 Row = dict[str, Any]
 
 
