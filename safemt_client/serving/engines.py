@@ -267,7 +267,7 @@ def _transformers(asked: _Asked) -> Served:
             # It lists the models of the hub's cache, whatever it serves.
             None,
             (*command, "--host", "127.0.0.1", "--port", "{port}", *_flags(options)),
-            {"HF_HUB_DISABLE_TELEMETRY": "1"},
+            {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"},
             unset=_UNSET,
             start_s=3600,
             advice=_OF_VLLM,
