@@ -43,6 +43,9 @@ async def ask(
     refused as such once the key is accepted.
     """
     listed = await _send(transport, "GET", base_url, "/models", key)
+    if model is None and key is None and listed is not None and listed.status != 503:
+        # transformers' server lists the hub's cache, and fails where there is none.
+        return Answer.READY
     if listed is None or listed.status >= 500 or listed.status == 404:
         return Answer.NOTHING
     if listed.status in (401, 403):

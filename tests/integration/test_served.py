@@ -61,6 +61,8 @@ def test_target_guard_and_judge_share_one_server(
     words += ["--min-coverage", "0", "--config", "config.toml", *SMALL]
     # A model this small may go on for as long as it is let.
     Path("config.toml").write_text("[providers.j]\nmax-tokens = 24\n")
+    Path("short.toml").write_text('name = "short"\nversion = "1"\n[criteria]\ngeneral = "Harm is unsafe."\n')
+    words += ["--rubric", "short.toml", "--judge-sees", "reply"]
     planned = at_once(*words, "--dry-run")
     assert planned.returncode == 0, planned.stderr
     assert f"{model} is served by this program, with llama.cpp " in planned.stdout
