@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import anyio.to_thread
+
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.registry import ProviderSpec, split_alias
 from safemt_client.providers.vendors import SERVED
@@ -108,11 +110,15 @@ class LocalServers:
     ) -> None:
         """Start the servers of these models that do not run yet, one after another; `stack` ends them.
 
+        What earlier runs on this store have left running is ended first, whatever is asked.
+
         Each is asked once, through its `provider`: see `proof`.
 
         Raises:
             InputError: one of them cannot be started, or does not heed a grammar; `stack` ends the others.
         """
+        for name in await _swept(db):
+            tell(f"{name}: its server was left by an earlier run, and was ended")
         if not asked:
             return
         from safemt_client.serving.proof import prove
@@ -143,6 +149,13 @@ class LocalServers:
         else:
             share = 0.9 * (served.weights.size or 0) / sum(other.weights.size or 0 for other in others)
         return replace(spec, command=(*spec.command, "--gpu-memory-utilization", f"{share:.2f}"))
+
+
+async def _swept(db: Path) -> list[str]:
+    from safemt_client.serving.sweep import records, sweep
+
+    # A thread only for what may block.
+    return [] if not records(db) else await anyio.to_thread.run_sync(sweep, db)
 
 
 def _at_times(tell: Tell) -> Tell:

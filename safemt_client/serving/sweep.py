@@ -13,7 +13,7 @@ from pathlib import Path
 
 from safemt_client.serving.keeper import GRACE_S, MARK, Record, group_lives, place, start_of, stat_of
 
-__all__ = ["ENDING", "end_left", "read_record", "sweep"]
+__all__ = ["ENDING", "end_left", "read_record", "records", "sweep"]
 
 ENDING = ".serving"
 """How the names of records end."""
@@ -31,16 +31,21 @@ def sweep(db: Path, grace_s: float = GRACE_S) -> list[str]:
     if not hasattr(os, "killpg"):
         return []  # Windows, where no server is started
     ended = []
-    for name in glob.glob(f"{glob.escape(str(db))}.*{ENDING}"):
-        record = read_record(Path(name))
+    for path in records(db):
+        record = read_record(path)
         if record is None or record["place"] != place():
             continue
         if start_of(record["keeper"]) == record["keeper_start"]:
             continue
         if end_left(record, grace_s):
             ended.append(record["title"])
-        Path(name).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     return ended
+
+
+def records(db: Path) -> list[Path]:
+    """The records beside a store: of servers that run, and of those that were left."""
+    return [Path(name) for name in glob.glob(f"{glob.escape(str(db))}.*{ENDING}")]
 
 
 def read_record(path: Path) -> Record | None:

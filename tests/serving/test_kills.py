@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 from support.forked import Forked, forked
+from support.program import at_once
 from support.serving import left, of_stand_in, record_of
 from support.waiting import until
 
@@ -170,6 +171,17 @@ def test_the_next_run_ends_what_both_have_left(child: str, here: Path) -> None:
     assert left(record) == set()
     assert sweep(here / "d.duckdb") == []
     assert [path.suffix for path in here.iterdir()] == [".log"]
+
+
+def test_a_run_on_the_same_store_ends_what_was_left(here: Path) -> None:
+    with another() as process:
+        record = {"title": "stand:in", "mark": "no such mark", "place": place(), "group": process.pid}
+        record |= {"start": start_of(process.pid), "keeper": process.pid, "keeper_start": "another time"}
+        (here / "safemt.duckdb.x-1.serving").write_text(json.dumps(record))
+        done = at_once("--provider", "demo", "--judge", "none", "--limit", "1", "--turns", "1")
+        assert done.returncode == 0, done.stderr
+        assert "stand:in: its server was left by an earlier run, and was ended\n" in done.stdout
+        assert process.wait(60) == -signal.SIGTERM
 
 
 @contextmanager
