@@ -158,6 +158,8 @@ def measure(path: Path) -> None:
             lambda: get(f"/run?run={RUN}&target=t3&length=4&verdict=unsafe"),
         )
         timed("judges disagree", lambda: get(f"/run?run={RUN}&disagree=judges"))
+        condition = "length > 4 AND label = 'unsafe'"
+        timed("by a condition in SQL", lambda: get(f"/run?run={RUN}&expr={condition}"))
         timed("items by targets", lambda: get(f"/matrix?run={RUN}"))
         timed(
             "items by targets, of one length", lambda: get(f"/matrix?run={RUN}&length=8&sort=unsafe&page=20")
