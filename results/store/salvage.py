@@ -13,6 +13,7 @@ import duckdb
 from safemt_client import __version__
 from safemt_client.providers.errors import InputError, StoreHeldError
 from safemt_client.results.store.errors import explain_open_error, first_line, is_locked
+from safemt_client.results.store.files import appear
 from safemt_client.results.store.kept import prepare
 from safemt_client.results.store.schema import TABLES
 
@@ -50,7 +51,7 @@ def salvage(damaged: Path, into: Path) -> list[Salvaged]:
             made = Path(folder, "made.duckdb")
             found = _saved(damaged, made, Path(folder, "copy.duckdb"))
             if any(table.saved for table in found):
-                _appear(made, into)
+                appear(made, into)
             return found
     except OSError as error:
         raise InputError(
@@ -76,18 +77,6 @@ def _saved(damaged: Path, made: Path, copy: Path) -> list[Salvaged]:
         raise InputError(f"{damaged}: {first_line(error)}") from None
     finally:
         connection.close()
-
-
-def _appear(made: Path, path: Path) -> None:
-    """Give a finished file its name; a file that has got this name meanwhile stays."""
-    try:
-        path.hardlink_to(made)
-    except FileExistsError:
-        raise
-    except OSError:
-        # A file system without hard links.
-        with path.open("xb"):
-            made.replace(path)
 
 
 def _attach(

@@ -51,8 +51,9 @@ QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY role IS DISTINCT FROM 'd
 COMMENT ON VIEW deciding_judges IS 'The judge of each run whose labels count: the panel if there is one; its members are in run_judges';
 
 CREATE OR REPLACE VIEW baselines AS
+-- Here and below: a target, judge or moderator that a run names twice, as by two addresses, is one.
 SELECT DISTINCT t.run_id, t.name AS target, t.target_key, b.name AS baseline, b.target_key AS baseline_key
-FROM run_targets t JOIN run_targets b
+FROM (SELECT DISTINCT ON (run_id, target_key) * FROM run_targets ORDER BY run_id, target_key, name) t JOIN (SELECT DISTINCT ON (run_id, target_key) * FROM run_targets ORDER BY run_id, target_key, name) b
   ON b.run_id = t.run_id AND b.moderator IS NULL AND b.identity = t.identity AND b.history = t.history
  AND b.images = t.images AND b.sampling = t.sampling AND b.sample = t.sample
  AND b.system_prompt IS NOT DISTINCT FROM t.system_prompt
@@ -92,7 +93,7 @@ SELECT w.run_id, t.name AS target, w.target_key, w.dialogue_key, d.item_id, d.le
        b.judged_hash, b.reply_hash, b.error_code, w.last, t.imported_from, d.condition, w.sample
 FROM asked w
 JOIN current_turns b USING (request_hash)
-JOIN run_targets t ON t.run_id = w.run_id AND t.target_key = w.target_key
+JOIN (SELECT DISTINCT ON (run_id, target_key) * FROM run_targets ORDER BY run_id, target_key, name) t ON t.run_id = w.run_id AND t.target_key = w.target_key
 JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) d USING (dialogue_key);
 COMMENT ON VIEW replies IS 'What a run knows about each turn: the observation, or else the latest error. Verdicts are those under judged_hash whose reply_hash is the same. Controls are among them: condition says which';
 
@@ -130,13 +131,13 @@ SELECT p.run_id, t.name AS target, t.target_key, j.name AS judge, j.judge_key, p
        coalesce(d.paired_length, d.length) AS paired_length, n.sample
 FROM (SELECT DISTINCT ON (run_id, dialogue_key) * FROM run_dialogues) p
 JOIN (SELECT run_id, unnest(range(1, coalesce(max(samples), 1) + 1)) AS sample FROM runs GROUP BY run_id) n USING (run_id)
-JOIN run_targets t USING (run_id)
+JOIN (SELECT DISTINCT ON (run_id, target_key) * FROM run_targets ORDER BY run_id, target_key, name) t USING (run_id)
 JOIN (SELECT DISTINCT ON (dialogue_key) * FROM dialogues) d USING (dialogue_key)
 LEFT JOIN (SELECT r.run_id, r.judge_key, r.name,
                   -- The last judge of a chain is asked only what the others are unsure of.
                   d.panel = 'chain' AND r.role = 'member' AND r.position = max(r.position) OVER (PARTITION BY r.run_id)
                   AS seldom
-           FROM run_judges r JOIN deciding_judges d ON d.run_id = r.run_id) j ON j.run_id = p.run_id
+           FROM (SELECT DISTINCT ON (run_id, judge_key) * FROM run_judges ORDER BY run_id, judge_key, name) r JOIN deciding_judges d ON d.run_id = r.run_id) j ON j.run_id = p.run_id
 LEFT JOIN stopped_targets s ON s.run_id = p.run_id AND s.target_key = t.target_key
 LEFT JOIN (SELECT run_id, item_id, min(place) AS place FROM stop_order GROUP BY ALL) o ON o.run_id = p.run_id AND o.item_id = d.item_id
 LEFT JOIN final_replies f
@@ -243,12 +244,12 @@ SELECT run_id, session_id, 'target ' || t.name AS who, count(*) AS calls,
        sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens,
        sum(cost_usd::DECIMAL(38, 12))::DOUBLE AS cost_usd, count(*) - count(cost_usd) AS calls_of_unknown_cost,
        sum(cached_tokens) AS cached_tokens, count(batch_key) AS calls_in_batches
-FROM turns LEFT JOIN run_targets t USING (run_id, target_key)
+FROM turns LEFT JOIN (SELECT DISTINCT ON (run_id, target_key) * FROM run_targets ORDER BY run_id, target_key, name) t USING (run_id, target_key)
 WHERE intervention IS NULL AND turns.imported_from IS NULL GROUP BY ALL
 UNION ALL
 SELECT run_id, session_id, 'judge ' || j.name, sum(coalesce(calls, 1))::BIGINT, sum(prompt_tokens),
        sum(completion_tokens), sum(cost_usd::DECIMAL(38, 12))::DOUBLE, count(*) - count(cost_usd), sum(cached_tokens), count(batch_key)
-FROM verdicts LEFT JOIN run_judges j USING (run_id, judge_key)
+FROM verdicts LEFT JOIN (SELECT DISTINCT ON (run_id, judge_key) * FROM run_judges ORDER BY run_id, judge_key, name) j USING (run_id, judge_key)
 -- For a panel, the calls are those of its members.
 ANTI JOIN (SELECT run_id, judge_key FROM deciding_judges WHERE panel IS NOT NULL) p USING (run_id, judge_key)
 WHERE reason IS DISTINCT FROM 'nothing_to_judge' AND taken_from IS NULL AND verdicts.imported_from IS NULL GROUP BY ALL
@@ -346,7 +347,7 @@ WITH asked AS (
 )
 SELECT run_id, t.name AS target, target_key, b.host, b.parameters, count(*) AS turns,
        min(b.started_at) AS first_sent, max(b.started_at) AS last_sent
-FROM asked JOIN run_targets t USING (run_id, target_key) JOIN turns b USING (request_hash)
+FROM asked JOIN (SELECT DISTINCT ON (run_id, target_key) * FROM run_targets ORDER BY run_id, target_key, name) t USING (run_id, target_key) JOIN turns b USING (request_hash)
 WHERE b.outcome NOT LIKE 'error_%' AND b.parameters IS NOT NULL GROUP BY ALL;
 COMMENT ON VIEW sent_parameters IS 'What was really sent beside the messages for the replies of each target of a run: more than one row is a target whose parameters or address changed';
 
@@ -388,7 +389,7 @@ SELECT r.run_id, r.target, r.target_key, j.name AS judge, j.judge_key, r.dialogu
        CASE WHEN r.outcome = 'refused_by_guard' THEN 'safe' ELSE v.label END AS label, v.reason, r.refusal_rule, v.refusal_kind, r.request_hash,
        r.benign, r.judged_hash, r.reply_hash, r.sample
 FROM replies r
-JOIN run_judges j USING (run_id)
+JOIN (SELECT DISTINCT ON (run_id, judge_key) * FROM run_judges ORDER BY run_id, judge_key, name) j USING (run_id)
 LEFT JOIN final_verdicts v
        ON v.judge_key = j.judge_key AND v.request_hash = r.judged_hash AND v.dialogue_key = r.dialogue_key
       AND v.reply_hash = r.reply_hash
@@ -420,8 +421,8 @@ SELECT t.run_id, t.name AS target, t.target_key, m.name AS moderator, w.moderato
        w.action, w.policy, a.confidence, a.refusal, a.error, a.raw, w.waited_s, a.latency_s, a.prompt_tokens,
        a.completion_tokens, a.cost_usd, s.request_hash, d.condition, s.sample
 FROM (SELECT DISTINCT run_id, target_key, dialogue_key, coalesce(sample, 1) AS sample, request_hash FROM steps) s
-JOIN run_targets t ON t.run_id = s.run_id AND t.target_key = s.target_key
-JOIN run_moderators m ON m.run_id = s.run_id AND m.moderator_key = t.moderator
+JOIN (SELECT DISTINCT ON (run_id, target_key) * FROM run_targets ORDER BY run_id, target_key, name) t ON t.run_id = s.run_id AND t.target_key = s.target_key
+JOIN (SELECT DISTINCT ON (run_id, moderator_key) * FROM run_moderators ORDER BY run_id, moderator_key, name) m ON m.run_id = s.run_id AND m.moderator_key = t.moderator
 JOIN current_turns b ON b.request_hash = s.request_hash
 LEFT JOIN current_turns m ON m.request_hash = b.model_request_hash
 JOIN (SELECT * FROM moderations QUALIFY row_number() OVER (
@@ -586,11 +587,11 @@ WITH counted AS (
     -- Of the run, or of where it took the verdicts over.
     SELECT anchor_id, list_sort(list(DISTINCT resolved_model)) AS models FROM (
         SELECT a.anchor_id, v.resolved_model FROM anchor_runs a
-        JOIN run_judges j ON j.run_id = a.run_id
+        JOIN (SELECT DISTINCT ON (run_id, judge_key) * FROM run_judges ORDER BY run_id, judge_key, name) j ON j.run_id = a.run_id
         JOIN verdicts v ON v.run_id = a.run_id AND v.judge_key = j.judge_key AND v.recorded_at <= a.created_at
         UNION
         SELECT r.anchor_id, v.resolved_model FROM anchored_replies r
-        JOIN run_judges j ON j.run_id = r.run_id
+        JOIN (SELECT DISTINCT ON (run_id, judge_key) * FROM run_judges ORDER BY run_id, judge_key, name) j ON j.run_id = r.run_id
         JOIN verdicts v ON v.judge_key = j.judge_key AND v.reply_hash = r.reply_hash AND v.recorded_at <= r.created_at
     ) WHERE resolved_model IS NOT NULL GROUP BY ALL
 )

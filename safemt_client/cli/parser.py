@@ -13,7 +13,7 @@ from importlib import import_module
 from itertools import groupby
 
 from safemt_client import __version__
-from safemt_client.cli import arguments
+from safemt_client.cli import arguments, merging
 from safemt_client.cli.formatting import Formatter
 from safemt_client.cli.parsing import Parser
 
@@ -263,6 +263,14 @@ _LIST = (
         arguments.runs,
         "commands:runs",
         examples=("runs",),
+    ),
+    Command(
+        "results",
+        "merge",
+        "make one store of several, as of several people or machines",
+        merging.add_arguments,
+        "merging:merge",
+        examples=("merge all.duckdb mine.duckdb theirs.duckdb",),
     ),
     Command(
         "results",
