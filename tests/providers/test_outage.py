@@ -190,6 +190,20 @@ def test_the_deadline_holds_where_somebody_waits_for_the_turn() -> None:
     assert slowest <= 61
 
 
+def test_a_wait_between_attempts_ends_with_the_turn() -> None:
+    async def main() -> float:
+        limiter = AccountLimiter(concurrency=8)
+        limits = Timeouts(max_wait_s=600, attempt_s=10, turn_s=60)
+        provider = adopt(
+            Server(lambda now, _: said(429, "slow down", retry_after="300")), limiter=limiter, timeouts=limits
+        )
+        reply = await provider.ask(Request((Message("user", "hello"),)))
+        assert "no answer within 60 s over all attempts; last: slow down" in (reply.error or "")
+        return anyio.current_time()
+
+    assert run(main) == pytest.approx(60)
+
+
 def test_a_stated_wait_beyond_what_is_left_is_not_waited_for() -> None:
     server = Server(lambda now, _: said(503, "unavailable", retry_after="500"))
     replies = ask_all(server, NAMES[:1], timeouts=Timeouts(max_wait_s=400))
