@@ -47,7 +47,7 @@ def endpoint(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 
 @pytest.mark.parametrize(
-    ("kills", "items", "samples"), [(4, 40, 1), (2, 10, 3), pytest.param(20, 40, 1, marks=pytest.mark.slow)]
+    ("kills", "items", "samples"), [(4, 15, 1), (2, 10, 3), pytest.param(20, 40, 1, marks=pytest.mark.slow)]
 )
 def test_killed_again_and_again(
     kills: int, items: int, samples: int, endpoint: tuple[str, Path], tmp_path: Path

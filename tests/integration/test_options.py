@@ -10,9 +10,10 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio.from_thread import start_blocking_portal
 from PIL import Image as Pillow
 from support.faults import answer, error, serve
-from support.program import against, sql
+from support.program import against, at_once, sql
 from support.waiting import until
 
 from safemt_client.__main__ import main
@@ -172,27 +173,16 @@ def test_the_cap_holds_over_resumes_and_a_raised_one_goes_on(capsys: pytest.Capt
     )
     words += " --judge none --max-concurrency 4"
 
-    async def nights() -> list[tuple[int, int]]:
-        async with serve([], answer()) as endpoint:
-            found = []
-            for cap in ("5", "5", "8"):
-                process = await anyio.run_process(
-                    [
-                        sys.executable,
-                        "-m",
-                        "safemt_client",
-                        *words.replace("URL", endpoint.url).split(),
-                        "--max-cost",
-                        cap,
-                    ],
-                    check=False,
-                    env=os.environ | {"PYTHONPATH": str(ROOT)},
-                )
-                Path(f"out{len(found)}").write_bytes(process.stdout + process.stderr)
-                found.append((process.returncode, len(endpoint.requests)))
-            return found
-
-    assert anyio.run(nights) == [(1, 5), (1, 5), (1, 8)]
+    found = []
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(serve([], answer())) as endpoint,
+    ):
+        for cap in ("5", "5", "8"):
+            done = at_once(*words.replace("URL", endpoint.url).split(), "--max-cost", cap)
+            Path(f"out{len(found)}").write_text(done.stdout + done.stderr)
+            found.append((done.returncode, len(endpoint.requests)))
+    assert found == [(1, 5), (1, 5), (1, 8)]
     assert "--max-cost $5.00 is reached, $5.00 spent: raise it to continue" in Path("out0").read_text()
     assert "spent so far $5.00, to come $10.00, cap $8.00" in Path("out2").read_text()
 

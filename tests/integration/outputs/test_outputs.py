@@ -93,8 +93,8 @@ def test_python_has_the_rows_of_json(made: Made) -> None:
 
 
 def test_the_same_store_gives_the_same_bytes(made: Made) -> None:
-    first, *others = [made.said("report", "--json") for _ in range(3)]
-    assert others == [first, first]
+    first, second = [made.said("report", "--json") for _ in range(2)]
+    assert first == second
     assert json.loads(first) == made.json
 
 
