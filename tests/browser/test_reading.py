@@ -13,7 +13,8 @@ from support.talk import POLICY, REPLIES, RUN, USER, make_talk
 
 from safemt_client.viewer.serve import open_viewer
 
-WIDTHS = [390, 820, 1440]
+# The tablet has the style of one of the others: it is looked at with the slow tests.
+WIDTHS = [390, pytest.param(820, marks=pytest.mark.slow), 1440]
 MARKDOWN = (
     "# Title\n\n1. one\n2. **two**\n\n| a | b |\n|---|---|\n| "
     + "cell " * 40
