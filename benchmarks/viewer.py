@@ -1,6 +1,6 @@
 """How long pages of the viewer take on a large store: 10,000 dialogues under 17 targets.
 
-    python benchmarks/viewer.py [--dialogues 10000] [--targets 17] [--db FILE]
+    python benchmarks/viewer.py [--dialogues 10000] [--targets 17] [--db FILE] [--export]
 
 Makes the store (a few minutes; kept with --db) and prints seconds: the first read of the store, and pages as
 a browser gets them over HTTP, with their median and worst of five. The CPU seconds, of viewer and browser
@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import statistics
 import sys
 import tempfile
@@ -176,18 +177,35 @@ def measure(path: Path) -> None:
     thread.join()
 
 
+def measure_export(path: Path, folder: Path) -> None:
+    from safemt_client.viewer.bundle import export_pages
+    from safemt_client.viewer.wanted import Wanted
+
+    began, cpu = time.perf_counter(), time.process_time()
+    done = export_pages(path, folder, Wanted(), lambda text: None)
+    print(
+        f"{'export':45} {time.perf_counter() - began:.0f} s, CPU {time.process_time() - cpu:.0f} s, "
+        f"{done['conversations']:,} conversations, {done['files']:,} files, {done['bytes'] / 1e6:,.0f} MB, "
+        f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--dialogues", type=int, default=10_000)
     parser.add_argument("--targets", type=int, default=17)
     parser.add_argument("--db", type=Path, help="made if it is not there, and kept")
+    parser.add_argument("--export", action="store_true", help="measure `view --export` in place of pages")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = arguments.db or Path(folder) / "large.duckdb"
         if not path.exists():
             make(path, arguments.dialogues, arguments.targets)
         print(f"{arguments.dialogues} dialogues, {arguments.targets} targets, {os.cpu_count()} cores")
-        measure(path)
+        if arguments.export:
+            measure_export(path, Path(folder) / "pages")
+        else:
+            measure(path)
 
 
 if __name__ == "__main__":
