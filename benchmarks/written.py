@@ -89,6 +89,13 @@ def section(results: dict[str, Any]) -> str:
         parts.append(table(found))
     if lines := _goals(results):
         parts += ["### Goals", "\n".join(lines)]
+    took = sum(
+        one["wall_s"] * one["times"]
+        for found in results.values()
+        for one in found["programs"].values()
+        if "times" in one
+    )
+    parts += ["### Time", f"The programs of these tables ran for {took / 60:.0f} minutes in all."]
     parts += ["### Versions", "\n".join(_versions(results))]
     return "\n\n".join(parts)
 
