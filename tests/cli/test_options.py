@@ -45,7 +45,7 @@ OWN = {
 FOREIGN = {
     *("--no-deps", "--require-hashes", "--no-prefill-assistant", "--user", "--signal", "--now"),
     *("--device", "--repeats", "--arch", "--model", "--list", "--write", "--seed"),
-    *("--from", "--build-arg", "--rm", "--network", "--gpus", "--max-model-len"),
+    *("--from", "--build-arg", "--rm", "--network", "--max-model-len", "--dialogues", "--targets"),
 }
 
 
