@@ -24,11 +24,15 @@ __all__ = ["Merged", "merge"]
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What of one store went into the new one: its `rows`, and those `added` that no store before it had."""
+    """What of one store went into the new one: its `rows`, and those `added` that no store before it had.
+
+    `answered_otherwise` counts the requests that a store before it has too, with another reply.
+    """
 
     path: Path
     rows: int
     added: int
+    answered_otherwise: int = 0
 
 
 def merge(into: Path, stores: Sequence[Path]) -> list[Merged]:
@@ -83,12 +87,13 @@ def _taken_in(made: Path, path: Path, copies: Path) -> Merged:
         connection.execute("USE made")
         try:
             connection.execute("BEGIN")
+            otherwise = _answered_otherwise(connection)
             counts = [_append(connection, table) for table in dict.fromkeys(TABLES.values())]
             connection.execute("COMMIT")
             connection.execute("CHECKPOINT made")
         except duckdb.Error as error:
             raise InputError(f"{path}: cannot be read: {first_line(error)}") from None
-    return Merged(path, sum(rows for rows, _ in counts), sum(added for _, added in counts))
+    return Merged(path, sum(rows for rows, _ in counts), sum(added for _, added in counts), otherwise)
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, path: Path, name: str, options: str) -> None:
@@ -121,6 +126,18 @@ def _migrated(path: Path, copies: Path) -> Path:
     shutil.copyfile(path, copy)
     Store.open(copy, "store", command="merge").close()
     return copy
+
+
+def _answered_otherwise(connection: duckdb.DuckDBPyConnection) -> int:
+    """The requests that both stores have an answer to, of which the one to come is not in the new store."""
+    answers = "(SELECT DISTINCT request_hash, text FROM {}.turns WHERE outcome = 'answered')"
+    found = connection.execute(
+        f"SELECT count(DISTINCT request_hash) FROM {answers.format('given')} g "
+        "SEMI JOIN made.turns m ON m.request_hash = g.request_hash AND m.outcome = 'answered' "
+        "ANTI JOIN made.turns s ON s.request_hash = g.request_hash AND s.outcome = 'answered' "
+        "AND s.text IS NOT DISTINCT FROM g.text"
+    ).fetchone()
+    return int(found[0]) if found else 0
 
 
 def _append(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[int, int]:

@@ -56,12 +56,15 @@ def asked(path: Path, sql: str) -> list[tuple[object, ...]]:
         return reader.query(sql).rows
 
 
-def test_replies_keep_their_own_verdicts_and_both_are_paid_for(tmp_path: Path) -> None:
+def test_replies_keep_their_own_verdicts_and_both_are_paid_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = fill(tmp_path / "a.duckdb", "No.", "safe", day=2, session="a")
     second = fill(tmp_path / "b.duckdb", "Yes!", "unsafe", day=1, name="m@http://h:1", session="b")
     before = [path.read_bytes() for path in (first, second)]
     out = tmp_path / "all.duckdb"
-    merge(out, [first, second])
+    assert main(["merge", str(out), str(first), str(second)]) == 0
+    assert "b.duckdb: 1 of its requests have another" in capsys.readouterr().err
     # The earlier observation counts, with what was said of it.
     assert asked(out, "SELECT text, label, explanation FROM conversations") == [("Yes!", "unsafe", "unsafe")]
     pairs = "SELECT text, label FROM turns JOIN verdicts USING (request_hash, reply_hash) ORDER BY ALL"
@@ -75,7 +78,8 @@ def test_a_target_with_two_names_is_one_in_every_view(tmp_path: Path) -> None:
     first = fill(tmp_path / "a.duckdb", "No.", "safe", day=1, name="m@http://h:1")
     second = fill(tmp_path / "b.duckdb", "No.", "safe", day=1, name="m@http://h:2")
     out = tmp_path / "all.duckdb"
-    assert [(one.rows, one.added) for one in merge(out, [first, second])] == [(8, 8), (8, 2)]
+    found = merge(out, [first, second])
+    assert [(one.rows, one.added, one.answered_otherwise) for one in found] == [(8, 8, 0), (8, 2, 0)]
     for view in ("replies", "every_conversation", "asr_by_turn", "outcomes"):
         assert asked(out, f"SELECT count(*) FROM {view}") == [(1,)], view
     assert asked(out, "SELECT sum(calls) FROM spend") == [(2,)]
@@ -91,7 +95,7 @@ def test_the_same_store_twice_adds_nothing(tmp_path: Path) -> None:
 def test_an_earlier_version_is_migrated_in_a_copy(tmp_path: Path) -> None:
     old = fill(tmp_path / "old.duckdb", "No.", "safe", day=1)
     with duckdb.connect(str(old)) as connection:
-        connection.execute("DROP TABLE label_draws; DROP TABLE drawn_replies")
+        connection.execute("DROP TABLE label_draws; DROP TABLE drawn_replies; DROP TABLE server_use")
         connection.execute("ALTER TABLE turns DROP COLUMN host")
         connection.execute("DELETE FROM schema_migrations WHERE version >= 24")
     before = old.read_bytes()
