@@ -81,7 +81,8 @@ class RunSettings(BaseModel):
 
     provider: list[str] = _target(
         ...,
-        "target: gpt-4o, anthropic/NAME, NAME@http://127.0.0.1:8000/v1, ALIAS=NAME@URL, demo; repeatable",
+        "target: gpt-4o, anthropic/NAME, NAME@http://127.0.0.1:8000/v1, ALIAS=NAME@URL, demo; served here: "
+        "llama.cpp:FILE.gguf, vllm:MODEL, transformers:MODEL (docs/local-models.md); repeatable",
         "NAME",
         min_length=1,
     )
@@ -165,7 +166,11 @@ class RunSettings(BaseModel):
     )
     image_truncated: bool = _data(False, "send truncated JPEG files too: what is missing is grey")
     judge: list[str] | None = _judge(
-        None, "model, guard:GUARD=WHERE, or none; repeat for a panel", "NAME", _DEFAULT_JUDGE
+        None,
+        "model, also llama.cpp:FILE.gguf, vllm:MODEL or transformers:MODEL; guard:GUARD=WHERE; none; "
+        "repeat for a panel",
+        "NAME",
+        _DEFAULT_JUDGE,
     )
     panel: Literal["majority", "unanimous", "chain"] = _judge(
         "majority", "how the labels of a panel become one"
@@ -182,7 +187,8 @@ class RunSettings(BaseModel):
     moderator: list[str] | None = _moderator(
         None,
         "wrap each target in a guard, or in none as the baseline; DO is policy, block, output or observe; "
-        "WHERE is as for --provider, or local-model:FOLDER; repeatable",
+        "WHERE is as for --provider, also llama.cpp:FILE.gguf, vllm:MODEL or transformers:MODEL, or "
+        "local-model:FOLDER; repeatable",
         "GUARD[+DO]=WHERE",
     )
     moderator_turns: Literal["last", "every"] = _moderator(
