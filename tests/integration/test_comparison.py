@@ -1,6 +1,7 @@
 """Runs and targets compared: by hand on the demo, with what makes them hard to compare."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,9 @@ def test_what_is_hard_to_compare_is_said(capsys: pytest.CaptureFixture[str]) -> 
     assert any(text.startswith("different rubrics: paper") for text in careful)
     careful = told(capsys, "compare", first, fewer)[0]["careful"]
     assert careful == ["65 replies are scored only in the first, 0 only in the second: left out"]
+    capsys.readouterr()
+    assert main(["leaderboard", first, fewer]) == 0
+    assert {f"demo ({first})", f"demo ({fewer})"} <= set(re.findall(r"demo \(\w+\)", capsys.readouterr().out))
 
 
 def test_a_leaderboard_of_moderated_targets(capsys: pytest.CaptureFixture[str]) -> None:

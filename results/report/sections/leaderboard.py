@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,9 +25,16 @@ _LEAST_COVERED = 0.98
 
 
 def ranked(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """What `scores.leaderboard` found, why a target has no Safety Index, and what is not ranked yet."""
+    """What `scores.leaderboard` found, why a target has no Safety Index, and what is not ranked yet.
+
+    A target that several runs have is named with its run.
+    """
     names = short_names(row["target"] for row in rows)
-    rows = [{**row, "target": names[row["target"]]} for row in rows]
+    often = Counter(row["target"] for row in rows)
+    rows = [
+        {**row, "target": names[row["target"]] + (f" ({row['run_id']})" if often[row["target"]] > 1 else "")}
+        for row in rows
+    ]
     waiting = [row for row in rows if row["unfinished"]]
     ready = [row for row in rows if not row["unfinished"]]
     lengths = list(ready[0]["asr"]) if ready else []
