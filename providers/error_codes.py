@@ -68,6 +68,9 @@ class ErrorCode(StrEnum):
     """The batch ended, failed or was lost without a result of this request."""
     LOCAL_MODEL = "local_model"
     """A model in this process failed."""
+    SERVER_ENDED = "server_ended"
+    """The server that this program started for the model has ended, and is not started again. Stops the
+    target."""
 
 
 def in_short(code: str | None, status: int | None) -> str:

@@ -90,7 +90,7 @@ class HttpEndpoint(Endpoint):
         except BodyTooLargeError as error:
             return too_large(str(error), error.status)
         except HopelessError as error:
-            return not_from_here(str(error))
+            return not_from_here(str(error), error.code)
         except UnreadableBodyError as error:
             return unreadable(str(error), error.status)
         except ShortageError as error:

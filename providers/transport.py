@@ -12,7 +12,7 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 import httpx
@@ -21,6 +21,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from safemt_client import __version__
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.proxies import certificates_for, proxy_for
 from safemt_client.providers.resources import shortage
 
@@ -55,7 +56,9 @@ class ShortageError(ConnectionFailedError):
 
 
 class HopelessError(ConnectionFailedError):
-    """What is asked will not answer, however often it is tried."""
+    """What is asked will not answer, however often it is tried; `code` says why."""
+
+    code: ClassVar[ErrorCode] = ErrorCode.CONFIGURATION
 
 
 class UntrustedError(HopelessError):

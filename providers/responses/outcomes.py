@@ -47,6 +47,7 @@ _FATAL = {
     ErrorCode.MODEL_NOT_FOUND: "unknown model (HTTP {status})",
     ErrorCode.NOT_FOUND: "unknown address or model (HTTP {status})",
     ErrorCode.REDIRECTED: "wrong address (HTTP {status})",
+    ErrorCode.SERVER_ENDED: "cannot be asked any more",
 }
 _OF_OUTCOME = {
     Outcome.REFUSED_BY_PROVIDER: ErrorCode.CONTENT_FILTER_OUTPUT,
@@ -120,9 +121,9 @@ def no_connection(error: str, code: ErrorCode = ErrorCode.CONNECTION_FAILED) -> 
     return Reply(Outcome.ERROR_TRANSIENT, error=error, error_code=code)
 
 
-def not_from_here(error: str) -> Reply:
+def not_from_here(error: str, code: ErrorCode = ErrorCode.CONFIGURATION) -> Reply:
     """What is set up here lets no request through, such as a missing package: the target is stopped."""
-    return Reply(Outcome.ERROR_PERMANENT, error=error, error_code=ErrorCode.CONFIGURATION)
+    return Reply(Outcome.ERROR_PERMANENT, error=error, error_code=code)
 
 
 def fatal(reply: Reply) -> str | None:

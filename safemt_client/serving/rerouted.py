@@ -7,10 +7,17 @@ from collections.abc import Mapping
 import httpx
 
 from safemt_client.providers.addresses import key_headers
+from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.transport import HopelessError
 from safemt_client.serving.server import Server, ServerDiedError
 
 __all__ = ["Rerouted"]
+
+
+class _EndedError(HopelessError):
+    """A server has ended for good; another run starts it anew."""
+
+    code = ErrorCode.SERVER_ENDED
 
 
 class Rerouted(httpx.AsyncBaseTransport):
@@ -33,7 +40,7 @@ class Rerouted(httpx.AsyncBaseTransport):
         try:
             await server.wait_ready()
         except ServerDiedError as error:
-            raise HopelessError(str(error)) from None
+            raise _EndedError(str(error)) from None
         server.requests += 1
         base = httpx.URL(server.base_url)
         url = request.url.copy_with(scheme=base.scheme, host=base.host, port=base.port)

@@ -1,6 +1,7 @@
 """Managed servers in tests: the stand-in's specification, and which processes there are."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from safemt_client.serving.sweep import read_record
 
 from . import stand_in
 
-__all__ = ["left", "of_stand_in", "record_of"]
+__all__ = ["as_vllm", "left", "of_stand_in", "record_of"]
 
 
 def of_stand_in(*words: str, **changed: object) -> ServerSpec:
@@ -22,6 +23,22 @@ def of_stand_in(*words: str, **changed: object) -> ServerSpec:
         "key_variable": "STAND_IN_KEY",
     }
     return ServerSpec(**given | changed)  # type: ignore[arg-type]
+
+
+def as_vllm(folder: Path, *words: str) -> tuple[str, str, str]:
+    """The name of a model whose vLLM behaves as the words say, and the options that go with it."""
+    model, python = folder / "small", folder / "python"
+    model.mkdir()
+    (model / "config.json").write_text('{"dtype": "bfloat16"}')
+    (model / "model.safetensors").write_bytes(b"weights")
+    stand = shlex.join([sys.executable, "-S", stand_in.__file__])
+    # Asked with -c for its version, or: -m MODULE --model M --served-model-name NAME --host HOST --port PORT.
+    python.write_text(
+        '#!/bin/sh\nif [ "$1" = -c ]; then echo 1+cpu; exit; fi\n'
+        f'exec {stand} "${{10}}" "model=$6" key=VLLM_API_KEY {shlex.join(words)}\n'
+    )
+    python.chmod(0o700)
+    return f"vllm:{model}", "--serve-python", str(python)
 
 
 def record_of(folder: Path) -> Record:

@@ -5,12 +5,17 @@ It lists the model `stand-in` and answers chats, with the key of `STAND_IN_KEY`,
     wait=FILE     does not listen before the file is there
     fail          prints a few lines, and ends with status 3
     once=FILE     fails if the file is there, else makes it
-    die=N         kills itself at the Nth chat
+    die=N         kills itself at the Nth chat, and says so; with `mortal=FILE` only if the file is there, which it removes
     child         starts a process that ignores SIGTERM, in its own group; `child=apart` in a session of its own
     stubborn      ignores SIGTERM itself
     keyless       takes every request
     tell          prints its key, in pieces
     env=NAME      prints that variable of its environment
+    model=NAME    lists that model
+    key=NAME      takes its key from that variable
+    log=FILE      adds a line to the file for each chat: what was said last
+    says=TEXT     answers so
+    hang          never answers
 """
 
 import json
@@ -30,6 +35,10 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     left = -1
     key: str | None = None
+    model = MODEL
+    log: Path | None = None
+    says = "Tea."
+    hangs = False
 
     def do_GET(self) -> None:
         if self.path == "/metrics":
@@ -39,17 +48,25 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(said)
             return
-        self.answer({"data": [{"id": MODEL}]})
+        self.answer({"data": [{"id": self.model}]})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if body and Handler.left > 0:
             Handler.left -= 1
             if not Handler.left:
+                print("RuntimeError: the kettle is empty", flush=True)
                 os.kill(os.getpid(), signal.SIGKILL)
-        message = {"role": "assistant", "content": "Tea."}
+        # The first request of the program allows this word alone.
+        first = '"kite"' in str(body.get("structured_outputs"))
+        if body and not first and self.log is not None:
+            with self.log.open("a") as file:
+                print(body["messages"][-1]["content"].replace("\n", " "), file=file)
+        while body and not first and self.hangs:
+            time.sleep(0.01)
+        message = {"role": "assistant", "content": "kite" if first else self.says}
         choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-        self.answer({"model": MODEL, "choices": choices} if body else None)
+        self.answer({"model": self.model, "choices": choices} if body else None)
 
     def answer(self, content: object) -> None:
         taken = self.key is None or self.headers["Authorization"] == f"Bearer {self.key}"
@@ -62,7 +79,9 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *given: object) -> None:
-        print("asked", flush=True)
+        # In one piece: each connection has a thread.
+        sys.stdout.write("asked\n")
+        sys.stdout.flush()
 
 
 def main(port: str, *words: str) -> int:
@@ -96,8 +115,13 @@ def main(port: str, *words: str) -> int:
         child.stdout.readline()
     if "stubborn" in said:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    Handler.key = None if "keyless" in said else os.environ["STAND_IN_KEY"]
-    Handler.left = int(said.get("die", "-1"))
+    Handler.key = None if "keyless" in said else os.environ[said.get("key", "STAND_IN_KEY")]
+    Handler.model = said.get("model", MODEL)
+    Handler.log = Path(said["log"]) if "log" in said else None
+    Handler.says, Handler.hangs = said.get("says", "Tea."), "hang" in said
+    if "mortal" not in said or Path(said["mortal"]).exists():
+        Handler.left = int(said.get("die", "-1"))
+        Path(said.get("mortal", "-")).unlink(missing_ok=True)
     while "wait" in said and not Path(said["wait"]).exists():
         time.sleep(0.01)
     ThreadingHTTPServer(("127.0.0.1", int(port)), Handler).serve_forever()
