@@ -25,16 +25,26 @@ def last_words(log: Path, advice: Sequence[tuple[str, str]]) -> str:
     """In one line what to change, what the server said last, and where the rest stands.
 
     Of its last lines those that speak of an error are chosen, if there are any. `advice` are pairs of a
-    regular expression, looked for in the end of the log, and what to change.
+    regular expression, looked for in lines at the end of the log, and what to change; the line in which it is
+    found is said first.
     """
     lines = _lines(log)
-    text = "\n".join(lines)
-    changes = [change for pattern, change in advice if re.search(pattern, text, re.IGNORECASE)][:1]
+    change, reason = _advised(lines, advice)
     telling = [line for line in lines if _ERROR.search(line)] or lines
     # What is said twice is said once, where it stands last.
-    distinct = list(dict.fromkeys(reversed(telling)))[:_MOST_LINES][::-1]
+    others = [line for line in dict.fromkeys(reversed(telling)) if line not in reason]
+    distinct = [*reason, *others[: _MOST_LINES - len(reason)][::-1]]
     said = [f"it said: {' | '.join(one_line(line, _LONGEST) for line in distinct)}"] if distinct else []
-    return "; ".join([*changes, *said, f"its log is {log}"])
+    return "; ".join([*change, *said, f"its log is {log}"])
+
+
+def _advised(lines: Sequence[str], advice: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """What to change and the line that says so, by the first advice that fits; empty if none does."""
+    for pattern, change in advice:
+        for line in reversed(lines):
+            if re.search(pattern, line, re.IGNORECASE):
+                return [change], [line]
+    return [], []
 
 
 def last_lines(log: Path, most: int) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from support.serving import as_vllm
 
 import safemt_client
 from safemt_client.__main__ import main
@@ -100,6 +101,24 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     assert "planted" not in " ".join(lines)
     assert contents() == before
     return lines[-1]
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["", "dry"])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("llama.cpp:bad.jsonl", "is not a GGUF file: name one that ends in .gguf"),
+        ("vllm:small", "has no weights (*.safetensors): download them into it"),
+    ],
+)
+def test_what_cannot_be_served_starts_nothing(
+    name: str, why: str, dry: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, *options = as_vllm(here, "fail")
+    data = ("--data", "sample", "--judge", "none")
+    (here / "small" / "model.safetensors").unlink()
+    for words in (["--provider", name], ["--provider", "demo", "--moderator", f"llama-guard-3={name}"]):
+        assert refused(capsys, *words, *data, *options, *dry) == f"safemt: {name}: {why}"
 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["", "dry"])

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -105,5 +106,22 @@ def test_a_damaged_file_is_one_line(weights: Path, started: list[Server]) -> Non
     (line,) = done.stderr.splitlines()
     assert line.startswith("safemt: llama.cpp:cut.gguf: the server ended as it started")
     assert "the file is damaged" in line
+    assert not Path("safemt.duckdb").exists()
+    assert not group_lives(started[0].pid)
+
+
+def test_an_unknown_kind_of_model_is_one_line(started: list[Server]) -> None:
+    words = [b"general.architecture", b"kite"]
+    name, value = (struct.pack("<Q", len(word)) + word for word in words)
+    # A whole file without tensors: all that llama.cpp can object to is the kind.
+    Path("kite.gguf").write_bytes(
+        b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + name + struct.pack("<I", 8) + value
+    )
+    done = at_once("--provider", "llama.cpp:kite.gguf", "--judge", "none", "--data", "sample", "--limit", "1")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("safemt: llama.cpp:kite.gguf: the server ended as it started")
+    assert "; xllamacpp does not know this kind of model: update it, or use vllm:; it said: " in line
+    assert "unknown model architecture: 'kite'" in line
     assert not Path("safemt.duckdb").exists()
     assert not group_lives(started[0].pid)

@@ -9,6 +9,7 @@ from support.serving import left, of_stand_in, record_of
 from safemt_client.providers.errors import InputError
 from safemt_client.serving import server as serving
 from safemt_client.serving.keeper import Record, _Log
+from safemt_client.serving.last_lines import last_words
 from safemt_client.serving.metrics import Metrics
 from safemt_client.serving.server import ServerSpec, serve
 
@@ -89,6 +90,16 @@ async def test_a_start_that_fails_says_the_servers_last_lines_and_what_to_change
     said = await failure(of_stand_in("fail", advice=advice), tmp_path)
     assert said.startswith("stand:in: the server ended as it started (exit status 3, after ")
     assert "; choose a smaller model; it said: RuntimeError: too little memory; its log is " in said
+
+
+def test_the_line_with_the_reason_is_said_first(tmp_path: Path) -> None:
+    log, errors = tmp_path / "log", [f"error {number}" for number in range(5)]
+    log.write_text("\n".join(["unknown kind: kite", "loading", *errors, "bye"]))
+    said = "it said: {}; its log is " + str(log)
+    assert last_words(log, [("cold", "warm it"), ("unknown kind", "update it")]) == (
+        "update it; " + said.format("unknown kind: kite | error 3 | error 4")
+    )
+    assert last_words(log, [("cold", "warm it")]) == said.format("error 2 | error 3 | error 4")
 
 
 async def test_a_command_that_does_not_exist(tmp_path: Path) -> None:
