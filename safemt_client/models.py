@@ -28,6 +28,7 @@ from safemt_client.moderator.held import held
 from safemt_client.moderator.moderator import Moderation, Moderator
 from safemt_client.moderator.policies import load_policies
 from safemt_client.moderator.types import Guard
+from safemt_client.placing import Earlier, placed
 from safemt_client.pricing import prices_of
 from safemt_client.providers.addresses import shown
 from safemt_client.providers.errors import InputError, MissingKeyError
@@ -376,12 +377,13 @@ class Models:
 
 @asynccontextmanager
 async def open_models(
-    settings: RunSettings, given: Mapping[str, object] | None = None
+    settings: RunSettings, given: Mapping[str, object] | None = None, earlier: Earlier = frozenset
 ) -> AsyncIterator[Models]:
     """The models of a session, with the demo endpoint running if one of the names is the demo's.
 
-    `given` are the user's own models and judges, by their names in the settings.
+    `given` are the user's own models and judges, by their names in the settings; `earlier` is for `placed`.
     """
+    settings, choices = placed(settings, earlier)
     async with AsyncExitStack() as stack:
         demo_url = None
         specs = [parse_moderator(text) for text in settings.moderator or () if text != "none"]
@@ -393,4 +395,6 @@ async def open_models(
             from safemt_client.demo.endpoint import serve_demo
 
             demo_url = await stack.enter_async_context(serve_demo())
-        yield Models(settings, demo_url, stack, given)
+        models = Models(settings, demo_url, stack, given)
+        models.local.choices = choices
+        yield models

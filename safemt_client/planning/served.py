@@ -1,12 +1,18 @@
-"""Which models a plan still has something to ask of."""
+"""Which models a plan still has something to ask of, and which guards have run in a process like this."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from safemt_client.models import Models
 from safemt_client.planning.plan import Plan
 from safemt_client.providers.registry import ProviderSpec
 
-__all__ = ["asked_of_plan"]
+if TYPE_CHECKING:
+    from safemt_client.results.store.store import Store
+
+__all__ = ["asked_of_plan", "run_in_process"]
 
 
 def asked_of_plan(plan: Plan, models: Models) -> list[ProviderSpec]:
@@ -18,4 +24,20 @@ def asked_of_plan(plan: Plan, models: Models) -> list[ProviderSpec]:
     found += [models.guards_on[key] for key in guards if key in models.guards_on]
     if plan.judge is not None and (pending or plan.to_judge or plan.judgings):
         found += models.judge_specs.values()
+    return found
+
+
+def run_in_process(store: Store | None) -> Callable[[], frozenset[str]]:
+    """What looks up the guards and judges of a store that were `local-model:`, by their identities."""
+
+    def found() -> frozenset[str]:
+        if store is None:
+            return frozenset()
+        rows = store.query(
+            """SELECT identity FROM run_moderators WHERE starts_with(identity, 'local-model/')
+               UNION SELECT identity FROM run_judges WHERE starts_with(identity, 'local-model/')""",
+            [],
+        ).rows
+        return frozenset(str(row[0]) for row in rows)
+
     return found

@@ -19,7 +19,7 @@ from safemt_client.serving.names import Serving
 from safemt_client.serving.server import ServerSpec
 from safemt_client.serving.weights import Weights, gguf_weights, model_weights
 
-__all__ = ["ENGINES", "PROBE", "Served", "line_of", "served_of"]
+__all__ = ["ENGINES", "PROBE", "Served", "line_of", "served_of", "version_of"]
 
 _PROGRAM = Path(__file__).with_name("llama_cpp.py")
 _UNSET = frozenset(
@@ -130,6 +130,14 @@ def served_of(name: str, said: Serving) -> Served:
                 "other programs, or use a smaller or more strongly quantised model"
             )
     return served
+
+
+def version_of(engine: str, python: str | None) -> str | None:
+    """The version of an engine in an interpreter; None where it cannot be run."""
+    try:
+        return _version(engine, python)
+    except InputError:
+        return None
 
 
 def line_of(served: Served) -> str:

@@ -41,6 +41,8 @@ class LocalServers:
     def __init__(self) -> None:
         self.served: dict[str, Served] = {}
         self.running: dict[str, Server] = {}
+        self.choices: list[str] = []
+        """A sentence on each model that could be served, or run in this process."""
         self._shown: dict[str, str] = {}
 
     def spec(self, called: str, said: Serving, base_url: str | None = None) -> ProviderSpec | None:
@@ -85,12 +87,12 @@ class LocalServers:
 
     @property
     def notes(self) -> list[str]:
-        """A sentence on each server: what is started, and what memory it needs."""
+        """What was chosen, and a sentence on each server: what is started, and what memory it needs."""
         if not self.served:
-            return []
+            return self.choices
         from safemt_client.serving.engines import line_of
 
-        return [line_of(served) for served in self.served.values()]
+        return [*self.choices, *(line_of(served) for served in self.served.values())]
 
     def way(self, spec: ProviderSpec, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
         """The transport to a model: the given one, or for a server of this program one that finds it."""
