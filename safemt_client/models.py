@@ -151,7 +151,7 @@ class Models:
                 spec = self._resolved(called, role, said)
             else:
                 spec = own_spec(name, given)
-            spec = replace(spec, options=options_of(spec, said, os.environ))
+            spec = replace(spec, options=self.local.options(spec, options_of(spec, said, os.environ)))
             if spec.vendor is DEMO:
                 spec = replace(spec, base_url=self._demo_url)
             else:

@@ -65,6 +65,8 @@ class Served:
     """Calls that it is given at the same time: more would only wait there, and count as slow."""
     constrains: Callable[[str], dict[str, Any]] | None
     """Fields of a request whose answer follows a grammar; None where the engine has no such thing."""
+    session_header: str | None = None
+    """The header in which the engine takes the id of a conversation; None where it takes none."""
 
     @property
     def structured(self) -> bool:
@@ -239,6 +241,7 @@ def _vllm(asked: _Asked) -> Served:
         on_cards=not on_cpu,
         at_once=_number("max-num-seqs", options.get("max-num-seqs", "256")),
         constrains=lambda grammar: {"structured_outputs": {"grammar": grammar}},
+        session_header="X-Session-ID",
     )
 
 

@@ -20,6 +20,7 @@ from safemt_client.serving.names import Serving, engine_of
 if TYPE_CHECKING:
     import httpx
 
+    from safemt_client.providers.options import EndpointOptions
     from safemt_client.providers.provider import Provider
     from safemt_client.serving.engines import Served
     from safemt_client.serving.metrics import Use
@@ -80,6 +81,16 @@ class LocalServers:
     def of(self, spec: ProviderSpec) -> Served | None:
         """The server that a model is asked at; None if it is not one of these."""
         return self.served.get(_host(spec))
+
+    def options(self, spec: ProviderSpec, said: EndpointOptions) -> EndpointOptions:
+        """What is said of the requests to a model, with the id of a conversation where its engine takes one.
+
+        A header that the user names for it takes its place.
+        """
+        served = self.of(spec)
+        if served is None or said.session_header is not None:
+            return said
+        return replace(said, session_header=served.session_header)
 
     def at_once(self, spec: ProviderSpec) -> int:
         """How many calls its server is given at the same time."""

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
+from safemt_client.providers.registry import resolve
 from safemt_client.serving import engines
 from safemt_client.serving.local import LocalServers
 from safemt_client.serving.names import Serving, engine_of
@@ -89,6 +91,23 @@ def test_what_is_named_twice_is_one_server(tmp_path: Path) -> None:
     assert aliased.identity == f"{plain.identity}#mine"
     assert apart.base_url != plain.base_url
     assert len(servers.notes) == 2
+
+
+def test_the_id_of_a_conversation_goes_where_an_engine_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "has_accelerator", lambda: True)
+    servers = LocalServers()
+
+    def header(name: str, said: EndpointOptions = NO_OPTIONS) -> str | None:
+        spec = servers.spec(name, Serving())
+        return servers.options(spec or resolve(name, None, {}), said).session_header
+
+    vllm = f"vllm:{folder(tmp_path / 'm')}"
+    assert header(vllm) == "X-Session-ID"
+    assert header(vllm, EndpointOptions(session_header="X-Mine")) == "X-Mine"
+    assert header(f"llama.cpp:{gguf(tmp_path / 'm.gguf')}") is None
+    assert header("m@http://127.0.0.1:9/v1") is None
 
 
 def test_options_that_decide_are_in_the_identity(tmp_path: Path) -> None:

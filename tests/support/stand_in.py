@@ -14,6 +14,7 @@ It lists the model `stand-in` and answers chats, with the key of `STAND_IN_KEY`,
     model=NAME    lists that model
     key=NAME      takes its key from that variable
     log=FILE      adds a line to the file for each chat: what was said last
+    sessions=FILE adds a line to the file for each chat: the id of its conversation
     says=TEXT     answers so
     hang          never answers
 """
@@ -37,6 +38,7 @@ class Handler(BaseHTTPRequestHandler):
     key: str | None = None
     model = MODEL
     log: Path | None = None
+    sessions: Path | None = None
     says = "Tea."
     hangs = False
 
@@ -62,6 +64,9 @@ class Handler(BaseHTTPRequestHandler):
         if body and not first and self.log is not None:
             with self.log.open("a") as file:
                 print(body["messages"][-1]["content"].replace("\n", " "), file=file)
+        if body and not first and self.sessions is not None:
+            with self.sessions.open("a") as file:
+                print(self.headers["X-Session-ID"], file=file)
         while body and not first and self.hangs:
             time.sleep(0.01)
         message = {"role": "assistant", "content": "kite" if first else self.says}
@@ -118,6 +123,7 @@ def main(port: str, *words: str) -> int:
     Handler.key = None if "keyless" in said else os.environ[said.get("key", "STAND_IN_KEY")]
     Handler.model = said.get("model", MODEL)
     Handler.log = Path(said["log"]) if "log" in said else None
+    Handler.sessions = Path(said["sessions"]) if "sessions" in said else None
     Handler.says, Handler.hangs = said.get("says", "Tea."), "hang" in said
     if "mortal" not in said or Path(said["mortal"]).exists():
         Handler.left = int(said.get("die", "-1"))
