@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from safemt_client.providers.errors import InputError
+from safemt_client.serving.advice import OF_LLAMA_CPP, OF_VLLM
 from safemt_client.serving.llama_cpp import KEY_VARIABLE
-from safemt_client.serving.memory import cards, free_memory, has_accelerator, in_words
+from safemt_client.serving.memory import Card, cards, free_memory, has_accelerator, in_words
 from safemt_client.serving.names import Serving
 from safemt_client.serving.server import ServerSpec
 from safemt_client.serving.weights import Weights, gguf_weights, model_weights
@@ -35,6 +36,8 @@ _FILES = ("chat-template", "mmproj")
 """Options whose values are files that decide the answers."""
 _DECIDE = ("quantization", *_FILES, "load-format", "hf-overrides", "lora-modules", "chat-template-kwargs")
 """Options of which another value may give other answers from the same weights; the rest is about speed."""
+_SMALLER = {"quantization", "cpu-offload-gb"}
+"""Options with which weights take less memory of a card than in their files."""
 PROBE = "kite"
 """What a server must answer that is held to this one word."""
 _CONTEXT, _PARALLEL = 4096, 4
@@ -123,7 +126,16 @@ def served_of(name: str, said: Serving) -> Served:
     for option in said.options:
         if option in _OURS:
             raise InputError(f"--serve-option {option}: the program sets it: leave it out")
+    _check_cards(said)
     served = ENGINES[engine].build(_Asked(name, source, said, _version(engine, said.python)))
+    most = sum(card[1] for card in _usable(served))
+    # The other engines move to the processor what a card cannot hold.
+    whole = served.engine == "vllm" and not _SMALLER & said.options.keys()
+    if whole and served.on_cards and served.needs is not None and 0 < most < served.needs:
+        raise InputError(
+            f"{name}: needs about {in_words(served.needs)} of memory and {_numbers(served)} has "
+            f"{in_words(most)}: give it more GPUs, or use a smaller or more strongly quantised model"
+        )
     if not served.on_cards and served.needs is not None and not cards():
         free = free_memory()
         if free is not None and served.needs > free:
@@ -149,11 +161,29 @@ def line_of(served: Served) -> str:
         return f"{told}; its weights are downloaded first"
     told += f": needs about {in_words(served.needs)}"
     if served.on_cards:
-        usable = [card for card in cards() if served.spec.gpus is None or card[0] in served.spec.gpus]
-        free, of = sum(card[2] for card in usable), f"free on {len(usable)} GPU" + "s" * (len(usable) > 1)
-        return f"{told} of the {in_words(free)} that are {of}" if usable else told
+        free = in_words(sum(card[2] for card in _usable(served)))
+        return f"{told} of the {free} that are free on {_numbers(served)}" if _usable(served) else told
     free_here = free_memory()
     return told if free_here is None else f"{told} of the {in_words(free_here)} of memory that are free"
+
+
+def _usable(served: Served) -> list[Card]:
+    """The cards that a server may use."""
+    return [card for card in cards() if served.spec.gpus is None or card[0] in served.spec.gpus]
+
+
+def _numbers(served: Served) -> str:
+    """These cards in words."""
+    found = [card[0] for card in _usable(served)]
+    return f"GPU{'s' * (len(found) > 1)} {', '.join(found)}"
+
+
+def _check_cards(said: Serving) -> None:
+    """Refuse a card that this machine does not have."""
+    have = [card[0] for card in cards()]
+    for number in said.gpus or ():
+        if have and number not in have:
+            raise InputError(f"--gpus {number}: there is no such GPU: this machine has {', '.join(have)}")
 
 
 def _llama_cpp(asked: _Asked) -> Served:
@@ -173,7 +203,7 @@ def _llama_cpp(asked: _Asked) -> Served:
             (*command, "--alias", called, *_flags(options)),
             unset=_UNSET,
             key_variable=KEY_VARIABLE,
-            advice=_OF_LLAMA_CPP,
+            advice=OF_LLAMA_CPP,
             gpus=asked.said.gpus,
         ),
         called,
@@ -186,17 +216,6 @@ def _llama_cpp(asked: _Asked) -> Served:
         at_once=2 * parallel,
         constrains=lambda grammar: {"grammar": grammar},
     )
-
-
-_OF_LLAMA_CPP = (
-    (r"unknown model architecture", "xllamacpp does not know this kind of model: update it, or use vllm:"),
-    (r"unrecognized arguments|invalid int value", "docs/local-models.md lists what --serve-option takes"),
-    (r"out of memory|failed to allocate|unable to allocate", "use less memory: --serve-option context=2048"),
-    (
-        r"failed to load model|tensor .* not found|data is not within",
-        "the file is damaged: download it again",
-    ),
-)
 
 
 def _vllm(asked: _Asked) -> Served:
@@ -229,7 +248,7 @@ def _vllm(asked: _Asked) -> Served:
             unset=_UNSET,
             key_variable="VLLM_API_KEY",
             start_s=3600,
-            advice=_OF_VLLM,
+            advice=OF_VLLM,
             gpus=asked.said.gpus,
         ),
         called,
@@ -243,28 +262,6 @@ def _vllm(asked: _Asked) -> Served:
         constrains=lambda grammar: {"structured_outputs": {"grammar": grammar}},
         session_header="X-Session-ID",
     )
-
-
-_OF_VLLM = (
-    (
-        r"Could not load this library.*torch(audio|vision|codec)|operator torchvision",
-        "torchaudio, torchvision or torchcodec there do not fit torch: uninstall them, or install others",
-    ),
-    (
-        r"out of memory|No available memory|Free memory on device",
-        "too little memory: --serve-option max-model-len=4096",
-    ),
-    (r"unrecognized arguments|invalid choice", "an option of --serve-option is none of this vLLM's"),
-    (
-        r"not supported for now|Model architectures .* (are|is) not|does not recognize this architecture",
-        "this version of the engine does not know this kind of model: update it",
-    ),
-    (
-        r"gated repo|401 Client Error|Access to model .* is restricted",
-        "accept the model's licence and set HF_TOKEN",
-    ),
-    (r"does not appear to have a file|no file named", "files of the model are missing: download them again"),
-)
 
 
 def _transformers(asked: _Asked) -> Served:
@@ -281,7 +278,7 @@ def _transformers(asked: _Asked) -> Served:
             {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"},
             unset=_UNSET,
             start_s=3600,
-            advice=_OF_VLLM,
+            advice=OF_VLLM,
             gpus=asked.said.gpus,
         ),
         called,

@@ -5,8 +5,10 @@ import struct
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
 import pytest
 
+from safemt_client.models import open_models
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.registry import resolve
@@ -14,6 +16,7 @@ from safemt_client.serving import engines
 from safemt_client.serving.local import LocalServers
 from safemt_client.serving.names import Serving, engine_of
 from safemt_client.serving.weights import gguf_weights, model_weights
+from safemt_client.settings import RunSettings
 
 
 @pytest.fixture(autouse=True)
@@ -158,6 +161,53 @@ def test_servers_on_one_card_share_its_memory_by_their_weights(
     shares = [servers._shared(served).command for served in servers.served.values()]
     assert [command[-1] for command in shares[:2]] == ["0.30", "0.60"]
     assert "--gpu-memory-utilization" not in shares[2]
+
+
+def test_targets_and_a_guard_have_cards_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "has_accelerator", lambda: True)
+    monkeypatch.setattr(engines, "cards", lambda: tuple((str(n), 80 * 10**9, 79 * 10**9) for n in range(5)))
+    target, guard = folder(tmp_path / "target"), folder(tmp_path / "guard")
+    tables = {
+        "big": {"gpus": [0, 1, 2, 3], "serve_option": ["tensor-parallel-size=4"]},
+        "small": {"gpus": [4]},
+    }
+    asked = RunSettings.model_validate(
+        {
+            "provider": [f"big=vllm:{target}"],
+            "moderator": [f"qwen3guard+block=small=vllm:{guard}"],
+            "judge": ["none"],
+            "providers": tables,
+        }
+    )
+
+    async def scenario() -> list[str]:
+        async with open_models(asked) as models:
+            models.spec(f"big=vllm:{target}")
+            await models.moderators_of_settings()
+            assert [served.spec.gpus for served in models.local.served.values()] == [tuple("0123"), ("4",)]
+            assert not any(
+                "--gpu-memory-utilization" in models.local._shared(served).command
+                for served in models.local.served.values()
+            )
+            return models.local.notes
+
+    first, second = anyio.run(scenario)
+    assert first.startswith(f"vllm:{target} is served by this program")
+    assert first.endswith("of the 316.0 GB that are free on GPUs 0, 1, 2, 3")
+    assert second.startswith(f"vllm:{guard} is served by this program")
+    assert second.endswith("of the 79.0 GB that are free on GPU 4")
+
+
+def test_what_no_card_can_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "has_accelerator", lambda: True)
+    monkeypatch.setattr(engines, "cards", lambda: (("0", 10, 10), ("1", 100, 100)))
+    name = f"vllm:{folder(tmp_path / 'm', weights=b'w' * 50)}"
+    assert engines.served_of(name, Serving(gpus=("0", "1"))).needs == 60
+    assert engines.served_of(name, Serving(options={"quantization": "fp8"}, gpus=("0",))).needs == 60
+    with pytest.raises(InputError, match=r"needs about .* of memory and GPU 0 has .*: give it more GPUs"):
+        engines.served_of(name, Serving(gpus=("0",)))
+    with pytest.raises(InputError, match=r"--gpus 4: there is no such GPU: this machine has 0, 1"):
+        engines.served_of(name, Serving(gpus=("4",)))
 
 
 def test_memory_is_weights_and_conversations(tmp_path: Path) -> None:
