@@ -45,8 +45,8 @@ def held(guard: Guard, constrains: Constrains | None, called: str) -> Guard:
 class HeldGuard:
     """A `Guard` with the grammar of its form in its requests, as fields that the engine understands.
 
-    Another answer can then not be given, and its probability is one among those that the grammar allows: so
-    the key is another one, and assessments with and without the grammar are never taken for each other.
+    Another answer can then not be given: so the key is another one, and assessments with and without the
+    grammar are never taken for each other.
     """
 
     def __init__(self, guard: Guard, grammars: Mapping[Stage, str], constrains: Constrains) -> None:

@@ -17,6 +17,7 @@ It lists the model `stand-in` and answers chats, with the key of `STAND_IN_KEY`,
     sessions=FILE adds a line to the file for each chat: the id of its conversation
     says=TEXT     answers so
     hang          never answers
+    deaf          heeds no grammar
 """
 
 import json
@@ -40,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
     log: Path | None = None
     sessions: Path | None = None
     says = "Tea."
-    hangs = False
+    hangs = deaf = False
 
     def do_GET(self) -> None:
         if self.path == "/metrics":
@@ -60,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
                 print("RuntimeError: the kettle is empty", flush=True)
                 os.kill(os.getpid(), signal.SIGKILL)
         # The first request of the program allows this word alone.
-        first = '"kite"' in str(body.get("structured_outputs"))
+        first = '"kite"' in str(body.get("structured_outputs")) and not self.deaf
         if body and not first and self.log is not None:
             with self.log.open("a") as file:
                 print(body["messages"][-1]["content"].replace("\n", " "), file=file)
@@ -124,7 +125,7 @@ def main(port: str, *words: str) -> int:
     Handler.model = said.get("model", MODEL)
     Handler.log = Path(said["log"]) if "log" in said else None
     Handler.sessions = Path(said["sessions"]) if "sessions" in said else None
-    Handler.says, Handler.hangs = said.get("says", "Tea."), "hang" in said
+    Handler.says, Handler.hangs, Handler.deaf = said.get("says", "Tea."), "hang" in said, "deaf" in said
     if "mortal" not in said or Path(said["mortal"]).exists():
         Handler.left = int(said.get("die", "-1"))
         Path(said.get("mortal", "-")).unlink(missing_ok=True)

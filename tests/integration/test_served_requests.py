@@ -1,4 +1,4 @@
-"""The id of a conversation: it goes to the servers of this program alone, and decides nothing."""
+"""What goes to the servers of this program alone: a grammar to prove that they heed one, and a conversation's id."""
 
 from collections import Counter
 from pathlib import Path
@@ -28,3 +28,14 @@ def test_a_conversation_has_one_id_which_is_in_no_hash(
     (here / "config.toml").write_text(f'[providers."{model}"]\nsession-header = "X-Other"\n')
     again = at_once(*words, "--config", "config.toml", "--dry-run")
     assert "0 calls to make, 4 in the store" in again.stdout
+
+
+def test_one_that_heeds_no_grammar_is_refused(here: Path) -> None:
+    model, *options = as_vllm(here, "deaf", f"log={here / 'log'}")
+    words = ["--data", "sample", "--limit", "1", "--judge", "none", *options]
+    done = at_once("--provider", "demo", "--moderator", f"llama-guard-3+block={model}", *words)
+    assert done.returncode == 2
+    assert done.stderr == f"safemt: {model}: vllm 1+cpu does not hold an answer to a grammar: update it\n"
+    assert (here / "log").read_text() == "Answer with one word.\n"
+    assert not (here / "safemt.duckdb").exists()
+    assert list(here.glob("*.serving")) == []
