@@ -40,7 +40,7 @@ _SMALLER = {"quantization", "cpu-offload-gb"}
 """Options with which weights take less memory of a card than in their files."""
 PROBE = "kite"
 """What a server must answer that is held to this one word."""
-_CONTEXT, _PARALLEL = 4096, 4
+_CONTEXT, _PARALLEL, _CACHED = 4096, 4, 512
 _OVERHEAD = 300 * 2**20
 """Bytes of a llama.cpp server beside weights and conversations; measured with a small model."""
 _OF_TORCH = 2**30
@@ -190,9 +190,9 @@ def _llama_cpp(asked: _Asked) -> Served:
     path = Path(asked.source).expanduser()
     weights = gguf_weights(path)
     options = {"threads": str(_threads())} | dict(asked.said.options)
-    context, parallel = (
+    context, parallel, cached = (
         _number(name, options.get(name, str(default)))
-        for name, default in (("context", _CONTEXT), ("parallel", _PARALLEL))
+        for name, default in (("context", _CONTEXT), ("parallel", _PARALLEL), ("cache-ram", _CACHED))
     )
     command = [asked.python, "-P", str(_PROGRAM), "--port", "{port}", "--model", str(path.absolute())]
     called = asked.called(weights, "xllamacpp", weights.precision)
@@ -211,7 +211,7 @@ def _llama_cpp(asked: _Asked) -> Served:
         asked.identity(weights, "llama.cpp"),
         weights,
         asked.version,
-        (weights.size or 0) + weights.cache * context * parallel + _OVERHEAD,
+        (weights.size or 0) + weights.cache * context * parallel + cached * 2**20 + _OVERHEAD,
         on_cards=bool(cards()) and asked.said.gpus != (),
         at_once=2 * parallel,
         constrains=lambda grammar: {"grammar": grammar},

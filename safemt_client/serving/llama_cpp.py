@@ -34,6 +34,7 @@ def main(words: list[str] | None = None) -> int:
     parameters.n_parallel = arguments.parallel
     parameters.n_ctx = arguments.context * arguments.parallel
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = arguments.threads
+    parameters.cache_ram_mib = arguments.cache_ram
     parameters.endpoint_metrics = True
     # A guard's template asks about the last message: an assistant's is not the beginning of the answer.
     parameters.prefill_assistant = False
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--context", type=int, default=4096)
     parser.add_argument("--parallel", type=int, default=4)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--cache-ram", type=int, default=512)
     parser.add_argument("--gpu-layers", type=int)
     parser.add_argument("--mmproj")
     parser.add_argument("--chat-template")

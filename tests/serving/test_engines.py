@@ -222,6 +222,8 @@ def test_memory_is_weights_and_conversations(tmp_path: Path) -> None:
     assert small.needs is not None
     assert (small.at_once, large.at_once) == (8, 6)
     assert large.needs == small.needs - 128 * (4 * 4096 - 3000)
+    cached = engines.served_of(f"llama.cpp:{path}", Serving(options={"cache-ram": "100"}))
+    assert cached.needs == small.needs - (512 - 100) * 2**20
 
 
 def test_a_hash_is_computed_once(tmp_path: Path) -> None:
@@ -278,7 +280,7 @@ def test_what_cannot_be_served_is_refused(
 
 def test_too_little_memory_is_said_with_both_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "free_memory", lambda: 10**8)
-    with pytest.raises(InputError, match=r"needs about 0\.3 GB of memory and 0\.1 GB are free"):
+    with pytest.raises(InputError, match=r"needs about 0\.9 GB of memory and 0\.1 GB are free"):
         engines.served_of(f"llama.cpp:{gguf(tmp_path / 'm.gguf')}", Serving())
 
 
