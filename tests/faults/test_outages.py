@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 from faults.test_faults import Program, prepare
 from support.clock import HurriedLoop
@@ -25,7 +26,7 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(monkeypatch)
     monkeypatch.setattr(loop, "_options", lambda: {"loop_factory": FastLoop})
     # Half a minute to connect would be over in 25 ms.
-    monkeypatch.setitem(transport._CONNECT_TIMEOUT["timeout"], "connect", 100_000.0)
+    monkeypatch.setattr(transport, "_TIMEOUT", aiohttp.ClientTimeout(sock_connect=100_000.0))
 
 
 def asking(folder: Path, count: int) -> Program:

@@ -1,5 +1,6 @@
 """Replies to pictures as an earlier version prepared them: they still count, and that is said."""
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ import pytest
 from support.drawn import LARGE, SMALL, exif, quarters, saved, written_on_nothing
 
 import safemt_client as safemt
-from safemt_client.datasets import images
+from safemt_client.datasets import images, remembered
 from safemt_client.planning.estimate import RunEstimate
+from safemt_client.providers.types import Image
 from safemt_client.telemetry.events import RunResult
 from safemt_client.viewer.pictures import Pictures
 from safemt_client.viewer.queries import Queries
@@ -38,8 +40,14 @@ def data(here: Path) -> str:
 
 @contextmanager
 def an_earlier_version() -> Iterator[None]:
+    def look(path: Path, *, item: str, how: images.Preparation) -> tuple[Image, str]:
+        file = hashlib.sha256(path.read_bytes()).hexdigest()
+        return images.prepare_as_before(path, item=item, how=how), file
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "prepare", images.prepare_as_before)
+        patch.setattr(images, "look", look)
+        # What one version remembers of pictures is nothing to another.
+        patch.setattr(remembered, "VERSION", images.VERSION - 1)
         yield
 
 

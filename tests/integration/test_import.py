@@ -369,6 +369,11 @@ def test_pages_of_an_import_say_what_is_not_known(here: Path) -> None:
         thread.join()
     assert "imported from jsonl t.jsonl" in runs
     assert '<span class="badge">imported</span>' in listed
-    for words in ("As imported", "The dialogue is not known.", "How is tea made?", "the text is not known"):
+    for words in (
+        '<span class="badge">imported</span>',
+        "The dialogue is not known.",
+        "How is tea made?",
+        "the text is not known",
+    ):
         assert words in page, words
     assert "jsonl t.jsonl: not asked by this program" in page
