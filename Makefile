@@ -164,4 +164,4 @@ sbom: dist
 		--output-format JSON --output-file dist/safemt-client.cdx.json .venv-sbom/bin/python
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-inspect .venv-clients .venv-llmock .venv-promptfoo .venv-release .venv-sbom build dist demo-results
+	rm -rf $(VENV) .venv-bench .venv-inspect .venv-clients .venv-llmock .venv-promptfoo .venv-vllm .venv-release .venv-sbom build dist demo-results
