@@ -58,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
         if body and Handler.left > 0:
             Handler.left -= 1
             if not Handler.left:
-                print("RuntimeError: the kettle is empty", flush=True)
+                say("RuntimeError: the kettle is empty")
                 os.kill(os.getpid(), signal.SIGKILL)
         # The first request of the program allows this word alone.
         first = '"kite"' in str(body.get("structured_outputs")) and not self.deaf
@@ -85,9 +85,13 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *given: object) -> None:
-        # In one piece: each connection has a thread.
-        sys.stdout.write("asked\n")
-        sys.stdout.flush()
+        say("asked")
+
+
+def say(line: str) -> None:
+    """Print a line in one piece: each connection has a thread, and `print` writes the end of a line by itself."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def main(port: str, *words: str) -> int:
