@@ -342,12 +342,9 @@ def _db(parser: argparse.ArgumentParser) -> None:
 
 def runs(parser: argparse.ArgumentParser) -> None:
     """Those of `runs`."""
-    _db(parser)
-    parser.add_argument(
-        "--release",
-        metavar="RUN",
-        help="count what is held of this run for calls in flight at a kill as not spent (see --max-cost)",
-    )
+    from safemt_client.cli.listing import add_arguments
+
+    add_arguments(parser)
 
 
 def _run_id(parser: argparse.ArgumentParser, what: str = "id of the run") -> None:

@@ -25,7 +25,6 @@ __all__ = [
     "moderate",
     "report",
     "run",
-    "runs",
     "sql",
     "view",
 ]
@@ -198,31 +197,6 @@ def sql(arguments: argparse.Namespace) -> int:
             shell.ask(arguments.query)
             return 0
         return interact(shell) if sys.stdin.isatty() else run_script(shell, sys.stdin)
-
-
-def runs(arguments: argparse.Namespace) -> int:
-    """List the runs of a store, or release what is held of one."""
-    if arguments.release is not None:
-        from safemt_client import api
-        from safemt_client.planning.costs import money
-
-        usd = api.release(arguments.db, run=arguments.release)
-        print(f"run {arguments.release}: {f'{money(usd)} released' if usd else 'nothing is held'}")
-        return 0
-    from safemt_client.results.access import OpenStore
-    from safemt_client.results.names import short_names
-    from safemt_client.results.sql.output import print_result
-    from safemt_client.results.store.queries import Result
-    from safemt_client.results.store.reader import open_reader
-
-    with OpenStore(open_reader(arguments.db)) as store:
-        found = store.runs()
-        names = short_names(value for row in found.rows for value in row if isinstance(value, str))
-        rows = [
-            tuple(names[value] if isinstance(value, str) else value for value in row) for row in found.rows
-        ]
-        print_result(Result(found.columns, rows), "table", sys.stdout)
-    return 0
 
 
 def judge(arguments: argparse.Namespace) -> int:

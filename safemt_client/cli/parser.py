@@ -259,10 +259,11 @@ _LIST = (
     Command(
         "results",
         "runs",
-        "list the runs of a store",
+        "list the runs of a store, or of several",
         arguments.runs,
-        "commands:runs",
-        examples=("runs",),
+        "listing:runs",
+        "runs [STORE ...] [options]",
+        ("runs", "runs first.duckdb second.duckdb"),
     ),
     Command(
         "results",
