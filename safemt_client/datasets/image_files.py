@@ -17,7 +17,7 @@ from PIL import ImageFile, UnidentifiedImageError, features
 
 from safemt_client.providers.errors import InputError
 
-__all__ = ["TYPES", "ImageError", "bare", "contents", "opened"]
+__all__ = ["TYPES", "ImageError", "bare", "contents", "opened", "read_through"]
 
 TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 """What models are sent: formats, as Pillow names them, with their media types."""
@@ -75,6 +75,39 @@ def opened(raw: bytes, formats: tuple[str, ...] | None = None) -> Iterator[Image
     except _BROKEN as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ImageError(f"broken image: {reason}") from None
+
+
+def read_through(picture: ImageFile.ImageFile, raw: bytes) -> None:
+    """Have all of a picture's file decoded, so that what is broken in it is found. Its pixels are of no use.
+
+    Of a JPEG every code is read, and of the 64 pixels of a block one is computed: a file is cut or broken in
+    its codes, and computing the other pixels takes as long again.
+
+    Raises:
+        OSError: it is truncated or broken.
+    """
+    if picture.format == "JPEG" and _in_blocks(raw):
+        picture.draft(None, (1, 1))
+    picture.load()
+
+
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+"""The markers of a JPEG that say how its pixels are coded."""
+_IN_BLOCKS = {0xC0, 0xC1, 0xC2}
+"""Those of blocks in Huffman codes, the usual ones: not every decoder can compute fewer pixels of others."""
+_ALONE = {0x01, *range(0xD0, 0xDA)}
+"""Markers that nothing follows; none of them belongs before the frame."""
+
+
+def _in_blocks(raw: bytes) -> bool:
+    """Whether it is certain that a JPEG's pixels are coded in the usual way."""
+    at = 2
+    while at + 4 <= len(raw) and raw[at] == 0xFF:
+        marker = raw[at + 1]
+        if marker in _FRAMES or marker in _ALONE:
+            return marker in _IN_BLOCKS
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(raw[at + 2 : at + 4])
+    return False
 
 
 def _formats() -> tuple[str, ...]:

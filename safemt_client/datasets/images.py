@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from PIL import Image as Pillow
 from PIL import ImageFile
 
 from safemt_client.datasets.image_before import encode_as_before
-from safemt_client.datasets.image_files import TYPES, ImageError, bare, contents, opened
+from safemt_client.datasets.image_files import TYPES, ImageError, bare, contents, opened, read_through
 from safemt_client.datasets.image_pixels import differs_from_srgb, encoded, meant, seen_through, upright
 from safemt_client.providers.types import Image
 
@@ -48,6 +49,7 @@ _ORIENTATION, _GPS = 0x0112, 0x8825
 _START_OF_JPEG, _END_OF_JPEG = b"\xff\xd8", b"\xff\xd9"
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 """The pixels that every decoder shows alike."""
+_KINDS = {media_type: kind for kind, media_type in TYPES.items()}
 _LOSSLESS = ("PNG", "GIF", "BMP", "TIFF")
 _TINY = 28
 """Pixels. Vision models cut a picture into squares of about this size."""
@@ -91,9 +93,9 @@ class Preparation:
 @dataclass(frozen=True, slots=True)
 class _Made:
     data: bytes
-    kind: str
+    media_type: str
     size: tuple[int, int]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def prepare(path: Path, *, item: str, how: Preparation = Preparation()) -> Image:
@@ -109,28 +111,18 @@ def prepare(path: Path, *, item: str, how: Preparation = Preparation()) -> Image
 
 def look(path: Path, *, item: str, how: Preparation) -> tuple[Image, str]:
     """The image that `prepare` describes, and the SHA-256 of its file; raises as that does."""
-    files: list[str] = []
-
-    def make() -> tuple[bytes, str, tuple[int, int], tuple[str, ...]]:
-        raw = contents(path)
-        made = _encoded(raw, how)
-        if not files:
-            files.append("" if made.data is raw else hashlib.sha256(raw).hexdigest())
-        return made.data, TYPES[made.kind], made.size, made.notes
-
-    image = _described(make, path, item, VERSION)
-    return image, files[0] or image.sha256
+    return _described(lambda raw: _encoded(raw, how), path, item, VERSION)
 
 
-def load_again(path: Path, *, item: str, how: Preparation, sha256: str) -> bytes:
+def load_again(path: Path, image: tuple[str, str], *, item: str, how: Preparation) -> bytes:
     """The bytes of an image that was prepared before, as `Image.load` gives them.
+
+    `image` is its hash and its media type.
 
     Raises:
         ImageError: the file is not as it was.
     """
-    with _named(path, item):
-        data = _encoded(contents(path), how).data
-    return _unchanged(data, sha256, item, path)
+    return _again(lambda raw: _encoded(raw, how), path, item, *image)
 
 
 def prepare_as_before(path: Path, *, item: str, how: Preparation = Preparation()) -> Image:
@@ -140,10 +132,10 @@ def prepare_as_before(path: Path, *, item: str, how: Preparation = Preparation()
         ImageError: it did not.
     """
 
-    def make() -> tuple[bytes, str, tuple[int, int], tuple[str, ...]]:
-        return *encode_as_before(contents(path), how.max_edge, how.max_bytes), ()
+    def make(raw: bytes) -> _Made:
+        return _Made(*encode_as_before(raw, how.max_edge, how.max_bytes))
 
-    return _described(make, path, item, None)
+    return _described(make, path, item, None)[0]
 
 
 def blank(image: Image) -> Image:
@@ -155,14 +147,13 @@ def blank(image: Image) -> Image:
         return out.getvalue()
 
     data = make()
-    digest = hashlib.sha256(data).hexdigest()
-    return Image(digest, "image/png", len(data), image.width, image.height, make, image.preparation)
+    return Image(_hash(data), "image/png", len(data), image.width, image.height, make, image.preparation)
 
 
 def before(path: Path, image: Image, *, item: str, how: Preparation) -> Image | None:
     """What the first preparation sent of the file; None if it sent the same, or nothing."""
     try:
-        if not how.existed_before or hashlib.sha256(contents(path)).hexdigest() == image.sha256:
+        if not how.existed_before or _hash(contents(path)) == image.sha256:
             return None
         earlier = prepare_as_before(path, item=item, how=how)
     except (ImageError, OSError):
@@ -184,22 +175,39 @@ def find(path: Path, sha256: str, how: Preparation) -> Image | None:
 
 
 def _described(
-    make: Callable[[], tuple[bytes, str, tuple[int, int], tuple[str, ...]]],
-    path: Path,
-    item: str,
-    version: int | None,
-) -> Image:
-    def made() -> tuple[bytes, str, tuple[int, int], tuple[str, ...]]:
-        with _named(path, item):
-            return make()
+    make: Callable[[bytes], _Made], path: Path, item: str, version: int | None
+) -> tuple[Image, str]:
+    """The image that is made of a file, and the SHA-256 of the file."""
+    with _named(path, item):
+        raw = contents(path)
+        made = make(raw)
+    digest = _hash(made.data)
+    load = partial(_again, make, path, item, digest, made.media_type)
+    image = Image(digest, made.media_type, len(made.data), *made.size, load, version, made.notes)
+    return image, digest if made.data is raw else _hash(raw)
 
-    data, media_type, (width, height), notes = made()
-    digest = hashlib.sha256(data).hexdigest()
 
-    def load() -> bytes:
-        return _unchanged(made()[0], digest, item, path)
+def _again(make: Callable[[bytes], _Made], path: Path, item: str, sha256: str, media_type: str) -> bytes:
+    """The bytes that were made of a file before, of the file as it is now.
 
-    return Image(digest, media_type, len(data), width, height, load, version, notes)
+    Where the pixels were not encoded anew, the hash says that these are the bytes that were verified: they
+    are not decoded again for each request.
+    """
+    with _named(path, item):
+        raw = contents(path)
+        if _hash(raw) == sha256:
+            return raw
+        kind = _KINDS.get(media_type)
+        data = None if kind is None else bare(raw, kind)
+        if data is None or data is raw or _hash(data) != sha256:
+            data = make(raw).data
+    if _hash(data) != sha256:
+        raise ImageError(f"item {item!r}: {path}: the image has changed since the run began: restore it")
+    return data
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 @contextmanager
@@ -211,12 +219,6 @@ def _named(path: Path, item: str) -> Iterator[None]:
         raise ImageError(f"item {item!r}: {path}: {error}") from None
     except OSError as error:
         raise ImageError(f"item {item!r}: {path}: {error.strerror or error}") from None
-
-
-def _unchanged(data: bytes, sha256: str, item: str, path: Path) -> bytes:
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise ImageError(f"item {item!r}: {path}: the image has changed since the run began: restore it")
-    return data
 
 
 def _encoded(raw: bytes, how: Preparation) -> _Made:
@@ -239,7 +241,7 @@ def _encode(raw: bytes, how: Preparation) -> _Made:
                 made = _anew(whole, raw, how)
             notes.append("truncated: the rest is grey")
         made = made or _anew(picture, raw, how)
-    return _Made(made.data, made.kind, made.size, (*notes, *made.notes, *_small(made.size)))
+    return _Made(made.data, made.media_type, made.size, (*notes, *made.notes, *_small(made.size)))
 
 
 def _as_it_is(picture: ImageFile.ImageFile, raw: bytes, how: Preparation) -> _Made | None:
@@ -256,12 +258,14 @@ def _as_it_is(picture: ImageFile.ImageFile, raw: bytes, how: Preparation) -> _Ma
             kind = sent.format or ""
             if kind not in TYPES or getattr(sent, "is_animated", False) or sent.mode not in _MODES:
                 return None
-            sent.load()
-            if sent.size != picture.size or differs_from_srgb(sent) or seen_through(sent) is not None:
+            if sent.size != picture.size or differs_from_srgb(sent):
+                return None
+            read_through(sent, data)
+            if seen_through(sent) is not None:
                 return None
     except ImageError:
         return None  # said when the pixels are read for encoding them anew
-    return _Made(data, kind, picture.size, _left_out(picture, raw, data))
+    return _Made(data, TYPES[kind], picture.size, _left_out(picture, raw, data))
 
 
 def _anew(picture: ImageFile.ImageFile, raw: bytes, how: Preparation) -> _Made:
@@ -283,7 +287,7 @@ def _anew(picture: ImageFile.ImageFile, raw: bytes, how: Preparation) -> _Made:
     did += ["turned upright"] if orientation > 1 else []
     did += ["scaled down"] if size != flat.size else []
     did += [f"{kind} as {made}"] if kind != made else []
-    return _Made(data, made, size, tuple(did))
+    return _Made(data, TYPES[made], size, tuple(did))
 
 
 def _exif(picture: Pillow.Image) -> Pillow.Exif:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import astuple
 from functools import partial
@@ -52,24 +53,40 @@ class Remembered:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def find(self, path: str, item: str) -> tuple[Image, str] | None:
-        """The picture of a path and the digest of its file; None if it has to be looked at."""
-        known = self._known.get(path)
-        if known is None:
-            return None
-        file = f"{self._folder}/{path}"
-        try:
-            status, sha256, media_type, size, width, height, notes, digest = known
-            if status != _status(os.stat(file)):
-                return None
-            load = partial(self._load, file, item, sha256)
-            return Image(sha256, media_type, size, width, height, load, VERSION, tuple(notes)), digest
-        except (OSError, ValueError, TypeError):
-            return None
+    def find(self, owners: Mapping[str, str]) -> tuple[dict[str, Image], dict[str, str]]:
+        """The pictures that need not be looked at and the digests of their files, both by path.
 
-    def _load(self, file: str, item: str, sha256: str) -> bytes:
+        `owners` has the paths that are wanted, each with an item that shows it.
+        """
+        images: dict[str, Image] = {}
+        digests: dict[str, str] = {}
+        # All that a later plan does for a picture: for thousands of them nothing may be added lightly.
+        known, before, stat, load = self._known, f"{self._folder}/", os.stat, self._load
+        for path, item in owners.items():
+            row = known.get(path)
+            if row is None:
+                continue
+            file = before + path
+            try:
+                status = stat(file)
+                size, changed, touched, inode, device, sha256, media_type, *about, notes, digest = row
+                if (
+                    status.st_size == size
+                    and status.st_mtime_ns == changed
+                    and status.st_ctime_ns == touched
+                    and status.st_ino == inode
+                    and status.st_dev == device
+                ):
+                    again = partial(load, file, item, (sha256, media_type))
+                    images[path] = Image(sha256, media_type, *about, again, VERSION, tuple(notes))
+                    digests[path] = digest or sha256
+            except (OSError, ValueError, TypeError):
+                continue
+        return images, digests
+
+    def _load(self, file: str, item: str, image: tuple[str, str]) -> bytes:
         try:
-            return load_again(Path(file), item=item, how=self._how, sha256=sha256)
+            return load_again(Path(file), image, item=item, how=self._how)
         except ImageError:
             # What is remembered is wrong, though the file looks as it did: the next plan looks at it again.
             with suppress(OSError):
@@ -92,7 +109,7 @@ class Remembered:
     def keep(self, path: str, status: list[int], image: Image, digest: str) -> None:
         """Remember a picture; `status` is that of its file before it was read."""
         about = [image.sha256, image.media_type, image.size, image.width, image.height, list(image.notes)]
-        self._new[path] = [status, *about, digest]
+        self._new[path] = [*status, *about, "" if digest == image.sha256 else digest]
 
     def write(self) -> None:
         """Have the next plan know what is new. Where the cache cannot be written, it is looked at again."""

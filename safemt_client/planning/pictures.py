@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import anyio
+from anyio import create_task_group, from_thread, to_thread
 
 from safemt_client.datasets.model import Dataset, Dialogue
 from safemt_client.providers.errors import InputError
@@ -54,53 +55,78 @@ async def pictures_of(
     """The pictures of the dialogues, verified."""
     if settings.images == "off":
         return Pictures()
+    # Each with the first dialogue that has it, which is the one that is named if it cannot be sent.
     owners: dict[str, str] = {}
     for dialogue in chosen:
         for message in dialogue.messages:
-            for path in message.images:
-                owners.setdefault(path, dialogue.item_id)
+            if message.images:
+                for path in message.images:
+                    owners.setdefault(path, dialogue.item_id)
     if not owners:
         return Pictures()
-    from safemt_client.datasets import images
-    from safemt_client.datasets.remembered import Remembered
-
-    how = preparation_of(settings)
-    remembered = Remembered(dataset, how)
-    sent = set() if store is None or settings.fresh else _sent_before(store)
-    now: dict[str, Image | str] = {}
-    before: dict[str, Image] = {}
-    files: dict[str, str] = {}
-    limiter = anyio.CapacityLimiter(os.cpu_count() or 2)
-
-    def one(path: str, item: str) -> tuple[Image | str, Image | None]:
-        try:
-            file = dataset.image_path(path)
-            status = remembered.status_of(path, file)
-            image, files[path] = images.look(file, item=item, how=how)
-        except InputError as error:
-            return str(error), None
-        if status is not None:
-            remembered.keep(path, status, image, files[path])
-        earlier = images.before(file, image, item=item, how=how) if sent else None
-        if settings.images == "blank":
-            image, earlier = images.blank(image), earlier and images.blank(earlier)
-        return image, earlier if earlier is not None and earlier.sha256 in sent else None
-
-    async def keep(path: str, item: str) -> None:
-        now[path], earlier = await anyio.to_thread.run_sync(one, path, item, limiter=limiter)
-        if earlier is not None:
-            before[path] = earlier
-
     if dataset.fetch is not None:
-        await anyio.to_thread.run_sync(dataset.bring, owners)
-    # What an earlier version made of a picture, and what blank ones are, is not remembered.
-    as_they_are = settings.images == "on" and not sent
-    async with anyio.create_task_group() as group:
-        for path, item in owners.items():
-            known = remembered.find(path, item) if as_they_are else None
-            if known is None:
-                group.start_soon(keep, path, item)
-            else:
-                now[path], files[path] = known
-    remembered.write()
-    return Pictures(now, before, files)
+        await to_thread.run_sync(dataset.bring, owners)
+    looking = _Looking(dataset, settings, set() if store is None or settings.fresh else _sent_before(store))
+    await looking.look(owners)
+    return Pictures(looking.now, looking.before, looking.files)
+
+
+class _Looking:
+    """Looks at the pictures of a data set and has what it found; `sent` are the hashes of earlier images."""
+
+    def __init__(self, dataset: Dataset, settings: RunSettings, sent: set[str]) -> None:
+        from safemt_client.datasets.remembered import Remembered
+
+        self._dataset = dataset
+        self._sent = sent
+        self._blank = settings.images == "blank"
+        self._how = preparation_of(settings)
+        self._remembered = Remembered(dataset, self._how)
+        self._waiting: deque[tuple[str, str]] = deque()
+        self.now: dict[str, Image | str] = {}
+        self.before: dict[str, Image] = {}
+        self.files: dict[str, str] = {}
+
+    async def look(self, owners: Mapping[str, str]) -> None:
+        """Look at the pictures of these paths, each of an item; only at the status of those remembered."""
+        # What an earlier version made of a picture, and what blank ones are, is not remembered.
+        if not self._blank and not self._sent:
+            found, self.files = self._remembered.find(owners)
+            self.now.update(found)
+        self._waiting.extend((path, item) for path, item in owners.items() if path not in self.now)
+        async with create_task_group() as group:
+            for _ in range(min(len(self._waiting), os.cpu_count() or 2)):
+                group.start_soon(to_thread.run_sync, self._work)
+        self._remembered.write()
+
+    def _work(self) -> None:
+        """Look at what is waiting, in a thread; to hand over each by itself takes as long as a small one."""
+        while True:
+            from_thread.check_cancelled()
+            try:
+                path, item = self._waiting.popleft()
+            except IndexError:
+                return
+            self._one(path, item)
+
+    def _one(self, path: str, item: str) -> None:
+        from safemt_client.datasets import images
+
+        try:
+            file = self._dataset.image_path(path)
+            status = self._remembered.status_of(path, file)
+            image, digest = images.look(file, item=item, how=self._how)
+        except InputError as error:
+            self.now[path] = str(error)
+            return
+        self.files[path] = digest
+        if status is not None:
+            self._remembered.keep(path, status, image, digest)
+        # A file that is sent as it is was always sent so.
+        changed = bool(self._sent) and image.sha256 != digest
+        earlier = images.before(file, image, item=item, how=self._how) if changed else None
+        if self._blank:
+            image, earlier = images.blank(image), earlier and images.blank(earlier)
+        self.now[path] = image
+        if earlier is not None and earlier.sha256 in self._sent:
+            self.before[path] = earlier

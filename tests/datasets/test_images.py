@@ -3,15 +3,21 @@
 import contextlib
 import hashlib
 import io
+import random
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image as Pillow
+from PIL.ImageFile import ImageFile
+from support.drawn import exif, noise, saved
 
-from safemt_client.datasets import image_files
-from safemt_client.datasets.images import ImageError, Preparation, blank, prepare
+from safemt_client.datasets import image_files, images
+from safemt_client.datasets.image_files import opened, read_through
+from safemt_client.datasets.images import ImageError, Preparation, blank, load_again, prepare
 
 
 def picture(path: Path, size: tuple[int, int] = (40, 20), kind: str = "PNG", **options: object) -> Path:
@@ -91,12 +97,66 @@ def test_what_cannot_be_sent_is_named(tmp_path: Path, content: bytes, said: str)
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000"])
 def test_a_truncated_file_is_broken(tmp_path: Path, kind: str) -> None:
-    noise = Pillow.effect_noise((200, 200), 90).convert("RGB")
-    noise.save(tmp_path / "a", kind)
+    Pillow.effect_noise((200, 200), 90).convert("RGB").save(tmp_path / "a", kind)
     whole = (tmp_path / "a").read_bytes()
     (tmp_path / "a").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ImageError, match="broken"):
         prepare(tmp_path / "a", item="a")
+
+
+def said_of(content: bytes, read: Callable[[ImageFile, bytes], object]) -> str:
+    try:
+        with opened(content) as one:
+            read(one, content)
+    except ImageError as error:
+        return str(error)
+    return "whole"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"restart_marker_blocks": 3}, {"subsampling": 0}], ids=str
+)
+def test_reading_a_jpeg_through_finds_all_that_decoding_it_finds(mode: str, options: dict[str, Any]) -> None:
+    whole = saved(noise((61, 47)).convert(mode), "JPEG", quality=93, **options)
+    with opened(whole) as one:
+        read_through(one, whole)
+        assert one.size == (8, 6)
+    source = random.Random(1)
+    cut = [whole[:end] for end in (*range(len(whole) - 40, len(whole) + 1), *range(2, len(whole), 53))]
+    closed = [content + b"\xff\xd9" for content in cut]
+    damaged = []
+    for _ in range(150):
+        content = bytearray(whole)
+        content[source.randrange(2, len(content))] = source.choice([0, 255, source.randrange(256)])
+        damaged.append(bytes(content))
+    for content in (*cut, *closed, *damaged):
+        assert said_of(content, read_through) == said_of(content, lambda one, _: one.load())
+    assert {said_of(content, read_through) == "whole" for content in cut} == {True, False}
+
+
+def test_a_jpeg_of_rarer_codes_is_decoded_in_full() -> None:
+    whole = saved(noise((61, 47)), "JPEG")
+    place = whole.index(b"\xff\xc0")
+    for other in (b"\xff\xc3", b"\xff\xc9", b"\xff\x01\xff\xc0", b"\xff\xd8\xff\xc0", b"\0\xff\xc0"):
+        asked: list[object] = []
+        with opened(whole) as one:
+            one.draft = lambda *how, asked=asked: asked.append(how)  # type: ignore[method-assign]
+            read_through(one, whole[:place] + other + whole[place + 2 :])
+            assert not asked
+            assert one.size == (61, 47)
+
+
+@pytest.mark.parametrize("options", [{}, {"exif": exif(1, camera="its name")}], ids=["as it is", "stripped"])
+def test_what_was_verified_is_not_decoded_again_when_it_is_sent(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(saved(noise((60, 40)), "JPEG", **options))
+    image = prepare(tmp_path / "a", item="a")
+    monkeypatch.setattr(images, "opened", lambda *_: pytest.fail("it was decoded"))
+    assert hashlib.sha256(image.load()).hexdigest() == image.sha256
+    again = load_again(tmp_path / "a", (image.sha256, image.media_type), item="a", how=Preparation())
+    assert again == image.load()
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

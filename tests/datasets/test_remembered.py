@@ -87,7 +87,7 @@ def test_what_is_remembered_wrongly_is_never_sent(data: Path) -> None:
     planned(data)
     (kept,) = (data.parent / "cache").rglob("looked-at/*")
     known = json.loads(kept.read_text())
-    right, known["a.bmp"][1] = known["a.bmp"][1], "0" * 64
+    right, known["a.bmp"][5] = known["a.bmp"][5], "0" * 64
     kept.write_text(json.dumps(known))
     with pytest.raises(ImageError, match=r"item '1': .*a\.bmp: the image has changed"):
         image(planned(data)[0]).load()
