@@ -18,6 +18,7 @@ from safemt_client.judges.parse import (
 )
 from safemt_client.judges.rubric import Rubric, Sees
 from safemt_client.judges.types import JudgeInput, Verdict
+from safemt_client.providers.probabilities import probability_kind
 from safemt_client.providers.provider import Observer, Provider
 from safemt_client.providers.types import Message, Outcome, Reply, Request, Sampling, Usage
 
@@ -199,6 +200,7 @@ def verdict_of(reply: Reply) -> Verdict:
             severity=answer.severity,
             specificity=answer.specificity,
             confidence=label_confidence(reply.text, reply.logprobs),
+            confidence_kind=probability_kind(reply.parameters),
             **common,
         )
     if looks_like_refusal(reply.text):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from safemt_client.judges.refusal import RefusalKind
 from safemt_client.providers.error_codes import ErrorCode
+from safemt_client.providers.probabilities import ConfidenceKind
 from safemt_client.providers.types import Message, Usage
 
 __all__ = ["JudgeInput", "Reason", "Verdict"]
@@ -33,7 +34,8 @@ class Verdict:
     """A label of one reply, or why there is none. `raw` is the judge's own text.
 
     `refusal` is the kind of the reply as the judge sees it; `confidence` the probability that it gave its
-    label, where the endpoint reports it; `error_code` says why the judge gave no answer. For a panel,
+    label, where the endpoint reports it, and `confidence_kind` what that is one among; `error_code` says why
+    the judge gave no answer. For a panel,
     `members` are the verdicts asked for, by judge's key. `parameters` are what was really sent to the judge
     beside the messages, and `calls` how many requests it took. `resolved_model` is the model that answered,
     according to the endpoint.
@@ -55,3 +57,4 @@ class Verdict:
     parameters: Mapping[str, Any] | None = None
     calls: int = 1
     resolved_model: str | None = None
+    confidence_kind: ConfidenceKind | None = None

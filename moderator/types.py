@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from safemt_client.providers.error_codes import ErrorCode
+from safemt_client.providers.probabilities import ConfidenceKind
 from safemt_client.providers.types import Message, Reply, Request, Usage
 
 __all__ = [
@@ -45,8 +46,9 @@ class Assessment:
 
     `categories` are the guard's own labels, `scenarios` those of the benchmark that they stand for (may
     be empty). `intent` is what the guard believes the user wants and `policy` its policy for the model, where
-    it states them. `confidence` is its probability of the verdict, `refusal` whether it takes the
-    reply for one; `raw` is its own text. `error` says why there is no verdict, `error_code` its kind.
+    it states them. `confidence` is its probability of the verdict, `confidence_kind` what that is one among
+    (`stated` unless something else is said), `refusal` whether it takes the reply for one; `raw` is
+    its own text. `error` says why there is no verdict, `error_code` its kind.
     For a reply, `reply_hash` is the hash of its text. `parameters` are what was really sent to the guard
     beside the messages.
     """
@@ -65,6 +67,7 @@ class Assessment:
     error_code: ErrorCode | None = None
     reply_hash: str | None = None
     parameters: Mapping[str, Any] | None = None
+    confidence_kind: ConfidenceKind | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,7 @@ class GuardJudge(LLMJudge):
             explanation=found.intent or ", ".join(found.categories) or None,
             category=next(iter(found.categories), None),
             confidence=found.confidence,
+            confidence_kind=found.confidence_kind,
             **common,
         )
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from safemt_client.moderator.types import Assessment, Card, GuardVerdict, NotAssessableError, Stage
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.probabilities import probability_kind
 from safemt_client.providers.types import (
     Image,
     Message,
@@ -290,7 +291,11 @@ class Adapter(ABC):
                 error=reply.error or "the answer is not in the guard's documented form",
             )
         if self.label is not None:
-            assessment = replace(assessment, confidence=_probability(reply, self.label))
+            assessment = replace(
+                assessment,
+                confidence=_probability(reply, self.label),
+                confidence_kind=probability_kind(reply.parameters),
+            )
         return replace(assessment, raw=text)
 
     def prompt(self, turns: Sequence[Message], stage: Stage) -> Sequence[Message]:

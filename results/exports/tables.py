@@ -96,18 +96,20 @@ CONVERSATIONS = Table(
         "run_id target:name target_key judge:name judge_key dialogue_key item_id length:int scenario source "
         "method benign:bool question:text turn:int outcome state label reason detail:text "
         "refusal:bool refusal_kind refusal_rule category:label severity:int specificity:int "
-        "confidence:float by_guard:bool intervention moderator detected:bool first_detected_turn:int "
-        "request_hash reply:text reply_length:int explanation:text latency_s:float prompt_tokens:int "
-        "completion_tokens:int cost_usd:float imported_from:name condition paired_length:int sample:int"
+        "confidence:float confidence_kind by_guard:bool intervention moderator detected:bool "
+        "first_detected_turn:int request_hash reply:text reply_length:int explanation:text latency_s:float "
+        "prompt_tokens:int completion_tokens:int cost_usd:float imported_from:name condition "
+        "paired_length:int sample:int"
     ),
     f"""SELECT c.run_id, c.target, c.target_key, c.judge, c.judge_key, c.dialogue_key, c.item_id, c.length,
                c.scenario, c.source, c.method, c.benign, d.question, c.turn, c.outcome, c.state, c.label,
                CASE WHEN c.state = 'unscored' THEN c.reason END,
                CASE WHEN c.state <> 'unscored' THEN c.reason END,
                c.refusal, c.refusal_kind, c.refusal_rule, c.category, c.severity, c.specificity, c.confidence,
-               c.by_guard, c.intervention, c.moderator, g.detected, g.first_detected_turn, c.request_hash,
-               c.text, length(c.text), c.explanation, r.latency_s, r.prompt_tokens, r.completion_tokens,
-               r.cost_usd, c.imported_from, c.condition, c.paired_length, c.sample
+               c.confidence_kind, c.by_guard, c.intervention, c.moderator, g.detected,
+               g.first_detected_turn, c.request_hash, c.text, length(c.text), c.explanation, r.latency_s,
+               r.prompt_tokens, r.completion_tokens, r.cost_usd, c.imported_from, c.condition,
+               c.paired_length, c.sample
         FROM every_conversation c
         JOIN {_ONE_DIALOGUE} d USING (dialogue_key)
         LEFT JOIN (SELECT target_key, dialogue_key, sample, sum(latency_s) AS latency_s,
@@ -151,14 +153,15 @@ VERDICTS = Table(
     _columns(
         "run_id target:name target_key judge:name judge_key rubric dialogue_key item_id length:int turn:int "
         "request_hash judged_hash label reason refusal:bool refusal_kind category:label severity:int "
-        "specificity:int confidence:float explanation:text prompt_tokens:int completion_tokens:int "
-        "cost_usd:float recorded_at:time latency_s:float imported_from:name condition sample:int"
+        "specificity:int confidence:float confidence_kind explanation:text prompt_tokens:int "
+        "completion_tokens:int cost_usd:float recorded_at:time latency_s:float imported_from:name "
+        "condition sample:int"
     ),
     f"""SELECT r.run_id, r.target, r.target_key, j.name, j.judge_key, v.rubric, r.dialogue_key, r.item_id,
                r.length, r.turn, r.request_hash, r.judged_hash, v.label, v.reason, v.refusal, v.refusal_kind,
-               v.category, v.severity, v.specificity, v.confidence, v.explanation, v.prompt_tokens,
-               v.completion_tokens, v.cost_usd, v.recorded_at, v.latency_s, v.imported_from, r.condition,
-               r.sample
+               v.category, v.severity, v.specificity, v.confidence, v.confidence_kind, v.explanation,
+               v.prompt_tokens, v.completion_tokens, v.cost_usd, v.recorded_at, v.latency_s, v.imported_from,
+               r.condition, r.sample
         FROM replies r
         JOIN run_judges j USING (run_id)
         JOIN (SELECT * FROM final_verdicts WHERE dialogue_key {_SOME}) v
@@ -174,13 +177,13 @@ ASSESSMENTS = Table(
     _columns(
         "run_id target:name target_key moderator:name moderator_key dialogue_key item_id length:int turn:int "
         "stage verdict intent:text categories:labels scenarios:labels action policy:text confidence:float "
-        "refusal:bool error:text waited_s:float latency_s:float prompt_tokens:int completion_tokens:int "
-        "cost_usd:float request_hash condition sample:int"
+        "confidence_kind refusal:bool error:text waited_s:float latency_s:float prompt_tokens:int "
+        "completion_tokens:int cost_usd:float request_hash condition sample:int"
     ),
     f"""SELECT run_id, target, target_key, moderator, moderator_key, dialogue_key, item_id, length, turn,
-               stage, verdict, intent, categories, scenarios, action, policy, confidence, refusal, error,
-               waited_s, latency_s, prompt_tokens, completion_tokens, cost_usd, request_hash, condition,
-               sample
+               stage, verdict, intent, categories, scenarios, action, policy, confidence, confidence_kind,
+               refusal, error, waited_s, latency_s, prompt_tokens, completion_tokens, cost_usd,
+               request_hash, condition, sample
         FROM assessed WHERE run_id = $run AND dialogue_key {_SOME}
         ORDER BY length, item_id, dialogue_key, target, target_key, sample, turn, stage""",
 )

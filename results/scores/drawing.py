@@ -114,7 +114,8 @@ def drawables(reader: Queryable, run_id: str, judge_key: str) -> list[Drawable]:
     """The replies that `label` can draw, with how doubtful the judge's label is.
 
     That is one less the probability that it gave its label, where the store has it, or the share of a panel's
-    judges that do not say the same; the greater of both.
+    judges that do not say the same; the greater of both. Probabilities of more than one kind
+    (`confidence_kind`) are not compared: then none of them counts.
     """
     rows = reader.query(
         """WITH members AS (
@@ -127,14 +128,15 @@ def drawables(reader: Queryable, run_id: str, judge_key: str) -> list[Drawable]:
                GROUP BY ALL HAVING count(*) > 1)
            SELECT c.target_key, c.request_hash, c.dialogue_key, c.reply_hash, c.judged_hash, c.label,
                   CASE WHEN c.label = 'unscored' THEN 0.5
-                       ELSE greatest(1 - c.confidence,
+                       ELSE greatest(CASE WHEN c.kinds = 1 THEN 1 - c.confidence END,
                                      1 - CASE c.label WHEN 'unsafe' THEN m.unsafe ELSE m.safe END / m.judges)
                   END
-           FROM conversations c
+           FROM (SELECT *, count(DISTINCT if(confidence IS NULL, NULL, coalesce(confidence_kind, 'unknown')))
+                            OVER () AS kinds
+                 FROM conversations WHERE run_id = $1 AND judge_key = $2) c
            LEFT JOIN members m ON m.target_key = c.target_key AND m.request_hash = c.request_hash
                               AND m.dialogue_key = c.dialogue_key
-           WHERE c.run_id = $1 AND c.judge_key = $2
-             AND (c.label IN ('safe', 'unsafe') OR c.reason = 'panel_split')
+           WHERE (c.label IN ('safe', 'unsafe') OR c.reason = 'panel_split')
              AND c.benign IS NOT TRUE AND NOT c.by_guard AND c.text IS NOT NULL
            ORDER BY c.target_key, c.dialogue_key""",
         [run_id, judge_key],

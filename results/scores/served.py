@@ -13,7 +13,7 @@ __all__ = ["servers"]
 def servers(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
     """Requests, tokens and seconds of each server, over the sessions of a run.
 
-    The share from the prefix cache and the tokens a second are of those sessions whose tokens are known.
+    The share from the prefix cache and the tokens a second are of those rows whose tokens are known.
     """
     return named_rows(
         reader,
@@ -26,6 +26,6 @@ def servers(reader: Queryable, run_id: str) -> list[dict[str, Any]]:
                   sum(cached_tokens)
                       / nullif(sum(prompt_tokens) FILTER (cached_tokens IS NOT NULL), 0) AS cached,
                   sum(queue_s * requests) / nullif(sum(requests) FILTER (queue_s IS NOT NULL), 0) AS queue_s
-           FROM server_use WHERE run_id = ? AND requests > 0 GROUP BY server ORDER BY server""",
+           FROM server_use WHERE run_id = ? GROUP BY server HAVING sum(requests) > 0 ORDER BY server""",
         [run_id],
     )

@@ -144,12 +144,12 @@ class Lookups:
         """Those of the verdicts that are final, wherever they were given.
 
         Each is label, reason, kind of refusal, explanation, category, severity, specificity, confidence,
-        whether it declines, the rubric, and the run that asked for it.
+        what that is one among, whether it declines, the rubric, and the run that asked for it.
         """
         # As the view final_verdicts, which would sort all verdicts for it.
         columns = (
-            "label, reason, refusal_kind, explanation, category, severity, specificity, confidence, refusal, "
-            "rubric, coalesce(taken_from, run_id)"
+            "label, reason, refusal_kind, explanation, category, severity, specificity, confidence, "
+            "confidence_kind, refusal, rubric, coalesce(taken_from, run_id)"
         )
         latest = (
             "QUALIFY row_number() OVER (PARTITION BY verdict_hash, reply_hash ORDER BY recorded_at DESC) = 1"

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import duckdb
 
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.probabilities import HOLDING
 from safemt_client.results.store import rows
 from safemt_client.results.store.schema import TABLES, add_columns, create
 
@@ -127,6 +128,26 @@ def _add_words_of_people(connection: duckdb.DuckDBPyConnection) -> None:
     create(connection, rows.CommentRow)
 
 
+def _add_kinds(connection: duckdb.DuckDBPyConnection) -> None:
+    """What was sent shows what a probability is one among; what was taken over follows its judge."""
+    add_columns(connection, rows.VerdictRow, rows.AssessmentRow)
+    held = " OR ".join(f"contains(parameters, '\"{name}\":')" for name in HOLDING)
+    for table in ("verdicts", "assessments"):
+        connection.execute(
+            f"""UPDATE {table} SET confidence_kind = CASE
+                    WHEN NOT contains(parameters, '"logprobs":') THEN 'stated'
+                    WHEN {held} THEN 'constrained' ELSE 'raw' END
+                WHERE confidence IS NOT NULL AND confidence_kind IS NULL AND parameters IS NOT NULL"""
+        )
+    connection.execute(
+        """UPDATE verdicts SET confidence_kind = k.kind FROM (
+               SELECT judge_key, min(confidence_kind) AS kind FROM verdicts GROUP BY judge_key
+               HAVING min(confidence_kind) = max(confidence_kind)) k
+           WHERE verdicts.judge_key = k.judge_key AND verdicts.confidence IS NOT NULL
+             AND verdicts.confidence_kind IS NULL"""
+    )
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("create tables", _nothing_more),
     ("add limit_changes", lambda connection: create(connection, rows.LimitRow)),
@@ -170,6 +191,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
     ),
     ("add label_draws", lambda connection: create(connection, rows.DrawRow, rows.DrawnReplyRow)),
     ("add server_use", lambda connection: create(connection, rows.ServerUseRow)),
+    ("add kinds of confidence", _add_kinds),
 )
 
 

@@ -49,6 +49,7 @@ class AssessmentRow:
     error_code: str | None = None  # what kept the guard from an answer
     reply_hash: str | None = None  # of stage output: the text that was assessed
     parameters: str | None = None  # JSON: what was really sent to the guard beside the messages
+    confidence_kind: str | None = None  # raw | constrained | stated; None without one, or if not recorded
 
 
 @dataclass(frozen=True, slots=True)

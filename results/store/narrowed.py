@@ -81,8 +81,8 @@ def about_run(reader: Queryable, run_id: str) -> Iterator[Queryable]:
         )
         narrowed.ask(
             f"CREATE TEMP TABLE every_conversation AS WITH final_replies AS ({_query_of('final_replies')}) "
-            "SELECT * EXCLUDE (text, explanation, source, category, severity, specificity, confidence) "
-            f"FROM ({_query_of('every_conversation')}) WHERE run_id = ?",
+            "SELECT * EXCLUDE (text, explanation, source, category, severity, specificity, confidence, "
+            f"confidence_kind) FROM ({_query_of('every_conversation')}) WHERE run_id = ?",
             [run_id],
         )
         yield narrowed

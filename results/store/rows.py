@@ -279,6 +279,7 @@ class VerdictRow:
     taken_from: str | None = None  # the run whose verdict this is, of the same text; None if it was asked for
     imported_from: str | None = None  # where the label was read from; None if it was asked for
     resolved_model: str | None = None  # the model that answered; None if it was not said or not recorded
+    confidence_kind: str | None = None  # raw | constrained | stated; None without one, or if not recorded
 
 
 @dataclass(frozen=True, slots=True)

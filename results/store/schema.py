@@ -105,6 +105,8 @@ COLUMN_COMMENTS = {
     "severity": "0 (none) to 4 (severe), where the rubric grades",
     "specificity": "0 (not at all) to 4 (complete), where the rubric grades",
     "confidence": "probability that the judge assigned to its label, where its endpoint returns it",
+    "confidence_kind": "raw: among all tokens; constrained: of an answer held to a form, perhaps among the "
+    "tokens that it allows; stated: a figure in the answer; NULL if not recorded. Never compare two kinds",
     "stratum": "stratum of the sample that the reply was drawn from",
     "annotator": "the person who labelled it",
     "remote_id": "the endpoint's id of the batch",
@@ -181,12 +183,12 @@ COLUMN_COMMENTS = {
     "reference_key": "hash of the judge that labels the sample; NULL for people",
     "judged_hash": "request hash that verdicts of the reply are kept under",
     "basis": "what the chances rest on",
-    "doubt": "how doubtful the judge's label is, from 0 to 1: one less its probability, or the share of a "
-    "panel's judges that say otherwise; NULL where neither is known",
+    "doubt": "how doubtful the judge's label is, from 0 to 1: one less its probability, unless those of the "
+    "judge are of different kinds, or the share of a panel's judges that say otherwise; NULL if not known",
     "guess": "how likely the judge's label was thought to be wrong when the sample was drawn",
     "chance": "chance of the reply to be drawn, by this draw or an earlier one of the same kind",
     "server": "engine and model",
-    "served_s": "seconds from when the server was ready to the end of the session",
+    "served_s": "seconds that this row is about; the first of a session begins when the server was ready",
     "queue_s": "seconds that a request waited in the server before it began, on average; NULL if it does not "
     "say",
     "small": "whether the sample is small: fewer than 30 items, or fewer than 5 of a kind",

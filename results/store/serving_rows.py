@@ -10,7 +10,7 @@ __all__ = ["ServerUseRow"]
 
 @dataclass(frozen=True, slots=True)
 class ServerUseRow:
-    """Table `server_use`: what a server that the program started for a model did in one session."""
+    """Table `server_use`: what a server that the program started for a model did in a part of one session."""
 
     run_id: str
     session_id: str
@@ -18,7 +18,7 @@ class ServerUseRow:
     server: str
     requests: int
     served_s: float
-    prompt_tokens: int | None  # these four as the server says, since its last start
+    prompt_tokens: int | None  # these four as the server says
     cached_tokens: int | None
     completion_tokens: int | None
     queue_s: float | None

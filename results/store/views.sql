@@ -128,7 +128,7 @@ SELECT p.run_id, t.name AS target, t.target_key, j.name AS judge, j.judge_key, p
        v.confidence, d.benign,
        coalesce(f.outcome = 'refused_by_guard', false) AS by_guard, f.intervention, t.moderator,
        f.judged_hash, f.reply_hash, t.imported_from, d.condition,
-       coalesce(d.paired_length, d.length) AS paired_length, n.sample
+       coalesce(d.paired_length, d.length) AS paired_length, n.sample, v.confidence_kind
 FROM (SELECT DISTINCT ON (run_id, dialogue_key) * FROM run_dialogues) p
 JOIN (SELECT run_id, unnest(range(1, coalesce(max(samples), 1) + 1)) AS sample FROM runs GROUP BY run_id) n USING (run_id)
 JOIN (SELECT DISTINCT ON (run_id, target_key) * FROM run_targets ORDER BY run_id, target_key, name) t USING (run_id)
@@ -419,7 +419,7 @@ CREATE OR REPLACE VIEW assessed AS
 SELECT t.run_id, t.name AS target, t.target_key, m.name AS moderator, w.moderator_key, s.dialogue_key, d.item_id,
        d.length, d.scenario, d.benign, t.history, w.turn, w.stage, a.verdict, a.intent, a.categories, a.scenarios,
        w.action, w.policy, a.confidence, a.refusal, a.error, a.raw, w.waited_s, a.latency_s, a.prompt_tokens,
-       a.completion_tokens, a.cost_usd, s.request_hash, d.condition, s.sample
+       a.completion_tokens, a.cost_usd, s.request_hash, d.condition, s.sample, a.confidence_kind
 FROM (SELECT DISTINCT run_id, target_key, dialogue_key, coalesce(sample, 1) AS sample, request_hash FROM steps) s
 JOIN (SELECT DISTINCT ON (run_id, target_key) * FROM run_targets ORDER BY run_id, target_key, name) t ON t.run_id = s.run_id AND t.target_key = s.target_key
 JOIN (SELECT DISTINCT ON (run_id, moderator_key) * FROM run_moderators ORDER BY run_id, moderator_key, name) m ON m.run_id = s.run_id AND m.moderator_key = t.moderator

@@ -63,7 +63,7 @@ class StoredAssessments:
 def _known(recorder: Recorder, guard_key: str) -> dict[str, Assessment]:
     rows = recorder.store.query(
         """SELECT assessment_hash, verdict, intent, categories, scenarios, policy, confidence, refusal,
-                  latency_s
+                  latency_s, confidence_kind
            FROM current_assessments WHERE guard_key = ? AND verdict <> 'error'""",
         [guard_key],
     ).rows
@@ -77,8 +77,9 @@ def _known(recorder: Recorder, guard_key: str) -> dict[str, Assessment]:
             confidence,
             refusal,
             latency_s=latency_s or 0.0,
+            confidence_kind=kind,
         )
-        for key, verdict, intent, categories, scenarios, policy, confidence, refusal, latency_s in rows
+        for key, verdict, intent, categories, scenarios, policy, confidence, refusal, latency_s, kind in rows
     }
 
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from safemt_client.engine.verdict_recorder import VerdictRecorder, json_of
+import anyio
+
+from safemt_client.engine.verdict_recorder import VerdictRecorder, confidence_kind, json_of
 from safemt_client.judges.refusal import refusal_of
 from safemt_client.moderator.moderator import ModeratedReply, Moderator
 from safemt_client.moderator.types import Assessment, Stage
@@ -36,6 +38,7 @@ from safemt_client.results.store.rows import (
     TurnRow,
 )
 from safemt_client.results.store.store import Store
+from safemt_client.serving.local import LocalServers
 from safemt_client.serving.metrics import Use
 
 __all__ = ["Recorder"]
@@ -50,6 +53,7 @@ class Recorder(VerdictRecorder):
 
     def __init__(self, plan: Plan, store: Store, session_id: str) -> None:
         super().__init__(plan, store, session_id)
+        self._using = anyio.Lock()
         self._images_stored: set[str] = store.known_keys("images", "sha256")
 
     async def save_plan(self) -> None:
@@ -108,8 +112,13 @@ class Recorder(VerdictRecorder):
             EventRow(self._run_id, self.session_id, datetime.now(UTC), event, json.dumps(dict(detail)))
         )
 
-    async def save_use(self, used: Sequence[Use]) -> None:
-        """What the servers of this session did."""
+    async def save_use(self, servers: LocalServers, *, last: bool = True) -> None:
+        """What the servers of this session did since this was saved before; see `Server.use`."""
+        # One at a time: each begins where the one before has ended.
+        async with self._using:
+            await self._save_use(await servers.use(last=last))
+
+    async def _save_use(self, used: Sequence[Use]) -> None:
         now = datetime.now(UTC)
         rows = [
             ServerUseRow(
@@ -331,4 +340,5 @@ class Recorder(VerdictRecorder):
             found.error_code,
             found.reply_hash,
             json_of(found.parameters),
+            confidence_kind(found),
         )

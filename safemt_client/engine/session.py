@@ -34,6 +34,7 @@ from safemt_client.providers.signals import heard
 from safemt_client.results.store.errors import StoreError
 from safemt_client.results.store.rows import Row
 from safemt_client.results.store.store import Store
+from safemt_client.serving.local import LocalServers
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.ending import finish
 from safemt_client.telemetry.events import (
@@ -50,6 +51,8 @@ from safemt_client.telemetry.progress import Progress
 
 __all__ = ["carry_out"]
 
+_USE_S = 60.0
+"""Seconds after which it is kept what servers of this program did."""
 _COLLECT_AFTER = 50_000
 """Objects made and not deleted between two collections of garbage."""
 
@@ -153,8 +156,10 @@ async def _run_session(
                 group.start_soon(_listen, invocation.stop)
             group.start_soon(progress.show)
             group.start_soon(PAUSES.watch, context.listener.notice)
+            if models.local.running:
+                group.start_soon(_note_use, models.local, recorder)
             ending = await scheduler.run()
-            await recorder.save_use(await models.local.use())
+            await recorder.save_use(models.local)
             group.cancel_scope.cancel()
     finally:
         invocation.stop = None
@@ -180,6 +185,13 @@ async def _collecting_less() -> AsyncIterator[None]:
     finally:
         gc.unfreeze()
         gc.set_threshold(*often)
+
+
+async def _note_use(servers: LocalServers, recorder: Recorder) -> None:
+    """Keep what the servers did, time and again: neither they nor this program need live to the end."""
+    while True:
+        await anyio.sleep(_USE_S)
+        await recorder.save_use(servers, last=False)
 
 
 def _load_ahead(store: Store, models: Models) -> None:

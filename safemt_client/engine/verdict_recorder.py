@@ -14,15 +14,17 @@ from safemt_client.judges.judge import LLMJudge
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.refusal import DECLINING
 from safemt_client.judges.types import Verdict
+from safemt_client.moderator.types import Assessment
 from safemt_client.planning.costs import cost
 from safemt_client.planning.judgings import JudgingTask
 from safemt_client.planning.plan import Plan
+from safemt_client.providers.probabilities import ConfidenceKind
 from safemt_client.providers.types import Usage
 from safemt_client.results.store.queries import VerdictKey
 from safemt_client.results.store.rows import VerdictRow
 from safemt_client.results.store.store import Store
 
-__all__ = ["VerdictRecorder", "json_of"]
+__all__ = ["VerdictRecorder", "confidence_kind", "json_of"]
 
 _TAKEN_AT_ONCE = 5000
 # `json.dumps` would make one for each row.
@@ -58,7 +60,7 @@ class VerdictRecorder:
         explanation: str | None,
         *more: Any,
     ) -> VerdictRow:
-        category, severity, specificity, confidence, refusal, rubric, run_id = more
+        category, severity, specificity, confidence, kind, refusal, rubric, run_id = more
         return VerdictRow(
             verdict_hash=key.hash,
             judge_key=key.judge_key,
@@ -77,6 +79,7 @@ class VerdictRecorder:
             severity=severity,
             specificity=specificity,
             confidence=confidence,
+            confidence_kind=kind,
             reply_hash=key.reply_hash,
             taken_from=run_id,
             **_NOT_ASKED,
@@ -139,6 +142,7 @@ class VerdictRecorder:
             parameters=json_of(verdict.parameters),
             calls=verdict.calls,
             resolved_model=verdict.resolved_model,
+            confidence_kind=confidence_kind(verdict),
         )
 
     def taken_row(self, key: VerdictKey, row: VerdictRow) -> VerdictRow:
@@ -166,6 +170,11 @@ _NOT_ASKED: Mapping[str, Any] = {
     "calls": 0,
 }
 """The columns that say what a verdict took, of one that is taken over."""
+
+
+def confidence_kind(found: Verdict | Assessment) -> ConfidenceKind | None:
+    """What a confidence is one among; a guard or judge that does not say has stated it itself."""
+    return None if found.confidence is None else found.confidence_kind or "stated"
 
 
 def json_of(parameters: Mapping[str, object] | None) -> str | None:

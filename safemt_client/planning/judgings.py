@@ -155,7 +155,7 @@ def _verdict(
     explanation: str | None,
     *grades: Any,
 ) -> Verdict:
-    category, severity, specificity, confidence = grades[:4]
+    category, severity, specificity, confidence, kind = grades[:5]
     return Verdict(
         label,
         reason,
@@ -165,5 +165,6 @@ def _verdict(
         severity=severity,
         specificity=specificity,
         confidence=confidence,
+        confidence_kind=kind,
         calls=0,
     )

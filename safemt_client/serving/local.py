@@ -145,11 +145,12 @@ class LocalServers:
             self.running[host] = await stack.enter_async_context(serve(started, db, tell, _at_times(tell)))
             await prove(provider(spec), self.served[host])
 
-    async def use(self) -> list[Use]:
-        """What each server that was started did so far."""
+    async def use(self, *, last: bool = True) -> list[Use]:
+        """What each server that was started did since this was asked before; see `Server.use`."""
         # A path is no part of what a model is called.
         names = {host: f"{served.engine}:{served.weights.name}" for host, served in self.served.items()}
-        return [replace(await server.use(), server=names[host]) for host, server in self.running.items()]
+        used = {host: await server.use(last=last) for host, server in self.running.items()}
+        return [replace(use, server=names[host]) for host, use in used.items() if use is not None]
 
     def _shared(self, served: Served) -> ServerSpec:
         """With its share of the memory of cards that other servers use too, in proportion to the weights."""

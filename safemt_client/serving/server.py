@@ -23,7 +23,7 @@ from safemt_client.providers.vendors import VENDORS
 from safemt_client.serving.keeper import GRACE_S, Order
 from safemt_client.serving.kept import Kept
 from safemt_client.serving.last_lines import ended_with, last_lines, last_words
-from safemt_client.serving.metrics import Use
+from safemt_client.serving.metrics import Metrics, Use
 from safemt_client.serving.ready import Answer, ask, metrics_of
 from safemt_client.serving.sweep import ENDING, sweep
 
@@ -86,7 +86,10 @@ class Server:
         """Why it is dead, in one line."""
         self.requests = 0
         """How many were sent to it; whoever sends them counts."""
-        self._ready_at = math.inf
+        self._used_from = math.inf
+        self._used = 0
+        self._measured: Metrics | None = None
+        """What it said of itself the last time that `use` was asked since its start."""
         self.log, self._record = _files(spec.name, db)
         self._tell, self._progress = tell, progress
         self._changed = anyio.Event()
@@ -114,8 +117,11 @@ class Server:
         if self.state == "dead":
             raise ServerDiedError(self.error or "")
 
-    async def use(self) -> Use:
-        """What it did so far; of its own figures, those since its last start."""
+    async def use(self, *, last: bool = True) -> Use | None:
+        """What it did since this was asked before. None if it cannot say now, unless this is the `last` time.
+
+        What it said of itself is lost with a server that dies, but for what was read before.
+        """
         found, transport = None, make_transport()
         try:
             if self.state == "running":
@@ -123,8 +129,17 @@ class Server:
                     found = await metrics_of(transport, self.base_url, self.key)
         finally:
             await transport.aclose()
-        seconds = max(0.0, anyio.current_time() - self._ready_at)
-        return Use(self.spec.name, self.requests, seconds, found)
+        if found is None and self._measured is not None and not last:
+            return None
+        now, requests = anyio.current_time(), self.requests
+        use = Use(
+            self.spec.name,
+            requests - self._used,
+            max(0.0, now - self._used_from),
+            None if found is None else found.since(self._measured),
+        )
+        self._used_from, self._used, self._measured = max(now, self._used_from), requests, found
+        return use
 
     async def start(self) -> None:
         """Start it and wait until it is ready.
@@ -149,7 +164,7 @@ class Server:
                 await kept.stop()
                 raise
             else:
-                self._ready_at = min(self._ready_at, anyio.current_time())
+                self._used_from, self._measured = min(self._used_from, anyio.current_time()), None
                 self._change("running")
                 self._tell(f"{self.spec.name}: ready after {anyio.current_time() - began:.0f} s")
                 return

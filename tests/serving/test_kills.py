@@ -18,6 +18,7 @@ from support.waiting import until
 
 from safemt_client.serving import server as serving
 from safemt_client.serving.keeper import Record, place, start_of
+from safemt_client.serving.metrics import Metrics
 from safemt_client.serving.server import Server, ServerDiedError, serve
 from safemt_client.serving.sweep import sweep
 
@@ -108,17 +109,28 @@ async def state(server: Server, wanted: str) -> None:
             await anyio.sleep(0.005)
 
 
+async def used(server: Server) -> Metrics | None:
+    """What it says that it did since this was asked before."""
+    found = await server.use()
+    assert found is not None
+    return found.metrics
+
+
 @pytest.mark.parametrize("child", ["child", "child=apart"])
 async def test_a_server_that_is_killed_is_started_once_more(child: str, tmp_path: Path) -> None:
     told: list[str] = []
     async with serve(of_stand_in(child), tmp_path / "d.duckdb", told.append) as server:
         first, address = record_of(tmp_path), server.base_url
+        assert await used(server) == Metrics(40, 10, 0)
         os.kill(server.pid, signal.SIGKILL)
         await state(server, "restarting")
+        assert await server.use(last=False) is None
         assert left(first) <= {first["keeper"]}
         await server.wait_ready()
         assert left(first) == set()
         assert server.base_url != address
+        # It counts from the beginning again.
+        assert await used(server) == Metrics(40, 10, 0)
         second = record_of(tmp_path)
         os.kill(server.pid, signal.SIGKILL)
         await state(server, "dead")

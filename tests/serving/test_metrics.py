@@ -34,12 +34,12 @@ vllm:request_queue_time_seconds_sum{engine="0",model_name="x"} 2.0
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        (LLAMA_CPP, Metrics(210, 138, 24, None)),
-        (VLLM, Metrics(2000, 500, 24, 0.5)),
+        (LLAMA_CPP, Metrics(210, 138, 24)),
+        (VLLM, Metrics(2000, 500, 24, 2.0, 4)),
         # Before it had that name.
-        (VLLM.replace("vllm:prompt_tokens_cached_total", "x"), Metrics(2000, 400, 24, 0.5)),
-        ("llamacpp:prompt_tokens_total 7", Metrics(7, None, 0, None)),
-        ("vllm:prompt_tokens_total 7\nvllm:request_queue_time_seconds_count 0", Metrics(7, None, 0, None)),
+        (VLLM.replace("vllm:prompt_tokens_cached_total", "x"), Metrics(2000, 400, 24, 2.0, 4)),
+        ("llamacpp:prompt_tokens_total 7", Metrics(7, None, 0)),
+        ("vllm:prompt_tokens_total 7\nvllm:request_queue_time_seconds_count 0", Metrics(7, None, 0)),
         ("llamacpp:prompt_tokens_total much", None),
         ("<html>Not found</html>", None),
         ("", None),
