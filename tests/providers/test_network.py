@@ -184,7 +184,13 @@ def named(variable: str, certificate: Path, folder: Path) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR"])
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "SSL_CERT_DIR",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")),
+    ],
+)
 def test_litellm_takes_the_same_way(variable: str, certificate: tuple[Path, Path], tmp_path: Path) -> None:
     """In a process of its own: litellm keeps contexts and clients."""
 
