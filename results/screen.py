@@ -18,7 +18,8 @@ def open_console(file: IO[str] | None = None, *, stderr: bool = False) -> Consol
 
     In a file or a pipe nothing is narrowed, unless the variable COLUMNS says how wide it is to be.
     """
-    made = Console(file=file, stderr=stderr)
+    # What is printed are names and texts of others: `:kite:` in them is no emoji.
+    made = Console(file=file, stderr=stderr, emoji=False)
     if made.is_terminal or os.environ.get("COLUMNS", "").isdigit():
         return made
-    return Console(file=file, stderr=stderr, width=_WHOLE)
+    return Console(file=file, stderr=stderr, width=_WHOLE, emoji=False)

@@ -41,9 +41,14 @@ def placed(settings: RunSettings, earlier: Earlier) -> tuple[RunSettings, list[s
     changes: dict[str, object] = {
         "moderator": _with(settings.moderator, instead),
         "judge": _with(settings.judge, instead),
-        "providers": {instead.get(name, name): table for name, table in settings.providers.items()},
+        # What a table says is about servers: it is nothing to a model in this process.
+        "providers": {
+            instead.get(name, name): table
+            for name, table in settings.providers.items()
+            if name in instead or name not in named
+        },
     }
-    return settings.model_copy(update=changes) if instead else settings, notes
+    return settings.model_copy(update=changes), notes
 
 
 def _why_here(settings: RunSettings, where: str, earlier: Earlier) -> str | None:

@@ -82,6 +82,9 @@ class _Engine:
     name: str
     package: str
     advice: str
+    """How the program's own interpreter gets it."""
+    requirement: str
+    """What another interpreter installs for it."""
     build: Callable[[_Asked], Served]
 
 
@@ -181,6 +184,8 @@ def _numbers(served: Served) -> str:
 def _check_cards(said: Serving) -> None:
     """Refuse a card that this machine does not have."""
     have = [card[0] for card in cards()]
+    if said.gpus and not has_accelerator():
+        raise InputError(f"--gpus {','.join(said.gpus)}: this machine has no GPU: leave it out")
     for number in said.gpus or ():
         if have and number not in have:
             raise InputError(f"--gpus {number}: there is no such GPU: this machine has {', '.join(have)}")
@@ -296,17 +301,19 @@ def _transformers(asked: _Asked) -> Served:
 ENGINES: Mapping[str, _Engine] = {
     engine.name: engine
     for engine in (
-        _Engine("llama.cpp", "xllamacpp", "pip install 'safemt-client[llama]'", _llama_cpp),
+        _Engine("llama.cpp", "xllamacpp", "pip install 'safemt-client[llama]'", "xllamacpp", _llama_cpp),
         _Engine(
             "vllm",
             "vllm",
             "install vllm into an environment of its own and name its interpreter with --serve-python",
+            "vllm",
             _vllm,
         ),
         _Engine(
             "transformers",
             "transformers",
             "pip install 'safemt-client[gpu]' 'transformers[serving]'",
+            "'transformers[serving]' torch accelerate",
             _transformers,
         ),
     )
@@ -332,10 +339,13 @@ def _version(engine: str, python: str | None) -> str:
         words = [python or sys.executable, "-c", _ASK_VERSION, kind.package]
         done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise InputError(f"--serve-python {python}: cannot be run: {error}") from None
+        why = getattr(error, "strerror", None) or "it does not answer"
+        raise InputError(
+            f"--serve-python {python}: cannot be run: {why}: name a Python interpreter"
+        ) from None
     if done.returncode == 3:
-        where = f" in {python}" if python else ""
-        raise InputError(f"{engine}: {kind.package} is not installed{where}: {kind.advice}")
+        how = f" in {python}: {python} -m pip install {kind.requirement}" if python else f": {kind.advice}"
+        raise InputError(f"{engine}: {kind.package} is not installed{how}")
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise InputError(f"--serve-python {python}: does not work: {said[:200]}")

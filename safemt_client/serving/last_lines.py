@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safemt_client.providers.responses.error_body import one_line
 
-__all__ = ["ended_with", "last_lines", "last_words"]
+__all__ = ["ended_with", "last_line", "last_words"]
 
 _MOST_BYTES = 64 * 1024
 _MOST_LINES = 3
@@ -18,6 +18,9 @@ _LONGEST = 240
 _ERROR = re.compile(
     r"error|exception|cannot|could not|failed|not found|out of memory|unable|invalid", re.IGNORECASE
 )
+_SHOWN = 70
+# As vLLM's: (APIServer pid=7) INFO 11-27 20:50:27 [compilation.py:317] Enabled ...
+_HEAD = re.compile(r"^(\(\w+ pid=\d+\) )?((DEBUG|INFO|WARNING|ERROR) )?([\d-]+ [\d:.,]+ )?(\[[^\]]*\] )?")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -47,9 +50,9 @@ def _advised(lines: Sequence[str], advice: Sequence[tuple[str, str]]) -> tuple[l
     return [], []
 
 
-def last_lines(log: Path, most: int) -> list[str]:
-    """The last lines of a log, shortened."""
-    return [one_line(line, _LONGEST) for line in _lines(log)[-most:]]
+def last_line(log: Path) -> str:
+    """The last line of a log for a display: shortened, without what stands before its words."""
+    return one_line(_HEAD.sub("", next(reversed(_lines(log)), "")), _SHOWN)
 
 
 def ended_with(status: int | None) -> str:

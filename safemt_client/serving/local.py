@@ -30,7 +30,7 @@ __all__ = ["LocalServers"]
 
 Tell = Callable[[str], None]
 _PAUSE_S = 15.0
-"""Seconds between two lines about a start that takes long."""
+"""Seconds to the first line about a start that takes long; each time it is half as long again."""
 
 
 class LocalServers:
@@ -173,13 +173,13 @@ async def _swept(db: Path) -> list[str]:
 
 
 def _at_times(tell: Tell) -> Tell:
-    """Passes on what it is told at first after a while, and then as often."""
-    last = time.monotonic()
+    """Passes on what it is told at first after a while, and then ever more seldom."""
+    last, pause = time.monotonic(), _PAUSE_S
 
     def told(text: str) -> None:
-        nonlocal last
-        if time.monotonic() - last > _PAUSE_S:
-            last = time.monotonic()
+        nonlocal last, pause
+        if time.monotonic() - last > pause:
+            last, pause = time.monotonic(), 1.5 * pause
             tell(text)
 
     return told

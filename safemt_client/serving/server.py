@@ -22,7 +22,7 @@ from safemt_client.providers.transport import make_transport
 from safemt_client.providers.vendors import VENDORS
 from safemt_client.serving.keeper import GRACE_S, Order
 from safemt_client.serving.kept import Kept
-from safemt_client.serving.last_lines import ended_with, last_lines, last_words
+from safemt_client.serving.last_lines import ended_with, last_line, last_words
 from safemt_client.serving.metrics import Metrics, Use
 from safemt_client.serving.ready import Answer, ask, metrics_of
 from safemt_client.serving.sweep import ENDING, sweep
@@ -253,10 +253,8 @@ class Server:
                     raise InputError(
                         f"{self.spec.name}: not ready after {self.spec.start_s:g} s; {self._said()}"
                     )
-                lines = last_lines(self.log, 1)
-                self._progress(
-                    f"{self.spec.name}: starting, {taken:.0f} s" + "".join(f": {one}" for one in lines)
-                )
+                line = last_line(self.log)
+                self._progress(f"{self.spec.name}: starting, {taken:.0f} s" + (f": {line}" if line else ""))
                 pause = min(pause * 1.5, _PAUSES_S[1])
         finally:
             await transport.aclose()

@@ -210,6 +210,16 @@ def test_what_no_card_can_hold_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         engines.served_of(name, Serving(gpus=("4",)))
 
 
+def test_a_gpu_where_there_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"llama.cpp:{gguf(tmp_path / 'm.gguf')}"
+    with pytest.raises(InputError, match=r"--gpus 0,1: this machine has no GPU: leave it out"):
+        engines.served_of(name, Serving(gpus=("0", "1")))
+    # None of them can be asked for by name, and cards of which nobody knows the numbers by any.
+    assert engines.served_of(name, Serving(gpus=())).spec.gpus == ()
+    monkeypatch.setattr(engines, "has_accelerator", lambda: True)
+    assert engines.served_of(name, Serving(gpus=("7",))).spec.gpus == ("7",)
+
+
 def test_memory_is_weights_and_conversations(tmp_path: Path) -> None:
     path = gguf(tmp_path / "m.gguf")
     # 2 layers, keys and values of 2 heads of 8 numbers of 2 bytes.

@@ -95,6 +95,34 @@ def test_a_guard_whose_assessments_are_stored_stays_where_it_was(
     assert notes[1].startswith("local-model:Q/m: vLLM serves it")
 
 
+def test_an_interpreter_without_vllm_keeps_it_in_this_process(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(monkeypatch, gpu=True, vllm="0.32.0")
+    with_vllm = engines._version
+
+    def version(engine: str, python: str | None) -> str:
+        if python == "/without/vllm":
+            raise InputError("not there")
+        return with_vllm(engine, python)
+
+    monkeypatch.setattr(engines, "_version", version)
+    name, table = f"local-model:{model}", {"serve_python": "/without/vllm", "gpus": [4]}
+    asked = RunSettings.model_validate(
+        {"provider": ["demo"], "moderator": [f"qwen3guard={name}"], "providers": {name: table}}
+    )
+    found, (note,) = placing.placed(asked, frozenset)
+    assert found.moderator == asked.moderator
+    assert note.startswith(f"{name} runs in this process: vLLM, ")
+
+    async def scenario() -> list[str]:
+        async with open_models(asked) as models:
+            return models.unused_tables()
+
+    # The same file may be used where there is no GPU.
+    assert anyio.run(scenario) == []
+
+
 def test_what_is_said_of_the_guard_goes_with_it(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, gpu=True, vllm="0.32.0")
     name, table = f"local-model:{model}", {"gpus": [4], "serve_option": ["max-model-len=4096"]}

@@ -9,7 +9,7 @@ from support.serving import left, of_stand_in, record_of
 from safemt_client.providers.errors import InputError
 from safemt_client.serving import server as serving
 from safemt_client.serving.keeper import Record, _Log
-from safemt_client.serving.last_lines import last_words
+from safemt_client.serving.last_lines import last_line, last_words
 from safemt_client.serving.metrics import Metrics
 from safemt_client.serving.server import ServerSpec, serve
 
@@ -102,6 +102,15 @@ def test_the_line_with_the_reason_is_said_first(tmp_path: Path) -> None:
         "update it; " + said.format("unknown kind: kite | error 3 | error 4")
     )
     assert last_words(log, [("cold", "warm it")]) == said.format("error 2 | error 3 | error 4")
+
+
+def test_a_line_is_shown_without_what_stands_before_its_words(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert last_line(log) == ""
+    log.write_text("one\n(APIServer pid=7) WARNING 11-27 20:46:37 [system_utils.py:255] Found ulimit\n")
+    assert last_line(log) == "Found ulimit"
+    log.write_text("x" * 100)
+    assert len(last_line(log)) == 70
 
 
 async def test_a_command_that_does_not_exist(tmp_path: Path) -> None:

@@ -139,6 +139,8 @@ def test_a_sentence_breaks_between_words_on_a_terminal_alone() -> None:
 def test_what_is_no_terminal_is_as_wide_as_its_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     assert open_console(io.StringIO()).width > 1000
+    open_console(said := io.StringIO()).print("vllm:kite: starting")
+    assert said.getvalue() == "vllm:kite: starting\n"
     monkeypatch.setenv("COLUMNS", "90")
     assert open_console(io.StringIO()).width == 90
 
