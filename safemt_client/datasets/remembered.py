@@ -69,17 +69,17 @@ class Remembered:
             file = before + path
             try:
                 status = stat(file)
-                size, changed, touched, inode, device, sha256, media_type, *about, notes, digest = row
+                length, changed, touched, inode, device, sha, kind, size, width, height, notes, digest = row
                 if (
-                    status.st_size == size
+                    status.st_size == length
                     and status.st_mtime_ns == changed
                     and status.st_ctime_ns == touched
                     and status.st_ino == inode
                     and status.st_dev == device
                 ):
-                    again = partial(load, file, item, (sha256, media_type))
-                    images[path] = Image(sha256, media_type, *about, again, VERSION, tuple(notes))
-                    digests[path] = digest or sha256
+                    again = partial(load, file, item, (sha, kind))
+                    images[path] = Image(sha, kind, size, width, height, again, VERSION, tuple(notes))
+                    digests[path] = digest or sha
             except (OSError, ValueError, TypeError):
                 continue
         return images, digests
