@@ -67,18 +67,21 @@ def draw_for_people(reader: Queryable, run_id: str, judge_key: str, size: int) -
     return NewDraw(row, tuple(replace(one, draw_id=row.draw_id) for one in found.replies))
 
 
-def candidates_of(reader: Queryable, draw_id: str, annotator: str) -> list[Candidate]:
-    """What of a stored draw this annotator has not labelled yet, in its order."""
+def candidates_of(reader: Queryable, draw_id: str, annotator: str | None = None) -> list[Candidate]:
+    """The replies of a stored draw in its order, or what of them this annotator has not labelled yet."""
     rows = reader.query(
-        """SELECT request_hash, dialogue_key, reply_hash, item_id, target_key FROM drawn_labels
-           WHERE draw_id = ? ORDER BY place""",
+        """SELECT d.request_hash, d.dialogue_key, d.reply_hash, d.item_id, d.target_key,
+                  (SELECT coalesce(min(s.sample), 1) FROM steps s
+                   WHERE s.run_id = d.run_id AND s.target_key = d.target_key
+                     AND s.dialogue_key = d.dialogue_key AND s.request_hash = d.request_hash)
+           FROM drawn_labels d WHERE d.draw_id = ? ORDER BY d.place""",
         [draw_id],
     ).rows
     found = [
-        Candidate(asked, dialogue, said, DRAWN + draw_id, item, "", "[]", "", target)
-        for asked, dialogue, said, item, target in rows
+        Candidate(asked, dialogue, said, DRAWN + draw_id, item, "", "[]", "", target, number)
+        for asked, dialogue, said, item, target, number in rows
     ]
-    return with_texts(reader, unlabelled(reader, found, annotator))
+    return with_texts(reader, found if annotator is None else unlabelled(reader, found, annotator))
 
 
 def _labels(reader: Queryable) -> Mapping[Key, str]:

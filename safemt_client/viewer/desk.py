@@ -13,12 +13,13 @@ from safemt_client.results.store.batches import arrow_rows
 from safemt_client.results.store.handing import hand_over
 from safemt_client.results.store.inbox import Said, put, waiting
 from safemt_client.results.store.queries import Result
-from safemt_client.results.store.rows import CommentRow, HumanLabelRow
+from safemt_client.results.store.rows import CommentRow, HumanLabelRow, Row
 from safemt_client.results.store.schema import TABLES
+from safemt_client.results.store.store import Store
 from safemt_client.results.store.views import view_texts
 from safemt_client.viewer.snapshot import Snapshot
 
-__all__ = ["Desk", "People"]
+__all__ = ["Desk", "People", "people_of"]
 
 _PAUSE_S, _AGAIN_S = 5.0, 5.0
 """How long labels are collected before the store is opened, and the time to the next try if it is held."""
@@ -45,6 +46,23 @@ class People:
     def session(self) -> duckdb.DuckDBPyConnection | None:
         """None: there is no file."""
         return None
+
+
+@contextmanager
+def people_of(snapshot: Snapshot, said: Sequence[Said]) -> Iterator[People]:
+    """What people have said: what the copy of the store has, and `said`."""
+    with snapshot.cursor() as cursor:
+        for kind in (HumanLabelRow, CommentRow):
+            table = TABLES[kind]
+            cursor.register(f"said_{table}", arrow_rows(kind, [row for row in said if type(row) is kind]))
+            cursor.execute(
+                f"CREATE TEMP VIEW {table} AS SELECT * FROM memory.main.{table} "
+                f"UNION ALL BY NAME SELECT * FROM said_{table}"
+            )
+        for name in _VIEWS:
+            text = view_texts()[name]
+            cursor.execute(f"CREATE TEMP VIEW {name} AS{text.partition(' AS')[2]}")
+        yield People(cursor)
 
 
 class Desk:
@@ -74,23 +92,22 @@ class Desk:
             self._said += rows
             self._hand_over_soon()
 
+    def write(self, *rows: Row) -> None:
+        """Append other rows to the store itself; return when they are on the disk.
+
+        Raises:
+            InputError: another program holds the store, or it cannot be written.
+        """
+        with self._snapshot.at_rest(), Store.open(self._snapshot.path, "store", command="label") as store:
+            store.save_now(*rows)
+
     @contextmanager
     def people(self) -> Iterator[People]:
         """What people have said, to be asked. Of replies and runs there is what the snapshot has."""
         with self._lock:
             said = tuple(self._said)
-        with self._snapshot.cursor() as cursor:
-            for kind in (HumanLabelRow, CommentRow):
-                table = TABLES[kind]
-                cursor.register(f"said_{table}", arrow_rows(kind, [row for row in said if type(row) is kind]))
-                cursor.execute(
-                    f"CREATE TEMP VIEW {table} AS SELECT * FROM memory.main.{table} "
-                    f"UNION ALL BY NAME SELECT * FROM said_{table}"
-                )
-            for name in _VIEWS:
-                text = view_texts()[name]
-                cursor.execute(f"CREATE TEMP VIEW {name} AS{text.partition(' AS')[2]}")
-            yield People(cursor)
+        with people_of(self._snapshot, said) as people:
+            yield people
 
     def close(self) -> None:
         """Hand over what is left. What the store cannot take waits beside it."""

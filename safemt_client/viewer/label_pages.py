@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -26,6 +26,7 @@ from safemt_client.viewer.queries import Queries
 __all__ = ["LabelPages"]
 
 _MOST = 100_000
+_CHANCE = "chance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class _Asked:
     size: int
     at: int | None
     turn: int | None
+    by_chance: bool = False
 
     @classmethod
     def read(cls, given: Any) -> _Asked:
@@ -48,11 +50,13 @@ class _Asked:
             SIZE if size is None else min(max(1, size), _MOST),
             None if at is None else at - 1,
             turn,
+            given.get("by") == _CHANCE,
         )
 
     def query(self, *, at: int | None, turn: int | None = None) -> str:
         """As the parameters of an address; places are counted from 1 there."""
         values = {"run": self.run, "judge": self.judge, "n": self.size, "turn": turn}
+        values["by"] = _CHANCE if self.by_chance else None
         values["at"] = None if at is None else at + 1
         return urlencode({name: value for name, value in values.items() if value not in ("", None)})
 
@@ -102,6 +106,11 @@ class LabelPages:
             held=self._desk.held,
         )
 
+    def _sample(self, asked: _Asked, *, anew: bool = False) -> Sample:
+        return self._labelling.sample(
+            asked.run, asked.judge, asked.size, by_chance=asked.by_chance, anew=anew
+        )
+
     def _criteria(self, run_id: str | None) -> list[Criteria]:
         """The criteria of the judges of a run, or of all."""
         with self._desk.people() as people:
@@ -112,8 +121,8 @@ class LabelPages:
         asked = _Asked.read(form)
         name = checked(form.get("name", ""))
         # Drawn here, so that a wrong run or judge is said here; and anew if the store has grown.
-        drawn = self._labelling.sample(asked.run, asked.judge, asked.size, anew=True)
-        asked = _Asked(drawn.run_id, asked.judge, asked.size, None, None)
+        drawn = self._sample(asked, anew=True)
+        asked = replace(asked, run=drawn.run_id, at=None, turn=None)
         response = RedirectResponse(f"/label/next?{asked.query(at=None)}", 303)
         remember(response, name)
         return response
@@ -127,13 +136,13 @@ class LabelPages:
 
     def _page(self, request: Request, asked: _Asked, annotator: str, problem: str | None = None) -> Response:
         """The reply at the place that is asked for, or the next one that the person has not labelled."""
-        drawn = self._labelling.sample(asked.run, asked.judge, asked.size)
+        drawn = self._sample(asked)
         given = self._labelling.given(annotator)
         item, done = self._labelling.item(drawn, given, asked.at, asked.turn)
         if item is None and asked.at is None:
-            drawn = self._labelling.sample(asked.run, asked.judge, asked.size, anew=True)
+            drawn = self._sample(asked, anew=True)
             item, done = self._labelling.item(drawn, given, None)
-        asked = _Asked(drawn.run_id, asked.judge, asked.size, asked.at, asked.turn)
+        asked = replace(asked, run=drawn.run_id)
         response = self._shown(request, asked, item, annotator, done, len(drawn.candidates), problem)
         if item is not None and item.at + 1 < len(drawn.candidates):
             self._pictures.have_ready(drawn.run_id, pictures_of(drawn.candidates[item.at + 1]))
@@ -188,7 +197,7 @@ class LabelPages:
         asked, annotator = _Asked.read(form), annotator_of(request)
         if not annotator or asked.at is None:
             return RedirectResponse("/label", 303)
-        drawn = self._labelling.sample(asked.run, asked.judge, asked.size)
+        drawn = self._sample(asked)
         key, stratum, later = _meant(drawn, asked, form)
         try:
             self._labelling.keep(key, stratum, annotator, _given(form))
@@ -207,12 +216,12 @@ class LabelPages:
         """On to another reply."""
         if request.headers.get("hx-request") is None:
             return RedirectResponse(f"/label/next?{asked.query(at=at, turn=turn)}", 303)
-        return self._page(request, _Asked(asked.run, asked.judge, asked.size, at, turn), annotator)
+        return self._page(request, replace(asked, at=at, turn=turn), annotator)
 
     def _undo(self, request: Request) -> Response:
         form = request.state.form
         asked, annotator = _Asked.read(form), annotator_of(request)
-        drawn = self._labelling.sample(asked.run, asked.judge, asked.size)
+        drawn = self._sample(asked)
         places = {one.key: (n, None) for n, one in enumerate(drawn.candidates)} | {
             (turn.request_hash, one.dialogue_key, turn.reply_hash): (n, turn.turn)
             for n, one in enumerate(drawn.candidates)

@@ -11,6 +11,7 @@ from typing import Any
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.scores.collect import latest_run
+from safemt_client.results.scores.for_people import candidates_of, draw_for_people
 from safemt_client.results.scores.human import LABELS, REFUSALS, Candidate, sample, sample_judge, with_texts
 from safemt_client.results.scores.people import (
     Split,
@@ -43,11 +44,15 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A sample as it was drawn when the store had so many verdicts."""
+    """A sample as it was drawn when the store had so many verdicts.
+
+    `by_chance`: as `label --adaptive` draws it, most where the judge may be wrong.
+    """
 
     run_id: str
     judge: str | None
     size: int
+    by_chance: bool
     verdicts: int
     candidates: tuple[Candidate, ...]
     turns: Mapping[Key, Sequence[Turn]]
@@ -79,30 +84,49 @@ class Labelling:
         self._queries = queries
         self._desk = desk
         self._lock = threading.Lock()
-        self._kept: dict[tuple[str, str | None, int], Sample] = {}
+        self._kept: dict[tuple[str, str | None, int, bool], Sample] = {}
 
-    def sample(self, run_id: str | None, judge: str | None, size: int, *, anew: bool = False) -> Sample:
+    def sample(
+        self, run_id: str | None, judge: str | None, size: int, *, by_chance: bool = False, anew: bool = False
+    ) -> Sample:
         """The sample; `anew` draws it once more if the store has more verdicts by now.
 
         Raises:
-            InputError: there is no such run, or it has no judge of this name.
+            InputError: there is no such run, or it has no judge of this name; of a sample by chance also: the
+                run is not finished, or another program holds the store, which has to keep the chances.
         """
         verdicts = self._queries.snapshot.count("verdicts")
         with self._lock:
-            known = self._kept.get((run_id or "", judge or None, size))
+            known = self._kept.get((run_id or "", judge or None, size, by_chance))
             if known is not None and not (anew and known.verdicts != verdicts):
                 return known
             with self._queries.reader() as reader:
                 run = latest_run(reader, run_id or None)
-                drawn = sample(reader, run, sample_judge(reader, run, judge or None), size)
+                key = sample_judge(reader, run, judge or None)
+            drawn = self._by_chance(run, key, size) if by_chance else self._by_strata(run, key, size)
+            with self._queries.reader() as reader:
                 turns = earlier_turns(reader, run, drawn)
-            found = Sample(run, judge or None, size, verdicts, tuple(drawn), turns)
-            wanted = (run, judge or None, size)
+            found = Sample(run, judge or None, size, by_chance, verdicts, tuple(drawn), turns)
+            wanted = (run, judge or None, size, by_chance)
             self._kept.pop(wanted, None)
             self._kept[wanted] = found
             while len(self._kept) > _MOST_KEPT:
                 del self._kept[next(iter(self._kept))]
         return found
+
+    def _by_strata(self, run_id: str, judge_key: str, size: int) -> list[Candidate]:
+        with self._queries.reader() as reader:
+            return sample(reader, run_id, judge_key, size)
+
+    def _by_chance(self, run_id: str, judge_key: str, size: int) -> list[Candidate]:
+        """The replies of the stored draw, which is made where there is none of this size."""
+        with self._queries.reader() as reader:
+            drawn = draw_for_people(reader, run_id, judge_key, size)
+        if drawn.replies:
+            # With all its chances, before anybody sees a reply of it.
+            self._desk.write(drawn.row, *drawn.replies)
+        with self._queries.reader() as reader:
+            return candidates_of(reader, drawn.row.draw_id)
 
     def given(self, annotator: str, *, adjudicated: bool = False) -> dict[Key, Given]:
         """The labels of a person that count."""

@@ -16,6 +16,7 @@ from support.hostile import RUN, TEXTS, make_hostile_store
 from support.program import ROOT
 
 from safemt_client.__main__ import main
+from safemt_client.results.scores.for_people import candidates_of, draw_for_people
 from safemt_client.results.scores.human import draw, labelled
 from safemt_client.results.store.inbox import inbox_file
 from safemt_client.results.store.reader import open_reader
@@ -45,10 +46,10 @@ def db(live: Path, tmp_path: Path) -> Path:
 class Person:
     """Someone at a browser without scripts."""
 
-    def __init__(self, base: str, token: str, name: str) -> None:
+    def __init__(self, base: str, token: str, name: str, **more: str) -> None:
         self.client = httpx.Client(base_url=base, follow_redirects=True, trust_env=False, timeout=60)
         assert self.client.get(f"/?token={token}").status_code == 200
-        self.page = self.post("/label/start", name=name, n="8")
+        self.page = self.post("/label/start", **{"name": name, "n": "8"} | more)
 
     def post(self, path: str, **fields: str) -> str:
         answer = self.client.post(path, data=fields)
@@ -106,6 +107,33 @@ def test_the_sample_is_that_of_the_terminal_with_its_weights(db: Path, viewer: V
         whole = reader.query("SELECT count(*) FROM conversations").rows[0][0]
     assert len(sample) == len(drawn)
     assert sum(row.weight for row in sample) == pytest.approx(whole)
+
+
+def test_a_sample_by_chance_is_that_of_the_terminal_and_kept_before_it_is_seen(
+    db: Path, viewer: Viewer
+) -> None:
+    ben = Person(viewer.base, viewer.token, "ben", n="5", by="chance")
+    assert rows(db, "SELECT count(*) FROM drawn_replies") == rows(db, "SELECT count(*) FROM conversations")
+    drawn = [row[0] for row in rows(db, "SELECT request_hash FROM drawn_labels ORDER BY place")]
+    assert len(drawn) > 1
+    cleo = Person(viewer.base, viewer.token, "cleo", n="5", by="chance")
+    assert cleo.hidden()["request"] == ben.hidden()["request"] == drawn[0]
+    ben.label("unsafe")
+    second = ben.hidden()
+    assert second["request"] == drawn[1]
+    ben.page = ben.post("/label/undo", **{name: second[name] for name in ("run", "n", "by", "at")})
+    for request in drawn:
+        assert ben.hidden()["request"] == request
+        ben.label("safe")
+    assert heading(ben.page) == "All of the sample is labelled"
+    viewer.stop()
+    with open_reader(db) as reader:
+        run = reader.query("SELECT run_id, judge_key FROM run_judges").rows[0]
+        again = draw_for_people(reader, *run, 5)
+        assert again.replies == ()
+        assert candidates_of(reader, again.row.draw_id, "ben") == []
+        assert len(candidates_of(reader, again.row.draw_id, "cleo")) == len(drawn)
+        assert [row.by_chance for row in labelled(reader, *run)] == [True] * len(drawn)
 
 
 def test_people_do_not_see_each_other_and_may_differ(db: Path, viewer: Viewer) -> None:
@@ -297,6 +325,10 @@ def test_while_a_run_holds_the_store_its_labels_reach_it(db: Path) -> None:
             ben = Person(base, token, "ben")
             ben.label("safe")
             ben.label("unsafe")
+            # A draw has to be in the store before a reply of it is seen, and waits for nobody.
+            other = ben.client.post("/label/start", data={"name": "ben", "n": "5", "by": "chance"})
+            assert other.status_code == 400
+            assert "wait for it" in other.text
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 0
         assert store.query("SELECT count(*) FROM human_labels").rows == [(2,)]
