@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from safemt_client.viewer.filters import Filters
+from safemt_client.viewer.matrix import Cell, ItemRow
 
 __all__ = ["PAGE", "Contents", "Filed", "Listed"]
 
@@ -49,6 +50,8 @@ class Contents:
     """Where the conversations of a scenario begin in a list, by its number."""
     conversations: dict[tuple[str, str, int], int] = field(default_factory=dict)
     """The numbers of conversations, by target, dialogue and sample."""
+    pairs: dict[int, int] = field(default_factory=dict)
+    """Which conversation one is compared with on a page of their own, both by their numbers."""
     results: dict[str, int] = field(default_factory=dict)
     """The numbers of pages of results, by the target whose scenarios they show."""
     pictures: dict[str, str | None] = field(default_factory=dict)
@@ -58,6 +61,16 @@ class Contents:
     def conversation(number: int) -> str:
         """The file of a conversation."""
         return f"conversations/{number // _FILES_A_FOLDER:04}/{number:06}.html"
+
+    @staticmethod
+    def compared(number: int) -> str:
+        """The file of a conversation with the one that it is compared with."""
+        return f"compared/{number // _FILES_A_FOLDER:04}/{number:06}.html"
+
+    @staticmethod
+    def items(order: str, page: int) -> str:
+        """The file of a page of the items."""
+        return f"items/{order or 'item'}-{page:04}.html"
 
 
 class Filed:
@@ -81,8 +94,8 @@ class Filed:
         return self.static("vega.js")
 
     def tab(self, name: str, run_id: str) -> str:
-        """The results, or the table of lists. There is no other run."""
-        return self._up + ("index.html" if name == "results" else "conversations.html")
+        """The results, the table of lists or the items. There is no other run."""
+        return self._up + _TABS[name]
 
     def results(self, filters: Filters, **changes: object) -> str | None:
         """The results with the scenarios of the target `t`."""
@@ -108,11 +121,26 @@ class Filed:
         number = self._contents.conversations.get((row["target_key"], row["dialogue_key"], row["sample"]))
         return None if number is None else self._up + self._contents.conversation(number)
 
+    def items(self, filters: Filters, **changes: object) -> str:
+        """A page of the items, in one of their orders."""
+        page = changes.get("page")
+        order = str(changes.get("sort", filters.sort))
+        return self._up + Contents.items(order, page if isinstance(page, int) else 1)
+
+    def item(self, row: ItemRow) -> None:
+        """There is no list of one item."""
+
+    def cell(self, cell: Cell) -> str | None:
+        """The file of the conversation."""
+        number = self._contents.conversations.get(cell.key)
+        return None if number is None else self._up + self._contents.conversation(number)
+
     def picture(self, run_id: str, sha256: str) -> str | None:
         """The file of an image."""
         name = self._contents.pictures.get(sha256)
         return None if name is None else self._up + name
 
 
+_TABS = {"results": "index.html", "conversations": "conversations.html", "items": Contents.items("", 1)}
 _KEY = ("target", "length", "verdict", "change")
 _IN_A_LIST = (*_KEY, "scenario")

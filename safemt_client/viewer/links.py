@@ -7,8 +7,11 @@ from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from safemt_client.viewer.filters import Filters
+from safemt_client.viewer.matrix import Cell, ItemRow
 
 __all__ = ["Links", "Served"]
+
+_TABS = {"results": "results", "conversations": "run", "items": "matrix"}
 
 
 class Links(Protocol):
@@ -26,7 +29,7 @@ class Links(Protocol):
         """The script that draws plots."""
 
     def tab(self, name: str, run_id: str) -> str:
-        """`results` or `conversations` of a run."""
+        """`results`, `conversations` or `items` of a run."""
 
     def results(self, filters: Filters, **changes: object) -> str | None:
         """The results of a run."""
@@ -36,6 +39,15 @@ class Links(Protocol):
 
     def listed(self, filters: Filters, row: Mapping[str, Any]) -> str | None:
         """The conversation of a row of that list."""
+
+    def items(self, filters: Filters, **changes: object) -> str:
+        """The items by targets."""
+
+    def item(self, row: ItemRow) -> str | None:
+        """The list of the conversations about an item."""
+
+    def cell(self, cell: Cell) -> str | None:
+        """The first conversation of a cell."""
 
     def picture(self, run_id: str, sha256: str) -> str | None:
         """An image as it was sent."""
@@ -55,8 +67,8 @@ class Served:
         return "/vega.js"
 
     def tab(self, name: str, run_id: str) -> str:
-        """Results, or the list without filters."""
-        return f"/{'results' if name == 'results' else 'run'}?{urlencode({'run': run_id})}"
+        """Results, the list or the items without filters."""
+        return f"/{_TABS[name]}?{urlencode({'run': run_id})}"
 
     def results(self, filters: Filters, **changes: object) -> str:
         """The page with these parameters."""
@@ -71,6 +83,18 @@ class Served:
         sample = row["sample"] if row["sample"] > 1 else ""
         place = {"t": row["target_key"], "d": row["dialogue_key"], "sample": sample, "at": row["at"]}
         return f"/conversation?{filters.query(**place)}"
+
+    def items(self, filters: Filters, **changes: object) -> str:
+        """The page with these filters."""
+        return f"/matrix?{filters.query(**changes)}"
+
+    def item(self, row: ItemRow) -> str:
+        """The list with the filters of the page."""
+        return f"/run?{row.query}"
+
+    def cell(self, cell: Cell) -> str:
+        """The conversation, with its place among those of the cell."""
+        return f"/conversation?{cell.query}"
 
     def picture(self, run_id: str, sha256: str) -> str:
         """The image, found again in the data set's folder."""

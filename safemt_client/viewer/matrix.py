@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from safemt_client.viewer.filters import Filters, item_value
-from safemt_client.viewer.queries import Queries, Row, any_of, dicts
+import duckdb
 
-__all__ = ["ITEMS", "ORDERS", "Cell", "ItemRow", "Matrix", "matrix_of"]
+from safemt_client.viewer.filters import Filters, item_value
+from safemt_client.viewer.queries import Choices, Queries, Row, any_of, dicts
+
+__all__ = ["ITEMS", "ORDERS", "Cell", "ItemRow", "Matrix", "matrix_in", "matrix_of", "of_one_condition"]
 
 ITEMS = 50
 """Rows of a page."""
@@ -28,13 +30,15 @@ class Cell:
     """What the conversations about an item under a target come to.
 
     `label` is their worst one, and `word` the same, or where none has a label the state of the first. It is
-    that of `count` of the `of` conversations. `query` leads to the first of these.
+    that of `count` of the `of` conversations. `key` (target, dialogue, sample) is the first of these, and
+    `query` leads to it.
     """
 
     label: str | None
     word: str
     count: int
     of: int
+    key: tuple[str, str, int]
     query: str
 
 
@@ -67,37 +71,52 @@ def matrix_of(queries: Queries, filters: Filters, page: int, size: int = ITEMS) 
         InputError: the viewer is closing.
     """
     run = queries.choices(filters.run)
-    if len(run.condition) > 1 and not filters.condition:
-        # A control is another question: its label is no worse one of the item.
-        filters = replace(filters, condition="original")
+    filters = of_one_condition(filters, run)
     with queries.narrowed(filters) as (cursor, where, values, _):
-        found = cursor.execute(
-            f"SELECT count(DISTINCT item_id) FROM conversation_index WHERE {where}", values
-        ).fetchall()
-        total = int(found[0][0])
-        pages = max(1, -(-total // size))
-        page = min(max(1, page), pages)
-        items = dicts(
-            cursor.execute(
-                f"""SELECT item_id, any_value(scenario) AS scenario, bool_or(benign) AS benign
-                    FROM conversation_index WHERE {where} GROUP BY item_id
-                    ORDER BY {ORDERS.get(filters.sort, ORDERS["item"])}
-                    LIMIT {size} OFFSET {(page - 1) * size}""",
-                values,
-            )
+        return matrix_in(cursor, f"conversation_index WHERE {where}", values, run.target, filters, page, size)
+
+
+def of_one_condition(filters: Filters, choices: Choices) -> Filters:
+    """The filters with one condition: a control is another question, its label no worse one of the item."""
+    if len(choices.condition) > 1 and not filters.condition:
+        return replace(filters, condition="original")
+    return filters
+
+
+def matrix_in(
+    cursor: duckdb.DuckDBPyConnection,
+    source: str,
+    values: Sequence[Any],
+    targets: Sequence[tuple[str, str]],
+    filters: Filters,
+    page: int,
+    size: int = ITEMS,
+) -> Matrix:
+    """A page of the items of a table with its condition, `source`, which has the parameters `values`."""
+    found = cursor.execute(f"SELECT count(DISTINCT item_id) FROM {source}", values).fetchall()
+    total = int(found[0][0])
+    pages = max(1, -(-total // size))
+    page = min(max(1, page), pages)
+    items = dicts(
+        cursor.execute(
+            f"""SELECT item_id, any_value(scenario) AS scenario, bool_or(benign) AS benign
+                FROM {source} GROUP BY item_id ORDER BY {ORDERS.get(filters.sort, ORDERS["item"])}
+                LIMIT {size} OFFSET {(page - 1) * size}""",
+            values,
         )
-        names = [row["item_id"] for row in items]
-        conversations = dicts(
-            cursor.execute(
-                f"""SELECT item_id, target_key, dialogue_key, sample, label, state FROM conversation_index
-                    WHERE {where} AND item_id {any_of(names)} ORDER BY length, sample""",
-                [*values, *names],
-            )
+    )
+    names = [row["item_id"] for row in items]
+    conversations = dicts(
+        cursor.execute(
+            f"""SELECT item_id, target_key, dialogue_key, sample, label, state FROM {source}
+                AND item_id {any_of(names)} ORDER BY length, sample""",
+            [*values, *names],
         )
+    )
     cells: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in conversations:
         cells[row["item_id"], row["target_key"]].append(row)
-    targets = [target for target in run.target if filters.target in ("", target[0])]
+    targets = [target for target in targets if filters.target in ("", target[0])]
     rows = [
         ItemRow(
             row["item_id"],
@@ -127,4 +146,5 @@ def _cell(rows: Sequence[Row], filters: Filters) -> Cell:
     first: Mapping[str, Any] = rows[at]
     sample = first["sample"] if first["sample"] > 1 else ""
     query = filters.query(t=first["target_key"], d=first["dialogue_key"], sample=sample, at=at)
-    return Cell(label, label or first["state"], labels[label], len(rows), query)
+    key = (first["target_key"], first["dialogue_key"], first["sample"])
+    return Cell(label, label or first["state"], labels[label], len(rows), key, query)

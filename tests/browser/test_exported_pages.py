@@ -21,7 +21,9 @@ def fits(page: Page, width: int) -> None:
     assert axe(page) == []
 
 
-@pytest.mark.parametrize("width", [390, pytest.param(820, marks=pytest.mark.slow), 1440])
+@pytest.mark.parametrize(
+    "width", [390, *(pytest.param(width, marks=pytest.mark.slow) for width in (820, 1440))]
+)
 def test_from_the_results_to_a_picture(width: int, pages: Path, page: Page, page_log: PageLog) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     page.goto((pages / "index.html").as_uri())
@@ -43,9 +45,21 @@ def test_from_the_results_to_a_picture(width: int, pages: Path, page: Page, page
     fits(page, width)
     page.get_by_role("link", name="Next").click()
     page.get_by_role("link", name="Previous").click()
-    page.get_by_role("navigation", name="Other targets").get_by_role("link").first.click()
+    others = page.get_by_role("navigation", name="Other targets")
+    others.get_by_role("link", name="Side by side").first.click()
+    expect(page.locator("article.two .owner").first).to_be_visible()
+    fits(page, width)
+    page.get_by_role("navigation", name="Alone").get_by_role("link").first.click()
+    others.get_by_role("link").last.click()
     page.get_by_role("navigation", name="Place").get_by_role("link").first.click()
     expect(page.locator("#list")).to_be_visible()
+    page.get_by_role("link", name="Items by targets").click()
+    fits(page, width)
+    page.get_by_role("link", name="unsafe under most targets first").click()
+    page.keyboard.press("j")
+    expect(page.locator("tbody a[href]").first).to_be_focused()
+    page.locator("td .badge.unsafe").first.click()
+    expect(page.locator("article")).to_contain_text("unsafe")
     assert page_log.errors == []
     assert page_log.foreign_requests == []
     assert page_log.dialogs == []

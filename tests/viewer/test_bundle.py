@@ -11,12 +11,15 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from support.full import HOSTILE, fill
 from support.hostile import TEXTS, make_hostile_store
+from support.talk import RUN, START, make_talk
 
 from safemt_client.__main__ import main
 from safemt_client.providers.errors import InputError
 from safemt_client.results.files import whole_folder
+from safemt_client.results.store.inbox import put
 from safemt_client.results.store.reader import open_reader
-from safemt_client.viewer import bundle
+from safemt_client.results.store.rows import CommentRow, HumanLabelRow
+from safemt_client.viewer import bundle, folder
 from safemt_client.viewer.bundle import MARK, export_pages
 from safemt_client.viewer.filters import Filters
 from safemt_client.viewer.wanted import Wanted, filters_of
@@ -26,7 +29,7 @@ from safemt_client.viewer.wanted import Wanted, filters_of
 def _no_plots() -> Iterator[None]:
     """Vega takes seconds to put together, and says nothing here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundle, "bundle", lambda: "/* Vega */")
+        patch.setattr(folder, "bundle", lambda: "/* Vega */")
         yield
 
 
@@ -124,6 +127,58 @@ def test_a_cell_of_the_results_leads_to_its_list(whole: Path) -> None:
     for link, unsafe, scored in cells:
         count = unsafe if unsafe != "0" else scored
         assert f"<strong>{count}</strong> conversations" in (whole / link).read_text()
+
+
+def test_items_by_targets_are_there_in_both_orders(demo: Path, whole: Path) -> None:
+    with open_reader(demo) as reader:
+        cells = reader.query(
+            "SELECT DISTINCT item_id, target FROM conversations WHERE benign IS NOT TRUE"
+        ).rows
+    items = {item for item, _ in cells}
+    orders = []
+    for order in ("item", "unsafe"):
+        text = "".join(path.read_text() for path in sorted(whole.glob(f"items/{order}-*.html")))
+        found = re.findall(r'<th scope="row"><a>([^<]+)</a>', text)
+        assert items <= set(found)
+        assert len(found) == len(set(found))
+        assert len(re.findall(r'<td><a class="badge \w*" href="\.\./conversations/', text)) >= len(cells)
+        orders.append(found)
+    assert orders[0] == sorted(orders[0]) != orders[1]
+    assert 'href="items/item-0001.html"' in (whole / "index.html").read_text()
+
+
+def test_a_guarded_target_stands_beside_the_model_alone(demo: Path, whole: Path) -> None:
+    with open_reader(demo) as reader:
+        guarded = reader.query("SELECT count(*) FROM conversations WHERE moderator IS NOT NULL").rows[0][0]
+    compared = sorted(whole.glob("compared/*/*.html"))
+    assert len(compared) == guarded > 0
+    text = compared[0].read_text()
+    assert text.count('<p class="owner">') >= 4
+    # Next stays beside, and each target is one click from its own page.
+    assert re.search(r'rel="next" href="\.\./\.\./compared/', text)
+    alone = re.findall(r'<a href="\.\./\.\./(conversations/[^"]+)">[^<]* alone</a>', text)
+    assert len(alone) == 2
+    for where in alone:
+        assert f"compared/0000/{compared[0].name}" in (whole / where).read_text()
+
+
+def test_what_waits_for_the_store_is_there_or_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = make_talk(tmp_path / "d.duckdb")
+    comment = CommentRow("c9", RUN, "plain", "d:2", "ben", "not in the store yet", START)
+    label = HumanLabelRow("plain2", "d:2", "", "ben", "safe", START, "x")
+    put(db, comment, label)
+    monkeypatch.setattr(bundle, "hand_over", lambda path: "held by another program")
+    exported(db, tmp_path / "out")
+    pages = [path.read_text() for path in (tmp_path / "out").glob("conversations/*/*.html")]
+    assert ["not in the store yet" in page for page in pages].count(True) == 1
+    assert (
+        "labels of people that wait for the store are not here: 1"
+        in (tmp_path / "out" / "index.html").read_text()
+    )
+    # A run of two targets has them side by side, too.
+    assert len(list((tmp_path / "out").glob("compared/*/*.html"))) == 1
 
 
 def test_hostile_texts_and_names_do_nothing(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@
   }
 
   function rows() {
-    return [...document.querySelectorAll(".conversations tbody td:first-child a, .conversations tbody th a")];
+    return [...document.querySelectorAll(".conversations tbody tr")].map((one) => one.querySelector("a[href]")).filter(Boolean);
   }
 
   function step(by) {
