@@ -14,8 +14,9 @@ from starlette.routing import Route
 from safemt_client.results.exports.files import file_name
 from safemt_client.viewer.annotators import annotator_of
 from safemt_client.viewer.comments import Comments
-from safemt_client.viewer.conversation import CUT, Conversation, load
+from safemt_client.viewer.conversation import CUT, Conversation, load, load_many
 from safemt_client.viewer.filters import Filters
+from safemt_client.viewer.formatted import Formatter
 from safemt_client.viewer.layout import exchanges
 from safemt_client.viewer.pages import Page, Render, number
 from safemt_client.viewer.queries import Queries
@@ -45,7 +46,7 @@ def shown_of(
         "columns": columns,
         "exchanges": exchanges(*columns),
         "full": full,
-        "markdown": markdown,
+        "markdown": Formatter() if markdown else None,
         "q": q,
         "cut": CUT,
     }
@@ -73,11 +74,13 @@ class ConversationPages:
         given = request.query_params
         keys = (given.get("run", ""), given.get("t", ""), given.get("d", ""))
         sample = number(given.get("sample"), 1)
-        found = load(self._queries, *keys, sample)
+        beside = given.get("beside", "")
+        # The store is opened and asked once for both.
+        wanted = [(target, keys[2], sample) for target in (keys[1], beside) if target]
+        both = load_many(self._queries, keys[0], wanted)
+        found, other = both.get((keys[1], keys[2], sample)), both.get((beside, keys[2], sample))
         if found is None:
             return self._render(request, "error.html", 404, message="no such conversation in this store")
-        beside = given.get("beside", "")
-        other = load(self._queries, keys[0], beside, keys[2], sample) if beside else None
         place = self._place(given)
         return self._render(
             request,

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
 from html import unescape
+from time import thread_time
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -20,7 +21,7 @@ from markupsafe import Markup
 
 from safemt_client.viewer.marks import marked, shown
 
-__all__ = ["formatted"]
+__all__ = ["Formatter", "formatted"]
 
 _TAGS = {
     **{"paragraph": "p", "blockquote": "blockquote", "bullet_list": "ul", "ordered_list": "ol"},
@@ -30,7 +31,10 @@ _TAGS = {
 # The page's own headings say how it is built: those of a reply are not among them.
 _OPENED = {"heading": '<p class="heading">', "th": '<td class="heading">'}
 _CLOSED = {"heading": "</p>", "th": "</td>"}
-_LISTED = re.compile(r"^[\s>*+-]*(?:\d{1,9}[.)]\s+)+", re.MULTILINE)
+_LISTED = re.compile(r"^[ \t>*+-]*(?:\d{1,9}[.)]\s+)+", re.MULTILINE)
+_WIDEST = 100
+"""Columns of a table: each short row of a wider one is filled up with as many cells."""
+_SECONDS = 1.0
 
 
 @cache
@@ -45,13 +49,38 @@ def formatted(text: str | None, wanted: str = "", most: int | None = None) -> Ma
     """Markdown (CommonMark with tables) as HTML, with hits of `wanted` marked; `most`: its first characters.
 
     Links and images become their words with the address beside them, as text. If formatting would leave out
-    a letter or a digit of the text, it is shown as it was written.
+    a letter or a digit of the text, or has a table wider than any screen, it is shown as it was written.
     """
     whole = (text or "")[:most]
+    if max(line.count("|") for line in whole.split("\n")) > _WIDEST:
+        return _as_written(whole, wanted)
     page = Markup("").join(_all(_parser().parse(whole), wanted))
     if _signs(_LISTED.sub("", unescape(whole))) - _signs(page.striptags()):
-        return Markup('<pre class="code">{}</pre>').format(marked(whole, wanted))
+        return _as_written(whole, wanted)
     return page
+
+
+class Formatter:
+    """Formats the texts of one page, and those that are left when its time is up not at all.
+
+    What a text takes depends on what it is: of many that were written to take long, no page waits for all.
+    """
+
+    def __init__(self, seconds: float = _SECONDS) -> None:
+        self._left = seconds
+
+    def __call__(self, text: str | None, wanted: str = "", most: int | None = None) -> Markup | None:
+        """The text as `formatted` has it; None if the time is up."""
+        if self._left <= 0:
+            return None
+        began = thread_time()
+        page = formatted(text, wanted, most)
+        self._left -= thread_time() - began
+        return page
+
+
+def _as_written(text: str, wanted: str) -> Markup:
+    return Markup('<pre class="code">{}</pre>').format(marked(text, wanted))
 
 
 def _signs(text: str) -> Counter[str]:

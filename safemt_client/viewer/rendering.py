@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from safemt_client.viewer.columns import COLUMNS, chosen
-from safemt_client.viewer.formatted import formatted
 from safemt_client.viewer.marks import marked, shown
 
 __all__ = ["Templates"]
@@ -30,7 +30,7 @@ class Templates:
         self._environment.filters |= {
             "shown": shown,
             "marked": marked,
-            "formatted": formatted,
+            "once": _once,
             "pretty": _pretty,
             "money": lambda value: "" if value is None else f"${value:.4f}" if value else "$0",
             "seconds": lambda value: "" if value is None else f"{value:.2f} s",
@@ -43,6 +43,12 @@ class Templates:
         """The page as it is sent or written; `values` has all that its template and `base.html` name."""
         text = self._environment.get_template(name).render(**values)
         return text.encode("utf-8", "backslashreplace")
+
+
+def _once(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What people said, once: of a model's reply and of what a guard passed on they may say the same."""
+    said = ("annotator", "label", "refusal_kind", "note", "adjudicated")
+    return list({tuple(row[name] for name in said): row for row in rows}.values())
 
 
 def _pretty(text: str | None) -> str:

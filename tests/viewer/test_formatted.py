@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from support.hostile import TEXTS
 from support.talk import RUN, make_talk
 
-from safemt_client.viewer.formatted import formatted
+from safemt_client.viewer import conversation_page
+from safemt_client.viewer.formatted import _LISTED, Formatter, formatted
 
 TAGS = "p blockquote ul ol li table thead tbody tr td strong em s code pre br hr span mark"
 PLAIN = frozenset(TAGS.split())
@@ -137,3 +138,34 @@ def test_a_long_text_is_formatted_up_to_the_cut_and_as_written_beyond(client: ht
     whole = page(client, "guarded", md="1", full="1")
     assert f">{'x' * 30_000}</div>" in whole
     assert "<li>one</li>" in whole
+    assert whole.count("Shown as written: too long to be formatted") == 1
+
+
+def test_a_table_that_is_wider_than_any_screen_is_shown_as_written() -> None:
+    # Of each short row, Markdown makes one as wide as the first.
+    text = "|a" * 200 + "\n" + "|-" * 200 + "\n" + "|b\n" * 300
+    assert str(formatted(text)) == f'<pre class="code">{text}</pre>'
+    assert "<td>b</td>" in formatted("|a" * 20 + "\n" + "|-" * 20 + "\n" + "|b\n" * 30)
+
+
+def test_the_numbers_of_lists_are_sought_line_by_line() -> None:
+    # Else the time grows with the square of the number of empty lines.
+    assert not _LISTED.match("\n1. a")
+    assert _LISTED.sub("", "\n1. a\n> 2) b") == "\na\nb"
+
+
+def test_a_page_of_many_long_texts_formats_some() -> None:
+    every = Formatter(seconds=0.0001)
+    found = [every("[" * 2_000 + "*a*") for _ in range(3)]
+    assert "<em>a</em>" in str(found[0])
+    assert found[1:] == [None, None]
+
+
+def test_texts_that_are_not_formatted_for_time_say_so(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation_page, "Formatter", lambda: Formatter(seconds=0))
+    shown = page(client, "plain", md="1")
+    assert "<li>one</li>" not in shown
+    assert "- one\n- two</div>" in shown
+    assert "Shown as written: formatting this page has taken too long" in shown

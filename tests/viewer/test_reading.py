@@ -6,8 +6,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.talk import POLICY, REPLIES, RUN, USER, make_talk
+from support.talk import POLICY, REPLIES, RUN, START, USER, make_talk
 
+from safemt_client.providers.types import reply_hash
+from safemt_client.results.store.rows import HumanLabelRow
+from safemt_client.results.store.store import Store
 from safemt_client.viewer.conversation import Conversation, Message, Turn
 from safemt_client.viewer.layout import exchanges
 
@@ -111,3 +114,20 @@ def test_what_differs_is_not_taken_together() -> None:
     assert start.sides[1].empty
     assert first.shared == []
     assert [len(side.messages) for side in first.sides] == [1, 1]
+
+
+def test_what_a_person_said_of_a_reply_twice_stands_once(
+    tmp_path: Path, serve_store: Callable[[Path], httpx.Client]
+) -> None:
+    path = make_talk(tmp_path / "d.duckdb")
+    reply = reply_hash(REPLIES["guarded"][0])
+    labels = [
+        ("model1", "zoe", "safe"),
+        ("guarded1", "zoe", "safe"),
+        ("model1", "yan", "safe"),
+        ("guarded1", "yan", "unsafe"),
+    ]
+    with Store.open(path) as store:
+        store.save_now(*(HumanLabelRow(key, "d:2", "", who, said, START, reply) for key, who, said in labels))
+    turn = turns_of(page(serve_store(path), "guarded"))["Turn 1"]
+    assert [turn.count(f"{who} a person") for who in ("zoe", "yan")] == [1, 2]

@@ -58,13 +58,14 @@ document.addEventListener("click", (event) => {
   }
   const hit = event.target.closest("[data-hit]");
   if (hit) {
-    const hits = [...document.querySelectorAll("#columns mark")].filter((one) => one.checkVisibility());
+    const hits = [...document.querySelectorAll("#columns mark")];
     const now = hits.findIndex((one) => one.classList.contains("here"));
     if (hits[now]) hits[now].classList.remove("here");
     const next = hits[(now + 1) % hits.length];
     const said = document.querySelector("[data-copied]");
     said.textContent = next ? `hit ${hits.indexOf(next) + 1} of ${hits.length}` : "no hit is shown";
     if (next) {
+      for (let fold = next.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
       next.classList.add("here");
       next.scrollIntoView({ block: "center" });
     }
