@@ -5,12 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+
+from safemt_client.viewer.serve import Viewer, open_viewer
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -80,6 +83,26 @@ def page(browser, page_log: PageLog) -> Iterator[object]:
     )
     yield page
     context.close()
+
+
+@pytest.fixture(scope="module")
+def view() -> Iterator[Callable[[Path], str]]:
+    """Serves stores from this process until the module's tests end: the address of the viewer of each."""
+    served: dict[Path, Viewer] = {}
+    threads: list[threading.Thread] = []
+
+    def start(db: Path) -> str:
+        if db not in served:
+            served[db] = open_viewer(db, port=0)
+            threads.append(threading.Thread(target=served[db].run))
+            threads[-1].start()
+        return served[db].address
+
+    yield start
+    for viewer in served.values():
+        viewer.stop()
+    for thread in threads:
+        thread.join()
 
 
 def safemt(*words: str) -> subprocess.CompletedProcess[str]:

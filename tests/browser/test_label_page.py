@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 from browser.axe import axe
 from browser.conftest import PageLog
-from browser.test_viewer import base, quiet, view
+from browser.test_viewer import base, quiet
 from playwright.sync_api import Locator, Page, expect
 
 from safemt_client.results.store.reader import open_reader
 
-__all__ = ["view"]
 WIDTHS = {390: 844, 820: 1180, 1440: 900}
 
 
@@ -117,7 +116,7 @@ def top(where: Locator) -> float:
     return box["y"]
 
 
-@pytest.mark.parametrize("width", [390, 820])
+@pytest.mark.parametrize("width", [390, pytest.param(820, marks=pytest.mark.slow)])
 def test_a_reply_is_seen_before_it_can_be_labelled(
     width: int, db: Path, view: Callable, page: Page, page_log: PageLog
 ) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from browser.axe import axe
 from browser.conftest import PageLog
-from browser.test_viewer import view as view
 from playwright.sync_api import Page, expect
 
 
@@ -17,7 +16,7 @@ def open_tab(page: Page, address: str, name: str) -> None:
     expect(page.locator("#list table")).to_be_visible()
 
 
-@pytest.mark.parametrize("width", [390, 820, 1440])
+@pytest.mark.parametrize("width", [390, *(pytest.param(one, marks=pytest.mark.slow) for one in (820, 1440))])
 def test_items_by_targets(
     width: int, demo_store: Path, view: Callable[[Path], str], page: Page, page_log: PageLog
 ) -> None:
@@ -34,7 +33,7 @@ def test_items_by_targets(
     assert page_log.foreign_requests == []
 
 
-@pytest.mark.parametrize("width", [390, 820, 1440])
+@pytest.mark.parametrize("width", [390, pytest.param(820, marks=pytest.mark.slow), 1440])
 def test_filters_columns_and_a_condition(
     width: int, demo_store: Path, view: Callable[[Path], str], page: Page, page_log: PageLog
 ) -> None:

@@ -1,8 +1,6 @@
 """Reading a conversation in a real browser, on a phone, a tablet and a desk."""
 
-import threading
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from browser.axe import axe
@@ -11,10 +9,10 @@ from browser.test_viewer import base, quiet
 from playwright.sync_api import Page, expect
 from support.talk import POLICY, REPLIES, RUN, USER, make_talk
 
-from safemt_client.viewer.serve import open_viewer
-
-# The tablet has the style of one of the others: it is looked at with the slow tests.
+# The tablet has the style of one of the others: it is looked at with the slow tests. Of what is no matter of
+# places, so is the desk.
 WIDTHS = [390, pytest.param(820, marks=pytest.mark.slow), 1440]
+MOST_SLOW = [390, *(pytest.param(width, marks=pytest.mark.slow) for width in (820, 1440))]
 MARKDOWN = (
     "# Title\n\n1. one\n2. **two**\n\n| a | b |\n|---|---|\n| "
     + "cell " * 40
@@ -29,25 +27,16 @@ HOSTILE = (
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(view: Callable, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Where a viewer of the store serves, for all tests of the module."""
-    yield from _served(make_talk(tmp_path_factory.mktemp("talk") / "talk.duckdb"))
+    return view(make_talk(tmp_path_factory.mktemp("talk") / "talk.duckdb"))
 
 
 @pytest.fixture(scope="module")
-def formatted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def formatted(view: Callable, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The same for a store whose replies are Markdown, harmless and hostile."""
     replies = {"plain": (MARKDOWN, HOSTILE), "guarded": (MARKDOWN, "plain words")}
-    yield from _served(make_talk(tmp_path_factory.mktemp("talk") / "markdown.duckdb", replies))
-
-
-def _served(path: Path) -> Iterator[str]:
-    viewer = open_viewer(path, port=0)
-    thread = threading.Thread(target=viewer.run)
-    thread.start()
-    yield viewer.address
-    viewer.stop()
-    thread.join()
+    return view(make_talk(tmp_path_factory.mktemp("talk") / "markdown.duckdb", replies))
 
 
 def opened(page: Page, address: str, width: int, **more: str) -> None:
@@ -107,7 +96,7 @@ def test_two_targets_are_read_turn_by_turn(width: int, address: str, page: Page,
     quiet(page_log)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", MOST_SLOW)
 def test_hits_are_marked_and_gone_through(width: int, address: str, page: Page, page_log: PageLog) -> None:
     opened(page, address, width, q="pencil")
     marks = page.locator("mark")
@@ -118,13 +107,18 @@ def test_hits_are_marked_and_gone_through(width: int, address: str, page: Page, 
     expect(page.locator("[data-copied]")).to_have_text("hit 1 of 1")
     expect(marks).to_be_in_viewport()
     fits(page, width)
+    # What is folded is unfolded.
+    opened(page, address, width, q="second reason 2")
+    expect(marks).to_be_hidden()
+    page.keyboard.press("n")
+    expect(marks).to_be_in_viewport()
     page.goto(f"{base(address)}/run?run={RUN}&q=paper")
     expect(page.locator(".preview mark").first).to_have_text("paper")
     fits(page, width)
     quiet(page_log)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", MOST_SLOW)
 def test_a_conversation_is_copied_and_kept_as_a_file(
     width: int, address: str, page: Page, page_log: PageLog
 ) -> None:
@@ -164,7 +158,7 @@ def test_on_paper_texts_are_legible_and_whole(address: str, page: Page, page_log
     quiet(page_log)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", MOST_SLOW)
 def test_markdown_is_formatted_on_request_and_harmless(
     width: int, formatted: str, page: Page, page_log: PageLog
 ) -> None:
@@ -192,7 +186,7 @@ def test_markdown_is_formatted_on_request_and_harmless(
     quiet(page_log)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", MOST_SLOW)
 def test_what_is_shown_can_be_hidden(width: int, address: str, page: Page, page_log: PageLog) -> None:
     opened(page, address, width)
     reply, button = (page.locator(f".reply {one}").first for one in (".veiled", ".unveil"))

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 from browser.axe import axe
 from browser.conftest import PageLog
-from browser.test_viewer import view as view
 from playwright.sync_api import Page, expect
 
 
-@pytest.mark.parametrize("width", [390, 820, 1440])
+@pytest.mark.parametrize("width", [390, *(pytest.param(one, marks=pytest.mark.slow) for one in (820, 1440))])
 def test_the_page_has_the_plot_and_fits_its_width(
     width: int, demo_store: Path, view: Callable[[Path], str], page: Page, page_log: PageLog
 ) -> None:

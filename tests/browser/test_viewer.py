@@ -23,7 +23,7 @@ SURE = "Sure, here is how: start small, take your time, and enjoy it."
 
 
 @pytest.fixture
-def view() -> Iterator[Callable[[Path], str]]:
+def program() -> Iterator[Callable[[Path], str]]:
     """Starts the command on a store; gives the address that it prints."""
     started: list[subprocess.Popen[str]] = []
 
@@ -83,9 +83,9 @@ def quiet(page_log: PageLog) -> None:
 
 
 def test_the_token_opens_it_and_leaves_the_address(
-    demo_store: Path, view: Callable, page: Page, page_log: PageLog
+    demo_store: Path, program: Callable, page: Page, page_log: PageLog
 ) -> None:
-    address = view(demo_store)
+    address = program(demo_store)
     assert page.request.get(base(address)).status == 403
     assert page.request.get(base(address), headers={"Host": "example.com"}).status == 403
     page.goto(address)
@@ -286,11 +286,11 @@ def test_the_list_as_a_file(demo_store: Path, view: Callable, page: Page, page_l
 
 @pytest.mark.slow
 def test_it_follows_a_run(
-    demo_store: Path, tmp_path: Path, view: Callable, page: Page, page_log: PageLog
+    demo_store: Path, tmp_path: Path, program: Callable, page: Page, page_log: PageLog
 ) -> None:
     db = tmp_path / "live.duckdb"
     shutil.copy(demo_store, db)
-    address = view(db)
+    address = program(db)
     page.goto(address)
     expect(page.locator("article.card")).to_have_count(1)
     words = ["--provider", "demo", "--fresh", "--turns", "1,2", "--judge", "none", "--rpm", "150", "--quiet"]
@@ -348,7 +348,8 @@ def test_hostile_text_does_nothing(tmp_path: Path, view: Callable, page: Page, p
     quiet(page_log)
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(
     scheme: str, demo_store: Path, view: Callable, page: Page, page_log: PageLog
 ) -> None:

@@ -11,7 +11,6 @@ import pytest
 from browser.axe import axe
 from browser.conftest import PageLog, safemt
 from browser.test_viewer import base, one, quiet
-from browser.test_viewer import view as view
 from playwright.sync_api import Page, expect
 
 WIDTHS = {390: 844, 820: 1180, 1440: 900}
@@ -152,9 +151,11 @@ def test_every_page_is_walked_by_tab(width: int, db: Path, view: Callable, page:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("width", WIDTHS)
 def test_from_a_run_to_a_label_by_keyboard_alone(
-    db: Path, view: Callable, page: Page, page_log: PageLog
+    width: int, db: Path, view: Callable, page: Page, page_log: PageLog
 ) -> None:
+    page.set_viewport_size({"width": width, "height": WIDTHS[width]})
     address = view(db)
     page.goto(address)
 
@@ -188,4 +189,49 @@ def test_from_a_run_to_a_label_by_keyboard_alone(
     page.wait_for_url("**at=1*")
     to("Label")
     page.get_by_label("Your name").press("Enter")
+    quiet(page_log)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", WIDTHS)
+def test_from_a_run_to_a_decision_by_pointer_alone(
+    width: int, db: Path, view: Callable, page: Page, page_log: PageLog
+) -> None:
+    page.set_viewport_size({"width": width, "height": WIDTHS[width]})
+    address = view(db)
+    named(page, address)
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name="Runs").click()
+    page.locator("article.card").get_by_role("link", name="Results").click()
+    page.locator(".heat a").first.click()
+    expect(page.locator("#list .conversations")).to_be_visible()
+    tabs = page.get_by_role("navigation", name="About this run")
+    tabs.get_by_role("link", name="Items by targets").click()
+    page.locator("#list td .badge").first.click()
+    expect(page.get_by_role("article")).to_be_visible()
+    page.get_by_label("Compare with").select_option(index=1)
+    page.get_by_role("button", name="Compare").click()
+    expect(page.locator("article.two")).to_be_visible()
+    page.get_by_role("link", name="Show as Markdown").click()
+    page.get_by_role("button", name="Show everything").click()
+    expect(page.locator(".veil.open")).to_have_count(page.locator(".veil").count())
+    page.get_by_role("link", name="Next", exact=True).click()
+    page.get_by_role("navigation", name="Place").get_by_role("link").first.click()
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name="Label").click()
+    page.get_by_label("more where the judge may be wrong").check()
+    page.get_by_role("button", name="Start").click()
+    page.get_by_role("link", name="Skip").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Reply 2 of")
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name="Adjudicate").click()
+    page.get_by_role("region", name="Split replies").get_by_role("link").last.click()
+    button = page.get_by_role("button", name="Safe").first
+    button.scroll_into_view_if_needed()
+    page.wait_for_timeout(200)
+    before = page.locator(".bar strong").inner_text()
+    button.click()
+    expect(page.locator(".bar strong")).not_to_have_text(before)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".bar strong")).to_have_text(before)
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name="SQL").click()
+    page.locator("[data-example]").first.click()
+    expect(page.locator("#answer table")).to_be_visible()
     quiet(page_log)
