@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 try:
     import resource

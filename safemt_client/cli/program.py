@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -26,8 +25,6 @@ def run(argv: Sequence[str] | None) -> int:
     """Run one command; return its exit status."""
     given = sys.argv[1:] if argv is None else argv
     words = with_command(given)
-    # Many small objects live long here: the default garbage collection takes a tenth of a run.
-    gc.set_threshold(50_000, 20, 20)
     with starting():
         if not words:
             print("safemt: nothing to do: try --provider demo, or --help", file=sys.stderr)
