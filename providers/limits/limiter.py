@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import anyio
-
 from safemt_client.providers.error_codes import ErrorCode
-from safemt_client.providers.errors import PermitStoppedError
 from safemt_client.providers.limits.concurrency import Concurrency
+from safemt_client.providers.limits.line import Line, Permit
 from safemt_client.providers.limits.rates import Rate, RateLimit
+from safemt_client.providers.pauses import loop_time
 from safemt_client.providers.resources import open_files_limit
 from safemt_client.providers.types import Outcome, Reply
 
@@ -36,14 +35,6 @@ class Change:
     pause_s: float
 
 
-@dataclass(slots=True)
-class Permit:
-    """One call in flight: when it began, and the tokens that were reserved for it."""
-
-    started: float
-    tokens: float
-
-
 class AccountLimiter:
     """Permits of one account. Rates are per minute; None means that no limit is known.
 
@@ -60,7 +51,7 @@ class AccountLimiter:
         start: int | None = None,
         account: str = "",
         on_change: Callable[[Change], None] | None = None,
-        clock: Callable[[], float] = anyio.current_time,
+        clock: Callable[[], float] = loop_time,
     ) -> None:
         self._requests, self._tokens = Rate(rpm), Rate(tpm)
         self._learn = (rpm is None, tpm is None)
@@ -71,13 +62,9 @@ class AccountLimiter:
         """Called by `stop`."""
         self.clock = clock
         """The clock of all waits, in seconds."""
-        self._turnstile = anyio.Lock()
-        self._changed = anyio.Event()
-        self._room = anyio.Event()
-        self._waiting = 0
+        self._line = Line(self._wait_s, self._taken, self._not_used)
         self._in_flight = 0
         self._paused_until = float("-inf")
-        self._stopped = False
         self._told = self._concurrency.limit
 
     @property
@@ -107,10 +94,9 @@ class AccountLimiter:
 
     def at_once(self, tokens: float = 0) -> Permit | None:
         """A permit, to be given back by `give_back`; None if it has to be waited for."""
-        if self._stopped or self._turnstile.locked() or self._wait_s() != 0:
+        if self._line.closed or self._line or self._wait_s() != 0:
             return None
-        self._take(tokens)
-        return Permit(self.clock(), tokens)
+        return self._taken(tokens)
 
     async def wait(self, tokens: float = 0) -> Permit:
         """A permit, once it is this caller's turn; to be given back by `give_back`.
@@ -118,22 +104,18 @@ class AccountLimiter:
         Raises:
             PermitStoppedError: `stop` was called before it was given.
         """
-        await self._wait_for_turn(tokens)
-        return Permit(self.clock(), tokens)
+        return await self._line.wait(tokens)
 
     def give_back(self) -> None:
         """A call with a permit is over."""
         self._in_flight -= 1
-        self._changed.set()
+        if self._line:
+            self._line.serve()
 
     async def room(self) -> bool:
         """Wait until few callers wait for a permit, so that more work is useful; False after `stop`."""
-        while not self._stopped and self._waiting > max(1, self.limit // 8):
-            # One event for all callers that look for room: each wake-up replaces it with a new one.
-            if self._room.is_set():
-                self._room = anyio.Event()
-            await self._room.wait()
-        return not self._stopped
+        await self._line.shorter(lambda: max(1, self.limit // 8))
+        return not self._line.closed
 
     def settle(
         self, permit: Permit, reply: Reply, tokens_used: float | None, *, timed_out: bool = False
@@ -150,7 +132,7 @@ class AccountLimiter:
         # Here, too, fewer calls at a time are what helps.
         late = late or reply.error_code is ErrorCode.LOCAL_SHORTAGE
         if reply.outcome.observed:
-            saturated = self._waiting > 0 or self._in_flight >= self.limit
+            saturated = bool(self._line) or self._in_flight >= self.limit
             self._concurrency.succeeded(saturated=saturated)
             if abs(self.limit - self._told) > max(1, self._told // 4):
                 self._tell("growth")
@@ -166,7 +148,8 @@ class AccountLimiter:
         self._learn_from(*reply.rate_limits)
         if reply.retry_after_s and (overloaded or not reply.outcome.observed):
             self.pause(reply.retry_after_s)
-        self._changed.set()
+        if self._line:
+            self._line.serve()
 
     def pause(self, seconds: float) -> None:
         """Give no permits for this long: the endpoint asked the whole account to wait."""
@@ -177,9 +160,7 @@ class AccountLimiter:
 
     def stop(self) -> None:
         """Give no more permits; callers that wait for one get an error."""
-        self._stopped = True
-        self._changed.set()
-        self._room.set()
+        self._line.close()
         for tell in self.on_stop:
             tell()
 
@@ -202,25 +183,6 @@ class AccountLimiter:
                 if first:
                     self._tell("learnt")
 
-    async def _wait_for_turn(self, tokens: float) -> None:
-        self._waiting += 1
-        try:
-            # The lock keeps the order of arrival; a caller cancelled while waiting has taken nothing.
-            async with self._turnstile:
-                while True:
-                    if self._stopped:
-                        raise PermitStoppedError("the session is ending")
-                    wait = self._wait_s()
-                    if wait == 0:
-                        self._take(tokens)
-                        return
-                    self._changed = anyio.Event()
-                    with anyio.move_on_after(wait):
-                        await self._changed.wait()
-        finally:
-            self._waiting -= 1
-            self._room.set()
-
     def _wait_s(self) -> float | None:
         """Seconds until a permit can be given; None if that depends on a call coming back."""
         at = max(self._requests.ready_at(), self._tokens.ready_at(), self._paused_until)
@@ -229,11 +191,17 @@ class AccountLimiter:
             return wait
         return 0 if self._in_flight < self.limit else None
 
-    def _take(self, tokens: float) -> None:
+    def _taken(self, tokens: float) -> Permit:
         now = self.clock()
         self._requests.take(now)
         self._tokens.take(now, tokens)
         self._in_flight += 1
+        return Permit(now, tokens)
+
+    def _not_used(self, permit: Permit) -> None:
+        self._requests.correct(-1)
+        self._tokens.correct(-permit.tokens)
+        self.give_back()
 
     def _tell(self, reason: str, pause_s: float = 0.0) -> None:
         self._told = self.limit

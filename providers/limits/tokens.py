@@ -72,13 +72,12 @@ class TokenEstimator:
 
     def prompt(self, request: Request) -> float:
         """Tokens of the messages, by rule."""
-        text = sum(len(message.text) for message in request.messages) / CHARACTERS_A_TOKEN
-        images = sum(
-            self._image_rule(self._identity, image)
-            for message in request.messages
-            for image in message.images
-        )
-        return text + images
+        characters = images = 0
+        for message in request.messages:
+            characters += len(message.text)
+            for image in message.images:
+                images += self._image_rule(self._identity, image)
+        return characters / CHARACTERS_A_TOKEN + images
 
     def need(self, request: Request, prompt: float) -> float:
         """Tokens that the request will count for, with `prompt` tokens by rule."""

@@ -53,6 +53,8 @@ class Budget:
         lender: Lender | None = None,
     ) -> None:
         self._cap = math.inf if cap_usd is None else cap_usd
+        self.capped = cap_usd is not None
+        """Whether there is a cap: without one nothing is set aside."""
         self._before = self._spent = spent
         self._mean = dict(first)
         self._seen: Counter[str] = Counter()
@@ -66,11 +68,6 @@ class Budget:
         self._lender = lender
         self._lease = anyio.Lock()
         self._leased = 0.0
-
-    @property
-    def capped(self) -> bool:
-        """Whether there is a cap."""
-        return self._cap < math.inf
 
     @property
     def spent(self) -> float:
@@ -99,6 +96,8 @@ class Budget:
         `in_batch` is the key of whoever is asked in a batch, at once: no more than the cap leaves beside what
         is in flight.
         """
+        if not self.capped:
+            return True
         if self._spent + self.usd(self._set_aside) + self.usd(calls) + slack_usd > self._cap:
             return False
         if in_batch is not None and not self._fits(self.usd({in_batch: calls[in_batch]})):
@@ -108,12 +107,16 @@ class Budget:
 
     def set_aside(self, calls: Mapping[str, int], *, in_batch: str | None = None) -> None:
         """Set money aside for calls that are under way already, whatever the cap."""
+        if not self.capped:
+            return
         self._set_aside.update(calls)
         if in_batch is not None:
             self._in_batches[in_batch] += calls[in_batch]
 
     def release(self, calls: Mapping[str, int], *, in_batch: str | None = None) -> None:
         """Give back what was set aside for calls that are not made."""
+        if not self.capped:
+            return
         self._set_aside.subtract(calls)
         if in_batch is not None:
             self._in_batches[in_batch] -= calls[in_batch]

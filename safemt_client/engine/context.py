@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import anyio
-
 from safemt_client.engine.batches import BatchRunner, Job
 from safemt_client.engine.budget import Budget
 from safemt_client.engine.interrupt import InFlight
@@ -18,6 +16,7 @@ from safemt_client.planning.plan import Plan
 from safemt_client.providers.batch.base import BatchEndpoint, BatchRefusedError
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import TargetStoppedError
+from safemt_client.providers.pauses import loop_time
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.types import Request
 from safemt_client.telemetry.events import Listener, StopReason
@@ -39,7 +38,7 @@ class SessionContext:
         budget: Budget,
         batches: Mapping[str, BatchEndpoint] | None = None,
         meters: Mapping[str, Meter] | None = None,
-        clock: Callable[[], float] = anyio.current_time,
+        clock: Callable[[], float] = loop_time,
     ) -> None:
         """`batches` holds the batch endpoint of each target or judge that has one, by its key.
 
@@ -97,6 +96,8 @@ class SessionContext:
 
     async def reserve(self, key: str, calls: Mapping[str, int], first: Request | None = None) -> bool:
         """Set money aside for these calls, of which `first` is one; False once the cap leaves no room."""
+        if not self.budget.capped:
+            return True
         expected = most = self.budget.usd({key: 1})
         if first is not None and (meter := self._meters.get(key)) is not None:
             most = meter.most_usd(meter.call(first))
