@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 
+import anyio
+
+from safemt_client.providers.blocks import Cancellable
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import SafemtError, TargetStoppedError
 from safemt_client.providers.limits.limiter import AccountLimiter
@@ -104,6 +107,10 @@ class Endpoint(ABC):
     async def _send(self, request: Request) -> Reply:
         """One attempt, under a permit. It may exceed the deadline of the attempt."""
 
+    def _scope(self) -> Cancellable:
+        """How an attempt is cancelled that takes too long."""
+        return anyio.CancelScope()
+
     async def _attempt(self, request: Request, turn: TurnTime) -> Reply:
         if not self._outage.busy:
             return await self._permitted(request, turn)
@@ -150,7 +157,7 @@ class Endpoint(ABC):
         """
         left_s = turn.left_s
         try:
-            with Deadline(min(self._timeouts.attempt_s, left_s)) as deadline:
+            with Deadline(min(self._timeouts.attempt_s, left_s), self._scope()) as deadline:
                 return await self._send(request), False
         except TimeoutError:
             pass  # a model in this process has limits of its own

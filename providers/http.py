@@ -11,6 +11,7 @@ from yarl import URL
 
 from safemt_client.providers.addresses import host_of, key_headers, url_of
 from safemt_client.providers.base import Endpoint
+from safemt_client.providers.blocks import Block
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor
@@ -70,6 +71,9 @@ class HttpEndpoint(Endpoint):
         self._redactor = Redactor(api_key, *options.secrets, *secrets_of_proxies())
         self._transport = transport
         self.host = host_of(base_url)
+
+    def _scope(self) -> Block:
+        return Block()
 
     def _moved_to(self, location: str) -> str:
         try:

@@ -77,7 +77,7 @@ async def with_retries(
     max_wait_s: float,
     on_retry: Observer | None = None,
     outage: Outage | None = None,
-    within: Callable[[], AbstractContextManager[None]] = nullcontext,
+    within: Callable[[], AbstractContextManager[object]] = nullcontext,
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
 ) -> Reply:
     """Ask until the reply is not transient, or no more waiting is allowed.

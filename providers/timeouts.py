@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import anyio
 
+from safemt_client.providers.blocks import Block, Cancellable
 from safemt_client.providers.pauses import PAUSES
 
 __all__ = ["DEFAULT_TIMEOUTS", "Deadline", "Timeouts", "TurnOverError", "TurnTime"]
@@ -41,8 +42,9 @@ class Deadline:
     read before the block ends.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._scope = anyio.CancelScope()
+    def __init__(self, seconds: float, scope: Cancellable | None = None) -> None:
+        """`scope` is how it is cancelled: by default a scope of anyio's."""
+        self._scope = scope or anyio.CancelScope()
         self._seconds = seconds
         self._until = math.inf
         self._lost = 0.0
@@ -128,14 +130,25 @@ class TurnTime:
         finally:
             self._until += self._now() - begin
 
-    @contextmanager
-    def limited(self) -> Iterator[None]:
-        """What happens within is cancelled once the time is up.
+    def limited(self) -> _OfTurn:
+        """What waits within, for the network or a timer, is cancelled once the time is up.
 
         Raises:
             TurnOverError: it was.
         """
-        with Deadline(self.left_s) as deadline:
-            yield
-        if deadline.expired:
-            raise TurnOverError
+        return _OfTurn(self.left_s, Block())
+
+
+class _OfTurn(Deadline):
+    """What is left of a turn."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> Literal[False]:
+        super().__exit__(kind, error, trace)
+        if self.expired:
+            raise TurnOverError from None
+        return False

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import anyio
 
+from safemt_client.providers.blocks import Cancellable
 from safemt_client.providers.errors import PermitStoppedError
 from safemt_client.providers.provider import Observer, Provider, ProviderWrapper
 from safemt_client.providers.types import Reply, Request
@@ -15,14 +16,14 @@ from safemt_client.providers.types import Reply, Request
 __all__ = ["InFlight", "InterruptibleProvider"]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class InFlight:
     """A request under way: cancelled while it only waits, on the first Ctrl-C or when its target is stopped.
 
     `key` is the target's, the judge's or the guard's.
     """
 
-    scope: anyio.CancelScope
+    scope: Cancellable
     key: str
     waits_until: float = -math.inf
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -33,6 +33,7 @@ from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.judgings import JudgingTask, reply_of, task_of
 from safemt_client.planning.messages import continues
 from safemt_client.planning.target import Target
+from safemt_client.providers.blocks import Block
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.limits.limiter import Change, Limits
 from safemt_client.providers.provider import Provider
@@ -135,7 +136,7 @@ class Scheduler:
     ) -> None:
         stopping = self._context.stopping
 
-        async def converse(conversation: Conversation, paid: Counter[str]) -> None:
+        async def converse(conversation: Conversation, paid: dict[str, int]) -> None:
             try:
                 # Once the rules are decided, what still waits for its account is not begun.
                 begins = not stopping.stopped(target.key)
@@ -166,18 +167,18 @@ class Scheduler:
                     self._context.budget.release(calls)
                     return stopping.over(conversation)
 
-    def _calls(self, target: Target, conversation: Conversation) -> Counter[str]:
+    def _calls(self, target: Target, conversation: Conversation) -> dict[str, int]:
         """The calls that a conversation takes at most, by the key of who is asked; none of what it shares."""
         fresh = self._fresh[id(conversation)]
-        calls = Counter({target.key: len(fresh.asked)})
+        calls = {target.key: len(fresh.asked)}
         if (moderator := self._moderators.get(target.key)) is not None:
-            calls[moderator.assessor.key] += len(fresh.assessed)
+            calls[moderator.assessor.key] = calls.get(moderator.assessor.key, 0) + len(fresh.assessed)
         if self._judge is not None:
-            calls[self._judge.key] += conversation.turns_left
+            calls[self._judge.key] = calls.get(self._judge.key, 0) + conversation.turns_left
         return calls
 
     async def _turn(
-        self, target: Target, conversation: Conversation, group: TaskGroup, paid: Counter[str]
+        self, target: Target, conversation: Conversation, group: TaskGroup, paid: dict[str, int]
     ) -> JudgingTask | None:
         """Ask one turn and store it; None when the conversation cannot go on.
 
@@ -212,7 +213,7 @@ class Scheduler:
         request: Request,
         key: str,
         group: TaskGroup,
-        paid: Counter[str],
+        paid: dict[str, int],
     ) -> JudgingTask | None:
         self._context.listener.asking(target.key)
         attempts = Attempts(self._context.recorder, target, request, key)
@@ -241,7 +242,7 @@ class Scheduler:
         request: Request,
         key: str,
         group: TaskGroup,
-        paid: Counter[str],
+        paid: dict[str, int],
     ) -> JudgingTask | None:
         """The same under a moderator; the model's own reply and each assessment are stored by themselves."""
         self._context.listener.asking(target.key)
@@ -291,9 +292,9 @@ class Scheduler:
         own = row.model_request_hash if reply.action in ("none", "passed") else None
         return self._advanced(conversation, request, own or key, reply)
 
-    def _give_back(self, key: str, paid: Counter[str]) -> None:
+    def _give_back(self, key: str, paid: dict[str, int]) -> None:
         """A call is over: the money that was set aside for it, if it was, is free again."""
-        if paid[key] > 0:
+        if paid.get(key, 0) > 0:
             paid[key] -= 1
             self._context.budget.release({key: 1})
 
@@ -312,7 +313,7 @@ class Scheduler:
         return task
 
     def _hand_over(
-        self, task: JudgingTask, paid: Counter[str], waiting: MemoryObjectSendStream[JudgingTask]
+        self, task: JudgingTask, paid: dict[str, int], waiting: MemoryObjectSendStream[JudgingTask]
     ) -> None:
         """Give a reply to the judge, with the money that was set aside for its verdict."""
         if self._judge is not None:
@@ -344,7 +345,7 @@ class Scheduler:
             row = self._context.recorder.turn_row(target, request, request_hash, reply, 1, batch_key)
             await self._context.recorder.save_turn(row, group)
             self._context.budget.landed(key, row.cost_usd, free=not is_paid(reply))
-            paid = Counter({self._judge.key: len(group)} if self._judge is not None else {})
+            paid = {self._judge.key: len(group)} if self._judge is not None else {}
             if again:
                 self._context.listener.retrying(key, reply, 0.0)
                 self._context.budget.release(paid)
@@ -377,8 +378,8 @@ class Scheduler:
         group: TaskGroup,
     ) -> Reply | None:
         """The provider's reply, None when it was given up while waiting for a retry."""
-        with anyio.CancelScope() as scope:
-            asking = InFlight(scope, key)
+        with Block() as block:
+            asking = InFlight(block, key)
             self._context.under_way.add(asking)
 
             def on_retry(reply: Reply, wait_s: float) -> None:
@@ -386,7 +387,7 @@ class Scheduler:
                 self._context.listener.retrying(key, reply, wait_s)
                 asking.waits_until = self._context.clock() + wait_s
                 if self._context.halted(key):
-                    scope.cancel()
+                    raise PermitStoppedError("the session is ending")
 
             try:
                 return await provider.ask(request, on_retry)
