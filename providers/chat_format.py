@@ -33,15 +33,19 @@ class ChatFormat:
 
         Where their reasoning is not known, as for a turn of the data set, it is empty.
         """
-        messages = [await self._message(message) for message in request.messages]
-        for message, formatted in zip(request.messages, messages, strict=True):
-            if with_reasoning and message.role == "assistant":
-                formatted["reasoning_content"] = message.reasoning or ""
+        messages = [
+            await self._with_images(message)
+            if message.images
+            else {"role": message.role, "content": message.text}
+            for message in request.messages
+        ]
+        if with_reasoning:
+            for message, formatted in zip(request.messages, messages, strict=True):
+                if message.role == "assistant":
+                    formatted["reasoning_content"] = message.reasoning or ""
         return messages
 
-    async def _message(self, message: Message) -> dict[str, Any]:
-        if not message.images:
-            return {"role": message.role, "content": message.text}
+    async def _with_images(self, message: Message) -> dict[str, Any]:
         urls = [await self._data_url(image) for image in message.images]
         parts: list[dict[str, Any]] = [
             {"type": "image_url", "image_url": url if self._images == "string" else {"url": url}}

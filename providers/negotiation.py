@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from safemt_client.providers.error_codes import ErrorCode
@@ -43,6 +42,7 @@ OWN_REASONING = "messages.reasoning_content"
 """Among the parameters of a request with turns of the model's own: whether they go with their reasoning."""
 
 _MOST_TRIES = 8
+_MOST_FIRST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +142,16 @@ class Learnt:
         return f"{self.identity}: {self.told}"
 
 
+@dataclass(frozen=True, slots=True)
+class _First:
+    """What is sent at first where this is `wanted` and the user has `given` that, and as it is stored."""
+
+    wanted: Mapping[str, Any]
+    given: Collection[str]
+    sent: dict[str, Any]
+    shown: dict[str, Any]
+
+
 class Negotiation:
     """What is known about one endpoint: a model at a host. Shared by all that ask it."""
 
@@ -153,6 +163,7 @@ class Negotiation:
         self._host = host
         self._tell = tell
         self._learnt: list[Remedy] = []
+        self._first: dict[int, _First] = {}
         self._lone_tags = 0
         self._presumed = _OF_REASONING if _REASONING_MODELS.search(identity) else ()
 
@@ -166,6 +177,7 @@ class Negotiation:
         if remedy in self._learnt:
             self._learnt.remove(remedy)
         self._learnt.append(remedy)
+        self._first.clear()
 
     def applied(self, wanted: Mapping[str, Any], given: Collection[str] = ()) -> dict[str, Any]:
         """The parameters as they are sent, with all that is known; what the user has `given` stays."""
@@ -199,7 +211,8 @@ class Negotiation:
         """
         tried: list[dict[str, Any]] = []
         steps: list[tuple[Remedy, str]] = []
-        sent = self.applied(wanted, given)
+        first = self._sent_first(wanted, given)
+        sent = first.sent
         while True:
             reply = await send(sent)
             tried.append(sent)
@@ -215,7 +228,18 @@ class Negotiation:
                 break
         if reply.outcome.observed:
             self._helped(wanted, given, steps)
-        return reply.but(parameters=as_sent(tried[-1]))
+        return reply.but(parameters=first.shown if sent is first.sent else as_sent(tried[-1]))
+
+    def _sent_first(self, wanted: Mapping[str, Any], given: Collection[str]) -> _First:
+        """What a request is sent with first: made once for all that want the same, until more is learnt."""
+        found = self._first.get(id(wanted))
+        if found is None or found.wanted is not wanted or found.given != given:
+            sent = self.applied(wanted, given)
+            found = _First(wanted, given, sent, as_sent(sent))
+            if len(self._first) >= _MOST_FIRST:
+                self._first.clear()
+            self._first[id(wanted)] = found
+        return found
 
     def refused_alike(self, batch: Sequence[tuple[Mapping[str, Any], Collection[str], Reply]]) -> bool:
         """Whether a whole batch was refused for one parameter, which is sent otherwise from now on.
@@ -286,7 +310,8 @@ def given(request: Request) -> frozenset[str]:
 
 def without_echo(request: Request) -> Callable[[str], str]:
     """A function that takes the request's own texts out of what a server says about it."""
-    return partial(Echo(request).removed, short=False)
+    # Few requests need it: all else that it takes is made then.
+    return lambda text: Echo(request).removed(text, short=False)
 
 
 def as_sent(parameters: Mapping[str, Any]) -> dict[str, Any]:

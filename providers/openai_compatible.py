@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -15,11 +16,29 @@ from safemt_client.providers.negotiation import OWN_REASONING, Negotiation, give
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.responses.outcomes import classify_response
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
-from safemt_client.providers.types import Reply, Request
+from safemt_client.providers.types import Reply, Request, Sampling
 from safemt_client.providers.vendor import Vendor
 from safemt_client.providers.vendors import OWN
 
 __all__ = ["OpenAICompatible"]
+
+
+_MOST_PREPARED = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What requests with this sampling and this schema ask for, and what of it the user has given."""
+
+    sampling: Sampling
+    schema: Mapping[str, Any] | None
+    wanted: Mapping[str, Any]
+    given: frozenset[str]
+
+
+def _has_own(request: Request) -> bool:
+    """Whether a request contains a turn of the model's own."""
+    return "assistant" in [message.role for message in request.messages]
 
 
 class OpenAICompatible(HttpEndpoint):
@@ -55,6 +74,7 @@ class OpenAICompatible(HttpEndpoint):
         )
         self.negotiation = Negotiation(identity)
         self._format = ChatFormat(options.image_format)
+        self._prepared: dict[tuple[int, int, bool], _Prepared] = {}
         if vendor.kind == "demo" or vendor.managed:
             # The program itself or a server of its own, on another port each time.
             self.host = None
@@ -73,9 +93,24 @@ class OpenAICompatible(HttpEndpoint):
             reply, stated = self._redactor.reply(reply), rate_limits(response.headers)
             return reply if stated == NO_LIMITS else reply.but(rate_limits=stated)
 
-        # Some servers stream unless they are told not to; others do nothing else, and count tokens if asked.
-        wanted = {"stream": False, "stream_options": {"include_usage": True}} | self._wanted(request)
-        return await self.negotiation.ask(wanted, self.given(request), send, without_echo(request))
+        prepared = self._prepare(request)
+        return await self.negotiation.ask(prepared.wanted, prepared.given, send, without_echo(request))
+
+    def _prepare(self, request: Request) -> _Prepared:
+        """What is asked for beside the messages: made once for all requests with the very same parameters."""
+        own = _has_own(request)
+        key = id(request.sampling), id(request.response_schema), own
+        found = self._prepared.get(key)
+        # They are held, so that nothing else can have their ids.
+        if found is None:
+            # Some servers stream unless they are told not to; others do nothing else, and count tokens if
+            # asked.
+            wanted = {"stream": False, "stream_options": {"include_usage": True}} | self._wanted(request)
+            found = _Prepared(request.sampling, request.response_schema, wanted, self.given(request))
+            if len(self._prepared) >= _MOST_PREPARED:
+                self._prepared.clear()
+            self._prepared[key] = found
+        return found
 
     def given(self, request: Request) -> frozenset[str]:
         """The names of parameters that are the user's own."""
@@ -116,8 +151,7 @@ class OpenAICompatible(HttpEndpoint):
 
     def _wanted(self, request: Request) -> dict[str, Any]:
         """The parameters before what is known of the endpoint."""
-        own = any(message.role == "assistant" for message in request.messages)
-        return self.parameters(request) | ({OWN_REASONING: False} if own else {})
+        return self.parameters(request) | ({OWN_REASONING: False} if _has_own(request) else {})
 
     async def _body(self, request: Request, parameters: Mapping[str, Any]) -> dict[str, Any]:
         filled: dict[str, Any] = self._options.filled(parameters)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import anyio
 
@@ -55,6 +56,7 @@ class Recorder(VerdictRecorder):
         super().__init__(plan, store, session_id)
         self._using = anyio.Lock()
         self._images_stored: set[str] = store.known_keys("images", "sha256")
+        self._sent_last: tuple[Mapping[str, Any] | None, str | None] = (None, None)
 
     async def save_plan(self) -> None:
         """The run and what it plans, where the store does not hold them yet; the steps known already."""
@@ -194,7 +196,8 @@ class Recorder(VerdictRecorder):
             for path, i in conversation.images.items()
             if i.sha256 not in self._images_stored
         ]
-        self._images_stored.update(image.sha256 for image in images)
+        if images:
+            self._images_stored.update(image.sha256 for image in images)
         steps = [self._step(row.target_key, row.request_hash, one) for one in conversations]
         await self.store.save(row, *steps, *images, *moderations)
 
@@ -289,10 +292,16 @@ class Recorder(VerdictRecorder):
             model_request_hash=model_hash,
             error_code=reply.error_code,
             reply_hash=reply_hash(reply.text) if reply.outcome.observed else None,
-            parameters=json_of(reply.parameters),
+            parameters=self._parameters_of(reply),
             host=reply.host,
             oddities=" ".join(reply.oddities) or None,
         )
+
+    def _parameters_of(self, reply: Reply) -> str | None:
+        """What was sent with a request as JSON: mostly the very same as with the one before."""
+        if reply.parameters is not self._sent_last[0]:
+            self._sent_last = reply.parameters, json_of(reply.parameters)
+        return self._sent_last[1]
 
     def moderation_rows(self, moderator: Moderator, key: str, reply: ModeratedReply) -> list[ModerationRow]:
         """What a moderator found of the turn of this hash, and what was done about it."""

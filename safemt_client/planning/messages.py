@@ -73,9 +73,10 @@ def messages_at(
 
 def messages_json(messages: Sequence[Message]) -> str:
     """The messages as JSON for the store: images by the hash of the bytes that are sent."""
-    content = [
-        {"role": message.role, "content": message.text}
-        | ({"images": [image.sha256 for image in message.images]} if message.images else {})
-        for message in messages
-    ]
+    content: list[dict[str, object]] = []
+    for message in messages:
+        shown: dict[str, object] = {"role": message.role, "content": message.text}
+        if message.images:
+            shown["images"] = [image.sha256 for image in message.images]
+        content.append(shown)
     return dumps(content).decode()

@@ -83,3 +83,9 @@ def test_kinds() -> None:
 @given(st.text(max_size=500))
 def test_any_text_has_a_kind(text: str) -> None:
     assert refusal_of(text) in (*KINDS, None)
+
+
+@pytest.mark.parametrize("text", REFUSALS + HARMLESS)
+def test_capitals_make_no_difference(text: str) -> None:
+    # Beside a letter that is not ASCII the text is read as it stands.
+    assert refusal_of(text.upper()) == refusal_of(text) == refusal_of(text + " ✓")
