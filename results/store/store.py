@@ -49,7 +49,7 @@ Expected = Literal["anything", "store", "nothing"]
 
 # A commit waits this long to collect more rows, by how many came for the one before, at least: it costs as
 # much as the rows of 50 turns.
-_WINDOWS_S = ((64, 0.1), (8, 0.05), (0, 0.02))
+_WINDOWS_S = ((80, 0.2), (64, 0.1), (8, 0.05), (0, 0.02))
 _LOCK_PAUSE_S = 0.15
 
 

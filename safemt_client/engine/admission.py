@@ -44,8 +44,9 @@ class Admission:
 
     async def start(self, task: Callable[..., Awaitable[None]], *arguments: object) -> bool:
         """Start a piece of work once there is room; False if the session is ending."""
-        # Calls waiting for a retry or a commit hold no permit: free permits alone would set no limit.
-        while self._open >= 2 * self._limiter.limit + 8:
+        # Calls waiting for a retry or a commit hold no permit: free permits alone would set no limit. Of an
+        # endpoint that answers within the time of a commit, as many wait for that as are in flight.
+        while self._open >= 3 * self._limiter.limit + 8:
             self._ended = anyio.Event()
             await self._ended.wait()
         if not await self._limiter.room():
