@@ -54,6 +54,8 @@ bench: .venv-bench/.installed .venv-inspect/.installed .venv-promptfoo/.installe
 	.venv-bench/bin/python benchmarks/limits.py
 	.venv-bench/bin/python benchmarks/order.py
 	.venv-bench/bin/python benchmarks/resume.py
+	.venv-bench/bin/python benchmarks/start.py
+	.venv-bench/bin/python benchmarks/memory.py
 	.venv-bench/bin/python benchmarks/intervals.py
 	.venv-bench/bin/python benchmarks/reading.py
 	.venv-bench/bin/python benchmarks/stopping.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ __all__ = [
     "measure",
     "open_files",
     "our_command",
+    "peer_file",
 ]
 
 HERE = Path(__file__).resolve().parent
@@ -43,6 +45,14 @@ class Measured:
     sending_s: float
     requests: int
     sent_mb: float
+
+
+def peer_file(name: str) -> str | None:
+    """The file that a variable of the environment names for a peer; None if it or its Node is not here."""
+    file = os.environ.get(name, "")
+    if not Path(file).is_file() or (name == "PROMPTFOO" and shutil.which("node") is None):
+        return None
+    return file
 
 
 def open_files() -> None:

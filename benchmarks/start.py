@@ -133,7 +133,7 @@ def plan_pictures(folder: Path) -> dict[str, float]:
     from safemt_client.settings import RunSettings
 
     settings = RunSettings(provider=["m@http://127.0.0.1:9/v1"], data="x")
-    gc.set_threshold(50_000, 20, 20)  # as the program does
+    gc.set_threshold(150_000, 20, 20)  # as the program does
 
     async def planned() -> dict[str, float]:
         begin = time.process_time()
@@ -157,7 +157,7 @@ def floor(folder: Path) -> dict[str, float]:
 
     from safemt_client.providers.types import Image
 
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(150_000, 20, 20)
     (kept,) = Path(os.environ["XDG_CACHE_HOME"]).rglob("looked-at/*")
     found = {}
     begin = time.process_time()

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measuring import BARE, HERE, PLAN, US, Measured, endpoint, measure, open_files, our_command
+from measuring import BARE, HERE, PLAN, US, Measured, endpoint, measure, open_files, our_command, peer_file
 from written import RESULTS, render, table, where
 
 EVERY = (US, PLAN, BARE, "openai SDK", "litellm.acompletion", "reference pattern", "inspect_ai", "promptfoo")
@@ -114,7 +114,7 @@ def write_certificate(folder: Path) -> Path:
 def missing(name: str) -> str | None:
     """What a program needs that is not here."""
     needed = {"inspect_ai": "INSPECT_PYTHON", "promptfoo": "PROMPTFOO"}.get(name)
-    return None if needed is None or Path(os.environ.get(needed, "")).is_file() else "not installed"
+    return None if needed is None or peer_file(needed) else "not installed"
 
 
 def command(name: str, url: str, data: Path, condition: Condition) -> list[str]:

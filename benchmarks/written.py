@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from measuring import BARE, HERE, PLAN, US
+from measuring import BARE, HERE, PLAN, US, peer_file
 
 __all__ = ["README", "RESULTS", "render", "section", "table", "where", "written"]
 
@@ -32,10 +32,10 @@ def where() -> dict[str, Any]:
             versions[name] = version(name)
         except PackageNotFoundError:
             versions[name] = "none"
-    if python := os.environ.get("INSPECT_PYTHON"):
+    if python := peer_file("INSPECT_PYTHON"):
         said = "import importlib.metadata as m; print(m.version('inspect_ai'))"
         versions["inspect_ai"] = subprocess.check_output([python, "-c", said], text=True).strip()
-    if script := os.environ.get("PROMPTFOO"):
+    if script := peer_file("PROMPTFOO"):
         package = json.loads((Path(script).parents[2] / "package.json").read_text())
         node = subprocess.check_output(["node", "--version"], text=True).strip().removeprefix("v")
         versions |= {"promptfoo": package["version"], "node": node}
