@@ -322,7 +322,8 @@ class _Export:
         self, listed: Listed, row: Row, one: Conversation, other: Conversation | None = None
     ) -> None:
         """The page of a conversation, or that of it beside another one."""
-        contents, at, number = self._contents, row["at"], row["n"]
+        contents, at = self._contents, row["at"]
+        number: int = row["n"]
         path = contents.conversation(number) if other is None else contents.compared(number)
         up = "../" * path.count("/")
         beside = "" if other is None else other.head["target_key"]
