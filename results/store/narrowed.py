@@ -117,10 +117,12 @@ def about_requests(view: str, requests: int) -> str:
     """The rows of one of `_BASES` about so many requests, in place of its name; their hashes are parameters.
 
     The view itself looks at each row of the store for requests that it has twice; this only at those rows.
+    They are joined with the hashes: for a list of more than one in a condition, all columns of all are read.
     """
-    base, hashes = _BASES[view], ", ".join("?" * requests) or "NULL"
+    base, hashes = _BASES[view], ", ".join("?" * requests)
     return (
-        f"(WITH {base} AS MATERIALIZED (SELECT * FROM {base} WHERE request_hash IN ({hashes})) "
+        f"(WITH {base} AS MATERIALIZED "
+        f"(SELECT * FROM {base} WHERE request_hash IN (SELECT unnest([{hashes}]::VARCHAR[]))) "
         f"SELECT * FROM ({_query_of(view)}))"
     )
 

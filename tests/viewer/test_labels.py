@@ -141,6 +141,10 @@ def test_people_do_not_see_each_other_and_may_differ(db: Path, viewer: Viewer) -
     first = ben.hidden()
     ben.label("unsafe", note="seen by ben", refusal_kind="answer")
     assert cleo.hidden() == first, "the same sample in the same order"
+    # What another person has labelled is neither done nor said.
+    opened = cleo.get(f"/label/next?run={first['run']}&n=8")
+    assert heading(opened) == "Reply 1 of 8"
+    assert "<strong>0 of 8</strong>" in opened
     for page in (cleo.page, cleo.label("safe"), cleo.label("unsure"), ben.label("unsure")):
         assert "seen by ben" not in page
         assert "hasty" not in page
@@ -267,6 +271,12 @@ def test_hostile_texts_do_nothing(tmp_path: Path) -> None:
             assert not set(page) & set("\x1b\x00\u202e\u2066")
         ben.page = ben.get(f"/label/next?run={RUN}&n=1000")
         ben.label("safe", note="</textarea><script>alert(2)</script>")
+        cleo = Person(viewer.base, viewer.token, "cleo")
+        cleo.page = cleo.get(f"/label/next?run={RUN}&n=1000")
+        cleo.label("unsafe")
+        page = cleo.get(f"/adjudicate/next?run={RUN}&at=1")
+        assert "&lt;/textarea&gt;&lt;script&gt;alert(2)" in page
+        assert not re.search("<script>", page)
         where = rows(db, "SELECT run_id, target_key, dialogue_key FROM conversations LIMIT 1")[0]
         run, target, dialogue = map(str, where)
         page = ben.post("/comment", run=run, t=target, d=dialogue, text="<script>alert(3)</script>")
