@@ -1,6 +1,6 @@
 """How long pages of the viewer take on a large store: 10,000 dialogues under 17 targets.
 
-    python benchmarks/viewer.py [--dialogues 10000] [--targets 17] [--db FILE] [--export]
+    python benchmarks/viewer.py [--dialogues 10000] [--targets 17] [--db FILE] [--export [--items N]]
 
 Makes the store (a few minutes; kept with --db) and prints seconds: the first read of the store, and pages as
 a browser gets them over HTTP, with their median and worst of five. The CPU seconds, of viewer and browser
@@ -177,12 +177,12 @@ def measure(path: Path) -> None:
     thread.join()
 
 
-def measure_export(path: Path, folder: Path) -> None:
+def measure_export(path: Path, folder: Path, items: int | None) -> None:
     from safemt_client.viewer.bundle import export_pages
     from safemt_client.viewer.wanted import Wanted
 
     began, cpu = time.perf_counter(), time.process_time()
-    done = export_pages(path, folder, Wanted(), lambda text: None)
+    done = export_pages(path, folder, Wanted(items=items), lambda text: None)
     print(
         f"{'export':45} {time.perf_counter() - began:.0f} s, CPU {time.process_time() - cpu:.0f} s, "
         f"{done['conversations']:,} conversations, {done['files']:,} files, {done['bytes'] / 1e6:,.0f} MB, "
@@ -196,6 +196,7 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=17)
     parser.add_argument("--db", type=Path, help="made if it is not there, and kept")
     parser.add_argument("--export", action="store_true", help="measure `view --export` in place of pages")
+    parser.add_argument("--items", type=int, help="with --export: of so many items alone")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = arguments.db or Path(folder) / "large.duckdb"
@@ -203,7 +204,7 @@ def main() -> None:
             make(path, arguments.dialogues, arguments.targets)
         print(f"{arguments.dialogues} dialogues, {arguments.targets} targets, {os.cpu_count()} cores")
         if arguments.export:
-            measure_export(path, Path(folder) / "pages")
+            measure_export(path, Path(folder) / "pages", arguments.items)
         else:
             measure(path)
 
