@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from safemt_client.providers.errors import InputError
-from safemt_client.serving.advice import OF_LLAMA_CPP, OF_VLLM
+from safemt_client.serving.advice import OF_LLAMA_CPP, OF_TRANSFORMERS, OF_VLLM
 from safemt_client.serving.llama_cpp import KEY_VARIABLE
 from safemt_client.serving.memory import Card, cards, free_memory, has_accelerator, in_words
 from safemt_client.serving.names import Serving
@@ -283,7 +283,7 @@ def _transformers(asked: _Asked) -> Served:
             {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"},
             unset=_UNSET,
             start_s=3600,
-            advice=OF_VLLM,
+            advice=OF_TRANSFORMERS,
             gpus=asked.said.gpus,
         ),
         called,
@@ -293,7 +293,9 @@ def _transformers(asked: _Asked) -> Served:
         asked.version,
         None if weights.size is None else int(1.2 * weights.size) + _OF_TORCH,
         on_cards=bool(cards()),
-        at_once=64 if "continuous-batching" in options else 2,
+        # One after another, each to its end, even if nobody waits for it any more: a second one would run out
+        # of time in the queue, and its repetition too.
+        at_once=64 if "continuous-batching" in options else 1,
         constrains=None,
     )
 

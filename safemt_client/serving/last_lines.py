@@ -18,6 +18,8 @@ _LONGEST = 240
 _ERROR = re.compile(
     r"error|exception|cannot|could not|failed|not found|out of memory|unable|invalid", re.IGNORECASE
 )
+# The line of a program in a traceback: its message stands in another one.
+_RAISE = re.compile(r"raise \w")
 _SHOWN = 70
 # As vLLM's: (APIServer pid=7) INFO 11-27 20:50:27 [compilation.py:317] Enabled ...
 _HEAD = re.compile(r"^(\(\w+ pid=\d+\) )?((DEBUG|INFO|WARNING|ERROR) )?([\d-]+ [\d:.,]+ )?(\[[^\]]*\] )?")
@@ -31,9 +33,9 @@ def last_words(log: Path, advice: Sequence[tuple[str, str]]) -> str:
     regular expression, looked for in lines at the end of the log, and what to change; the line in which it is
     found is said first.
     """
-    lines = _lines(log)
+    lines = [_HEAD.sub("", line) for line in _lines(log)]
     change, reason = _advised(lines, advice)
-    telling = [line for line in lines if _ERROR.search(line)] or lines
+    telling = [line for line in lines if _ERROR.search(line) and not _RAISE.match(line)] or lines
     # What is said twice is said once, where it stands last.
     others = [line for line in dict.fromkeys(reversed(telling)) if line not in reason]
     distinct = [*reason, *others[: _MOST_LINES - len(reason)][::-1]]

@@ -220,6 +220,14 @@ def test_a_gpu_where_there_is_none_is_refused(tmp_path: Path, monkeypatch: pytes
     assert engines.served_of(name, Serving(gpus=("7",))).spec.gpus == ("7",)
 
 
+@pytest.mark.parametrize(("options", "at_once"), [({}, 1), ({"continuous-batching": "true"}, 64)])
+def test_a_server_that_answers_one_at_a_time_is_given_one(
+    options: dict[str, str], at_once: int, tmp_path: Path
+) -> None:
+    name = f"transformers:{folder(tmp_path / 'm')}"
+    assert engines.served_of(name, Serving(options=options)).at_once == at_once
+
+
 def test_memory_is_weights_and_conversations(tmp_path: Path) -> None:
     path = gguf(tmp_path / "m.gguf")
     # 2 layers, keys and values of 2 heads of 8 numbers of 2 bytes.

@@ -102,6 +102,10 @@ def test_the_line_with_the_reason_is_said_first(tmp_path: Path) -> None:
         "update it; " + said.format("unknown kind: kite | error 3 | error 4")
     )
     assert last_words(log, [("cold", "warm it")]) == said.format("error 2 | error 3 | error 4")
+    log.write_text(
+        "Traceback\nraise ValueError(\n(EngineCore pid=7) ERROR 11-27 20:46:37 [x.py:1] ValueError: kite\n"
+    )
+    assert last_words(log, ()) == said.format("ValueError: kite")
 
 
 def test_a_line_is_shown_without_what_stands_before_its_words(tmp_path: Path) -> None:
