@@ -15,6 +15,7 @@ from safemt_client.judges.types import JudgeInput, Verdict
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.limits.permits import Limiter
 from safemt_client.providers.pauses import stopwatch
 from safemt_client.providers.plugins import find, identity_of, reason, say_hidden
 from safemt_client.providers.provider import Observer
@@ -29,7 +30,7 @@ __all__ = ["PluginJudge", "judge_spec"]
 class _Account:
     """Takes the place of a provider: the judge's identity and the permits of its account."""
 
-    def __init__(self, identity: str, limiter: AccountLimiter) -> None:
+    def __init__(self, identity: str, limiter: Limiter) -> None:
         self.identity = identity
         self.limiter = limiter
 
@@ -47,9 +48,7 @@ class PluginJudge(LLMJudge):
         InputError: the object has no identity, or cannot judge.
     """
 
-    def __init__(
-        self, judge: object, *, limiter: AccountLimiter | None = None, timeout_s: float = 180
-    ) -> None:
+    def __init__(self, judge: object, *, limiter: Limiter | None = None, timeout_s: float = 180) -> None:
         identity = identity_of(judge)
         label: Callable[[JudgeInput], Awaitable[object]] | None = getattr(judge, "judge", None)
         if label is None or not inspect.iscoroutinefunction(label):

@@ -10,7 +10,7 @@ import anyio
 from safemt_client.providers.blocks import Cancellable
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import SafemtError, TargetStoppedError
-from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.limits.permits import Limiter
 from safemt_client.providers.limits.rates import NO_LIMITS
 from safemt_client.providers.limits.tokens import Charging, TokenEstimator
 from safemt_client.providers.outage import Outage
@@ -43,7 +43,7 @@ class Endpoint(ABC):
         self,
         *,
         identity: str,
-        limiter: AccountLimiter,
+        limiter: Limiter,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         charging: Charging = "used",
     ) -> None:
@@ -58,7 +58,7 @@ class Endpoint(ABC):
         self._stopped: TargetStoppedError | None = None
 
     @property
-    def limiter(self) -> AccountLimiter:
+    def limiter(self) -> Limiter:
         """The limiter of the account."""
         return self._limiter
 

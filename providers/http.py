@@ -15,7 +15,7 @@ from safemt_client.providers.blocks import Block
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor
-from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.limits.permits import Limiter
 from safemt_client.providers.limits.tokens import Charging
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.proxies import secrets_of_proxies
@@ -55,7 +55,7 @@ class HttpEndpoint(Endpoint):
         base_url: str,
         api_key: str | None,
         transport: httpx.AsyncBaseTransport,
-        limiter: AccountLimiter,
+        limiter: Limiter,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         charging: Charging = "used",
         options: EndpointOptions = NO_OPTIONS,

@@ -10,7 +10,7 @@ import httpx
 
 from safemt_client.providers.chat_format import ChatFormat
 from safemt_client.providers.http import HttpEndpoint
-from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.limits.permits import Limiter
 from safemt_client.providers.limits.rates import NO_LIMITS, rate_limits
 from safemt_client.providers.negotiation import OWN_REASONING, Negotiation, given, without_echo
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
@@ -56,7 +56,7 @@ class OpenAICompatible(HttpEndpoint):
         base_url: str,
         api_key: str | None,
         transport: httpx.AsyncBaseTransport,
-        limiter: AccountLimiter,
+        limiter: Limiter,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         vendor: Vendor = OWN,
         options: EndpointOptions = NO_OPTIONS,

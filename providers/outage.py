@@ -15,7 +15,7 @@ import anyio
 
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import PermitStoppedError
-from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.limits.permits import Limiter
 from safemt_client.providers.pauses import PAUSES
 from safemt_client.providers.types import Outcome, Reply
 
@@ -42,7 +42,7 @@ class Outage:
     nobody waits any more, so that each request is tried once and ends.
     """
 
-    def __init__(self, limiter: AccountLimiter, max_wait_s: float) -> None:
+    def __init__(self, limiter: Limiter, max_wait_s: float) -> None:
         self._limiter = limiter
         self._max_wait_s = max_wait_s
         self._turnstile = anyio.Lock()

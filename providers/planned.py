@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.limits.permits import Limiter
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.types import Reply, Request
 
@@ -16,7 +16,7 @@ class Planned:
     """A `Provider` in the place of a client, which takes longer to load than most plans take to make."""
 
     identity: str
-    limiter: AccountLimiter
+    limiter: Limiter
 
     async def ask(self, request: Request, on_retry: Observer | None = None) -> Reply:
         """Nobody asks it.

@@ -21,6 +21,7 @@ from safemt_client.providers.base import Endpoint
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.limits.permits import Limiter
 from safemt_client.providers.provider import Observer, Provider
 from safemt_client.providers.responses.outcomes import coded
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
@@ -153,7 +154,7 @@ def identity_of(thing: object) -> str:
 def adopt(
     model: object,
     *,
-    limiter: AccountLimiter | None = None,
+    limiter: Limiter | None = None,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     identity: str | None = None,
 ) -> Provider:
@@ -183,7 +184,7 @@ class _Model(Endpoint):
     """A model that only answers."""
 
     def __init__(
-        self, answer: Callable[[Request], Any], *, identity: str, limiter: AccountLimiter, timeouts: Timeouts
+        self, answer: Callable[[Request], Any], *, identity: str, limiter: Limiter, timeouts: Timeouts
     ) -> None:
         super().__init__(identity=identity, limiter=limiter, timeouts=timeouts)
         self._answer = answer
@@ -201,7 +202,7 @@ class _Model(Endpoint):
 class _Whole:
     """A whole client, with its own permits and retries."""
 
-    def __init__(self, ask: Callable[..., Any], identity: str, limiter: AccountLimiter) -> None:
+    def __init__(self, ask: Callable[..., Any], identity: str, limiter: Limiter) -> None:
         self._ask = ask
         self.identity = identity
         self.limiter = limiter

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from safemt_client.providers.types import Reply, Request
 
 if TYPE_CHECKING:
-    from safemt_client.providers.limits.limiter import AccountLimiter
+    from safemt_client.providers.limits.permits import Limiter
 
 __all__ = ["Observer", "Provider", "ProviderWrapper"]
 
@@ -27,7 +27,7 @@ class Provider(Protocol):
         ...
 
     @property
-    def limiter(self) -> AccountLimiter:
+    def limiter(self) -> Limiter:
         """The limiter of the account that is asked."""
         ...
 
@@ -55,7 +55,7 @@ class ProviderWrapper(ABC):
         return self._provider.identity
 
     @property
-    def limiter(self) -> AccountLimiter:
+    def limiter(self) -> Limiter:
         """The limiter of the account."""
         return self._provider.limiter
 

@@ -32,7 +32,7 @@ from safemt_client.placing import Earlier, placed
 from safemt_client.pricing import prices_of
 from safemt_client.providers.addresses import shown
 from safemt_client.providers.errors import InputError, MissingKeyError
-from safemt_client.providers.limits.limiter import Limits, StatedLimits
+from safemt_client.providers.limits.limiter import Limits
 from safemt_client.providers.negotiation import Negotiations
 from safemt_client.providers.planned import Planned
 from safemt_client.providers.provider import Provider
@@ -47,7 +47,7 @@ from safemt_client.providers.registry import (
 from safemt_client.providers.resources import calls_at_once, open_files_limit
 from safemt_client.providers.routes import Routes
 from safemt_client.providers.vendors import DEMO, DEMO_NAMES
-from safemt_client.said import Role, adjusted, check_only_headers, options_of, said_of, serving_of
+from safemt_client.said import Role, adjusted, check_only_headers, limits_of, options_of, said_of, serving_of
 from safemt_client.serving.local import LocalServers
 from safemt_client.settings import RunSettings
 from safemt_client.tables import ProviderSettings
@@ -77,24 +77,19 @@ class Models:
         demo_url: str | None,
         stack: AsyncExitStack,
         given: Mapping[str, object] | None = None,
+        limits: Limits | None = None,
     ) -> None:
         """`stack` closes what is opened here, such as a guard in this process.
 
-        `given` are the user's own models and judges, by their names in the settings.
+        `limits` are those of the accounts, where others share them; by default what the settings say. `given`
+        are the user's own models and judges, by their names in the settings.
         """
         self._given = given or {}
         self._settings = settings
         self._stack = stack
         self.local = LocalServers()
         self._demo_url = demo_url
-        self.limits = Limits(
-            StatedLimits(settings.rpm, settings.tpm, settings.max_concurrency),
-            {
-                name: StatedLimits(account.rpm, account.tpm, account.max_concurrency)
-                for name, account in settings.accounts.items()
-            },
-            in_all=calls_at_once(1 if demo_url is None else 2),
-        )
+        self.limits = limits or limits_of(settings, calls_at_once(1 if demo_url is None else 2))
         if self.limits.nothing_left:
             raise InputError(
                 f"ulimit -n {open_files_limit()}: so few open files leave none for a request: raise it to 128"
@@ -377,11 +372,15 @@ class Models:
 
 @asynccontextmanager
 async def open_models(
-    settings: RunSettings, given: Mapping[str, object] | None = None, earlier: Earlier = frozenset
+    settings: RunSettings,
+    given: Mapping[str, object] | None = None,
+    earlier: Earlier = frozenset,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Models]:
     """The models of a session, with the demo endpoint running if one of the names is the demo's.
 
-    `given` are the user's own models and judges, by their names in the settings; `earlier` is for `placed`.
+    `given` are the user's own models and judges, by their names in the settings; `earlier` is for `placed`,
+    `limits` for `Models`.
     """
     settings, choices = placed(settings, earlier)
     async with AsyncExitStack() as stack:
@@ -395,6 +394,6 @@ async def open_models(
             from safemt_client.demo.endpoint import serve_demo
 
             demo_url = await stack.enter_async_context(serve_demo())
-        models = Models(settings, demo_url, stack, given)
+        models = Models(settings, demo_url, stack, given, limits)
         models.local.choices = choices
         yield models

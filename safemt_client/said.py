@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from safemt_client.providers.adjusted import Adjusted
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.limits.limiter import AccountLimiter, Limits, StatedLimits
+from safemt_client.providers.limits.permits import Limiter, Terms
 from safemt_client.providers.options import EndpointOptions, environment_of
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.registry import ProviderSpec, split_alias
@@ -15,10 +17,22 @@ from safemt_client.serving.names import Serving
 from safemt_client.settings import RunSettings
 from safemt_client.tables import ProviderSettings, headers_of
 
-__all__ = ["Role", "adjusted", "check_only_headers", "options_of", "said_of", "serving_of"]
+__all__ = ["Role", "adjusted", "check_only_headers", "limits_of", "options_of", "said_of", "serving_of"]
 
 Role = Literal["target", "judge", "guard"]
 """What a model is asked as. The flags about requests are those of the targets."""
+
+
+def limits_of(
+    settings: RunSettings, in_all: int | None = None, make: Callable[[Terms], Limiter] = AccountLimiter.of
+) -> Limits:
+    """What is said of the accounts. See `Limits`, which `make` and `in_all` are for."""
+    accounts = {
+        name: StatedLimits(account.rpm, account.tpm, account.max_concurrency)
+        for name, account in settings.accounts.items()
+    }
+    every = StatedLimits(settings.rpm, settings.tpm, settings.max_concurrency)
+    return Limits(every, accounts, in_all=in_all, make=make)
 
 
 def said_of(settings: RunSettings, name: str, role: Role) -> ProviderSettings:

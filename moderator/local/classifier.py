@@ -20,6 +20,7 @@ import anyio.to_thread
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.limits.permits import Limiter
 from safemt_client.providers.pauses import stopwatch
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.types import Outcome, Reply, Request, Usage
@@ -37,16 +38,14 @@ class LocalClassifier:
     `unsafe` gives the probability that a text is unsafe; it is called on a thread, one text at a time.
     """
 
-    def __init__(
-        self, unsafe: Callable[[str], float], *, name: str, limiter: AccountLimiter | None = None
-    ) -> None:
+    def __init__(self, unsafe: Callable[[str], float], *, name: str, limiter: Limiter | None = None) -> None:
         self._unsafe = unsafe
         self._identity = f"local-classifier/{name}"
         self._limiter = limiter or AccountLimiter(concurrency=256, account=self._identity)
         self._one = anyio.CapacityLimiter(1)
 
     @classmethod
-    async def load(cls, limiter: AccountLimiter | None = None) -> LocalClassifier:
+    async def load(cls, limiter: Limiter | None = None) -> LocalClassifier:
         """Load the profanity classifier, off the event loop.
 
         Raises:
@@ -76,7 +75,7 @@ class LocalClassifier:
         return self._identity
 
     @property
-    def limiter(self) -> AccountLimiter:
+    def limiter(self) -> Limiter:
         """The limiter of the classifier."""
         return self._limiter
 

@@ -24,6 +24,7 @@ from safemt_client.moderator.local.decoding import Decoder, Prompt, Row
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.limits.permits import Limiter
 from safemt_client.providers.pauses import stopwatch
 from safemt_client.providers.provider import Observer
 from safemt_client.providers.types import Message, Outcome, Reply, Request, Usage
@@ -74,7 +75,7 @@ class LocalModel:
         *,
         max_batch_tokens: int | None = None,
         max_queue: int = 256,
-        limiter: AccountLimiter | None = None,
+        limiter: Limiter | None = None,
         share_prefix: bool = True,
     ) -> None:
         model, tokenizer, name = weights.model, weights.tokenizer, weights.name
@@ -111,7 +112,7 @@ class LocalModel:
         dtype: str = "auto",
         max_batch_tokens: int | None = None,
         max_queue: int = 256,
-        limiter: AccountLimiter | None = None,
+        limiter: Limiter | None = None,
         share_prefix: bool = True,
     ) -> LocalModel:
         """Load a model from a folder or the Hugging Face hub, off the event loop.
@@ -139,7 +140,7 @@ class LocalModel:
         return self._identity
 
     @property
-    def limiter(self) -> AccountLimiter:
+    def limiter(self) -> Limiter:
         """The limiter of this model."""
         return self._limiter
 

@@ -26,7 +26,7 @@ from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.json_codec import dumps
 from safemt_client.providers.keys import Redactor
-from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.limits.permits import Limiter
 from safemt_client.providers.limits.rates import rate_limits
 from safemt_client.providers.negotiation import Negotiation, given, without_echo
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
@@ -117,7 +117,7 @@ class LiteLLM(Endpoint):
         self,
         *,
         identity: str,
-        limiter: AccountLimiter,
+        limiter: Limiter,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         api_key: str | None = None,
         secrets: Sequence[str] = (),

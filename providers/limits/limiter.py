@@ -5,34 +5,23 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Self
 
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.limits.concurrency import Concurrency
-from safemt_client.providers.limits.line import Line, Permit
+from safemt_client.providers.limits.line import Line
+from safemt_client.providers.limits.permits import Change, Limiter, Permit, Terms
 from safemt_client.providers.limits.rates import Rate, RateLimit
 from safemt_client.providers.pauses import loop_time
 from safemt_client.providers.resources import open_files_limit
 from safemt_client.providers.types import Outcome, Reply
 
-__all__ = ["AccountLimiter", "Change", "Limits", "Permit", "StatedLimits"]
+__all__ = ["AccountLimiter", "Limits", "StatedLimits"]
 
 _OVERLOAD = (429, 503, 529)
 _LATE = (408, 504, 524)
 _FAULT = (500, 502, None)
 _USUAL = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """The limits of an account have changed; `reason`: start, growth, overload, outage, pause, learnt."""
-
-    account: str
-    reason: str
-    limit: int
-    in_flight: int
-    rpm: float | None
-    tpm: float | None
-    pause_s: float
 
 
 class AccountLimiter:
@@ -66,6 +55,22 @@ class AccountLimiter:
         self._in_flight = 0
         self._paused_until = float("-inf")
         self._told = self._concurrency.limit
+
+    @classmethod
+    def of(cls, terms: Terms) -> Self:
+        """The limiter of an account on these terms."""
+        return cls(
+            rpm=terms.rpm,
+            tpm=terms.tpm,
+            concurrency=terms.most,
+            start=terms.start,
+            account=terms.account,
+        )
+
+    @property
+    def waiting(self) -> int:
+        """Callers that wait for a permit."""
+        return len(self._line)
 
     @property
     def limit(self) -> int:
@@ -106,9 +111,9 @@ class AccountLimiter:
         """
         return await self._line.wait(tokens)
 
-    def give_back(self) -> None:
-        """A call with a permit is over."""
-        self._in_flight -= 1
+    def give_back(self, count: int = 1) -> None:
+        """So many calls with a permit are over."""
+        self._in_flight -= count
         if self._line:
             self._line.serve()
 
@@ -132,7 +137,7 @@ class AccountLimiter:
         # Here, too, fewer calls at a time are what helps.
         late = late or reply.error_code is ErrorCode.LOCAL_SHORTAGE
         if reply.outcome.observed:
-            saturated = bool(self._line) or self._in_flight >= self.limit
+            saturated = bool(self.waiting) or self._in_flight >= self.limit
             self._concurrency.succeeded(saturated=saturated)
             if abs(self.limit - self._told) > max(1, self._told // 4):
                 self._tell("growth")
@@ -185,18 +190,23 @@ class AccountLimiter:
 
     def _wait_s(self) -> float | None:
         """Seconds until a permit can be given; None if that depends on a call coming back."""
-        at = max(self._requests.ready_at(), self._tokens.ready_at(), self._paused_until)
-        wait = at - self.clock()
+        wait = self._ready_at() - self.clock()
         if wait > 0:
             return wait
         return 0 if self._in_flight < self.limit else None
 
+    def _ready_at(self) -> float:
+        """When rates and pauses allow the next permit."""
+        return max(self._requests.ready_at(), self._tokens.ready_at(), self._paused_until)
+
     def _taken(self, tokens: float) -> Permit:
-        now = self.clock()
-        self._requests.take(now)
-        self._tokens.take(now, tokens)
+        return self._taken_at(self.clock(), tokens)
+
+    def _taken_at(self, at: float, tokens: float) -> Permit:
+        self._requests.take(at)
+        self._tokens.take(at, tokens)
         self._in_flight += 1
-        return Permit(now, tokens)
+        return Permit(at, tokens)
 
     def _not_used(self, permit: Permit) -> None:
         self._requests.correct(-1)
@@ -254,14 +264,19 @@ class Limits:
         start: int = 8,
         most: int = 512,
         in_all: int | None = None,
+        make: Callable[[Terms], Limiter] = AccountLimiter.of,
     ) -> None:
-        """`in_all` is how many calls this process can have in flight: all accounts share them."""
+        """`in_all` is how many calls this process can have in flight: all accounts share them.
+
+        `make` makes the limiter of an account, once it is first asked for.
+        """
         self._every = every
         self._in_all = in_all
         self._stated = dict(accounts or {})
         self._start, self._most = start, most
         self._presumed: dict[str, int] = {}
-        self._limiters: dict[str, AccountLimiter] = {}
+        self._make = make
+        self._limiters: dict[str, Limiter] = {}
         self._on_change: Callable[[Change], None] | None = None
 
     def account_of(self, account: str) -> str:
@@ -286,25 +301,27 @@ class Limits:
         """Say how many calls an account answers at a time; more are not made unless the user says so."""
         self._presumed[self.account_of(account)] = concurrency
 
-    def for_account(self, account: str) -> AccountLimiter:
+    def for_account(self, account: str) -> Limiter:
         """The limiter of an account."""
         name = self.account_of(account)
         if name not in self._limiters:
-            stated = self.stated(account)
-            # A figure from the user is the starting point; without one the limit is found by probing.
-            most = self._presumed.get(name, self._most)
-            self._limiters[name] = AccountLimiter(
-                rpm=stated.rpm,
-                tpm=stated.tpm,
-                concurrency=stated.max_concurrency or most,
-                start=stated.max_concurrency or min(self._start, most),
-                account=name,
-                on_change=self._on_change,
-            )
+            limiter = self._limiters[name] = self._make(self._terms(name, self.stated(account)))
+            limiter.on_change = self._on_change
             if (share := self._share) is not None:
                 for limiter in self._limiters.values():
                     limiter.cap(share)
         return self._limiters[name]
+
+    def _terms(self, name: str, stated: StatedLimits) -> Terms:
+        # A figure from the user is the starting point; without one the limit is found by probing.
+        most = self._presumed.get(name, self._most)
+        return Terms(
+            account=name,
+            rpm=stated.rpm,
+            tpm=stated.tpm,
+            start=stated.max_concurrency or min(self._start, most),
+            most=stated.max_concurrency or most,
+        )
 
     @property
     def _share(self) -> int | None:

@@ -12,16 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from safemt_client.providers.errors import PermitStoppedError
+from safemt_client.providers.limits.permits import Permit
 
-__all__ = ["Line", "Permit"]
-
-
-@dataclass(slots=True)
-class Permit:
-    """One call in flight: when it began, and the tokens that were reserved for it."""
-
-    started: float
-    tokens: float
+__all__ = ["Line"]
 
 
 @dataclass(eq=False, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
+from datetime import UTC
 from functools import cache
 from typing import Any, get_type_hints
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 from safemt_client.results.store.columns import ARROW, column
 from safemt_client.results.store.rows import Row
 
-__all__ = ["ROW_GROUP", "arrow_rows", "batch_of", "hold_little", "told"]
+__all__ = ["ROW_GROUP", "arrow_rows", "batch_of", "hold_little", "kinds_of", "rows_of", "told"]
 
 ROW_GROUP = 8192
 """Rows that DuckDB compresses and writes at once."""
@@ -41,7 +42,7 @@ def told(batches: Iterable[pa.RecordBatch], wrong: list[BaseException]) -> Itera
 
 
 @cache
-def _kinds(row: type) -> dict[str, str]:
+def kinds_of(row: type) -> dict[str, str]:
     """The fields of a kind of row, and the names of their types in Python."""
     found = {}
     hints = get_type_hints(row)
@@ -53,9 +54,20 @@ def _kinds(row: type) -> dict[str, str]:
 
 def arrow_rows(row: type, rows: Sequence[Row]) -> pa.Table:
     """Rows of one kind."""
-    kinds = _kinds(row)
+    kinds = kinds_of(row)
     columns = [column(kind, [getattr(row, name) for row in rows]) for name, kind in kinds.items()]
     return pa.Table.from_arrays(columns, names=list(kinds))
+
+
+def rows_of(row: type, table: pa.Table) -> list[Any]:
+    """The rows of one kind that a table of `arrow_rows` has."""
+    times = [name for name, kind in kinds_of(row).items() if kind == "datetime"]
+    found = []
+    for values in table.to_pylist():
+        for name in times:
+            values[name] = values[name] and values[name].replace(tzinfo=UTC)
+        found.append(row(**values))
+    return found
 
 
 def batch_of(row: type, count: int, columns: dict[str, Any]) -> pa.RecordBatch:
@@ -63,7 +75,7 @@ def batch_of(row: type, count: int, columns: dict[str, Any]) -> pa.RecordBatch:
 
     What is not among the columns is NULL.
     """
-    kinds = _kinds(row)
+    kinds = kinds_of(row)
     made = []
     for name, kind in kinds.items():
         value = columns.get(name)

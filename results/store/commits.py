@@ -38,6 +38,10 @@ class Handed:
         assert isinstance(self.done, asyncio.Future)
         await self.done
 
+    def committed(self) -> Sequence[Row]:
+        """The rows that the store has by it."""
+        return self.rows
+
     def result(self) -> None:
         """The same for a caller without a loop."""
         assert isinstance(self.done, Future)
@@ -64,7 +68,7 @@ def tell(batch: Iterable[Handed], error: Exception | None, watchers: Sequence[Wa
 
 def _in_loop(those: Sequence[Handed], error: Exception | None, watchers: Sequence[Watch]) -> None:
     if error is None and watchers:
-        rows = [row for handed in those for row in handed.rows]
+        rows = [row for handed in those for row in handed.committed()]
         try:
             for watcher in tuple(watchers):
                 watcher(rows)

@@ -212,6 +212,15 @@ class Lookups:
         rows = self.query("SELECT target_key, place FROM stopped_targets WHERE run_id = ?", [run_id]).rows
         return dict(rows)
 
+    def paid_by(self, session_id: str) -> dict[str, float]:
+        """What was paid by the deliveries of a session that are committed, in US dollars, by incarnation."""
+        rows = self.query(
+            "SELECT incarnation, sum(paid_usd) FROM deliveries "
+            "WHERE session_id = ? AND paid_usd IS NOT NULL GROUP BY incarnation",
+            [session_id],
+        ).rows
+        return dict(rows)
+
     def known_of(self, table: str, column: str, keys: pa.ChunkedArray) -> set[str]:
         """Those of some keys that a column has."""
         with self._connection.cursor() as cursor:

@@ -192,6 +192,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] 
     ("add label_draws", lambda connection: create(connection, rows.DrawRow, rows.DrawnReplyRow)),
     ("add server_use", lambda connection: create(connection, rows.ServerUseRow)),
     ("add kinds of confidence", _add_kinds),
+    ("add deliveries", lambda connection: create(connection, rows.DeliveryRow)),
 )
 
 

@@ -15,6 +15,7 @@ from safemt_client.results.store.calibration_rows import (
     CalibrationReplyRow,
     CalibrationRow,
 )
+from safemt_client.results.store.delivery_rows import DeliveryRow
 from safemt_client.results.store.draw_rows import DrawnReplyRow, DrawRow
 from safemt_client.results.store.moderation_rows import AssessmentRow, ModerationRow, ModeratorRow
 from safemt_client.results.store.serving_rows import ServerUseRow
@@ -36,6 +37,7 @@ __all__ = [
     "CalibrationReplyRow",
     "CalibrationRow",
     "CostLeaseRow",
+    "DeliveryRow",
     "DialogueRow",
     "DrawRow",
     "DrawnReplyRow",
@@ -358,6 +360,7 @@ Row = (
     | RunDialogueRow
     | EventRow
     | CostLeaseRow
+    | DeliveryRow
     | LimitRow
     | ServerUseRow
     | DialogueRow

@@ -23,6 +23,7 @@ TABLES: dict[type, str] = {
     rows.RunDialogueRow: "run_dialogues",
     rows.EventRow: "run_events",
     rows.CostLeaseRow: "cost_leases",
+    rows.DeliveryRow: "deliveries",
     rows.LimitRow: "limit_changes",
     rows.ServerUseRow: "server_use",
     rows.DialogueRow: "dialogues",
@@ -188,6 +189,8 @@ COLUMN_COMMENTS = {
     "guess": "how likely the judge's label was thought to be wrong when the sample was drawn",
     "chance": "chance of the reply to be drawn, by this draw or an earlier one of the same kind",
     "server": "engine and model",
+    "incarnation": "the process that sent it; one that takes its place is another",
+    "paid_usd": "US dollars that its rows were paid with; NULL if that was not counted",
     "served_s": "seconds that this row is about; the first of a session begins when the server was ready",
     "queue_s": "seconds that a request waited in the server before it began, on average; NULL if it does not "
     "say",

@@ -23,6 +23,7 @@ from safemt_client.providers.resources import shortage
 from safemt_client.results.sanitize import plain
 from safemt_client.results.store.batches import ROW_GROUP, arrow_rows, hold_little, told
 from safemt_client.results.store.commits import Handed, Watch, tell
+from safemt_client.results.store.deliveries import Delivered, Delivery, taken_in
 from safemt_client.results.store.errors import (
     StoreError,
     StoreMovedError,
@@ -202,6 +203,18 @@ class Store(Lookups):
         self._put(handed)
         await handed.wait()
 
+    async def deliver(self, delivery: Delivery) -> bool:
+        """Append what another process has sent, once; whether it is new. Return when it is committed.
+
+        Raises:
+            InputError: it does not fit the tables, and nothing of it is stored.
+            StoreError: as `save`.
+        """
+        delivered = Delivered(delivery, asyncio.get_running_loop())
+        self._put(delivered)
+        await delivered.wait()
+        return delivered.is_new
+
     def save_now(self, *rows: Row) -> None:
         """The same for a caller without an event loop, which is also told where the file is not what it was.
 
@@ -282,6 +295,8 @@ class Store(Lookups):
             if self._failed is not None:
                 raise self._failed
             cursor.execute("BEGIN")
+            for kind, sent in taken_in(cursor, batch).items():
+                _append(cursor, kind, pa.concat_tables(sent))
             for kind, rows in tables.items():
                 _append(cursor, kind, arrow_rows(kind, rows))
             cursor.execute("COMMIT")

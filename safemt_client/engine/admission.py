@@ -9,7 +9,7 @@ from typing import Any, Self
 import anyio
 import anyio.lowlevel
 
-from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.limits.permits import Limiter
 
 __all__ = ["Admission"]
 
@@ -23,7 +23,7 @@ class Admission:
     as much as the hand-over.
     """
 
-    def __init__(self, limiter: AccountLimiter) -> None:
+    def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
         self._group = anyio.create_task_group()
         self._idle: list[asyncio.Future[_Work | None]] = []

@@ -19,8 +19,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from safemt_client.engine.batch_search import LOOKS, OpenBatch, find, is_gone
-from safemt_client.engine.budget import Budget
 from safemt_client.engine.recorder import Recorder
+from safemt_client.engine.spending import Spending
 from safemt_client.providers.alike import Alike, every_request_fails
 from safemt_client.providers.batch.base import (
     BatchEndpoint,
@@ -69,7 +69,7 @@ class BatchRunner:
         identity: str,
         endpoint: BatchEndpoint,
         recorder: Recorder,
-        budget: Budget,
+        budget: Spending,
         *,
         status: Callable[[str, int, int], None],
     ) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from safemt_client.engine.keeper import Keeper
 from safemt_client.engine.recorder import Recorder
 from safemt_client.planning.calibration import Calibration
 from safemt_client.planning.plan import Plan
-from safemt_client.results.store.store import Store
 
 __all__ = ["CalibrationRecorder"]
 
@@ -19,7 +19,7 @@ class CalibrationRecorder(Recorder):
         StoreError: from each `save_...`: the store cannot be written.
     """
 
-    def __init__(self, calibration: Calibration, plan: Plan, store: Store, session_id: str) -> None:
+    def __init__(self, calibration: Calibration, plan: Plan, store: Keeper, session_id: str) -> None:
         super().__init__(plan, store, session_id)
         self._calibration = calibration
 

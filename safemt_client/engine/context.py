@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from safemt_client.engine.batches import BatchRunner, Job
-from safemt_client.engine.budget import Budget
 from safemt_client.engine.interrupt import InFlight
 from safemt_client.engine.meter import Meter
 from safemt_client.engine.paying import PaidProvider
 from safemt_client.engine.recorder import Recorder
+from safemt_client.engine.spending import Spending
 from safemt_client.engine.stopping import Stopping
 from safemt_client.planning.costs import money
 from safemt_client.planning.plan import Plan
@@ -35,7 +35,7 @@ class SessionContext:
         plan: Plan,
         recorder: Recorder,
         listener: Listener,
-        budget: Budget,
+        budget: Spending,
         batches: Mapping[str, BatchEndpoint] | None = None,
         meters: Mapping[str, Meter] | None = None,
         clock: Callable[[], float] = loop_time,

@@ -9,9 +9,10 @@ from typing import Any
 import anyio
 
 from safemt_client.engine.attempts import Attempts
-from safemt_client.engine.budget import Budget
+from safemt_client.engine.keeper import Keeper
 from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.single_flight import SingleFlight
+from safemt_client.engine.spending import Spending
 from safemt_client.moderator.types import Assessment, Stage
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.target import Target
@@ -20,7 +21,6 @@ from safemt_client.providers.errors import TargetStoppedError
 from safemt_client.providers.provider import Observer, Provider, ProviderWrapper
 from safemt_client.providers.types import Outcome, Reply, Request, Usage, request_hash
 from safemt_client.results.store.rows import TurnRow
-from safemt_client.results.store.store import Store
 from safemt_client.telemetry.events import Listener
 
 __all__ = ["CachedModel", "StoredAssessments", "StoredReplies"]
@@ -34,7 +34,7 @@ class StoredAssessments:
         guard_key: str,
         recorder: Recorder,
         prices: Mapping[str, float] | None,
-        budget: Budget,
+        budget: Spending,
         listener: Listener,
     ) -> None:
         self._guard_key = guard_key
@@ -90,7 +90,7 @@ class StoredReplies:
     others are known, so that only what is there is looked for.
     """
 
-    def __init__(self, store: Store, pending: Sequence[Conversation]) -> None:
+    def __init__(self, store: Keeper, pending: Sequence[Conversation]) -> None:
         self._store = store
         self._known: set[str] = set()
         self._read: dict[str, Reply] = {}
@@ -160,7 +160,7 @@ class CachedModel(ProviderWrapper):
         recorder: Recorder,
         stored: StoredReplies,
         once: SingleFlight,
-        budget: Budget,
+        budget: Spending,
         save_later: Callable[[TurnRow], Any],
     ) -> None:
         super().__init__(provider)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import anyio
 
-from safemt_client.engine.budget import Budget
 from safemt_client.engine.meter import Meter
+from safemt_client.engine.spending import Spending
 from safemt_client.providers.adjusted import Adjusted
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
 from safemt_client.providers.provider import Observer, Provider, ProviderWrapper
@@ -27,7 +27,7 @@ class PaidProvider(ProviderWrapper):
     def __init__(
         self,
         provider: Provider,
-        budget: Budget,
+        budget: Spending,
         meter: Meter,
         ended: Callable[[], bool],
         refused: Callable[[float], None],

@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 
+from safemt_client.engine.keeper import Keeper
 from safemt_client.engine.verdict_recorder import VerdictRecorder, confidence_kind, json_of
 from safemt_client.judges.refusal import refusal_of
 from safemt_client.moderator.moderator import ModeratedReply, Moderator
@@ -19,7 +20,7 @@ from safemt_client.planning.costs import cost
 from safemt_client.planning.messages import messages_json
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.target import Target
-from safemt_client.providers.limits.limiter import Change
+from safemt_client.providers.limits.permits import Change
 from safemt_client.providers.negotiation import Learnt
 from safemt_client.providers.types import Reply, Request, Usage, reply_hash, request_hash
 from safemt_client.results.store.rows import (
@@ -38,7 +39,6 @@ from safemt_client.results.store.rows import (
     StopEventRow,
     TurnRow,
 )
-from safemt_client.results.store.store import Store
 from safemt_client.serving.local import LocalServers
 from safemt_client.serving.metrics import Use
 
@@ -52,7 +52,7 @@ class Recorder(VerdictRecorder):
         StoreError: from each of them: the store cannot be written; what was committed before is in it.
     """
 
-    def __init__(self, plan: Plan, store: Store, session_id: str) -> None:
+    def __init__(self, plan: Plan, store: Keeper, session_id: str) -> None:
         super().__init__(plan, store, session_id)
         self._using = anyio.Lock()
         self._images_stored: set[str] = store.known_keys("images", "sha256")

@@ -11,7 +11,6 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
 
 import anyio
@@ -35,7 +34,8 @@ from safemt_client.planning.messages import continues
 from safemt_client.planning.target import Target
 from safemt_client.providers.blocks import Block
 from safemt_client.providers.errors import PermitStoppedError, TargetStoppedError
-from safemt_client.providers.limits.limiter import Change, Limits
+from safemt_client.providers.limits.limiter import Limits
+from safemt_client.providers.limits.permits import Change
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.types import Message, Outcome, Reply, Request, Usage
 from safemt_client.results.store.rows import TurnRow
@@ -86,7 +86,7 @@ class Scheduler:
             assessor.provider = InterruptibleProvider(watched, context.under_way, context.clock, assessor.key)
 
     async def run(self) -> StopReason:
-        """Carry out the plan.
+        """Carry out the plan, which is in the store already.
 
         Returns when all is done, or when what was in flight after `stop` has landed.
 
@@ -94,8 +94,6 @@ class Scheduler:
             StoreError: the store cannot be written; what was acknowledged before is in it.
         """
         plan, recorder = self._context.plan, self._context.recorder
-        await recorder.save_plan()
-        await recorder.save_event("started", {"pending": sum(plan.turns.values())})
         waiting, judged = anyio.create_memory_object_stream[JudgingTask](math.inf)
         async with anyio.create_task_group() as everything:
 
@@ -117,9 +115,6 @@ class Scheduler:
                     if others:
                         conversations.start_soon(self._converse_with, target, others, waiting, everything)
         self._context.ending.rules = self._context.stopping.lines()
-        await recorder.save_event(
-            "finished" if self._context.ending.complete else "stopped", asdict(self._context.ending)
-        )
         return self._context.ending
 
     def stop(self) -> None:

@@ -7,6 +7,7 @@ import signal
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 
 import anyio
@@ -156,9 +157,12 @@ async def _run_session(
                 group.start_soon(_listen, invocation.stop)
             group.start_soon(progress.show)
             group.start_soon(PAUSES.watch, context.listener.notice)
+            await recorder.save_plan()
+            await recorder.save_event("started", {"pending": sum(plan.turns.values())})
             if models.local.running:
                 group.start_soon(_note_use, models.local, recorder)
             ending = await scheduler.run()
+            await recorder.save_event("finished" if ending.complete else "stopped", asdict(ending))
             await recorder.save_use(models.local)
             group.cancel_scope.cancel()
     finally:

@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 
+from safemt_client.engine.keeper import Keeper
 from safemt_client.judges.judge import LLMJudge
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.refusal import DECLINING
@@ -22,7 +23,6 @@ from safemt_client.providers.probabilities import ConfidenceKind
 from safemt_client.providers.types import Usage
 from safemt_client.results.store.queries import VerdictKey
 from safemt_client.results.store.rows import VerdictRow
-from safemt_client.results.store.store import Store
 
 __all__ = ["VerdictRecorder", "confidence_kind", "json_of"]
 
@@ -34,7 +34,7 @@ _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
 class VerdictRecorder:
     """Makes and saves the rows of verdicts of one session of a plan."""
 
-    def __init__(self, plan: Plan, store: Store, session_id: str) -> None:
+    def __init__(self, plan: Plan, store: Keeper, session_id: str) -> None:
         self.store = store
         self._plan = plan
         self._run_id = plan.run.run_id

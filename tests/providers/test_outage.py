@@ -9,7 +9,8 @@ from support.clock import run
 
 from safemt_client.engine.admission import Admission
 from safemt_client.providers.errors import PermitStoppedError
-from safemt_client.providers.limits.limiter import AccountLimiter, Change
+from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.limits.permits import Change
 from safemt_client.providers.plugins import adopt
 from safemt_client.providers.responses.outcomes import error_reply, no_connection
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts

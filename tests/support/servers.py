@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from safemt_client.providers.limits.limiter import AccountLimiter, Change
+from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.limits.permits import Change
 from safemt_client.providers.limits.tokens import TokenEstimator
 from safemt_client.providers.types import Message, Outcome, Reply, Request, Sampling, Usage
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from support.clock import run
 from support.servers import Bucket, Endpoint, FixedWindow, SlidingWindow, drive
 
-from safemt_client.providers.limits.limiter import AccountLimiter, Change
+from safemt_client.providers.limits.limiter import AccountLimiter
+from safemt_client.providers.limits.permits import Change
 from safemt_client.providers.limits.rates import RateLimit, rate_limits
 from safemt_client.providers.limits.tokens import image_tokens
 from safemt_client.providers.types import Image, Outcome, Reply

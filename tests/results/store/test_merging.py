@@ -95,7 +95,9 @@ def test_the_same_store_twice_adds_nothing(tmp_path: Path) -> None:
 def test_an_earlier_version_is_migrated_in_a_copy(tmp_path: Path) -> None:
     old = fill(tmp_path / "old.duckdb", "No.", "safe", day=1)
     with duckdb.connect(str(old)) as connection:
-        connection.execute("DROP TABLE label_draws; DROP TABLE drawn_replies; DROP TABLE server_use")
+        connection.execute(
+            "DROP TABLE label_draws; DROP TABLE drawn_replies; DROP TABLE server_use; DROP TABLE deliveries"
+        )
         connection.execute("ALTER TABLE turns DROP COLUMN host")
         connection.execute("DELETE FROM schema_migrations WHERE version >= 24")
     before = old.read_bytes()

@@ -221,7 +221,10 @@ def test_a_store_from_before_batches_is_brought_up_to_date(tmp_path: Path) -> No
             *(f"DROP TABLE calibration_{name}" for name in ("runs", "replies", "labels", "figures")),
             *(f"DROP TABLE anchor_{name}" for name in ("runs", "replies")),
             *(f"DROP TABLE stop_{name}" for name in ("rules", "order", "decisions", "events")),
-            *(f"DROP TABLE {table}" for table in ("label_draws", "drawn_replies", "server_use")),
+            *(
+                f"DROP TABLE {table}"
+                for table in ("label_draws", "drawn_replies", "server_use", "deliveries")
+            ),
             "DROP TABLE batch_requests",
             *(f"DROP TABLE {table}" for table in ("run_moderators", "assessments", "moderations")),
             *(f"ALTER TABLE turns DROP COLUMN {name}" for name in ("intervention", "model_request_hash")),
