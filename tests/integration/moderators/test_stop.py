@@ -60,7 +60,7 @@ class Quiet:
         return lambda *args: None
 
 
-def session(path: Path, model: Asked, guard: Asked, *wanted: str) -> Any:
+async def session(path: Path, model: Asked, guard: Asked, *wanted: str) -> Any:
     """A scheduler on a store, for one dialogue of two turns under one moderator."""
     said = [ScriptedMessage("user", "a kite"), ScriptedMessage("assistant", "yes")]
     dialogue = Dialogue("a", (*said, ScriptedMessage("user", "a blue one")))
@@ -75,7 +75,9 @@ def session(path: Path, model: Asked, guard: Asked, *wanted: str) -> Any:
         store,
     )
     budget = Budget(None, spent=0.0, first={})
-    context = SessionContext(plan, Recorder(plan, store, "s"), Quiet(), budget)  # type: ignore[arg-type]
+    recorder = Recorder(plan, store, "s")
+    await recorder.save_plan()
+    context = SessionContext(plan, recorder, Quiet(), budget)  # type: ignore[arg-type]
     scheduler = Scheduler(
         context, {target.key: model}, None, limits=Limits(), moderators={target.key: moderator}
     )
@@ -115,7 +117,7 @@ def test_ctrl_c_while_a_guard_waits_for_a_retry_keeps_the_models_reply(tmp_path:
 
         # The earlier turn and the whole are assessed beside the call: one of both waits, one is in flight.
         model, guard = Asked("local/m", [slow]), Asked("local/g", [busy, landing])
-        store, scheduler = session(path, model, guard, "observe")
+        store, scheduler = await session(path, model, guard, "observe")
         with store, anyio.fail_after(30):
             ended: list[StopReason] = []
 
@@ -142,7 +144,7 @@ def test_ctrl_c_while_a_guard_waits_for_a_retry_keeps_the_models_reply(tmp_path:
 
     async def second() -> list[tuple[Any, ...]]:
         model, guard = Asked("local/m", []), Asked("local/g", [_safe])
-        store, scheduler = session(path, model, guard, "observe")
+        store, scheduler = await session(path, model, guard, "observe")
         with store, anyio.fail_after(30):
             ending = await scheduler.run()
             assert ending.complete
@@ -167,7 +169,7 @@ def test_ctrl_c_while_the_model_waits_for_a_retry_ends_the_turn(tmp_path: Path) 
             raise AssertionError
 
         model, guard = Asked("local/m", [busy]), Asked("local/g", [_safe, _safe])
-        store, scheduler = session(tmp_path / "d.duckdb", model, guard, "block")
+        store, scheduler = await session(tmp_path / "d.duckdb", model, guard, "block")
         with store, anyio.fail_after(30):
             async with anyio.create_task_group() as group:
                 group.start_soon(scheduler.run)
@@ -188,7 +190,7 @@ def test_a_turn_whose_model_is_not_asked_any_more_is_given_up(tmp_path: Path) ->
             raise PermitStoppedError("the session is ending")
 
         model, guard = Asked("local/m", [ending]), Asked("local/g", [_safe, _safe])
-        store, scheduler = session(tmp_path / "d.duckdb", model, guard, "block")
+        store, scheduler = await session(tmp_path / "d.duckdb", model, guard, "block")
         with store, anyio.fail_after(30):
             await scheduler.run()
             return store.query("SELECT count(*), (SELECT count(*) FROM assessments) FROM turns").rows
