@@ -157,12 +157,9 @@ async def _run_session(
                 group.start_soon(_listen, invocation.stop)
             group.start_soon(progress.show)
             group.start_soon(PAUSES.watch, context.listener.notice)
-            await recorder.save_plan()
-            await recorder.save_event("started", {"pending": sum(plan.turns.values())})
             if models.local.running:
                 group.start_soon(_note_use, models.local, recorder)
-            ending = await scheduler.run()
-            await recorder.save_event("finished" if ending.complete else "stopped", asdict(ending))
+            ending = await _recorded(plan, recorder, scheduler)
             await recorder.save_use(models.local)
             group.cancel_scope.cancel()
     finally:
@@ -172,6 +169,15 @@ async def _run_session(
             await budget.close(clean=ending is not None)
     if ending is None:
         raise StoppedAtOnceError("interrupted; the same command resumes")
+    return ending
+
+
+async def _recorded(plan: Plan, recorder: Recorder, scheduler: Scheduler) -> StopReason:
+    """Carry the plan out, once it is stored, and store how that began and ended."""
+    await recorder.save_plan()
+    await recorder.save_event("started", {"pending": sum(plan.turns.values())})
+    ending = await scheduler.run()
+    await recorder.save_event("finished" if ending.complete else "stopped", asdict(ending))
     return ending
 
 
