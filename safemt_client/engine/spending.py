@@ -19,6 +19,11 @@ class Spending(Protocol):
     """
 
     @property
+    def capped(self) -> bool:
+        """Whether there is a cap."""
+        ...
+
+    @property
     def spent(self) -> float:
         """What is spent as far as is known here, earlier sessions included: for messages."""
         ...
