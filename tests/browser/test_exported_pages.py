@@ -55,7 +55,12 @@ def test_from_the_results_to_a_picture(width: int, pages: Path, page: Page, page
     expect(page.locator("#list")).to_be_visible()
     page.get_by_role("link", name="Items by targets").click()
     fits(page, width)
-    page.get_by_role("link", name="unsafe under most targets first").click()
+    order = page.get_by_role("link", name="unsafe under most targets first")
+    order.click()
+    expect(order).to_have_attribute("aria-current", "page")
+    page.wait_for_load_state("load")
+    # A key in the first moments of a page is not meant for it.
+    page.wait_for_timeout(200)
     page.keyboard.press("j")
     expect(page.locator("tbody a[href]").first).to_be_focused()
     page.locator("td .badge.unsafe").first.click()
