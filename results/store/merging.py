@@ -58,7 +58,7 @@ def merge(into: Path, stores: Sequence[Path]) -> list[Merged]:
         with TemporaryDirectory(prefix=f".{into.name[:100]}.", dir=into.parent) as folder:
             made = Path(folder, "made.duckdb")
             Store.open(made, "nothing").close()
-            found = [_taken_in(made, path, Path(folder, "copy")) for path in stores]
+            found = [_taken_in(made, path, Path(folder)) for path in stores]
             with Store.open(made, command="merge") as store:
                 for path in stores:
                     take(store, waiting(path))
@@ -68,11 +68,15 @@ def merge(into: Path, stores: Sequence[Path]) -> list[Merged]:
         raise InputError(f"{into}: cannot be made ({error.strerror or error}): name another file") from None
 
 
-def _taken_in(made: Path, path: Path, copies: Path) -> Merged:
-    """Append to the new store the rows of another one that it does not have."""
+def _taken_in(made: Path, path: Path, folder: Path) -> Merged:
+    """Append to the new store the rows of another one that it does not have.
+
+    What it has is known by hashes that are kept beside it: the rows of each store are hashed once.
+    """
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET TimeZone = 'UTC'")
         _attach(connection, made, "made", f", ROW_GROUP_SIZE {ROW_GROUP}")
+        _attach(connection, folder / "seen.duckdb", "seen", "")
         _attach(connection, path, "given", ", READ_ONLY")
         connection.execute("USE given")
         version = schema_version(connection)
@@ -83,14 +87,19 @@ def _taken_in(made: Path, path: Path, copies: Path) -> Merged:
         if version < len(MIGRATIONS) or _lacks_columns(connection):
             connection.execute("USE made")
             connection.execute("DETACH given")
-            _attach(connection, _migrated(path, copies), "given", ", READ_ONLY")
+            _attach(connection, _migrated(path, folder / "copy"), "given", ", READ_ONLY")
         connection.execute("USE made")
         try:
+            for table in dict.fromkeys(TABLES.values()):
+                connection.execute(f"CREATE TABLE IF NOT EXISTS seen.{table} (content BLOB, number BIGINT)")
             connection.execute("BEGIN")
             otherwise = _answered_otherwise(connection)
             counts = [_append(connection, table) for table in dict.fromkeys(TABLES.values())]
             connection.execute("COMMIT")
             connection.execute("CHECKPOINT made")
+            # DuckDB writes to one file in a transaction.
+            for table in dict.fromkeys(TABLES.values()):
+                connection.execute(f"INSERT INTO seen.{table} SELECT content, number FROM temp.new_{table}")
         except duckdb.Error as error:
             raise InputError(f"{path}: cannot be read: {first_line(error)}") from None
     return Merged(path, sum(rows for rows, _ in counts), sum(added for _, added in counts), otherwise)
@@ -155,18 +164,17 @@ def _append(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[int, int
     ]
     names = ", ".join(f'"{column}"' for column in columns)
     packed = ", ".join(f'"{column}" := "{column}"' for column in columns)
-    hashed = f"sha256(to_json(struct_pack({packed}))::VARCHAR)"
+    hashed = f"unhex(sha256(to_json(struct_pack({packed}))::VARCHAR))"
 
-    def numbered(store: str) -> str:
-        return (
-            f"(SELECT place, content, row_number() OVER (PARTITION BY content ORDER BY place) AS number "
-            f"FROM (SELECT rowid AS place, {hashed} AS content FROM {store}.{table}))"
-        )
-
+    connection.execute(
+        f"CREATE TEMP TABLE new_{table} AS SELECT * FROM ("
+        "SELECT place, content, row_number() OVER (PARTITION BY content ORDER BY place) AS number "
+        f"FROM (SELECT rowid AS place, {hashed} AS content FROM given.{table})) "
+        f"ANTI JOIN seen.{table} USING (content, number)"
+    )
     added = connection.execute(
         f"INSERT INTO made.{table} ({names}) SELECT {names} FROM given.{table} g "
-        f"WHERE g.rowid IN (SELECT n.place FROM {numbered('given')} n ANTI JOIN {numbered('made')} m "
-        "ON n.content = m.content AND n.number = m.number) ORDER BY g.rowid"
+        f"WHERE g.rowid IN (SELECT place FROM temp.new_{table}) ORDER BY g.rowid"
     ).fetchone()
     rows = connection.execute(f"SELECT count(*) FROM given.{table}").fetchone()
     return int(rows[0]) if rows else 0, int(added[0]) if added else 0
