@@ -33,7 +33,10 @@ def export(reader: Queryable, form: str, run_id: str | None, folder: Path, *, re
     from safemt_client.results.exports.redaction import Redaction, labels_of
     from safemt_client.results.exports.tables import Dump
     from safemt_client.results.scores.collect import latest_run
+    from safemt_client.results.store.reader import Reader
 
+    if isinstance(reader, Reader) and reader.facts is not None:
+        raise InputError("export: facts have no texts, and are an export already: name a store with --db")
     plugin = None if form in FORMATS else find("exports", form)
     if plugin is None and form not in FORMATS:
         raise InputError(f"--format {form}: no such format; choose one of {', '.join(FORMATS)}")

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from safemt_client.providers.errors import InputError
+from safemt_client.results.store.places import address_of
 
 __all__ = ["check_place"]
 
@@ -16,6 +17,8 @@ def check_place(path: Path) -> None:
     Raises:
         InputError: it cannot.
     """
+    if address_of(path) is not None:
+        raise InputError(f"{address_of(path)}: facts are only read: name a file with --db")
     if path.is_dir():
         raise InputError(f"{path}: is a folder: name a file with --db")
     if not path.parent.is_dir():

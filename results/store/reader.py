@@ -18,6 +18,7 @@ import duckdb
 from safemt_client.providers.errors import InputError, StoreHeldError
 from safemt_client.results.sanitize import plain
 from safemt_client.results.store.errors import explain_open_error, holder_of, is_locked
+from safemt_client.results.store.facts_folder import Facts, is_facts, open_facts
 from safemt_client.results.store.handing import hand_over
 from safemt_client.results.store.inbox import inbox_file
 from safemt_client.results.store.migrations import schema_version
@@ -46,12 +47,19 @@ class Reader:
     """Read-only access to a store. Use as a context manager."""
 
     def __init__(
-        self, path: Path, connection: duckdb.DuckDBPyConnection | None, token: str, port: int
+        self,
+        path: Path,
+        connection: duckdb.DuckDBPyConnection | None,
+        token: str,
+        port: int,
+        facts: Facts | None = None,
     ) -> None:
         self._path = path
         self._connection = connection
         self._token = token
         self._port = port
+        self.facts = facts
+        """What is read in place of a store: it has no texts. None for a store."""
         self._question: Question | None = None
         self._asking: socket.socket | None = None
 
@@ -87,7 +95,12 @@ class Reader:
 
     def is_current(self) -> bool:
         """Whether the file has this program's tables and views; if a run holds it, it has."""
-        return self._connection is None or is_current(self._connection)
+        return self._connection is None or self.facts is not None or is_current(self._connection)
+
+    def about(self, run_id: str) -> Reader:
+        """Of facts, those of one run alone, to be closed by the caller."""
+        assert self.facts is not None
+        return Reader(self._path, self.facts.connect(run_id), "", 0, self.facts)
 
     def session(self) -> duckdb.DuckDBPyConnection | None:
         """A session of its own on the open file; None if a run holds it."""
@@ -191,12 +204,16 @@ def _parts(response: Iterable[bytes]) -> Iterator[Any]:
 def open_reader(path: Path, *, take_in: bool = True) -> Reader:
     """Open the store at `path` for reading; if a run holds it, ask the run.
 
-    With `take_in` the labels of people that wait beside it are brought into it before.
+    A folder, or the address of one in a bucket, has facts in place of a store: `results.store.facts`.
+    With `take_in` the labels of people that wait beside a store are brought into it before.
 
     Raises:
         InputError: no such file, or not a store.
         StoreHeldError: a process holds it and does not answer.
     """
+    if is_facts(path):
+        facts = open_facts(path)
+        return Reader(path, facts.connect(), "", 0, facts)
     if not path.is_file():
         raise InputError(f"{path}: no such store: name one with --db")
     if take_in and (why := hand_over(path)) is not None:

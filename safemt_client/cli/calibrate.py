@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safemt_client.cli.flags import DEFAULT_DB, add_setting, add_settings
+from safemt_client.cli.flags import DEFAULT_DB, add_setting, add_settings, refuse_facts
 from safemt_client.providers.errors import InputError
 from safemt_client.results.screen import open_console
 
@@ -70,6 +70,7 @@ def _print_one(db: Path, calibration_id: str) -> None:
 
 
 def _list(db: Path, *, as_json: bool) -> int:
+    refuse_facts(db, "calibrate")
     from safemt_client.results.report.sections.calibration import side_by_side
     from safemt_client.results.report.terminal import show
     from safemt_client.results.scores.calibrations import compared, listed

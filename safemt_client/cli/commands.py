@@ -274,11 +274,12 @@ def export(arguments: argparse.Namespace) -> int:
     """Write results in another layout."""
     from safemt_client.results.exports import export as write
     from safemt_client.results.sanitize import shown_path
+    from safemt_client.results.store.places import address_of
     from safemt_client.results.store.reader import open_reader
 
     with open_reader(arguments.db) as reader:
         for path in write(reader, arguments.format, arguments.run, arguments.out, redact=arguments.redact):
-            print(shown_path(path))
+            print(shown_path(address_of(path) or path))
     return 0
 
 

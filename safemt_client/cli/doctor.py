@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from safemt_client.cli.flags import DEFAULT_DB, SERVING, refuse_flags
+from safemt_client.cli.flags import DEFAULT_DB, SERVING, refuse_facts, refuse_flags
 from safemt_client.loading import load_settings
 from safemt_client.models import open_models
 from safemt_client.providers.errors import TargetStoppedError
@@ -96,6 +96,7 @@ async def doctor(arguments: argparse.Namespace) -> int:
 
 
 def _store(path: Path, console: Console) -> bool:
+    refuse_facts(path, "doctor")
     with open_reader(path) as reader:
         checks = check_store(reader)
     console.print(escape(f"store {shown_path(path)}"), highlight=False)

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from safemt_client.cli.flags import refuse_facts
 from safemt_client.providers.errors import InputError
 
 __all__ = ["add_arguments", "export_pages"]
@@ -50,6 +51,7 @@ def export_pages(arguments: argparse.Namespace) -> int:
     from safemt_client.viewer.filters import Filters
     from safemt_client.viewer.wanted import Wanted, filters_of
 
+    refuse_facts(arguments.db, "view --export")
     if arguments.limit is not None and arguments.limit < 1:
         raise InputError(f"--limit {arguments.limit}: give 1 or more")
     wanted = Wanted(

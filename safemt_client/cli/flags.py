@@ -9,7 +9,16 @@ from typing import Any, Literal, get_args, get_origin
 from safemt_client.providers.errors import InputError
 from safemt_client.settings import RunSettings, default_of, kind_of, options, takes_none
 
-__all__ = ["DEFAULT_DB", "FEW_NEED", "SERVING", "add_setting", "add_settings", "flag_of", "refuse_flags"]
+__all__ = [
+    "DEFAULT_DB",
+    "FEW_NEED",
+    "SERVING",
+    "add_setting",
+    "add_settings",
+    "flag_of",
+    "refuse_facts",
+    "refuse_flags",
+]
 
 DEFAULT_DB: Path = RunSettings.model_fields["db"].default
 
@@ -81,3 +90,15 @@ def refuse_flags(arguments: argparse.Namespace, names: tuple[str, ...], why: str
     for name in names:
         if getattr(arguments, name) is not None:
             raise InputError(f"{flag_of(name)}: {why}")
+
+
+def refuse_facts(db: Path, command: str) -> None:
+    """Refuse what stands where a store's path is expected if it is a folder or a bucket.
+
+    Raises:
+        InputError: it is.
+    """
+    from safemt_client.results.store.facts_folder import is_facts
+
+    if is_facts(db):
+        raise InputError(f"{command}: facts have no texts: name a store with --db")

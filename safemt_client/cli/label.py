@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 
-from safemt_client.cli.flags import refuse_flags
+from safemt_client.cli.flags import refuse_facts, refuse_flags
 from safemt_client.datasets.again import PictureFiles
 from safemt_client.providers.errors import InputError
 from safemt_client.results.report.sections.checks import needed_lines
@@ -76,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def label(arguments: argparse.Namespace) -> int:
     """Label a sample of a run's replies; the same command continues where it stopped."""
     path = arguments.db
+    refuse_facts(path, "label")
     annotator = arguments.annotator or _user()
     console = open_console()
     if arguments.import_file is not None:

@@ -56,7 +56,7 @@ def runs(arguments: argparse.Namespace) -> int:
         columns = [*found.columns, "store"] if len(named) > 1 else found.columns
         rows += [(*row, shown_path(path)) if len(named) > 1 else tuple(row) for row in found.rows]
     # Those of one store stand in the order of their time: so do those of several.
-    rows.sort(key=lambda row: row[1])
+    rows.sort(key=lambda row: str(row[1]).replace("T", " "))
     names = short_names(value for row in rows for value in row if isinstance(value, str))
     shown = [tuple(names[value] if isinstance(value, str) else value for value in row) for row in rows]
     print_result(Result(columns, shown), "table", sys.stdout)
