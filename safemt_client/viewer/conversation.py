@@ -140,9 +140,10 @@ def _put_together(head: Row, samples: list[Row], dialogue: Row | None, turns: li
     return found
 
 
-def _messages(text: str) -> list[Message]:
+def _messages(text: str | None) -> list[Message]:
+    """The messages of a request; none of one that facts are about."""
     found, turn = [], 0
-    for message in json.loads(text):
+    for message in json.loads(text or "[]"):
         turn += message["role"] == "user"
         content = message.get("content")
         found.append(

@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 
+from safemt_client.providers.errors import InputError
 from safemt_client.results.store.batches import arrow_rows
 from safemt_client.results.store.handing import hand_over
 from safemt_client.results.store.inbox import Said, put, waiting
@@ -87,6 +88,8 @@ class Desk:
         Raises:
             InputError: they cannot be written, and are not taken.
         """
+        if self._snapshot.facts is not None:
+            raise InputError("facts have no texts: label, and comment, in the viewer of a store")
         put(self._snapshot.path, *rows)
         with self._lock:
             self._said += rows

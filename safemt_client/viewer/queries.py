@@ -185,7 +185,7 @@ class Queries:
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         """The store behind the snapshot, for one query; leave it at once, so that a run can start."""
-        with open_reader(self.snapshot.path, take_in=False) as reader:
+        with self._open() as reader:
             self._readers.add(reader)
             try:
                 if self._closed:
@@ -193,6 +193,13 @@ class Queries:
                 yield reader
             finally:
                 self._readers.discard(reader)
+
+    def _open(self) -> Reader:
+        facts = self.snapshot.facts
+        if facts is not None:
+            # Those that were copied: a bucket is not asked again for each page.
+            return Reader(self.snapshot.path, facts.connect(), "", 0, facts)
+        return open_reader(self.snapshot.path, take_in=False)
 
     def stop(self) -> None:
         """Stop what is being asked; pages that are still being made say so."""

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 from safemt_client.providers.errors import InputError
+from safemt_client.results.store.facts_folder import is_facts
 
 __all__ = ["SavedFilters", "saved_file"]
 
@@ -27,6 +28,7 @@ class SavedFilters:
     """The named filters of one store; each change is on the disk when it returns."""
 
     def __init__(self, path: Path) -> None:
+        self._store = path
         self._file = saved_file(path)
         self._lock = threading.Lock()
 
@@ -55,6 +57,8 @@ class SavedFilters:
         name = " ".join(name.split())
         if not name or len(name) > _LONGEST or not name.isprintable():
             raise InputError(f"saved filters: give a name of 1 to {_LONGEST} printable characters")
+        if is_facts(self._store):
+            raise InputError("saved filters: are kept beside a store, and these are facts")
         with self._lock:
             known = self.all()
             if name not in known and len(known) >= _MOST:

@@ -206,6 +206,7 @@ class Pages:
             store=str(self._snapshot.path),
             state=self._state(),
             live=self._snapshot.live,
+            facts=self._snapshot.facts is not None,
             problem=self._snapshot.error,
         )
         return Response(page, status, media_type="text/html; charset=utf-8")

@@ -21,6 +21,7 @@ import pyarrow as pa
 from safemt_client import __version__
 from safemt_client.providers.errors import InputError
 from safemt_client.results.store import rows
+from safemt_client.results.store.facts_folder import Facts, is_facts, signature
 from safemt_client.results.store.kept import prepare
 from safemt_client.results.store.migrations import MIGRATIONS
 from safemt_client.results.store.narrowed import about_copy
@@ -78,6 +79,8 @@ class Snapshot:
         self.version = 0
         self.live = False
         """Whether a run holds the store."""
+        self.facts: Facts | None = None
+        """Where the copy comes from facts: those."""
         self.error: str | None = None
         """Why the last refresh failed; what was known before is still shown."""
         self._lock = threading.Lock()
@@ -193,7 +196,9 @@ class Snapshot:
         self._build()
 
     def _signature(self) -> tuple[Any, ...]:
-        """Changes with the file; while a run holds it, only the run knows."""
+        """Changes with the file; while a run holds it, only the run knows. That of a bucket stays."""
+        if is_facts(self.path):
+            return signature(self.path)
         if server_file(self.path).is_file():
             return ("run", time.monotonic())
         found: list[Any] = []
@@ -209,6 +214,10 @@ class Snapshot:
         seen = self._signature()
         with open_reader(self.path, take_in=False) as reader:
             self._reader = reader
+            if reader.facts is not None:
+                self._take(reader.facts)
+                self._seen = seen
+                return
             self.live = not reader.holds_file
             version = reader.query("SELECT max(version) FROM schema_migrations").rows[0][0]
             if version != len(MIGRATIONS):
@@ -234,6 +243,21 @@ class Snapshot:
             self._build()
             self.version += 1
         self._seen = seen
+
+    def _take(self, facts: Facts) -> None:
+        """Copy all facts anew."""
+        self._reset()
+        with facts.connect() as given:
+            for kind in _KINDS:
+                table = TABLES[kind]
+                found = given.sql(f"SELECT {_columns(kind)} FROM {table}").to_arrow_table()
+                self._connection.register("incoming", found)
+                self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming")
+                self._connection.unregister("incoming")
+                self._counts[table] = found.num_rows
+        self._build()
+        self.facts = facts
+        self.version += 1
 
     def _same(self, reader: Reader) -> bool:
         """Whether it is still the store that was copied, and not another one of this name."""
