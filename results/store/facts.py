@@ -18,6 +18,7 @@ from urllib.parse import quote
 from safemt_client.providers.errors import InputError
 
 __all__ = [
+    "HASHES",
     "LARGE",
     "MANIFESTS",
     "ROWS",
@@ -55,8 +56,8 @@ LARGE = {
     "requests": "request_no model_no outcome intervention latency_s cost_usd prompt_tokens "
     "completion_tokens started_at reply_no target_key refusal_rule error_code resolved_model",
     "moderations": "request_no moderator_key stage turn assessment_no guard_key action waited_s recorded_at",
-    "assessments": "assessment_no guard_key stage verdict confidence refusal prompt_tokens completion_tokens "
-    "cost_usd recorded_at latency_s error_code reply_no",
+    "assessments": "assessment_no guard_key stage verdict confidence confidence_kind refusal prompt_tokens "
+    "completion_tokens cost_usd recorded_at latency_s error_code reply_no",
     "dialogues": "dialogue_key dataset_digest item_id length scenario source method benign extra condition "
     "paired_length",
     "planned": "dialogue_key not_attempted",
@@ -64,7 +65,7 @@ LARGE = {
 }
 """The columns of the tables that are in files of their own."""
 
-_HASHES = {
+HASHES = {
     "request_no": "request_hash",
     "judged_no": "judged_hash",
     "reply_no": "reply_hash",
@@ -147,7 +148,7 @@ def shadows(sources: dict[str, str]) -> dict[str, str]:
 
     def columns(table: str) -> str:
         named = LARGE[table].split()
-        return ", ".join(f"run || '-' || {c} AS {_HASHES[c]}" if c in _HASHES else c for c in named)
+        return ", ".join(f"run || '-' || {c} AS {HASHES[c]}" if c in HASHES else c for c in named)
 
     def of(table: str, *more: str) -> str:
         return f"SELECT run AS run_id, {', '.join((*more, columns(table)))} FROM {sources[table]}"

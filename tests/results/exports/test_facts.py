@@ -15,7 +15,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.results.exports import export
 from safemt_client.results.exports import facts as writing
 from safemt_client.results.scores.collect import as_dict
-from safemt_client.results.store.facts import Manifest, kept_name
+from safemt_client.results.store.facts import HASHES, LARGE, Manifest, kept_name
 from safemt_client.results.store.reader import open_reader
 
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -110,6 +110,29 @@ def test_views_of_all_runs_say_the_same(store: Path, facts: Path) -> None:
         ):
             sql = f"SELECT * FROM {view} ORDER BY ALL"
             assert two.query(sql) == one.query(sql), view
+
+
+LEFT_OUT = {
+    "conversations": {"run_id", "target", "text", "explanation"},
+    "turns": {"run_id", "target", "text", "reasoning", "finish_reason", "error"},
+    "verdicts": {
+        *("run_id", "session_id", "verdict_hash", "explanation", "raw", "rubric", "batch_key", "error_code"),
+        *("parameters", "calls", "taken_from", "imported_from", "prompt_tokens", "completion_tokens"),
+        *("cost_usd", "latency_s", "cached_tokens"),
+    },
+    "assessments": {
+        *("run_id", "session_id", "intent", "categories", "scenarios", "policy", "raw", "error", "parameters")
+    },
+}
+
+
+def test_a_new_column_is_in_them_or_left_out_on_purpose(store: Path) -> None:
+    views = {"conversations": "every_conversation", "turns": "replies", "verdicts": "final_verdicts"}
+    with open_reader(store) as reader:
+        for table, left_out in LEFT_OUT.items():
+            found = reader.query(f"SELECT * FROM {views.get(table, table)}", limit=0).columns
+            kept = {HASHES.get(column, column) for column in LARGE[table].split()}
+            assert set(found) == left_out | kept - {"target_key"} | (kept & set(found)), table
 
 
 def test_no_text_of_the_store_is_in_them(store: Path, facts: Path) -> None:
