@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 from PIL import Image as Pillow
 from PIL import ImageChops, ImageCms
@@ -124,7 +124,13 @@ def _varies(picture: Pillow.Image) -> bool:
 def differs_from_srgb(picture: Pillow.Image) -> bool:
     """Whether the picture has a profile under which its colours are not what sRGB makes of its numbers."""
     profile = picture.info.get("icc_profile")
-    return bool(profile) and _in_srgb(_sample(picture.mode), profile or b"") is not None
+    return bool(profile) and _differs(picture.mode, profile or b"")
+
+
+@lru_cache(64)
+def _differs(mode: str, profile: bytes) -> bool:
+    # The pictures of one camera have one profile, and to try it takes longer than to decode a photograph.
+    return _in_srgb(_sample(mode), profile) is not None
 
 
 @cache

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from PIL import Image as Pillow
+from PIL import ImageCms
 from PIL.ImageFile import ImageFile
-from support.drawn import exif, noise, saved
+from support.drawn import exif, noise, saved, srgb
 
 from safemt_client.datasets import image_files, images
 from safemt_client.datasets.image_files import opened, read_through
@@ -157,6 +158,17 @@ def test_what_was_verified_is_not_decoded_again_when_it_is_sent(
     assert hashlib.sha256(image.load()).hexdigest() == image.sha256
     again = load_again(tmp_path / "a", (image.sha256, image.media_type), item="a", how=Preparation())
     assert again == image.load()
+
+
+def test_the_profile_of_a_camera_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    build = ImageCms.buildTransform
+    monkeypatch.setattr(ImageCms, "buildTransform", lambda *how: (made.append(how), build(*how))[1])
+    profile = srgb() + b"of one camera"
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_bytes(saved(noise((60, 40)), "JPEG", icc_profile=profile))
+        assert prepare(tmp_path / name, item=name).notes == ()
+    assert len(made) == 1
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
