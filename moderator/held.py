@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from safemt_client.moderator.guards.common import Adapter
 from safemt_client.moderator.types import Assessment, Card, Guard, Stage
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Message, Reply, Request
@@ -29,6 +28,9 @@ def held(guard: Guard, constrains: Constrains | None, called: str) -> Guard:
     Raises:
         InputError: the guard needs such an engine; the message names it as `called`.
     """
+    # All guards come with it: only whoever has one loads them.
+    from safemt_client.moderator.guards.common import Adapter
+
     if not isinstance(guard, Adapter):
         return guard
     if constrains is None:

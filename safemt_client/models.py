@@ -15,7 +15,6 @@ from safemt_client.judges.judge import LLMJudge
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.plugin import PluginJudge, judge_spec
 from safemt_client.judges.rubric import load_rubric
-from safemt_client.moderator.assessor import Assessor
 from safemt_client.moderator.build import (
     LOCAL_MODEL,
     ModeratorSpec,
@@ -25,8 +24,6 @@ from safemt_client.moderator.build import (
     parse_moderator,
 )
 from safemt_client.moderator.held import held
-from safemt_client.moderator.moderator import Moderation, Moderator
-from safemt_client.moderator.policies import load_policies
 from safemt_client.moderator.types import Guard
 from safemt_client.placing import Earlier, placed
 from safemt_client.pricing import prices_of
@@ -36,14 +33,7 @@ from safemt_client.providers.limits.limiter import Limits
 from safemt_client.providers.negotiation import Negotiations
 from safemt_client.providers.planned import Planned
 from safemt_client.providers.provider import Provider
-from safemt_client.providers.registry import (
-    ProviderSpec,
-    build,
-    build_batches,
-    own_spec,
-    resolve,
-    split_alias,
-)
+from safemt_client.providers.registry import build, build_batches, own_spec, resolve, split_alias
 from safemt_client.providers.resources import calls_at_once, open_files_limit
 from safemt_client.providers.routes import Routes
 from safemt_client.providers.vendors import DEMO, DEMO_NAMES
@@ -55,7 +45,10 @@ from safemt_client.tables import ProviderSettings
 if TYPE_CHECKING:
     import httpx
 
+    from safemt_client.moderator.assessor import Assessor
+    from safemt_client.moderator.moderator import Moderator
     from safemt_client.providers.batch.base import BatchEndpoint
+    from safemt_client.providers.registry import ProviderSpec
 
 __all__ = ["Models", "open_models"]
 
@@ -286,9 +279,14 @@ class Models:
         settings = self._settings
         specs = [None if text == "none" else parse_moderator(text) for text in settings.moderator or ["none"]]
         heads = Counter(spec.head for spec in specs if spec is not None)
-        policies = load_policies(settings.policies)
         options = guard_options(settings.guard_template, settings.guard_option)
         check_guard_options(options, [spec.kind for spec in specs if spec is not None])
+        if specs == [None] and settings.policies is None:
+            return [None]
+        from safemt_client.moderator.moderator import Moderation, Moderator
+        from safemt_client.moderator.policies import load_policies
+
+        policies = load_policies(settings.policies)
         assessors: dict[str, Assessor] = {}
         found: list[Moderator | None] = []
         for spec in specs:
@@ -314,6 +312,8 @@ class Models:
 
     async def _assessor(self, spec: ModeratorSpec, guard: Guard) -> Assessor:
         """The guard on its model; its prices and account are recorded under its key."""
+        from safemt_client.moderator.assessor import Assessor
+
         provider, prices, account = await self._open_guard(spec)
         assessor = Assessor(
             self._held(spec, guard), provider, said=self.said(spec.provider or "", "guard").deciding

@@ -9,10 +9,10 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.models import Models
-from safemt_client.moderator.assessor import Assessor
 from safemt_client.moderator.types import NotAssessableError
 from safemt_client.planning.costs import money
 from safemt_client.planning.plan import Plan
@@ -21,6 +21,9 @@ from safemt_client.providers.adjusted import Adjusted
 from safemt_client.providers.limits.tokens import image_tokens
 from safemt_client.providers.registry import ProviderSpec
 from safemt_client.providers.types import Image, Message, Request, Sampling
+
+if TYPE_CHECKING:
+    from safemt_client.moderator.assessor import Assessor
 
 __all__ = ["FIRST_REPLY", "LIMITS", "Ceiling", "cap_notes", "ceilings_of", "limit_of"]
 

@@ -6,11 +6,14 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from json.encoder import encode_basestring
+from typing import TYPE_CHECKING
 
 from safemt_client.datasets.model import Dataset, Dialogue
 from safemt_client.judges.panel import Judge, Panel
-from safemt_client.moderator.moderator import Moderator
 from safemt_client.results.store.rows import DialogueRow, JudgeRow, ModeratorRow
+
+if TYPE_CHECKING:
+    from safemt_client.moderator.moderator import Moderator
 
 __all__ = ["dialogue_row", "judge_rows", "messages_of", "moderator_row", "script_json"]
 

@@ -49,3 +49,26 @@ def test_duckdb_makes_another_error_of_it(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("safemt_client.results.store.reader.open_reader", interrupted)
     done = at_once("runs")
     assert (done.returncode, done.stderr) == INTERRUPTED
+
+
+def test_a_plan_loads_little() -> None:
+    Path("d.jsonl").write_text('{"id": "a", "dialogue": [{"role": "user", "content": "hello"}]}\n')
+    code = (
+        "import sys; from safemt_client.__main__ import main\n"
+        "assert main(sys.argv[1:]) == 0\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    words = ["--provider", "m@http://127.0.0.1:9/v1", "--data", "d.jsonl", "--judge", "none", "--dry-run"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stderr.split())
+    assert "safemt_client.planning.build" in loaded
+    heavy = {"PIL", "aiohttp", "duckdb", "httpx", "litellm", "numpy", "pyarrow", "scipy", "tenacity"}
+    ours = {
+        "engine.session",
+        "moderator.guards",
+        "moderator.moderator",
+        "providers.backoff",
+        "results.store.store",
+    }
+    assert loaded & (heavy | {f"safemt_client.{name}" for name in ours}) == set()
