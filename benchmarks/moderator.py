@@ -103,7 +103,12 @@ def make_folder(gguf: Path | None, folder: Path) -> Path:
     from safetensors.torch import save_file
 
     named: dict[str, Any] = {"gguf_file": gguf.name}
-    model = transformers.AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.bfloat16, **named)
+    # Later versions would leave the weights packed, as only they can read them.
+    whole = getattr(transformers, "GgufConfig", None)
+    more = {} if whole is None else {"quantization_config": whole(dequantize=True)}
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        gguf.parent, dtype=torch.bfloat16, **named, **more
+    )
     transformers.AutoTokenizer.from_pretrained(gguf.parent, **named).save_pretrained(folder)
     model.config.quantization_config = None
     content = model.config.to_dict()

@@ -75,11 +75,10 @@ def begun(process: Forked, folder: Path) -> Record:
     return record_of(folder)
 
 
-@pytest.mark.parametrize("child", ["child", "child=apart"])
-def test_the_program_is_killed(child: str, here: Path) -> None:
-    with program(child) as process:
+def test_the_program_is_killed(here: Path) -> None:
+    with program("child=both") as process:
         record = begun(process, here)
-        assert len(left(record)) == 3
+        assert len(left(record)) == 4
         process.kill()
     until(lambda: not left(record))
     assert [path.suffix for path in here.iterdir()] == [".log"]
@@ -116,10 +115,9 @@ async def used(server: Server) -> Metrics | None:
     return found.metrics
 
 
-@pytest.mark.parametrize("child", ["child", "child=apart"])
-async def test_a_server_that_is_killed_is_started_once_more(child: str, tmp_path: Path) -> None:
+async def test_a_server_that_is_killed_is_started_once_more(tmp_path: Path) -> None:
     told: list[str] = []
-    async with serve(of_stand_in(child), tmp_path / "d.duckdb", told.append) as server:
+    async with serve(of_stand_in("child=both"), tmp_path / "d.duckdb", told.append) as server:
         first, address = record_of(tmp_path), server.base_url
         assert await used(server) == Metrics(40, 10, 0)
         os.kill(server.pid, signal.SIGKILL)
@@ -152,12 +150,9 @@ async def test_a_server_that_cannot_be_started_again(tmp_path: Path) -> None:
             await server.wait_ready()
 
 
-@pytest.mark.parametrize(
-    ("child", "number"),
-    [("child", signal.SIGKILL), ("child=apart", signal.SIGKILL), ("child=apart", signal.SIGTERM)],
-)
-async def test_a_watchdog_that_is_killed(child: str, number: signal.Signals, tmp_path: Path) -> None:
-    async with serve(of_stand_in(child), tmp_path / "d.duckdb", print) as server:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_watchdog_that_is_killed(number: signal.Signals, tmp_path: Path) -> None:
+    async with serve(of_stand_in("child=both"), tmp_path / "d.duckdb", print) as server:
         first = record_of(tmp_path)
         os.kill(first["keeper"], number)
         await state(server, "restarting")
@@ -167,15 +162,14 @@ async def test_a_watchdog_that_is_killed(child: str, number: signal.Signals, tmp
     assert left(second) == set()
 
 
-@pytest.mark.parametrize("child", ["child", "child=apart"])
-def test_the_next_run_ends_what_both_have_left(child: str, here: Path) -> None:
-    with program(child) as process:
+def test_the_next_run_ends_what_both_have_left(here: Path) -> None:
+    with program("child=both") as process:
         record = begun(process, here)
         assert sweep(here / "d.duckdb") == []
-        assert len(left(record)) == 3
+        assert len(left(record)) == 4
         process.send_signal(signal.SIGSTOP)
         os.kill(record["keeper"], signal.SIGKILL)
-    # The server ends by its parent's death, its child does not.
+    # The server ends by its parent's death, its children do not.
     until(lambda: left(record) and record["group"] not in left(record))
     assert sweep(here / "other.duckdb") == []
     assert left(record)

@@ -6,7 +6,8 @@ It lists the model `stand-in` and answers chats, with the key of `STAND_IN_KEY`,
     fail          prints a few lines, and ends with status 3
     once=FILE     fails if the file is there, else makes it
     die=N         kills itself at the Nth chat, and says so; with `mortal=FILE` only if the file is there, which it removes
-    child         starts a process that ignores SIGTERM, in its own group; `child=apart` in a session of its own
+    child         starts a process that ignores SIGTERM, in its own group; `child=apart` in a session of its own,
+                  `child=both` one of each
     stubborn      ignores SIGTERM itself
     keyless       takes every request
     tell          prints its key, in pieces
@@ -115,11 +116,9 @@ def main(port: str, *words: str) -> int:
             sys.stdout.flush()
     if "env" in said:
         print(said["env"], "=", os.environ.get(said["env"]), flush=True)
-    if "child" in said:
+    for apart in {"": [False], "apart": [True], "both": [False, True]}.get(said.get("child", "none"), []):
         child = subprocess.Popen(
-            [sys.executable, "-S", "-c", IGNORES],
-            stdout=subprocess.PIPE,
-            start_new_session=said["child"] == "apart",
+            [sys.executable, "-S", "-c", IGNORES], stdout=subprocess.PIPE, start_new_session=apart
         )
         assert child.stdout is not None
         child.stdout.readline()
