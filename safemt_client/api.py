@@ -247,7 +247,8 @@ async def _run(asked: Asked, invocation: Invocation) -> RunResult:
             wanted = await resolve_run(settings, models, store)
             found = make_plan(wanted, store or NothingKnown())
             check_prices(found, settings, list(models.guard_specs))
-            return await go(Prepared(found, wanted.judge, models, store, settings), invocation)
+            prepared = Prepared(found, wanted.judge, models, store, settings, wanted=wanted)
+            return await go(prepared, invocation)
 
 
 async def _plan(asked: Asked) -> RunEstimate:

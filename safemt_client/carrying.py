@@ -46,6 +46,10 @@ async def go(prepared: Prepared, invocation: Invocation, head: str | None = None
         _show(prepared, invocation, head)
     if prepared.settings.dry_run:
         return RunResult("done", 0, "planned", id=prepared.plan.run.run_id)
+    if prepared.settings.workers is not None or prepared.settings.ray is not None:
+        from safemt_client.cluster.driver import carry_out as on_workers
+
+        return await on_workers(prepared, invocation)
     from safemt_client.engine.session import carry_out
 
     await prepared.models.start(asked_of_plan(prepared.plan, prepared.models), invocation.tell)

@@ -92,3 +92,7 @@ class RunKeywords(JudgeKeywords, total=False):
     dry_run: bool
     fresh: bool
     new_run: bool
+    workers: int | None
+    ray: str | None
+    ray_insecure: bool
+    shard_size: int

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
 
-__all__ = ["Option", "OptionGroup"]
+__all__ = ["Option", "OptionGroup", "words_of"]
 
 
 @dataclass(frozen=True)
@@ -49,3 +50,15 @@ class OptionGroup:
         own = {name: more.pop(name) for name in self._shared if name in more}
         option = Option(self.name, help, metavar, shown, **(self._shared | own))
         return Field(default, json_schema_extra=option, **more)
+
+
+def words_of(command: str) -> list[str]:
+    """The words of a command, as a shell would divide them.
+
+    Raises:
+        ValueError: a quotation is not closed, or the command is empty.
+    """
+    words = shlex.split(command)
+    if not words:
+        raise ValueError("no command")
+    return words

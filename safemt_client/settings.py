@@ -7,7 +7,6 @@ that a new option is written here and where it acts, and nowhere else.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
-from safemt_client.option import Option, OptionGroup
+from safemt_client.option import Option, OptionGroup, words_of
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.responses.thinking import Reasoning
 from safemt_client.providers.timeouts import DEFAULT_TIMEOUTS, Timeouts
@@ -50,18 +49,6 @@ _DEFAULT_JUDGE = "gpt-4o-mini"
 """The judge of the reference."""
 
 
-def words_of(command: str) -> list[str]:
-    """The words of a command, as a shell would divide them.
-
-    Raises:
-        ValueError: a quotation is not closed, or the command is empty.
-    """
-    words = shlex.split(command)
-    if not words:
-        raise ValueError("no command")
-    return words
-
-
 _target = OptionGroup("Target")
 _data = OptionGroup("Data")
 _judge = OptionGroup("Judge", "judge")
@@ -71,6 +58,7 @@ _served = OptionGroup("Models on this machine", "judge", "moderate", decides=Fal
 _rate = OptionGroup("Limits and money", "judge", "moderate", decides=False)
 _limit = OptionGroup("Limits and money", "judge", decides=False)
 _run = OptionGroup("Run", decides=False)
+_cluster = OptionGroup("More processes (docs/scaling.md)", decides=False)
 _output = OptionGroup("Output", "judge", decides=False)
 
 
@@ -250,6 +238,14 @@ class RunSettings(BaseModel):
     dry_run: bool = _run(False, "print the plan with what it may cost, and stop")
     fresh: bool = _run(False, "ask everything again, as another sample")
     new_run: bool = _run(False, "start another run if the data set has changed")
+    workers: int | None = _cluster(
+        None, "processes that ask, on this machine or with --ray on the cluster", "N", "none", ge=1, le=1000
+    )
+    ray: str | None = _cluster(
+        None, "run on the Ray cluster of this machine, or at an address", "auto|HOST:PORT"
+    )
+    ray_insecure: bool = _cluster(False, "use a cluster across a network without tokens and TLS")
+    shard_size: int = _cluster(150, "conversations that a worker is given at a time, at most", "N", ge=1)
     quiet: bool = _output(False, "print neither the plan nor progress")
     si_rounds: Literal["1,2,4,6,8", "0,2,4,6,8"] = _output(
         "1,2,4,6,8",

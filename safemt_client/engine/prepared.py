@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from safemt_client.judges.panel import Judge
     from safemt_client.models import Models
     from safemt_client.planning.plan import Plan
+    from safemt_client.planning.resolved import Resolved
     from safemt_client.results.store.store import Store
     from safemt_client.settings import RunSettings
     from safemt_client.telemetry.events import RunResult, StopReason
@@ -27,6 +28,7 @@ class Prepared:
     """Everything a session needs. Without a `store` there is none yet: a new one is made.
 
     `recorder` makes what writes into it, and `finish` says how the session ended; None are those of a run.
+    `wanted` is what the plan was made of, by which parts of it can be planned again.
     """
 
     plan: Plan
@@ -36,3 +38,4 @@ class Prepared:
     settings: RunSettings
     recorder: Callable[[Plan, Store, str], Recorder] | None = None
     finish: Finish | None = None
+    wanted: Resolved | None = None

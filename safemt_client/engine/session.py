@@ -50,7 +50,7 @@ from safemt_client.telemetry.log import RunLog, log_path
 from safemt_client.telemetry.oddities import Oddities
 from safemt_client.telemetry.progress import Progress
 
-__all__ = ["carry_out"]
+__all__ = ["carry_out", "first_prices", "listen", "open_log"]
 
 _USE_S = 60.0
 """Seconds after which it is kept what servers of this program did."""
@@ -79,7 +79,7 @@ async def carry_out(prepared: Prepared, invocation: Invocation) -> RunResult:
             from safemt_client.telemetry.traces import Traces
 
             watch(Traces(plan, session_id))
-        if (log := _open_log(settings, invocation.run_id, session_id)) is not None:
+        if (log := open_log(settings, invocation.run_id, session_id)) is not None:
             watch(log)
         store = prepared.store or stack.enter_context(Store.open(settings.db, "nothing"))
         if (console := invocation.console) is not None:
@@ -102,7 +102,8 @@ async def carry_out(prepared: Prepared, invocation: Invocation) -> RunResult:
     return result
 
 
-def _open_log(settings: RunSettings, run_id: str, session_id: str) -> RunLog | None:
+def open_log(settings: RunSettings, run_id: str, session_id: str) -> RunLog | None:
+    """The log of a session; None if there is to be none."""
     path = log_path(settings.log, settings.db, run_id)
     if path is None:
         return None
@@ -133,7 +134,7 @@ async def _run_session(
     budget = Budget(
         settings.max_cost,
         spent=spent,
-        first=_first_prices(plan, settings),
+        first=first_prices(plan, settings),
         lender=recorder if capped else None,
     )
     context = SessionContext(
@@ -154,7 +155,7 @@ async def _run_session(
             models.negotiations.observe(partial(_learnt, context, recorder, group))
             invocation.stop = _stopper(scheduler, progress, store, group.cancel_scope)
             if invocation.signals:
-                group.start_soon(_listen, invocation.stop)
+                group.start_soon(listen, invocation.stop)
             group.start_soon(progress.show)
             group.start_soon(PAUSES.watch, context.listener.notice)
             if models.local.running:
@@ -218,7 +219,7 @@ def _learnt(context: SessionContext, recorder: Recorder, group: TaskGroup, learn
     group.start_soon(recorder.save_learnt, learnt)
 
 
-def _first_prices(plan: Plan, settings: RunSettings) -> dict[str, float]:
+def first_prices(plan: Plan, settings: RunSettings) -> dict[str, float]:
     """US dollars of a first call, by the key of who is asked: they matter only for a cost cap."""
     if not settings.max_cost:
         return {}
@@ -288,7 +289,7 @@ def _ending() -> list[signal.Signals]:
     return found
 
 
-async def _listen(stop: Callable[[], None]) -> None:
+async def listen(stop: Callable[[], None]) -> None:
     """Each signal that ends a program asks the session to stop."""
     with heard(*_ending()) as signals:
         async for _ in signals:

@@ -45,6 +45,17 @@ OWN = {
 FOREIGN = {
     *("--no-deps", "--require-hashes", "--no-prefill-assistant", "--user", "--signal", "--now"),
     *("--device", "--repeats", "--arch", "--model", "--list", "--write", "--seed"),
+    *(
+        "--head",
+        "--node-ip-address",
+        "--port",
+        "--include-dashboard",
+        "--nodes",
+        "--exclude",
+        "--address",
+        "--block",
+    ),
+    *("--ip-address", "--ntasks-per-node", "--cpus-per-task"),
     *("--from", "--build-arg", "--rm", "--network", "--max-model-len", "--dialogues", "--targets"),
 }
 

@@ -1,0 +1,145 @@
+"""A run on 1, 2 and 4 workers and in one process, against a loopback endpoint: what the cluster costs.
+
+    python benchmarks/cluster.py [--workers 1,2,4] [--dialogues 2000] [--repeat 3] [--write]
+
+For each: turns a second from the first to the last reply, CPU seconds per 1,000 turns of the whole program by
+part (driver, workers, Writer, Accounts, Ray's own processes), and how long a worker waited for the commit of
+its rows. Medians of the repeats. --write puts the table into docs/scaling.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+from throughput import write_dialogues
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "scaling.md"
+PARTS = {"Worker": "workers", "Writer": "Writer", "Accounts": "Accounts"}
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_of(root: int, seen: dict[int, tuple[str, float]]) -> None:
+    """Note the CPU seconds of a process and of all that it has started, by what they are."""
+    parents: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            head, _, rest = stat.read_text().rpartition(")")
+        except OSError:
+            continue
+        fields = rest.split()
+        pid = int(head.split(" ", 1)[0])
+        parents.setdefault(int(fields[1]), []).append(pid)
+        seen_name = head.partition("(")[2]
+        part = next((part for name, part in PARTS.items() if name in seen_name), None)
+        known = seen.get(pid, ("", 0.0))[0]
+        name = part or (known if known in PARTS.values() else "")
+        seen[pid] = (name, (int(fields[11]) + int(fields[12])) / _TICKS)
+    mine, queue = set(), [root]
+    while queue:
+        pid = queue.pop()
+        mine.add(pid)
+        queue += parents.get(pid, [])
+    for pid in list(seen):
+        if pid in mine:
+            name, used = seen[pid]
+            seen[pid] = (name or ("driver" if pid == root else "Ray"), used)
+        elif seen[pid][0] == "":
+            del seen[pid]
+
+
+def one(workers: int | None, data: Path, folder: Path, dialogues: int) -> dict[str, float]:
+    port = folder / "port"
+    command = [sys.executable, str(HERE / "endpoint.py"), str(port), "--latency", "0.2"]
+    endpoint = subprocess.Popen(command)
+    try:
+        while not port.exists():
+            time.sleep(0.05)
+        url = f"http://127.0.0.1:{port.read_text()}"
+        db = folder / "run.duckdb"
+        words = [*("-m", "safemt_client", "--provider", f"bench@{url}/v1", "--data", str(data)), "--quiet"]
+        words += ["--judge", "none", "--max-concurrency", "200", "--db", str(db), "--log", "none"]
+        words += [] if workers is None else ["--workers", str(workers)]
+        run = subprocess.Popen(
+            [sys.executable, *words],
+            env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+            stdout=subprocess.DEVNULL,
+        )
+        seen: dict[int, tuple[str, float]] = {}
+        while run.poll() is None:
+            cpu_of(run.pid, seen)
+            time.sleep(0.5)
+        assert run.returncode == 0, run.returncode
+        stats = json.load(urlopen(f"{url}/stats"))
+    finally:
+        endpoint.send_signal(signal.SIGKILL)
+        endpoint.wait()
+        port.unlink(missing_ok=True)
+    found: dict[str, float] = {"turns a second": dialogues / stats["s"]}
+    for name, used in seen.values():
+        found[name] = found.get(name, 0.0) + used / dialogues * 1000
+    found["in all"] = sum(used for name, used in found.items() if name != "turns a second")
+    for file in folder.glob("run.duckdb*"):
+        file.unlink()
+    return found
+
+
+def table(results: dict[str, dict[str, float]]) -> str:
+    columns = ["turns a second", "driver", "workers", "Writer", "Accounts", "Ray", "in all"]
+    head = "| | " + " | ".join(columns) + " |\n|---|" + "---:|" * len(columns)
+    lines = []
+    for name, found in results.items():
+        cells = [f"{found[c]:.0f}" if c == columns[0] else f"{found.get(c, 0.0):.2f}" for c in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join([head, *lines])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workers", default="1,2,4")
+    parser.add_argument("--dialogues", type=int, default=2000)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    kinds: list[int | None] = [None, *map(int, options.workers.split(","))]
+    results: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = folder / "dialogues.jsonl"
+        write_dialogues(data, options.dialogues)
+        for _ in range(options.repeat):
+            for workers in kinds:
+                called = "one process" if workers is None else f"{workers} worker{'s' * (workers > 1)}"
+                results.setdefault(called, []).append(one(workers, data, folder, options.dialogues))
+    medians: dict[str, Any] = {
+        name: {
+            key: statistics.median(one.get(key, 0.0) for one in found)
+            for key in {k for f in found for k in f}
+        }
+        for name, found in results.items()
+    }
+    text = table(medians)
+    print(text)
+    if options.write:
+        page = PAGE.read_text()
+        PAGE.write_text(
+            re.sub(r"(<!-- measured -->\n).*?(\n<!-- end -->)", rf"\g<1>{text}\g<2>", page, flags=re.S)
+        )
+
+
+if __name__ == "__main__":
+    main()

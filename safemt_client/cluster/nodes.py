@@ -1,0 +1,130 @@
+"""Ray for a run: one of its own on this machine, or a cluster that is there."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from safemt_client.providers.errors import InputError
+from safemt_client.settings import RunSettings
+
+__all__ = ["Nodes", "started"]
+
+_OBJECTS = 100_000_000
+"""Bytes of shared memory for pictures and pieces on their way, on this machine."""
+_ENVIRONMENT = {
+    # Ray would tell its makers what it is used for.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    # Else guards in a worker would see no GPU.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_enable_metrics_collection": "0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """Where actors run."""
+
+    ray: ModuleType
+    workers: int
+    here: str
+
+    def beside(self, actor: type, name: str, *about: Any) -> Any:
+        """Start an actor on this machine under a name of this run; it is started again when it dies."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(self.here, soft=False)
+        return self._start(actor, about, name=name, max_restarts=-1, scheduling_strategy=here)
+
+    def anywhere(self, actor: type, *about: Any) -> Any:
+        """Start an actor on whichever machine has the fewest; it is not started again."""
+        return self._start(actor, about, max_restarts=0, scheduling_strategy="SPREAD")
+
+    def put(self, content: bytes) -> Any:
+        """Bytes that each machine fetches once."""
+        return self.ray.put(content)
+
+    def kill(self, handle: Any) -> None:
+        """End an actor at once, for good."""
+        self.ray.kill(handle, no_restart=True)
+
+    def _start(self, actor: type, about: tuple[Any, ...], **options: Any) -> Any:
+        options |= {"num_cpus": 0, "max_concurrency": 1000, "max_task_retries": 0}
+        return self.ray.remote(actor).options(**options).remote(*about)
+
+
+@contextmanager
+def started(settings: RunSettings) -> Iterator[Nodes]:
+    """Ray while a run lasts.
+
+    Raises:
+        InputError: it is not installed, cannot be started or reached, or is open to others.
+    """
+    flag = "--workers" if settings.ray is None else "--ray"
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise InputError(f"{flag}: {error.name} is missing: pip install 'safemt-client[cluster]'") from None
+    if ray.is_initialized():
+        raise InputError(f"{flag}: this process uses Ray already: start the run in a process of its own")
+    try:
+        _connect(ray, settings)
+    except (RuntimeError, ValueError, OSError) as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"{flag}: Ray cannot be used: {said[0]}") from None
+    try:
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        if settings.ray is not None and not settings.ray_insecure:
+            _check_closed([node["NodeManagerAddress"] for node in alive])
+        yield Nodes(ray, settings.workers or len(alive), ray.get_runtime_context().get_node_id())
+    finally:
+        ray.shutdown()
+
+
+def _connect(ray: ModuleType, settings: RunSettings) -> None:
+    if settings.ray is None:
+        # Nobody else on this machine is to reach it either.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    if settings.ray is not None:
+        ray.init(address=settings.ray, **quiet)
+        return
+    # On loopback alone, without its web page: nobody else can reach it.
+    ray.init(
+        address="local",
+        num_cpus=1,
+        include_dashboard=False,
+        object_store_memory=_OBJECTS,
+        _node_ip_address="127.0.0.1",
+        **quiet,
+    )
+
+
+def _check_closed(addresses: list[str]) -> None:
+    """Refuse a cluster across a network that anyone could join or listen to.
+
+    Raises:
+        InputError: it is one.
+    """
+    if all(ipaddress.ip_address(address).is_loopback for address in addresses):
+        return
+    token = os.environ.get("RAY_AUTH_MODE") == "token"
+    tls = os.environ.get("RAY_USE_TLS", "0") not in ("", "0")
+    if not token or not tls:
+        lacking = " and ".join(
+            name for name, there in (("RAY_AUTH_MODE=token", token), ("RAY_USE_TLS=1", tls)) if not there
+        )
+        raise InputError(
+            "--ray: replies cross the network, and whoever reaches the cluster can run programs in it: start "
+            f"it and this run with {lacking} (docs/scaling.md), or add --ray-insecure on a network of yours"
+        )

@@ -1,0 +1,269 @@
+"""A worker: the scheduler of one process on pieces of a plan, with store, limits and money elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from safemt_client import __version__
+from safemt_client.cluster.keeper import RemoteKeeper
+from safemt_client.cluster.link import Link
+from safemt_client.cluster.messages import Answer, Report
+from safemt_client.cluster.money import RemoteBudget
+from safemt_client.cluster.news import Item, News
+from safemt_client.cluster.packed import unpack
+from safemt_client.engine.context import SessionContext
+from safemt_client.engine.meter import Meter
+from safemt_client.engine.recorder import Recorder
+from safemt_client.engine.scheduler import Scheduler
+from safemt_client.judges.panel import Judge, Panel
+from safemt_client.judges.refusal import refusal_of
+from safemt_client.models import Models, open_models
+from safemt_client.planning.ceilings import Ceiling
+from safemt_client.planning.plan import Plan
+from safemt_client.planning.resolve import targets_of
+from safemt_client.providers.errors import InputError, SafemtError
+from safemt_client.providers.negotiation import Learnt
+from safemt_client.providers.pauses import PAUSES
+from safemt_client.providers.resources import calls_at_once, raise_open_files
+from safemt_client.providers.responses.outcomes import classify_response
+from safemt_client.results.store.deliveries import Delivery
+from safemt_client.said import limits_of
+from safemt_client.settings import RunSettings
+
+__all__ = ["RUNNERS", "Head", "Worker"]
+
+RUNNERS = 2
+"""Pieces that a worker has under way at a time: one begins while the other waits for its last replies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a worker is told: settings with names of variables, never values, and the head of the plan.
+
+    `ceilings` and `first` are the prices under a cost cap, by key; `facts` is known of endpoints. With
+    `rows` the driver wants to know of rows, with `texts` wholly.
+    """
+
+    settings: RunSettings
+    plan: Plan
+    session_id: str
+    capped: bool
+    ceilings: Mapping[str, Ceiling]
+    first: Mapping[str, float]
+    facts: tuple[tuple[str, str | None, str, str, str | None], ...]
+    rows: bool
+    texts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Runner:
+    """Models of its own, since a scheduler puts its own wrappers around them."""
+
+    models: Models
+    judge: Judge | None
+
+    def plain(self) -> Callable[[], None]:
+        """What takes all wrappers off again."""
+        members = () if self.judge is None else (self.judge,)
+        if isinstance(self.judge, Panel):
+            members = self.judge.members
+        assessors = {moderator.assessor for moderator in self.models.moderators.values()}
+        before = [(one, one.provider) for one in (*members, *assessors)]
+
+        def reset() -> None:
+            for one, provider in before:
+                one.provider = provider
+
+        return reset
+
+
+class Worker:
+    """Carries pieces out. Its methods are called from one event loop, and may each be called again.
+
+    `deliver`, `tick` and `ask` are the ways to the Writer and the Accounts; `load` gives a picture's bytes.
+    """
+
+    def __init__(
+        self,
+        incarnation: str,
+        deliver: Callable[[Delivery], Awaitable[bool]],
+        tick: Callable[[Report], Awaitable[Answer]],
+        ask: Callable[..., Any],
+        load: Callable[[Any], bytes],
+    ) -> None:
+        self._incarnation = incarnation
+        self._deliver, self._tick, self._ask, self._load = deliver, tick, ask, load
+        self._news = News()
+        self._free: asyncio.Queue[tuple[_Runner, Callable[[], None]]] = asyncio.Queue()
+        self._taken: dict[int, asyncio.Task[None]] = {}
+        self._schedulers: set[Scheduler] = set()
+        self._begun: asyncio.Task[None] | None = None
+        self._ready: asyncio.Future[None] | None = None
+        self._saving: set[asyncio.Task[None]] = set()
+        self._over = asyncio.Event()
+        self._stopping = False
+
+    async def hello(self) -> dict[str, str]:
+        """What must be the same on all machines, and the id of this process."""
+        return {"safemt_client": __version__, "python": platform.python_version(), "pid": str(os.getpid())}
+
+    async def begin(self, head: bytes) -> None:
+        """Open all models.
+
+        Raises:
+            InputError: something is missing here, such as a key in the environment.
+        """
+        if self._begun is None:
+            self._ready = asyncio.get_running_loop().create_future()
+            # One task, from the first to the last: what is opened in a task has to be closed in it.
+            self._begun = asyncio.ensure_future(self._live(unpack(head, self._load)))
+        assert self._ready is not None
+        await asyncio.shield(self._ready)
+
+    async def take(self, number: int, shard: bytes, pictures: Mapping[str, Any]) -> None:
+        """Carry a piece out; `news` say when it is done. `pictures` says where those in it are, by hash."""
+        if number not in self._taken:
+            self._taken[number] = asyncio.ensure_future(self._carry_out(number, shard, pictures))
+
+    async def news(self, number: int, wait_s: float = 0.5) -> tuple[int, list[Item]]:
+        """See `News.after`."""
+        return await self._news.after(number, wait_s)
+
+    async def stop(self) -> None:
+        """Begin nothing more, and let what is in flight land."""
+        self._stopping = True
+        for scheduler in self._schedulers:
+            scheduler.stop()
+
+    async def end(self) -> dict[str, Any]:
+        """Close everything; what it took: CPU seconds, and how long rows waited for their commit."""
+        self._over.set()
+        if self._begun is not None:
+            await self._begun
+        times = os.times()
+        waited = sorted(self._link.acknowledged_s) or [0.0]
+        return {
+            "cpu_s": times.user + times.system,
+            "acknowledged_ms": {
+                share: 1000 * waited[int(share / 100 * (len(waited) - 1))] for share in (50, 99, 100)
+            },
+            "unsure": self._budget.unsure,
+        }
+
+    async def _live(self, head: Head) -> None:
+        assert self._ready is not None
+        try:
+            async with AsyncExitStack() as stack:
+                await self._open(head, stack)
+                self._ready.set_result(None)
+                await self._over.wait()
+                await asyncio.gather(*self._taken.values(), return_exceptions=True)
+                await self._link.close()
+        except BaseException as error:
+            if self._ready.done():
+                raise
+            self._ready.set_exception(error)
+
+    async def _open(self, head: Head, stack: AsyncExitStack) -> None:
+        raise_open_files()
+        self._head = head
+        self._news = News(rows=head.rows, texts=head.texts)
+        link = self._link = Link(head.session_id, self._incarnation, self._deliver, self._tick)
+        link.on_fenced = self._fenced
+        self._keeper = RemoteKeeper(link.save, self._ask, self._news.saved)
+        self._budget = RemoteBudget(head.first, capped=head.capped, ask=link.wake)
+        if head.capped:
+            link.budget = self._budget
+        self._meters = _meters(head) if head.capped else None
+        for _ in range(RUNNERS):
+            limits = limits_of(head.settings, calls_at_once(1) // RUNNERS, make=link.limiter)
+            models = await stack.enter_async_context(open_models(head.settings, limits=limits))
+            runner = await self._runner(models, head)
+            self._free.put_nowait((runner, runner.plain()))
+        # Once calls are in flight there may be no file left to open.
+        refusal_of("x")
+        classify_response(500, {}, b"{}")
+        watching = asyncio.ensure_future(PAUSES.watch(self._news.notice))
+        stack.callback(watching.cancel)
+        link.start()
+
+    async def _runner(self, models: Models, head: Head) -> _Runner:
+        judge = await models.judge()
+        targets = await targets_of(head.settings, models, None)
+        # With --fresh the plan knows the sample index, which is part of a target's key.
+        keys = {replace(target, sample=0).key: target.key for target in head.plan.targets}
+        if odd := [target.name for target in targets if target.key not in keys]:
+            raise InputError(
+                f"{odd[0]}: means something else on {platform.node()} than where the run was started"
+            )
+        for target in targets:
+            key = keys[target.key]
+            models.providers[key] = models.providers.pop(target.key)
+            if target.moderator is not None:
+                models.moderators[key] = models.moderators.pop(target.key)
+        for fact in head.facts:
+            models.negotiations.know(*fact)
+        models.negotiations.observe(self._learnt)
+        return _Runner(models, judge)
+
+    def _learnt(self, learnt: Learnt) -> None:
+        self._news.learnt(learnt)
+        recorder = Recorder(self._head.plan, self._keeper, self._head.session_id)
+        task = asyncio.ensure_future(recorder.save_learnt(learnt))
+        self._saving.add(task)
+        task.add_done_callback(self._saving.discard)
+
+    async def _carry_out(self, number: int, shard: bytes, pictures: Mapping[str, Any]) -> None:
+        runner, reset = await self._free.get()
+        try:
+            plan: Plan = unpack(shard, lambda sha256: self._load(pictures[sha256]))
+            recorder = Recorder(plan, self._keeper, self._head.session_id)
+            context = SessionContext(plan, recorder, self._news, self._budget, None, self._meters)
+            reset()
+            scheduler = Scheduler(
+                context,
+                runner.models.providers,
+                runner.judge,
+                limits=runner.models.limits,
+                moderators=runner.models.moderators,
+            )
+            self._schedulers.add(scheduler)
+            if self._stopping:
+                scheduler.stop()
+            try:
+                self._news.tell("done", number, await scheduler.run())
+            finally:
+                self._schedulers.discard(scheduler)
+        except BaseException as error:  # noqa: BLE001 - the driver is to know of it
+            self._news.tell("failed", number, _told(error))
+        finally:
+            self._free.put_nowait((runner, reset))
+
+    def _fenced(self) -> None:
+        for scheduler in self._schedulers:
+            scheduler.stop()
+
+
+def _told(error: BaseException) -> Exception:
+    """What the driver raises: only errors that are made to be shown are sure to travel."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, SafemtError):
+        return error
+    return RuntimeError("in a worker: " + "".join(traceback.format_exception(error)))
+
+
+def _meters(head: Head) -> dict[str, Meter]:
+    targets = {target.key for target in head.plan.targets}
+    judge = None if head.plan.judge is None else head.plan.judge.judge_key
+    return {
+        key: Meter(ceiling, judge_key=judge if key in targets else None)
+        for key, ceiling in head.ceilings.items()
+    }

@@ -1,0 +1,114 @@
+"""A run on workers, which are threads here: what is asked, stored and paid is what one process does."""
+
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from cluster.said import rows, scores, turns, write_dialogues
+from cluster.strict import strict
+from cluster.threads import on_threads
+from support.program import at_once
+from support.waiting import until
+
+
+def test_scores_are_those_of_one_process(here: Path) -> None:
+    with on_threads(2):
+        done = at_once("--provider", "demo", "--turns", "1,2,6", "--db", "two.duckdb", "--workers", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    alone = at_once("--provider", "demo", "--turns", "1,2,6", "--db", "one.duckdb")
+    assert alone.returncode == 0, alone.stdout + alone.stderr
+    assert scores(here / "two.duckdb") == scores(here / "one.duckdb")
+    assert turns(here / "two.duckdb") == turns(here / "one.duckdb")
+    assert turns(here / "two.duckdb")[0] == 45
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_same_command_resumes_with_workers_and_without(here: Path, first: bool) -> None:
+    words = ["--provider", "demo", "--turns", "2", "--db", "a.duckdb"]
+    with on_threads(2):
+        begun = at_once(*words, "--limit", "6", *(["--workers", "2"] if first else []))
+        done = at_once(*words, "--limit", "6", *([] if first else ["--workers", "2"]))
+    assert (begun.returncode, done.returncode) == (0, 0)
+    assert turns(here / "a.duckdb")[0] == 6
+
+
+def test_what_a_killed_worker_had_in_hand_is_handed_on(here: Path) -> None:
+    write_dialogues(here / "d.jsonl", 60)
+    with on_threads(2) as nodes, strict(latency_s=0.2) as endpoint:
+
+        def kill() -> None:
+            until(lambda: len(endpoint.times) > 20)
+            nodes.of("Worker")[0].kill()
+
+        killer = Thread(target=kill)
+        killer.start()
+        done = at_once(
+            *("--provider", f"m@{endpoint.url}", "--judge", f"judge@{endpoint.url}", "--data", "d.jsonl"),
+            *("--history", "live", "--workers", "2", "--max-concurrency", "8", "--db", "a.duckdb"),
+        )
+        killer.join()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "a worker is lost, its process has ended" in done.stdout
+    assert turns(here / "a.duckdb")[1:] == (60, 60)
+    # Only what was in flight is asked twice.
+    assert sum(endpoint.asked.values()) <= 120 + 8
+    assert rows(here / "a.duckdb", "SELECT count(DISTINCT verdict_hash) FROM verdicts") == [(60,)]
+
+
+def test_accounts_that_die_come_back_and_nothing_is_lost(here: Path) -> None:
+    write_dialogues(here / "d.jsonl", 80)
+    with on_threads(2) as nodes, strict(latency_s=0.1) as endpoint:
+
+        def kill() -> None:
+            until(lambda: len(endpoint.times) > 10)
+            nodes.of("Accounts")[0].kill()
+
+        killer = Thread(target=kill)
+        killer.start()
+        done = at_once(
+            *("--provider", f"m@{endpoint.url}", "--judge", "none", "--data", "d.jsonl"),
+            *("--history", "live", "--workers", "2", "--max-concurrency", "4", "--db", "a.duckdb"),
+        )
+        killer.join()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert nodes.of("Accounts")[0].starts == 2
+    assert turns(here / "a.duckdb") == (80, 80, 80)
+    assert set(endpoint.asked.values()) == {1}
+
+
+def test_a_cost_cap_holds_over_all_workers(here: Path) -> None:
+    write_dialogues(here / "d.jsonl", 60)
+    # A call costs 100 x 10 + 100 x 10 millionths of a dollar.
+    with on_threads(2), strict() as endpoint:
+        done = at_once(
+            *("--provider", f"m@{endpoint.url}", "--judge", "none", "--data", "d.jsonl", "--history", "live"),
+            *("--max-tokens", "100", "--price", f"m@{endpoint.url}=10/10", "--max-cost", "0.08"),
+            *("--workers", "2", "--db", "a.duckdb", "--log", "none"),
+        )
+    assert done.returncode == 1, done.stdout + done.stderr
+    spent = rows(here / "a.duckdb", "SELECT sum(cost_usd) FROM turns")[0][0]
+    assert 0.07 < spent <= 0.08 + 1e-9
+    assert "held" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--batch", "--provider", "gpt-4o", "--judge", "none"], "batches are sent by one process"),
+        (["--provider", "demo", "--stop-when", "asr@8 < 10%"], "--stop-when looks along one order"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused(
+    here: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    done = at_once(*words, "--data", "sample", "--workers", "2")
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_ray_that_is_missing_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    done = at_once("--provider", "demo", "--workers", "2")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("ray is missing: pip install 'safemt-client[cluster]'")
