@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,8 +69,13 @@ def started(settings: RunSettings) -> Iterator[Nodes]:
         InputError: it is not installed, cannot be started or reached, or is open to others.
     """
     flag = "--workers" if settings.ray is None else "--ray"
+    # Ray reads them once, as it is imported, and its processes have them from here.
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if settings.ray is None and "ray" not in sys.modules:
+        # Nobody else on this machine is to reach it either.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -91,10 +97,6 @@ def started(settings: RunSettings) -> Iterator[Nodes]:
 
 
 def _connect(ray: ModuleType, settings: RunSettings) -> None:
-    if settings.ray is None:
-        # Nobody else on this machine is to reach it either.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     if settings.ray is not None:
         ray.init(address=settings.ray, **quiet)

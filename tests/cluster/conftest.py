@@ -9,18 +9,20 @@ from typing import Any
 
 import pytest
 
+# Before Ray is imported, by whichever test: it reads them once.
+os.environ |= {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(16),
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_gcs_server_port_wait_time_s": "120",
+}
+
 
 @pytest.fixture(scope="session")
 def two_nodes() -> Iterator[Any]:
     """A cluster to which runs connect by `--ray`; closed to all who do not have its token."""
     pytest.importorskip("ray")
-    # Before Ray is imported: its parts read them once.
-    os.environ |= {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(16),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_enable_metrics_collection": "0",
-    }
     from ray.cluster_utils import Cluster
 
     small = {"num_cpus": 1, "object_store_memory": 80_000_000, "node_ip_address": "127.0.0.1"}
