@@ -26,13 +26,23 @@ def main(db: str) -> int:
     }
     from ray.cluster_utils import Cluster
 
-    small = {"num_cpus": 1, "object_store_memory": 80_000_000, "node_ip_address": "127.0.0.1"}
+    small = {"num_cpus": 1, "object_store_memory": 80_000_000}
     cluster = Cluster(initialize_head=True, head_node_args=small | {"include_dashboard": False})
     try:
         cluster.add_node(**small)
         before = _workers()
         command = [sys.executable, "-m", "safemt_client", "--provider", "demo", "--history", "live"]
-        command += ["--ray", cluster.address, "--workers", "2", "--max-concurrency", "2", "--db", db]
+        command += [
+            "--ray",
+            cluster.address,
+            "--ray-insecure",
+            "--workers",
+            "2",
+            "--max-concurrency",
+            "2",
+            "--db",
+            db,
+        ]
         with subprocess.Popen(command) as run:
             _kill_one(run, before, Path(f"{db}.server"))
             return run.wait()

@@ -145,5 +145,8 @@ class Worker(worker.Worker):
 def _load(reference: Any) -> bytes:
     """The bytes of a picture, which each machine fetches once."""
     with ThreadPoolExecutor(1) as thread:
-        found: bytes = thread.submit(ray.get, reference).result()
-        return found
+        return bytes(thread.submit(_get, reference).result())
+
+
+def _get(reference: Any) -> Any:
+    return ray.get(reference)

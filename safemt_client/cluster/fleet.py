@@ -10,7 +10,8 @@ from typing import Any
 
 import anyio
 
-from safemt_client.cluster.actors import AwayError, DiedError, Peer, Worker
+from safemt_client.cluster.actors import DiedError, Peer, Worker
+from safemt_client.cluster.link import AwayError
 from safemt_client.cluster.news import Item
 from safemt_client.cluster.nodes import Nodes
 from safemt_client.cluster.packed import pack

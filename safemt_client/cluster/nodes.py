@@ -88,7 +88,8 @@ def started(settings: RunSettings) -> Iterator[Nodes]:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(f"{flag}: Ray cannot be used: {said[0]}") from None
     try:
-        alive = [node for node in ray.nodes() if node["Alive"]]
+        every: Any = ray
+        alive = [node for node in every.nodes() if node["Alive"]]
         if settings.ray is not None and not settings.ray_insecure:
             _check_closed([node["NodeManagerAddress"] for node in alive])
         yield Nodes(ray, settings.workers or len(alive), ray.get_runtime_context().get_node_id())

@@ -71,11 +71,12 @@ class _Runner:
 
     def plain(self) -> Callable[[], None]:
         """What takes all wrappers off again."""
-        members = () if self.judge is None else (self.judge,)
+        wrapped: list[Any] = [moderator.assessor for moderator in self.models.moderators.values()]
         if isinstance(self.judge, Panel):
-            members = self.judge.members
-        assessors = {moderator.assessor for moderator in self.models.moderators.values()}
-        before = [(one, one.provider) for one in (*members, *assessors)]
+            wrapped += self.judge.members
+        elif self.judge is not None:
+            wrapped.append(self.judge)
+        before = [(one, one.provider) for one in wrapped]
 
         def reset() -> None:
             for one, provider in before:
@@ -182,8 +183,10 @@ class Worker:
         if head.capped:
             link.budget = self._budget
         self._meters = _meters(head) if head.capped else None
+        in_all = calls_at_once(1)
         for _ in range(RUNNERS):
-            limits = limits_of(head.settings, calls_at_once(1) // RUNNERS, make=link.limiter)
+            share = None if in_all is None else max(1, in_all // RUNNERS)
+            limits = limits_of(head.settings, share, make=link.limiter)
             models = await stack.enter_async_context(open_models(head.settings, limits=limits))
             runner = await self._runner(models, head)
             self._free.put_nowait((runner, runner.plain()))

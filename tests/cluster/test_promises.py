@@ -42,7 +42,7 @@ def test_what_is_acknowledged_is_committed_and_what_comes_twice_is_stored_once(
         await writer.insist("close", within_s=60.0)
         nodes.kill(writer.handle)
 
-    with started(RunSettings(provider=["demo"], ray=two_nodes.address)) as nodes:
+    with started(RunSettings(provider=["demo"], ray=two_nodes.address, ray_insecure=True)) as nodes:
         asyncio.run(kill_after_the_acknowledgement())
     found = rows(db, "SELECT event, count(*) FROM run_events GROUP BY event")
     assert dict(found) == {f"event {n}": 1 for n in range(21)}
@@ -53,7 +53,8 @@ def test_a_limit_holds_over_all_workers(here: Path, two_nodes: Any) -> None:
     with strict(rpm=1200) as endpoint:
         done = at_once(
             *("--provider", f"m@{endpoint.url}", "--judge", "none", "--data", "d.jsonl", "--history", "live"),
-            *("--rpm", "1200", "--ray", two_nodes.address, "--workers", "2", "--db", "a.duckdb"),
+            *("--rpm", "1200", "--ray", two_nodes.address, "--ray-insecure", "--workers", "2"),
+            *("--db", "a.duckdb"),
         )
     assert done.returncode == 0, done.stdout + done.stderr
     assert endpoint.refused == 0

@@ -1,0 +1,95 @@
+"""Processes and a node of a cluster that are killed while a run goes on: nothing is lost, little asked twice."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from cluster.said import rows, turns, write_dialogues
+from cluster.strict import Strict, strict
+from support.program import at_once
+from support.waiting import until
+
+pytestmark = pytest.mark.slow
+
+_COUNT = 400
+_AT_A_TIME = 8
+
+
+def workers() -> set[int]:
+    """The processes that are workers now."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().startswith(b"ray::Worker"):
+                found.add(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def with_a_death(nodes: Any, kill: Callable[[], None]) -> tuple[str, Strict]:
+    """What a run says in which something is killed once a part of it is asked, and whom it has asked."""
+    write_dialogues(Path("d.jsonl"), _COUNT)
+    with strict(latency_s=0.1) as endpoint:
+
+        def later() -> None:
+            until(lambda: len(endpoint.times) > 100)
+            kill()
+
+        killer = Thread(target=later)
+        killer.start()
+        done = at_once(
+            *("--provider", f"m@{endpoint.url}", "--judge", f"judge@{endpoint.url}", "--data", "d.jsonl"),
+            *(
+                "--history",
+                "live",
+                "--ray",
+                nodes.address,
+                "--ray-insecure",
+                "--workers",
+                "2",
+                "--shard-size",
+                "40",
+            ),
+            *("--max-concurrency", str(_AT_A_TIME), "--db", "a.duckdb"),
+        )
+        killer.join()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, endpoint
+
+
+def check_all_is_there(endpoint: Strict, *, twice: int) -> None:
+    """Each turn and verdict is in the store once, and at most so many were asked twice."""
+    assert turns(Path("a.duckdb"))[1:] == (_COUNT, _COUNT)
+    assert rows(Path("a.duckdb"), "SELECT count(DISTINCT verdict_hash) FROM verdicts") == [(_COUNT,)]
+    assert len(endpoint.asked) == 2 * _COUNT
+    assert endpoint.asked.total() - 2 * _COUNT <= twice
+    doubled = "SELECT count(*) FROM (SELECT request_hash FROM turns GROUP BY ALL HAVING count(*) > 1)"
+    assert rows(Path("a.duckdb"), doubled)[0][0] <= twice
+
+
+def test_a_killed_worker_loses_what_was_in_flight_and_no_more(here: Path, two_nodes: Any) -> None:
+    before = workers()
+    said, endpoint = with_a_death(two_nodes, lambda: os.kill(min(workers() - before), signal.SIGKILL))
+    assert "a worker is lost, its process has ended" in said
+    check_all_is_there(endpoint, twice=2 * _AT_A_TIME)
+
+
+def test_a_killed_writer_loses_nothing(here: Path, two_nodes: Any) -> None:
+    def kill() -> None:
+        os.kill(json.loads(Path("a.duckdb.server").read_text())["pid"], signal.SIGKILL)
+
+    said, endpoint = with_a_death(two_nodes, kill)
+    assert "a worker is lost" not in said
+    check_all_is_there(endpoint, twice=0)
+
+
+def test_a_killed_node_loses_what_was_in_flight_and_no_more(here: Path, two_nodes: Any) -> None:
+    third = two_nodes.add_node(num_cpus=1, object_store_memory=80_000_000)
+    _, endpoint = with_a_death(two_nodes, lambda: two_nodes.remove_node(third, allow_graceful=False))
+    check_all_is_there(endpoint, twice=2 * _AT_A_TIME)
