@@ -58,7 +58,6 @@ _served = OptionGroup("Models on this machine", "judge", "moderate", decides=Fal
 _rate = OptionGroup("Limits and money", "judge", "moderate", decides=False)
 _limit = OptionGroup("Limits and money", "judge", decides=False)
 _run = OptionGroup("Run", decides=False)
-_cluster = OptionGroup("More processes (docs/scaling.md)", decides=False)
 _output = OptionGroup("Output", "judge", decides=False)
 
 
@@ -238,14 +237,12 @@ class RunSettings(BaseModel):
     dry_run: bool = _run(False, "print the plan with what it may cost, and stop")
     fresh: bool = _run(False, "ask everything again, as another sample")
     new_run: bool = _run(False, "start another run if the data set has changed")
-    workers: int | None = _cluster(
+    workers: int | None = _run(
         None, "processes that ask, on this machine or with --ray on the cluster", "N", "none", ge=1, le=1000
     )
-    ray: str | None = _cluster(
-        None, "run on the Ray cluster of this machine, or at an address", "auto|HOST:PORT"
-    )
-    ray_insecure: bool = _cluster(False, "use a cluster across a network without tokens and TLS")
-    shard_size: int = _cluster(150, "conversations that a worker is given at a time, at most", "N", ge=1)
+    ray: str | None = _run(None, "run on the Ray cluster of this machine, or at an address", "auto|HOST:PORT")
+    ray_insecure: bool = _run(False, "use a cluster across a network without tokens and TLS")
+    shard_size: int = _run(150, "conversations that a worker is given at a time, at most", "N", ge=1)
     quiet: bool = _output(False, "print neither the plan nor progress")
     si_rounds: Literal["1,2,4,6,8", "0,2,4,6,8"] = _output(
         "1,2,4,6,8",

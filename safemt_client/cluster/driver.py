@@ -256,8 +256,10 @@ class _Remote:
         sendable = tuple(one for one in wanted.sendable if one.key in shard.dialogues)
         part = replace(wanted, sendable=sendable, steps=(), replies=())
         left = await anyio.to_thread.run_sync(make_plan, part, self._keeper)
-        # Steps and verdicts that others have had replies for.
-        await Recorder(left, self._keeper, session.session_id).save_plan()
+        # What conversations have from others' replies: the worker may have died before it said so.
+        recorder = Recorder(left, self._keeper, session.session_id)
+        await recorder.save_steps(left.steps, shard.dialogues)
+        await recorder.save_taken(left.taken)
         rest = replace(head_of(left), pending=left.pending, fresh=left.fresh, judgings=left.judgings)
         return Shard(session.next_number(), shard.dialogues, rest)
 

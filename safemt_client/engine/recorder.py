@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -80,17 +80,20 @@ class Recorder(VerdictRecorder):
                     for row in plan.dialogues
                 ),
             )
-        known_steps = self.store.query(
-            "SELECT run_id, target_key, dialogue_key, turn, request_hash, coalesce(sample, 1) "
-            "FROM steps WHERE run_id = ?",
-            [run_id],
-        )
-        recorded = {StepRow(*row) for row in known_steps.rows}
-        missing = [step for step in plan.steps if step not in recorded]
-        if missing:
-            await self.store.save(*missing)
+        await self.save_steps(plan.steps)
         await self.save_taken(plan.taken)
         await self.save_stopped(plan.stopped)
+
+    async def save_steps(self, steps: Sequence[StepRow], dialogues: Collection[str] | None = None) -> None:
+        """Those of the steps that the store does not hold yet; all are of these dialogues, or of the run."""
+        known = self.store.query(
+            "SELECT run_id, target_key, dialogue_key, turn, request_hash, coalesce(sample, 1) "
+            "FROM steps WHERE run_id = $1 AND ($2 IS NULL OR list_contains($2::VARCHAR[], dialogue_key))",
+            [self._run_id, None if dialogues is None else list(dialogues)],
+        )
+        recorded = {StepRow(*row) for row in known.rows}
+        if missing := [step for step in steps if step not in recorded]:
+            await self.store.save(*missing)
 
     async def save_stopped(self, stopped: Mapping[str, int]) -> None:
         """These targets are stopped, each with the last item that its rules needed; all others go on."""

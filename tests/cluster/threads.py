@@ -49,6 +49,8 @@ class Handle:
         self.starts += 1
         self.open: set[Future[Any]] = set()
         self.loop = asyncio.new_event_loop()
+        # What a kill leaves unfinished is no news.
+        self.loop.set_exception_handler(lambda loop, context: None)
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
 
         async def made() -> Any:
