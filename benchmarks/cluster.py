@@ -2,9 +2,9 @@
 
     python benchmarks/cluster.py [--workers 1,2,4] [--dialogues 2000] [--repeat 3] [--write]
 
-For each: turns a second from the first to the last reply, CPU seconds per 1,000 turns of the whole program by
-part (driver, workers, Writer, Accounts, Ray's own processes), and how long a worker waited for the commit of
-its rows. Medians of the repeats. --write puts the table into docs/scaling.md.
+For each: turns a second, and CPU seconds per 1,000 turns by part (driver, workers, Writer, Accounts, Ray's
+own processes), from a tenth to nine tenths of the turns: the start and the report at the end are left out.
+Medians of the repeats. --write puts the table into docs/scaling.md.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from throughput import write_dialogues
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "scaling.md"
 PARTS = {"Worker": "workers", "Writer": "Writer", "Accounts": "Accounts"}
+SOME = 0.1
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -78,21 +79,31 @@ def one(workers: int | None, data: Path, folder: Path, dialogues: int) -> dict[s
             stdout=subprocess.DEVNULL,
         )
         seen: dict[int, tuple[str, float]] = {}
+        looks: list[tuple[float, int, dict[str, float]]] = []
         while run.poll() is None:
             cpu_of(run.pid, seen)
-            time.sleep(0.5)
+            asked = json.load(urlopen(f"{url}/stats"))["requests"]
+            # Neither the start, nor the report at the end.
+            if SOME * dialogues <= asked <= (1 - SOME) * dialogues:
+                looks.append((time.monotonic(), asked, by_part(seen)))
+            time.sleep(0.3)
         assert run.returncode == 0, run.returncode
-        stats = json.load(urlopen(f"{url}/stats"))
     finally:
         endpoint.send_signal(signal.SIGKILL)
         endpoint.wait()
         port.unlink(missing_ok=True)
-    found: dict[str, float] = {"turns a second": dialogues / stats["s"]}
+        for file in folder.glob("run.duckdb*"):
+            file.unlink()
+    assert len(looks) > 1, "too few dialogues to look at"
+    (began, first, before), (ended, last, after) = looks[0], looks[-1]
+    found = {name: (used - before.get(name, 0.0)) / (last - first) * 1000 for name, used in after.items()}
+    return found | {"in all": sum(found.values()), "turns a second": (last - first) / (ended - began)}
+
+
+def by_part(seen: dict[int, tuple[str, float]]) -> dict[str, float]:
+    found: dict[str, float] = {}
     for name, used in seen.values():
-        found[name] = found.get(name, 0.0) + used / dialogues * 1000
-    found["in all"] = sum(used for name, used in found.items() if name != "turns a second")
-    for file in folder.glob("run.duckdb*"):
-        file.unlink()
+        found[name] = found.get(name, 0.0) + used
     return found
 
 

@@ -204,8 +204,8 @@ class RemoteLimiter:
 
     @property
     def urgent(self) -> bool:
-        """Whether calls wait."""
-        return bool(self._queue)
+        """Whether calls wait for more than one of those that are in flight to come back."""
+        return bool(self._queue) and (self._rated or self._held < self._share)
 
     def _assign(self, due: float, tokens: float) -> None:
         """Give a permit to the first who waits, or keep it for a while."""

@@ -56,7 +56,8 @@ def with_a_death(nodes: Any, kill: Callable[[], None]) -> tuple[str, Strict]:
                 "--shard-size",
                 "40",
             ),
-            *("--max-concurrency", str(_AT_A_TIME), "--db", "a.duckdb"),
+            # So long calls of a dead worker count as in flight.
+            *("--max-concurrency", str(_AT_A_TIME), "--attempt-timeout", "5", "--db", "a.duckdb"),
         )
         killer.join()
     assert done.returncode == 0, done.stdout + done.stderr
