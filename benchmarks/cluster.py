@@ -1,10 +1,10 @@
 """A run on 1, 2 and 4 workers and in one process, against a loopback endpoint: what the cluster costs.
 
-    python benchmarks/cluster.py [--workers 1,2,4] [--dialogues 2000] [--repeat 3] [--write]
+    python benchmarks/cluster.py [--workers 1,2,4] [--dialogues 2000] [--repeat 3]
 
 For each: turns a second, and CPU seconds per 1,000 turns by part (driver, workers, Writer, Accounts, Ray's
 own processes), from a tenth to nine tenths of the turns: the start and the report at the end are left out.
-Medians of the repeats. --write puts the table into docs/scaling.md.
+Medians of the repeats.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import signal
 import statistics
 import subprocess
@@ -26,7 +25,6 @@ from urllib.request import urlopen
 from throughput import write_dialogues
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "docs" / "scaling.md"
 PARTS = {"Worker": "workers", "Writer": "Writer", "Accounts": "Accounts"}
 SOME = 0.1
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -124,7 +122,6 @@ def main() -> None:
     parser.add_argument("--workers", default="1,2,4")
     parser.add_argument("--dialogues", type=int, default=2000)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     kinds: list[int | None] = [None, *map(int, options.workers.split(","))]
     results: dict[str, list[dict[str, float]]] = {}
@@ -143,13 +140,7 @@ def main() -> None:
         }
         for name, found in results.items()
     }
-    text = table(medians)
-    print(text)
-    if options.write:
-        page = PAGE.read_text()
-        PAGE.write_text(
-            re.sub(r"(<!-- measured -->\n).*?(\n<!-- end -->)", rf"\g<1>{text}\g<2>", page, flags=re.S)
-        )
+    print(table(medians))
 
 
 if __name__ == "__main__":
