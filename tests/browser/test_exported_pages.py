@@ -4,15 +4,18 @@ from pathlib import Path
 
 import pytest
 from browser.axe import axe
-from browser.conftest import PageLog, safemt
+from browser.conftest import PageLog
 from playwright.sync_api import Page, expect
+
+from safemt_client.viewer.bundle import export_pages
+from safemt_client.viewer.wanted import Wanted
 
 
 @pytest.fixture(scope="module")
 def pages(demo_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The address of the pages of the demo."""
     folder = tmp_path_factory.mktemp("exported") / "a run # of pages?"
-    safemt("view", "--db", str(demo_store), "--export", str(folder))
+    export_pages(demo_store, folder, Wanted(), lambda text: None)
     return folder
 
 
