@@ -33,8 +33,8 @@ _NAMES = {"name", "target", "baseline", "who", "dataset_name", "imported_from", 
 _SETTINGS = {"settings", "sampling", "prices", "parameters"}
 
 
-def write_facts(dump: Dump, folder: Path) -> Path:
-    """Write the facts of a run below a folder or an address; return the path of the manifest.
+def write_facts(dump: Dump, folder: Path) -> list[Path]:
+    """Write the facts of a run below a folder or an address; return the files, the manifest last.
 
     The files of an earlier export of the run stay until the new manifest is there.
 
@@ -57,7 +57,7 @@ def write_facts(dump: Dump, folder: Path) -> Path:
         except duckdb.Error as error:
             raise InputError(f"--format facts: {first_line(error)}") from None
     _remove_others(place, manifest, before)
-    return Path(place.shown, name)
+    return [Path(place.shown, one) for one in (*(file.path for file in manifest.files), name)]
 
 
 def _files_before(place: Place, name: str) -> list[str]:

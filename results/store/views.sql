@@ -239,23 +239,23 @@ FROM (SELECT DISTINCT ON (run_id, target_key, dialogue_key, sample) * FROM conve
 COMMENT ON VIEW outcomes IS 'How the conversations of a run ended, including those without a label';
 
 CREATE OR REPLACE VIEW spend AS
--- Decimals: of doubles the last digits would depend on the order in which they are added up.
+-- Decimals: of doubles the last digits would depend on the order in which they are added up. NaN is none.
 SELECT run_id, session_id, 'target ' || t.name AS who, count(*) AS calls,
        sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens,
-       sum(cost_usd::DECIMAL(38, 12))::DOUBLE AS cost_usd, count(*) - count(cost_usd) AS calls_of_unknown_cost,
+       sum((CASE WHEN isfinite(cost_usd) THEN cost_usd END)::DECIMAL(38, 12))::DOUBLE AS cost_usd, count(*) - count(cost_usd) AS calls_of_unknown_cost,
        sum(cached_tokens) AS cached_tokens, count(batch_key) AS calls_in_batches
 FROM turns LEFT JOIN (SELECT DISTINCT ON (run_id, target_key) * FROM run_targets ORDER BY run_id, target_key, name) t USING (run_id, target_key)
 WHERE intervention IS NULL AND turns.imported_from IS NULL GROUP BY ALL
 UNION ALL
 SELECT run_id, session_id, 'judge ' || j.name, sum(coalesce(calls, 1))::BIGINT, sum(prompt_tokens),
-       sum(completion_tokens), sum(cost_usd::DECIMAL(38, 12))::DOUBLE, count(*) - count(cost_usd), sum(cached_tokens), count(batch_key)
+       sum(completion_tokens), sum((CASE WHEN isfinite(cost_usd) THEN cost_usd END)::DECIMAL(38, 12))::DOUBLE, count(*) - count(cost_usd), sum(cached_tokens), count(batch_key)
 FROM verdicts LEFT JOIN (SELECT DISTINCT ON (run_id, judge_key) * FROM run_judges ORDER BY run_id, judge_key, name) j USING (run_id, judge_key)
 -- For a panel, the calls are those of its members.
 ANTI JOIN (SELECT run_id, judge_key FROM deciding_judges WHERE panel IS NOT NULL) p USING (run_id, judge_key)
 WHERE reason IS DISTINCT FROM 'nothing_to_judge' AND taken_from IS NULL AND verdicts.imported_from IS NULL GROUP BY ALL
 UNION ALL
 SELECT run_id, session_id, 'guard ' || m.name, count(*), sum(prompt_tokens), sum(completion_tokens),
-       sum(cost_usd::DECIMAL(38, 12))::DOUBLE, count(*) - count(cost_usd), NULL, 0
+       sum((CASE WHEN isfinite(cost_usd) THEN cost_usd END)::DECIMAL(38, 12))::DOUBLE, count(*) - count(cost_usd), NULL, 0
 FROM (SELECT * FROM assessments WHERE verdict <> 'error' OR latency_s > 0) LEFT JOIN (
     SELECT run_id, guard_key, string_agg(DISTINCT name, ', ' ORDER BY name) AS name FROM run_moderators GROUP BY ALL
 ) m USING (run_id, guard_key) GROUP BY ALL;

@@ -13,5 +13,5 @@ ABOUT = "text-free Parquet by data set, target and run, for report, leaderboard,
 
 
 def export(dump: Dump, folder: Path) -> list[Path]:
-    """Write the facts of the run, in place of those that are there; return the manifest."""
-    return [write_facts(dump, folder)]
+    """Write the facts of the run, in place of those that are there; return the files, the manifest last."""
+    return write_facts(dump, folder)

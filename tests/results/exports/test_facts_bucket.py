@@ -50,7 +50,7 @@ def test_a_bucket_says_what_the_store_says(endpoint: str, tmp_path: Path) -> Non
     for _ in range(2):
         said = at_once("export", "--format", "facts", "--db", str(store), "--out", bucket)
         assert (said.returncode, said.stderr) == (0, "")
-        assert said.stdout.startswith("s3://lab/team/manifests/")
+        assert said.stdout.splitlines()[-1].startswith("s3://lab/team/manifests/")
     place = open_place(bucket)
     (name,) = place.names("manifests")
     manifest = Manifest.read(place.read(name), name)
