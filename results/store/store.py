@@ -310,9 +310,10 @@ class Store(Lookups):
 
 
 def _append(cursor: duckdb.DuckDBPyConnection, kind: type, rows: pa.Table | pa.RecordBatchReader) -> None:
-    cursor.register("incoming", rows)
-    cursor.execute(f"INSERT INTO {TABLES[kind]} BY NAME SELECT * FROM incoming")
-    cursor.unregister("incoming")
+    # The next rows of the kind take the name over: to give it up each time takes as long as a few dozen rows.
+    name = f"incoming_{TABLES[kind]}"
+    cursor.register(name, rows)
+    cursor.execute(f"INSERT INTO {TABLES[kind]} BY NAME SELECT * FROM {name}")
 
 
 def _connect(path: Path, expected: Expected, warnings: list[str]) -> duckdb.DuckDBPyConnection:

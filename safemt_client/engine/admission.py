@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 import anyio
-import anyio.lowlevel
 
 from safemt_client.providers.limits.permits import Limiter
 
@@ -60,7 +59,7 @@ class Admission:
         else:
             self._group.start_soon(self._work, task, arguments)
         # Let it come as far as its permit, so that the next look sees it wait there.
-        await anyio.lowlevel.checkpoint()
+        await asyncio.sleep(0)
         return True
 
     async def _work(self, task: Callable[..., Awaitable[None]], arguments: tuple[object, ...]) -> None:

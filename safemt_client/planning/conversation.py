@@ -33,6 +33,7 @@ class Conversation:
     earlier: bool = False
     sample: int = 1
     _next: tuple[int, Request, str] | None = None
+    _length: int = 0
 
     @property
     def sample_index(self) -> int:
@@ -42,7 +43,9 @@ class Conversation:
     @property
     def turns_left(self) -> int:
         """Requests that are still to be made."""
-        return self.dialogue.length - self.turn + 1
+        # Counted once: this is asked several times at each turn.
+        self._length = self._length or self.dialogue.length
+        return self._length - self.turn + 1
 
     def next(self) -> tuple[Request, str]:
         """The request of the next turn, and the key under which its reply is stored."""

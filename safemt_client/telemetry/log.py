@@ -187,7 +187,8 @@ class RunLog:
 
     def asking(self, key: str) -> None:
         """A turn or a verdict was started."""
-        self.event("debug", "asking", key=key)
+        if self._level <= logging.DEBUG:
+            self.event("debug", "asking", key=key)
 
     def retrying(self, key: str, reply: Reply, wait_s: float) -> None:
         """An attempt failed and will be repeated."""
