@@ -33,6 +33,7 @@ from safemt_client.results.store.rows import (
     ImageRow,
     LimitRow,
     ModerationRow,
+    Row,
     RunDialogueRow,
     ServerUseRow,
     StepRow,
@@ -43,6 +44,9 @@ from safemt_client.serving.local import LocalServers
 from safemt_client.serving.metrics import Use
 
 __all__ = ["Recorder"]
+
+_AT_ONCE = 20_000
+"""Rows of a plan that are saved at once: those of most runs are one commit."""
 
 
 class Recorder(VerdictRecorder):
@@ -61,25 +65,14 @@ class Recorder(VerdictRecorder):
     async def save_plan(self) -> None:
         """The run and what it plans, where the store does not hold them yet; the steps known already."""
         plan, run_id = self._plan, self._run_id
-        known = self.store.known_keys("dialogues", "dialogue_key")
         rules = [] if plan.stopping is None else plan.stopping.rows(run_id, self.session_id)
         if run_id in self.store.known_keys("runs", "run_id"):
             await self.store.save(*rules)
         else:
-            await self.store.save(
-                plan.run,
-                *rules,
-                *plan.carried,
-                *(target.row(run_id) for target in plan.targets),
-                *([plan.judge] if plan.judge is not None else []),
-                *plan.members,
-                *plan.moderators,
-                *(row for row in plan.dialogues if row.dialogue_key not in known),
-                *(
-                    RunDialogueRow(run_id, row.dialogue_key, plan.not_attempted.get(row.dialogue_key))
-                    for row in plan.dialogues
-                ),
-            )
+            head: list[Row] = [plan.run, *rules, *plan.carried]
+            head += [target.row(run_id) for target in plan.targets]
+            head += [row for row in (plan.judge, *plan.members, *plan.moderators) if row is not None]
+            await self.save_dialogues(head)
         await self.save_steps(plan.steps)
         await self.save_taken(plan.taken)
         await self.save_stopped(plan.stopped)
@@ -94,6 +87,29 @@ class Recorder(VerdictRecorder):
         recorded = {StepRow(*row) for row in known.rows}
         if missing := [step for step in steps if step not in recorded]:
             await self.store.save(*missing)
+
+    async def save_dialogues(self, head: Sequence[Row] = ()) -> None:
+        """The dialogues that the plan is about, and `head` with the last of them: a run is not there before.
+
+        What a session that was killed has saved of them is not saved again.
+        """
+        known = self.store.known_keys("dialogues", "dialogue_key")
+        there = {
+            row[0]
+            for row in self.store.query(
+                "SELECT dialogue_key FROM run_dialogues WHERE run_id = ?", [self._run_id]
+            ).rows
+        }
+        not_attempted, rows = self._plan.not_attempted, list[Row]()
+        for row in self._plan.dialogues:
+            key = row.dialogue_key
+            rows += [] if key in known else [row]
+            rows += [] if key in there else [RunDialogueRow(self._run_id, key, not_attempted.get(key))]
+            if len(rows) >= _AT_ONCE:
+                await self.store.save(*rows)
+                rows.clear()
+        if rows or head:
+            await self.store.save(*head, *rows)
 
     async def save_stopped(self, stopped: Mapping[str, int]) -> None:
         """These targets are stopped, each with the last item that its rules needed; all others go on."""

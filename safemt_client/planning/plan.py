@@ -7,7 +7,7 @@ the scheduler carries it out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from safemt_client.datasets.oddities import OddKind
@@ -54,7 +54,7 @@ class Plan:
     odd: tuple[OddKind, ...]
     targets: tuple[Target, ...]
     judge: JudgeRow | None
-    dialogues: tuple[DialogueRow, ...]
+    dialogues: Sequence[DialogueRow]
     not_attempted: Mapping[str, str]
     pending: tuple[Conversation, ...]
     judgings: tuple[JudgingTask, ...]

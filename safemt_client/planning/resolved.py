@@ -11,7 +11,7 @@ from safemt_client.datasets.model import Dataset, Dialogue
 from safemt_client.datasets.oddities import OddKind, by_kind
 from safemt_client.judges.panel import Judge
 from safemt_client.planning.pictures import Pictures
-from safemt_client.planning.rows import dialogue_row
+from safemt_client.planning.rows import dialogue_rows, keys_of
 from safemt_client.planning.stopping import StopWhen
 from safemt_client.planning.target import Target, digest_of
 from safemt_client.providers.types import Image, Message, Outcome
@@ -96,11 +96,12 @@ class Resolved:
     rows. `not_attempted` maps a dialogue's key to the reason why it cannot be sent. With `batch` what is
     pending goes in batches, with `judge_batch` the verdicts do. `apart` tells the run from a stored one
     with the same texts (`planning.content`). `stopping` are the rules that it stops by. Of a run that is
-    judged again `carried` are the rules and the order of that run, and `stopped` its stopped targets.
+    judged again `carried` are the rules and the order of that run, and `stopped` its stopped targets. Of a
+    piece of a run `whole` is the fingerprint of the run (`planning.pieces`).
     """
 
     data: DataSource
-    dialogues: tuple[DialogueRow, ...]
+    dialogues: Sequence[DialogueRow]
     targets: tuple[Target, ...]
     settings: Mapping[str, Any]
     judge: Judge | None = None
@@ -117,11 +118,14 @@ class Resolved:
     stopping: StopWhen | None = None
     carried: tuple[StopRuleRow | StopOrderRow, ...] = ()
     stopped: Mapping[str, int] = field(default_factory=dict)
+    whole: str | None = None
 
     @cached_property
     def fingerprint(self) -> str:
         """What says whether two invocations are the same run."""
-        keys = [row.dialogue_key for row in self.dialogues]
+        if self.whole is not None:
+            return self.whole
+        keys = keys_of(self.dialogues)
         same = run_fingerprint(self.data.digest, keys, [target.key for target in self.targets], self.judge)
         # Only where they are there, so that the runs of earlier versions stay.
         parts = [f"{self.samples} samples"] if self.samples > 1 else []
@@ -135,6 +139,8 @@ class Resolved:
 
 
 _NO_PICTURES = Pictures()
+_NO_IMAGES: Mapping[str, Image] = {}
+"""One for all of the dialogues that have none: there may be a million."""
 
 
 def of_dataset(
@@ -151,8 +157,8 @@ def of_dataset(
     """The chosen dialogues of a data set, for each of the targets; `content` is the digest of their data."""
     sendable: list[Sendable] = []
     not_attempted: dict[str, str] = {}
-    for dialogue in chosen:
-        key = dataset.dialogue_key(dialogue)
+    keys = [dataset.dialogue_key(dialogue) for dialogue in chosen]
+    for key, dialogue in zip(keys, chosen, strict=True):
         paths = [path for message in dialogue.messages for path in message.images] if pictures.now else []
         found = {path: pictures.now[path] for path in paths}
         broken = [reason for reason in found.values() if isinstance(reason, str)]
@@ -162,13 +168,13 @@ def of_dataset(
             ready = {path: image for path, image in found.items() if not isinstance(image, str)}
             before = {path: pictures.before.get(path, image) for path, image in ready.items()}
             changed = any(path in pictures.before for path in ready)
-            sendable.append(Sendable(dialogue, key, ready, before if changed else {}))
+            sendable.append(Sendable(dialogue, key, ready or _NO_IMAGES, before if changed else _NO_IMAGES))
     return Resolved(
         data=DataSource(
             *(dataset.name, dataset.digest, str(dataset.path), dataset.licence, by_kind(dataset.warnings)),
             content,
         ),
-        dialogues=tuple(dialogue_row(dataset, dialogue) for dialogue in chosen),
+        dialogues=dialogue_rows(dataset, chosen, keys),
         targets=tuple(targets),
         settings=dict(settings or {}),
         judge=judge,

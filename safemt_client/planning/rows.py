@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from json.encoder import encode_basestring
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from safemt_client.datasets.model import Dataset, Dialogue
 from safemt_client.judges.panel import Judge, Panel
@@ -15,7 +15,16 @@ from safemt_client.results.store.rows import DialogueRow, JudgeRow, ModeratorRow
 if TYPE_CHECKING:
     from safemt_client.moderator.moderator import Moderator
 
-__all__ = ["dialogue_row", "judge_rows", "messages_of", "moderator_row", "script_json"]
+__all__ = [
+    "DialogueRows",
+    "dialogue_row",
+    "dialogue_rows",
+    "judge_rows",
+    "keys_of",
+    "messages_of",
+    "moderator_row",
+    "script_json",
+]
 
 
 def judge_rows(
@@ -90,6 +99,50 @@ def dialogue_row(dataset: Dataset, dialogue: Dialogue) -> DialogueRow:
         condition=dialogue.condition,
         paired_length=None if dialogue.control is None else dialogue.paired_length,
     )
+
+
+_HELD = 50_000
+"""Rows of so many dialogues are made once and kept."""
+
+
+class DialogueRows(Sequence[DialogueRow]):
+    """The rows of many dialogues of a data set: each is made when it is looked at, since they are long.
+
+    `keys` are their keys.
+    """
+
+    def __init__(self, dataset: Dataset, dialogues: Sequence[Dialogue], keys: Sequence[str]) -> None:
+        self._dataset = dataset
+        self._dialogues = dialogues
+        self.keys = keys
+
+    def __len__(self) -> int:
+        return len(self._dialogues)
+
+    @overload
+    def __getitem__(self, place: int) -> DialogueRow: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> DialogueRows: ...
+
+    def __getitem__(self, place: int | slice) -> DialogueRow | DialogueRows:
+        if isinstance(place, slice):
+            return DialogueRows(self._dataset, self._dialogues[place], self.keys[place])
+        return dialogue_row(self._dataset, self._dialogues[place])
+
+
+def dialogue_rows(
+    dataset: Dataset, dialogues: Sequence[Dialogue], keys: Sequence[str]
+) -> Sequence[DialogueRow]:
+    """The rows of table `dialogues`, of dialogues with these keys."""
+    if len(dialogues) > _HELD:
+        return DialogueRows(dataset, dialogues, keys)
+    return tuple(dialogue_row(dataset, dialogue) for dialogue in dialogues)
+
+
+def keys_of(rows: Sequence[DialogueRow]) -> Sequence[str]:
+    """The keys of these dialogues, in their order."""
+    return rows.keys if isinstance(rows, DialogueRows) else [row.dialogue_key for row in rows]
 
 
 def messages_of(dialogue: Dialogue) -> str:
