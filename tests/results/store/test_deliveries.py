@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safemt_client.providers.errors import InputError
+from safemt_client.providers.types import reply_hash
 from safemt_client.results.store.batches import arrow_rows, rows_of
 from safemt_client.results.store.deliveries import Delivery, pack
-from safemt_client.results.store.rows import EventRow, LimitRow, Row
+from safemt_client.results.store.rows import EventRow, LimitRow, Row, TurnRow
 from safemt_client.results.store.store import Store
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -164,6 +165,27 @@ def test_payments_ride_with_their_rows(tmp_path: Path) -> None:
     with Store.open(tmp_path / "s.duckdb") as store:
         deliver(store, *sent, *elsewhere)
         assert store.paid_by("s") == {"w0": 0.75, "w1": 1.0}
+
+
+def turn(text: str, after_s: int) -> TurnRow:
+    return TurnRow(
+        *("q", 1, "r", "s", "t", "answered", text, None, "stop", None, 200, None, None, 1, 1, None, None),
+        *(0.5, NOW + timedelta(seconds=after_s), 1.0, "[]", None, None, "answer"),
+        reply_hash=reply_hash(text),
+    )
+
+
+def test_late_rows_of_a_process_that_was_replaced_are_attempts_beside_those_of_its_successor(
+    tmp_path: Path,
+) -> None:
+    """What was in flight at a kill was asked twice: both replies were paid for, and the earlier one counts."""
+    with Store.open(tmp_path / "s.duckdb") as store:
+        late = delivery(5, turn("first", 0), incarnation="w0", paid=0.5)
+        assert deliver(store, delivery(1, turn("second", 9), incarnation="w0 again", paid=0.5)) == [True]
+        assert deliver(store, late, late) == [True, False]
+        assert store.query("SELECT text FROM turns ORDER BY started_at").rows == [("first",), ("second",)]
+        assert store.texts(["q"]) == {"q": "first"}
+        assert store.query("SELECT sum(cost_usd) FROM turns").rows == [(1.0,)]
 
 
 CHILD = """
