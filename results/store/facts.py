@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 VERSION = 1
-"""The version of facts; a reader of an older one refuses them."""
+"""The version of facts; a reader of an older one refuses them. A new column needs no new version."""
 MANIFESTS = "manifests"
 _LONGEST = 200
 """Bytes of a name in the name of a folder: file systems take 255."""
@@ -98,6 +98,8 @@ class Manifest:
     rows: dict[str, list[dict[str, Any]]]
     files: list[FactFile]
     left_out: list[str] = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=lambda: dict(LARGE))
+    """The columns of the files, by their table: a program of this version may have fewer, or more."""
 
     def text(self) -> bytes:
         """The manifest as it is written."""
@@ -140,14 +142,14 @@ def folder_of(table: str, dataset: str, target: str | None, run_id: str) -> str:
     return "/".join([table, *(f"{k}={quote(v, safe='')}" for k, v in parts.items() if v is not None)])
 
 
-def shadows(sources: dict[str, str]) -> dict[str, str]:
+def shadows(sources: dict[str, str], known: dict[str, set[str]]) -> dict[str, str]:
     """What stands for tables and views of a store, by their names; `sources` has what reads each large table.
 
-    Of a column that facts do not have there is none in it.
+    Of a column that facts do not have there is none in it: `known` has those of each table.
     """
 
     def columns(table: str) -> str:
-        named = LARGE[table].split()
+        named = [name for name in LARGE[table].split() if name in known[table]]
         return ", ".join(f"run || '-' || {c} AS {HASHES[c]}" if c in HASHES else c for c in named)
 
     def of(table: str, *more: str) -> str:

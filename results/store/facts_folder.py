@@ -114,14 +114,16 @@ def _connection(path: Path, folder: Path, manifests: list[Manifest]) -> duckdb.D
         prepare(connection, path, __version__)
         for name in ROWS:
             _fill(connection, name, [row for one in manifests for row in one.rows.get(name, [])])
-        files: dict[str, list[FactFile]] = defaultdict(list)
+        # Of a table, the files by the columns that they have.
+        files: dict[str, dict[str, list[FactFile]]] = defaultdict(lambda: defaultdict(list))
         for manifest in manifests:
             for one in manifest.files:
-                files[one.table].append(one)
-        sources = {table: _source(folder, listed) for table, listed in files.items()}
-        for name, query in shadows(sources).items():
+                files[one.table][manifest.columns[one.table]].append(one)
+        sources = {table: _source(folder, list(alike.values())) for table, alike in files.items()}
+        known = {table: set(" ".join(alike).split()) for table, alike in files.items()}
+        for name, query in shadows(sources, known).items():
             _stand(connection, name, query)
-        if sum(one.rows for listed in files.values() for one in listed) < _SMALL_ROWS:
+        if sum(one.rows for manifest in manifests for one in manifest.files) < _SMALL_ROWS:
             connection.execute("SET threads = 1")
         connection.execute(f"SET allowed_directories = [{_quoted(str(folder))}]")
         connection.execute("SET enable_external_access = false")
@@ -132,9 +134,13 @@ def _connection(path: Path, folder: Path, manifests: list[Manifest]) -> duckdb.D
     return connection
 
 
-def _source(folder: Path, files: list[FactFile]) -> str:
-    listed = ", ".join(_quoted(str(folder / one.path)) for one in files)
-    return f"read_parquet([{listed}], hive_partitioning = true, hive_types_autocast = false)"
+def _source(folder: Path, several: list[list[FactFile]]) -> str:
+    """What reads these files; those of one list have the same columns."""
+    read = []
+    for files in several:
+        listed = ", ".join(_quoted(str(folder / one.path)) for one in files)
+        read.append(f"read_parquet([{listed}], hive_partitioning = true, hive_types_autocast = false)")
+    return read[0] if len(read) == 1 else f"({' UNION ALL BY NAME '.join(f'FROM {one}' for one in read)})"
 
 
 def _fill(connection: duckdb.DuckDBPyConnection, name: str, rows: list[dict[str, Any]]) -> None:

@@ -183,6 +183,22 @@ def test_exporting_again_replaces_what_was_there(store: Path, facts: Path, tmp_p
         assert again.query(sql, [run]).rows == first.query(sql, [run]).rows != []
 
 
+def test_facts_of_before_a_column_was_added_are_read_beside_others(
+    store: Path, facts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier, later = runs_of(store)
+    with open_reader(store) as reader:
+        export(reader, "facts", later, tmp_path, redact=False)
+        monkeypatch.setitem(LARGE, "conversations", LARGE["conversations"].replace(" scenario", ""))
+        export(reader, "facts", earlier, tmp_path, redact=False)
+        monkeypatch.undo()
+    with open_reader(tmp_path) as mixed, open_reader(facts) as whole:
+        sql = "SELECT run_id, target, length, asr FROM asr_by_turn ORDER BY ALL"
+        assert mixed.query(sql) == whole.query(sql)
+        found = mixed.query("SELECT run_id, count(scenario) > 0 FROM every_conversation GROUP BY ALL").rows
+    assert dict(found) == {earlier: False, later: True}
+
+
 def test_an_export_that_breaks_off_leaves_what_was_there(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
