@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +55,9 @@ def open_facts(path: Path) -> Facts:
     Raises:
         InputError: there are none, they cannot be read, or they are of a newer version.
     """
+    # Not for those who read stores.
+    from concurrent.futures import ThreadPoolExecutor
+
     place = open_place(path)
     names = [name for name in place.names(MANIFESTS) if name.endswith(".json") and "/." not in name]
     if not names:
@@ -84,6 +86,8 @@ def signature(path: Path) -> tuple[object, ...]:
 
 def _fetched(place: Place, manifests: list[Manifest]) -> Path:
     """The copy of a bucket's facts in the cache, with what it lacked and without what is gone."""
+    from concurrent.futures import ThreadPoolExecutor
+
     key = hashlib.sha256(place.address.encode())
     try:
         folder = cache_folder() / "facts" / key.hexdigest()[:16]

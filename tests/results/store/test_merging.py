@@ -92,6 +92,16 @@ def test_the_same_store_twice_adds_nothing(tmp_path: Path) -> None:
     assert merge(tmp_path / "all.duckdb", [first, copy])[1].added == 0
 
 
+def test_a_row_that_a_store_has_twice_stays_twice(tmp_path: Path) -> None:
+    stores = []
+    for name, times in (("one", 1), ("three", 3), ("two", 2)):
+        stores.append(tmp_path / f"{name}.duckdb")
+        with Store.open(stores[-1]) as store:
+            store.save_now(*[rows.RunDialogueRow("run", "d", None)] * times)
+    assert [one.added for one in merge(tmp_path / "all.duckdb", stores)] == [1, 2, 0]
+    assert asked(tmp_path / "all.duckdb", "SELECT count(*) FROM run_dialogues") == [(3,)]
+
+
 def test_an_earlier_version_is_migrated_in_a_copy(tmp_path: Path) -> None:
     old = fill(tmp_path / "old.duckdb", "No.", "safe", day=1)
     with duckdb.connect(str(old)) as connection:
