@@ -187,17 +187,20 @@ class Reply:
     host: str | None = None
 
     def but(self, **changes: Any) -> Self:
-        """The same with these fields changed: `dataclasses.replace` takes three times as long."""
+        """The same with these fields changed: `dataclasses.replace` takes four times as long."""
         kind: type = type(self)
         if kind not in _FIELDS:
-            names = tuple(field.name for field in fields(kind))
-            _FIELDS[kind] = names, attrgetter(*names)
-        names, values = _FIELDS[kind]
-        return type(self)(**(dict(zip(names, values(self), strict=True)) | changes))
+            names = [field.name for field in fields(kind)]
+            _FIELDS[kind] = {name: place for place, name in enumerate(names)}, attrgetter(*names)
+        places, values_of = _FIELDS[kind]
+        values = list(values_of(self))
+        for name, value in changes.items():
+            values[places[name]] = value
+        return type(self)(*values)
 
 
-_FIELDS: dict[type, tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]] = {}
-"""The names of the fields of each kind of reply, and what gets their values."""
+_FIELDS: dict[type, tuple[dict[str, int], Callable[[Any], tuple[Any, ...]]]] = {}
+"""The places of the fields of each kind of reply, and what gets their values."""
 
 
 def request_hash(identity: str, request: Request, *, moderator: str | None = None, sample: int = 0) -> str:

@@ -77,6 +77,10 @@ _BESIDE = {
     "input_tokens": ("cache_read_input_tokens", "cache_creation_input_tokens"),
     "inputTokens": ("cacheReadInputTokens", "cacheWriteInputTokens"),
 }
+_PARTS = frozenset((*_REASONING, *_CACHED, *_CREATED, *_PROMPT_DETAILS, *_COMPLETION_DETAILS)).union(
+    *_BESIDE.values()
+)
+"""The names of what is part of the tokens of prompt and completion, or counted beside them."""
 _TICKS_PER_USD = 10**10
 _PLACES = ("usage", "usageMetadata", "usage_metadata")
 
@@ -97,18 +101,23 @@ def usage_of(usage: Mapping[str, Any]) -> Usage:
     the prompt, then to the reasoning, where that is not in the completion. What none of the fields explains
     counts as completion and is marked as estimated: a cost is rather too high than too low.
     """
-    in_prompt = _nested(usage, _PROMPT_DETAILS)
-    in_completion = _nested(usage, _COMPLETION_DETAILS)
-    reasoning = _first(_REASONING, in_completion, usage)
-    cached = _first(_CACHED, in_prompt, usage)
+    reasoning = cached = created = None
+    beside = False
+    # To look for each by all its names takes longer than all else, and many servers state none.
+    if not usage.keys().isdisjoint(_PARTS):
+        in_prompt = _nested(usage, _PROMPT_DETAILS)
+        reasoning = _first(_REASONING, _nested(usage, _COMPLETION_DETAILS), usage)
+        cached = _first(_CACHED, in_prompt, usage)
+        created = _first(_CREATED, in_prompt, usage)
+        beside = any(name in usage and usage.keys() & {*caches} for name, caches in _BESIDE.items())
     stated = _Counts(
         first_count(usage, _PROMPT),
         first_count(usage, _COMPLETION),
         first_count(usage, _TOTAL),
         reasoning or 0,
         cached or 0,
-        _first(_CREATED, in_prompt, usage) or 0,
-        any(name in usage and usage.keys() & {*caches} for name, caches in _BESIDE.items()),
+        created or 0,
+        beside,
     )
     prompt, completion, estimated = _settled(stated)
     if prompt is not None and cached is not None:
