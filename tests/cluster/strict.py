@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -28,6 +28,7 @@ class Strict:
     refused: int = 0
     times: list[float] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
+    headers: list[Mapping[str, str]] = field(default_factory=list)
     _level: float = 0.0
 
     @property
@@ -51,6 +52,7 @@ class Strict:
                 return web.json_response({"error": {"message": "rate limit"}}, status=429)
             self._level += 1
         self.times.append(now)
+        self.headers.append(request.headers)
         messages = body["messages"]
         self.asked[hashlib.sha256(json.dumps(messages).encode()).hexdigest()] += 1
         await anyio.sleep(self.latency_s)

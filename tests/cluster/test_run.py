@@ -91,6 +91,24 @@ def test_a_cost_cap_holds_over_all_workers(here: Path) -> None:
     assert "held" not in done.stdout
 
 
+def test_keys_are_in_no_message_between_processes(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAFEMT_API_KEY", "sk-planted-42")
+    monkeypatch.setenv("ROUTE", "planted-route-43")
+    write_dialogues(here / "d.jsonl", 4)
+    with on_threads(1) as nodes, strict() as endpoint:
+        done = at_once(
+            *("--provider", f"m@{endpoint.url}", "--judge", "none", "--data", "d.jsonl", "--history", "live"),
+            *("--header", "X-Route=$ROUTE", "--workers", "1", "--db", "a.duckdb"),
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = b"".join(message for handle in nodes.started for message in handle.messages)
+    assert b"X-Route" in said
+    assert b"$ROUTE" in said
+    assert b"planted" not in said
+    assert endpoint.headers[0]["X-Route"] == "planted-route-43"
+    assert endpoint.headers[0]["Authorization"] == "Bearer sk-planted-42"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -39,6 +39,8 @@ class Handle:
     lasting: bool
     kind: str
     calls: list[str] = field(default_factory=list)
+    messages: list[bytes] = field(default_factory=list)
+    """All that was sent to it, and what it has answered."""
     dead: bool = False
     starts: int = 0
 
@@ -95,9 +97,12 @@ class Method:
             return Ref(answer)
         handle.open.add(answer)
         sent = pickle.dumps(about)
+        handle.messages.append(sent)
 
         async def call() -> Any:
-            return pickle.dumps(await getattr(handle.actor, self.name)(*pickle.loads(sent)))
+            answered = pickle.dumps(await getattr(handle.actor, self.name)(*pickle.loads(sent)))
+            handle.messages.append(answered)
+            return answered
 
         def done(future: Future[bytes]) -> None:
             handle.open.discard(answer)

@@ -1,0 +1,70 @@
+"""The Ray that `--workers` starts on this machine: nobody else reaches it, and a run on it is like any other."""
+
+import os
+from pathlib import Path
+
+import pytest
+from cluster.said import scores, turns
+from support.program import at_once
+
+from safemt_client.cluster.nodes import started
+from safemt_client.settings import RunSettings
+
+pytestmark = pytest.mark.slow
+
+_HERE = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
+"""127.0.0.1, the same in IPv6, and ::1, as Linux writes them."""
+_LISTENS = "0A"
+
+
+def descendants(root: int) -> set[int]:
+    parents: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents.setdefault(int(path.read_text().rpartition(")")[2].split()[1]), []).append(
+                int(path.parent.name)
+            )
+        except OSError:
+            continue
+    found, queue = set(), [root]
+    while queue:
+        children = parents.get(queue.pop(), [])
+        found.update(children)
+        queue += children
+    return found
+
+
+def listening(pids: set[int]) -> list[str]:
+    """The addresses on which these processes listen."""
+    inodes = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                inodes.add(os.readlink(link))
+            except OSError:
+                continue
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            cells = line.split()
+            if cells[3] == _LISTENS and f"socket:[{cells[9]}]" in inodes:
+                found.append(cells[1].partition(":")[0])
+    return found
+
+
+def test_it_listens_on_loopback_alone(here: Path) -> None:
+    pytest.importorskip("ray")
+    with started(RunSettings(provider=["demo"], workers=1)) as nodes:
+        assert nodes.workers == 1
+        found = listening(descendants(os.getpid()))
+    assert found
+    assert set(found) <= set(_HERE)
+
+
+def test_a_run_on_it_has_the_scores_of_one_process(here: Path) -> None:
+    pytest.importorskip("ray")
+    done = at_once("--provider", "demo", "--turns", "1,2", "--db", "two.duckdb", "--workers", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert at_once("--provider", "demo", "--turns", "1,2", "--db", "one.duckdb").returncode == 0
+    assert scores(here / "two.duckdb") == scores(here / "one.duckdb")
+    assert turns(here / "two.duckdb") == (30, 30, 30)
