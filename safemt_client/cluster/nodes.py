@@ -6,9 +6,10 @@ import ipaddress
 import os
 import secrets
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -36,6 +37,7 @@ class Nodes:
     ray: ModuleType
     workers: int
     here: str
+    _on: Counter[str] = field(default_factory=Counter)
 
     def beside(self, actor: type, name: str, *about: Any) -> Any:
         """Start an actor on this machine under a name of this run; it is started again when it dies."""
@@ -46,7 +48,13 @@ class Nodes:
 
     def anywhere(self, actor: type, *about: Any) -> Any:
         """Start an actor on whichever machine has the fewest; it is not started again."""
-        return self._start(actor, about, max_restarts=0, scheduling_strategy="SPREAD")
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        # Ray spreads only what asks for a share of a machine, which workers, waiting mostly, do not.
+        node = min(_alive(self.ray), key=lambda one: self._on[str(one["NodeID"])])["NodeID"]
+        self._on[node] += 1
+        there = NodeAffinitySchedulingStrategy(node, soft=True)
+        return self._start(actor, about, max_restarts=0, scheduling_strategy=there)
 
     def put(self, content: bytes) -> Any:
         """Bytes that each machine fetches once."""
@@ -88,13 +96,16 @@ def started(settings: RunSettings) -> Iterator[Nodes]:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(f"{flag}: Ray cannot be used: {said[0]}") from None
     try:
-        every: Any = ray
-        alive = [node for node in every.nodes() if node["Alive"]]
+        alive = _alive(ray)
         if settings.ray is not None and not settings.ray_insecure:
             _check_closed([node["NodeManagerAddress"] for node in alive])
         yield Nodes(ray, settings.workers or len(alive), ray.get_runtime_context().get_node_id())
     finally:
         ray.shutdown()
+
+
+def _alive(ray: Any) -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
 
 
 def _connect(ray: ModuleType, settings: RunSettings) -> None:

@@ -20,7 +20,7 @@ _COUNT = 400
 _AT_A_TIME = 8
 
 
-def workers() -> set[int]:
+def workers_now() -> set[int]:
     """The processes that are workers now."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -32,7 +32,7 @@ def workers() -> set[int]:
     return found
 
 
-def with_a_death(nodes: Any, kill: Callable[[], None]) -> tuple[str, Strict]:
+def with_a_death(nodes: Any, kill: Callable[[], None], workers: int = 2) -> tuple[str, Strict]:
     """What a run says in which something is killed once a part of it is asked, and whom it has asked."""
     write_dialogues(Path("d.jsonl"), _COUNT)
     with strict(latency_s=0.1) as endpoint:
@@ -43,22 +43,11 @@ def with_a_death(nodes: Any, kill: Callable[[], None]) -> tuple[str, Strict]:
 
         killer = Thread(target=later)
         killer.start()
-        done = at_once(
-            *("--provider", f"m@{endpoint.url}", "--judge", f"judge@{endpoint.url}", "--data", "d.jsonl"),
-            *(
-                "--history",
-                "live",
-                "--ray",
-                nodes.address,
-                "--ray-insecure",
-                "--workers",
-                "2",
-                "--shard-size",
-                "40",
-            ),
-            # So long calls of a dead worker count as in flight.
-            *("--max-concurrency", str(_AT_A_TIME), "--attempt-timeout", "5", "--db", "a.duckdb"),
-        )
+        words = ["--provider", f"m@{endpoint.url}", "--judge", f"judge@{endpoint.url}", "--data", "d.jsonl"]
+        words += ["--history", "live", "--ray", nodes.address, "--ray-insecure", "--workers", str(workers)]
+        # So long calls of a dead worker count as in flight.
+        words += ["--shard-size", "40", "--max-concurrency", str(_AT_A_TIME), "--attempt-timeout", "5"]
+        done = at_once(*words, "--db", "a.duckdb")
         killer.join()
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, endpoint
@@ -75,8 +64,8 @@ def check_all_is_there(endpoint: Strict, *, twice: int) -> None:
 
 
 def test_a_killed_worker_loses_what_was_in_flight_and_no_more(here: Path, two_nodes: Any) -> None:
-    before = workers()
-    said, endpoint = with_a_death(two_nodes, lambda: os.kill(min(workers() - before), signal.SIGKILL))
+    before = workers_now()
+    said, endpoint = with_a_death(two_nodes, lambda: os.kill(min(workers_now() - before), signal.SIGKILL))
     assert "a worker is lost, its process has ended" in said
     check_all_is_there(endpoint, twice=2 * _AT_A_TIME)
 
@@ -92,5 +81,7 @@ def test_a_killed_writer_loses_nothing(here: Path, two_nodes: Any) -> None:
 
 def test_a_killed_node_loses_what_was_in_flight_and_no_more(here: Path, two_nodes: Any) -> None:
     third = two_nodes.add_node(num_cpus=1, object_store_memory=80_000_000)
-    _, endpoint = with_a_death(two_nodes, lambda: two_nodes.remove_node(third, allow_graceful=False))
+    # One worker on each node.
+    said, endpoint = with_a_death(two_nodes, lambda: two_nodes.remove_node(third, allow_graceful=False), 3)
+    assert "a worker is lost, its process has ended" in said
     check_all_is_there(endpoint, twice=2 * _AT_A_TIME)
