@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -103,6 +104,11 @@ def view() -> Iterator[Callable[[Path], str]]:
         viewer.stop()
     for thread in threads:
         thread.join()
+
+
+def settled(page: Any) -> None:
+    """Wait, by the page's own clock, until it takes keys: in its first moments none is meant for it."""
+    page.evaluate("() => new Promise((done) => setTimeout(done, 200))")
 
 
 def safemt(*words: str) -> subprocess.CompletedProcess[str]:

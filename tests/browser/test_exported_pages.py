@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from browser.axe import axe
-from browser.conftest import PageLog
+from browser.conftest import PageLog, settled
 from playwright.sync_api import Page, expect
 
 from safemt_client.viewer.bundle import export_pages
@@ -62,8 +62,7 @@ def test_from_the_results_to_a_picture(width: int, pages: Path, page: Page, page
     order.click()
     expect(order).to_have_attribute("aria-current", "page")
     page.wait_for_load_state("load")
-    # A key in the first moments of a page is not meant for it.
-    page.wait_for_timeout(200)
+    settled(page)
     page.keyboard.press("j")
     expect(page.locator("tbody a[href]").first).to_be_focused()
     page.locator("td .badge.unsafe").first.click()

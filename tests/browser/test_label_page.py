@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from browser.axe import axe
-from browser.conftest import PageLog
+from browser.conftest import PageLog, settled
 from browser.test_viewer import base, quiet
 from playwright.sync_api import Locator, Page, expect
 
@@ -48,8 +48,7 @@ def reads_as_unsafe(page: Page) -> bool:
 
 def press(page: Page, key: str, heading: str) -> None:
     """Press a key once the page takes it, and wait for the reply that it leads to."""
-    # A key in the first moments of a reply is not meant for it.
-    page.wait_for_timeout(200)
+    settled(page)
     page.keyboard.press(key)
     expect(page.get_by_role("heading", level=1)).to_contain_text(heading)
 
@@ -63,7 +62,7 @@ def test_by_keys_alone(db: Path, view: Callable, page: Page, page_log: PageLog) 
     page.keyboard.press("Enter")
     heading = page.get_by_role("heading", level=1)
     expect(heading).to_have_text("Reply 1 of 100")
-    page.wait_for_timeout(200)
+    settled(page)
     expected = "unsafe" if reads_as_unsafe(page) else "safe"
     page.keyboard.press("2")
     expect(page.get_by_label("refuses and offers something safe")).to_be_checked()
@@ -101,7 +100,7 @@ def test_by_keys_alone(db: Path, view: Callable, page: Page, page_log: PageLog) 
     page.keyboard.press("?")
     page.get_by_label("Keys work on this page").uncheck()
     page.keyboard.press("Escape")
-    page.wait_for_timeout(200)
+    settled(page)
     page.keyboard.press("s")
     expect(heading).to_contain_text("Reply 3 of 100")
     page.reload()
@@ -124,7 +123,7 @@ def test_a_reply_is_seen_before_it_can_be_labelled(
     begin(page, view(db))
     button = page.get_by_role("button", name="Safe").first
     assert top(button) > 400
-    page.wait_for_timeout(200)
+    settled(page)
     page.keyboard.press("s")
     # The key has shown the reply, and no more.
     expect(page.locator("#reply")).to_be_in_viewport()
@@ -217,7 +216,7 @@ def test_people_who_differ_are_adjudicated(db: Path, view: Callable, page: Page,
     expect(page.locator(".said li")).to_have_count(2)
     expect(page.locator(".said")).to_contain_text("ada")
     assert axe(page) == []
-    page.wait_for_timeout(200)
+    settled(page)
     page.get_by_label("Note").fill("by the picture")
     page.get_by_role("button", name="Safe").first.click()
     expect(page.locator(".bar strong")).to_have_text(f"1 of {total}")
@@ -227,7 +226,7 @@ def test_people_who_differ_are_adjudicated(db: Path, view: Callable, page: Page,
         ).rows
     # Who differed stays as it was.
     assert decided == [(1, 1, "safe", "ben")]
-    page.wait_for_timeout(200)
+    settled(page)
     page.keyboard.press("z")
     expect(page.locator(".bar strong")).to_have_text(f"0 of {total}")
     quiet(page_log)
@@ -284,7 +283,7 @@ def test_keys_of_the_list_and_of_a_conversation(
     # The filter and the place are still known.
     assert "length=2" in page.url
     page.wait_for_load_state("load")
-    page.wait_for_timeout(200)
+    settled(page)
     page.keyboard.press("j")
     page.wait_for_url("**/conversation?*at=2*")
     page.keyboard.press("v")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from browser.axe import axe
-from browser.conftest import PageLog, safemt
+from browser.conftest import PageLog, safemt, settled
 from browser.test_viewer import base, one, quiet
 from playwright.sync_api import Page, expect
 
@@ -178,10 +178,14 @@ def test_from_a_run_to_a_label_by_keyboard_alone(
     to("Items by targets")
     expect(page.locator("#list table")).to_be_visible()
     to("Conversations")
+    page.wait_for_url("**/run?*")
     expect(page.locator(".conversations")).to_be_visible()
+    settled(page)
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     expect(page.get_by_role("article")).to_be_visible()
+    page.wait_for_load_state("load")
+    settled(page)
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_contain_text("the next conversation")
     page.keyboard.press("Escape")
@@ -226,7 +230,7 @@ def test_from_a_run_to_a_decision_by_pointer_alone(
     page.get_by_role("region", name="Split replies").get_by_role("link").last.click()
     button = page.get_by_role("button", name="Safe").first
     button.scroll_into_view_if_needed()
-    page.wait_for_timeout(200)
+    settled(page)
     before = page.locator(".bar strong").inner_text()
     button.click()
     expect(page.locator(".bar strong")).not_to_have_text(before)
