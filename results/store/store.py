@@ -51,6 +51,8 @@ Expected = Literal["anything", "store", "nothing"]
 # A commit waits this long to collect more rows, by how many came for the one before, at least: it costs as
 # much as the rows of 50 turns.
 _WINDOWS_S = ((80, 0.2), (64, 0.1), (8, 0.05), (0, 0.02))
+_LOG = "64MB"
+"""Rows stay in memory while they are only in the log: no more of a long run than these, some 25,000 turns."""
 _LOCK_PAUSE_S = 0.15
 
 
@@ -321,7 +323,7 @@ def _connect(path: Path, expected: Expected, warnings: list[str]) -> duckdb.Duck
     connection.execute("SET TimeZone = 'UTC'")
     # A store checkpoints itself; a file of another program is to stay as it is, with its log.
     connection.execute("PRAGMA disable_checkpoint_on_shutdown")
-    connection.execute("SET wal_autocheckpoint = '1GB'")
+    connection.execute(f"SET wal_autocheckpoint = '{_LOG}'")
     quoted = str(path).replace("'", "''")
     # Without its type, a file of SQLite's would have DuckDB fetch an extension from the network.
     attach = f"ATTACH '{quoted}' AS store (TYPE duckdb, ROW_GROUP_SIZE {ROW_GROUP})"

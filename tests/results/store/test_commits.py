@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from safemt_client.results.store import store as of_stores
 from safemt_client.results.store.rows import EventRow, Row
 from safemt_client.results.store.store import Store
 
@@ -80,3 +82,20 @@ def test_rows_of_a_cancelled_waiter_are_stored_and_what_a_watcher_raises_is_hear
         anyio.run(main, store)
         names = ["given up", "later", "heard"]
         assert watched.seen == stored(store) == {*names}
+
+
+def test_rows_of_a_long_run_do_not_stay_in_memory_until_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_stores, "_LOG", "100KB")
+    path = tmp_path / "d.duckdb"
+    with Store.open(path) as store:
+        before = path.stat().st_size
+        for number in range(60):
+            data = os.urandom(5_000).hex()
+            store.save_now(EventRow("run", "session", datetime(2026, 1, 1, tzinfo=UTC), str(number), data))
+        assert path.stat().st_size > before + 200_000
+        assert path.with_name("d.duckdb.wal").stat().st_size < 200_000
+        assert len(stored(store)) == 60
+    with Store.open(path) as store:
+        assert len(stored(store)) == 60
