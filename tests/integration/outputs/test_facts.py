@@ -1,0 +1,32 @@
+"""The report from facts has every figure of the report from their store."""
+
+import json
+from pathlib import Path
+
+from support.made import Made
+from support.program import at_once
+
+PEOPLE = ("corrections", "checks", "anchor", "calibration")
+"""What rests on people's labels, on other judges and on sets of labelled replies: the store has it."""
+
+
+def test_every_block_is_that_of_the_store(made: Made, tmp_path: Path) -> None:
+    for run in (made.older, made.run):
+        words = ("export", "--format", "facts", "--db", str(made.db), "--run", run, "--out", str(tmp_path))
+        done = at_once(*words)
+        assert (done.returncode, done.stderr) == (0, "")
+    told = at_once("report", "--json", "--db", str(tmp_path))
+    assert told.returncode == 0, told.stderr
+    found = json.loads(told.stdout)
+    assert found.keys() == made.json.keys()
+    for block, expected in made.json.items():
+        mine = found[block]
+        if block in PEOPLE:
+            continue
+        if block == "run":
+            mine, expected = ({**one, "settings": None, "dataset_path": None} for one in (mine, expected))
+        elif block == "moderators":
+            mine, expected = ([row | {"settings": None} for row in rows] for rows in (mine, expected))
+        elif block == "warnings":
+            mine = [said for said in mine if not said.startswith("facts are without")]
+        assert mine == expected, block
