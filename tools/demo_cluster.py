@@ -32,17 +32,9 @@ def main(db: str) -> int:
         cluster.add_node(**small)
         before = _workers()
         command = [sys.executable, "-m", "safemt_client", "--provider", "demo", "--history", "live"]
-        command += [
-            "--ray",
-            cluster.address,
-            "--ray-insecure",
-            "--workers",
-            "2",
-            "--max-concurrency",
-            "2",
-            "--db",
-            db,
-        ]
+        command += ["--ray", cluster.address, "--ray-insecure", "--workers", "2", "--db", db]
+        # So long calls of a dead worker count as in flight.
+        command += ["--max-concurrency", "4", "--attempt-timeout", "5"]
         with subprocess.Popen(command) as run:
             _kill_one(run, before, Path(f"{db}.server"))
             return run.wait()

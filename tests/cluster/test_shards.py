@@ -33,6 +33,11 @@ def plan(*dialogues: Dialogue) -> Plan:
     return make_plan(of_dataset(data, dialogues, targets, pictures=Pictures(pictures)), NothingKnown())
 
 
+def scripted(data: Dataset) -> Plan:
+    target = Target("a", "local/a", "scripted", "on", Sampling())
+    return make_plan(of_dataset(data, data.dialogues, [target]), NothingKnown())
+
+
 def test_a_piece_has_whole_items_and_each_conversation_is_in_one() -> None:
     whole = plan(*(dialogue(item, length) for item in range(20) for length in (1, 2, 4)))
     shards = cut(whole, 15)
@@ -53,9 +58,12 @@ def test_items_that_begin_alike_are_together_unless_half_of_the_data_does() -> N
     greeted = plan(*(dialogue(item, 2, "Good morning") for item in range(12)))
     assert len(cut(greeted, 4)) == 1  # the first turn of live history is the same request
     data = Dataset("d", Path(), tuple(dialogue(item, 2, "Good morning") for item in range(12)))
-    target = Target("a", "local/a", "scripted", "on", Sampling())
-    scripted = make_plan(of_dataset(data, data.dialogues, [target]), NothingKnown())
-    assert len(cut(scripted, 4)) == 3
+    assert len(cut(scripted(data), 4)) == 3
+    # Other requests, which have the pictures or the assessments of their beginning in common.
+    data = Dataset("d", Path(), tuple(dialogue(item, 2, f"tea {item % 4}") for item in range(8)))
+    assert [{c.dialogue.item_id for c in shard.plan.pending} for shard in cut(scripted(data), 2)] == [
+        {f"item_{n}", f"item_{n + 4}"} for n in range(4)
+    ]
 
 
 def test_each_worker_gets_several_pieces_where_there_is_enough() -> None:
