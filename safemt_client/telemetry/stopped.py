@@ -60,6 +60,9 @@ def _advice(plan: Plan, stopping: StopWhen, names: dict[str, str]) -> Iterator[s
 
 def saved_lines(plan: Plan, store: Store) -> Iterator[str]:
     """What of stopped targets was begun in vain, and what was not asked."""
+    if not store.stopped_targets(plan.run.run_id):
+        # What follows takes as long as all tables of a small run's report.
+        return
     names = shown_names(plan)
     for key, beyond, beyond_usd, left, left_usd in _saved(store, plan.run.run_id):
         said = f"{names.get(key, key)} stopped: {left:,} conversations were not needed"
