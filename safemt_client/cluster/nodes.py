@@ -82,6 +82,7 @@ def started(settings: RunSettings) -> Iterator[Nodes]:
         os.environ.setdefault(name, value)
     if settings.ray is None and "ray" not in sys.modules:
         # Nobody else on this machine is to reach it either.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:

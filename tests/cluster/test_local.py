@@ -1,11 +1,13 @@
 """The Ray that `--workers` starts on this machine: nobody else reaches it, and a run on it is like any other."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from cluster.said import scores, turns
-from support.program import at_once
+from support.program import ROOT, at_once
 
 from safemt_client.cluster.nodes import started
 from safemt_client.settings import RunSettings
@@ -52,11 +54,20 @@ def listening(pids: set[int]) -> list[str]:
     return found
 
 
+def show_listening() -> None:
+    """Print where the processes of a Ray of this one listen."""
+    with started(RunSettings(provider=["demo"], workers=1)):
+        print(*listening(descendants(os.getpid())))
+
+
 def test_it_listens_on_loopback_alone(here: Path) -> None:
     pytest.importorskip("ray")
-    with started(RunSettings(provider=["demo"], workers=1)) as nodes:
-        assert nodes.workers == 1
-        found = listening(descendants(os.getpid()))
+    # In a process of its own: Ray reads its settings as it is imported.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    env["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    code = "from cluster.test_local import show_listening; show_listening()"
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    found = done.stdout.split()
     assert found
     assert set(found) <= set(_HERE)
 
