@@ -76,6 +76,11 @@ class Served:
         """Whether it heeds a JSON schema and tells probabilities."""
         return self.constrains is not None
 
+    @property
+    def usable(self) -> list[Card]:
+        """The cards that it may use."""
+        return [card for card in cards() if self.spec.gpus is None or card[0] in self.spec.gpus]
+
 
 @dataclass(frozen=True)
 class _Engine:
@@ -131,7 +136,7 @@ def served_of(name: str, said: Serving) -> Served:
             raise InputError(f"--serve-option {option}: the program sets it: leave it out")
     _check_cards(said)
     served = ENGINES[engine].build(_Asked(name, source, said, _version(engine, said.python)))
-    most = sum(card[1] for card in _usable(served))
+    most = sum(card[1] for card in served.usable)
     # The other engines move to the processor what a card cannot hold.
     whole = served.engine == "vllm" and not _SMALLER & said.options.keys()
     if whole and served.on_cards and served.needs is not None and 0 < most < served.needs:
@@ -164,20 +169,15 @@ def line_of(served: Served) -> str:
         return f"{told}; its weights are downloaded first"
     told += f": needs about {in_words(served.needs)}"
     if served.on_cards:
-        free = in_words(sum(card[2] for card in _usable(served)))
-        return f"{told} of the {free} that are free on {_numbers(served)}" if _usable(served) else told
+        free = in_words(sum(card[2] for card in served.usable))
+        return f"{told} of the {free} that are free on {_numbers(served)}" if served.usable else told
     free_here = free_memory()
     return told if free_here is None else f"{told} of the {in_words(free_here)} of memory that are free"
 
 
-def _usable(served: Served) -> list[Card]:
-    """The cards that a server may use."""
-    return [card for card in cards() if served.spec.gpus is None or card[0] in served.spec.gpus]
-
-
 def _numbers(served: Served) -> str:
     """These cards in words."""
-    found = [card[0] for card in _usable(served)]
+    found = [card[0] for card in served.usable]
     return f"GPU{'s' * (len(found) > 1)} {', '.join(found)}"
 
 

@@ -58,10 +58,12 @@ class LocalServers:
         if base_url is not None:
             raise InputError(f"{name}: this program serves it at an address of its own: leave base-url out")
         from safemt_client.serving.engines import served_of
+        from safemt_client.serving.fitting import check_together
 
         served = served_of(name, said)
         host = next((host for host, other in self.served.items() if _same(other, served)), None)
         if host is None:
+            check_together([*self.served.values(), served])
             host = f"served-{len(self.served) + 1}.localhost"
             self.served[host] = served
         # A path is no part of what a model is called, unless two differ in nothing else.

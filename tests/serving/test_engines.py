@@ -12,7 +12,7 @@ from safemt_client.models import open_models
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.registry import resolve
-from safemt_client.serving import engines
+from safemt_client.serving import engines, fitting
 from safemt_client.serving.local import LocalServers
 from safemt_client.serving.names import Serving, engine_of
 from safemt_client.serving.weights import gguf_weights, model_weights
@@ -300,6 +300,37 @@ def test_too_little_memory_is_said_with_both_figures(tmp_path: Path, monkeypatch
     monkeypatch.setattr(engines, "free_memory", lambda: 10**8)
     with pytest.raises(InputError, match=r"needs about 0\.9 GB of memory and 0\.1 GB are free"):
         engines.served_of(f"llama.cpp:{gguf(tmp_path / 'm.gguf')}", Serving())
+
+
+def test_servers_that_fit_one_by_one_are_refused_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (f"llama.cpp:{gguf(tmp_path / f'{name}.gguf')}" for name in "abc")
+    servers = LocalServers()
+    servers.spec(first, Serving())
+    needs = next(iter(servers.served.values())).needs or 0
+    monkeypatch.setattr(fitting, "free_memory", lambda: 5 * needs // 2)
+    servers.spec(second, Serving())
+    servers.spec(first, Serving())
+    with pytest.raises(
+        InputError, match=rf"^{first} and {second} and {third}: together they need about .*free"
+    ):
+        servers.spec(third, Serving())
+
+
+def test_servers_that_no_card_can_hold_together_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "has_accelerator", lambda: True)
+    monkeypatch.setattr(engines, "cards", lambda: (("0", 100, 100), ("1", 100, 100)))
+    first, second, third = (f"vllm:{folder(tmp_path / name, weights=b'w' * 50)}" for name in "abc")
+    servers = LocalServers()
+    servers.spec(first, Serving(gpus=("0",)))
+    servers.spec(second, Serving(gpus=("1",)))
+    with pytest.raises(
+        InputError, match=rf"^{second} and {third}: together they need .* and their GPUs have"
+    ):
+        servers.spec(third, Serving(gpus=("1",)))
 
 
 @pytest.mark.parametrize("option", ["port", "api-key", "model"])
