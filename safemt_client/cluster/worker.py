@@ -18,12 +18,12 @@ from safemt_client.cluster.messages import Answer, Report
 from safemt_client.cluster.money import RemoteBudget
 from safemt_client.cluster.news import Item, News
 from safemt_client.cluster.packed import unpack
+from safemt_client.engine.ahead import load_ahead
 from safemt_client.engine.context import SessionContext
 from safemt_client.engine.meter import Meter
 from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.scheduler import Scheduler
 from safemt_client.judges.panel import Judge, Panel
-from safemt_client.judges.refusal import refusal_of
 from safemt_client.models import Models, open_models
 from safemt_client.planning.ceilings import Ceiling
 from safemt_client.planning.plan import Plan
@@ -32,7 +32,6 @@ from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.negotiation import Learnt
 from safemt_client.providers.pauses import PAUSES
 from safemt_client.providers.resources import calls_at_once, raise_open_files
-from safemt_client.providers.responses.outcomes import classify_response
 from safemt_client.results.store.deliveries import Delivery
 from safemt_client.said import limits_of
 from safemt_client.settings import RunSettings
@@ -191,8 +190,7 @@ class Worker:
             runner = await self._runner(models, head)
             self._free.put_nowait((runner, runner.plain()))
         # Once calls are in flight there may be no file left to open.
-        refusal_of("x")
-        classify_response(500, {}, b"{}")
+        load_ahead()
         watching = asyncio.ensure_future(PAUSES.watch(self._news.notice))
         stack.callback(watching.cancel)
         link.start()

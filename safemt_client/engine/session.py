@@ -14,6 +14,7 @@ import anyio
 from anyio.abc import TaskGroup
 from rich.console import Console
 
+from safemt_client.engine.ahead import load_ahead
 from safemt_client.engine.budget import Budget
 from safemt_client.engine.context import SessionContext
 from safemt_client.engine.invocation import Invocation
@@ -22,7 +23,6 @@ from safemt_client.engine.prepared import Prepared
 from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.results import result_of
 from safemt_client.engine.scheduler import Scheduler
-from safemt_client.judges.refusal import refusal_of
 from safemt_client.models import Models
 from safemt_client.planning.ceilings import ceilings_of
 from safemt_client.planning.costs import held_of, spent_of
@@ -30,7 +30,6 @@ from safemt_client.planning.estimate import call_usd, of_guard, of_judge, of_tar
 from safemt_client.planning.plan import Plan
 from safemt_client.providers.negotiation import Learnt
 from safemt_client.providers.pauses import PAUSES
-from safemt_client.providers.responses.outcomes import classify_response
 from safemt_client.providers.signals import heard
 from safemt_client.results.store.errors import StoreError
 from safemt_client.results.store.rows import Row
@@ -206,11 +205,9 @@ async def _note_use(servers: LocalServers, recorder: Recorder) -> None:
 
 
 def _load_ahead(store: Store, models: Models) -> None:
-    """Read what taking a reply needs: once calls are in flight there may be no file left to open."""
     for fact in store.endpoint_facts():
         models.negotiations.know(*fact)
-    refusal_of("x")
-    classify_response(500, {}, b"{}")
+    load_ahead()
 
 
 def _learnt(context: SessionContext, recorder: Recorder, group: TaskGroup, learnt: Learnt) -> None:

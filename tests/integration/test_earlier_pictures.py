@@ -136,10 +136,17 @@ SHOWN = """SELECT dialogue_key, turn, count(DISTINCT target_key), count(DISTINCT
            GROUP BY ALL ORDER BY ALL"""
 
 
-@pytest.mark.parametrize("guard", ["demo-guard+observe", "demo-guard+policy"])
-@pytest.mark.parametrize("history", ["scripted", "live"])
+@pytest.mark.parametrize(
+    ("history", "guard"),
+    [
+        ("scripted", "demo-guard+observe"),
+        ("live", "demo-guard+policy"),
+        pytest.param("live", "demo-guard+observe", marks=pytest.mark.slow),
+        pytest.param("scripted", "demo-guard+policy", marks=pytest.mark.slow),
+    ],
+)
 def test_a_moderator_that_comes_later_is_about_the_same_pictures(
-    guard: str, history: str, here: Path
+    history: str, guard: str, here: Path
 ) -> None:
     (here / "clear.png").write_bytes(FILES["clear.png"])
     # The picture comes with the second message: the first request is the same under either preparation.

@@ -52,7 +52,11 @@ def start(folder: Path, *words: str) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize(
     ("name", "place"),
-    [("schema-1", "_record"), ("schema-1", "add_columns"), ("moderated-7", "_hash_replies")],
+    [
+        ("schema-1", "_record"),
+        pytest.param("schema-1", "add_columns", marks=pytest.mark.slow),
+        ("moderated-7", "_hash_replies"),
+    ],
 )
 def test_an_upgrade_killed_at_each_step_goes_on_from_there(name: str, place: str, here: Path) -> None:
     whole, store = unpack(name, here / "whole.duckdb"), unpack(name, here / "d.duckdb")
