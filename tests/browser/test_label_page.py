@@ -47,7 +47,13 @@ def reads_as_unsafe(page: Page) -> bool:
 
 
 def press(page: Page, key: str, heading: str) -> None:
-    """Press a key once the page takes it, and wait for the reply that it leads to."""
+    """Press a key once the page takes it, and wait for the reply that it leads to.
+
+    What is below the screen is brought there first: which replies are drawn, and how long they are, is chance.
+    """
+    page.evaluate(
+        "() => document.querySelector('.verdict .message.reply')?.scrollIntoView({ block: 'center' })"
+    )
     settled(page)
     page.keyboard.press(key)
     expect(page.get_by_role("heading", level=1)).to_contain_text(heading)
@@ -196,6 +202,28 @@ def test_without_scripts(db: Path, view: Callable, browser: object) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("All of the sample is labelled")
     context.close()
     assert [row[:2] for row in said(db)] == [("cleo", "safe")] * 2
+
+
+def test_what_else_is_loaded_anew_takes_neither_the_focus_nor_a_key(
+    db: Path, view: Callable, page: Page, page_log: PageLog
+) -> None:
+    begin(page, view(db))
+    page.get_by_label("Note").fill("half a wo")
+    # What the page does when the head says that the store has changed.
+    swapped = "() => document.body.dispatchEvent(new CustomEvent('htmx:afterSwap', { bubbles: true }))"
+    page.evaluate(swapped)
+    expect(page.get_by_label("Note")).to_be_focused()
+    page.keyboard.press("Escape")
+    page.evaluate(
+        "() => document.querySelector('.verdict .message.reply').scrollIntoView({ block: 'center' })"
+    )
+    settled(page)
+    page.evaluate(
+        f"() => {{ ({swapped})(); document.body.dispatchEvent(new KeyboardEvent('keydown', "
+        "{ key: 's', bubbles: true })); }"
+    )
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Reply 2 of 20")
+    quiet(page_log)
 
 
 @pytest.mark.slow

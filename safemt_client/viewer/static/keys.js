@@ -135,10 +135,13 @@
     if (event.target.matches("#keys input")) localStorage.setItem(OFF, event.target.checked ? "0" : "1");
   });
 
-  // A new reply: read from its beginning, by a screen reader too.
+  // A new reply: read from its beginning, by a screen reader too. What else is loaded anew, such as the progress of a
+  // run, takes neither the focus nor a key.
+  let last = document.querySelector("[data-top]");
   document.addEventListener("htmx:afterSwap", () => {
     const top = document.querySelector("[data-top]");
-    if (!top) return;
+    if (!top || top === last) return;
+    last = top;
     shown = performance.now();
     top.focus({ preventScroll: true });
     document.title = `${top.firstChild.textContent.trim()} · safemt viewer`;
