@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import secrets
+import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ __all__ = ["Nodes", "started"]
 
 _OBJECTS = 100_000_000
 """Bytes of shared memory for pictures and pieces on their way, on this machine."""
+_ANSWER_S = 10.0
 _ENVIRONMENT = {
     # Ray would tell its makers what it is used for.
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -89,6 +91,8 @@ def started(settings: RunSettings) -> Iterator[Nodes]:
         import ray
     except ModuleNotFoundError as error:
         raise InputError(f"{flag}: {error.name} is missing: pip install 'safemt-client[cluster]'") from None
+    if settings.ray is not None and settings.ray != "auto":
+        _check_reached(settings.ray)
     if ray.is_initialized():
         raise InputError(f"{flag}: this process uses Ray already: start the run in a process of its own")
     try:
@@ -123,6 +127,24 @@ def _connect(ray: ModuleType, settings: RunSettings) -> None:
         _node_ip_address="127.0.0.1",
         **quiet,
     )
+
+
+def _check_reached(address: str) -> None:
+    """Refuse an address where nothing answers: Ray would try for minutes, and say so in words of its own.
+
+    Raises:
+        InputError: it is one, or no address.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+    except ValueError:
+        raise InputError(f"--ray {address}: give auto or HOST:PORT") from None
+    except OSError as error:
+        why = error.strerror or "no answer"
+        raise InputError(
+            f"--ray {address}: nothing answers there ({why}): is Ray started there, and does its port fit?"
+        ) from None
 
 
 def _check_closed(addresses: list[str]) -> None:

@@ -10,6 +10,7 @@ from cluster.said import scores, turns
 from support.program import ROOT, at_once
 
 from safemt_client.cluster.nodes import started
+from safemt_client.providers.errors import InputError
 from safemt_client.settings import RunSettings
 
 pytestmark = pytest.mark.slow
@@ -70,6 +71,25 @@ def test_it_listens_on_loopback_alone(here: Path) -> None:
     found = done.stdout.split()
     assert found
     assert set(found) <= set(_HERE)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (
+            "127.0.0.1:1",
+            r"^--ray 127\.0\.0\.1:1: nothing answers there \(Connection refused\): is Ray started",
+        ),
+        ("absent.invalid:6379", r"^--ray absent\.invalid:6379: nothing answers there"),
+        ("127.0.0.1", r"^--ray 127\.0\.0\.1: give auto or HOST:PORT"),
+        ("127.0.0.1:port", r"^--ray 127\.0\.0\.1:port: give auto or HOST:PORT"),
+    ],
+)
+def test_an_address_without_ray_is_refused_in_one_line(address: str, said: str) -> None:
+    pytest.importorskip("ray")
+    settings = RunSettings(provider=["demo"], ray=address)
+    with pytest.raises(InputError, match=said), started(settings):
+        pass
 
 
 def test_a_run_on_it_has_the_scores_of_one_process(here: Path) -> None:
