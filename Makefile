@@ -34,9 +34,8 @@ docs: $(VENV)/.installed $(VENV)/.extras
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/site
 	$(BIN)/python -m pytest tests/docs/test_links.py tests/docs/test_commands.py
 
-# Three at a time, on two cores too: many wait for a browser or for a process.
 test: $(VENV)/.installed $(VENV)/.extras .venv-inspect/.installed
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 # Simulations, a release built twice, a page that follows a run, a real llama.cpp server, the soak in small,
 # other programs with the proxy, a mock that judges clients.
@@ -127,7 +126,7 @@ NOT_FAST := tests/moderator/local tests/providers/behind_litellm tests/providers
 	tests/providers/test_network.py tests/providers/test_plugins.py tests/results/exports tests/results/report \
 	tests/results/store/test_sandbox.py tests/results/store/test_texts.py tests/telemetry/test_oddities.py
 check-fast: lint types
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow" $(FAST) $(addprefix --ignore=,$(NOT_FAST))
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(FAST) $(addprefix --ignore=,$(NOT_FAST))
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

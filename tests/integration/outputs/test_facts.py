@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from support.made import Made
 from support.program import at_once
 
@@ -10,6 +11,7 @@ PEOPLE = ("corrections", "checks", "anchor", "calibration")
 """What rests on people's labels, on other judges and on sets of labelled replies: the store has it."""
 
 
+@pytest.mark.slow
 def test_every_block_is_that_of_the_store(made: Made, tmp_path: Path) -> None:
     for run in (made.older, made.run):
         words = ("export", "--format", "facts", "--db", str(made.db), "--run", run, "--out", str(tmp_path))
