@@ -37,7 +37,10 @@ def column(kind: str, values: Sequence[Any]) -> pa.Array:
         TypeError, OverflowError: a value is of another type, or too large.
     """
     if kind == "str":
-        return texts([_storable(value) for value in values])
+        try:
+            return texts(values)
+        except UnicodeEncodeError:  # a lone surrogate
+            return texts([_storable(value) for value in values])
     known = None if None not in values else _bits([value is not None for value in values])
     if kind == "bool":
         return pa.Array.from_buffers(pa.bool_(), len(values), [known, _bits(values)])

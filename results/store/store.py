@@ -34,12 +34,12 @@ from safemt_client.results.store.errors import (
 )
 from safemt_client.results.store.held import HeldFile, kept_for_another
 from safemt_client.results.store.inbox import empty_into, take
+from safemt_client.results.store.inserting import Insertions, insert
 from safemt_client.results.store.kept import prepare
 from safemt_client.results.store.lookups import Lookups
 from safemt_client.results.store.migrations import schema_version
 from safemt_client.results.store.place import check_place
 from safemt_client.results.store.rows import Row
-from safemt_client.results.store.schema import TABLES
 from safemt_client.results.store.server import QueryServer
 from safemt_client.results.store.wal import free_name, keep_unread, set_aside
 
@@ -49,7 +49,7 @@ Expected = Literal["anything", "store", "nothing"]
 """What must be at the path of a store: whatever it is, a store already, or nothing yet."""
 
 # A commit waits this long to collect more rows, by how many came for the one before, at least: it costs as
-# much as the rows of 50 turns.
+# much as the rows of some dozens of turns.
 _WINDOWS_S = ((80, 0.2), (64, 0.1), (8, 0.05), (0, 0.02))
 _LOG = "64MB"
 """Rows stay in memory while they are only in the log: no more of a long run than these, some 25,000 turns."""
@@ -248,7 +248,7 @@ class Store(Lookups):
                 for kind, of_kind in batches:
                     if (first := next(of_kind, None)) is not None:
                         rows = told(chain((first,), of_kind), wrong)
-                        _append(cursor, kind, pa.RecordBatchReader.from_batches(first.schema, rows))
+                        insert(cursor, kind, pa.RecordBatchReader.from_batches(first.schema, rows))
                 cursor.execute("COMMIT")
             except Exception as error:  # noqa: BLE001 - whatever DuckDB makes of it
                 raise (wrong[0] if wrong else self._cannot_write(error)) from None
@@ -270,6 +270,7 @@ class Store(Lookups):
     def _write(self) -> None:
         cursor = self._connection.cursor()
         cursor.execute("USE store")
+        insertions = Insertions(cursor)
         closing = False
         batch: list[Handed] = []
         while not closing:
@@ -285,10 +286,12 @@ class Store(Lookups):
                     closing = True
                     break
                 batch.append(more)
-            self._commit(cursor, batch)
+            self._commit(cursor, insertions, batch)
         cursor.close()
 
-    def _commit(self, cursor: duckdb.DuckDBPyConnection, batch: Sequence[Handed]) -> None:
+    def _commit(
+        self, cursor: duckdb.DuckDBPyConnection, insertions: Insertions, batch: Sequence[Handed]
+    ) -> None:
         tables: dict[type, list[Row]] = {}
         for handed in batch:
             for row in handed.rows:
@@ -298,9 +301,9 @@ class Store(Lookups):
                 raise self._failed
             cursor.execute("BEGIN")
             for kind, sent in taken_in(cursor, batch).items():
-                _append(cursor, kind, pa.concat_tables(sent))
+                insertions.insert(kind, pa.concat_tables(sent))
             for kind, rows in tables.items():
-                _append(cursor, kind, arrow_rows(kind, rows))
+                insertions.insert(kind, arrow_rows(kind, rows))
             cursor.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - whatever it is, the waiters must be told
             if self._failed is None:
@@ -309,13 +312,6 @@ class Store(Lookups):
             return
         self.moved = self.moved or not self._file.is_sound()
         tell(batch, None, self.watchers)
-
-
-def _append(cursor: duckdb.DuckDBPyConnection, kind: type, rows: pa.Table | pa.RecordBatchReader) -> None:
-    # The next rows of the kind take the name over: to give it up each time takes as long as a few dozen rows.
-    name = f"incoming_{TABLES[kind]}"
-    cursor.register(name, rows)
-    cursor.execute(f"INSERT INTO {TABLES[kind]} BY NAME SELECT * FROM {name}")
 
 
 def _connect(path: Path, expected: Expected, warnings: list[str]) -> duckdb.DuckDBPyConnection:
