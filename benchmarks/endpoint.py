@@ -4,9 +4,9 @@
 
 It answers every POST after a fixed latency: the model `judge` with a verdict in the forms that the programs
 under measurement understand, `grader` with a grade in words, `guard` with "safe", every other with a text.
-GET /stats returns how many requests came and their bytes, the seconds from the first request to the last
-answer and the most that were in flight; GET /reset starts over. PORTFILE gets the port, and with --tls (a
-file with key and certificate) a second one, which speaks TLS.
+GET /stats returns how many requests came and their bytes, the most that were in flight, and the seconds to
+the last answer: from the first request, and from GET /begin if that came before. GET /reset starts over.
+PORTFILE gets the port, and with --tls (a file with key and certificate) a second one, which speaks TLS.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class State:
 
     def reset(self) -> None:
         self.requests = self.bytes = self.answered = self.in_flight = self.most = 0
-        self.first = self.last = 0.0
+        self.begun = self.first = self.last = 0.0
 
 
 class Chat(asyncio.Protocol):
@@ -96,7 +96,12 @@ class Chat(asyncio.Protocol):
         state = self.state
         if head.startswith(b"get /stats"):
             seen = {"requests": state.requests, "bytes": state.bytes, "most": state.most}
-            self.send(_response(seen | {"s": state.last - state.first}))
+            since_first = state.last - state.first
+            s = state.last - state.begun if state.begun else since_first
+            self.send(_response(seen | {"s": s, "since_first_s": since_first}))
+        elif head.startswith(b"get /begin"):
+            state.begun = time.perf_counter()
+            self.send(_response({}))
         elif head.startswith(b"get"):
             state.reset()
             self.send(_response({}))

@@ -43,6 +43,7 @@ class Measured:
     wall_s: float
     peak_mb: float
     sending_s: float
+    since_first_s: float
     requests: int
     sent_mb: float
 
@@ -100,7 +101,7 @@ def measure(
     """
     urlopen(f"{seen}/reset").read()
     env = os.environ | {"PYTHONPATH": str(ROOT), "INSPECT_EVAL_LOG_FILE_PATTERN": "{task}_{id}"}
-    env |= variables or {}
+    env |= {"BENCH_ENDPOINT": seen} | dict(variables or {})
     # As installed: otherwise each start compiles all modules anew.
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory() as folder:
@@ -123,6 +124,7 @@ def measure(
         wall,
         usage.ru_maxrss / 1024,
         stats["s"],
+        stats["since_first_s"],
         stats["requests"],
         stats["bytes"] / 1e6,
     )

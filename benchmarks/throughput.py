@@ -4,10 +4,11 @@
     python benchmarks/throughput.py --render
 
 Every entry is a separate program, measured from start to end: CPU seconds (user and system) per 1,000
-dialogues, seconds of wall time, peak memory; and, as the endpoint sees it, the seconds from the first request
-to the last answer as a ratio to the ideal (requests x latency / connections). Medians of the repeats, which
-take turns, so that a busy moment of the machine does not fall on one program alone. "its start and plan
-alone" is this program with --dry-run: what it needs before anything is sent.
+dialogues; seconds of wall time, peak memory; and, as the endpoint sees it, the seconds of sending as a ratio
+to the ideal (requests x latency / connections). Sending ends with the last answer. It begins when a program
+says so, as those of peers.py do before they prepare the first request, or else with the first request.
+Medians of the repeats, which take turns, so that a busy moment of the machine does not fall on one program
+alone. "its start and plan alone" is this program with --dry-run: what it needs before anything is sent.
 
 --write puts what was measured into results.json, beside the conditions that were not measured, and makes that
 section of README.md from it, which --render does alone. --share measures with so much of the dialogues.
@@ -161,7 +162,7 @@ def measured(condition: Condition, names: list[str], repeat: int) -> dict[str, A
         else {"times": len(runs[name])}
         | {
             field: round(statistics.median(getattr(one, field) for one in runs[name]), 4)
-            for field in ("cpu_s", "wall_s", "peak_mb", "sending_s", "sent_mb")
+            for field in ("cpu_s", "wall_s", "peak_mb", "sending_s", "since_first_s", "sent_mb")
         }
         for name in names
     }

@@ -129,7 +129,10 @@ def _goals(results: dict[str, Any]) -> list[str]:
     ratio = figures("200", PLAN, BARE, "cpu_s")
     goal("*Start and plan at most 0.5 times the bare calls'*", ratio, 0.5, f"{ratio or 0:.2f}")
     ratio = figures("1000", US, BARE, "sending_s")
-    goal("*Sending at most 1.3 times the bare calls' at 1,000 connections*", ratio, 1.3, f"{ratio or 0:.2f}")
+    shown = f"{ratio or 0:.2f}"
+    if seen := figures("1000", US, BARE, "since_first_s"):
+        shown += f"; {seen:.2f} from the first request that the endpoint sees"
+    goal("*Sending at most 1.3 times the bare calls' at 1,000 connections*", ratio, 1.3, shown)
     return lines
 
 
