@@ -15,22 +15,25 @@ from pathlib import Path
 import duckdb
 
 from safemt_client.results.cache import cache_folder
-from safemt_client.results.store.migrations import migrate, schema_version
+from safemt_client.results.store.migrations import migrate
 from safemt_client.results.store.schema import TABLES, statements
 from safemt_client.results.store.views import create_views, is_current, mark
 
 __all__ = ["prepare"]
 
 
-def prepare(connection: duckdb.DuckDBPyConnection, path: object, program_version: str) -> None:
-    """Bring the current database to this program's tables and views. `path` is what errors name it by.
+def prepare(
+    connection: duckdb.DuckDBPyConnection, path: object, program_version: str, *, is_new: bool
+) -> None:
+    """Bring the current database, without anything in it if it `is_new`, to this program's tables and views.
+
+    `path` is what errors name it by.
 
     Raises:
         InputError: the file belongs to another program or to a newer version of this one.
     """
-    is_new = schema_version(connection) == 0
     if not (is_new and _copied(connection, path, program_version)):
-        migrate(connection, path, program_version)
+        migrate(connection, path, program_version, is_empty=is_new)
     # Made again at every open they would take a tenth of a megabyte of the disk each time.
     if not is_current(connection):
         create_views(connection)
@@ -52,7 +55,7 @@ def _copied(connection: duckdb.DuckDBPyConnection, path: object, program_version
     except (OSError, RuntimeError, duckdb.Error):
         return False
     try:
-        migrate(connection, path, program_version, make=copy)
+        migrate(connection, path, program_version, make=copy, is_empty=True)
     except duckdb.Error:
         with suppress(duckdb.Error):
             connection.execute("ROLLBACK")

@@ -228,13 +228,17 @@ def migrate(
     path: object,
     program_version: str,
     make: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
+    *,
+    is_empty: bool = False,
 ) -> None:
     """Bring the file to this program's schema. `make` creates all tables of an empty file in another way.
+
+    One that is known to be empty (`is_empty`) is not looked through for that.
 
     Raises:
         InputError: the file belongs to another program or to a newer version of this one.
     """
-    version = schema_version(connection)
+    version = 0 if is_empty else schema_version(connection)
     if version is None:
         raise InputError(f"{path}: a DuckDB file from another program: name another one with --db")
     if version > len(MIGRATIONS):
@@ -248,11 +252,11 @@ def migrate(
     for number, (name, apply) in enumerate(MIGRATIONS[version:], start=version + 1):
         connection.execute("BEGIN")
         apply(connection)
-        _record(connection, number, name, program_version)
+        _record(connection, program_version, (number, name))
         connection.execute("COMMIT")
     connection.execute("BEGIN")
     if added := add_columns(connection, *TABLES):
-        _record(connection, len(MIGRATIONS), f"add {', '.join(added)}", program_version)
+        _record(connection, program_version, (len(MIGRATIONS), f"add {', '.join(added)}"))
     _hash_replies(connection)
     connection.execute("COMMIT")
 
@@ -265,8 +269,9 @@ def _create_all(
     """Create the tables as they are today, in one transaction: step by step it takes five times as long."""
     connection.execute("BEGIN")
     make(connection)
-    for number, (name, _) in enumerate(MIGRATIONS, start=1):
-        _record(connection, number, name, program_version)
+    _record(
+        connection, program_version, *((number, name) for number, (name, _) in enumerate(MIGRATIONS, start=1))
+    )
     connection.execute("COMMIT")
 
 
@@ -278,8 +283,10 @@ def _make_tables(connection: duckdb.DuckDBPyConnection) -> None:
     create(connection, *TABLES)
 
 
-def _record(connection: duckdb.DuckDBPyConnection, version: int, name: str, program_version: str) -> None:
+def _record(connection: duckdb.DuckDBPyConnection, program_version: str, *done: tuple[int, str]) -> None:
+    """Note which migrations, by number and name, were done now."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    values = [value for number, name in done for value in (number, name, now, program_version)]
     connection.execute(
-        "INSERT INTO schema_migrations VALUES (?, ?, ?, ?)",
-        [version, name, datetime.now(UTC).replace(tzinfo=None), program_version],
+        f"INSERT INTO schema_migrations VALUES {', '.join(['(?, ?, ?, ?)'] * len(done))}", values
     )

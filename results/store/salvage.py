@@ -66,7 +66,7 @@ def _saved(damaged: Path, made: Path, copy: Path) -> list[Salvaged]:
         connection.execute("SET TimeZone = 'UTC'")
         _attach(connection, made, "fresh", "")
         connection.execute("USE fresh")
-        prepare(connection, made, __version__)
+        prepare(connection, made, __version__, is_new=True)
         _attach(connection, _readable(damaged, copy), "damaged", ", READ_ONLY", damaged)
         _check_tables(connection, damaged)
         found = [_table(connection, table) for table in dict.fromkeys(TABLES.values())]

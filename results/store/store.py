@@ -102,14 +102,14 @@ class Store(Lookups):
         if expected == "store" and not path.exists():
             raise InputError(f"{path}: no such store: name one with --db")
         warnings: list[str] = []
-        connection = _connect(path, expected, warnings)
+        connection, is_new = _connect(path, expected, warnings)
         # Printed at once: the user learns the names even if the start fails.
         for warning in warnings:
             print(f"safemt: {plain(warning)}", file=sys.stderr)
         try:
-            if group_bytes is not None and schema_version(connection) == 0:
+            if group_bytes is not None and is_new:
                 hold_little(connection, group_bytes)
-            prepare(connection, path, __version__)
+            prepare(connection, path, __version__, is_new=is_new)
             connection.execute("CHECKPOINT store")
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
@@ -314,7 +314,8 @@ class Store(Lookups):
         tell(batch, None, self.watchers)
 
 
-def _connect(path: Path, expected: Expected, warnings: list[str]) -> duckdb.DuckDBPyConnection:
+def _connect(path: Path, expected: Expected, warnings: list[str]) -> tuple[duckdb.DuckDBPyConnection, bool]:
+    """A connection to the file, and whether nothing is in it yet."""
     connection = duckdb.connect(":memory:")
     connection.execute("SET TimeZone = 'UTC'")
     # A store checkpoints itself; a file of another program is to stay as it is, with its log.
@@ -336,7 +337,7 @@ def _connect(path: Path, expected: Expected, warnings: list[str]) -> duckdb.Duck
             connection.execute(attach)
         connection.execute("USE store")
         # Without its log a file of another program may look empty.
-        _check_content(connection, path, expected if aside is None else "store")
+        is_empty = _check_content(connection, path, expected if aside is None else "store")
         if aside is None:
             keep_unread(wal, warnings)
     except InputError:
@@ -356,11 +357,11 @@ def _connect(path: Path, expected: Expected, warnings: list[str]) -> duckdb.Duck
             # Half a header, as a full disk leaves it: the same command could not start afresh.
             path.unlink(missing_ok=True)
         raise InputError(explained) from None
-    return connection
+    return connection, is_empty
 
 
-def _check_content(connection: duckdb.DuckDBPyConnection, path: Path, expected: Expected) -> None:
-    """Refuse a file that is not what is expected, before anything in it is changed.
+def _check_content(connection: duckdb.DuckDBPyConnection, path: Path, expected: Expected) -> bool:
+    """Refuse a file that is not what is expected, before anything in it is changed; whether it is empty.
 
     Raises:
         InputError: it is not.
@@ -372,6 +373,7 @@ def _check_content(connection: duckdb.DuckDBPyConnection, path: Path, expected: 
         raise InputError(f"{path}: not a store of safemt_client: name another one with --db")
     if expected == "nothing" and version > 0:
         raise InputError(f"{path}: another process has made this store meanwhile: run the same command again")
+    return version == 0
 
 
 def _patiently(connection: duckdb.DuckDBPyConnection, attach: str) -> None:
