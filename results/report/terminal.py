@@ -37,10 +37,20 @@ _ORDER = (
 """The sections that come first; the others follow in the order of the report."""
 
 
-def report(reader: Queryable, run_id: str | None, console: Console, si_rounds: str | None = None) -> None:
-    """Print ASR by length, scenario and method, the Safety Index, outcomes and spend of a run."""
+def report(
+    reader: Queryable,
+    run_id: str | None,
+    console: Console,
+    si_rounds: str | None = None,
+    *,
+    about: Queryable | None = None,
+) -> None:
+    """Print ASR by length, scenario and method, the Safety Index, outcomes and spend of a run.
+
+    `about` is what `about_run` gives, if the caller asks it as well.
+    """
     with told() as say:
-        found = as_dict(reader, run_id, rounds_of(si_rounds or ROUNDS), whole=False, say=say)
+        found = as_dict(reader, run_id, rounds_of(si_rounds or ROUNDS), whole=False, say=say, about=about)
     screen(document(found), console)
 
 

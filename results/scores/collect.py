@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from safemt_client.providers.errors import InputError
@@ -60,10 +62,7 @@ def latest_run(reader: Queryable, run_id: str | None) -> str:
 
 def deciding_judge(reader: Queryable, run_id: str) -> str | None:
     """The key of the judge whose labels count: the panel's where there is one; None without a judge."""
-    rows = reader.query(
-        "SELECT judge_key FROM deciding_judges WHERE run_id = ?",
-        [run_id],
-    ).rows
+    rows = reader.query("SELECT judge_key FROM deciding_judges WHERE run_id = ?", [run_id]).rows
     return str(rows[0][0]) if rows else None
 
 
@@ -74,6 +73,7 @@ def as_dict(
     *,
     whole: bool = True,
     say: Callable[[str], None] = lambda what: None,
+    about: Queryable | None = None,
 ) -> dict[str, Any]:
     """All scores of a run as JSON-able data. The Safety Index is that over `si_rounds`.
 
@@ -81,11 +81,11 @@ def as_dict(
     for those that were stopped the intervals of `stop_rules` and `asr_by_turn`, which hold at every look.
     Not `whole`, it has only what a report shows: Safety Indices under the judge that decides, and no two
     targets are compared where there are too many to list their pairs. `say` is told what is computed
-    next: of large runs it takes a while.
+    next: of large runs it takes a while. `about` is what `about_run` gives, if the caller asks it as well.
     """
     run_id = latest_run(reader, run_id)
     say("the state of each conversation")
-    with about_run(reader, run_id) as narrowed:
+    with about_run(reader, run_id) if about is None else nullcontext(about) as narrowed:
         found = _figures(narrowed, run_id, si_rounds, whole, say)
         # Whom a label of a person stands for may be in other runs: these ask the whole store.
         judged = any(row["judge_key"] for row in found["asr_by_turn"])
@@ -115,9 +115,8 @@ class _Has:
 def _figures(
     reader: Queryable, run_id: str, si_rounds: tuple[int, ...], whole: bool, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    def view(name: str) -> list[dict[str, Any]]:
-        return view_rows(reader, run_id, name)
-
+    samples = samples_of(reader, run_id)
+    view = partial(view_rows, reader, run_id, samples=samples)
     asr, judges, targets = view("asr_by_turn"), view("run_judges"), view("run_targets")
     alone = sum(row["moderator"] is None for row in targets)
     listed = alone <= _MOST_TARGETS
@@ -132,6 +131,7 @@ def _figures(
     judged = any(row["judge_key"] for row in asr)
     sent = sent_parameters(reader, run_id)
     decides = deciding_judge(reader, run_id)
+    shown = None if whole else decides
     say("rates, outcomes and Safety Indices")
     return {
         "run": _run(view("runs")[0]),
@@ -143,7 +143,7 @@ def _figures(
         "asr_by_turn": asr,
         "asr_by_scenario": view("asr_by_scenario"),
         "asr_by_method": view("asr_by_method"),
-        "safety_index": indices(reader, run_id, si_rounds, judge_key=None if whole else decides),
+        "safety_index": indices(reader, run_id, si_rounds, judge_key=shown) if judges else [],
         "index_weights": {str(k): weight for k, weight in round_weights(si_rounds).items()},
         "targets": targets,
         "moderators": view("run_moderators"),
@@ -162,7 +162,7 @@ def _figures(
         **_of_samples(reader, run_id, si_rounds),
         "warnings": [
             *warnings(reader, run_id, guarded=has.guards),
-            *sent_warnings(targets, sent, samples_of(reader, run_id)),
+            *sent_warnings(targets, sent, samples),
             *_even_panels(judges, has.members),
         ],
         "spend": view("spend"),

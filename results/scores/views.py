@@ -25,13 +25,16 @@ _ORDER: Mapping[str, str] = {
 """The views and tables with rows about a run, and how those rows are sorted."""
 
 
-def view_rows(reader: Queryable, run_id: str, view: str) -> list[dict[str, Any]]:
-    """The rows of a run in a view. Rates have their 95 % interval, refusals those of their shares."""
+def view_rows(reader: Queryable, run_id: str, view: str, samples: int | None = None) -> list[dict[str, Any]]:
+    """The rows of a run in a view. Rates have their 95 % interval, refusals those of their shares.
+
+    `samples` is what `samples_of` says of the run, where the caller knows.
+    """
     rows = named_rows(reader, f"SELECT * FROM {view} WHERE run_id = ? ORDER BY {_ORDER[view]}", [run_id])
     added = _ADDED.get(view)
     if added is None:
         return rows
-    if samples_of(reader, run_id) > 1:
+    if (samples or samples_of(reader, run_id)) > 1:
         from safemt_client.results.scores.by_item import with_items
 
         return with_items(reader, run_id, view, rows)

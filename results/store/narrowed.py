@@ -86,7 +86,7 @@ def _copied(reader: Queryable, run_id: str) -> Iterator[Queryable]:
         narrowed.ask("USE store")
         narrowed.ask(
             "CREATE TEMP TABLE replies AS SELECT * EXCLUDE (reasoning, source, finish_reason, prompt_tokens, "
-            "completion_tokens, cost_usd, started_at, error_code) REPLACE (NULL::VARCHAR AS text) "
+            "completion_tokens, cost_usd, started_at) REPLACE (NULL::VARCHAR AS text) "
             "FROM store.replies WHERE run_id = ?",
             [run_id],
         )

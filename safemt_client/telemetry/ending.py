@@ -13,6 +13,8 @@ from safemt_client.planning.plan import Plan
 from safemt_client.results.report.terminal import report
 from safemt_client.results.sanitize import quoted
 from safemt_client.results.scores.views import coverage_of
+from safemt_client.results.store.narrowed import about_run
+from safemt_client.results.store.queries import Queryable
 from safemt_client.settings import RunSettings
 from safemt_client.telemetry.events import RunResult, Status, StopReason
 from safemt_client.telemetry.failures import failure_lines
@@ -59,17 +61,18 @@ def finish(
     plan: Plan, ending: StopReason, store: Store, settings: RunSettings, console: Console | None
 ) -> RunResult:
     """How a session ended; on a console the scores and, in the last line, how to continue."""
-    if console is not None:
-        report(store, plan.run.run_id, console, settings.si_rounds)
-        lines = (*odd_lines(plan, store), *failure_lines(plan, store, ending.stopped))
-        for said in (*lines, *saved_lines(plan, store)):
-            console.print(said, markup=False, soft_wrap=True)
-    coverage = None if plan.judge is None else coverage_of(store, plan.run.run_id, plan.judge.judge_key)
     run_id = plan.run.run_id
-    spent, held = money(spent_of(store, run_id)), held_of(store, run_id)
-    if settings.max_cost is not None and held:
+    with about_run(store, run_id) as about:
+        if console is not None:
+            report(store, run_id, console, settings.si_rounds, about=about)
+            lines = (*odd_lines(plan, store), *failure_lines(plan, about, ending.stopped))
+            for said in (*lines, *saved_lines(plan, store)):
+                console.print(said, markup=False, soft_wrap=True)
+        coverage = None if plan.judge is None else coverage_of(about, run_id, plan.judge.judge_key)
+        left = _left(plan, about, store)
+    spent = money(spent_of(store, run_id))
+    if settings.max_cost is not None and (held := held_of(store, run_id)):
         spent += f" and {held_text(held, run_id, settings)}"
-    left = _left(plan, store)
     ended = (
         _early(plan, ending, left, settings, spent)
         or _lacking(left, settings, coverage)
@@ -88,9 +91,10 @@ def finish(
     )
 
 
-def _left(plan: Plan, store: Store) -> _Left:
+def _left(plan: Plan, about: Queryable, store: Store) -> _Left:
+    """What is left of a run; `about` answers about this run alone, and has no texts."""
     judge = None if plan.judge is None else plan.judge.judge_key
-    failed, waiting, unjudged, not_sent = store.query(
+    failed, waiting, unjudged, not_sent = about.query(
         """SELECT count(*) FILTER (state IN ('error_transient', 'error_permanent', 'unassessed')),
                   count(*) FILTER (state = 'pending'),
                   count(*) FILTER (judge_key IS NOT NULL AND (state = 'unjudged' OR reason = 'judge_error')),
@@ -101,11 +105,16 @@ def _left(plan: Plan, store: Store) -> _Left:
                 OR state IN ('unjudged', 'not_attempted') OR reason = 'judge_error')""",
         [plan.run.run_id, judge],
     ).rows[0]
-    turns, cut_off = store.query(
-        """SELECT count(*), count(*) FILTER (outcome = 'truncated' AND trim(coalesce(text, '')) = '')
-           FROM replies WHERE run_id = ?""",
+    turns, cut_off = about.query(
+        "SELECT count(*), count(*) FILTER (outcome = 'truncated') FROM replies WHERE run_id = ?",
         [plan.run.run_id],
     ).rows[0]
+    if cut_off:
+        ((cut_off,),) = store.query(
+            "SELECT count(*) FROM replies "
+            "WHERE run_id = ? AND outcome = 'truncated' AND trim(coalesce(text, '')) = ''",
+            [plan.run.run_id],
+        ).rows
     # Who only judges stored replies asks no target, whatever state it is in.
     asks = bool(plan.pending)
     return _Left(failed * asks, waiting * asks, unjudged, cut_off, turns, not_sent)

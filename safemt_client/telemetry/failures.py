@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 from safemt_client.planning.plan import Plan
 from safemt_client.results.sanitize import plain, without_secrets
+from safemt_client.results.store.queries import Queryable
 from safemt_client.telemetry.names import shown_names
-
-if TYPE_CHECKING:
-    from safemt_client.results.store.store import Store
 
 __all__ = ["failure_lines"]
 
@@ -18,7 +15,7 @@ _MOST_KINDS = 3
 _MOST_WORDS = 200
 
 
-def failure_lines(plan: Plan, store: Store, told: Collection[str]) -> list[str]:
+def failure_lines(plan: Plan, store: Queryable, told: Collection[str]) -> list[str]:
     """A line for each of the commonest errors of a target; the reasons of those `told` (keys) are known."""
     rows = store.query(
         """SELECT target_key, coalesce(error_code, 'error'), count(*),
