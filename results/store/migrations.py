@@ -206,8 +206,12 @@ _OTHER_THINGS = " UNION ALL ".join(
 )
 
 
-def schema_version(connection: duckdb.DuckDBPyConnection) -> int | None:
-    """The version of the open file; 0 for an empty one, None for a file of another program."""
+def schema_version(connection: duckdb.DuckDBPyConnection, *, is_made: bool = False) -> int | None:
+    """The version of the open file; 0 for an empty one, None for a file of another program.
+
+    Of one that was made with the connection (`is_made`) only tables are looked for, which another process
+    may have been faster with: the rest is the dearest question of a start.
+    """
     tables = {
         row[0]
         for row in connection.execute(
@@ -215,7 +219,7 @@ def schema_version(connection: duckdb.DuckDBPyConnection) -> int | None:
         ).fetchall()
     }
     if not tables:
-        return None if connection.execute(_OTHER_THINGS).fetchone() else 0
+        return None if not is_made and connection.execute(_OTHER_THINGS).fetchone() else 0
     first = {TABLES[kind] for kind in _FIRST}
     if "schema_migrations" not in tables or not first <= tables:
         return None

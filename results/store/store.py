@@ -337,7 +337,8 @@ def _connect(path: Path, expected: Expected, warnings: list[str]) -> tuple[duckd
             connection.execute(attach)
         connection.execute("USE store")
         # Without its log a file of another program may look empty.
-        is_empty = _check_content(connection, path, expected if aside is None else "store")
+        version = schema_version(connection, is_made=is_new)
+        _check_version(version, path, expected if aside is None else "store")
         if aside is None:
             keep_unread(wal, warnings)
     except InputError:
@@ -357,23 +358,21 @@ def _connect(path: Path, expected: Expected, warnings: list[str]) -> tuple[duckd
             # Half a header, as a full disk leaves it: the same command could not start afresh.
             path.unlink(missing_ok=True)
         raise InputError(explained) from None
-    return connection, is_empty
+    return connection, version == 0
 
 
-def _check_content(connection: duckdb.DuckDBPyConnection, path: Path, expected: Expected) -> bool:
-    """Refuse a file that is not what is expected, before anything in it is changed; whether it is empty.
+def _check_version(version: int | None, path: Path, expected: Expected) -> None:
+    """Refuse a file whose version is not what is expected, before anything in it is changed.
 
     Raises:
         InputError: it is not.
     """
-    version = schema_version(connection)
     if version is None:
         raise InputError(f"{path}: a DuckDB file from another program: name another one with --db")
     if expected == "store" and version == 0:
         raise InputError(f"{path}: not a store of safemt_client: name another one with --db")
     if expected == "nothing" and version > 0:
         raise InputError(f"{path}: another process has made this store meanwhile: run the same command again")
-    return version == 0
 
 
 def _patiently(connection: duckdb.DuckDBPyConnection, attach: str) -> None:
