@@ -115,7 +115,7 @@ def _connection(path: Path, folder: Path, manifests: list[Manifest]) -> duckdb.D
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("ATTACH ':memory:' AS store")
         connection.execute("USE store")
-        prepare(connection, path, __version__)
+        prepare(connection, path, __version__, is_new=True)
         for name in ROWS:
             _fill(connection, name, [row for one in manifests for row in one.rows.get(name, [])])
         # Of a table, the files by the columns that they have.

@@ -191,7 +191,7 @@ class Snapshot:
         for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
             connection.execute(f'DROP TABLE "{name}"')
         connection.execute("SET TimeZone = 'UTC'")
-        prepare(connection, self.path, __version__)
+        prepare(connection, self.path, __version__, is_new=True)
         self._counts = {TABLES[kind]: 0 for kind in _KINDS}
         self._build()
 
