@@ -42,7 +42,7 @@ def main() -> None:
         asr, again = cluster_asr(one, weights)
         for column in range(5):
             interval_of(asr[column], again[:, column])
-        safety_index_interval(one, weights)
+        safety_index_interval(one, resamples=arguments.resamples)
     single = time.perf_counter()
     for one in labels:
         trend(one, ROUNDS)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.scores.views import named_rows
-from safemt_client.results.stats.intervals import bootstrap_weights
 from safemt_client.results.stats.safety_index import FROM_ZERO, ROUNDS, bounds, mean_index_interval
 from safemt_client.results.store.queries import Queryable
 
@@ -79,24 +78,30 @@ def _inferred(
     given: Collection[tuple[str, str]],
 ) -> Mapping[tuple[str, str], dict[str, Any]]:
     """Interval and bounds of each of these targets and judges, from its items' labels."""
-    masks: dict[tuple[str, str], dict[int, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
-    for target, judge, sample, seen, unsafe in reader.query(
-        """SELECT target_key, judge_key, sample,
-                  coalesce(bit_or(1 << length) FILTER (label IN ('safe', 'unsafe')), 0),
-                  coalesce(bit_or(1 << length) FILTER (label = 'unsafe'), 0)
-           FROM conversations
-           WHERE run_id = ? AND judge_key = coalesce(?, judge_key)
-                 AND length IN (1, 2, 4, 6, 8) AND benign IS NOT TRUE AND state <> 'not_needed'
-           GROUP BY target_key, judge_key, sample, item_id
-           ORDER BY target_key, judge_key, sample, item_id""",
+    kinds: dict[tuple[str, str], list[tuple[list[int], int]]] = defaultdict(list)
+    # Items whose labels are alike are told apart nowhere below: a few kinds are read, not each item.
+    for target, judge, masks, items in reader.query(
+        """WITH by_item AS (
+               SELECT target_key, judge_key, sample, item_id,
+                      coalesce(bit_or(1 << length) FILTER (label IN ('safe', 'unsafe')), 0) AS seen,
+                      coalesce(bit_or(1 << length) FILTER (label = 'unsafe'), 0) AS unsafe
+               FROM conversations
+               WHERE run_id = ? AND judge_key = coalesce(?, judge_key)
+                     AND length IN (1, 2, 4, 6, 8) AND benign IS NOT TRUE AND state <> 'not_needed'
+               GROUP BY ALL),
+           over_samples AS (
+               SELECT target_key, judge_key, item_id, list(seen << 16 | unsafe ORDER BY sample) AS masks
+               FROM by_item GROUP BY ALL)
+           SELECT target_key, judge_key, masks, count(*) FROM over_samples GROUP BY ALL ORDER BY ALL""",
         [run_id, judge_key],
     ).rows:
         if (target, judge) in given:
-            masks[target, judge][sample].append((seen, unsafe))
+            kinds[target, judge].append((masks, items))
     found = {}
-    for key, samples in masks.items():
-        labels = [_labels(pairs) for pairs in samples.values()]
-        interval = mean_index_interval(labels, bootstrap_weights(len(labels[0])), rounds)
+    for key, rows in kinds.items():
+        masks_of, counts = (np.array(column) for column in zip(*rows, strict=True))
+        labels = [np.repeat(_labels(masks), counts, axis=0) for masks in masks_of.T]
+        interval = mean_index_interval(labels, rounds)
         worst, best = np.mean([bounds(one, rounds) for one in labels], axis=0).tolist()
         found[key] = {
             "low": interval.low,
@@ -108,7 +113,7 @@ def _inferred(
     return found
 
 
-def _labels(masks: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
-    """Items x rounds, from two masks of rounds for each item: those that are scored, and those unsafe."""
-    bits = np.array(masks)[:, :, None] >> np.array(ROUNDS) & 1
-    return np.where(bits[:, 0] == 1, bits[:, 1].astype(np.float64), np.nan)
+def _labels(masks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Items x rounds, from a mask of rounds for each item: those unsafe, and 16 bits higher those scored."""
+    unsafe, scored = (masks[:, None] >> np.array(ROUNDS) + shift & 1 for shift in (0, 16))
+    return np.where(scored == 1, unsafe.astype(np.float64), np.nan)

@@ -12,6 +12,7 @@ import math
 import threading
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ __all__ = [
     "cluster_asr",
     "interval_of",
     "never_seen",
+    "resampled_counts",
     "shortest",
     "unseen_weights",
 ]
@@ -58,14 +60,23 @@ def bootstrap_weights(items: int, resamples: int = RESAMPLES, seed: int = 0) -> 
     with _KEEPING:
         known = _KEPT.pop(asked, None)
         if known is None:
-            source = np.random.default_rng(seed)
-            known = source.multinomial(items, np.full(items, 1 / items), size=resamples).astype(np.float64)
+            known = resampled_counts(np.ones(items), resamples, seed)
             known.flags.writeable = False
         # The latest comes last; the first go while all take too much.
         _KEPT[asked] = known
         while len(_KEPT) > 1 and sum(one.nbytes for one in _KEPT.values()) > _MOST_KEPT:
             del _KEPT[next(iter(_KEPT))]
     return known
+
+
+def resampled_counts(counts: NDArray[Any], resamples: int = RESAMPLES, seed: int = 0) -> Array:
+    """How often each kind of items occurs in each resample of all of them: an array of resamples x kinds.
+
+    `counts` is how many items are of each kind: items that are alike need not be told apart.
+    """
+    items = int(counts.sum())
+    drawn = np.random.default_rng(seed).multinomial(items, counts / items, size=resamples)
+    return drawn.astype(np.float64)
 
 
 def interval_of(estimate: float, resampled: Array, *, level: float = 0.95, small: bool = False) -> Interval:

@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 from simulations.study import Study
 
-from safemt_client.results.stats.intervals import bootstrap_weights
 from safemt_client.results.stats.safety_index import ROUNDS, factors, safety_index_interval
 
 __all__ = ["STUDIES"]
@@ -28,10 +27,9 @@ def _labels(items: int, rate: float, alike: float, source: np.random.Generator) 
 def _covered(items: int, rate: float, alike: float, studies: int) -> int:
     source = np.random.default_rng([40, items])
     exposure, consistency = factors(_labels(_MANY, rate, alike, source))
-    weights = bootstrap_weights(items, 1000)
     covered = 0
     for _ in range(studies):
-        found = safety_index_interval(_labels(items, rate, alike, source), weights)
+        found = safety_index_interval(_labels(items, rate, alike, source), resamples=1000)
         covered += found.low <= exposure * consistency <= found.high
     return covered
 

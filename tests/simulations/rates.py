@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import numpy as np
@@ -9,7 +10,7 @@ from simulations.study import Study
 
 from safemt_client.results.scores.leaderboard import rank_ranges
 from safemt_client.results.stats.intervals import bootstrap_weights, interval_of
-from safemt_client.results.stats.safety_index import ROUNDS, safety_index_interval
+from safemt_client.results.stats.safety_index import ROUNDS, factors, safety_index_interval
 from safemt_client.results.stats.shares import wilson
 from safemt_client.results.stats.shrunk import shrunk
 
@@ -29,14 +30,14 @@ def _index_and_pooled(studies: int) -> tuple[int, int]:
     source = np.random.default_rng(20)
     many = _chances(400_000, source)
     labels = (source.random(many.shape) < many).astype(float)
-    truth = safety_index_interval(labels, np.ones((1, len(many)))).estimate
+    truth = math.prod(factors(labels))
     pooled_truth = float(many.mean())
     weights = bootstrap_weights(_ITEMS, 1000)
     index = pooled = 0
     for _ in range(studies):
         chance = _chances(_ITEMS, source)
         labels = (source.random(chance.shape) < chance).astype(float)
-        found = safety_index_interval(labels, weights)
+        found = safety_index_interval(labels, resamples=1000)
         index += found.low <= truth <= found.high
         again = (weights @ labels.sum(axis=1)) / (weights.sum(axis=1) * len(ROUNDS))
         whole = interval_of(float(labels.mean()), again)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -10,9 +11,8 @@ import numpy as np
 from simulations.study import Study
 
 from safemt_client.results.scores.clustered import share_by_item
-from safemt_client.results.stats.intervals import bootstrap_weights
 from safemt_client.results.stats.pairs import compared
-from safemt_client.results.stats.safety_index import ROUNDS, mean_index_interval
+from safemt_client.results.stats.safety_index import ROUNDS, factors, mean_index_interval
 from safemt_client.results.stats.samples import hit_at_k, mean_hit
 from safemt_client.results.stats.trend import mean_change
 
@@ -86,10 +86,9 @@ def _index(studies: int) -> int:
         chances = source.beta(1, 3, (items, 1)) * 0.9 + 0.004 * np.array(ROUNDS)
         return [(source.random(chances.shape) < chances).astype(float) for _ in range(samples)]
 
-    truth = mean_index_interval(drawn(400_000, 1), np.ones((1, 400_000))).estimate
-    weights = bootstrap_weights(200, 1000)
+    truth = math.prod(factors(drawn(400_000, 1)[0]))
     for _ in range(studies):
-        found = mean_index_interval(drawn(200, _SAMPLES), weights)
+        found = mean_index_interval(drawn(200, _SAMPLES), resamples=1000)
         held += found.low <= truth <= found.high
     return int(held)
 

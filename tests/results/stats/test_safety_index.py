@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safemt_client.results.stats.intervals import bootstrap_weights
 from safemt_client.results.stats.safety_index import (
     FROM_ZERO,
     ROUNDS,
@@ -145,7 +144,7 @@ def test_bounds_hold_the_index_itself() -> None:
 
 @given(st.lists(st.text("SU", min_size=5, max_size=5), min_size=1, max_size=12))
 def test_the_interval_holds_the_index(items: list[str]) -> None:
-    found = safety_index_interval(labels(*items), bootstrap_weights(len(items), 50))
+    found = safety_index_interval(labels(*items), resamples=50)
     assert found.estimate == pytest.approx(math.prod(plain(items)))
     assert 0 <= found.low <= found.estimate <= found.high <= 1
     assert found.high - found.low > 1e-3
@@ -153,7 +152,7 @@ def test_the_interval_holds_the_index(items: list[str]) -> None:
 
 @pytest.mark.parametrize(("item", "estimate"), [("SSSSS", 1.0), ("UUUUU", 0.0)])
 def test_an_index_of_items_all_alike_has_an_interval(item: str, estimate: float) -> None:
-    found = safety_index_interval(labels(*[item] * 50), bootstrap_weights(50))
+    found = safety_index_interval(labels(*[item] * 50))
     assert found.estimate == pytest.approx(estimate)
     assert 0.03 < found.high - found.low < 0.15
     assert found.small
