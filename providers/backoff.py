@@ -5,9 +5,9 @@ A module of its own, since most runs need none: it is loaded at the first failur
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable
-from itertools import count
+
+import tenacity
 
 from safemt_client.providers.alike import passes
 from safemt_client.providers.outage import Outage, says_of_endpoint
@@ -16,15 +16,10 @@ from safemt_client.providers.types import Outcome, Reply
 
 __all__ = ["Waiting", "repeat"]
 
-_LONGEST_S = 60.0
+_BACKOFF = tenacity.wait_random_exponential(multiplier=1, max=60)
 _MOST_BILLED = 3
 # A request that fails so often in words of its own, while others are answered, is what is wrong itself.
 _MOST_OF_ITS_OWN = 10
-
-
-def _backoff_s(failed: int) -> float:
-    """Seconds to wait after so many failures: doubled each time, and anything below that, at random."""
-    return random.uniform(0, min(2.0 ** min(failed - 1, 30), _LONGEST_S))
 
 
 class Waiting:
@@ -41,17 +36,19 @@ class Waiting:
         self._billed = 0
         self._own = 0
 
-    def wait_s(self, reply: Reply, failed: int) -> float:
-        """Seconds until it is asked again, after so many failures of which this reply is the last."""
+    def wait(self, state: tenacity.RetryCallState) -> float:
+        """Seconds until it is asked again."""
+        reply = _reply_of(state)
         if self._outage is not None and says_of_endpoint(reply):
-            return self._outage.pause_s(reply, _backoff_s(failed))
+            return self._outage.pause_s(reply, _BACKOFF(state))
         if reply.retry_after_s is not None and reply.retry_after_s >= 1:
             return reply.retry_after_s
         # A wait of zero or close to it: endless retries at that pace would flood an endpoint.
-        return max(reply.retry_after_s or 0.0, _backoff_s(failed))
+        return max(reply.retry_after_s or 0.0, _BACKOFF(state))
 
-    def stops(self, reply: Reply, wait_s: float) -> bool:
-        """Whether it is given up, instead of waiting for so many seconds."""
+    def stop(self, state: tenacity.RetryCallState) -> bool:
+        """Whether it is given up."""
+        reply = _reply_of(state)
         self._billed += reply.billed
         if self._billed >= _MOST_BILLED:
             return True
@@ -63,10 +60,16 @@ class Waiting:
             self._own += not passes(reply)
             if self._own >= _MOST_OF_ITS_OWN:
                 return True
-        if wait_s > self._left_s:
+        if state.upcoming_sleep > self._left_s:
             return True
-        self._left_s -= wait_s
+        self._left_s -= state.upcoming_sleep
         return False
+
+
+def _reply_of(state: tenacity.RetryCallState) -> Reply:
+    assert state.outcome is not None
+    reply: Reply = state.outcome.result()
+    return reply
 
 
 async def repeat(
@@ -77,15 +80,24 @@ async def repeat(
     on_retry: Observer | None,
 ) -> Reply:
     """Ask until the reply is not transient, as `first` was, or `waiting` stops; `pause` waits seconds."""
-    reply = first
-    for failed in count(1):
-        if reply.outcome is not Outcome.ERROR_TRANSIENT:
-            break
-        wait_s = waiting.wait_s(reply, failed)
-        if waiting.stops(reply, wait_s):
-            break
+    left: Reply | None = first
+
+    async def again() -> Reply:
+        nonlocal left
+        reply, left = left, None
+        return reply or await attempt()
+
+    def before_sleep(state: tenacity.RetryCallState) -> None:
         if on_retry is not None:
-            on_retry(reply, wait_s)
-        await pause(wait_s)
-        reply = await attempt()
-    return reply
+            on_retry(_reply_of(state), state.upcoming_sleep)
+
+    retrying = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_result(lambda reply: reply.outcome is Outcome.ERROR_TRANSIENT),
+        wait=waiting.wait,
+        stop=waiting.stop,
+        sleep=pause,
+        before_sleep=before_sleep,
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+    )
+    result: Reply = await retrying(again)
+    return result

@@ -63,7 +63,7 @@ def test_a_plan_loads_little() -> None:
     assert done.returncode == 0, done.stderr
     loaded = set(done.stderr.split())
     assert "safemt_client.planning.build" in loaded
-    heavy = {"PIL", "aiohttp", "duckdb", "httpx", "litellm", "numpy", "pyarrow", "scipy"}
+    heavy = {"PIL", "aiohttp", "duckdb", "httpx", "litellm", "numpy", "pyarrow", "scipy", "tenacity"}
     ours = {
         "engine.session",
         "moderator.guards",

@@ -31,7 +31,7 @@ def failed() -> Behaviour:
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAFEMT_API_KEY", "sk-planted-42")
-    monkeypatch.setattr("safemt_client.providers.backoff._backoff_s", lambda failed: 0.0)
+    monkeypatch.setattr("safemt_client.providers.backoff._BACKOFF", lambda state: 0.0)
     monkeypatch.setattr("safemt_client.providers.outage.random.uniform", lambda low, high: 0.0)
 
 
