@@ -19,6 +19,7 @@ from safemt_client.cluster.shards import Shard
 from safemt_client.cluster.worker import RUNNERS
 from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.limits.permits import Change
+from safemt_client.providers.pauses import PAUSES
 from safemt_client.providers.types import Usage
 from safemt_client.telemetry.events import Listener, StopReason
 
@@ -127,13 +128,13 @@ class Fleet:
         """A worker from its start to its end, or to its loss: then another one takes its place."""
         name = uuid.uuid4().hex[:12]
         handle = self._nodes.anywhere(Worker, name, *self._named)
-        member = _Member(name, Peer(handle, lasting=False), anyio.current_time())
+        member = _Member(name, Peer(handle, lasting=False), _awake_s())
         self._all.append(member)
         try:
             said = await member.peer.insist("hello", within_s=_BEGIN_S)
             _check_versions(said)
             await member.peer.insist("begin", self._head, within_s=_BEGIN_S)
-            member.heard = anyio.current_time()
+            member.heard = _awake_s()
             self._members[name] = member
             await self._accounts.insist("expect", self.names, self._gone_usd)
             await self._listen(member)
@@ -155,12 +156,12 @@ class Fleet:
             try:
                 number_now, items = await member.peer.call("news", number)
             except AwayError:
-                if anyio.current_time() - member.heard > LOST_S:
+                if _awake_s() - member.heard > LOST_S:
                     self._nodes.kill(member.peer.handle)
                     raise _SilentError from None
                 await anyio.sleep(_PAUSE_S)
                 continue
-            member.heard = anyio.current_time()
+            member.heard = _awake_s()
             # What came with the news before, and is there again since its arrival was not known, is left out.
             for item in items[len(items) - (number_now - number) :]:
                 self._take(member, item)
@@ -244,20 +245,29 @@ class Fleet:
 
     async def _watch(self) -> None:
         """See that Accounts know who is alive, and that the store is where it was."""
+        heard = dict.fromkeys(("Accounts", "Writer"), _awake_s())
         while True:
-            try:
-                changes, self._gone_usd = await self._accounts.call("expect", self.names, self._gone_usd)
-                for change in changes:
-                    await self._changed(change)
-                _, waits_for, moved = await self._writer.call("status")
-                if waits_for is not None:
-                    self._once(f"the store is waited for: {waits_for}")
-                if moved:
-                    self._once("stopping: the store was renamed, removed or overwritten")
-                    self.stop()
-            except AwayError:
-                pass
+            for name, look in zip(heard, (self._see_the_accounts, self._see_the_writer), strict=True):
+                try:
+                    await look()
+                    heard[name] = _awake_s()
+                except AwayError:
+                    if _awake_s() - heard[name] > LOST_S:
+                        self._once(f"the process {name} does not answer: waiting for it")
             await anyio.sleep(_WATCH_S)
+
+    async def _see_the_accounts(self) -> None:
+        changes, self._gone_usd = await self._accounts.call("expect", self.names, self._gone_usd)
+        for change in changes:
+            await self._changed(change)
+
+    async def _see_the_writer(self) -> None:
+        _, waits_for, moved = await self._writer.call("status")
+        if waits_for is not None:
+            self._once(f"the store is waited for: {waits_for}")
+        if moved:
+            self._once("stopping: the store was renamed, removed or overwritten")
+            self.stop()
 
     def _once(self, text: str) -> None:
         if text not in self._notices:
@@ -274,6 +284,11 @@ class Fleet:
                 else:
                     self.exact &= not used["unsure"]
                     self.used.append(used)
+
+
+def _awake_s() -> float:
+    """The time without pauses of this process: while it is stopped, all others seem to be silent."""
+    return anyio.current_time() - PAUSES.lost_s
 
 
 def _check_versions(said: dict[str, str]) -> None:

@@ -82,22 +82,22 @@ def started(settings: RunSettings) -> Iterator[Nodes]:
     # Ray reads them once, as it is imported, and its processes have them from here.
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if settings.ray is None and "ray" not in sys.modules:
-        # Nobody else on this machine is to reach it either.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    if settings.ray is None:
+        _keep_to_this_process()
     try:
         import ray
     except ModuleNotFoundError as error:
         raise InputError(f"{flag}: {error.name} is missing: pip install 'safemt-client[cluster]'") from None
     if settings.ray is not None and settings.ray != "auto":
-        _check_reached(settings.ray)
+        peer = _check_reached(settings.ray)
+        if not settings.ray_insecure:
+            # Before a cluster with TLS is asked without: that takes minutes to fail.
+            _check_closed([peer])
     if ray.is_initialized():
         raise InputError(f"{flag}: this process uses Ray already: start the run in a process of its own")
     try:
         _connect(ray, settings)
-    except (RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - a start that takes too long raises just that, a wrong token its own
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(f"{flag}: Ray cannot be used: {said[0]}") from None
     try:
@@ -107,6 +107,24 @@ def started(settings: RunSettings) -> Iterator[Nodes]:
         yield Nodes(ray, settings.workers or len(alive), ray.get_runtime_context().get_node_id())
     finally:
         ray.shutdown()
+
+
+def _keep_to_this_process() -> None:
+    """See that nobody else on this machine can reach the Ray that is to be started.
+
+    Raises:
+        InputError: it is too late for that.
+    """
+    if sys.modules.get("ray") is None:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    elif os.environ.get("RAY_AUTH_MODE") != "token":
+        raise InputError(
+            "--workers: this process has imported Ray before the run and without a token, so others on this "
+            "machine could reach it: start the run in a process of its own, or set RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN before Ray is imported"
+        )
 
 
 def _alive(ray: Any) -> list[dict[str, Any]]:
@@ -129,15 +147,18 @@ def _connect(ray: ModuleType, settings: RunSettings) -> None:
     )
 
 
-def _check_reached(address: str) -> None:
+def _check_reached(address: str) -> str:
     """Refuse an address where nothing answers: Ray would try for minutes, and say so in words of its own.
+
+    Returns the IP address of the machine.
 
     Raises:
         InputError: it is one, or no address.
     """
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S) as connection:
+            return str(connection.getpeername()[0])
     except ValueError:
         raise InputError(f"--ray {address}: give auto or HOST:PORT") from None
     except OSError as error:

@@ -1,0 +1,100 @@
+"""What a driver makes of workers that do not answer."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray")
+
+from safemt_client.cluster import fleet
+from safemt_client.cluster.actors import DiedError
+from safemt_client.cluster.fleet import LOST_S, Fleet
+from safemt_client.cluster.link import AwayError
+
+
+class Clock:
+    """Time, and how much of it this process was stopped."""
+
+    now = 100.0
+    lost_s = 0.0
+
+    def current_time(self) -> float:
+        return self.now
+
+
+class Silent:
+    """An actor that answers nothing. Each call takes a while, in which this process may be stopped."""
+
+    handle = "handle"
+
+    def __init__(self, clock: Clock, *, stopped_s: float = 0.0) -> None:
+        self._clock, self._stopped_s = clock, stopped_s
+        self.calls = 0
+
+    async def call(self, name: str, *about: Any) -> Any:
+        self.calls += 1
+        if self.calls > 10:
+            raise DiedError(name)
+        self._clock.now += 5.0 + self._stopped_s
+        self._clock.lost_s += self._stopped_s
+        self._stopped_s = 0.0
+        raise AwayError(name)
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    async def sleep(seconds: float) -> None:
+        clock.now += seconds
+        await asyncio.sleep(0)
+
+    clock = Clock()
+    monkeypatch.setattr(
+        fleet, "anyio", SimpleNamespace(current_time=clock.current_time, sleep=sleep, Event=asyncio.Event)
+    )
+    monkeypatch.setattr(fleet, "PAUSES", clock)
+    return clock
+
+
+def fleet_of(writer: Any = None, accounts: Any = None) -> tuple[Fleet, Heard, list[Any]]:
+    heard, killed = Heard(), list[Any]()
+    nodes: Any = SimpleNamespace(kill=killed.append, workers=1)
+    unused: Any = None
+    return Fleet(nodes, writer, accounts, ("w", "a"), b"", (), unused, heard, unused, unused), heard, killed  # type: ignore[arg-type]
+
+
+def test_a_worker_is_lost_once_it_was_silent_for_long(clock: Clock) -> None:
+    asked, _, killed = fleet_of()
+    peer: Any = Silent(clock)
+    with pytest.raises(DiedError):
+        asyncio.run(asked._listen(fleet._Member("one", peer, clock.now)))
+    assert killed == ["handle"]
+    assert LOST_S < clock.now - 100.0 <= LOST_S + 6
+
+
+def test_a_driver_that_was_stopped_has_lost_nobody(clock: Clock) -> None:
+    asked, _, killed = fleet_of()
+    peer: Any = Silent(clock, stopped_s=60.0)
+    with pytest.raises(DiedError):
+        asyncio.run(asked._listen(fleet._Member("one", peer, clock.now)))
+    assert killed == ["handle"]
+    assert clock.now - 100.0 > 60.0 + LOST_S
+
+
+def test_a_writer_that_does_not_answer_is_named_once(clock: Clock) -> None:
+    async def accounts(*about: Any) -> Any:
+        return [], 0.0
+
+    asked, heard, _ = fleet_of(Silent(clock), SimpleNamespace(call=accounts))
+    with pytest.raises(DiedError):
+        asyncio.run(asked._watch())
+    assert heard.notices == ["the process Writer does not answer: waiting for it"]
