@@ -9,7 +9,6 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,32 +30,26 @@ __all__ = ["Viewer", "open_viewer", "view"]
 
 _PORT = 8377
 _FILES_A_PAGE = 4
+_READY_S = 5.0
+"""How long the address is kept back until the results of a large store are there."""
 _BACKLOG = 128
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class _Server(uvicorn.Server):
-    """Stops what pages are asking before it waits for the pages.
+    """Stops what pages are asking before it waits for the pages."""
 
-    Once it serves, what the first page of a large store takes longest for is made ready.
-    """
-
-    def __init__(self, config: uvicorn.Config, queries: Queries, have_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, queries: Queries) -> None:
         super().__init__(config)
         self._queries = queries
-        self._ready = threading.Thread(target=have_ready, name="safemt-ready", daemon=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await asyncio.to_thread(self._queries.stop)
         await super().shutdown(sockets)
-        if self._ready.ident is not None:
-            await asyncio.to_thread(self._ready.join)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         in_one_line(asyncio.get_running_loop())
         await super().startup(sockets)
-        with suppress(RuntimeError):  # no thread can be started: the page takes its time then
-            self._ready.start()
 
 
 @dataclass(slots=True)
@@ -69,6 +62,7 @@ class Viewer:
     _desk: Desk
     _server: uvicorn.Server
     _socket: socket.socket
+    _ready: threading.Thread
 
     @property
     def address(self) -> str:
@@ -80,9 +74,22 @@ class Viewer:
         try:
             self._server.run(sockets=[self._socket])
         finally:
-            self._socket.close()
-            self._desk.close()
-            self.queries.close()
+            self.close()
+
+    def wait_until_ready(self, seconds: float) -> None:
+        """Have ready what the first page of a large store takes longest for, or go on with it meanwhile."""
+        with suppress(RuntimeError):  # no thread can be started: the page takes its time then
+            self._ready.start()
+            self._ready.join(seconds)
+
+    def close(self) -> None:
+        """Leave the address and the store."""
+        self._socket.close()
+        self.queries.stop()
+        if self._ready.ident is not None:
+            self._ready.join()
+        self._desk.close()
+        self.queries.close()
 
     def stop(self) -> None:
         """End `run` from another thread."""
@@ -124,8 +131,9 @@ def open_viewer(path: Path, *, port: int | None = None, host: str = "127.0.0.1")
         limit_concurrency=None if most is None else max(most, 8),
     )
     shown = "127.0.0.1" if host in ("0.0.0.0", "127.0.0.1") else f"[{host}]" if ":" in host else host
-    server = _Server(config, queries, pages.have_ready)
-    return Viewer(f"http://{shown}:{number}", token, queries, desk, server, bound)
+    server = _Server(config, queries)
+    ready = threading.Thread(target=pages.have_ready, name="safemt-ready", daemon=True)
+    return Viewer(f"http://{shown}:{number}", token, queries, desk, server, bound, ready)
 
 
 def view(path: Path, *, port: int | None, host: str, allow_remote: bool, browser: bool) -> int:
@@ -136,6 +144,11 @@ def view(path: Path, *, port: int | None, host: str, allow_remote: bool, browser
             "or forward the port over ssh"
         )
     viewer = open_viewer(path, port=port, host=host)
+    try:
+        viewer.wait_until_ready(_READY_S)
+    except KeyboardInterrupt:
+        viewer.close()
+        raise
     print(f"viewer of {shown_path(path)}: {viewer.address}", flush=True)
     if host not in _LOOPBACK:
         print(

@@ -1,4 +1,4 @@
-"""The results of a large store are made ready once the viewer serves, and are no reason to wait at its end."""
+"""The results of a large store are made ready before the viewer's address is shown, and keep nobody waiting for long."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from support.waiting import until
 from support.written import Written
 
 from safemt_client.viewer.results import Results, RunResults
-from safemt_client.viewer.serve import Viewer, open_viewer
+from safemt_client.viewer.serve import Viewer, open_viewer, view
 from safemt_client.viewer.snapshot import Snapshot
 
 ENDLESS = "SELECT count(*) FROM range(1000000000) a, range(1000000) b WHERE a.range * b.range % 7 = 3"
@@ -32,6 +32,7 @@ def serve() -> Iterator[Callable[[Path], tuple[Viewer, threading.Thread]]]:
 
     def start(path: Path) -> tuple[Viewer, threading.Thread]:
         viewer = open_viewer(path, port=0)
+        viewer.wait_until_ready(0.01)
         thread = threading.Thread(target=viewer.run)
         thread.start()
         started.append((viewer, thread))
@@ -97,3 +98,34 @@ def test_the_end_does_not_wait_for_what_nobody_asked(
     thread.join(60)
     assert not thread.is_alive()
     assert "safemt-ready" not in [one.name for one in threading.enumerate()]
+
+
+def test_the_address_is_shown_once_the_results_of_a_large_store_are_there(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Snapshot, "is_large", property(lambda self: True))
+    shown: list[str] = []
+    compute = RunResults._found
+
+    def found(self: RunResults, *keys: Any) -> Results:
+        results = compute(self, *keys)
+        shown.append(capsys.readouterr().out)
+        return results
+
+    monkeypatch.setattr(RunResults, "_found", found)
+    monkeypatch.setattr(Viewer, "run", Viewer.close)
+    assert view(store, port=0, host="127.0.0.1", allow_remote=False, browser=False) == 0
+    assert shown == [""]
+    assert "token=" in capsys.readouterr().out
+
+
+def test_ctrl_c_before_the_address_is_shown_ends_the_viewer(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: Viewer, seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Viewer, "wait_until_ready", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        view(store, port=0, host="127.0.0.1", allow_remote=False, browser=False)
+    open_viewer(store, port=0).close()
