@@ -8,12 +8,15 @@ from typing import Any
 
 from safemt_client.results.store.reader import open_reader
 
+_PLACES = ", ".join(["its spring", "its mouth", "the towns on its way", "the sea that it flows into"] * 2)
+
 
 def write_dialogues(path: Path, count: int) -> Path:
-    """So many dialogues with one user turn."""
+    """So many dialogues with one user turn, of more bytes than `Strict` says that it has tokens."""
+    texts = [f"Tell me of river {n}: {_PLACES}." for n in range(count)]
     lines = [
-        json.dumps({"id": f"item-{n}", "messages": [{"role": "user", "content": f"Tell me of river {n}."}]})
-        for n in range(count)
+        json.dumps({"id": f"item-{n}", "messages": [{"role": "user", "content": text}]})
+        for n, text in enumerate(texts)
     ]
     path.write_text("\n".join(lines) + "\n")
     return path

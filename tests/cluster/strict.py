@@ -29,6 +29,8 @@ class Strict:
     times: list[float] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
     headers: list[Mapping[str, str]] = field(default_factory=list)
+    ports: list[int] = field(default_factory=list)
+    """From where each of these requests came."""
     _level: float = 0.0
 
     @property
@@ -53,6 +55,7 @@ class Strict:
             self._level += 1
         self.times.append(now)
         self.headers.append(request.headers)
+        self.ports.append(_port_of(request))
         messages = body["messages"]
         self.asked[hashlib.sha256(json.dumps(messages).encode()).hexdigest()] += 1
         await anyio.sleep(self.latency_s)
@@ -68,6 +71,12 @@ class Strict:
                 "usage": {"prompt_tokens": 100, "completion_tokens": 100, "total_tokens": 200},
             }
         )
+
+
+def _port_of(request: web.Request) -> int:
+    assert request.transport is not None
+    port: int = request.transport.get_extra_info("peername")[1]
+    return port
 
 
 @contextmanager

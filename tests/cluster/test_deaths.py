@@ -5,13 +5,13 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
+from cluster.beside import on_workers, run_beside
+from cluster.processes import actors
 from cluster.said import rows, turns, write_dialogues
 from cluster.strict import Strict, strict
-from support.program import at_once
 from support.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -20,35 +20,17 @@ _COUNT = 400
 _AT_A_TIME = 8
 
 
-def workers_now() -> set[int]:
-    """The processes that are workers now."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes().startswith(b"ray::Worker"):
-                found.add(int(path.parent.name))
-        except OSError:
-            continue
-    return found
-
-
 def with_a_death(nodes: Any, kill: Callable[[], None], workers: int = 2) -> tuple[str, Strict]:
     """What a run says in which something is killed once a part of it is asked, and whom it has asked."""
     write_dialogues(Path("d.jsonl"), _COUNT)
     with strict(latency_s=0.1) as endpoint:
 
-        def later() -> None:
+        def meanwhile() -> None:
             until(lambda: len(endpoint.times) > 100)
             kill()
 
-        killer = Thread(target=later)
-        killer.start()
-        words = ["--provider", f"m@{endpoint.url}", "--judge", f"judge@{endpoint.url}", "--data", "d.jsonl"]
-        words += ["--history", "live", "--ray", nodes.address, "--ray-insecure", "--workers", str(workers)]
-        # So long calls of a dead worker count as in flight.
-        words += ["--shard-size", "40", "--max-concurrency", str(_AT_A_TIME), "--attempt-timeout", "5"]
-        done = at_once(*words, "--db", "a.duckdb")
-        killer.join()
+        words = [*on_workers(nodes, workers), "--max-concurrency", str(_AT_A_TIME)]
+        done = run_beside(meanwhile, endpoint, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, endpoint
 
@@ -64,8 +46,8 @@ def check_all_is_there(endpoint: Strict, *, twice: int) -> None:
 
 
 def test_a_killed_worker_loses_what_was_in_flight_and_no_more(here: Path, two_nodes: Any) -> None:
-    before = workers_now()
-    said, endpoint = with_a_death(two_nodes, lambda: os.kill(min(workers_now() - before), signal.SIGKILL))
+    before = actors("Worker")
+    said, endpoint = with_a_death(two_nodes, lambda: os.kill(min(actors("Worker") - before), signal.SIGKILL))
     assert "a worker is lost, its process has ended" in said
     check_all_is_there(endpoint, twice=2 * _AT_A_TIME)
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cluster.processes import descendants, sockets
 from cluster.said import scores, turns
 from support.program import ROOT, at_once
 
@@ -20,45 +21,10 @@ _HERE = ("0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000000
 _LISTENS = "0A"
 
 
-def descendants(root: int) -> set[int]:
-    parents: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents.setdefault(int(path.read_text().rpartition(")")[2].split()[1]), []).append(
-                int(path.parent.name)
-            )
-        except OSError:
-            continue
-    found, queue = set(), [root]
-    while queue:
-        children = parents.get(queue.pop(), [])
-        found.update(children)
-        queue += children
-    return found
-
-
-def listening(pids: set[int]) -> list[str]:
-    """The addresses on which these processes listen."""
-    inodes = set()
-    for pid in pids:
-        for link in Path(f"/proc/{pid}/fd").glob("*"):
-            try:
-                inodes.add(os.readlink(link))
-            except OSError:
-                continue
-    found = []
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            cells = line.split()
-            if cells[3] == _LISTENS and f"socket:[{cells[9]}]" in inodes:
-                found.append(cells[1].partition(":")[0])
-    return found
-
-
 def show_listening() -> None:
     """Print where the processes of a Ray of this one listen."""
     with started(RunSettings(provider=["demo"], workers=1)):
-        print(*listening(descendants(os.getpid())))
+        print(*(one.address for one in sockets(descendants(os.getpid())) if one.state == _LISTENS))
 
 
 def test_it_listens_on_loopback_alone(here: Path) -> None:
