@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
+import aiohttp
 import httpx
+from httpx_aiohttp import AiohttpTransport
 from multidict import CIMultiDict
 from yarl import URL
 
 from safemt_client import __version__
 from safemt_client.providers.error_codes import ErrorCode
-from safemt_client.providers.late_certificates import AiohttpTransport, aiohttp
 from safemt_client.providers.proxies import certificates_for, proxy_for
 from safemt_client.providers.resources import shortage
 

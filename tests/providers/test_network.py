@@ -160,32 +160,6 @@ def test_a_tunnel_to_a_server_with_a_certificate_of_ones_own(
     anyio.run(main)
 
 
-@pytest.mark.parametrize("trusted", [True, False])
-def test_others_of_the_process_trust_by_aiohttp_what_they_would_without_us(
-    trusted: bool, certificate: tuple[Path, Path]
-) -> None:
-    code = f"""
-import asyncio, sys
-import safemt_client.providers.transport
-import aiohttp
-async def main():
-    async with aiohttp.ClientSession() as session:
-        async with session.post(sys.argv[1], json={{}}, server_hostname="{AWAY}") as response:
-            print(response.status)
-asyncio.run(main())
-"""
-
-    async def main() -> None:
-        env = os.environ | ({"SSL_CERT_FILE": str(certificate[0])} if trusted else {})
-        async with serve_tls(*certificate, answer()) as url:
-            command = [sys.executable, "-c", code, f"{url}/v1/chat/completions"]
-            done = await anyio.run_process(command, check=False, env=env, cwd=ROOT)
-        assert done.stdout.strip() == (b"200" if trusted else b"")
-        assert trusted or b"CERTIFICATE_VERIFY_FAILED" in done.stderr
-
-    anyio.run(main)
-
-
 def test_a_server_without_tls_stops_its_target_at_once() -> None:
     async def main() -> None:
         plain = early(raw(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n"))
