@@ -17,7 +17,6 @@ from typing import Any, Literal, Self
 
 from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.limits.rates import RateLimit
-from safemt_client.providers.values import value_class
 
 __all__ = [
     "Image",
@@ -133,7 +132,7 @@ class Outcome(StrEnum):
 _ASKED_AGAIN = frozenset({"error_transient", "error_permanent"})
 
 
-@value_class(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens as the endpoint reports them, and the cost in US dollars if it states one; None is unknown.
 
@@ -149,7 +148,7 @@ class Usage:
     estimated: bool = False
 
 
-@value_class(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Reply:
     """The result of one attempt at a request.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from safemt_client.providers.values import value_class
 from safemt_client.results.store.anchor_rows import AnchorReplyRow, AnchorRow
 from safemt_client.results.store.calibration_rows import (
     CalibrationFigureRow,
@@ -197,7 +196,7 @@ class ImageRow:
     preparation: int | None = None  # datasets.images.VERSION; None of what went before it was recorded
 
 
-@value_class(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class StepRow:
     """Table `steps`: which request a run's conversation made at one user turn (1-based)."""
 
@@ -209,7 +208,7 @@ class StepRow:
     sample: int | None = None  # of its run, from 1; None before it was recorded: the first
 
 
-@value_class(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class TurnRow:
     """Table `turns`: one attempt at one request, and what came back."""
 
@@ -247,7 +246,7 @@ class TurnRow:
     imported_from: str | None = None  # where the reply was read from; None if it was asked for
 
 
-@value_class(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class VerdictRow:
     """Table `verdicts`: one judge's label of one reply, every attempt."""
 
