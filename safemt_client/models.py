@@ -71,16 +71,17 @@ class Models:
         stack: AsyncExitStack,
         given: Mapping[str, object] | None = None,
         limits: Limits | None = None,
+        local: LocalServers | None = None,
     ) -> None:
         """`stack` closes what is opened here, such as a guard in this process.
 
         `limits` are those of the accounts, where others share them; by default what the settings say. `given`
-        are the user's own models and judges, by their names in the settings.
+        are the user's own models and judges, by their names in the settings. `local` are the servers.
         """
         self._given = given or {}
-        self._settings = settings
+        self.settings = settings
         self._stack = stack
-        self.local = LocalServers()
+        self.local = local or LocalServers()
         self._demo_url = demo_url
         self.limits = limits or limits_of(settings, calls_at_once(1 if demo_url is None else 2))
         if self.limits.nothing_left:
@@ -106,7 +107,7 @@ class Models:
     @property
     def _asks_nothing(self) -> bool:
         """Whether this is a plan, and one for which no vendor's form of batches need be known."""
-        return self._settings.dry_run and not self._settings.batch
+        return self.settings.dry_run and not self.settings.batch
 
     @cached_property
     def _transport(self) -> httpx.AsyncBaseTransport:
@@ -119,7 +120,7 @@ class Models:
 
     def said(self, name: str, role: Role = "target") -> ProviderSettings:
         """What the user says of the requests to a model in this role."""
-        return said_of(self._settings, name, role)
+        return said_of(self.settings, name, role)
 
     def spec(self, name: str, role: Role = "target") -> ProviderSpec:
         """Resolve a name; the demo's names lead to the endpoint of this session."""
@@ -127,7 +128,7 @@ class Models:
             # Only once each: this creates a plug-in's model.
             given, said = self._given.get(name), self.said(name, role)
             called = name if said.model is None else f"{name}={said.model}"
-            serving = serving_of(self._settings, said)
+            serving = serving_of(self.settings, said)
             if given is None and (served := self.local.spec(called, serving, said.base_url)) is not None:
                 spec = served
                 self.limits.presume(spec.account, self.local.at_once(spec))
@@ -152,10 +153,10 @@ class Models:
         try:
             return resolve(called, said.base_url, os.environ, said.api_key_env)
         except MissingKeyError as error:
-            default = role == "judge" and self._settings.judge is None
+            default = role == "judge" and self.settings.judge is None
             whose = f"the {_ROLES[role]} {error.name}"
             whose += ", default; change with --judge" if default else ""
-            if not self._settings.dry_run:
+            if not self.settings.dry_run:
                 raise InputError(f"{whose}: no key: set the environment variable {error.variable}") from None
             self.keyless.append(f"{whose}: no key yet: set the environment variable {error.variable}")
             env = os.environ | {error.variable: _NO_KEY}
@@ -163,8 +164,7 @@ class Models:
 
     def unused_tables(self) -> list[str]:
         """Names of tables `[providers.NAME]` that no model of the session has."""
-        named = {name for name, _ in self._specs}
-        return [name for name in self._settings.providers if name not in named]
+        return [name for name in self.settings.providers if name not in {named for named, _ in self._specs}]
 
     def provider(self, spec: ProviderSpec) -> Provider:
         """A provider, with the limits of its account."""
@@ -174,7 +174,7 @@ class Models:
             spec,
             transport=self.local.way(spec, self._transport),
             limits=self.limits,
-            timeouts=self._settings.timeouts,
+            timeouts=self.settings.timeouts,
             negotiations=self.negotiations,
         )
 
@@ -185,13 +185,13 @@ class Models:
             InputError: one cannot be started, or does not.
         """
         wanted = [spec for spec in asked if spec.vendor.managed]
-        await self.local.start(wanted, self.provider, self._stack, self._settings.db, tell)
+        await self.local.start(wanted, self.provider, self._stack, self.settings.db, tell)
 
     def batch_endpoint(self, spec: ProviderSpec, provider: Provider) -> BatchEndpoint | None:
         """The batch endpoint beside a provider, None where the vendor has none."""
         if spec.vendor.batches is None or self._asks_nothing:
             return None
-        return build_batches(spec, provider, transport=self._transport, max_wait_s=self._settings.max_wait)
+        return build_batches(spec, provider, transport=self._transport, max_wait_s=self.settings.max_wait)
 
     async def judge(self) -> Judge | None:
         """The judge of the settings, or the panel of several; None for `--judge none`.
@@ -199,7 +199,7 @@ class Models:
         Raises:
             InputError: one of them, its rubric or its guard cannot be opened.
         """
-        settings = self._settings
+        settings = self.settings
         names = settings.judge_names
         rubric = load_rubric(settings.rubric)
         members: list[LLMJudge] = []
@@ -257,13 +257,13 @@ class Models:
             raise InputError(
                 f"--judge {name}: a judge takes no action: leave {spec.head.partition('+')[2]!r} out"
             )
-        options = guard_options(self._settings.guard_template, self._settings.guard_option)
+        options = guard_options(self.settings.guard_template, self.settings.guard_option)
         provider, _, account = await self._open_guard(replace(spec, name=name))
         judge = GuardJudge(
             name,
             self._held(spec, guard_of(replace(spec, interventions=frozenset()), options)),
             provider,
-            controversial=self._settings.controversial == "unsafe",
+            controversial=self.settings.controversial == "unsafe",
         )
         self._record(judge, f"{GUARD}{spec.head}", account)
         if (on := self._specs.get((spec.provider or "", "guard"))) is not None:
@@ -276,7 +276,7 @@ class Models:
         Raises:
             InputError: a guard, its provider or its files are missing.
         """
-        settings = self._settings
+        settings = self.settings
         specs = [None if text == "none" else parse_moderator(text) for text in settings.moderator or ["none"]]
         heads = Counter(spec.head for spec in specs if spec is not None)
         options = guard_options(settings.guard_template, settings.guard_option)
@@ -331,7 +331,7 @@ class Models:
         return guard if served is None else held(guard, served.constrains, spec.name)
 
     async def _open_guard(self, spec: ModeratorSpec) -> tuple[Provider, Mapping[str, float] | None, str]:
-        settings, free = self._settings, {"input": 0.0, "output": 0.0}
+        settings, free = self.settings, {"input": 0.0, "output": 0.0}
         if spec.kind.load is not None:
             own = await spec.kind.load()
             return own, free, own.identity
@@ -374,13 +374,14 @@ class Models:
 async def open_models(
     settings: RunSettings,
     given: Mapping[str, object] | None = None,
-    earlier: Earlier = frozenset,
+    earlier: Earlier | None = frozenset,
     limits: Limits | None = None,
+    local: LocalServers | None = None,
 ) -> AsyncIterator[Models]:
     """The models of a session, with the demo endpoint running if one of the names is the demo's.
 
     `given` are the user's own models and judges, by their names in the settings; `earlier` is for `placed`,
-    `limits` for `Models`.
+    `limits` and `local` for `Models`.
     """
     settings, choices = placed(settings, earlier)
     async with AsyncExitStack() as stack:
@@ -394,6 +395,6 @@ async def open_models(
             from safemt_client.demo.endpoint import serve_demo
 
             demo_url = await stack.enter_async_context(serve_demo())
-        models = Models(settings, demo_url, stack, given, limits)
+        models = Models(settings, demo_url, stack, given, limits, local)
         models.local.choices = choices
         yield models

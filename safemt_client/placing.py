@@ -16,12 +16,14 @@ Earlier = Callable[[], Collection[str]]
 """The models in a process of which a store has assessments, by their identities."""
 
 
-def placed(settings: RunSettings, earlier: Earlier) -> tuple[RunSettings, list[str]]:
+def placed(settings: RunSettings, earlier: Earlier | None) -> tuple[RunSettings, list[str]]:
     """The settings with `vllm:` in place of `local-model:` where vLLM is preferred, and a sentence on each.
 
     A model of which the store has assessments stays in this process: another engine's are others, and all
-    would be asked again.
+    would be asked again. `earlier` is None where all this is decided already, as for workers.
     """
+    if earlier is None:
+        return settings, []
     guards = [*(settings.moderator or ()), *(name for name in settings.judge_names if name.startswith(GUARD))]
     named = dict.fromkeys(
         where for text in guards if (where := text.partition("=")[2]).startswith(LOCAL_MODEL)

@@ -22,7 +22,7 @@ from safemt_client.engine.invocation import Invocation
 from safemt_client.engine.prepared import Prepared
 from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.results import result_of
-from safemt_client.engine.session import first_prices, listen, open_log
+from safemt_client.engine.session import first_prices, listen, note_use, open_log
 from safemt_client.planning.build import make_plan
 from safemt_client.planning.ceilings import ceilings_of
 from safemt_client.planning.costs import held_of, spent_of
@@ -49,6 +49,7 @@ from safemt_client.telemetry.progress import Progress
 if TYPE_CHECKING:
     from safemt_client.cluster.actors import Peer
     from safemt_client.cluster.fleet import Fleet
+    from safemt_client.serving.posted import Handed
 
 __all__ = ["carry_out"]
 
@@ -80,16 +81,20 @@ async def carry_out(prepared: Prepared, invocation: Invocation) -> RunResult:
         if (log := open_log(settings, invocation.run_id, session_id)) is not None:
             watch(log)
         nodes = stack.enter_context(started(settings))
+        await prepared.models.start(asked_of_plan(plan, prepared.models), invocation.tell)
         store = prepared.store or stack.enter_context(Store.open(settings.db, "nothing"))
         if (console := invocation.console) is not None:
             watch(Oddities(plan, store, partial(console.print, markup=False, soft_wrap=True)))
         if log is not None:
             log.started(plan)
         try:
-            session = _Session(prepared, nodes, session_id, invocation, log, watchers)
+            handed = stack.enter_context(prepared.models.local.handed(settings.db))
+            session = _Session(prepared, nodes, session_id, invocation, log, watchers, handed)
             ending, exact, spent = await session.run(store)
             with Store.open(settings.db, "store") as again:
-                await _ended(Recorder(plan, again, session_id), prepared, ending, exact=exact, spent=spent)
+                recorder = Recorder(plan, again, session_id)
+                await _ended(recorder, prepared, ending, exact=exact, spent=spent)
+                await recorder.save_use(prepared.models.local)
                 result = invocation.result = finish(plan, ending, again, settings, console)
         except BaseException as error:
             for watcher in watchers:
@@ -113,10 +118,10 @@ def _check(prepared: Prepared) -> None:
     if plan.stopping is not None:
         raise InputError(f"{flag}: --stop-when looks along one order of items: leave one of the two out")
     for spec in asked_of_plan(plan, prepared.models):
-        if spec.vendor.managed:
+        if spec.vendor.managed and settings.ray is not None:
             raise InputError(
-                f"{flag}: {spec.name} is served by the process of the run: start its server yourself and "
-                "name its address, NAME@http://HOST:PORT/v1"
+                f"{flag}: {spec.name} is served on this machine alone: use --workers without --ray, or start "
+                "its server yourself and name its address, NAME@http://HOST:PORT/v1"
             )
         if spec.own_model is not None:
             raise InputError(f"{flag}: {spec.name} is an object of this process: leave {flag} out")
@@ -139,10 +144,11 @@ class _Session:
         invocation: Invocation,
         log: Any,
         watchers: Sequence[Watcher],
+        handed: Handed | None,
     ) -> None:
         self.prepared, self._nodes, self._invocation = prepared, nodes, invocation
         self.session_id, self._log, self._watchers = session_id, log, watchers
-        self._numbers = 0
+        self._numbers, self._handed = 0, handed
         self._named = (f"safemt-writer-{session_id}", f"safemt-accounts-{session_id}")
 
     async def run(self, store: Store) -> tuple[StopReason, bool, float]:
@@ -174,7 +180,7 @@ class _Session:
                 self._nodes.kill(writer.handle)
 
     def _head(self, store: Store) -> Head:
-        prepared, settings = self.prepared, self.prepared.settings
+        prepared, settings = self.prepared, self.prepared.models.settings
         capped = settings.max_cost is not None
         return Head(
             settings=settings.model_copy(update=_NOT_OF_WORKERS),
@@ -184,6 +190,7 @@ class _Session:
             ceilings=ceilings_of(prepared.plan, prepared.models, prepared.judge) if capped else {},
             first=first_prices(prepared.plan, settings),
             facts=tuple(store.endpoint_facts()),
+            handed=self._handed,
             rows=bool(self._watchers),
             texts=settings.log_texts,
         )
@@ -211,9 +218,12 @@ class _Session:
             *(self._nodes, writer, accounts, self._named, head, shards),
             *(store.replan, listener, self.saved, store.changed),
         )
+        fleet.on_sent = prepared.models.local.count
         ending: StopReason | None = None
         try:
             async with anyio.create_task_group() as group:
+                if prepared.models.local.running:
+                    group.start_soon(note_use, prepared.models.local, store.recorder())
                 invocation.stop = _stopper(fleet, progress, group.cancel_scope)
                 if invocation.signals:
                     group.start_soon(listen, invocation.stop)
@@ -246,8 +256,6 @@ class _Remote:
         self._session, self._writer = session, writer
         self._mine, self._numbers = f"driver-{uuid.uuid4().hex[:12]}", itertools.count()
         self._keeper = RemoteKeeper(self._save, writer.ask)
-        prepared = session.prepared
-        self._run_id = prepared.plan.run.run_id
 
     async def replan(self, shard: Shard) -> Shard:
         """What is left of a shard, as the store has it now: turns and verdicts."""
@@ -265,9 +273,11 @@ class _Remote:
 
     async def changed(self, change: Change) -> None:
         """The limits of an account have changed."""
-        await Recorder(self._session.prepared.plan, self._keeper, self._session.session_id).save_change(
-            change
-        )
+        await self.recorder().save_change(change)
+
+    def recorder(self) -> Recorder:
+        """What records something of the whole run."""
+        return Recorder(self._session.prepared.plan, self._keeper, self._session.session_id)
 
     async def _save(self, *rows: Row) -> None:
         delivery = Delivery(self._session.session_id, self._mine, next(self._numbers), pack_rows(rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,6 +80,8 @@ class Fleet:
         self._notices: set[str] = set()
         self._stopped: set[str] = set()
         self._step = anyio.Event()
+        self.on_sent: Callable[[Mapping[str, int]], None] = lambda sent: None
+        """Told how many requests workers have sent to servers of this process, by host."""
         self.ending = StopReason()
         self.exact = True
         """Whether all that was spent is known to the store."""
@@ -193,6 +195,8 @@ class Fleet:
         what, about = item
         if what == "saved":
             self._saved(*about)
+        elif what == "sent":
+            self.on_sent(*about)
         elif what == "done":
             self._done(member, *about)
         elif what == "failed":
@@ -284,6 +288,7 @@ class Fleet:
                 else:
                     self.exact &= not used["unsure"]
                     self.used.append(used)
+                    self.on_sent(used["sent"])
 
 
 def _awake_s() -> float:

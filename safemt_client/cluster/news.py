@@ -20,7 +20,7 @@ from safemt_client.telemetry.events import RuleLine
 __all__ = ["Item", "News"]
 
 Item = tuple[str, tuple[Any, ...]]
-"""A method of `Listener`, or `saved`, `done` or `failed`, with its arguments."""
+"""A method of `Listener`, or `saved`, `sent`, `done` or `failed`, with its arguments."""
 
 
 class News:

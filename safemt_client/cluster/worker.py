@@ -34,20 +34,24 @@ from safemt_client.providers.pauses import PAUSES
 from safemt_client.providers.resources import calls_at_once, raise_open_files
 from safemt_client.results.store.deliveries import Delivery
 from safemt_client.said import limits_of
+from safemt_client.serving.local import LocalServers
+from safemt_client.serving.posted import Handed
 from safemt_client.settings import RunSettings
 
 __all__ = ["RUNNERS", "Head", "Worker"]
 
 RUNNERS = 2
 """Pieces that a worker has under way at a time: one begins while the other waits for its last replies."""
+_TELL_S = 5.0
+"""How often the driver is told how much its servers were asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
     """What a worker is told: settings with names of variables, never values, and the head of the plan.
 
-    `ceilings` and `first` are the prices under a cost cap, by key; `facts` is known of endpoints. With
-    `rows` the driver wants to know of rows, with `texts` wholly.
+    `ceilings` and `first` are the prices under a cost cap, by key; `facts` is known of endpoints, `handed` of
+    the driver's servers. With `rows` the driver wants to know of rows, with `texts` wholly.
     """
 
     settings: RunSettings
@@ -57,6 +61,7 @@ class Head:
     ceilings: Mapping[str, Ceiling]
     first: Mapping[str, float]
     facts: tuple[tuple[str, str | None, str, str, str | None], ...]
+    handed: Handed | None
     rows: bool
     texts: bool
 
@@ -155,6 +160,7 @@ class Worker:
                 share: 1000 * waited[int(share / 100 * (len(waited) - 1))] for share in (50, 99, 100)
             },
             "unsure": self._budget.unsure,
+            "sent": self._local.sent(),
         }
 
     async def _live(self, head: Head) -> None:
@@ -182,17 +188,19 @@ class Worker:
         if head.capped:
             link.budget = self._budget
         self._meters = _meters(head) if head.capped else None
+        self._local = LocalServers(head.handed)
         in_all = calls_at_once(1)
         for _ in range(RUNNERS):
             share = None if in_all is None else max(1, in_all // RUNNERS)
             limits = limits_of(head.settings, share, make=link.limiter)
-            models = await stack.enter_async_context(open_models(head.settings, limits=limits))
+            opened = open_models(head.settings, earlier=None, limits=limits, local=self._local)
+            models = await stack.enter_async_context(opened)
             runner = await self._runner(models, head)
             self._free.put_nowait((runner, runner.plain()))
         # Once calls are in flight there may be no file left to open.
         load_ahead()
-        watching = asyncio.ensure_future(PAUSES.watch(self._news.notice))
-        stack.callback(watching.cancel)
+        for watch in (PAUSES.watch(self._news.notice), self._tell_sent()):
+            stack.callback(asyncio.ensure_future(watch).cancel)
         link.start()
 
     async def _runner(self, models: Models, head: Head) -> _Runner:
@@ -213,6 +221,12 @@ class Worker:
             models.negotiations.know(*fact)
         models.negotiations.observe(self._learnt)
         return _Runner(models, judge)
+
+    async def _tell_sent(self) -> None:
+        while True:
+            await asyncio.sleep(_TELL_S)
+            if sent := self._local.sent():
+                self._news.tell("sent", sent)
 
     def _learnt(self, learnt: Learnt) -> None:
         self._news.learnt(learnt)

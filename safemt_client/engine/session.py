@@ -49,7 +49,7 @@ from safemt_client.telemetry.log import RunLog, log_path
 from safemt_client.telemetry.oddities import Oddities
 from safemt_client.telemetry.progress import Progress
 
-__all__ = ["carry_out", "first_prices", "listen", "open_log"]
+__all__ = ["carry_out", "first_prices", "listen", "note_use", "open_log"]
 
 _USE_S = 60.0
 """Seconds after which it is kept what servers of this program did."""
@@ -158,7 +158,7 @@ async def _run_session(
             group.start_soon(progress.show)
             group.start_soon(PAUSES.watch, context.listener.notice)
             if models.local.running:
-                group.start_soon(_note_use, models.local, recorder)
+                group.start_soon(note_use, models.local, recorder)
             ending = await _recorded(plan, recorder, scheduler)
             await recorder.save_use(models.local)
             group.cancel_scope.cancel()
@@ -197,7 +197,7 @@ async def _collecting_less() -> AsyncIterator[None]:
         gc.set_threshold(*often)
 
 
-async def _note_use(servers: LocalServers, recorder: Recorder) -> None:
+async def note_use(servers: LocalServers, recorder: Recorder) -> None:
     """Keep what the servers did, time and again: neither they nor this program need live to the end."""
     while True:
         await anyio.sleep(_USE_S)

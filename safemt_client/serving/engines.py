@@ -219,7 +219,7 @@ def _llama_cpp(asked: _Asked) -> Served:
         (weights.size or 0) + weights.cache * context * parallel + cached * 2**20 + _OVERHEAD,
         on_cards=bool(cards()) and asked.said.gpus != (),
         at_once=2 * parallel,
-        constrains=lambda grammar: {"grammar": grammar},
+        constrains=_by_llama_cpp,
     )
 
 
@@ -264,7 +264,7 @@ def _vllm(asked: _Asked) -> Served:
         None if weights.size is None else int(1.2 * weights.size) + on_cpu * _OF_VLLM_ON_CPU,
         on_cards=not on_cpu,
         at_once=_number("max-num-seqs", options.get("max-num-seqs", "256")),
-        constrains=lambda grammar: {"structured_outputs": {"grammar": grammar}},
+        constrains=_by_vllm,
         session_header="X-Session-ID",
     )
 
@@ -298,6 +298,14 @@ def _transformers(asked: _Asked) -> Served:
         at_once=64 if "continuous-batching" in options else 1,
         constrains=None,
     )
+
+
+def _by_llama_cpp(grammar: str) -> dict[str, Any]:
+    return {"grammar": grammar}
+
+
+def _by_vllm(grammar: str) -> dict[str, Any]:
+    return {"structured_outputs": {"grammar": grammar}}
 
 
 ENGINES: Mapping[str, _Engine] = {

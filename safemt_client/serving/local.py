@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from safemt_client.providers.provider import Provider
     from safemt_client.serving.engines import Served
     from safemt_client.serving.metrics import Use
+    from safemt_client.serving.posted import Handed, PostedServer
     from safemt_client.serving.server import Server, ServerSpec
 
 __all__ = ["LocalServers"]
@@ -39,12 +40,25 @@ class LocalServers:
     So neither a port nor a key is known to whoever asks, and both may change when one is started again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, handed: Handed | None = None) -> None:
+        """`handed` are the servers of another process of the run: they are asked, and none is started."""
         self.served: dict[str, Served] = {}
         self.running: dict[str, Server] = {}
+        self.posted: dict[str, PostedServer] = {}
+        """Those of another process."""
         self.choices: list[str] = []
         """A sentence on each model that could be served, or run in this process."""
         self._shown: dict[str, str] = {}
+        self._names: dict[str, tuple[str, str]] = {}
+        if handed is not None:
+            from safemt_client.serving.posted import PostedServer
+
+            self.served |= handed.served
+            self._names |= handed.names
+            self.posted = {
+                host: PostedServer(served.spec.name, host, handed.file)
+                for host, served in handed.served.items()
+            }
 
     def spec(self, called: str, said: Serving, base_url: str | None = None) -> ProviderSpec | None:
         """What a name such as `llama.cpp:FILE.gguf` or `ALIAS=vllm:FOLDER` stands for; None for other names.
@@ -57,6 +71,22 @@ class LocalServers:
             return None
         if base_url is not None:
             raise InputError(f"{name}: this program serves it at an address of its own: leave base-url out")
+        if not self.posted:
+            self._names[called] = self._named(name, said)
+        host, short = self._names[called]
+        served = self.served[host]
+        return ProviderSpec(
+            name=alias or short,
+            identity=served.identity + (f"#{alias}" if alias else ""),
+            model=served.called,
+            account=served.spec.name,
+            vendor=SERVED,
+            base_url=f"http://{host}/v1",
+            aliased=alias is not None,
+        )
+
+    def _named(self, name: str, said: Serving) -> tuple[str, str]:
+        """The host of a model's server, and what the model is called."""
         from safemt_client.serving.engines import served_of
         from safemt_client.serving.fitting import check_together
 
@@ -68,17 +98,18 @@ class LocalServers:
             self.served[host] = served
         # A path is no part of what a model is called, unless two differ in nothing else.
         short = f"{served.engine}:{served.weights.name}"
-        if self._shown.setdefault(short, host) != host:
-            short = name
-        return ProviderSpec(
-            name=alias or short,
-            identity=served.identity + (f"#{alias}" if alias else ""),
-            model=self.served[host].called,
-            account=self.served[host].spec.name,
-            vendor=SERVED,
-            base_url=f"http://{host}/v1",
-            aliased=alias is not None,
-        )
+        return host, short if self._shown.setdefault(short, host) == host else name
+
+    @contextmanager
+    def handed(self, db: Path) -> Iterator[Handed | None]:
+        """What other processes of the run need to ask its servers, meanwhile; None if it has none."""
+        if not self.served:
+            yield None
+            return
+        from safemt_client.serving.posted import Handed, post
+
+        with post(self.running, db) as file:
+            yield Handed(self.served, self._names, file)
 
     def of(self, spec: ProviderSpec) -> Served | None:
         """The server that a model is asked at; None if it is not one of these."""
@@ -113,7 +144,7 @@ class LocalServers:
             return transport
         from safemt_client.serving.rerouted import Rerouted
 
-        return Rerouted(self.running, transport)
+        return Rerouted(self.posted or self.running, transport)
 
     async def start(
         self,
@@ -146,6 +177,18 @@ class LocalServers:
             started = self._shared(self.served[host])
             self.running[host] = await stack.enter_async_context(serve(started, db, tell, _at_times(tell)))
             await prove(provider(spec), self.served[host])
+
+    def sent(self) -> dict[str, int]:
+        """How many requests were sent to servers of another process since this was asked before, by host."""
+        found = {host: server.requests for host, server in self.posted.items() if server.requests}
+        for server in self.posted.values():
+            server.requests = 0
+        return found
+
+    def count(self, sent: Mapping[str, int]) -> None:
+        """Another process has sent so many requests to servers of this one."""
+        for host, requests in sent.items():
+            self.running[host].requests += requests
 
     async def use(self, *, last: bool = True) -> list[Use]:
         """What each server that was started did since this was asked before; see `Server.use`."""

@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import httpx
 
 from safemt_client.providers.addresses import key_headers
 from safemt_client.providers.error_codes import ErrorCode
+from safemt_client.providers.keys import Key
 from safemt_client.providers.transport import HopelessError
-from safemt_client.serving.server import Server, ServerDiedError
+from safemt_client.serving.server import ServerDiedError
 
-__all__ = ["Rerouted"]
+__all__ = ["Reached", "Rerouted"]
+
+
+class Reached(Protocol):
+    """A server as whoever asks it knows it: `Server` in the process that has it, `PostedServer` elsewhere."""
+
+    requests: int
+
+    @property
+    def base_url(self) -> str:
+        """Where it is asked at present."""
+        ...
+
+    @property
+    def key(self) -> Key | None:
+        """What it asks for; None if it cannot check one."""
+        ...
+
+    async def wait_ready(self) -> None:
+        """Return once it runs.
+
+        Raises:
+            ServerDiedError: it will not answer any more.
+        """
+        ...
 
 
 class _EndedError(HopelessError):
@@ -23,7 +49,7 @@ class _EndedError(HopelessError):
 class Rerouted(httpx.AsyncBaseTransport):
     """A transport to those of these servers that run. Its maker closes the connections below it."""
 
-    def __init__(self, running: Mapping[str, Server], transport: httpx.AsyncBaseTransport) -> None:
+    def __init__(self, running: Mapping[str, Reached], transport: httpx.AsyncBaseTransport) -> None:
         self._running = running
         self._transport = transport
 

@@ -86,6 +86,8 @@ class Server:
         """Why it is dead, in one line."""
         self.requests = 0
         """How many were sent to it; whoever sends them counts."""
+        self.on_change: list[Callable[[], None]] = []
+        """Called after each change of its state."""
         self._used_from = math.inf
         self._used = 0
         self._measured: Metrics | None = None
@@ -199,6 +201,8 @@ class Server:
         self.state = state
         self._changed.set()
         self._changed = anyio.Event()
+        for changed in self.on_change:
+            changed()
 
     def _order(self) -> Order:
         values = [value for name, value in os.environ.items() if _SECRET.search(name)]

@@ -37,7 +37,7 @@ BELOW = {
     "proxy": "models loading settings moderator providers",
     "viewer": "datasets results providers",
     "asked": "loading settings judges providers",
-    "cluster": "engine telemetry planning models said settings results judges moderator providers",
+    "cluster": "engine serving telemetry planning models said settings results judges moderator providers",
     "carrying": "cluster engine telemetry planning models settings results judges",
     "rejudging": "carrying asked engine telemetry planning models results providers",
     "api": "rejudging carrying asked keywords engine telemetry planning datasets models said loading settings results judges moderator providers",
