@@ -4,7 +4,6 @@ import csv
 import os
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from support.forked import finished
 
 from safemt_client.viewer.serve import Viewer, open_viewer
 
@@ -113,15 +113,10 @@ def settled(page: Any) -> None:
 
 def safemt(*words: str) -> subprocess.CompletedProcess[str]:
     """The program in a process of its own."""
-    clean = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
-    done = subprocess.run(
-        [sys.executable, "-m", "safemt_client", *words],
-        env=clean | {"PYTHONPATH": str(ROOT), "COLUMNS": "160"},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.endswith("_API_KEY")]:
+            patch.delenv(name)
+        done = finished(*words, COLUMNS="160")
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 

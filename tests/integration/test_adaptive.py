@@ -3,9 +3,7 @@
 import asyncio
 import csv
 import json
-import os
 import signal
-import subprocess
 import sys
 import threading
 from collections import Counter
@@ -18,6 +16,7 @@ from typing import Any
 import pytest
 from anyio.from_thread import start_blocking_portal
 from support.faults import Behaviour, Received, error, response, serve
+from support.forked import finished, forked
 from support.program import at_once, sql
 from support.waiting import until
 
@@ -225,16 +224,15 @@ def verdicts(here: Path) -> int:
 def test_killed_it_goes_on_with_the_same_sample_and_pays_for_nothing_twice(strong: Judge, here: Path) -> None:
     stalling = Stalling(10, 4)
     strong.choose = stalling.choose  # type: ignore[method-assign]
-    words = [sys.executable, "-m", "safemt_client", "judge", "--judge", f"big=m@{strong.url}"]
+    words = ["judge", "--judge", f"big=m@{strong.url}"]
     words += ["--adaptive", "40", "--max-concurrency", "4", "--quiet"]
-    known = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(words, env=known, cwd=here, stdout=subprocess.PIPE, text=True)
+    process = forked(*words)
     assert stalling.reached.wait(60)
     until(lambda: verdicts(here) == 10, process)
     process.send_signal(signal.SIGKILL)
     assert "would have judged" not in process.communicate(timeout=60)[0]
     stalling.go_on.set()
-    assert subprocess.run(words, env=known, cwd=here, check=False, stdout=subprocess.PIPE).returncode == 0
+    assert finished(*words).returncode == 0
     with open_reader(here / "safemt.duckdb") as reader:
         drawn, labelled = reader.query("SELECT count(*), count(label) FROM drawn_labels").rows[0]
         assert reader.query("SELECT count(DISTINCT draw_id) FROM label_draws").rows == [(1,)]

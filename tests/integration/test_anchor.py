@@ -3,10 +3,8 @@
 import asyncio
 import gzip
 import json
-import os
+import shutil
 import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from typing import Any
 import pytest
 from anyio.from_thread import start_blocking_portal
 from support.faults import Behaviour, Received, error, response, serve
+from support.forked import finished, forked
 from support.program import at_once, sql
 from support.waiting import until
 
@@ -60,21 +59,32 @@ class Judge:
         return found
 
 
-@pytest.fixture
-def judge(here: Path) -> Iterator[Judge]:
-    """A judge that has labelled the 160 replies of a run."""
-    found = Judge()
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Judge], Path]]:
+    """The judge that answers now, and a store with a run whose 160 replies it has labelled: each test has a copy."""
+    now, folder = [Judge()], tmp_path_factory.mktemp("labelled")
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(serve([], choose=lambda one: found.choose(one))) as endpoint,
-        pytest.MonkeyPatch.context() as patch,
+        portal.wrap_async_context_manager(serve([], choose=lambda one: now[0].choose(one))) as endpoint,
     ):
-        patch.setenv("SAFEMT_API_KEY", "sk-planted-42")
-        found.url = endpoint.url
-        done = at_once("--provider", "demo", "--judge", f"j=m@{endpoint.url}", "--quiet")
+        now[0].url = endpoint.url
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SAFEMT_API_KEY", "sk-planted-42")
+            patch.chdir(folder)
+            done = at_once("--provider", "demo", "--judge", f"j=m@{endpoint.url}", "--quiet")
         assert done.returncode == 0, done.stderr
-        assert len(found.taken()) > 60
-        yield found
+        assert len(now[0].taken()) > 60
+        yield now, folder / "safemt.duckdb"
+
+
+@pytest.fixture
+def judge(labelled: tuple[list[Judge], Path], here: Path, monkeypatch: pytest.MonkeyPatch) -> Judge:
+    """A judge that has labelled the replies of the run in this folder."""
+    now, store = labelled
+    monkeypatch.setenv("SAFEMT_API_KEY", "sk-planted-42")
+    shutil.copy(store, here)
+    now[0] = Judge(url=now[0].url)
+    return now[0]
 
 
 def anchored(*words: str) -> str:
@@ -287,25 +297,14 @@ def verdicts(here: Path) -> int:
 def test_killed_it_goes_on_and_pays_for_nothing_twice(judge: Judge, here: Path) -> None:
     stalling = Stalling(judge, 10, 4)
     judge.choose = stalling.choose  # type: ignore[method-assign]
-    words = [
-        sys.executable,
-        "-m",
-        "safemt_client",
-        "judge",
-        "--anchor",
-        "24",
-        "--max-concurrency",
-        "4",
-        "--quiet",
-    ]
-    known = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(words, env=known, cwd=here, stdout=subprocess.PIPE, text=True)
+    words = ("judge", "--anchor", "24", "--max-concurrency", "4", "--quiet")
+    process = forked(*words)
     assert stalling.reached.wait(60)
     until(lambda: verdicts(here) == 10, process)
     process.send_signal(signal.SIGKILL)
     assert "labels that are the same" not in process.communicate(timeout=60)[0]
     stalling.go_on.set()
-    assert subprocess.run(words, env=known, cwd=here, check=False, stdout=subprocess.PIPE).returncode == 0
+    assert finished(*words).returncode == 0
     # Only what was in flight at the kill is asked twice.
     assert (len(stalling.seen), stalling.seen.total()) == (24, 28)
     with open_reader(here / "safemt.duckdb") as reader:
@@ -398,10 +397,18 @@ def test_bad_input_is_one_line(words: tuple[str, ...], said: str, judged: Path) 
     assert done.stderr.count("\n") == 1
 
 
+@pytest.fixture(scope="module")
+def two_items(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a run of the demo; not to be written to."""
+    store = tmp_path_factory.mktemp("demo") / "safemt.duckdb"
+    assert at_once("--provider", "demo", "--quiet", "--limit", "2", "--db", str(store)).returncode == 0
+    return store
+
+
 @pytest.fixture
-def judged(here: Path) -> Path:
-    """A store with a run of the demo."""
-    assert at_once("--provider", "demo", "--quiet", "--limit", "2").returncode == 0
+def judged(two_items: Path, here: Path) -> Path:
+    """This folder, with a copy of that store."""
+    shutil.copy(two_items, here)
     return here
 
 

@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import os
+import shutil
 import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -14,7 +12,8 @@ from typing import Any
 import pytest
 from anyio.from_thread import start_blocking_portal
 from support.faults import Behaviour, Received, answer, error, response, serve
-from support.program import at_once, in_a_process, sql
+from support.forked import finished, forked
+from support.program import at_once, sql
 from support.waiting import until
 
 import safemt_client as safemt
@@ -247,17 +246,14 @@ def test_stopped_and_run_again_it_pays_for_nothing_twice(
 ) -> None:
     labelled(here / "l.jsonl", 24)
     endpoint = Stalling(10, 4)
-    words = ["-m", "safemt_client", "calibrate", "--set", "l.jsonl", "--max-concurrency", "4", "--quiet"]
-    known = os.environ | {"PYTHONPATH": str(ROOT), "SAFEMT_API_KEY": "sk-planted-42"}
+    words = ["calibrate", "--set", "l.jsonl", "--max-concurrency", "4", "--quiet"]
+    known = {"SAFEMT_API_KEY": "sk-planted-42"}
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(serve([], choose=endpoint.choose)) as served,
     ):
         words += ["--judge", f"j=m@{served.url}"]
-        process = subprocess.Popen(
-            [sys.executable, *words], env=known, cwd=here, stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
+        process = forked(*words, **known)
         assert endpoint.reached.wait(60)
         until(lambda: verdicts(here) == 10, process)
         process.send_signal(sent)
@@ -271,7 +267,7 @@ def test_stopped_and_run_again_it_pays_for_nothing_twice(
         assert process.returncode in (1, -signal.SIGKILL)
         assert "sensitivity" not in said
         assert len(endpoint.seen) == 14
-        assert subprocess.run([sys.executable, *words], env=known, cwd=here, check=False).returncode == 0
+        assert finished(*words, **known).returncode == 0
     # Only what was in flight at a kill is asked twice.
     assert (len(endpoint.seen), endpoint.seen.total()) == (24, 24 + again)
     with open_reader(here / "safemt.duckdb") as reader:
@@ -297,8 +293,8 @@ def test_judges_stand_side_by_side(here: Path) -> None:
     assert shown.count("Judges on labelled sample") == 1
 
 
-def test_a_report_says_what_is_known_of_its_judge_and_what_is_not(here: Path) -> None:
-    assert at_once("--provider", "demo", "--quiet").returncode == 0
+def test_a_report_says_what_is_known_of_its_judge_and_what_is_not(demo_run: Path, here: Path) -> None:
+    shutil.copy(demo_run, here)
     assert "calibrated" not in at_once("report").stdout
     assert json.loads(at_once("report", "--json").stdout)["calibration"] is None
     assert at_once("calibrate", "--judge", "demo-judge", "--set", "sample", "--quiet").returncode == 0
@@ -365,7 +361,7 @@ def test_pictures_are_shown_to_a_judge_that_sees_them(here: Path, capsys: pytest
 def test_bad_input_is_one_line_and_makes_no_store(words: tuple[str, ...], said: str, here: Path) -> None:
     judge = () if "--judge" in words or "--list" in words else ("--judge", "demo-judge")
     done = (
-        in_a_process("calibrate", *judge, *words)
+        finished("calibrate", *judge, *words)
         if said == "--set is missing"
         else at_once("calibrate", *judge, *words)
     )

@@ -2,16 +2,14 @@
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 from anyio.from_thread import start_blocking_portal
 from support.faults import Behaviour, Received, response, serve
+from support.forked import forked
 
 import safemt_client as safemt
 from safemt_client.__main__ import main
@@ -51,17 +49,6 @@ class Vendor:
         await asyncio.Event().wait()
 
 
-def safemt_run(folder: Path, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "safemt_client", *words],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 def accounted(path: Path, run_id: str) -> tuple[float, float]:
     with Store.open(path) as store:
         return spent_of(store, run_id), held_of(store, run_id)
@@ -80,7 +67,7 @@ def test_what_was_in_flight_at_a_kill_counts_against_the_cap(tmp_path: Path) -> 
         words = ["--provider", f"m=m@{endpoint.url}", "--data", "data.jsonl", "--db", db.name]
         words += ["--judge", "none", "--max-concurrency", str(IN_FLIGHT), "--max-tokens", str(TOKENS)]
         words += ["--price", f"m=0/{A_REPLY / TOKENS * 1e6:.0f}", "--max-cost", f"{CAP:g}"]
-        first = safemt_run(tmp_path, *words)
+        first = forked(*words, cwd=tmp_path)
         assert vendor.all_in_flight.wait(60), first.communicate()
         first.send_signal(signal.SIGKILL)
         first.communicate()
@@ -93,8 +80,8 @@ def test_what_was_in_flight_at_a_kill_counts_against_the_cap(tmp_path: Path) -> 
 
         # The resume tells of it and keeps to what is left.
         vendor.go_on = True
-        again = safemt_run(tmp_path, *words)
-        said, _ = again.communicate(timeout=120)
+        again = forked(*words, cwd=tmp_path)
+        said = "".join(again.communicate(timeout=120))
         assert again.returncode == 1, said
         assert f"${held:.2f} held for calls of unknown cost" in said
         assert f"runs --release {run_id} --db {db.name}" in said
@@ -105,12 +92,11 @@ def test_what_was_in_flight_at_a_kill_counts_against_the_cap(tmp_path: Path) -> 
         assert CAP - A_REPLY < spent + held <= CAP
 
         # Followed to the letter, the advice frees what was held; a clean session leaves nothing behind.
-        released = safemt_run(tmp_path, "runs", "--release", run_id, "--db", db.name)
-        assert f"${held:.2f} released" in released.communicate()[0]
+        released = forked("runs", "--release", run_id, "--db", db.name, cwd=tmp_path)
+        assert f"${held:.2f} released" in "".join(released.communicate())
         assert accounted(db, run_id) == (spent, 0.0)
-        last = safemt_run(tmp_path, *words)
-        said, _ = last.communicate(timeout=120)
-        assert "held" not in said
+        last = forked(*words, cwd=tmp_path)
+        assert "held" not in "".join(last.communicate(timeout=120))
         assert accounted(db, run_id) == (CAP, 0.0)
 
 

@@ -1,11 +1,9 @@
 """What was made elsewhere is judged, corrected, compared and shown as the program's own, and never taken for it."""
 
 import json
-import os
 import shlex
+import shutil
 import signal
-import subprocess
-import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from support.program import ROOT, at_once, calls
+from support.forked import forked
+from support.program import at_once, calls
 from support.waiting import until
 
 from safemt_client.results.store.reader import open_reader
@@ -86,12 +85,19 @@ def test_a_run_never_takes_an_imported_reply_for_its_own(
     assert asked("SELECT count(*) FROM runs") == [(3,)]
 
 
-@pytest.fixture
-def beside(made: Path, here: Path) -> tuple[str, str]:
-    """A run of the demo and an imported one of the same data in one store; their ids."""
-    assert at_once("--provider", "demo", "--quiet").returncode == 0
+@pytest.fixture(scope="module")
+def both(made: Path, demo_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a run of the demo and an imported one of the same data; not to be written to."""
+    store = Path(shutil.copy(demo_run, tmp_path_factory.mktemp("both")))
     words = ("import", str(made / "inspect"), "--format", "inspect", "--target", "theirs", "--data", "sample")
-    assert at_once(*words).returncode == 0
+    assert at_once(*words, "--db", str(store)).returncode == 0
+    return store
+
+
+@pytest.fixture
+def beside(both: Path, here: Path) -> tuple[str, str]:
+    """A copy of that store in this folder; the ids of its runs."""
+    shutil.copy(both, here)
     own, theirs = asked("SELECT run_id FROM runs ORDER BY created_at")
     return own[0], theirs[0]
 
@@ -289,12 +295,7 @@ def test_a_kill_leaves_all_or_nothing(here: Path) -> None:
     rows = [{"id": f"i{n}", "turns": 1, "reply": f"Reply {n}", "label": "safe"} for n in range(20_000)]
     Path("t.jsonl").write_text("\n".join(map(json.dumps, rows)))
     words = ["import", "t.jsonl", "--target", "m"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "safemt_client", *words],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = forked(*words)
     store, log = Path("safemt.duckdb"), Path("safemt.duckdb.wal")
 
     def written() -> int:
@@ -309,7 +310,7 @@ def test_a_kill_leaves_all_or_nothing(here: Path) -> None:
     empty = written()
     until(lambda: written() > empty + 500_000 or process.poll() is not None)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     tables = ("runs", "run_targets", "turns", "steps", "verdicts", "dialogues", "run_dialogues")
     counts = [asked(f"SELECT count(*) FROM {table}")[0][0] for table in tables]
     assert counts in ([0] * 7, [1, 1, *[20_000] * 5])

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.forked import forked
 from support.program import at_once
 from support.waiting import until
 
@@ -63,17 +64,17 @@ def test_killed_again_and_again(
                     dialogue.append({"role": "assistant", "content": "A pleasant one."})
                 dialogue.append({"role": "user", "content": f"Now please say more on topic {item}."})
                 data.write(json.dumps({"id": f"t_{item}", "scenario": "Satire", "dialogue": dialogue}) + "\n")
-    words = ["-m", "safemt_client", "--provider", provider, "--data", "data.jsonl", "--db", "d.duckdb"]
+    words = ["--provider", provider, "--data", "data.jsonl", "--db", "d.duckdb"]
     words += ["--judge", "demo-judge", "--quiet", "--max-concurrency", str(CONCURRENCY)]
     words += ["--samples", str(samples)]
     rng = random.Random(7)
     for _ in range(kills):
         wanted = lines(counts) + rng.randint(1, 8)
-        run = start(*words, cwd=tmp_path)
+        run = forked(*words, cwd=tmp_path)
         until(lambda wanted=wanted: lines(counts) >= wanted, run, pause_s=0.002)
         run.send_signal(signal.SIGKILL)
         run.communicate()
-    last = start(*words, cwd=tmp_path)
+    last = forked(*words, cwd=tmp_path)
     out, err = last.communicate(timeout=120)
     assert last.returncode == 0, out + err
     asked = Counter(counts.read_text().split())

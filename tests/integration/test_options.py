@@ -4,7 +4,6 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from PIL import Image as Pillow
 from support.faults import answer, error, serve
+from support.forked import forked
 from support.program import against, at_once, sql
 from support.waiting import until
 
@@ -94,12 +94,9 @@ def test_errors_lower_the_coverage_and_are_asked_again(capsys: pytest.CaptureFix
 
 
 def test_the_second_ctrl_c_stops_at_once_and_the_store_goes_on() -> None:
-    words = [sys.executable, "-m", "safemt_client", "--provider", "demo", "--rpm", "30"]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    run = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    run = forked("--provider", "demo", "--rpm", "30", PYTHONUNBUFFERED="1")
     try:
         until(Path("safemt.duckdb.server").exists, run)
-        assert run.stdout is not None
         for line in run.stdout:
             if "calls to make" in line:
                 break

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.forked import forked
 from support.waiting import until
 
 from safemt_client.__main__ import main
@@ -175,14 +176,9 @@ def test_ctrl_c_stops_a_query_and_not_the_shell(terminal: Terminal) -> None:
 
 
 def test_ctrl_c_ends_a_single_question(db: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "safemt_client", "sql", LONG, "--db", str(db)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    # It is at work once it has used more than starting takes.
-    until(lambda: busy_s(process.pid) > 3)
+    process = forked("sql", LONG, "--db", str(db))
+    # It is at work once it has used more than a fork takes to come to its question.
+    until(lambda: busy_s(process.pid) > 1)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1

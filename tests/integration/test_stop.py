@@ -1,29 +1,18 @@
 """Ctrl-C, and questions while a run goes on."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
+from support.forked import forked
 from support.program import at_once
 from support.waiting import until
-
-ROOT = Path(__file__).resolve().parents[2]
-ENV = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "160", "PYTHONUNBUFFERED": "1"}
 
 
 def test_sql_beside_a_run_then_ctrl_c_then_resume(here: Path) -> None:
     # One request a second: the run would take over a minute.
     words = ("--provider", "demo", "--db", "d.duckdb")
-    run = subprocess.Popen(
-        [sys.executable, "-m", "safemt_client", *words, "--rpm", "60"],
-        env=ENV,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    run = forked(*words, "--rpm", "60", COLUMNS="160", PYTHONUNBUFFERED="1")
     try:
         until((here / "d.duckdb.server").exists, run)
 

@@ -7,12 +7,15 @@ import pty
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from support.forked import Forked, forked
 from support.program import ROOT
+from support.waiting import until
 
 from safemt_client.__main__ import main
 from safemt_client.results.store.reader import open_reader
@@ -22,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("here")
 DB = Path("d.duckdb")
 RUN = ["--provider", "demo", "--moderator", "none", "--moderator", "demo-guard", "--limit", "2", "--quiet"]
 OPEN = "import duckdb, sys; c = duckdb.connect('d.duckdb'); print('open', flush=True); sys.stdin.read()"
+Held = TypeVar("Held", Forked, subprocess.Popen[str])
 READS = [
     ["report"],
     ["compare"],
@@ -52,28 +56,21 @@ def run_id(here: Path, finished: Path) -> str:
 
 
 @contextmanager
-def holding(
-    words: list[str], ready: Callable[[], bool], stdin: int = subprocess.PIPE
-) -> Iterator[subprocess.Popen[str]]:
+def holding(process: Held) -> Iterator[Held]:
     """A process that has the store open; it is ended at the end."""
-    process = subprocess.Popen(
-        [sys.executable, *words],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
     try:
-        deadline = time.monotonic() + 60
-        while not ready():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
         yield process
     finally:
         process.kill()
         process.communicate()
+
+
+def python(*words: str) -> subprocess.Popen[str]:
+    """A process that can be written to."""
+    pipe, env = subprocess.PIPE, os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, *words], env=env, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    )
 
 
 def serves() -> bool:
@@ -113,8 +110,9 @@ def readers_work(capsys: pytest.CaptureFixture[str], reads: list[list[str]]) -> 
 def test_beside_a_run(
     run_id: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["-m", "safemt_client", *RUN, "--db", str(DB), "--fresh", "--rpm", "30"]
-    with holding(words, serves) as run:
+    run = forked(*RUN, "--db", str(DB), "--fresh", "--rpm", "30")
+    with holding(run):
+        until(serves, run)
         said = f"d.duckdb: held by another run (process {run.pid}): wait for it or stop it"
         writers_are_refused(run_id, capsys, monkeypatch, said, "name another file with --db")
         readers_work(capsys, [words for words in READS if words != ["compare"]])
@@ -134,8 +132,9 @@ def test_beside_somebody_who_labels(
     run_id: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal, theirs = pty.openpty()
-    words = ["-m", "safemt_client", "label", "--annotator", "her", "--db", str(DB)]
-    with holding(words, serves, theirs) as label:
+    label = forked("label", "--annotator", "her", "--db", str(DB), stdin=theirs)
+    with holding(label):
+        until(serves, label)
         said = f"d.duckdb: held by `safemt label` (process {label.pid}): end it there, which loses nothing"
         writers_are_refused(run_id, capsys, monkeypatch, said)
         readers_work(capsys, READS[-3:])
@@ -153,7 +152,7 @@ def test_beside_what_only_reads(
     run_id: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The shell opens the file, then waits for statements.
-    with holding(["-u", "-m", "safemt_client", "sql", "--db", str(DB)], lambda: True) as shell:
+    with holding(python("-u", "-m", "safemt_client", "sql", "--db", str(DB))) as shell:
         assert shell.stdin is not None
         assert shell.stdout is not None
         shell.stdin.write("SELECT 'ready';\n")
@@ -170,7 +169,7 @@ def test_beside_another_program(
     monkeypatch.setattr("safemt_client.results.store.reader._wait", lambda seconds: None)
     # What a killed run has left does not answer for it.
     Path("d.duckdb.server").write_text('{"port": 9, "token": "t", "pid": 1, "command": "run"}')
-    with holding(["-c", OPEN], lambda: True) as other:
+    with holding(python("-c", OPEN)) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "open\n"
         said = f"held by process {other.pid}"
@@ -189,7 +188,7 @@ def test_a_run_that_has_just_begun_is_waited_for(
         "opened = s.Store.open(Path('d.duckdb')); sys.stdin.read(); opened.close()"
     )
     Path("d.duckdb.server").write_text('{"port": 9, "token": "t", "pid": 1, "command": "run"}')
-    with holding(["-c", hold], lambda: True) as run:
+    with holding(python("-c", hold)) as run:
         assert run.stdin is not None
         assert run.stdout is not None
         assert run.stdout.readline() == "held\n"

@@ -64,7 +64,9 @@ IMPORTED = (
 class Forked:
     """A process of the program, with what the tests use of `subprocess.Popen`."""
 
-    def __init__(self, words: tuple[str, ...], before: str, stdin: int | None, env: dict[str, str]) -> None:
+    def __init__(
+        self, words: tuple[str, ...], before: str, stdin: int | None, cwd: Path | None, env: dict[str, str]
+    ) -> None:
         self.returncode: int | None = None
         told, tell = os.pipe()
         self.stdin: IO[str] | None = None
@@ -75,13 +77,20 @@ class Forked:
             outputs.append(os.fdopen(ours, encoding="utf-8", errors="replace"))
             ends.append(theirs)
         self.stdout, self.stderr = outputs
-        asked = {"words": words, "before": before, "cwd": str(Path.cwd()), "env": dict(os.environ | env)}
+        where = str(cwd or Path.cwd())
+        asked = {"words": words, "before": before, "cwd": where, "env": dict(os.environ | env)}
         _parent().ask(asked, [*ends, tell])
         for end in (*ends[stdin is not None :], tell):
             os.close(end)
         # First the process's number, at its end its status.
         self._told = os.fdopen(told)
         self.pid = int(self._told.readline())
+
+    def __enter__(self) -> Forked:
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        self.communicate()
 
     def poll(self) -> int | None:
         if self.returncode is None and select.select([self._told], [], [], 0)[0]:
@@ -127,9 +136,11 @@ class Forked:
         return said[0], said[1]
 
 
-def forked(*words: str, before: str = "", stdin: int | None = None, **env: str) -> Forked:
-    """Start the program in the current folder, after some other code (`before`)."""
-    return Forked(words, before, stdin, env)
+def forked(
+    *words: str, before: str = "", stdin: int | None = None, cwd: Path | None = None, **env: str
+) -> Forked:
+    """Start the program in the current folder or another, after some other code (`before`)."""
+    return Forked(words, before, stdin, cwd, env)
 
 
 def finished(*words: str, before: str = "", **env: str) -> subprocess.CompletedProcess[str]:

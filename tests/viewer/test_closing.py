@@ -2,20 +2,18 @@
 
 import os
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
-from support.program import ROOT
+from support.forked import forked
 
 from safemt_client.results.store.store import Store
 
 pytestmark = pytest.mark.usefixtures("here")
 LONG = "SELECT count(*) FROM range(1000000000) a, range(1000000) b WHERE a.range * b.range % 7 = 3"
-VIEW = (sys.executable, "-m", "safemt_client", "view", "--db", "d.duckdb", "--no-browser", "--port", "0")
+VIEW = ("view", "--db", "d.duckdb", "--no-browser", "--port", "0")
 
 
 def busy(pid: int) -> int:
@@ -25,13 +23,11 @@ def busy(pid: int) -> int:
 
 def test_ctrl_c_stops_what_a_page_asks() -> None:
     Store.open(Path("d.duckdb")).close()
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
     with (
-        subprocess.Popen(VIEW, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+        forked(*VIEW) as process,
         httpx.Client(follow_redirects=True, trust_env=False, timeout=60) as client,
         ThreadPoolExecutor(1) as threads,
     ):
-        assert process.stdout is not None
         address = httpx.URL(process.stdout.readline().split()[-1])
         assert client.get(address).status_code == 200
         before = busy(process.pid)

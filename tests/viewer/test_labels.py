@@ -1,10 +1,8 @@
 """Labels over HTTP: blind, of `label`'s sample, refused from elsewhere, and never lost."""
 
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,8 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.forked import Forked, forked
 from support.hostile import RUN, TEXTS, make_hostile_store
-from support.program import ROOT
 
 from safemt_client.__main__ import main
 from safemt_client.results.scores.for_people import candidates_of, draw_for_people
@@ -306,11 +304,8 @@ def test_only_its_author_removes_a_comment(db: Path, viewer: Viewer) -> None:
     assert rows(db, "SELECT count(*) FROM current_comments") == [(0,)]
 
 
-def start(db: Path) -> tuple[subprocess.Popen[str], str, str]:
-    words = [sys.executable, "-m", "safemt_client", "view", "--db", str(db), "--no-browser", "--port", "0"]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
+def start(db: Path) -> tuple[Forked, str, str]:
+    process = forked("view", "--db", str(db), "--no-browser", "--port", "0")
     address = httpx.URL(process.stdout.readline().split()[-1])
     return process, f"http://127.0.0.1:{address.port}", address.params["token"]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
+from support.forked import forked
 from support.waiting import until
 
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
@@ -243,14 +244,14 @@ def test_killed_in_the_middle_nothing_acknowledged_is_lost(tmp_path: Path) -> No
     try:
         until(lambda: port.exists() and port.read_text(), endpoint)
         url = f"http://127.0.0.1:{port.read_text()}/v1"
-        words = ["-m", "safemt_client", "--provider", f"m@{url}", "--data", "data.jsonl", "--db", "d.duckdb"]
+        words = ["--provider", f"m@{url}", "--data", "data.jsonl", "--db", "d.duckdb"]
         words += ["--judge", "none", "--quiet", "--max-concurrency", str(concurrency), "--min-coverage", "0"]
         words += ["--moderator", "none", "--guard-template", "guard.toml"]
         words += ["--moderator", f"llm+block+output=g@{url}", "--moderator", f"llm+observe=g@{url}"]
         acknowledged: set[tuple[str, str]] = set()
         for more in (12, 50, 40):
             wanted = asked() + more
-            run = start(*words)
+            run = forked(*words, cwd=tmp_path)
             until(lambda wanted=wanted: asked() >= wanted, run, pause_s=0.002)
             run.send_signal(signal.SIGKILL)
             run.communicate()
@@ -258,7 +259,7 @@ def test_killed_in_the_middle_nothing_acknowledged_is_lost(tmp_path: Path) -> No
             assert acknowledged <= now
             acknowledged = now
         assert acknowledged
-        last = start(*words)
+        last = forked(*words, cwd=tmp_path)
         out, err = last.communicate(timeout=120)
         assert last.returncode == 0, out + err
     finally:
