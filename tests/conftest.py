@@ -42,6 +42,17 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store that `--provider demo --quiet` makes: to be read, and copied where a test writes to it."""
+    from support.program import at_once
+
+    path = tmp_path_factory.mktemp("run") / "safemt.duckdb"
+    done = at_once("--provider", "demo", "--quiet", "--db", str(path))
+    assert done.returncode == 0, done.stderr
+    return path
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder, a terminal of 160 columns, and the program's name in `sys.argv`."""

@@ -17,16 +17,9 @@ def queries(name: str) -> list[str]:
     return [" ".join(query.split()) for query in found]
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("docs") / "demo.duckdb"
-    assert main(["--provider", "demo", "--db", str(path), "--quiet"]) == 0
-    return path
-
-
 @pytest.mark.parametrize("query", [*queries("README.md"), *queries("docs/sql.md")])
-def test_queries_of_the_documents(query: str, store: Path) -> None:
-    with open_reader(store) as reader:
+def test_queries_of_the_documents(query: str, demo_run: Path) -> None:
+    with open_reader(demo_run) as reader:
         assert reader.query(query).columns
 
 
@@ -50,9 +43,9 @@ def test_the_session_of_the_readme_is_what_is_printed(
     assert shown[gap + 1 :] == printed[gap + 1 - len(shown) :]
 
 
-def test_every_table_and_view_is_described(store: Path) -> None:
+def test_every_table_and_view_is_described(demo_run: Path) -> None:
     text = (ROOT / "docs" / "sql.md").read_text()
-    with open_reader(store) as reader:
+    with open_reader(demo_run) as reader:
         names = reader.query(
             "SELECT table_name FROM duckdb_tables() WHERE database_name = 'store' "
             "UNION ALL SELECT view_name FROM duckdb_views() WHERE database_name = 'store' AND NOT internal"

@@ -66,8 +66,8 @@ def test_histories_pictures_and_targets(capsys: pytest.CaptureFixture[str]) -> N
         assert "not known" in found[0]["sentence"]
 
 
-def test_what_is_hard_to_compare_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--provider", "demo", "--quiet"]) == 0
+def test_what_is_hard_to_compare_is_said(demo_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(demo_run, Path())
     assert main(["judge", "--judge", "demo-judge", "--rubric", "by-scenario", "--quiet"]) == 0
     assert main(["--provider", "demo", "--turns", "1,2", "--limit", "5", "--quiet"]) == 0
     first, other_rubric, fewer = runs(capsys)

@@ -40,7 +40,11 @@ def resumes(*words: str) -> None:
     """The command ends well, and the store keeps its promises."""
     done = safemt(*(words or RUN))
     assert done.returncode == 0, done.stdout + done.stderr
-    path = words[-1] if words else str(STORE)
+    is_whole(words[-1] if words else str(STORE))
+
+
+def is_whole(path: str = str(STORE)) -> None:
+    """After the command has ended well: the store keeps its promises."""
     assert turns(path) == TURNS
     assert safemt("doctor", "--db", path).returncode == 0
 
@@ -194,7 +198,7 @@ def test_a_log_that_is_cut_short_gives_what_is_whole(share: float, killed: int) 
     assert content.endswith(aside.read_bytes())
     assert len(done.stderr.splitlines()) == 1
     assert aside.name in done.stderr
-    resumes()
+    is_whole()
 
 
 def test_a_whole_log_is_taken_without_a_word(killed: int) -> None:
@@ -212,7 +216,7 @@ def test_a_log_of_nonsense_is_kept_whole(byte: bytes, killed: int) -> None:
     (aside,) = Path().glob("*.unreadable-*")
     assert aside.read_bytes() == byte * 9000
     assert aside.name in done.stderr
-    resumes()
+    is_whole()
 
 
 def test_a_log_that_cannot_be_replayed_is_set_aside_by_name(killed: int) -> None:
@@ -224,7 +228,7 @@ def test_a_log_that_cannot_be_replayed_is_set_aside_by_name(killed: int) -> None
     (aside,) = Path().glob("*.unreadable-*")
     assert aside.read_bytes() == content
     assert aside.name in done.stdout + done.stderr
-    resumes()
+    is_whole()
 
 
 def test_a_log_set_aside_is_named_although_the_command_then_fails(killed: int) -> None:
@@ -246,7 +250,7 @@ def test_the_log_of_another_store(left: Path) -> None:
     if asides:
         assert asides[0].read_bytes() == content
         assert asides[0].name in done.stdout + done.stderr
-    resumes()
+    is_whole()
 
 
 @pytest.mark.parametrize(

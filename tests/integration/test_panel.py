@@ -52,8 +52,10 @@ def test_an_even_panel_under_majority_warns_in_the_plan_and_in_the_report(
     assert [line for line in json.loads(capsys.readouterr().out)["warnings"] if said in line]
 
 
-def test_what_a_judge_said_before_is_not_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--provider", "demo", "--quiet"]) == 0
+def test_what_a_judge_said_before_is_not_asked_again(
+    demo_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(demo_run, Path())
     assert main([*PANEL, "--panel", "chain"]) == 0
     assert "0 of 75 were put to the last judge" in capsys.readouterr().out
     # The chain asks its first judge for probabilities, so it is another judge than before; it has no doubts.
@@ -97,8 +99,8 @@ def test_what_a_judge_was_paid_for_is_kept_when_its_repair_is_not_asked_any_more
     assert len(endpoint.requests) == 1
 
 
-def test_a_stored_run_is_judged_by_a_panel(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--provider", "demo", "--quiet"]) == 0
+def test_a_stored_run_is_judged_by_a_panel(demo_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(demo_run, Path())
     words = [
         "judge",
         "--judge",

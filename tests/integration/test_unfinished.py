@@ -1,6 +1,7 @@
 """A run of which one target is half-finished: progress and outcomes of it, and nothing inferred, in every output."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,26 @@ WORDS = [
 SAID = "Not finished: other. Intervals, trends, indices, differences and ranks follow at the end."
 
 
-@pytest.fixture
-def half(here: Path) -> None:
-    """Three of the eight replies of `other`, then its key is refused."""
-    status, endpoint = against(
-        [answer("I would rather not go into that today.")] * 3,
-        error(401, "invalid_api_key"),
-        *(*WORDS, "--max-concurrency", "1", "--quiet"),
-    )
-    assert status == 1, Path("out").read_text()
+@pytest.fixture(scope="module")
+def half_finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three of the eight replies of `other`, then its key is refused; not to be written to."""
+    folder = tmp_path_factory.mktemp("half")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        status, endpoint = against(
+            [answer("I would rather not go into that today.")] * 3,
+            error(401, "invalid_api_key"),
+            *(*WORDS, "--max-concurrency", "1", "--quiet"),
+        )
+        assert status == 1, Path("out").read_text()
     assert len(endpoint.requests) == 4
+    return folder / "safemt.duckdb"
+
+
+@pytest.fixture
+def half(half_finished: Path, here: Path) -> None:
+    """A copy of that store in this folder."""
+    shutil.copy(half_finished, here)
 
 
 def told(*words: str) -> Any:

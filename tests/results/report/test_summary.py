@@ -19,13 +19,9 @@ from safemt_client.results.store.reader import open_reader
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def found(demo_run: Path) -> dict[str, Any]:
     """The demo with a target of a lower and one of a higher rate beside it."""
-    folder = tmp_path_factory.mktemp("summary")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert at_once("--provider", "demo", "--quiet").returncode == 0
-    with open_reader(folder / "safemt.duckdb") as reader:
+    with open_reader(demo_run) as reader:
         made = as_dict(reader, None)
     for table in (
         "targets",
