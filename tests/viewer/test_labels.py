@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -68,14 +69,29 @@ class Person:
         return answer.text
 
 
-@pytest.fixture
-def viewer(db: Path) -> Iterator[Viewer]:
+@contextmanager
+def serving(db: Path) -> Iterator[Viewer]:
     viewer = open_viewer(db, port=0)
     thread = threading.Thread(target=viewer.run)
     thread.start()
     yield viewer
     viewer.stop()
     thread.join()
+
+
+@pytest.fixture
+def viewer(db: Path) -> Iterator[Viewer]:
+    with serving(db) as viewer:
+        yield viewer
+
+
+@pytest.fixture(scope="module")
+def refusing(live: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Viewer]]:
+    """A store that no test writes to, and its viewer: all that is asked of it is refused."""
+    db = tmp_path_factory.mktemp("refusing") / "d.duckdb"
+    db.write_bytes(live.read_bytes())
+    with serving(db) as viewer:
+        yield db, viewer
 
 
 def rows(db: Path, sql: str) -> list[tuple[object, ...]]:
@@ -209,7 +225,8 @@ def test_earlier_turns_of_live_history_have_labels_of_their_own(db: Path, viewer
 @pytest.mark.parametrize(
     "path", ["/label/start", "/label/next", "/label/undo", "/adjudicate/next", "/comment"]
 )
-def test_another_site_changes_nothing(path: str, db: Path, viewer: Viewer) -> None:
+def test_another_site_changes_nothing(path: str, refusing: tuple[Path, Viewer]) -> None:
+    db, viewer = refusing
     ben = Person(viewer.base, viewer.token, "ben")
     fields = ben.hidden() | {"label": "safe", "name": "mallory", "text": "x", "t": "t", "d": "d"}
     for headers in (
@@ -237,8 +254,9 @@ def test_another_site_changes_nothing(path: str, db: Path, viewer: Viewer) -> No
     ],
 )
 def test_what_is_wrong_is_said_and_not_kept(
-    more: dict[str, str], said: str, viewer: Viewer, db: Path
+    more: dict[str, str], said: str, refusing: tuple[Path, Viewer]
 ) -> None:
+    db, viewer = refusing
     ben = Person(viewer.base, viewer.token, "ben")
     answer = ben.client.post("/label/next", data=ben.hidden() | more)
     assert answer.status_code == 400
@@ -247,7 +265,8 @@ def test_what_is_wrong_is_said_and_not_kept(
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 81, "a\x1bb", "a\u202eb"])
-def test_a_name_is_asked_for(name: str, viewer: Viewer) -> None:
+def test_a_name_is_asked_for(name: str, refusing: tuple[Path, Viewer]) -> None:
+    _, viewer = refusing
     client = httpx.Client(base_url=viewer.base, follow_redirects=True, trust_env=False)
     client.get(f"/?token={viewer.token}")
     assert client.post("/label/start", data={"name": name}).status_code == 400
