@@ -46,7 +46,10 @@ async def go(prepared: Prepared, invocation: Invocation, head: str | None = None
         _show(prepared, invocation, head)
     if prepared.settings.dry_run:
         return RunResult("done", 0, "planned", id=prepared.plan.run.run_id)
-    if prepared.settings.workers is not None or prepared.settings.ray is not None:
+    workers = prepared.settings.workers is not None or prepared.settings.ray is not None
+    if workers and (prepared.plan.batch or prepared.plan.judge_batch):
+        invocation.tell("batches are sent by this process: no workers are started")
+    elif workers:
         from safemt_client.cluster.driver import carry_out as on_workers
 
         return await on_workers(prepared, invocation)

@@ -113,8 +113,10 @@ def _check(prepared: Prepared) -> None:
     """
     plan, settings = prepared.plan, prepared.settings
     flag = "--workers" if settings.ray is None else "--ray"
-    if plan.batch or plan.judge_batch or plan.submitted:
-        raise InputError(f"{flag}: batches are sent by one process: leave it out, also to collect them")
+    if plan.submitted:
+        raise InputError(
+            f"{flag}: batches are under way, for one process to collect: add --batch, or leave {flag} out"
+        )
     if plan.stopping is not None:
         raise InputError(f"{flag}: --stop-when looks along one order of items: leave one of the two out")
     for spec in asked_of_plan(plan, prepared.models):

@@ -112,17 +112,23 @@ def test_keys_are_in_no_message_between_processes(here: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--batch", "--provider", "gpt-4o", "--judge", "none"], "batches are sent by one process"),
         (["--provider", "demo", "--stop-when", "asr@8 < 10%"], "--stop-when looks along one order"),
     ],
 )
-def test_what_cannot_be_divided_is_refused(
-    here: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
-) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+def test_what_cannot_be_divided_is_refused(here: Path, words: list[str], said: str) -> None:
     done = at_once(*words, "--data", "sample", "--workers", "2")
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def test_batches_are_sent_by_the_command_alone(here: Path) -> None:
+    words = ["--provider", "demo", "--turns", "1", "--limit", "4", "--batch", "--db", "a.duckdb"]
+    with on_threads(2) as nodes:
+        done = at_once(*words, "--workers", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "batches are sent by this process: no workers are started\n" in done.stdout
+    assert nodes.started == []
+    assert rows(here / "a.duckdb", "SELECT count(*), count(batch_key) FROM turns") == [(4, 4)]
 
 
 def test_ray_that_is_missing_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
