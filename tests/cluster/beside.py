@@ -13,10 +13,10 @@ from support.program import at_once
 __all__ = ["asking", "on_workers", "run_beside"]
 
 
-def asking(endpoint: Strict) -> list[str]:
+def asking(endpoint: Strict, *, judged: bool = True) -> list[str]:
     """The command of a run, on workers or not."""
-    words = ["--provider", f"m@{endpoint.url}", "--judge", f"judge@{endpoint.url}", "--data", "d.jsonl"]
-    return [*words, "--history", "live", "--db", "a.duckdb", "--log", "a.log"]
+    words = ["--provider", f"m@{endpoint.url}", "--judge", f"judge@{endpoint.url}" if judged else "none"]
+    return [*words, "--data", "d.jsonl", "--history", "live", "--db", "a.duckdb", "--log", "a.log"]
 
 
 def on_workers(nodes: Any, workers: int = 2) -> list[str]:
@@ -27,7 +27,7 @@ def on_workers(nodes: Any, workers: int = 2) -> list[str]:
 
 
 def run_beside(
-    meanwhile: Callable[[], None], endpoint: Strict, *words: str
+    meanwhile: Callable[[], None], endpoint: Strict, *words: str, judged: bool = True
 ) -> subprocess.CompletedProcess[str]:
     """How a run ended beside which something happens. `words` are added to its command."""
     wrong: list[BaseException] = []
@@ -40,7 +40,7 @@ def run_beside(
 
     beside = Thread(target=happen)
     beside.start()
-    done = at_once(*asking(endpoint), *words)
+    done = at_once(*asking(endpoint, judged=judged), *words)
     beside.join()
     if wrong:
         raise AssertionError(done.stdout + done.stderr) from wrong[0]
