@@ -19,11 +19,14 @@ from safemt_client.providers.errors import InputError
 from safemt_client.results.store.batches import arrow_rows, kinds_of, rows_of
 from safemt_client.results.store.columns import ARROW, column
 from safemt_client.results.store.commits import Handed
-from safemt_client.results.store.rows import DeliveryRow, Row
+from safemt_client.results.store.rows import DeliveryRow, EventRow, Row
 from safemt_client.results.store.schema import TABLES, columns_of
 
-__all__ = ["Delivered", "Delivery", "pack", "taken_in"]
+__all__ = ["Delivered", "Delivery", "forget", "pack", "taken_in"]
 
+_ENDS = ("finished", "stopped")
+_KEPT = "1 DAY"
+"""How long the records of a session stay that has not written its end, from its last delivery."""
 _KINDS = {table: kind for kind, table in TABLES.items() if kind is not DeliveryRow}
 
 
@@ -148,6 +151,26 @@ def taken_in(cursor: duckdb.DuckDBPyConnection, batch: Iterable[Handed]) -> dict
     if records:
         found[DeliveryRow] = [arrow_rows(DeliveryRow, records)]
     return found
+
+
+def forget(cursor: duckdb.DuckDBPyConnection, rows: Iterable[Row]) -> None:
+    """Remove the records of the sessions that end by these rows, and of those that were killed long ago.
+
+    To be asked in the transaction that stores the rows, which are this process's own. A record is needed as
+    long as its delivery may come again. Only processes of its session send it, and only to the Writer of that
+    session: a run that is resumed is another session, with a Writer and processes of its own, so that late
+    rows of an old incarnation cannot reach it. A session writes its end itself, once its Writer has let go of
+    the file and is gone for good. One that was killed writes none, and its Writer may wait for the file, for
+    two minutes: its records stay for a day.
+    """
+    ended = [row.session_id for row in rows if isinstance(row, EventRow) and row.event in _ENDS]
+    if ended:
+        cursor.execute(
+            "DELETE FROM deliveries WHERE session_id IN (SELECT unnest(?::VARCHAR[])) OR session_id IN ("
+            "SELECT session_id FROM deliveries GROUP BY session_id "
+            f"HAVING max(recorded_at) < now() AT TIME ZONE 'UTC' - INTERVAL {_KEPT})",
+            [ended],
+        )
 
 
 def _recorded(cursor: duckdb.DuckDBPyConnection, delivered: Sequence[Delivered]) -> set[tuple[str, str, int]]:

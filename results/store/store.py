@@ -23,7 +23,7 @@ from safemt_client.providers.resources import shortage
 from safemt_client.results.sanitize import plain
 from safemt_client.results.store.batches import ROW_GROUP, arrow_rows, hold_little, told
 from safemt_client.results.store.commits import Handed, Watch, tell
-from safemt_client.results.store.deliveries import Delivered, Delivery, taken_in
+from safemt_client.results.store.deliveries import Delivered, Delivery, forget, taken_in
 from safemt_client.results.store.errors import (
     StoreError,
     StoreMovedError,
@@ -39,7 +39,7 @@ from safemt_client.results.store.kept import prepare
 from safemt_client.results.store.lookups import Lookups
 from safemt_client.results.store.migrations import schema_version
 from safemt_client.results.store.place import check_place
-from safemt_client.results.store.rows import Row
+from safemt_client.results.store.rows import EventRow, Row
 from safemt_client.results.store.server import QueryServer
 from safemt_client.results.store.wal import free_name, keep_unread, set_aside
 
@@ -304,6 +304,7 @@ class Store(Lookups):
                 insertions.insert(kind, pa.concat_tables(sent))
             for kind, rows in tables.items():
                 insertions.insert(kind, arrow_rows(kind, rows))
+            forget(cursor, tables.get(EventRow, ()))
             cursor.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - whatever it is, the waiters must be told
             if self._failed is None:

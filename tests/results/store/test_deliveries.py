@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -165,6 +166,40 @@ def test_payments_ride_with_their_rows(tmp_path: Path) -> None:
     with Store.open(tmp_path / "s.duckdb") as store:
         deliver(store, *sent, *elsewhere)
         assert store.paid_by("s") == {"w0": 0.75, "w1": 1.0}
+
+
+def recorded(store: Store) -> list[tuple[str, int]]:
+    return [tuple(row) for row in store.query("SELECT session_id, number FROM deliveries ORDER BY ALL").rows]
+
+
+def test_records_go_when_their_session_ends(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s.duckdb") as store:
+        deliver(store, delivery(1), delivery(2), replace(delivery(1), session_id="killed"))
+        store.save_now(event(9, "s"))
+        assert len(recorded(store)) == 3, "another event"
+        # Its end comes from a session's own process: what its workers send is no end of it.
+        finished = EventRow("r", "s", NOW, "finished", "{}")
+        assert deliver(store, delivery(3, finished), delivery(3, finished)) == [True, False]
+        assert len(recorded(store)) == 4
+        store.save_now(replace(finished, event="stopped"))
+        assert recorded(store) == [("killed", 1)], "its Writer may be waiting for the file"
+        assert deliver(store, replace(delivery(1), session_id="killed")) == [False]
+
+
+def test_records_of_a_session_that_was_killed_go_after_a_day(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    with Store.open(path) as store:
+        deliver(
+            store, *(replace(delivery(n), session_id=name) for n, name in enumerate(("old", "new", "new")))
+        )
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            "UPDATE deliveries SET recorded_at = recorded_at - INTERVAL 25 HOUR WHERE number < 2"
+        )
+    with Store.open(path) as store:
+        assert len(recorded(store)) == 3
+        store.save_now(EventRow("r", "another", NOW, "finished", "{}"))
+        assert recorded(store) == [("new", 1), ("new", 2)], "the latest delivery of a session counts"
 
 
 def turn(text: str, after_s: int) -> TurnRow:

@@ -1,5 +1,6 @@
 """Several stores as one: what they have alike is in it once, and each reply keeps its own verdict."""
 
+import asyncio
 import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from safemt_client.__main__ import main
 from safemt_client.providers.errors import InputError, StoreHeldError
 from safemt_client.results.store import inbox, rows
+from safemt_client.results.store.deliveries import Delivery, pack
 from safemt_client.results.store.merging import merge
 from safemt_client.results.store.reader import open_reader
 from safemt_client.results.store.store import Store
@@ -83,6 +85,21 @@ def test_a_target_with_two_names_is_one_in_every_view(tmp_path: Path) -> None:
     for view in ("replies", "every_conversation", "asr_by_turn", "outcomes"):
         assert asked(out, f"SELECT count(*) FROM {view}") == [(1,)], view
     assert asked(out, "SELECT sum(calls) FROM spend") == [(2,)]
+
+
+def test_deliveries_of_each_store_are_known_to_the_new_one(tmp_path: Path) -> None:
+    sent = [Delivery(name, "w", 1, pack([rows.RunDialogueRow(name, "d", None)]), 1.0) for name in "ab"]
+    first, copy = tmp_path / "a.duckdb", tmp_path / "copy.duckdb"
+    for path, one in zip((first, copy), sent, strict=True):
+        with Store.open(path) as store:
+            assert asyncio.run(store.deliver(one))
+        if path == first:
+            copy.write_bytes(first.read_bytes())
+    merge(tmp_path / "all.duckdb", [first, copy])
+    with Store.open(tmp_path / "all.duckdb") as store:
+        assert [asyncio.run(store.deliver(one)) for one in sent] == [False, False]
+        assert [store.paid_by(one.session_id) for one in sent] == [{"w": 1.0}, {"w": 1.0}]
+        assert store.query("SELECT count(*) FROM run_dialogues").rows == [(2,)]
 
 
 def test_the_same_store_twice_adds_nothing(tmp_path: Path) -> None:
