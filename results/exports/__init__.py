@@ -33,6 +33,7 @@ def export(reader: Queryable, form: str, run_id: str | None, folder: Path, *, re
     from safemt_client.results.exports.redaction import Redaction, labels_of
     from safemt_client.results.exports.tables import Dump
     from safemt_client.results.scores.collect import latest_run
+    from safemt_client.results.store.places import address_of
     from safemt_client.results.store.reader import Reader
 
     if isinstance(reader, Reader) and reader.facts is not None:
@@ -40,6 +41,8 @@ def export(reader: Queryable, form: str, run_id: str | None, folder: Path, *, re
     plugin = None if form in FORMATS else find("exports", form)
     if plugin is None and form not in FORMATS:
         raise InputError(f"--format {form}: no such format; choose one of {', '.join(FORMATS)}")
+    if form != "facts" and (address := address_of(folder)) is not None:
+        raise InputError(f"--out {address}: --format {form} is written to a folder; facts go into a bucket")
     run_id = latest_run(reader, run_id)
     dump = Dump(reader, run_id, Redaction(labels_of(reader, run_id)) if redact else None)
     if plugin is not None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
 from safemt_client.providers.errors import InputError
+from safemt_client.results.sanitize import without_secrets
 
 if TYPE_CHECKING:
     from pyarrow import fs
@@ -28,6 +29,33 @@ _PARAMETERS = {
     "gs": ("scheme", "endpoint_override", "anonymous"),
 }
 _CONNECT_S, _REQUEST_S, _TRIES = 10.0, 60.0, 3
+_GS_TRIES_S = 20.0
+_SHORTEST = 8
+"""Characters of a key: what is shorter is in many a word."""
+_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_DETAIL = re.compile(r"(?:Details: |CURL error \[\d+\]=)([^;}]{1,160})")
+_KNOWN = (
+    (
+        "NoSuchBucket|NO_SUCH_BUCKET|[Bb]ucket.*(not found|does not exist)|Path does not exist",
+        "no such bucket, or nothing of this name in it: check the address",
+    ),
+    ("[Ee]xpired|EXPIRED", "the credentials have expired: renew them ({credentials})"),
+    (
+        "status 30[17]|PermanentRedirect|AuthorizationHeaderMalformed",
+        "the bucket is in another region: name it in the address, ?region=REGION",
+    ),
+    ("access token|[Dd]efault [Cc]redentials", "no credentials were found: set {credentials}"),
+    (
+        "ACCESS_DENIED|AccessDenied|INVALID_ACCESS_KEY|InvalidAccessKey|SIGNATURE|Signature|[Cc]redential"
+        "|status 40[13]|Forbidden|PERMISSION_DENIED|UNAUTHENTICATED",
+        "not allowed, or without credentials: check {credentials}",
+    ),
+    (
+        "NETWORK_CONNECTION|[Cc]url|CURL|[Tt]imed? ?out|connect|UNAVAILABLE",
+        "cannot be reached: check the network, and endpoint_override in the address if there is one{detail}",
+    ),
+)
+"""What the errors of pyarrow's file systems have in them, and what it means."""
 _CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or a role of the machine",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, or a service account of the machine",
@@ -160,12 +188,13 @@ class Place:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except _refusals() as error:
             raise InputError(f"{self.shown}: {self._why(error)}") from None
 
-    def _why(self, error: OSError) -> str:
+    def _why(self, error: Exception) -> str:
         if self.is_local:
-            return f"{' '.join(str(error.strerror or error).split())}: {self.fix}"
+            said = getattr(error, "strerror", None) or str(error)
+            return f"{' '.join(said.split())}: {self.fix}"
         return _why(error, self.kind)
 
 
@@ -175,17 +204,29 @@ def _mask() -> int:
     return mask
 
 
-def _why(error: OSError, kind: str) -> str:
+def _why(error: Exception, kind: str) -> str:
+    """What is wrong with a bucket, and what to do about it, in one line without a key."""
     text = " ".join(str(error).split())
-    if re.search(r"NoSuchBucket|NO_SUCH_BUCKET|bucket.*(not found|does not exist)|Path does not exist", text):
-        return "no such bucket, or nothing of this name in it: check the address"
-    if re.search(
-        r"ACCESS_DENIED|AccessDenied|INVALID_ACCESS_KEY|SIGNATURE|[Cc]redential|status 40[13]|Forbidden", text
-    ):
-        return f"not allowed: check the credentials ({_CREDENTIALS[kind]})"
-    if re.search(r"NETWORK_CONNECTION|curl|[Tt]imed? ?out|connect", text):
-        return f"cannot be reached ({text[-160:]})"
-    return text[:300]
+    found = re.search(_DETAIL, text)
+    detail = f" ({found[1].strip()})" if found else ""
+    for pattern, why in _KNOWN:
+        if re.search(pattern, text):
+            return why.format(credentials=_CREDENTIALS[kind], detail=_masked(detail))
+    return f"the service says: {_masked(text)[:300]}"
+
+
+def _masked(text: str) -> str:
+    """A text of a service without what looks like credentials."""
+    for name in _SECRETS:
+        if len(value := os.environ.get(name, "")) >= _SHORTEST:
+            text = text.replace(value, "...")
+    return re.sub(r"\b(?:AKIA|ASIA)[A-Z0-9]{8,}", "...", without_secrets(text))
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    from pyarrow import ArrowException
+
+    return OSError, ArrowException
 
 
 def open_place(where: Path | str, fix: str = Place.fix) -> Place:
@@ -215,10 +256,12 @@ def open_place(where: Path | str, fix: str = Place.fix) -> Place:
     bucket = root.partition("/")[0]
     if not bucket:
         raise InputError(f"{shown}: names no bucket: write {kind}://BUCKET/FOLDER")
+    if (scheme := given.get("scheme", "https")) not in ("http", "https"):
+        raise InputError(f"{shown}: scheme={scheme}: write http or https")
     try:
         files = _s3(given) if kind == "s3" else _gs(given)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{shown}: {_why(OSError(str(error)), kind)}") from None
+    except (*_refusals(), ValueError) as error:
+        raise InputError(f"{shown}: {_why(error, kind)}") from None
     place = Place(shown, root, files, kind, address)
     with place._explained():
         there = files.get_file_info(bucket).type != fs.FileType.NotFound
@@ -251,5 +294,5 @@ def _gs(given: dict[str, str]) -> fs.FileSystem:
         scheme=given.get("scheme", "https"),
         endpoint_override=given.get("endpoint_override"),
         anonymous=given.get("anonymous", "") in ("true", "1"),
-        retry_time_limit=timedelta(seconds=_REQUEST_S),
+        retry_time_limit=timedelta(seconds=_GS_TRIES_S),
     )

@@ -51,8 +51,15 @@ def runs(arguments: argparse.Namespace) -> int:
     columns: list[str] = []
     rows = []
     for path in named or [arguments.db or DEFAULT_DB]:
-        with OpenStore(open_reader(path)) as store:
-            found = store.runs()
+        try:
+            with OpenStore(open_reader(path)) as store:
+                found = store.runs()
+        except InputError as error:
+            if not named:
+                raise
+            # All other commands name a store with --db; here that does not go with names beside it.
+            said = str(error).replace("name one with --db", "check its name").replace(" with --db", "")
+            raise type(error)(said) from None
         columns = [*found.columns, "store"] if len(named) > 1 else found.columns
         rows += [(*row, shown_path(path)) if len(named) > 1 else tuple(row) for row in found.rows]
     # Those of one store stand in the order of their time: so do those of several.

@@ -47,10 +47,13 @@ def test_one_store_has_no_column_for_it(two: tuple[str, str]) -> None:
     [
         (["a.duckdb", "--db", "b.duckdb"], "--db: goes without stores"),
         (["a.duckdb", "b.duckdb", "--release", "aaaa"], "--release: what is held is of one store"),
-        (["a.duckdb", "none.duckdb"], "none.duckdb: no such store"),
+        (["a.duckdb", "none.duckdb"], "none.duckdb: no such store: check its name\n"),
+        (["a.duckdb", "notes.txt"], "notes.txt: not a DuckDB file: name another one\n"),
+        (["--db", "none.duckdb"], "none.duckdb: no such store: name one with --db\n"),
     ],
 )
 def test_what_does_not_go_is_said_in_one_line(two: tuple[str, str], words: list[str], why: str) -> None:
+    Path("notes.txt").write_text("of a day")
     said = at_once("runs", *words)
     assert said.returncode == 2
     assert why in said.stderr

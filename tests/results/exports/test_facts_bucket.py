@@ -2,7 +2,10 @@
 
 import gzip
 import json
+import socket
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from support.program import at_once
 
 from safemt_client.providers.errors import InputError
 from safemt_client.results.cache import cache_folder
+from safemt_client.results.store import places
 from safemt_client.results.store.facts import Manifest
 from safemt_client.results.store.places import address_of, open_place
 from safemt_client.results.store.reader import open_reader
@@ -82,6 +86,7 @@ def test_what_is_wrong_with_an_address_is_said_in_one_line(endpoint: str, tmp_pa
         ("s3://", "names no bucket"),
         ("s3://AKIA:secret@lab/x", "an address has no keys in it"),
         ("s3://lab/x?colour=red", "colour: not known here"),
+        ("s3://lab/x?scheme=ftp", "scheme=ftp: write http or https"),
     ):
         said = at_once("report", "--db", where)
         assert said.returncode == 2, where
@@ -93,6 +98,84 @@ def test_what_is_wrong_with_an_address_is_said_in_one_line(endpoint: str, tmp_pa
         said = at_once(command, *words, "--db", f"s3://lab/none?{endpoint}")
         assert said.returncode == 2, command
         assert said.stderr.count("\n") == 1
+
+
+ERROR = "<Error><Code>{}</Code><Message>Key AKIAPLANTED12345 of planted-secret is odd</Message></Error>"
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A service that answers by the name of the bucket."""
+
+    def do_HEAD(self) -> None:
+        self._answer({"denied": 403, "elsewhere": 301}.get(self.path.split("/")[1], 200))
+
+    def do_GET(self) -> None:
+        what = self.path.split("?")[0].split("/")[1]
+        self._answer(400, ERROR.format({"stale": "ExpiredToken"}.get(what, "Odd")).encode())
+
+    def _answer(self, status: int, content: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture(scope="module")
+def refusing() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"scheme=http&endpoint_override=127.0.0.1:{server.server_port}&region=us-east-1"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("bucket", "why"),
+    [
+        ("denied", "not allowed, or without credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        ("elsewhere", "the bucket is in another region: name it in the address, ?region=REGION"),
+        ("stale", "the credentials have expired: renew them"),
+        ("odd", "the service says: "),
+    ],
+)
+def test_what_a_service_refuses_is_said_in_one_line_without_a_key(
+    refusing: str, monkeypatch: pytest.MonkeyPatch, bucket: str, why: str
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+    address = f"s3://{bucket}/x?{refusing}"
+    for words in (["report", "--db", address], ["runs", address]):
+        told(f"s3://{bucket}/x: {why}", *words)
+
+
+def test_a_service_that_is_not_there_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = f"scheme=http&endpoint_override=127.0.0.1:{free.getsockname()[1]}"
+        told("cannot be reached: check the network", "report", "--db", f"s3://lab/x?{where}&region=eu-west-1")
+        monkeypatch.setattr(places, "_GS_TRIES_S", 0.1)
+        told("cannot be reached: check the network", "report", "--db", f"gs://lab/x?{where}&anonymous=1")
+
+
+def told(why: str, *words: str) -> None:
+    said = at_once(*words)
+    assert said.returncode == 2
+    assert why in said.stderr
+    assert "Traceback" not in said.stderr
+    assert said.stderr.count("\n") == 1
+    assert "planted" not in said.stderr.lower()
+
+
+def test_only_facts_go_into_a_bucket(tmp_path: Path) -> None:
+    store = tmp_path / "demo.duckdb"
+    store.write_bytes(gzip.decompress((DATA / "moderated-7.duckdb.gz").read_bytes()))
+    told(
+        "--out s3://lab/x: --format csv is written to a folder",
+        *("export", "--format", "csv", "--db", str(store), "--out", "s3://lab/x"),
+    )
 
 
 def test_addresses_are_known_as_text_and_as_paths() -> None:
