@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,13 @@ from safemt_client.results.exports.facts_sql import OF_RUN, OF_TARGETS, PREPARED
 from safemt_client.results.exports.redaction import Redaction, labels_of
 from safemt_client.results.exports.tables import Dump
 from safemt_client.results.sanitize import without_secrets
+from safemt_client.results.scores.calibrations import latest_calibration
+from safemt_client.results.scores.collect import deciding_judge, without_nan
+from safemt_client.results.scores.human import LabelledReply, labelled
 from safemt_client.results.store.errors import first_line
 from safemt_client.results.store.facts import LARGE, MANIFESTS, FactFile, Manifest, folder_of, kept_name
 from safemt_client.results.store.places import Place, open_place
+from safemt_client.results.store.queries import Queryable
 
 __all__ = ["write_facts"]
 
@@ -49,7 +54,8 @@ def write_facts(dump: Dump, folder: Path) -> list[Path]:
     before = _files_before(place, name)
     with session:
         session.execute("USE store")
-        writer = _Writer(place, session, dump.run_id, Redaction(labels_of(dump.reader, dump.run_id)))
+        redaction = Redaction(labels_of(dump.reader, dump.run_id))
+        writer = _Writer(place, dump.reader, session, dump.run_id, redaction)
         try:
             with writer.undone_if_it_fails():
                 manifest = writer.write()
@@ -89,6 +95,7 @@ def _remove_others(place: Place, manifest: Manifest, before: list[str]) -> None:
 @dataclass
 class _Writer:
     place: Place
+    reader: Queryable
     session: duckdb.DuckDBPyConnection
     run_id: str
     redaction: Redaction
@@ -108,6 +115,7 @@ class _Writer:
         for row in rows["run_targets"]:
             targets.setdefault(row["target_key"], row["name"])
         self._known_categories()
+        self._labelled()
         for table, sql in OF_TARGETS.items():
             for key, name in targets.items():
                 self._write(table, f"SELECT * FROM ({sql}) WHERE target_key = '{key}'", dataset, name)
@@ -119,7 +127,7 @@ class _Writer:
             program_version=__version__,
             rows=rows,
             files=self._files,
-            left_out=self._left_out(),
+            calibration=self._calibration(),
         )
 
     @contextmanager
@@ -180,14 +188,28 @@ class _Writer:
             return kept_name(without_secrets(value))
         return value
 
-    def _left_out(self) -> list[str]:
-        """What the store says of the run that facts do not have."""
-        found = self.session.execute(
-            """SELECT (SELECT count(*) FROM human_labels
-                       SEMI JOIN facts_replies USING (request_hash, dialogue_key)),
-                      (SELECT count(*) FROM label_draws WHERE run_id = $1 AND reference_key IS NOT NULL),
-                      (SELECT count(*) FROM anchor_runs WHERE run_id = $1)""",
-            [self.run_id],
-        ).fetchall()[0]
-        words = ("labels of people", "checks by another judge", "anchors")
-        return [word for word, count in zip(words, found, strict=True) if count]
+    def _labelled(self) -> None:
+        """The replies that people have labelled, as the rates of each judge are corrected by them."""
+        if not self.session.execute("SELECT 1 FROM facts_labels LIMIT 1").fetchall():
+            return
+        judges = self.session.execute(
+            "SELECT DISTINCT judge_key FROM run_judges WHERE run_id = ?", [self.run_id]
+        ).fetchall()
+        rows = [
+            (judge_key, place, *astuple(one))
+            for (judge_key,) in judges
+            for place, one in enumerate(labelled(self.reader, self.run_id, judge_key))
+        ]
+        if rows:
+            names = ("judge_key", "place", *(field.name for field in fields(LabelledReply)))
+            given = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+            self.session.register("given_labelled", pa.table(given))
+            self.session.execute("INSERT INTO facts_labelled BY NAME SELECT * FROM given_labelled")
+
+    def _calibration(self) -> dict[str, Any] | None:
+        found = latest_calibration(self.reader, self.run_id, deciding_judge(self.reader, self.run_id))
+        if found is None:
+            return None
+        kept = without_nan(found) | {"rubric": re.split(r"[/\\]", found["rubric"])[-1]}
+        kept["by_category"] = [row | {"rubric": kept["rubric"]} for row in kept["by_category"]]
+        return dict(kept)

@@ -35,6 +35,26 @@ PREPARED = (
     """CREATE TEMP TABLE facts_assessments AS
        SELECT * FROM store.current_assessments
        SEMI JOIN facts_moderations USING (assessment_hash)""",
+    # Of people a number, in the order of their first labels: who they are is known to the store.
+    """CREATE TEMP TABLE facts_labels AS
+       WITH said AS (
+           SELECT h.request_hash, h.dialogue_key, h.reply_hash, h.annotator, h.label, h.refusal_kind,
+                  h.recorded_at, h.adjudicated
+           FROM store.current_human_labels h
+           SEMI JOIN facts_replies USING (request_hash, dialogue_key, reply_hash)
+       ), people AS (
+           SELECT annotator, row_number() OVER (ORDER BY min(recorded_at), annotator) AS number
+           FROM said GROUP BY annotator
+       )
+       SELECT said.* REPLACE ('annotator ' || people.number AS annotator)
+       FROM said JOIN people USING (annotator)""",
+    "CREATE TEMP TABLE facts_drawn AS SELECT * EXCLUDE (target, explanation) "
+    "FROM store.drawn_labels WHERE run_id = $run",
+    "CREATE TEMP TABLE facts_anchored AS SELECT * EXCLUDE (explanation) "
+    "FROM store.anchored_replies WHERE run_id = $run",
+    """CREATE TEMP TABLE facts_labelled (
+           judge_key VARCHAR, place BIGINT, target_key VARCHAR, length BIGINT, item_id VARCHAR, human VARCHAR,
+           judge VARCHAR, weight DOUBLE, by_chance BOOLEAN)""",
     # A number for each request, in the order in which they stand, so that files of them are small.
     """CREATE TEMP TABLE numbered AS
        SELECT hash, row_number() OVER (ORDER BY min(place), hash)::INTEGER AS number FROM (
@@ -42,6 +62,9 @@ PREPARED = (
                SELECT *, row_number() OVER (ORDER BY target_key, dialogue_key, sample, turn) AS place
                FROM facts_replies)
            UNION ALL SELECT judged_hash, 9000000000000000000 FROM facts_replies
+           UNION ALL SELECT request_hash, 9000000000000000000 FROM facts_drawn
+           UNION ALL SELECT judged_hash, 9000000000000000000 FROM facts_drawn
+           UNION ALL SELECT judged_hash, 9000000000000000000 FROM facts_anchored
            UNION ALL SELECT request_hash, 9000000000000000000 FROM facts_requests
            UNION ALL SELECT model_request_hash, 9000000000000000000 FROM facts_requests)
        WHERE hash IS NOT NULL GROUP BY hash""",
@@ -49,7 +72,9 @@ PREPARED = (
        SELECT hash, row_number() OVER (ORDER BY min(place), min(turn))::INTEGER AS number FROM (
            SELECT reply_hash AS hash, dialogue_key AS place, turn FROM facts_replies
            UNION ALL SELECT reply_hash, request_hash, 0 FROM facts_requests
-           UNION ALL SELECT reply_hash, assessment_hash, 0 FROM facts_assessments)
+           UNION ALL SELECT reply_hash, assessment_hash, 0 FROM facts_assessments
+           UNION ALL SELECT reply_hash, request_hash, 0 FROM facts_drawn
+           UNION ALL SELECT reply_hash, judged_hash, 0 FROM facts_anchored)
        WHERE hash IS NOT NULL GROUP BY hash""",
     """CREATE TEMP TABLE numbered_assessments AS
        SELECT assessment_hash AS hash, row_number() OVER (ORDER BY min(recorded_at))::INTEGER AS number
@@ -73,10 +98,8 @@ def _numbered(table: str, *columns: str, order: str) -> str:
 
 
 _CATEGORY = "CASE WHEN category IN (SELECT category FROM known_categories) THEN category END AS category"
-_MODEL = (
-    "CASE WHEN regexp_full_match(resolved_model, '[A-Za-z0-9_.:/@+-]{1,120}') THEN resolved_model END "
-    "AS resolved_model"
-)
+_NAME = "'[A-Za-z0-9_.:/@+-]{1,120}'"
+_MODEL = f"CASE WHEN regexp_full_match(resolved_model, {_NAME}) THEN resolved_model END AS resolved_model"
 
 OF_TARGETS = {
     "conversations": "SELECT * REPLACE ("
@@ -117,6 +140,12 @@ OF_RUN = {
     "CASE WHEN not_attempted IS NOT NULL THEN 'not attempted' END AS not_attempted "
     "FROM facts_planned ORDER BY dialogue_key",
     "stop_order": "SELECT item_id, place FROM facts_stop_order ORDER BY place",
+    "labels": _numbered(
+        "facts_labels", "request_no", "reply_no", order="request_no, dialogue_key, annotator"
+    ),
+    "labelled": "SELECT * FROM facts_labelled ORDER BY judge_key, place",
+    "drawn": _numbered("facts_drawn", "request_no", "judged_no", "reply_no", order="draw_id, place"),
+    "anchored": _numbered("facts_anchored", "judged_no", "reply_no", order="anchor_id, place"),
 }
 """Those of which a run has one."""
 
@@ -135,6 +164,12 @@ SMALL = {
     "stop_events": "SELECT * FROM store.stop_events WHERE run_id = $run",
     "baselines": "SELECT * FROM store.baselines WHERE run_id = $run",
     "spend": "SELECT * FROM store.spend WHERE run_id = $run",
+    "label_draws": "SELECT * FROM store.label_draws WHERE run_id = $run",
+    "anchor_runs": "SELECT * FROM store.anchor_runs WHERE run_id = $run",
+    "judge_anchors": "SELECT * REPLACE ("
+    f"[name FOR name IN models_before IF regexp_full_match(name, {_NAME})] AS models_before, "
+    f"[name FOR name IN models_again IF regexp_full_match(name, {_NAME})] AS models_again) "
+    "FROM store.judge_anchors WHERE run_id = $run",
     "sent_parameters": "SELECT * FROM store.sent_parameters WHERE run_id = $run",
 }
 """The rows of the manifest."""

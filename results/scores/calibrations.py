@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from safemt_client.providers.errors import InputError
 from safemt_client.results.scores.views import named_rows
 from safemt_client.results.store.queries import Queryable
+from safemt_client.results.store.reader import facts_of
 from safemt_client.results.store.rows import CalibrationFigureRow
 
 __all__ = ["MEASURES", "calibration", "compared", "figure_rows", "latest_calibration", "listed"]
@@ -174,6 +176,8 @@ def latest_calibration(reader: Queryable, run_id: str, judge_key: str | None) ->
     """
     if judge_key is None:
         return None
+    if (facts := facts_of(reader)) is not None:
+        return facts.calibration(run_id)
     if not reader.query("SELECT calibration_id FROM calibration_runs LIMIT 1").rows:
         return None
     rows = reader.query(
@@ -211,7 +215,8 @@ def _differences(
                 WHERE j.run_id = ? AND j.judge_key = ?""",
             [run, key],
         ).rows[0]
-        return rubric, digest, sampling, json.loads(settings)
+        # Of a file its name alone: its folder says nothing of what is in it.
+        return re.split(r"[/\\]", rubric)[-1], digest, sampling, json.loads(settings)
 
     here = of(run_id, judge_key, "runs", "run_id")
     there = of(calibration_id, other_key, "calibration_runs", "calibration_id")

@@ -21,7 +21,7 @@ from safemt_client.results.scores.views import named_rows, samples_of, view_rows
 from safemt_client.results.scores.wording import even_panel
 from safemt_client.results.stats.safety_index import ROUNDS, round_weights
 from safemt_client.results.stats.shares import SMALL_ITEMS, small_sample
-from safemt_client.results.store.narrowed import about_run, left_out
+from safemt_client.results.store.narrowed import about_run
 from safemt_client.results.store.queries import Queryable
 
 __all__ = [
@@ -95,7 +95,7 @@ def as_dict(
         found["calibration"] = latest_calibration(reader, run_id, found["deciding_judge"])
         found["anchor"] = latest_anchor(reader, run_id, found["deciding_judge"])
         found["stop_rules"] = stop_rules(narrowed, run_id, found["deciding_judge"])
-        found = held_back(found | {"warnings": [*found["warnings"], *left_out(reader, run_id)]})
+        found = held_back(found)
         found["asr_by_turn"] = with_sequences(narrowed, run_id, found["asr_by_turn"])
     cleaned: dict[str, Any] = without_nan(found)
     return cleaned

@@ -24,6 +24,7 @@ from safemt_client.results.sanitize import inert
 from safemt_client.results.scores.inclusion import Given, draws_for_people, weights_by_chance
 from safemt_client.results.store.narrowed import about_requests
 from safemt_client.results.store.queries import Queryable
+from safemt_client.results.store.reader import facts_of
 
 __all__ = [
     "COLUMNS",
@@ -206,8 +207,16 @@ def labelled(reader: Queryable, run_id: str, judge_key: str) -> list[LabelledRep
     are evenly split, or unsure, do not.
     A label stands for so many replies as its stratum has for each label: of the run and by the judge that
     the sample was drawn from, which may be others. Where some were drawn by chance, each stands for one over
-    its chance. One that was not drawn stands for itself.
+    its chance. One that was not drawn stands for itself. Facts have the labelled replies as their store
+    counts them: what a label stands for may be in other runs.
     """
+    if facts_of(reader) is not None:
+        kept = reader.query(
+            """SELECT target_key, length, item_id, human, judge, weight, by_chance FROM labelled_replies
+               WHERE run_id = ? AND judge_key = ? ORDER BY place""",
+            [run_id, judge_key],
+        ).rows
+        return [LabelledReply(*row) for row in kept]
     rows = reader.query(
         """SELECT h.request_hash, h.dialogue_key, h.reply_hash, h.stratum,
                   c.target_key, c.length, c.item_id, c.label, h.label

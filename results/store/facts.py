@@ -5,6 +5,8 @@ last and replaced in one step, so what it does not list is not there. Small tabl
 large one there is a file for each target, under `TABLE/dataset=.../target=.../run=.../`.
 
 Hashes of requests and replies are numbers in facts: they tell which are alike within a run, and nothing else.
+So are people. How many replies a label stands for only the store can say, since that depends on all of its
+runs: `labelled_replies` has the labelled replies as the store counts them.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ __all__ = [
     "shadows",
 ]
 
-VERSION = 1
+VERSION = 2
 """The version of facts; a reader of an older one refuses them. A new column needs no new version."""
 MANIFESTS = "manifests"
 _LONGEST = 200
@@ -39,6 +41,7 @@ _LONGEST = 200
 ROWS = (
     *("runs", "run_targets", "run_judges", "run_moderators", "run_events", "server_use"),
     *("stop_rules", "stop_decisions", "stop_events", "baselines", "spend", "sent_parameters"),
+    *("label_draws", "anchor_runs", "judge_anchors"),
 )
 """The tables and views whose rows are in the manifest."""
 
@@ -62,6 +65,12 @@ LARGE = {
     "paired_length",
     "planned": "dialogue_key not_attempted",
     "stop_order": "item_id place",
+    "labels": "request_no dialogue_key reply_no annotator label refusal_kind recorded_at adjudicated",
+    "labelled": "judge_key place target_key length item_id human judge weight by_chance",
+    "drawn": "draw_id created_at wanted basis judge_key judge reference_key reference target_key item_id "
+    "length dialogue_key request_no judged_no reply_no place judge_label doubt guess chance label reason",
+    "anchored": "anchor_id number created_at wanted judge judge_key anchor_key place item_id length "
+    "dialogue_key judged_no reply_no label_before judged_before label reason judged_again same_label",
 }
 """The columns of the tables that are in files of their own."""
 
@@ -89,7 +98,7 @@ class FactFile:
 class Manifest:
     """What facts have of one run: `rows` of small tables by their names, and `files`.
 
-    `left_out` says what the store has of the run beside this, in words.
+    `calibration` is the latest one of the run's judge, as a report has it.
     """
 
     run_id: str
@@ -97,7 +106,7 @@ class Manifest:
     program_version: str
     rows: dict[str, list[dict[str, Any]]]
     files: list[FactFile]
-    left_out: list[str] = field(default_factory=list)
+    calibration: dict[str, Any] | None = None
     columns: dict[str, str] = field(default_factory=lambda: dict(LARGE))
     """The columns of the files, by their table: a program of this version may have fewer, or more."""
 
@@ -189,7 +198,16 @@ def shadows(sources: dict[str, str], known: dict[str, set[str]]) -> dict[str, st
             "SELECT DISTINCT ON (judge_key, request_hash, dialogue_key, reply_hash) * "
             f"FROM ({of('verdicts')})"
         )
-    for table in ("moderations", "assessments"):
+    for table, name in (
+        *(("moderations", "moderations"), ("assessments", "assessments"), ("labels", "human_labels")),
+        *(("labelled", "labelled_replies"), ("anchored", "anchored_replies")),
+    ):
         if table in sources:
-            found[table] = of(table)
+            found[name] = of(table)
+    if "drawn" in sources:
+        found["drawn_labels"] = (
+            f"SELECT d.*, t.name AS target FROM ({of('drawn')}) d "
+            "LEFT JOIN (SELECT DISTINCT ON (run_id, target_key) * FROM run_targets) t "
+            "USING (run_id, target_key)"
+        )
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ __all__ = ["Facts", "is_facts", "open_facts", "signature"]
 _AT_ONCE = 16
 """Files that are fetched from a bucket at a time."""
 _NOTHING = {"VARCHAR": "''", "BIGINT": "1", "DOUBLE": "0", "TIMESTAMP": "'1970-01-01'"}
+_LABELLED = (
+    "run_id VARCHAR, judge_key VARCHAR, place BIGINT, target_key VARCHAR, length BIGINT, item_id VARCHAR, "
+    "human VARCHAR, judge VARCHAR, weight DOUBLE, by_chance BOOLEAN"
+)
 _SMALL_ROWS = 200_000
 """Of fewer rows, one thread: to start others takes more than they save."""
 
@@ -42,6 +47,18 @@ class Facts:
         """
         some = [one for one in self.manifests if run_id in (None, one.run_id)]
         return _connection(self.path, self.folder, some)
+
+    def calibration(self, run_id: str) -> dict[str, Any] | None:
+        """The latest calibration of a run's judge, as it was when the run was exported; None without one."""
+        found = next((one.calibration for one in self.manifests if one.run_id == run_id), None)
+        if found is None:
+            return None
+        parts = [_dated(row) for row in found["by_category"]]
+        return _dated(found) | {"by_category": parts}
+
+
+def _dated(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"created_at": datetime.fromisoformat(row["created_at"])}
 
 
 def is_facts(path: Path) -> bool:
@@ -118,6 +135,7 @@ def _connection(path: Path, folder: Path, manifests: list[Manifest]) -> duckdb.D
         prepare(connection, path, __version__, is_new=True)
         for name in ROWS:
             _fill(connection, name, [row for one in manifests for row in one.rows.get(name, [])])
+        connection.execute(f"CREATE TABLE labelled_replies ({_LABELLED})")
         # Of a table, the files by the columns that they have.
         files: dict[str, dict[str, list[FactFile]]] = defaultdict(lambda: defaultdict(list))
         for manifest in manifests:

@@ -16,10 +16,10 @@ import duckdb
 from safemt_client.providers.errors import InputError
 from safemt_client.results.store.errors import first_line
 from safemt_client.results.store.queries import Queryable, Result
-from safemt_client.results.store.reader import Reader
+from safemt_client.results.store.reader import Reader, facts_of
 from safemt_client.results.store.views import view_texts
 
-__all__ = ["about_copy", "about_requests", "about_run", "left_out"]
+__all__ = ["about_copy", "about_requests", "about_run"]
 
 # Each is made from the two copies, from those before it, and from the file's other views. Of no others about
 # replies does a report ask.
@@ -67,7 +67,7 @@ def about_run(reader: Queryable, run_id: str) -> Iterator[Queryable]:
     Neither replies nor conversations have their texts and explanations in it: what is read of a reply are its
     narrow columns alone. Where another process holds the file, it is asked as ever.
     """
-    if isinstance(reader, Reader) and reader.facts is not None:
+    if isinstance(reader, Reader) and facts_of(reader) is not None:
         # Of the files of other runs nothing is looked at.
         with reader.about(run_id) as alone:
             yield from _copied(alone, run_id)
@@ -80,7 +80,7 @@ def _copied(reader: Queryable, run_id: str) -> Iterator[Queryable]:
     if session is None:
         yield reader
         return
-    known = isinstance(reader, Reader) and reader.facts is not None
+    known = facts_of(reader) is not None
     with session:
         narrowed = _Session(session)
         narrowed.ask("USE store")
@@ -100,14 +100,6 @@ def _copied(reader: Queryable, run_id: str) -> Iterator[Queryable]:
             [run_id],
         )
         yield narrowed
-
-
-def left_out(reader: Queryable, run_id: str) -> list[str]:
-    """A sentence about what facts do not have of what the store said of a run; none of a store."""
-    if not isinstance(reader, Reader) or reader.facts is None:
-        return []
-    words = [word for one in reader.facts.manifests if one.run_id == run_id for word in one.left_out]
-    return [f"facts are without {', '.join(words)}: the store has them"] if words else []
 
 
 def about_copy(session: duckdb.DuckDBPyConnection, copy: str, run_id: str) -> Queryable:

@@ -260,7 +260,7 @@ def open_place(where: Path | str, fix: str = Place.fix) -> Place:
         raise InputError(f"{shown}: scheme={scheme}: write http or https")
     try:
         files = _s3(given) if kind == "s3" else _gs(given)
-    except (*_refusals(), ValueError) as error:
+    except _refusals() as error:
         raise InputError(f"{shown}: {_why(error, kind)}") from None
     place = Place(shown, root, files, kind, address)
     with place._explained():

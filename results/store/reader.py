@@ -33,7 +33,7 @@ from safemt_client.results.store.server import server_file
 from safemt_client.results.store.store import Store
 from safemt_client.results.store.views import is_current
 
-__all__ = ["Queryable", "Reader", "open_reader"]
+__all__ = ["Queryable", "Reader", "facts_of", "open_reader"]
 
 _SILENCE_S = 300.0
 """How long a run may send nothing; it stops a question sooner."""
@@ -191,6 +191,11 @@ class Reader:
             elif line["rows"] == len(rows):
                 return Result(columns, rows)
         raise StoreHeldError(f"{self._path}: the run that held it has ended: ask again")
+
+
+def facts_of(reader: Queryable) -> Facts | None:
+    """The facts that stand for a store; None for a store itself."""
+    return reader.facts if isinstance(reader, Reader) else None
 
 
 def _parts(response: Iterable[bytes]) -> Iterator[Any]:

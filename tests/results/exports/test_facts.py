@@ -1,5 +1,6 @@
 """Facts: what they say of a run is what its store says, without a text of it."""
 
+import csv
 import gzip
 import json
 import os
@@ -25,16 +26,39 @@ TEXTS = {
     "dialogues": ("question", "messages"),
     "assessments": ("intent", "policy", "raw"),
     "moderations": ("policy",),
+    "human_labels": ("annotator", "note"),
+    "calibration_replies": ("question", "messages", "reply"),
 }
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with a guard, a panel and people's labels, and one with live history. Only read."""
+    """A run with a guard, a panel and people's labels, and one with live history and all that is said of its judge.
+
+    Only read.
+    """
     path = tmp_path_factory.mktemp("facts") / "demo.duckdb"
     path.write_bytes(gzip.decompress((DATA / "moderated-7.duckdb.gz").read_bytes()))
-    base = ("--provider", "demo", "--db", str(path), "--min-coverage", "0", "--quiet")
-    assert at_once(*base, "--history", "live", "--limit", "3", "--turns", "2").returncode == 0
+    sample = path.with_name("sample.csv")
+    of_people = ("label", "--annotator", "somebody-else", "--adaptive", "6")
+    demo = ("--provider", "demo", "--history", "live", "--limit", "3", "--turns", "2", "--min-coverage", "0")
+    for words in (
+        (*demo, "--quiet"),
+        ("judge", "--anchor", "4", "--quiet"),
+        ("judge", "--adaptive", "4", "--judge", "demo-judge-hasty", "--quiet"),
+        ("calibrate", "--judge", "demo-judge", "--set", "sample", "--quiet"),
+        (*of_people, "--export", str(sample)),
+    ):
+        done = at_once(*words, "--db", str(path))
+        assert done.returncode == 0, done.stderr
+    head, *rows = csv.reader(sample.read_text().splitlines())
+    with sample.open("w", newline="") as file:
+        filled = [
+            [*row[:-3], "safe" if place % 2 else "unsafe", "", "a note"] for place, row in enumerate(rows)
+        ]
+        csv.writer(file).writerows([head, *filled])
+    done = at_once(*of_people[:3], "--import", str(sample), "--db", str(path))
+    assert done.returncode == 0, done.stderr
     return path
 
 
@@ -56,13 +80,11 @@ def runs_of(path: Path) -> list[str]:
 
 @cache
 def scores(path: Path, run: str) -> dict[str, Any]:
-    """All scores of a run, without what facts leave out: settings' texts, paths, and what people said."""
+    """All scores of a run, without what facts leave out: settings' texts and paths."""
     with open_reader(path) as reader:
         found = as_dict(reader, run)
-    del found["corrections"]
     found["run"] |= {"dataset_path": None, "settings": None}
     found["moderators"] = [row | {"settings": None} for row in found["moderators"]]
-    found["warnings"] = [said for said in found["warnings"] if not said.startswith("facts are without")]
     return found
 
 
@@ -74,9 +96,10 @@ def test_every_block_of_a_report_is_that_of_the_store(store: Path, facts: Path) 
         for block, said in theirs.items():
             assert mine[block] == said, block
     older, live = runs_of(store)
-    for block in ("effects", "agreement", "trends", "refusals", "latency", "spend"):
+    for block in ("effects", "agreement", "trends", "refusals", "latency", "spend", "corrections"):
         assert scores(facts, older)[block], f"nothing compared: {block}"
-    assert scores(facts, live)["first_unsafe"]
+    for block in ("first_unsafe", "corrections", "checks", "anchor", "calibration"):
+        assert scores(facts, live)[block], f"nothing compared: {block}"
 
 
 @pytest.mark.parametrize(
@@ -107,6 +130,7 @@ def test_views_of_all_runs_say_the_same(store: Path, facts: Path) -> None:
             "refusals",
             "first_unsafe",
             "detections",
+            "judge_anchors",
         ):
             sql = f"SELECT * FROM {view} ORDER BY ALL"
             assert two.query(sql) == one.query(sql), view
@@ -120,6 +144,9 @@ LEFT_OUT = {
         *("parameters", "calls", "taken_from", "imported_from", "prompt_tokens", "completion_tokens"),
         *("cost_usd", "latency_s", "cached_tokens"),
     },
+    "labels": {"stratum", "imported_from", "note"},
+    "drawn": {"run_id", "target", "explanation"},
+    "anchored": {"run_id", "explanation"},
     "assessments": {
         *("run_id", "session_id", "intent", "categories", "scenarios", "policy", "raw", "error", "parameters")
     },
@@ -128,6 +155,7 @@ LEFT_OUT = {
 
 def test_a_new_column_is_in_them_or_left_out_on_purpose(store: Path) -> None:
     views = {"conversations": "every_conversation", "turns": "replies", "verdicts": "final_verdicts"}
+    views |= {"labels": "current_human_labels", "drawn": "drawn_labels", "anchored": "anchored_replies"}
     with open_reader(store) as reader:
         for table, left_out in LEFT_OUT.items():
             found = reader.query(f"SELECT * FROM {views.get(table, table)}", limit=0).columns
@@ -206,7 +234,7 @@ def test_an_export_that_breaks_off_leaves_what_was_there(
     with open_reader(store) as reader:
         export(reader, "facts", run, tmp_path, redact=False)
         before = sorted(tmp_path.rglob("*"))
-        monkeypatch.setattr(writing._Writer, "_left_out", lambda self: 1 / 0)
+        monkeypatch.setattr(writing._Writer, "_calibration", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             export(reader, "facts", run, tmp_path, redact=False)
     assert sorted(tmp_path.rglob("*")) == before
@@ -227,7 +255,7 @@ def test_what_cannot_be_read_is_said_in_one_line(facts: Path, tmp_path: Path) ->
     for text, why in (
         ("{", "is not a manifest of facts"),
         ('{"version": 99}', "facts of a newer version of safemt_client: update it"),
-        ('{"version": 1, "run_id": "x"}', "is not a manifest of facts"),
+        ('{"version": 1, "run_id": "x"}', "is not a manifest of facts: export that run again"),
     ):
         manifest.write_text(text)
         refused(tmp_path, why)
