@@ -150,7 +150,7 @@ check: test lint types
 lock: .venv-release/.installed
 	.venv-release/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-config --no-header --no-annotate \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options -c constraints.txt \
-		--extra fast --extra hf --extra otel --extra report --extra view -o constraints-hashed.txt pyproject.toml
+		--extra cluster --extra fast --extra hf --extra otel --extra report --extra view -o constraints-hashed.txt pyproject.toml
 
 # Passes when nobody can be asked, and says so.
 audit: .venv-release/.installed

@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCKED_EXTRAS = ("fast", "hf", "otel", "report", "view")
+LOCKED_EXTRAS = ("cluster", "fast", "hf", "otel", "report", "view")
 EPOCH = 1_700_000_000
 
 
