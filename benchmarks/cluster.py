@@ -27,6 +27,8 @@ from throughput import write_dialogues
 HERE = Path(__file__).resolve().parent
 PARTS = {"Worker": "workers", "Writer": "Writer", "Accounts": "Accounts"}
 SOME = 0.1
+TURNS = 4
+"""Of each dialogue that `write_dialogues` makes."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -59,7 +61,7 @@ def cpu_of(root: int, seen: dict[int, tuple[str, float]]) -> None:
             del seen[pid]
 
 
-def one(workers: int | None, data: Path, folder: Path, dialogues: int) -> dict[str, float]:
+def one(workers: int | None, data: Path, folder: Path, turns: int) -> dict[str, float]:
     port = folder / "port"
     command = [sys.executable, str(HERE / "endpoint.py"), str(port), "--latency", "0.2"]
     endpoint = subprocess.Popen(command)
@@ -82,7 +84,7 @@ def one(workers: int | None, data: Path, folder: Path, dialogues: int) -> dict[s
             cpu_of(run.pid, seen)
             asked = json.load(urlopen(f"{url}/stats"))["requests"]
             # Neither the start, nor the report at the end.
-            if SOME * dialogues <= asked <= (1 - SOME) * dialogues:
+            if SOME * turns <= asked <= (1 - SOME) * turns:
                 looks.append((time.monotonic(), asked, by_part(seen)))
             time.sleep(0.3)
         assert run.returncode == 0, run.returncode
@@ -132,7 +134,7 @@ def main() -> None:
         for _ in range(options.repeat):
             for workers in kinds:
                 called = "one process" if workers is None else f"{workers} worker{'s' * (workers > 1)}"
-                results.setdefault(called, []).append(one(workers, data, folder, options.dialogues))
+                results.setdefault(called, []).append(one(workers, data, folder, TURNS * options.dialogues))
     medians: dict[str, Any] = {
         name: {
             key: statistics.median(one.get(key, 0.0) for one in found)
