@@ -1,10 +1,12 @@
 """What a large run takes while it is planned piece by piece: memory and CPU of a million dialogues.
 
-    python benchmarks/pieces.py [--dialogues 1000000] [--piece 10000] [--at-once]
+    python benchmarks/pieces.py [--dialogues 1000000] [--at-once]
 
 The data set has items at one, two and three user turns with messages of 60 characters, about 360 bytes a
 dialogue in a file; the program takes files of up to 512 MB. Printed: the peak of the process with the data
-set alone, and with each piece planned in turn and dropped; `--at-once` plans all of it together instead.
+set alone, once its outline is known (the estimate of the whole run), and once each piece has been planned in
+turn, cut into shards and dropped, as the command of a run on workers does; `--at-once` plans all of it
+together instead.
 """
 
 from __future__ import annotations
@@ -17,14 +19,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from safemt_client.cluster.shards import cut
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
 from safemt_client.planning.build import make_plan
-from safemt_client.planning.pieces import plans_of
+from safemt_client.planning.estimate import estimates_of
+from safemt_client.planning.outline import outline_of
+from safemt_client.planning.pieces import PIECE, pieces_of
 from safemt_client.planning.resolved import NothingKnown, of_dataset
 from safemt_client.planning.target import Target
 from safemt_client.providers.types import Sampling
 
 LENGTHS = (1, 2, 3)
+SHARD = 150
 
 
 def dataset(dialogues: int) -> Dataset:
@@ -50,7 +56,6 @@ def peak_mb() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--dialogues", type=int, default=1_000_000)
-    parser.add_argument("--piece", type=int, default=10_000)
     parser.add_argument("--at-once", action="store_true")
     arguments = parser.parse_args()
     bare = peak_mb()
@@ -61,10 +66,17 @@ def main() -> None:
     if arguments.at_once:
         count = len(make_plan(wanted, NothingKnown()).pending)
     else:
-        count = sum(len(plan.pending) for plan in plans_of(wanted, NothingKnown(), arguments.piece))
+        outline = outline_of(wanted, None)
+        calls = sum(estimate.calls for estimate in estimates_of(outline).values())
+        outlined = time.process_time() - begin
+        print(f"outline: {peak_mb():,.0f} MB, {outlined:.1f} CPU s, {calls:,} calls", flush=True)
+        begin, count = time.process_time(), 0
+        for piece in pieces_of(wanted):
+            shards = cut(make_plan(piece, NothingKnown()), SHARD)
+            count += sum(len(shard.plan.pending) for shard in shards)
     spent = time.process_time() - begin
     assert count == arguments.dialogues
-    how = "at once" if arguments.at_once else f"in pieces of {arguments.piece:,}"
+    how = "at once" if arguments.at_once else f"in pieces of {PIECE:,}"
     print(
         f"planned {how}: {peak_mb():,.0f} MB, {spent:.1f} CPU s, {spent / count * 1000:.2f} ms a conversation"
     )

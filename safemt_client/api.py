@@ -33,6 +33,7 @@ from safemt_client.models import open_models
 from safemt_client.planning.build import make_plan
 from safemt_client.planning.costs import check_prices
 from safemt_client.planning.estimate import RunEstimate
+from safemt_client.planning.outline import outline_of
 from safemt_client.planning.power import power_of_plan
 from safemt_client.planning.resolve import resolve_run
 from safemt_client.planning.resolved import NothingKnown
@@ -45,7 +46,10 @@ from safemt_client.telemetry.events import ProgressSnapshot, RunResult
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from safemt_client.planning.plan import Plan
+    from safemt_client.planning.resolved import Resolved
     from safemt_client.results.access import OpenStore
+    from safemt_client.results.store.store import Store
     from safemt_client.settings import RunSettings
 
 __all__ = ["arejudge", "arun", "calibrate", "open", "plan", "rejudge", "release", "run"]
@@ -245,7 +249,7 @@ async def _run(asked: Asked, invocation: Invocation) -> RunResult:
         store = stack.enter_context(stored(settings.db)) if settings.db.exists() else None
         async with open_models(settings, asked.given, run_in_process(store)) as models:
             wanted = await resolve_run(settings, models, store)
-            found = make_plan(wanted, store or NothingKnown())
+            found = _planned(wanted, store, settings)
             check_prices(found, settings, list(models.guard_specs))
             prepared = Prepared(found, wanted.judge, models, store, settings, wanted=wanted)
             return await go(prepared, invocation)
@@ -258,10 +262,19 @@ async def _plan(asked: Asked) -> RunEstimate:
         store = stack.enter_context(stored(settings.db)) if settings.db.exists() else None
         async with open_models(settings, asked.given, run_in_process(store)) as models:
             wanted = await resolve_run(settings, models, store)
-            found = make_plan(wanted, store or NothingKnown())
+            found = _planned(wanted, store, settings)
             check_prices(found, settings, list(models.guard_specs))
             estimated = estimate(found, models, wanted.judge, store, settings)
             return replace(estimated, power=power_of_plan(found, store))
+
+
+def _planned(wanted: Resolved, store: Store | None, settings: RunSettings) -> Plan:
+    """The plan of a run; of a large one its outline where its conversations are not needed at once."""
+    # Batches are sent by one process, which needs all of it.
+    on_workers = (settings.workers is not None or settings.ray is not None) and not settings.batch
+    if settings.dry_run or on_workers:
+        return outline_of(wanted, store)
+    return make_plan(wanted, store or NothingKnown())
 
 
 def _invoke(

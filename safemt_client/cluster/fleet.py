@@ -16,6 +16,7 @@ from safemt_client.cluster.news import Item
 from safemt_client.cluster.nodes import Nodes
 from safemt_client.cluster.packed import pack
 from safemt_client.cluster.shards import Shard
+from safemt_client.cluster.supply import Supply
 from safemt_client.cluster.worker import RUNNERS
 from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.providers.limits.permits import Change
@@ -49,11 +50,11 @@ class _Member:
 class Fleet:
     """Carries shards out on workers. Use once.
 
-    `named` are the names of the Writer and the Accounts. `replan` makes of a shard what is left of it, as the
-    store has it now; `saved` is told of rows that workers have put into it, and `changed` of changed limits.
+    `named` are the names of the Writer and the Accounts. `supply` makes the shards, and of a lost one what is
+    left of it; `saved` is told of rows that workers have put into it, and `changed` of changed limits.
     """
 
-    # 10 parameters: where workers run, what they are given, and who is told.
+    # 9 parameters: where workers run, what they are given, and who is told.
     def __init__(
         self,
         nodes: Nodes,
@@ -61,17 +62,17 @@ class Fleet:
         accounts: Peer,
         named: tuple[str, str],
         head: bytes,
-        shards: Sequence[Shard],
-        replan: Callable[[Shard], Awaitable[Shard]],
+        supply: Supply,
         listener: Listener,
         saved: Callable[[Sequence[Any]], None],
         changed: Callable[[Change], Awaitable[None]],
     ) -> None:
         self._nodes, self._writer, self._accounts, self._named = nodes, writer, accounts, named
         self._head = head
-        self._replan, self._listener, self._saved, self._changed = replan, listener, saved, changed
-        self._waiting = deque(shards)
-        self._open = len(shards)
+        self._supply, self._listener, self._saved, self._changed = supply, listener, saved, changed
+        self._waiting: deque[Shard] = deque()
+        self._open = 0
+        self._all_made = False
         self._members: dict[str, _Member] = {}
         self._all: list[_Member] = []
         self._deaths = 0
@@ -97,9 +98,10 @@ class Fleet:
         """
         async with anyio.create_task_group() as group:
             group.start_soon(self._watch)
+            group.start_soon(self._fill)
             for _ in range(self._nodes.workers):
                 group.start_soon(self._member, group)
-            while self._open and not (self._stopping and not self._in_hand):
+            while (self._open or not self._all_made) and not (self._stopping and not self._in_hand):
                 self._step = anyio.Event()
                 await self._step.wait()
             await self._end()
@@ -121,6 +123,24 @@ class Fleet:
     def names(self) -> list[str]:
         """The workers that are alive."""
         return [member.name for member in self._members.values() if not member.gone]
+
+    def _under_way(self) -> list[Shard]:
+        return [*self._waiting, *(one for member in self._members.values() for one in member.shards.values())]
+
+    async def _fill(self) -> None:
+        """Have as many shards waiting as workers take at once."""
+        while not (self._stopping or self.ending.capped):
+            shards: list[Shard] | None = []
+            if len(self._waiting) < RUNNERS * self._nodes.workers:
+                shards = await self._supply.more(self._under_way)
+            if shards is None:
+                break
+            if not shards:
+                await anyio.sleep(_PAUSE_S)
+            self._waiting += shards
+            self._open += len(shards)
+        self._all_made = True
+        self._step.set()
 
     @property
     def _in_hand(self) -> int:
@@ -239,7 +259,7 @@ class Fleet:
         if not dead:
             await anyio.sleep(quiet_s)
         for shard in list(member.shards.values()):
-            left = await self._replan(shard)
+            left = await self._supply.replan(shard)
             del member.shards[shard.number]
             if left.empty:
                 self._open -= 1

@@ -1,28 +1,29 @@
-"""Pieces of a plan for workers: whole items, and what asks the same in one piece.
+"""Shards of a plan for workers: whole items, and what asks the same in one shard.
 
 Items that would share a request, a picture with its text or an assessment are kept together: only within a
-piece is it asked once.
+shard is it asked once.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from safemt_client.planning.conversation import Conversation
+from safemt_client.planning.pieces import Groups, beginning_of
 from safemt_client.planning.plan import Plan
 
 __all__ = ["Shard", "at_most", "cut", "head_of"]
 
 _EACH = 4
-"""A worker gets at least so many pieces where there is enough: none then waits long for the last one."""
+"""A worker gets at least so many shards where there is enough: none then waits long for the last one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A piece of a plan. `dialogues` are the keys of what it is about, by which it can be planned anew."""
+    """A part of a plan. `dialogues` are the keys of what it is about, by which it can be planned anew."""
 
     number: int
     dialogues: frozenset[str]
@@ -33,9 +34,14 @@ class Shard:
         """Whether nothing is left to ask."""
         return not self.plan.pending and not self.plan.judgings
 
+    @property
+    def requests(self) -> set[str]:
+        """The hashes of the next requests of its conversations."""
+        return {conversation.next()[1] for conversation in self.plan.pending}
+
 
 def head_of(plan: Plan) -> Plan:
-    """What every piece of a plan has of it: no conversations, and none of what only the store needs."""
+    """What every shard of a plan has of it: no conversations, and none of what only the store needs."""
     return replace(
         plan,
         odd=(),
@@ -49,16 +55,22 @@ def head_of(plan: Plan) -> Plan:
         taken=(),
         cached_turns={},
         carried=(),
+        counted=None,
     )
 
 
 def at_most(size: int, conversations: int, workers: int) -> int:
-    """How many conversations a piece has, so that every worker gets several."""
+    """How many conversations a shard has, so that every worker gets several."""
     return max(1, min(size, math.ceil(conversations / (_EACH * workers))))
 
 
-def cut(plan: Plan, size: int) -> list[Shard]:
-    """The pieces of a plan, of about `size` conversations each, in the order of the plan."""
+def cut(
+    plan: Plan, size: int, numbers: Iterator[int] | None = None, asked: Collection[str] = ()
+) -> list[Shard]:
+    """The shards of a plan, of about `size` conversations each, in the order of the plan.
+
+    Items with one of the requests of `asked` are in shards of their own, the last ones.
+    """
     items = {row.dialogue_key: row.item_id for row in plan.dialogues}
     groups = _together(plan, items, size)
     of_group: dict[str, list[int]] = defaultdict(list)
@@ -70,16 +82,21 @@ def cut(plan: Plan, size: int) -> list[Shard]:
     keys: dict[str, set[str]] = defaultdict(set)
     for key, item in items.items():
         keys[groups.top(item)].add(key)
-    return [
-        _shard(plan, number, some, of_group, judged, keys)
-        for number, some in enumerate(_filled(dict.fromkeys([*of_group, *judged]), of_group, judged, size))
+    order = dict.fromkeys([*of_group, *judged])
+    later = {group for group in of_group if any(plan.pending[n].next()[1] in asked for n in of_group[group])}
+    now = [group for group in order if group not in later]
+    filled = [
+        *_filled(now, of_group, judged, size),
+        *_filled([group for group in order if group in later], of_group, judged, size),
     ]
+    named = itertools.count() if numbers is None else numbers
+    return [_shard(plan, next(named), some, of_group, judged, keys) for some in filled]
 
 
 def _filled(
-    groups: dict[str, None], asked: dict[str, list[int]], judged: dict[str, list[int]], size: int
+    groups: Sequence[str], asked: dict[str, list[int]], judged: dict[str, list[int]], size: int
 ) -> Iterator[list[str]]:
-    """Groups of items one after another, until there is enough for a piece."""
+    """Groups of items one after another, until there is enough for a shard."""
     some: list[str] = []
     count = 0
     for group in groups:
@@ -112,47 +129,18 @@ def _shard(
     return Shard(number, frozenset(key for group in groups for key in keys[group]), part)
 
 
-class _Groups:
-    """Items that belong together: each group is named by one of them."""
-
-    def __init__(self) -> None:
-        self._above: dict[str, str] = {}
-
-    def top(self, item: str) -> str:
-        while (above := self._above.get(item, item)) != item:
-            self._above[item] = self._above.get(above, above)
-            item = above
-        return item
-
-    def join(self, one: str, other: str) -> None:
-        self._above[self.top(other)] = self.top(one)
-
-
-def _together(plan: Plan, items: dict[str, str], size: int) -> _Groups:
-    groups = _Groups()
+def _together(plan: Plan, items: dict[str, str], size: int) -> Groups:
+    groups = Groups()
     same: dict[Hashable, dict[str, None]] = defaultdict(dict)
     alike: dict[Hashable, dict[str, None]] = defaultdict(dict)
     for conversation in plan.pending:
         item = items[conversation.key]
         same[conversation.next()[1]][item] = None
-        alike[_beginning(conversation)][item] = None
+        alike[beginning_of(conversation)][item] = None
     for some in same.values():
-        _join(groups, some)
+        groups.join(some)
     for some in alike.values():
         # What half of a data set begins with, such as a greeting, says nothing about who asks the same.
         if len(some) <= size:
-            _join(groups, some)
+            groups.join(some)
     return groups
-
-
-def _join(groups: _Groups, items: dict[str, None]) -> None:
-    first, *others = items
-    for other in others:
-        groups.join(first, other)
-
-
-def _beginning(conversation: Conversation) -> Hashable:
-    """The first thing that a user says, with its pictures."""
-    first = next(message for message in conversation.dialogue.messages if message.role == "user")
-    pictures = (conversation.images[path].sha256 for path in first.images if path in conversation.images)
-    return first.text, *pictures

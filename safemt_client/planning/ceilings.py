@@ -15,7 +15,7 @@ from safemt_client.judges.panel import Judge, Panel
 from safemt_client.models import Models
 from safemt_client.moderator.types import NotAssessableError
 from safemt_client.planning.costs import money
-from safemt_client.planning.plan import Plan
+from safemt_client.planning.plan import LONGEST, Plan
 from safemt_client.pricing import longest_of
 from safemt_client.providers.adjusted import Adjusted
 from safemt_client.providers.limits.tokens import image_tokens
@@ -37,7 +37,7 @@ _A_REQUEST, _A_MESSAGE = 100, 16
 # More than any published rule counts for an image of that size.
 _AN_IMAGE, _PIXELS_A_TOKEN = 3000, 400
 # Fewer calls in flight are worth a note; the longest conversations come first.
-_FEW, _LOOKED_AT = 16, 50
+_FEW, _LOOKED_AT = 16, LONGEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def cap_notes(plan: Plan, cap_usd: float, left_usd: float, ceilings: Mapping[str
             )
     for target in plan.targets:
         found = ceilings.get(target.key)
-        mine = [c.next()[0] for c in plan.pending if c.target is target][:_LOOKED_AT]
+        mine = [conversation.next()[0] for conversation in plan.longest(target, _LOOKED_AT)]
         if plan.batch or found is None or found.free or found.bound is None or not mine:
             continue
         most = max(found.usd(found.prompt(request), found.bound, request.sampling) for request in mine)

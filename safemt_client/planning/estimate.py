@@ -15,6 +15,7 @@ from typing import Literal
 
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.costs import batch_prices
+from safemt_client.planning.estimated import Estimate, plus
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.sharing import acts
 from safemt_client.planning.target import Target
@@ -29,6 +30,7 @@ __all__ = [
     "RunEstimate",
     "call_usd",
     "estimate_of",
+    "estimates_of",
     "of_guard",
     "of_judge",
     "of_target",
@@ -38,25 +40,6 @@ __all__ = [
 _SHORT_REPLY, _LONG_REPLY = 100, 1000
 # Criteria, instructions and the answer of a judge, beside what it judges.
 _JUDGE_FRAME, _JUDGE_ANSWER = 400, 60
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What one target or judge may take: calls at most, tokens and US dollars (None: price unknown).
-
-    Ranges are from low to high. `calls` are requests: what several conversations ask alike counts once, and
-    of a judge each member of a panel and the repair of each answer. `wanted` are the turns, verdicts or
-    assessments that they are for, `least` the calls without repairs, and `each_usd` what a turn, verdict or
-    assessment takes at the high end, without a repair. `at_most`: how many there are depends on what is said.
-    """
-
-    calls: int
-    tokens: tuple[int, int]
-    usd: tuple[float, float] | None
-    wanted: int = 0
-    least: int = 0
-    each_usd: float | None = 0.0
-    at_most: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +60,8 @@ class RunEstimate:
     `seconds` is what the stated limits alone require, None if no limit is stated; `spent_usd` what the run
     has cost so far, and `held_usd` what calls may have cost besides that were in flight when a session was
     killed. `notes` are sentences about addresses and images that a user should look at. `power` is what the
-    dialogues can show; only a dry run works it out.
+    dialogues can show; only a dry run works it out. The plan of a large run has no conversations
+    (`planning.outline`).
     """
 
     plan: Plan = field(repr=False)
@@ -140,8 +124,19 @@ def estimate_of(
     return RunEstimate(plan, tuple(lines), seconds_at(plan, accounts, stated), spent_usd, held_usd, notes)
 
 
+def estimates_of(plan: Plan) -> dict[str, Estimate]:
+    """What each target, guard and the judge may take, by its key."""
+    found = {target.key: of_target(plan, target) for target in plan.targets}
+    found |= {row.guard_key: of_guard(plan, row.guard_key) for row in plan.moderators}
+    if plan.judge is not None:
+        found[plan.judge.judge_key] = of_judge(plan)
+    return found
+
+
 def of_target(plan: Plan, target: Target) -> Estimate:
     """What the target's part of the plan may take."""
+    if plan.counted is not None:
+        return plan.counted.estimates[target.key]
     mine = [(c, fresh.asked) for c, fresh in plan.with_fresh if c.target is target]
     prompts, completions = [0, 0], [0, 0]
     replies = _reply_range(target)
@@ -173,6 +168,8 @@ def of_judge(plan: Plan) -> Estimate:
     """What the verdicts of the plan may take; all zero without a judge."""
     if plan.judge is None:
         return Estimate(0, (0, 0), (0.0, 0.0))
+    if plan.counted is not None:
+        return plan.counted.estimates[plan.judge.judge_key]
     members = plan.members or (plan.judge,)
     chain = plan.judge.identity == "panel/chain"
     known = [0] * len(members)
@@ -202,7 +199,7 @@ def of_judge(plan: Plan) -> Estimate:
         asked = verdicts - known[place]
         in_any_case = 0 if chain and place == len(members) - 1 else asked
         mean = [asked * tokens // verdicts if verdicts else 0 for tokens in prompts]
-        found = _plus(found, _of_member(plan, member, mean, in_any_case, asked))
+        found = plus(found, _of_member(plan, member, mean, in_any_case, asked))
     return found
 
 
@@ -226,26 +223,10 @@ def _of_member(plan: Plan, member: JudgeRow, prompts: list[int], least: int, ask
     return Estimate(once.calls + more.calls, (low.tokens[0], high), usd, least=least, each_usd=once.each_usd)
 
 
-def _plus(one: Estimate, two: Estimate) -> Estimate:
-    """What both take, for the verdicts of the first."""
-
-    usd = each = None
-    if one.usd is not None and two.usd is not None:
-        usd = (one.usd[0] + two.usd[0], one.usd[1] + two.usd[1])
-    if one.each_usd is not None and two.each_usd is not None:
-        each = one.each_usd + two.each_usd
-    return replace(
-        one,
-        calls=one.calls + two.calls,
-        tokens=(one.tokens[0] + two.tokens[0], one.tokens[1] + two.tokens[1]),
-        usd=usd,
-        least=one.least + two.least,
-        each_usd=each,
-    )
-
-
 def of_guard(plan: Plan, guard_key: str) -> Estimate:
     """What the assessments of a guard may take at most."""
+    if plan.counted is not None:
+        return plan.counted.estimates[guard_key]
     rows = {row.moderator_key: row for row in plan.moderators if row.guard_key == guard_key}
     row = next(iter(rows.values()), None)
     prices = None if row is None or row.prices is None else json.loads(row.prices)

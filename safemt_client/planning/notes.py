@@ -15,7 +15,7 @@ from safemt_client.results.scores.wording import even_panel
 if TYPE_CHECKING:
     from safemt_client.results.store.store import Store
 
-__all__ = ["notes_of"]
+__all__ = ["hosts_of", "notes_of"]
 
 
 def notes_of(plan: Plan, models: Models, store: Store | None) -> tuple[str, ...]:
@@ -41,7 +41,7 @@ def notes_of(plan: Plan, models: Models, store: Store | None) -> tuple[str, ...]
 
 def _changes(plan: Plan) -> Iterator[str]:
     """What was done to the images that are to be sent, and what is odd about them."""
-    images = {image.sha256: image for conversation in plan.pending for image in conversation.images.values()}
+    images = {sha256: image for target in plan.targets for sha256, image in plan.images(target).items()}
     changes = Counter(note for image in images.values() for note in image.notes)
     if changes:
         kinds = ", ".join(f"{count:,} {note}" for note, count in changes.most_common())
@@ -61,13 +61,8 @@ def _earlier(target: Target, plan: Plan) -> Iterator[str]:
 def _images(target: Target, plan: Plan, models: Models) -> Iterator[str]:
     """Images that the target is to be asked about, and that its vendor does not take by its own account."""
     vendor = models.spec(target.model_name).vendor
-    images = {
-        image.sha256: image.media_type.removeprefix("image/")
-        for conversation in plan.pending
-        if conversation.target is target
-        for image in conversation.images.values()
-    }
-    other = Counter(kind for kind in images.values() if kind not in vendor.images)
+    kinds_of = (image.media_type.removeprefix("image/") for image in plan.images(target).values())
+    other = Counter(kind for kind in kinds_of if kind not in vendor.images)
     if vendor.images and other:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(other.items()))
         yield (
@@ -80,17 +75,25 @@ def _elsewhere(target: Target, plan: Plan, models: Models, store: Store) -> Iter
     """How many stored replies of the target came from which other hosts."""
     spec = models.spec(target.model_name)
     host = None if spec.kind == "demo" else host_of(spec.base_url)
-    hashes = [step.request_hash for step in plan.steps if step.target_key == target.key]
-    if host is None or not hashes:
+    if host is None:
         return
-    rows = store.query(
-        """SELECT host, count(*) FROM current_turns
-           WHERE request_hash IN (SELECT unnest(?)) AND host <> ? GROUP BY host ORDER BY 2 DESC, 1""",
-        [hashes, host],
-    ).rows
-    if rows:
-        origins = ", ".join(f"{count:,} from {other}" for other, count in rows)
+    hosts = hosts_of(plan, target, store) if plan.counted is None else plan.counted.hosts[target.key]
+    if others := sorted((-count, other) for other, count in hosts.items() if other != host):
+        origins = ", ".join(f"{-count:,} from {other}" for count, other in others)
         yield (
             f"{target.name}: stored replies came from another address ({origins}; now {host}); "
             "if that is another model, give this one a name of its own: ALIAS=MODEL@URL"
         )
+
+
+def hosts_of(plan: Plan, target: Target, store: Store) -> dict[str, int]:
+    """How many stored replies of the target, as the steps of the plan have them, came from which hosts."""
+    hashes = [step.request_hash for step in plan.steps if step.target_key == target.key]
+    if not hashes:
+        return {}
+    rows = store.query(
+        """SELECT host, count(*) FROM current_turns
+           WHERE request_hash IN (SELECT unnest(?)) AND host IS NOT NULL GROUP BY host""",
+        [hashes],
+    ).rows
+    return {str(host): int(count) for host, count in rows}

@@ -7,15 +7,87 @@ they have; each has whole items, with all of their lengths, targets and samples.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Hashable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Protocol
 
-from safemt_client.planning.build import make_plan
-from safemt_client.planning.plan import Plan
-from safemt_client.planning.resolved import Known, Resolved, Sendable
+from safemt_client.datasets.model import Dialogue
+from safemt_client.planning.resolved import Resolved, Sendable
 from safemt_client.planning.rows import keys_of
+from safemt_client.providers.types import Image
 
-__all__ = ["in_pieces", "plans_of"]
+__all__ = ["Groups", "beginning_of", "fits_one", "in_pieces", "pieces_of"]
+
+PIECE = 10_000
+"""Conversations of a piece: they take 120 MB once planned, and are enough for dozens of shards."""
+_ALIKE = 1_000
+"""Items that begin alike stay together if they are no more: many more share a greeting, not requests."""
+
+
+class Groups:
+    """Items that belong together: each group is named by one of them."""
+
+    def __init__(self) -> None:
+        self._above: dict[str, str] = {}
+        self._sizes: Counter[str] = Counter()
+
+    def top(self, item: str) -> str:
+        """What names the group of an item."""
+        while (above := self._above.get(item, item)) != item:
+            self._above[item] = self._above.get(above, above)
+            item = above
+        return item
+
+    def join(self, items: Iterable[str], most: int | None = None) -> None:
+        """Make one group of those of these items, but none of more than `most` items."""
+        first, *others = items
+        for other in others:
+            one, two = self.top(first), self.top(other)
+            size = (self._sizes[one] or 1) + (self._sizes[two] or 1)
+            if one != two and (most is None or size <= most):
+                self._above[two] = one
+                self._sizes[one] = size
+
+
+class _Shown(Protocol):
+    """A dialogue with its pictures."""
+
+    @property
+    def dialogue(self) -> Dialogue: ...
+
+    @property
+    def images(self) -> Mapping[str, Image]: ...
+
+
+def beginning_of(one: _Shown) -> Hashable:
+    """The first thing that a user says, with its pictures."""
+    first = next(message for message in one.dialogue.messages if message.role == "user")
+    return first.text, *(one.images[path].sha256 for path in first.images if path in one.images)
+
+
+def fits_one(wanted: Resolved) -> bool:
+    """Whether all of a run is one piece."""
+    return len(wanted.sendable) * len(wanted.targets) * wanted.samples <= PIECE
+
+
+def pieces_of(wanted: Resolved) -> Iterator[Resolved]:
+    """What is wanted in pieces as a run is planned in; items that begin alike are in one piece.
+
+    The same for the same run, whatever is known of it.
+    """
+    # Only the hashes: the texts of a million beginnings are long.
+    items: dict[int, list[str]] = {}
+    for one in wanted.sendable:
+        same = items.setdefault(hash(beginning_of(one)), [])
+        if not same or same[-1] != one.dialogue.item_id:
+            same.append(one.dialogue.item_id)
+    groups = Groups()
+    for same in items.values():
+        if 1 < len(same) <= _ALIKE:
+            groups.join(same, _ALIKE)
+    del items
+    yield from in_pieces(wanted, PIECE, lambda one: groups.top(one.dialogue.item_id))
 
 
 def _by_item(sendable: Sendable) -> Hashable:
@@ -70,20 +142,3 @@ def _row_places(wanted: Resolved) -> tuple[array[int], list[int]]:
         now = next(sendable, None)
     assert now is None, "what can be sent is in another order than the rows"
     return found, others
-
-
-def plans_of(
-    wanted: Resolved,
-    known: Known,
-    most: int = 10_000,
-    together: Callable[[Sendable], Hashable] = _by_item,
-) -> Iterator[Plan]:
-    """The plans of the pieces of what is wanted, one after the other; see `in_pieces`.
-
-    What two pieces ask alike is counted in both, unless one is carried out before the other is planned.
-
-    Raises:
-        InputError: batches are under way, which rules that stop a run cannot wait for.
-    """
-    for piece in in_pieces(wanted, most, together):
-        yield make_plan(piece, known)

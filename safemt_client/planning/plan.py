@@ -6,16 +6,19 @@ the scheduler carries it out.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from safemt_client.datasets.oddities import OddKind
 from safemt_client.planning.conversation import Conversation
+from safemt_client.planning.estimated import Estimate
 from safemt_client.planning.judgings import JudgingTask
 from safemt_client.planning.sharing import Fresh
 from safemt_client.planning.stopping import StopWhen
 from safemt_client.planning.target import Target
+from safemt_client.providers.types import Image
 from safemt_client.results.store.queries import VerdictKey
 from safemt_client.results.store.rows import (
     DialogueRow,
@@ -27,7 +30,29 @@ from safemt_client.results.store.rows import (
     StopRuleRow,
 )
 
-__all__ = ["Plan"]
+__all__ = ["LONGEST", "Counted", "Plan"]
+
+LONGEST = 50
+"""So many of the conversations with most turns are looked at to see what a call may cost at most."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What the pieces of a run have together, of each target by its key; see `planning.outline`.
+
+    `parts` are the user turns to come by target and the verdicts to come of each piece, `conversations` how
+    many there are. `estimates` are by the key of the target, the guard or the judge. `longest` has some
+    conversations with most turns, `images` those that are to be sent by their hash, `hosts` counts where
+    stored replies came from, and `under_way` the conversations that are in a batch.
+    """
+
+    conversations: int
+    parts: tuple[tuple[Mapping[str, int], int], ...]
+    estimates: Mapping[str, Estimate]
+    longest: Mapping[str, tuple[Conversation, ...]]
+    images: Mapping[str, Mapping[str, Image]]
+    hosts: Mapping[str, Mapping[str, int]]
+    under_way: Counter[str]
 
 
 @dataclass(frozen=True)
@@ -47,7 +72,8 @@ class Plan:
     turns in the store that were about pictures as an earlier version of the program prepared them.
     `stopping` are the rules that the run stops by, and `stopped` the targets that are stopped by now, with
     the last item that their rules needed: what is left of them is no longer pending. `carried` are the rules
-    of a run that is judged again.
+    of a run that is judged again. Of a run in pieces `counted` is what these have together: `pending`,
+    `fresh`, `judgings`, `to_judge`, `steps` and `taken` are those of no piece then, and empty.
     """
 
     run: RunRow
@@ -73,6 +99,7 @@ class Plan:
     stopping: StopWhen | None = None
     stopped: Mapping[str, int] = field(default_factory=dict)
     carried: tuple[StopRuleRow | StopOrderRow, ...] = ()
+    counted: Counted | None = None
 
     @property
     def with_fresh(self) -> Iterator[tuple[Conversation, Fresh]]:
@@ -82,6 +109,8 @@ class Plan:
     @property
     def turns(self) -> Counter[str]:
         """User turns to come at most, per target key; several may share a request."""
+        if self.counted is not None:
+            return sum((Counter(turns) for turns, _ in self.counted.parts), Counter[str]())
         return Counter(
             {
                 target.key: sum(c.turns_left for c in self.pending if c.target is target)
@@ -94,4 +123,33 @@ class Plan:
         """Replies that need a verdict at most: of live history every turn; several may share one."""
         if self.judge is None:
             return 0
+        if self.counted is not None:
+            return sum(verdicts for _, verdicts in self.counted.parts)
         return len(self.judgings) + sum(conversation.turns_left for conversation in self.pending)
+
+    @property
+    def conversations(self) -> int:
+        """How many conversations still need a request."""
+        return len(self.pending) if self.counted is None else self.counted.conversations
+
+    def longest(self, target: Target, most: int) -> tuple[Conversation, ...]:
+        """So many of the pending conversations with a target, those with most turns first."""
+        if self.counted is not None:
+            return self.counted.longest[target.key][:most]
+        return tuple(itertools.islice((c for c in self.pending if c.target is target), most))
+
+    def images(self, target: Target) -> Mapping[str, Image]:
+        """The images of the pending conversations with a target, by their hash."""
+        if self.counted is not None:
+            return self.counted.images[target.key]
+        mine = (conversation for conversation in self.pending if conversation.target is target)
+        return {image.sha256: image for conversation in mine for image in conversation.images.values()}
+
+    @property
+    def under_way(self) -> Counter[str]:
+        """How many of the pending conversations wait for a batch, per target key."""
+        if self.counted is not None:
+            return self.counted.under_way
+        if not self.submitted:
+            return Counter()
+        return Counter(c.target.key for c in self.pending if c.next()[1] in self.submitted)

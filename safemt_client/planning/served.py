@@ -18,11 +18,11 @@ __all__ = ["asked_of_plan", "run_in_process"]
 def asked_of_plan(plan: Plan, models: Models) -> list[ProviderSpec]:
     """The targets with conversations to come, their guards, and the judges if there is something to judge."""
     targets = {target.key: target for target in plan.targets}
-    pending = {conversation.target.key for conversation in plan.pending}
+    pending = {key for key, count in plan.turns.items() if count}
     found = [models.spec(targets[key].model_name) for key in pending if key in targets]
     guards = {models.moderators[key].assessor.key for key in pending if key in models.moderators}
     found += [models.guards_on[key] for key in guards if key in models.guards_on]
-    if plan.judge is not None and (pending or plan.to_judge or plan.judgings):
+    if plan.judge is not None and (pending or plan.verdicts):
         found += models.judge_specs.values()
     return found
 

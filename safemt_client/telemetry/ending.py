@@ -116,7 +116,7 @@ def _left(plan: Plan, about: Queryable, store: Store) -> _Left:
             [plan.run.run_id],
         ).rows
     # Who only judges stored replies asks no target, whatever state it is in.
-    asks = bool(plan.pending)
+    asks = plan.conversations > 0
     return _Left(failed * asks, waiting * asks, unjudged, cut_off, turns, not_sent)
 
 

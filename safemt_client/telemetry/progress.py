@@ -169,6 +169,10 @@ class Progress:
             line.priced = True
         self._changed()
 
+    def fewer(self, key: str, count: int) -> None:
+        """So many turns or verdicts fewer are to come than was planned: the store has got what they need."""
+        self._lines[key].total -= count
+
     def batch(self, key: str, batch_key: str, done: int, total: int) -> None:
         """How far a batch of the target is; all 0 when it is over."""
         batches = self._lines[key].batches

@@ -57,7 +57,7 @@ def _most(estimate: Estimate) -> str:
 
 
 def _in_batches(plan: Plan, target: Target) -> str:
-    submitted = sum(c.target is target and c.next()[1] in plan.submitted for c in plan.pending)
+    submitted = plan.under_way[target.key]
     notes = ["in batches at half the price"] if plan.batch else []
     notes += [f"{submitted} of them in batches under way"] if submitted else []
     return f" ({', '.join(notes)})" if notes else ""

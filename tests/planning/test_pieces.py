@@ -14,21 +14,25 @@ from support.simulated import data_of
 
 from safemt_client.engine import recorder
 from safemt_client.engine.recorder import Recorder
-from safemt_client.planning import rows
+from safemt_client.planning import outline, pieces, rows
 from safemt_client.planning.build import make_plan
-from safemt_client.planning.pieces import in_pieces, plans_of
+from safemt_client.planning.estimate import estimate_of
+from safemt_client.planning.messages import History
+from safemt_client.planning.outline import outline_of
+from safemt_client.planning.pieces import Groups, in_pieces, pieces_of
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.resolved import Known, NothingKnown, Resolved, of_dataset
 from safemt_client.planning.target import Target
+from safemt_client.providers.limits.limiter import StatedLimits
 from safemt_client.providers.types import Sampling
 from safemt_client.results.store.store import Store
 
 LENGTHS = (1, 2, 4)
 
 
-def wanted_of(items: int, targets: int = 2, samples: int = 1) -> Resolved:
+def wanted_of(items: int, targets: int = 2, samples: int = 1, history: History = "scripted") -> Resolved:
     data = data_of(items, LENGTHS)
-    models = [Target(f"m{n}", f"local/m{n}", "scripted", "off", Sampling()) for n in range(targets)]
+    models = [Target(f"m{n}", f"local/m{n}", history, "off", Sampling()) for n in range(targets)]
     return of_dataset(data, data.dialogues, models, samples=samples)
 
 
@@ -40,6 +44,10 @@ class Some(NothingKnown):
 
     def texts(self, hashes: Sequence[str]) -> Mapping[str, str]:
         return dict.fromkeys(hashes, "No.")
+
+
+def plans_of(wanted: Resolved, known: Known, most: int) -> list[Plan]:
+    return [make_plan(piece, known) for piece in in_pieces(wanted, most)]
 
 
 def asked(*plans: Plan) -> Counter[tuple[str, str, int, str]]:
@@ -56,7 +64,7 @@ def asked(*plans: Plan) -> Counter[tuple[str, str, int, str]]:
 )
 def test_pieces_are_the_whole(items: int, targets: int, samples: int, most: int, known: Known) -> None:
     wanted = wanted_of(items, targets, samples)
-    whole, plans = make_plan(wanted, known), list(plans_of(wanted, known, most))
+    whole, plans = make_plan(wanted, known), plans_of(wanted, known, most)
     assert asked(*plans) == asked(whole)
     assert {plan.run.fingerprint for plan in plans} == {whole.run.fingerprint}
     assert [row for plan in plans for row in plan.dialogues] == list(whole.dialogues)
@@ -70,9 +78,54 @@ def test_pieces_are_the_whole(items: int, targets: int, samples: int, most: int,
 
 def test_groups_of_the_callers_own_stay_together() -> None:
     wanted = wanted_of(6)
-    pieces = list(in_pieces(wanted, 1, lambda one: int(one.dialogue.item_id[-1]) % 2))
-    items = [sorted({one.dialogue.item_id for one in piece.sendable}) for piece in pieces]
+    found = list(in_pieces(wanted, 1, lambda one: int(one.dialogue.item_id[-1]) % 2))
+    items = [sorted({one.dialogue.item_id for one in piece.sendable}) for piece in found]
     assert items == [["item_0", "item_2", "item_4"], ["item_1", "item_3", "item_5"]]
+
+
+def test_items_that_begin_alike_are_in_one_piece_unless_many_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "PIECE", 1)
+    data = data_of(6, (1,))
+    said = [replace(one.messages[0], text=f"tea {n % 3}") for n, one in enumerate(data.dialogues)]
+    dialogues = [replace(one, messages=(text,)) for one, text in zip(data.dialogues, said, strict=True)]
+    wanted = of_dataset(data, dialogues, [Target("m", "local/m", "live", "off", Sampling())])
+    found = [[one.dialogue.item_id for one in piece.sendable] for piece in pieces_of(wanted)]
+    assert found == [["item_0", "item_3"], ["item_1", "item_4"], ["item_2", "item_5"]]
+    monkeypatch.setattr(pieces, "_ALIKE", 1)
+    assert [len(piece.sendable) for piece in pieces_of(wanted)] == [1] * 6
+
+
+def test_a_group_is_no_larger_than_it_may_be() -> None:
+    groups = Groups()
+    groups.join(["a", "b"], 3)
+    groups.join(["c", "d"], 3)
+    groups.join(["b", "c"], 3)
+    groups.join(["b", "e"], 3)
+    assert [groups.top(item) for item in "abcde"] == ["a", "a", "c", "c", "a"]
+
+
+@pytest.mark.parametrize("known", [NothingKnown(), Some()])
+@pytest.mark.parametrize("history", ["scripted", "live"])
+def test_an_outline_says_of_the_whole_what_its_plan_says(
+    known: Known, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = wanted_of(9, 2, 2, history)
+    monkeypatch.setattr(outline, "NothingKnown", lambda: known)
+    whole = outline_of(wanted, None)
+    assert (whole.counted, asked(whole)) == (None, asked(make_plan(wanted, known)))
+    monkeypatch.setattr(pieces, "PIECE", 30)
+    parts = outline_of(wanted, None)
+    assert parts.counted is not None
+    assert len(parts.counted.parts) == 5
+    assert (parts.pending, parts.steps) == ((), ())
+    for about in ("turns", "verdicts", "conversations", "cached_turns", "dialogues", "targets"):
+        assert getattr(parts, about) == getattr(whole, about), about
+    estimates = [estimate_of(plan, {}, lambda account: StatedLimits(rpm=60)) for plan in (parts, whole)]
+    assert estimates[0].lines == estimates[1].lines
+    assert estimates[0].seconds == estimates[1].seconds
+    for target in wanted.targets:
+        turns = [[c.turns_left for c in plan.longest(target, 9)] for plan in (parts, whole)]
+        assert turns[0] == turns[1]
 
 
 def test_what_cannot_be_sent_is_in_the_first_piece() -> None:

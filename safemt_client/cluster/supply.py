@@ -1,0 +1,111 @@
+"""The shards of a run, made as workers need them: of a large run one piece after another is planned."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import anyio
+
+from safemt_client.cluster.shards import Shard, cut, head_of
+from safemt_client.engine.keeper import Keeper
+from safemt_client.engine.recorder import Recorder
+from safemt_client.planning.build import make_plan
+from safemt_client.planning.pieces import pieces_of
+from safemt_client.planning.plan import Plan
+from safemt_client.planning.resolved import Resolved
+
+__all__ = ["Supply"]
+
+
+class Supply:
+    """Makes shards of `size` conversations. Use once, from one task; `replan` may be called meanwhile.
+
+    `plan` is that of the run, and `wanted` what it was made of; `keeper` is the store. `fewer` is told, by
+    key, how many turns and verdicts fewer are to come than the run's plan says.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        wanted: Resolved,
+        keeper: Keeper,
+        session_id: str,
+        size: int,
+        fewer: Callable[[str, int], None],
+    ) -> None:
+        self._wanted, self._keeper, self._session_id = wanted, keeper, session_id
+        self._size, self._fewer = size, fewer
+        self._numbers = itertools.count()
+        self._parts = iter(() if plan.counted is None else plan.counted.parts)
+        self._plans: Iterator[Plan] = iter((plan,)) if plan.counted is None else self._planned()
+        self._held: list[Shard] = []
+        self._before: set[frozenset[str]] = set()
+
+    async def more(self, under_way: Callable[[], Sequence[Shard]]) -> list[Shard] | None:
+        """Shards that can be carried out beside those that are `under_way`; None once there are no more.
+
+        What asks the same as one of these waits until that is done: then the store has the reply. There may
+        be none for now.
+        """
+        if self._held:
+            return await self._released(under_way)
+        # Before the store is asked what it knows: what is no longer under way then is in it.
+        others = [(shard, shard.requests) for shard in under_way()]
+        asked = set[str]().union(*(requests for _, requests in others))
+        plan = await anyio.to_thread.run_sync(self._next)
+        if plan is None:
+            return None
+        if (part := next(self._parts, None)) is not None:
+            self._compare(*part, plan)
+            await self._save(plan)
+        shards = await anyio.to_thread.run_sync(cut, plan, self._size, self._numbers, asked)
+        now: list[Shard] = []
+        for shard in shards:
+            alike = {other.dialogues for other, requests in others if not requests.isdisjoint(shard.requests)}
+            self._before |= alike
+            (self._held if alike else now).append(shard)
+        return now
+
+    async def replan(self, shard: Shard) -> Shard:
+        """What is left of a shard, as the store has it now: turns and verdicts."""
+        wanted = self._wanted
+        sendable = tuple(one for one in wanted.sendable if one.key in shard.dialogues)
+        part = replace(wanted, whole=wanted.fingerprint, sendable=sendable, steps=(), replies=())
+        left = await anyio.to_thread.run_sync(make_plan, part, self._keeper)
+        # What conversations have from others' replies: a worker that died may not have said so.
+        await self._save(left)
+        rest = replace(head_of(left), pending=left.pending, fresh=left.fresh, judgings=left.judgings)
+        return Shard(next(self._numbers), shard.dialogues, rest)
+
+    async def _released(self, under_way: Callable[[], Sequence[Shard]]) -> list[Shard]:
+        """What had to wait, as the store has it once it need not wait any more."""
+        if any(shard.dialogues in self._before for shard in under_way()):
+            return []
+        found: list[Shard] = []
+        for shard in self._held:
+            left = await self.replan(shard)
+            self._compare(shard.plan.turns, shard.plan.verdicts, left.plan)
+            found += [] if left.empty else [left]
+        self._held, self._before = [], set()
+        return found
+
+    def _next(self) -> Plan | None:
+        return next(self._plans, None)
+
+    def _planned(self) -> Iterator[Plan]:
+        for piece in pieces_of(self._wanted):
+            yield make_plan(piece, self._keeper)
+
+    def _compare(self, turns: Mapping[str, int], verdicts: int, now: Plan) -> None:
+        """Say what the store has got since so much was to come."""
+        for key, count in now.turns.items():
+            self._fewer(key, turns.get(key, 0) - count)
+        if now.judge is not None:
+            self._fewer(now.judge.judge_key, verdicts - now.verdicts)
+
+    async def _save(self, plan: Plan) -> None:
+        recorder = Recorder(plan, self._keeper, self._session_id)
+        await recorder.save_steps(plan.steps, {step.dialogue_key for step in plan.steps})
+        await recorder.save_taken(plan.taken)

@@ -1,0 +1,157 @@
+"""A run that is planned in pieces: its shards, as they are made, and what comes of them on workers."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from cluster.said import rows, scores, turns, write_dialogues
+from cluster.strict import strict
+from cluster.threads import on_threads
+from support.program import ROOT, at_once
+from support.waiting import until
+
+from safemt_client.cluster.shards import Shard
+from safemt_client.cluster.supply import Supply
+from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
+from safemt_client.planning import outline, pieces
+from safemt_client.planning.outline import outline_of
+from safemt_client.planning.resolved import NothingKnown, of_dataset
+from safemt_client.planning.target import Target
+from safemt_client.providers.types import Sampling
+from safemt_client.results.store.queries import Result
+
+
+class Memory(NothingKnown):
+    """A store that has the replies that it was given, and remembers what was saved."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, str] = {}
+        self.saved: list[Any] = []
+
+    def observed(self, hashes: Sequence[str]) -> Mapping[str, str]:
+        return {key: "answered" for key in hashes if key in self.said}
+
+    def texts(self, hashes: Sequence[str]) -> Mapping[str, str]:
+        return {key: self.said[key] for key in hashes if key in self.said}
+
+    def known_keys(self, table: str, column: str) -> set[str]:
+        return set()
+
+    def query(self, sql: str, parameters: Sequence[Any] | None = None, limit: int | None = None) -> Result:
+        return Result([], [])
+
+    async def save(self, *rows: Any) -> None:
+        self.saved += rows
+
+
+def greeted(item: int) -> Dialogue:
+    said = ["Good morning", f"tea {item}"]
+    messages = [ScriptedMessage("user", said[0]), ScriptedMessage("assistant", "yes")]
+    return Dialogue(f"item_{item}", (*messages, ScriptedMessage("user", said[1])))
+
+
+def test_what_is_under_way_is_not_asked_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "PIECE", 4)
+    monkeypatch.setattr(pieces, "_ALIKE", 1)
+    anyio.run(_see_that_it_waits)
+
+
+async def _see_that_it_waits() -> None:
+    """All begin with the same request: after the first piece it is in the store."""
+    data = Dataset("d", Path(), tuple(greeted(n) for n in range(8)))
+    wanted = of_dataset(data, data.dialogues, [Target("m", "local/m", "live", "off", Sampling())])
+    store, fewer = Memory(), dict[str, int]()
+    supply = Supply(
+        *(outline_of(wanted, None), wanted, store, "s", 2),  # type: ignore[arg-type]
+        lambda key, count: fewer.update({key: fewer.get(key, 0) + count}),
+    )
+    under_way: list[Shard] = []
+
+    async def more() -> list[Shard] | None:
+        return await supply.more(lambda: under_way)
+
+    first = await more()
+    assert first is not None
+    assert [len(shard.plan.pending) for shard in first] == [4]
+    under_way += first
+    # The second piece is planned, and waits.
+    assert [await more(), await more()] == [[], []]
+    assert store.saved == []
+    (request,) = first[0].requests
+    store.said[request] = "Good morning to you"
+    under_way.clear()
+    second = await more()
+    assert second is not None
+    assert [c.turn for shard in second for c in shard.plan.pending] == [2] * 4
+    assert {c.dialogue.item_id for shard in second for c in shard.plan.pending} == {
+        f"item_{n}" for n in range(4, 8)
+    }
+    # The steps that are known are saved, and the display no longer waits for their turns.
+    assert len(store.saved) == 4
+    assert sum(fewer.values()) == 4
+    numbers = [shard.number for shard in (*first, *second)]
+    assert len(numbers) == len(set(numbers))
+    assert await more() is None
+
+
+def run(*words: str, workers: int = 2) -> str:
+    with on_threads(workers):
+        done = at_once("--provider", "demo", "--workers", str(workers), *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_scores_and_estimate_of_pieces_are_those_of_the_whole(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--turns", "1,2,6", "--history", "live"]
+    whole = run(*words, "--db", "one.duckdb")
+    monkeypatch.setattr(pieces, "PIECE", 10)
+    planned: list[int] = []
+    monkeypatch.setattr(outline, "pieces_of", lambda wanted: planned.append(1) or pieces.pieces_of(wanted))
+    parts = run(*words, "--db", "parts.duckdb")
+    assert planned == [1]
+    assert scores(here / "parts.duckdb") == scores(here / "one.duckdb")
+    assert turns(here / "parts.duckdb") == turns(here / "one.duckdb")
+    calls = r"\d+ (?:calls to make|verdicts to ask for in \d+ to \d+ calls)"
+    plans = [re.findall(calls, said) for said in (whole, parts)]
+    assert len(plans[0]) == 2
+    assert plans[0] == plans[1]
+
+
+def in_pieces_on_threads(*words: str) -> subprocess.CompletedProcess[str]:
+    """A run on a worker in pieces of 20 conversations."""
+    with pytest.MonkeyPatch.context() as patch, on_threads(1):
+        patch.setattr(pieces, "PIECE", 20)
+        return at_once(*words, "--workers", "1")
+
+
+def test_a_run_that_is_killed_in_its_second_piece_resumes(here: Path) -> None:
+    write_dialogues(here / "d.jsonl", 60)
+    code = "import sys; from cluster.test_supply import *; in_pieces_on_threads(*sys.argv[1:])"
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))}
+    with strict(latency_s=0.05) as endpoint:
+        words = ["--provider", f"m@{endpoint.url}", "--judge", f"judge@{endpoint.url}", "--data", "d.jsonl"]
+        words += ["--history", "live", "--max-concurrency", "4", "--db", "a.duckdb"]
+        run = subprocess.Popen([sys.executable, "-c", code, *words], env=env)
+        try:
+            # Turns and verdicts: those of 20 conversations are 40.
+            until(lambda: len(endpoint.asked) > 60, run)
+        finally:
+            run.kill()
+            run.wait()
+        begun = turns(here / "a.duckdb")[2]
+        done = in_pieces_on_threads(*words)
+    assert 20 < begun < 60
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert turns(here / "a.duckdb")[1:] == (60, 60)
+    assert rows(here / "a.duckdb", "SELECT count(DISTINCT verdict_hash) FROM verdicts") == [(60,)]
+    # Only what was in flight is asked twice.
+    assert len(endpoint.asked) == 120
+    assert endpoint.asked.total() <= 120 + 2 * 4
