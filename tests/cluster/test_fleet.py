@@ -69,7 +69,7 @@ def fleet_of(writer: Any = None, accounts: Any = None) -> tuple[Fleet, Heard, li
     heard, killed = Heard(), list[Any]()
     nodes: Any = SimpleNamespace(kill=killed.append, workers=1)
     unused: Any = None
-    return Fleet(nodes, writer, accounts, ("w", "a"), b"", (), unused, heard, unused, unused), heard, killed  # type: ignore[arg-type]
+    return Fleet(nodes, writer, accounts, ("w", "a"), b"", unused, heard, unused, unused), heard, killed  # type: ignore[arg-type]
 
 
 def test_a_worker_is_lost_once_it_was_silent_for_long(clock: Clock) -> None:
