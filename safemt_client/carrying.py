@@ -46,7 +46,8 @@ async def go(prepared: Prepared, invocation: Invocation, head: str | None = None
         _show(prepared, invocation, head)
     if prepared.settings.dry_run:
         return RunResult("done", 0, "planned", id=prepared.plan.run.run_id)
-    workers = prepared.settings.workers is not None or prepared.settings.ray is not None
+    elsewhere = (prepared.settings.workers, prepared.settings.ray, prepared.settings.ray_accounts)
+    workers = any(one is not None for one in elsewhere)
     if workers and (prepared.plan.batch or prepared.plan.judge_batch):
         invocation.tell("batches are sent by this process: no workers are started")
     elif workers:

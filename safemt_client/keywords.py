@@ -95,4 +95,5 @@ class RunKeywords(JudgeKeywords, total=False):
     workers: int | None
     ray: str | None
     ray_insecure: bool
+    ray_accounts: str | None
     shard_size: int

@@ -242,6 +242,9 @@ class RunSettings(BaseModel):
     )
     ray: str | None = _run(None, "run on the Ray cluster of this machine, or at an address", "auto|HOST:PORT")
     ray_insecure: bool = _run(False, "use a cluster across a network without tokens and TLS")
+    ray_accounts: str | None = _run(
+        None, "share limits with the other runs on the cluster that give this name", "NAME", "none"
+    )
     shard_size: int = _run(150, "conversations that a worker is given at a time, at most", "N", ge=1)
     quiet: bool = _output(False, "print neither the plan nor progress")
     si_rounds: Literal["1,2,4,6,8", "0,2,4,6,8"] = _output(

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from safemt_client.providers.limits.limiter import AccountLimiter
-from safemt_client.providers.limits.permits import Permit
+from safemt_client.providers.limits.permits import Permit, Terms
+from safemt_client.providers.limits.rates import RateLimit
 
 __all__ = ["BulkLimiter", "Granted"]
 
@@ -34,6 +35,7 @@ class BulkLimiter(AccountLimiter):
     """
 
     _awaited = 0
+    _read: tuple[float | None, float | None] = (None, None)
 
     def take_many(self, tokens: Sequence[float], horizon_s: float = 0.1) -> Granted:
         """Permits for requests of so many tokens each, in their order, that are due within `horizon_s`.
@@ -66,6 +68,17 @@ class BulkLimiter(AccountLimiter):
         for need in tokens:
             self._not_used(Permit(self.clock(), need))
 
+    def restate(self, terms: Terms) -> None:
+        """From now on these limits are stated; where none is, what the endpoint has said counts."""
+        pairs = ((self._requests, terms.rpm, self._read[0]), (self._tokens, terms.tpm, self._read[1]))
+        before = (self._requests.per_minute, self._tokens.per_minute, self.limit)
+        for rate, stated, read in pairs:
+            rate.per_minute = read if stated is None else stated
+        self._learn = (terms.rpm is None, terms.tpm is None)
+        self._concurrency.bound(terms.start, terms.most)
+        if (self._requests.per_minute, self._tokens.per_minute, self.limit) != before:
+            self._tell("stated")
+
     def hold(self, count: int) -> None:
         """So many calls are in flight that this limiter has not given: as after a restart."""
         self._in_flight += count
@@ -79,3 +92,10 @@ class BulkLimiter(AccountLimiter):
     def waiting(self) -> int:
         """Callers that wait for a permit, here and in other processes."""
         return len(self._line) + self._awaited
+
+    def _learn_from(self, requests: RateLimit | None, tokens: RateLimit | None) -> None:
+        super()._learn_from(requests, tokens)
+        self._read = (
+            self._read[0] if requests is None else requests.per_minute,
+            self._read[1] if tokens is None else tokens.per_minute,
+        )

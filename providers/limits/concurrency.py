@@ -41,6 +41,12 @@ class Concurrency:
         self._most = min(self._most, max(1, most))
         self._limit = min(self._limit, float(self._most))
 
+    def bound(self, start: int, most: int) -> None:
+        """Other bounds hold now: what only the bound of before held down goes on at `start`."""
+        held_down = self._limit >= self._most
+        self._most = max(1, most)
+        self._limit = float(min(max(self._limit, start) if held_down else self._limit, self._most))
+
     def succeeded(self, *, saturated: bool) -> None:
         """A call succeeded; `saturated` if all permits were in use. Only then is there reason to grow."""
         if self._uncounted:

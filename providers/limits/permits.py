@@ -14,7 +14,7 @@ __all__ = ["Change", "Limiter", "Permit", "Terms"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The limits of an account have changed; `reason`: start, growth, overload, outage, pause, learnt."""
+    """The limits of an account have changed; `reason`: growth, overload, outage, pause, learnt, stated."""
 
     account: str
     reason: str

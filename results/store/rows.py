@@ -156,7 +156,7 @@ class LimitRow:
     session_id: str
     recorded_at: datetime
     account: str
-    reason: str  # growth | overload | pause | learnt
+    reason: str  # growth | overload | outage | pause | learnt | stated
     concurrency: int
     in_flight: int
     rpm: float | None

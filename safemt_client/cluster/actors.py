@@ -6,28 +6,34 @@ They find each other by name: handles among the arguments of an actor would keep
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
-from safemt_client.cluster import accounts, worker, writer
+from safemt_client.cluster import accounts, shared, worker, writer
 from safemt_client.cluster.link import AwayError
-from safemt_client.cluster.messages import Answer, Report
-from safemt_client.providers.errors import SafemtError
+from safemt_client.cluster.messages import Answer, Report, Sharing
+from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.results.store.deliveries import Delivery, pack
 from safemt_client.results.store.rows import CostLeaseRow
 
-__all__ = ["Accounts", "DiedError", "Peer", "Worker", "Writer"]
+__all__ = ["Accounts", "DiedError", "Peer", "SharedAccounts", "Worker", "Writer"]
 
 _ANSWER_S = 5.0
 """Who has not answered for so long is away: what is asked of it takes milliseconds."""
 _COMMIT_S = 60.0
 _AGAIN_S, _PATIENCE_S = 0.2, 600.0
+_SHARED_ANSWER_S = 3.0
+"""Less than `_ANSWER_S`: who waits for the answer of shared Accounts is asked itself."""
+_IDLE_S, _LOOK_S = 600.0, 10.0
+"""Shared Accounts end when no run was heard for so long."""
 
 
 class DiedError(Exception):
@@ -96,10 +102,20 @@ class Writer(writer.Writer):
 class Accounts(accounts.Accounts):
     """The count of limits and money as an actor."""
 
+    # 6 parameters: of limits, of money, and of the run in its store.
     def __init__(
-        self, writer: str, attempt_s: float, money: tuple[float, float] | None, run_id: str, session_id: str
+        self,
+        writer: str,
+        attempt_s: float,
+        money: tuple[float, float] | None,
+        run_id: str,
+        session_id: str,
+        sharing: Sharing | None = None,
     ) -> None:
-        """`money` is the cost cap and what was spent before; the store is told of what may be spent."""
+        """`money` is the cost cap and what was spent before; the store is told of what may be spent.
+
+        With `sharing` the limits are counted elsewhere, for other runs too, and the money here.
+        """
         numbers = iter(range(1 << 62))
         mine = f"accounts-{uuid.uuid4().hex}"
         peer = Peer(ray.get_actor(writer), lasting=True)
@@ -111,18 +127,101 @@ class Accounts(accounts.Accounts):
 
         purse = None if money is None else accounts.Purse(*money, lend)
         super().__init__(attempt_s, purse)
+        self._sharing = sharing
+        self._shared = None if sharing is None else _Shared(sharing)
+
+    async def join(self) -> None:
+        """Make the run known to those that share its limits.
+
+        Raises:
+            InputError: they have another version, or count otherwise.
+        """
+        if self._sharing is not None and self._shared is not None:
+            shared.check_versions(self._sharing.name, await self._shared.insist("hello"))
+            if (why := await self._shared.insist("join", self._sharing.run)) is not None:
+                raise InputError(f"--ray-accounts {self._sharing.name}: {why}")
+
+    async def leave(self) -> None:
+        """The run is over: its limits bind others no longer."""
+        if self._sharing is not None and self._shared is not None:
+            await self._shared.call("leave", self._sharing.run.run)
+
+    async def tick(self, report: Report) -> Answer:
+        """See `accounts.Accounts.tick`."""
+        if self._sharing is None or self._shared is None:
+            return await super().tick(report)
+        own = await super().tick(replace(report, accounts={}))
+        if own.fenced:
+            return own
+        given = await self._shared.call("tick", self._sharing.run.run, replace(report, money=None))
+        if given is None:
+            raise AwayError("tick: the shared Accounts do not know this run yet")
+        return replace(own, accounts=given.accounts, fenced=given.fenced)
 
     async def expect(self, workers: list[str], gone_usd: float = 0.0) -> Any:  # type: ignore[override]
         """See `accounts.Accounts.expect`. All methods run in one loop."""
-        return super().expect(workers, gone_usd)
+        changes, gone_usd = super().expect(workers, gone_usd)
+        if self._sharing is not None and self._shared is not None:
+            said = replace(self._sharing.run, workers=tuple(workers))
+            changes = await self._shared.call("expect", said)
+        return changes, gone_usd
 
     async def lost(self, worker: str) -> float:  # type: ignore[override]
         """See `accounts.Accounts.lost`."""
-        return super().lost(worker)
+        quiet_s = super().lost(worker)
+        if self._sharing is not None and self._shared is not None:
+            await self._shared.call("lost", self._sharing.run.run, worker)
+        return quiet_s
 
     async def session_usd(self) -> float:  # type: ignore[override]
         """See `accounts.Accounts.session_usd`."""
         return super().session_usd()
+
+
+class SharedAccounts(shared.SharedAccounts):
+    """The count of limits for several runs as an actor that none of them owns; it ends when none is left."""
+
+    def __init__(self, idle_s: float = _IDLE_S) -> None:
+        super().__init__()
+        me = ray.get_runtime_context().current_actor
+
+        def end() -> None:
+            while (left_s := idle_s - self.idle_s) > 0:
+                time.sleep(min(left_s, _LOOK_S))
+            ray.kill(me, no_restart=True)
+
+        threading.Thread(target=end, daemon=True).start()
+
+
+class _Shared(Peer):
+    """Shared Accounts, which are made anew when they are gone for good."""
+
+    def __init__(self, sharing: Sharing) -> None:
+        self._sharing = sharing
+        super().__init__(shared_accounts(sharing), lasting=False)
+
+    async def call(self, name: str, *about: Any, within_s: float = _SHARED_ANSWER_S) -> Any:
+        try:
+            return await super().call(name, *about, within_s=within_s)
+        except DiedError:
+            self.handle = await asyncio.to_thread(shared_accounts, self._sharing)
+            raise AwayError(name) from None
+
+
+def shared_accounts(sharing: Sharing, idle_s: float = _IDLE_S) -> Any:
+    """The Accounts of this name, made if there are none, on the machine that lasts as long as the cluster."""
+    options = {
+        "name": f"accounts-{sharing.name}",
+        "namespace": sharing.namespace,
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "max_restarts": -1,
+        "max_task_retries": 0,
+        "max_concurrency": 1000,
+        "num_cpus": 0,
+        "resources": {"node:__internal_head__": 0.001},
+    }
+    return ray.remote(SharedAccounts).options(**options).remote(idle_s)
 
 
 class Worker(worker.Worker):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,9 +14,12 @@ import anyio
 from anyio.abc import TaskGroup
 
 from safemt_client.cluster.keeper import RemoteKeeper
+from safemt_client.cluster.link import AwayError
+from safemt_client.cluster.messages import RunSaid, Sharing
 from safemt_client.cluster.nodes import Nodes, started
 from safemt_client.cluster.packed import pack
 from safemt_client.cluster.shards import at_most, head_of
+from safemt_client.cluster.shared import check_name, namespace
 from safemt_client.cluster.supply import Supply
 from safemt_client.cluster.worker import RUNNERS, Head
 from safemt_client.engine.invocation import Invocation
@@ -76,6 +80,12 @@ def _check(prepared: Prepared) -> None:
         InputError: it is asked for.
     """
     plan, settings = prepared.plan, prepared.settings
+    if settings.ray_accounts is not None:
+        check_name(settings.ray_accounts)
+        if settings.ray is None:
+            raise InputError(
+                f"--ray-accounts {settings.ray_accounts}: needs --ray: a Ray of its own nobody shares"
+            )
     flag = "--workers" if settings.ray is None else "--ray"
     if plan.submitted:
         raise InputError(
@@ -124,16 +134,31 @@ class _Session:
         writer = Peer(self._nodes.beside(Writer, self._named[0], str(settings.db.absolute())), lasting=True)
         money = None if settings.max_cost is None else (settings.max_cost, spent)
         about = (self._named[0], settings.attempt_timeout, money, run_id, self.session_id)
-        accounts = Peer(self._nodes.beside(Accounts, self._named[1], *about), lasting=True)
+        sharing = self._sharing()
+        accounts = Peer(self._nodes.beside(Accounts, self._named[1], *about, sharing), lasting=True)
         try:
             await writer.insist("ready", within_s=_PATIENCE_S)
+            if sharing is not None:
+                await accounts.insist("join", within_s=_PATIENCE_S)
             ending, exact = await self._on_workers(head, writer, accounts, spent)
             return ending, exact, await accounts.insist("session_usd")
         finally:
             with anyio.CancelScope(shield=True):
+                if sharing is not None:
+                    with suppress(AwayError):
+                        await accounts.call("leave")
                 self._nodes.kill(accounts.handle)
                 await writer.insist("close", within_s=_PATIENCE_S)
                 self._nodes.kill(writer.handle)
+
+    def _sharing(self) -> Sharing | None:
+        """What others need to know whose Accounts this run shares."""
+        settings = self.prepared.settings
+        if settings.ray_accounts is None:
+            return None
+        accounts = tuple(sorted(set(self.prepared.models.accounts.values())))
+        said = RunSaid(self.session_id, settings.attempt_timeout, accounts, tuple(settings.accounts))
+        return Sharing(settings.ray_accounts, namespace(), said)
 
     def _head(self, store: Store) -> Head:
         prepared, settings = self.prepared, self.prepared.models.settings

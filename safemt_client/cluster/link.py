@@ -186,7 +186,8 @@ class Link:
             self.fenced = True
             self.on_fenced()
             return
-        self._heard_at = said_at
+        if answer.expected:
+            self._heard_at = said_at
         for name, given in answer.accounts.items():
             self.limiters[name].answered(given)
         if self.budget is not None:

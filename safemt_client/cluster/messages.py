@@ -9,7 +9,17 @@ from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.limits.permits import Terms
 from safemt_client.providers.limits.rates import NO_LIMITS, RateLimit
 
-__all__ = ["SILENCE_S", "Answer", "AnswerOfAccount", "Ended", "MoneySaid", "Report", "ReportOfAccount"]
+__all__ = [
+    "SILENCE_S",
+    "Answer",
+    "AnswerOfAccount",
+    "Ended",
+    "MoneySaid",
+    "Report",
+    "ReportOfAccount",
+    "RunSaid",
+    "Sharing",
+]
 
 SILENCE_S = 10.0
 """A worker that has not heard from the Accounts for so long starts no call: others may count it as gone."""
@@ -84,7 +94,8 @@ class AnswerOfAccount:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a worker is answered. `fenced`: it was given up, and may start nothing more.
+    """What a worker is answered. `fenced`: it was given up, and may start nothing more. One that is not
+    `expected` is not known to be alive, and has not heard of the Accounts by this.
 
     It may spend `may_usd` since it began; `refused` says that what it needs is not there. `scarce`: what it
     has not committed is wanted elsewhere. `spent_usd` is what the whole run has spent.
@@ -92,7 +103,32 @@ class Answer:
 
     accounts: Mapping[str, AnswerOfAccount] = field(default_factory=dict)
     fenced: bool = False
+    expected: bool = True
     may_usd: float = 0.0
     refused: bool = False
     scarce: bool = False
     spent_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunSaid:
+    """What a run says to the Accounts that it shares with others, once a second.
+
+    An attempt of it takes `attempt_s` at most. `accounts` are its names for what it asks, `stated`
+    those that it has limits for; `workers` are alive.
+    """
+
+    run: str
+    attempt_s: float
+    accounts: tuple[str, ...]
+    stated: tuple[str, ...] = ()
+    workers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """The Accounts that a run shares with others: their name and namespace on Ray, what it tells them."""
+
+    name: str
+    namespace: str
+    run: RunSaid

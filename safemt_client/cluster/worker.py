@@ -18,6 +18,7 @@ from safemt_client.cluster.messages import Answer, Report
 from safemt_client.cluster.money import RemoteBudget
 from safemt_client.cluster.news import Item, News
 from safemt_client.cluster.packed import unpack
+from safemt_client.cluster.shared import named_for_all, under
 from safemt_client.engine.ahead import load_ahead
 from safemt_client.engine.context import SessionContext
 from safemt_client.engine.meter import Meter
@@ -106,6 +107,7 @@ class Worker:
         self._incarnation = incarnation
         self._deliver, self._tick, self._ask, self._load = deliver, tick, ask, load
         self._news = News()
+        self._named: dict[str, str] = {}
         self._free: asyncio.Queue[tuple[_Runner, Callable[[], None]]] = asyncio.Queue()
         self._taken: dict[int, asyncio.Task[None]] = {}
         self._schedulers: set[Scheduler] = set()
@@ -181,7 +183,8 @@ class Worker:
         raise_open_files()
         self._head = head
         self._news = News(rows=head.rows, texts=head.texts)
-        link = self._link = Link(head.session_id, self._incarnation, self._deliver, self._tick)
+        tick = self._tick if head.settings.ray_accounts is None else under(self._named, self._tick)
+        link = self._link = Link(head.session_id, self._incarnation, self._deliver, tick)
         link.on_fenced = self._fenced
         self._keeper = RemoteKeeper(link.save, self._ask, self._news.saved)
         self._budget = RemoteBudget(head.first, capped=head.capped, ask=link.wake)
@@ -206,6 +209,11 @@ class Worker:
     async def _runner(self, models: Models, head: Head) -> _Runner:
         judge = await models.judge()
         targets = await targets_of(head.settings, models, None)
+        if head.settings.ray_accounts is not None:
+            # By the keys of this machine, which are those that are used.
+            specs = [models.spec(target.model_name) for target in targets]
+            specs += [*models.judge_specs.values(), *models.guard_specs.values()]
+            self._named |= named_for_all(specs, models.limits.account_of)
         # With --fresh the plan knows the sample index, which is part of a target's key.
         keys = {replace(target, sample=0).key: target.key for target in head.plan.targets}
         if odd := [target.name for target in targets if target.key not in keys]:

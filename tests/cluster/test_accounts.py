@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from safemt_client.cluster.accounts import Accounts, Purse
-from safemt_client.cluster.messages import AnswerOfAccount, MoneySaid, Report, ReportOfAccount
+from safemt_client.cluster.messages import Answer, AnswerOfAccount, MoneySaid, Report, ReportOfAccount
 from safemt_client.providers.limits.permits import Terms
 
 
@@ -31,6 +31,12 @@ class Told:
 
         purse = None if self.cap is None else Purse(self.cap, 1.0, lend)
         self.accounts = Accounts(60.0, purse, clock=lambda: self.now)
+
+    def ticks(self, worker: str, held: int) -> Answer:
+        self.numbers[worker] += 1
+        said = ReportOfAccount(self.terms, held)
+        answer: Answer = run(self.accounts.tick(Report(worker, self.numbers[worker], {"a": said})))
+        return answer
 
     def says(
         self, worker: str, held: int, wants: int = 0, money: MoneySaid | None = None, **more: Any
@@ -63,6 +69,27 @@ def test_nothing_is_given_until_all_that_are_alive_have_said_what_they_hold() ->
     assert told.accounts.in_flight() == {"a": 10}
 
 
+def test_after_a_restart_only_those_that_are_alive_have_heard_the_accounts() -> None:
+    told = Told("one", "two")
+    answer = told.ticks("one", 0)
+    assert answer.expected
+    told.accounts.lost("one")
+    told.restart()
+    assert not told.ticks("one", 4).expected
+    told.accounts.expect(["two"])
+    assert not told.ticks("one", 4).expected
+    assert told.ticks("two", 0).expected
+
+
+def test_a_worker_that_was_never_heard_may_have_heard_the_accounts_of_before() -> None:
+    told = Told("one", "two")
+    told.restart()
+    told.now += 2
+    assert told.accounts.lost("one") == 8.0
+    told.now += 20
+    assert told.accounts.lost("two") == 0.0
+
+
 def test_what_a_worker_holds_is_what_it_says() -> None:
     told = Told("one")
     assert given(told.says("one", 0, 4)) == 4
@@ -90,7 +117,8 @@ def test_calls_of_a_lost_worker_are_in_flight_for_the_time_of_an_attempt() -> No
     told.says("two", 0)
     assert given(told.says("one", 0, 10)) == 10
     told.now += 3
-    assert told.accounts.lost("one") == 7.0
+    # Also when it is said again, since no answer came.
+    assert [told.accounts.lost("one"), told.accounts.lost("one")] == [7.0, 7.0]
     assert given(told.says("two", 0, 4)) == 0
     assert told.says("one", 10).fenced
     told.now += 61

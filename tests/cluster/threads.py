@@ -18,6 +18,8 @@ pytest.importorskip("ray")
 from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
 from safemt_client.cluster import actors, driver
+from safemt_client.cluster.messages import Sharing
+from safemt_client.cluster.shared import SharedAccounts
 from safemt_client.settings import RunSettings
 
 
@@ -124,6 +126,7 @@ class Nodes:
     workers: int
     started: list[Handle] = field(default_factory=list)
     named: dict[str, Handle] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def beside(self, actor: type, name: str, *about: Any) -> Handle:
         return self.named.setdefault(name, self._start(actor, about, lasting=True))
@@ -148,6 +151,14 @@ class Nodes:
         self.started.append(handle)
         return handle
 
+    def shared_accounts(self, sharing: Sharing) -> Handle:
+        """As `actors.shared_accounts`."""
+        name = f"{sharing.namespace}/{sharing.name}"
+        with self.lock:
+            if name not in self.named or self.named[name].dead:
+                self.named[name] = self._start(SharedAccounts, (), lasting=False)
+            return self.named[name]
+
 
 @dataclass
 class Stored:
@@ -169,6 +180,7 @@ def on_threads(workers: int) -> Iterator[Nodes]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver, "started", started)
+        patch.setattr(actors, "shared_accounts", nodes.shared_accounts)
         patch.setattr(actors.ray, "get", get)
         patch.setattr(actors.ray, "get_actor", nodes.named.__getitem__)
         yield nodes

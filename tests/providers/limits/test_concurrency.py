@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from support.clock import run
 from support.servers import Bucket, Endpoint, FixedWindow, SlidingWindow, drive
 
+from safemt_client.providers.limits.concurrency import Concurrency
 from safemt_client.providers.limits.limiter import AccountLimiter
 from safemt_client.providers.limits.permits import Change
 from safemt_client.providers.limits.rates import RateLimit, rate_limits
@@ -299,3 +300,13 @@ def test_images_count_by_their_vendors_rules() -> None:
     assert image_tokens("openai/gpt-4o-mini", image) == 2833 + 4 * 5667
     assert image_tokens("anthropic/claude", image) == 1399
     assert image_tokens("gemini/x", image) == 4 * 258
+
+
+def test_a_bound_that_is_raised_frees_what_it_held_down_and_no_overload() -> None:
+    held, overloaded = Concurrency(start=6, most=6), Concurrency(start=6, most=6)
+    overloaded.overloaded(1.0, started=0.5)
+    for limit in (held, overloaded):
+        limit.bound(10, 10)
+    assert (held.limit, overloaded.limit) == (10, 5)
+    held.bound(2, 4)
+    assert held.limit == 4
