@@ -129,7 +129,7 @@ def mean_index_interval(
         samples, weights = [kinds], resampled_counts(counts, resamples)
     else:
         weights = bootstrap_weights(len(samples[0]), resamples)
-    again = sum(_resampled(labels, weights, rounds) for labels in samples) / len(samples)
+    again = np.mean([_resampled(labels, weights, rounds) for labels in samples], axis=0)
     return interval_of(estimate, again, level=level, small=small)
 
 
