@@ -4,6 +4,7 @@
 
 For each: turns a second, and CPU seconds per 1,000 turns by part (driver, workers, Writer, Accounts, Ray's
 own processes), from a tenth to nine tenths of the turns: the start and the report at the end are left out.
+Beside them, how long rows of a worker waited for their commit.
 Medians of the repeats.
 """
 
@@ -71,7 +72,8 @@ def one(workers: int | None, data: Path, folder: Path, turns: int) -> dict[str, 
         url = f"http://127.0.0.1:{port.read_text()}"
         db = folder / "run.duckdb"
         words = [*("-m", "safemt_client", "--provider", f"bench@{url}/v1", "--data", str(data)), "--quiet"]
-        words += ["--judge", "none", "--max-concurrency", "200", "--db", str(db), "--log", "none"]
+        log = folder / "run.log"
+        words += ["--judge", "none", "--max-concurrency", "200", "--db", str(db), "--log", str(log)]
         words += [] if workers is None else ["--workers", str(workers)]
         run = subprocess.Popen(
             [sys.executable, *words],
@@ -88,6 +90,7 @@ def one(workers: int | None, data: Path, folder: Path, turns: int) -> dict[str, 
                 looks.append((time.monotonic(), asked, by_part(seen)))
             time.sleep(0.3)
         assert run.returncode == 0, run.returncode
+        commits = committed(log)
     finally:
         endpoint.send_signal(signal.SIGKILL)
         endpoint.wait()
@@ -97,7 +100,18 @@ def one(workers: int | None, data: Path, folder: Path, turns: int) -> dict[str, 
     assert len(looks) > 1, "too few dialogues to look at"
     (began, first, before), (ended, last, after) = looks[0], looks[-1]
     found = {name: (used - before.get(name, 0.0)) / (last - first) * 1000 for name, used in after.items()}
-    return found | {"in all": sum(found.values()), "turns a second": (last - first) / (ended - began)}
+    return (
+        found | {"in all": sum(found.values()), "turns a second": (last - first) / (ended - began)} | commits
+    )
+
+
+def committed(log: Path) -> dict[str, float]:
+    """Milliseconds until rows of a worker were committed, of the worker where it took longest."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    log.unlink()
+    waits = [line["commit_ms"] for line in lines if line["event"] == "worker_ended"]
+    names = {"p50": "commit, half, ms", "p99": "commit, 99 %, ms"}
+    return {name: max(wait[share] for wait in waits) for share, name in names.items() if waits}
 
 
 def by_part(seen: dict[int, tuple[str, float]]) -> dict[str, float]:
@@ -109,10 +123,11 @@ def by_part(seen: dict[int, tuple[str, float]]) -> dict[str, float]:
 
 def table(results: dict[str, dict[str, float]]) -> str:
     columns = ["turns a second", "driver", "workers", "Writer", "Accounts", "Ray", "in all"]
+    columns += ["commit, half, ms", "commit, 99 %, ms"]
     head = "| | " + " | ".join(columns) + " |\n|---|" + "---:|" * len(columns)
     lines = []
     for name, found in results.items():
-        cells = [f"{found[c]:.0f}" if c == columns[0] else f"{found.get(c, 0.0):.2f}" for c in columns]
+        cells = [f"{found.get(c, 0.0):.{0 if 'second' in c or ' ms' in c else 2}f}" for c in columns]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join([head, *lines])
 

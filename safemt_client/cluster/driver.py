@@ -200,6 +200,10 @@ class _Session:
             ending = await session.shown(progress, listener, fleet.stop, main)
         finally:
             fleet.kill()
+        if session.log is not None:
+            for used in fleet.used:
+                waited = {f"p{share}": round(ms, 1) for share, ms in used["acknowledged_ms"].items()}
+                session.log.event("info", "worker_ended", cpu_s=used["cpu_s"], commit_ms=waited)
         return ending, fleet.exact
 
     def saved(self, rows: Sequence[Row]) -> None:

@@ -1,5 +1,6 @@
 """A run on workers, which are threads here: what is asked, stored and paid is what one process does."""
 
+import json
 from pathlib import Path
 from threading import Thread
 
@@ -13,13 +14,18 @@ from support.waiting import until
 
 def test_scores_are_those_of_one_process(here: Path) -> None:
     with on_threads(2):
-        done = at_once("--provider", "demo", "--turns", "1,2,6", "--db", "two.duckdb", "--workers", "2")
+        words = ("--turns", "1,2,6", "--db", "two.duckdb", "--workers", "2", "--log", "two.log")
+        done = at_once("--provider", "demo", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     alone = at_once("--provider", "demo", "--turns", "1,2,6", "--db", "one.duckdb")
     assert alone.returncode == 0, alone.stdout + alone.stderr
     assert scores(here / "two.duckdb") == scores(here / "one.duckdb")
     assert turns(here / "two.duckdb") == turns(here / "one.duckdb")
     assert turns(here / "two.duckdb")[0] == 45
+    logged = [json.loads(line) for line in (here / "two.log").read_text().splitlines()]
+    ended = [line for line in logged if line["event"] == "worker_ended"]
+    assert len(ended) == 2
+    assert all(0 < line["commit_ms"]["p50"] <= line["commit_ms"]["p100"] for line in ended)
 
 
 @pytest.mark.parametrize("first", [True, False])
