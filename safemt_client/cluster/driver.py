@@ -35,6 +35,7 @@ from safemt_client.results.store.deliveries import Delivery
 from safemt_client.results.store.deliveries import pack as pack_rows
 from safemt_client.results.store.rows import Row
 from safemt_client.results.store.store import Store
+from safemt_client.serving.secret import shared_secret
 from safemt_client.telemetry.ending import finish
 from safemt_client.telemetry.events import RunResult, StopReason
 
@@ -56,7 +57,7 @@ async def carry_out(prepared: Prepared, invocation: Invocation) -> RunResult:
         StoreError: the store cannot be written.
     """
     _check(prepared)
-    with started(prepared.settings) as nodes:
+    with shared_secret(), started(prepared.settings) as nodes:
         await prepared.models.start(asked_of_plan(prepared.plan, prepared.models), invocation.tell)
         return await watched(prepared, invocation, partial(_carry_out, nodes))
 

@@ -1,7 +1,7 @@
 """Where the servers of a run are at present, for other processes of the same run on this machine.
 
-A file beside the store, readable by its owner alone, holds their addresses and keys. Neither is known before
-a server runs, and both go this way alone: a process that asks has the name of the file from the run.
+A file beside the store holds their addresses, which are not known before a server runs and change with a
+restart. A process that asks has the name of the file from the run, and the keys from a secret of the run.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from safemt_client.providers.keys import Key
+from safemt_client.serving.secret import server_key
 from safemt_client.serving.server import Server, ServerDiedError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def post(running: Mapping[str, Server], db: Path) -> Iterator[Path]:
             host: {
                 "state": server.state,
                 "base_url": server.base_url,
-                "key": None if server.key is None else str(server.key),
+                "has_key": server.key is not None,
                 "error": server.error,
             }
             for host, server in running.items()
@@ -102,8 +103,8 @@ class PostedServer:
 
     @property
     def key(self) -> Key | None:
-        """Its key then."""
-        return None if self._said["key"] is None else Key(self._said["key"])
+        """Its key, if it checks one."""
+        return server_key(self._name) if self._said["has_key"] else None
 
     async def wait_ready(self) -> None:
         """Return at once while it runs; wait while it is started again.

@@ -17,7 +17,6 @@ import anyio
 import httpx
 
 from safemt_client.providers.errors import InputError, SafemtError
-from safemt_client.providers.keys import Key
 from safemt_client.providers.transport import make_transport
 from safemt_client.providers.vendors import VENDORS
 from safemt_client.serving.keeper import GRACE_S, Order
@@ -25,6 +24,7 @@ from safemt_client.serving.kept import Kept
 from safemt_client.serving.last_lines import ended_with, last_line, last_words
 from safemt_client.serving.metrics import Metrics, Use
 from safemt_client.serving.ready import Answer, ask, metrics_of
+from safemt_client.serving.secret import SECRET, server_key
 from safemt_client.serving.sweep import ENDING, sweep
 
 __all__ = ["Server", "ServerDiedError", "ServerSpec", "serve", "sweep"]
@@ -80,7 +80,7 @@ class Server:
 
     def __init__(self, spec: ServerSpec, db: Path, tell: Tell, progress: Tell) -> None:
         self.spec = spec
-        self.key = None if spec.key_variable is None else Key(secrets.token_hex(24))
+        self.key = None if spec.key_variable is None else server_key(spec.name)
         self.state: Literal["starting", "running", "restarting", "dead"] = "starting"
         self.error: str | None = None
         """Why it is dead, in one line."""
@@ -220,7 +220,7 @@ class Server:
         spec = self.spec
         vendors = (vendor for vendor in VENDORS if vendor.name != "huggingface")
         keys = {name for vendor in vendors for name in (*vendor.keys, *vendor.further_keys)}
-        exact = spec.unset | keys
+        exact = spec.unset | keys | {SECRET}
         prefixes = tuple(name[:-1] for name in spec.unset if name.endswith("*"))
         found = {
             name: value

@@ -1,6 +1,7 @@
 """Models that the program serves itself, asked by workers: they follow the servers of the driver."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from support.program import at_once
 from support.serving import as_vllm
 
 from safemt_client.serving import server as serving
+from safemt_client.serving.secret import SECRET, server_key
 
 RUN = ("--data", "sample", "--images", "off", "--limit", "6", "--turns", "1,2")
 
@@ -57,13 +59,16 @@ def test_target_and_guard_are_those_of_one_process(here: Path) -> None:
 def test_the_key_of_a_server_is_in_no_message_between_processes(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving.secrets, "token_hex", lambda size: "planted42" * 3)
-    posted: list[tuple[int, str]] = []
+    keys: list[str] = []
+    monkeypatch.setattr(
+        serving, "server_key", lambda name: keys.extend((server_key(name), os.environ[SECRET])) or keys[0]
+    )
+    posted: list[str] = []
     replace = Path.replace
 
     def noted(path: Path, target: Path) -> Path:
         if target.suffix == ".servers":
-            posted.append((path.stat().st_mode & 0o777, path.read_text()))
+            posted.append(path.read_text())
         return replace(path, target)
 
     monkeypatch.setattr(Path, "replace", noted)
@@ -75,10 +80,11 @@ def test_the_key_of_a_server_is_in_no_message_between_processes(
     assert done.returncode == 0, done.stdout + done.stderr
     said = b"".join(message for handle in nodes.started for message in handle.messages)
     assert b"served-1.localhost" in said
-    assert b"planted42" not in said
-    (mode, content) = posted[-1]
-    assert mode == 0o600
-    assert json.loads(content)["served-1.localhost"]["key"] == "planted42" * 3
+    assert json.loads(posted[-1])["served-1.localhost"]["has_key"]
+    assert len(keys) == 2
+    for hidden in keys:
+        assert hidden.encode() not in said
+        assert hidden not in "".join(posted)
 
 
 def test_workers_follow_a_server_that_is_started_once_more(here: Path) -> None:
