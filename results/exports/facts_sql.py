@@ -99,6 +99,14 @@ def _numbered(table: str, *columns: str, order: str) -> str:
 
 _CATEGORY = "CASE WHEN category IN (SELECT category FROM known_categories) THEN category END AS category"
 _NAME = "'[A-Za-z0-9_.:/@+-]{1,120}'"
+
+
+def _names(column: str) -> str:
+    """A list of models' names. What may be no name is told apart from others, and not shown."""
+    hidden = "'left out, ' || left(sha256(name), 8)"
+    return f"[if(regexp_full_match(name, {_NAME}), name, {hidden}) FOR name IN {column}] AS {column}"
+
+
 _MODEL = f"CASE WHEN regexp_full_match(resolved_model, {_NAME}) THEN resolved_model END AS resolved_model"
 
 OF_TARGETS = {
@@ -167,8 +175,7 @@ SMALL = {
     "label_draws": "SELECT * FROM store.label_draws WHERE run_id = $run",
     "anchor_runs": "SELECT * FROM store.anchor_runs WHERE run_id = $run",
     "judge_anchors": "SELECT * REPLACE ("
-    f"[name FOR name IN models_before IF regexp_full_match(name, {_NAME})] AS models_before, "
-    f"[name FOR name IN models_again IF regexp_full_match(name, {_NAME})] AS models_again) "
+    f"{_names('models_before')}, {_names('models_again')}) "
     "FROM store.judge_anchors WHERE run_id = $run",
     "sent_parameters": "SELECT * FROM store.sent_parameters WHERE run_id = $run",
 }

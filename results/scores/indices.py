@@ -90,8 +90,14 @@ def _inferred(
                      AND length IN (1, 2, 4, 6, 8) AND benign IS NOT TRUE AND state <> 'not_needed'
                GROUP BY ALL),
            over_samples AS (
-               SELECT target_key, judge_key, item_id, list(seen << 16 | unsafe ORDER BY sample) AS masks
-               FROM by_item GROUP BY ALL)
+               SELECT target_key, judge_key, item_id,
+                      list(coalesce(seen << 16 | unsafe, 0) ORDER BY sample) AS masks
+               FROM (SELECT DISTINCT target_key, judge_key, item_id FROM by_item)
+               JOIN (SELECT DISTINCT target_key, judge_key, sample FROM by_item)
+                    USING (target_key, judge_key)
+               -- The last judge of a chain may have been asked about some samples of an item alone.
+               LEFT JOIN by_item USING (target_key, judge_key, sample, item_id)
+               GROUP BY ALL)
            SELECT target_key, judge_key, masks, count(*) FROM over_samples GROUP BY ALL ORDER BY ALL""",
         [run_id, judge_key],
     ).rows:

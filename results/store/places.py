@@ -206,13 +206,15 @@ def _mask() -> int:
 
 def _why(error: Exception, kind: str) -> str:
     """What is wrong with a bucket, and what to do about it, in one line without a key."""
-    text = " ".join(str(error).split())
+    text = _masked(" ".join(str(error).split()))
     found = re.search(_DETAIL, text)
     detail = f" ({found[1].strip()})" if found else ""
+    # What is quoted are names of buckets and files, which may have any words in them.
+    unquoted = re.sub(r"'[^']*'", "", text)
     for pattern, why in _KNOWN:
-        if re.search(pattern, text):
-            return why.format(credentials=_CREDENTIALS[kind], detail=_masked(detail))
-    return f"the service says: {_masked(text)[:300]}"
+        if re.search(pattern, unquoted):
+            return why.format(credentials=_CREDENTIALS[kind], detail=detail)
+    return f"the service says: {text[:300]}"
 
 
 def _masked(text: str) -> str:

@@ -82,14 +82,22 @@ class Desk:
         if self._said:
             self._hand_over_soon()
 
+    def check_texts(self) -> None:
+        """Refuse what facts are of no use for.
+
+        Raises:
+            InputError: these are facts.
+        """
+        if self._snapshot.facts is not None:
+            raise InputError("facts have no texts: label, and comment, in the viewer of a store")
+
     def say(self, *rows: Said) -> None:
         """Take rows; return when they are on the disk.
 
         Raises:
             InputError: they cannot be written, and are not taken.
         """
-        if self._snapshot.facts is not None:
-            raise InputError("facts have no texts: label, and comment, in the viewer of a store")
+        self.check_texts()
         put(self._snapshot.path, *rows)
         with self._lock:
             self._said += rows

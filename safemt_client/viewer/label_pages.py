@@ -264,6 +264,7 @@ class LabelPages:
         self, request: Request, asked: _Asked, annotator: str, problem: str | None = None
     ) -> Response:
         """A split reply with what people said of it: the one that is asked for, else the first open one."""
+        self._desk.check_texts()
         run = self._run_of(asked.run)
         found = self._labelling.splits(run)
         asked = _Asked(run, "", asked.size, asked.at, None)

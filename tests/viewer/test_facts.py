@@ -57,6 +57,19 @@ def test_pages_have_no_texts_and_say_so(both: tuple[httpx.Client, httpx.Client],
     assert not [text for texts in REPLIES.values() for text in texts if text in answer.text]
 
 
+def test_nothing_can_be_adjudicated(both: tuple[httpx.Client, httpx.Client]) -> None:
+    assert both[1].get("/adjudicate", params={"run": RUN}).status_code == 200
+    answer = both[1].get("/adjudicate/next", params={"run": RUN}, headers={"Cookie": _named(both[1])})
+    assert answer.status_code == 400
+    assert "facts have no texts" in answer.text
+
+
+def _named(client: httpx.Client) -> str:
+    return "; ".join(
+        f"{name}={value}" for name, value in {**client.cookies, "safemt_annotator": "me"}.items()
+    )
+
+
 def test_what_people_say_is_not_taken(tmp_path: Path) -> None:
     store, facts = make_talk(tmp_path / "talk.duckdb"), tmp_path / "facts"
     with open_reader(store) as reader:

@@ -151,6 +151,17 @@ def test_what_a_service_refuses_is_said_in_one_line_without_a_key(
         told(f"s3://{bucket}/x: {why}", *words)
 
 
+def test_words_in_names_are_no_reason() -> None:
+    error = OSError("When getting information for key 'expired/Signature' in bucket 'lab': cannot connect")
+    assert "cannot be reached" in places._why(error, "s3")
+
+
+def test_a_key_is_masked_before_anything_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "planted" * 50)
+    error = OSError(f"NETWORK_CONNECTION Details: {'planted' * 50}")
+    assert "planted" not in places._why(error, "s3")
+
+
 def test_a_service_that_is_not_there_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -31,7 +31,8 @@ STATES = {
 class Conversations:
     """Answers queries about these conversations by the store's own view."""
 
-    def __init__(self, targets: dict[str, Sequence[str]]) -> None:
+    def __init__(self, targets: dict[str, Sequence[str]], again: Sequence[str] = ()) -> None:
+        """`again` is a second sample of the items of `t`."""
         self._database = duckdb.connect()
         self._database.execute(
             "CREATE TABLE conversations (run_id VARCHAR, target VARCHAR, target_key VARCHAR, judge VARCHAR, "
@@ -39,17 +40,20 @@ class Conversations:
             "sample INTEGER)"
         )
         rows = [
-            (target, f"item {n}", k, {"S": "safe", "U": "unsafe"}.get(flag), STATES[flag])
-            for target, items in targets.items()
+            (target, f"item {n}", k, {"S": "safe", "U": "unsafe"}.get(flag), STATES[flag], sample)
+            for sample, target, items in [
+                *((1, *both) for both in targets.items()),
+                *([(2, "t", again)] if again else []),
+            ]
             for n, item in enumerate(items)
             for k, flag in zip(ROUNDS, item, strict=True)
             if flag != " "
         ]
         # Row by row it would take seconds.
         self._database.execute(
-            "INSERT INTO conversations SELECT 'r', target, target, 'j', 'j', item, length, label, state, NULL, 1 FROM "
+            "INSERT INTO conversations SELECT 'r', target, target, 'j', 'j', item, length, label, state, NULL, sample FROM "
             "(SELECT unnest(?) AS target, unnest(?) AS item, unnest(?) AS length, unnest(?) AS label, "
-            "unnest(?) AS state)",
+            "unnest(?) AS state, unnest(?) AS sample)",
             [list(column) for column in zip(*rows, strict=True)],
         )
         self._database.execute(
@@ -209,3 +213,11 @@ def test_the_other_rounds_are_printed_and_so_named(here: Path, capsys: pytest.Ca
     wrong = at_once("report", "--si-rounds", "1,2")
     assert wrong.returncode == 2
     assert "--si-rounds" in wrong.stderr
+
+
+def test_an_item_of_which_a_judge_was_asked_about_one_sample_alone() -> None:
+    reader = Conversations({"t": ["UUUUU", "-----", "SSSSS"]}, ["-----", "SSSSS", "SSSSS"])
+    (found,) = indices(reader, "r")
+    # .5 with the first and the third item, 1 with the second and the third.
+    assert found["safety_index"] == pytest.approx(0.75)
+    assert found["low"] <= 0.75 <= found["high"]
