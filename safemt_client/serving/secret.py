@@ -22,12 +22,15 @@ SECRET = "SAFEMT_SERVERS_SECRET"
 
 @contextmanager
 def shared_secret() -> Iterator[None]:
-    """Have a secret for the processes that are started meanwhile."""
-    os.environ[SECRET] = secrets.token_hex(32)
+    """Have a secret for the processes that are started meanwhile: that of a run under way here, if any."""
+    before = os.environ.get(SECRET)
+    if before is None:
+        os.environ[SECRET] = secrets.token_hex(32)
     try:
         yield
     finally:
-        del os.environ[SECRET]
+        if before is None:
+            os.environ.pop(SECRET, None)
 
 
 def server_key(name: str) -> Key:

@@ -11,7 +11,7 @@ from support.program import at_once
 from support.serving import as_vllm
 
 from safemt_client.serving import server as serving
-from safemt_client.serving.secret import SECRET, server_key
+from safemt_client.serving.secret import SECRET, server_key, shared_secret
 
 RUN = ("--data", "sample", "--images", "off", "--limit", "6", "--turns", "1,2")
 
@@ -85,6 +85,15 @@ def test_the_key_of_a_server_is_in_no_message_between_processes(
     for hidden in keys:
         assert hidden.encode() not in said
         assert hidden not in "".join(posted)
+
+
+def test_a_run_that_is_refused_beside_another_leaves_it_its_secret() -> None:
+    with shared_secret():
+        key = server_key("served-1")
+        with shared_secret():
+            assert server_key("served-1") == key
+        assert server_key("served-1") == key
+    assert SECRET not in os.environ
 
 
 def test_workers_follow_a_server_that_is_started_once_more(here: Path) -> None:
