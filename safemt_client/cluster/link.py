@@ -55,6 +55,8 @@ class Link:
         self.acknowledged_s: deque[float] = deque(maxlen=_KEPT)
         """How long rows waited for their commit, the latest ones."""
         self.on_fenced: Callable[[], None] = lambda: None
+        self.on_failed: Callable[[Exception], None] = lambda error: None
+        """Told why the Accounts cannot go on, as when the store cannot be written. It is fenced then."""
         self.fenced = False
         self._heard_at = -SILENCE_S
         self._wake = asyncio.Event()
@@ -162,6 +164,10 @@ class Link:
             except AwayError:
                 await asyncio.sleep(_AGAIN_S)
                 continue
+            except Exception as error:  # noqa: BLE001 - else whoever waits for permits or money waits for ever
+                self._fence()
+                self.on_failed(error)
+                return
             await asyncio.sleep(_TICK_S)
             limiters = self.limiters.values()
             if any(limiter.urgent for limiter in limiters) or (self.budget and self.budget.urgent):
@@ -183,8 +189,7 @@ class Link:
         for name, report in accounts.items():
             self.limiters[name].said(report)
         if answer.fenced:
-            self.fenced = True
-            self.on_fenced()
+            self._fence()
             return
         if answer.expected:
             self._heard_at = said_at
@@ -192,3 +197,7 @@ class Link:
             self.limiters[name].answered(given)
         if self.budget is not None:
             self.budget.answered(answer)
+
+    def _fence(self) -> None:
+        self.fenced = True
+        self.on_fenced()

@@ -186,6 +186,7 @@ class Worker:
         tick = self._tick if head.settings.ray_accounts is None else under(self._named, self._tick)
         link = self._link = Link(head.session_id, self._incarnation, self._deliver, tick)
         link.on_fenced = self._fenced
+        link.on_failed = lambda error: self._news.tell("failed", None, _told(error))
         self._keeper = RemoteKeeper(link.save, self._ask, self._news.saved)
         self._budget = RemoteBudget(head.first, capped=head.capped, ask=link.wake)
         if head.capped:

@@ -11,6 +11,9 @@ from cluster.threads import on_threads
 from support.program import at_once
 from support.waiting import until
 
+from safemt_client.cluster.accounts import Purse
+from safemt_client.results.store.errors import StoreError
+
 
 def test_scores_are_those_of_one_process(here: Path) -> None:
     with on_threads(2):
@@ -95,6 +98,23 @@ def test_a_cost_cap_holds_over_all_workers(here: Path) -> None:
     spent = rows(here / "a.duckdb", "SELECT sum(cost_usd) FROM turns")[0][0]
     assert 0.07 < spent <= 0.08 + 1e-9
     assert "held" not in done.stdout
+
+
+def test_a_lease_that_cannot_be_written_ends_the_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(self: Purse) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(Purse, "_lease", full)
+    write_dialogues(here / "d.jsonl", 4)
+    with on_threads(1), strict() as endpoint:
+        done = at_once(
+            *("--provider", f"m@{endpoint.url}", "--judge", "none", "--data", "d.jsonl", "--history", "live"),
+            *("--max-tokens", "100", "--price", f"m@{endpoint.url}=10/10", "--max-cost", "1"),
+            *("--workers", "1", "--db", "a.duckdb", "--log", "none"),
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("the disk is full")
+    assert endpoint.times == []
 
 
 def test_keys_are_in_no_message_between_processes(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
