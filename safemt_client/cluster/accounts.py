@@ -125,15 +125,17 @@ class Accounts:
             return changes, self._purse.gone
         return changes, 0.0
 
-    def lost(self, worker: str) -> float:
+    def lost(self, worker: str) -> tuple[float, float]:
         """A worker is dead or silent: its calls count as in flight for the time of an attempt.
 
-        Returns in how many seconds it starts nothing any more, even if it is alive and does not hear of this.
+        Returns in how many seconds it starts nothing any more, even if it is alive and does not hear of this;
+        and what lost workers may have spent by now.
         """
         self._expected = (self._expected or frozenset()) - {worker}
         if self._purse is not None:
             self._purse.lost(worker)
-        return self._counts.lost(worker, self._attempt_s)
+        quiet_s = self._counts.lost(worker, self._attempt_s)
+        return quiet_s, 0.0 if self._purse is None else self._purse.gone
 
     def session_usd(self) -> float:
         """What this session has spent, or may have."""

@@ -159,19 +159,25 @@ class Accounts(accounts.Accounts):
         return replace(own, accounts=given.accounts, fenced=given.fenced)
 
     async def expect(self, workers: list[str], gone_usd: float = 0.0) -> Any:  # type: ignore[override]
-        """See `accounts.Accounts.expect`. All methods run in one loop."""
+        """See `accounts.Accounts.expect`. All methods run in one loop.
+
+        While shared Accounts are away there are no changes, but None: the money is known all the same.
+        """
         changes, gone_usd = super().expect(workers, gone_usd)
         if self._sharing is not None and self._shared is not None:
             said = replace(self._sharing.run, workers=tuple(workers))
-            changes = await self._shared.call("expect", said)
+            try:
+                changes = await self._shared.call("expect", said)
+            except AwayError:
+                return None, gone_usd
         return changes, gone_usd
 
-    async def lost(self, worker: str) -> float:  # type: ignore[override]
+    async def lost(self, worker: str) -> tuple[float, float]:  # type: ignore[override]
         """See `accounts.Accounts.lost`."""
-        quiet_s = super().lost(worker)
+        found = super().lost(worker)
         if self._sharing is not None and self._shared is not None:
             await self._shared.call("lost", self._sharing.run.run, worker)
-        return quiet_s
+        return found
 
     async def session_usd(self) -> float:  # type: ignore[override]
         """See `accounts.Accounts.session_usd`."""

@@ -141,8 +141,8 @@ class _Session:
             await writer.insist("ready", within_s=_PATIENCE_S)
             if sharing is not None:
                 await accounts.insist("join", within_s=_PATIENCE_S)
-            ending, exact = await self._on_workers(head, writer, accounts, spent)
-            return ending, exact, await accounts.insist("session_usd")
+            ending, exact, known = await self._on_workers(head, writer, accounts, spent)
+            return ending, exact, max(known, await accounts.insist("session_usd"))
         finally:
             with anyio.CancelScope(shield=True):
                 if sharing is not None:
@@ -179,7 +179,7 @@ class _Session:
 
     async def _on_workers(
         self, head: bytes, writer: Peer, accounts: Peer, spent: float
-    ) -> tuple[StopReason, bool]:
+    ) -> tuple[StopReason, bool, float]:
         from safemt_client.cluster.fleet import Fleet
 
         prepared, settings, session = self.prepared, self.prepared.settings, self._session
@@ -205,7 +205,7 @@ class _Session:
             for used in fleet.used:
                 waited = {f"p{share}": round(ms, 1) for share, ms in used["acknowledged_ms"].items()}
                 session.log.event("info", "worker_ended", cpu_s=used["cpu_s"], commit_ms=waited)
-        return ending, fleet.exact
+        return ending, fleet.exact, fleet.spent_usd
 
     def saved(self, rows: Sequence[Row]) -> None:
         """Rows are in the store."""

@@ -124,6 +124,11 @@ class Fleet:
         """The workers that are alive."""
         return [member.name for member in self._members.values() if not member.gone]
 
+    @property
+    def spent_usd(self) -> float:
+        """What workers that have ended spent, and lost ones may have. New Accounts do not know it."""
+        return self._gone_usd + sum(used["spent_usd"] for used in self.used)
+
     def _under_way(self) -> list[Shard]:
         return [*self._waiting, *(one for member in self._members.values() for one in member.shards.values())]
 
@@ -255,7 +260,8 @@ class Fleet:
                 self._listener.landed(key, "abandoned", Usage(), None)
         if self._deaths > _MOST_DEATHS * (self._nodes.workers + 1):
             raise SafemtError("workers end one after another: see the logs of Ray under /tmp/ray")
-        quiet_s = await self._accounts.insist("lost", member.name)
+        quiet_s, gone_usd = await self._accounts.insist("lost", member.name)
+        self._gone_usd = max(self._gone_usd, gone_usd)
         if not dead:
             await anyio.sleep(quiet_s)
         for shard in list(member.shards.values()):
@@ -281,7 +287,10 @@ class Fleet:
             await anyio.sleep(_WATCH_S)
 
     async def _see_the_accounts(self) -> None:
-        changes, self._gone_usd = await self._accounts.call("expect", self.names, self._gone_usd)
+        changes, gone_usd = await self._accounts.call("expect", self.names, self._gone_usd)
+        self._gone_usd = max(self._gone_usd, gone_usd)
+        if changes is None:
+            raise AwayError("expect: the shared Accounts are away")
         for change in changes:
             await self._changed(change)
 

@@ -162,6 +162,7 @@ class Worker:
                 share: 1000 * waited[int(share / 100 * (len(waited) - 1))] for share in (50, 99, 100)
             },
             "unsure": self._budget.unsure,
+            "spent_usd": self._budget.spent_here,
             "sent": self._local.sent(),
         }
 

@@ -85,9 +85,9 @@ def test_a_worker_that_was_never_heard_may_have_heard_the_accounts_of_before() -
     told = Told("one", "two")
     told.restart()
     told.now += 2
-    assert told.accounts.lost("one") == 8.0
+    assert told.accounts.lost("one") == (8.0, 0.0)
     told.now += 20
-    assert told.accounts.lost("two") == 0.0
+    assert told.accounts.lost("two") == (0.0, 0.0)
 
 
 def test_what_a_worker_holds_is_what_it_says() -> None:
@@ -118,7 +118,7 @@ def test_calls_of_a_lost_worker_are_in_flight_for_the_time_of_an_attempt() -> No
     assert given(told.says("one", 0, 10)) == 10
     told.now += 3
     # Also when it is said again, since no answer came.
-    assert [told.accounts.lost("one"), told.accounts.lost("one")] == [7.0, 7.0]
+    assert [told.accounts.lost("one"), told.accounts.lost("one")] == [(7.0, 0.0)] * 2
     assert given(told.says("two", 0, 4)) == 0
     assert told.says("one", 10).fenced
     told.now += 61
@@ -158,9 +158,9 @@ def test_all_that_a_lost_worker_was_given_counts_as_spent_also_after_a_restart()
     told = Told("one", "two", cap=2.0)
     told.says("two", 0, money=MoneySaid(0, 0, 0))
     told.says("one", 0, money=MoneySaid(0, 0, 0, 0.6, 0.6))
-    told.accounts.lost("one")
-    _, gone = told.accounts.expect(["two"])
+    _, gone = told.accounts.lost("one")
     assert gone == 0.6
+    assert told.accounts.expect(["two"]) == ([], gone)
     told.restart()
     told.accounts.expect(["two"], gone)
     assert told.says("two", 0, money=MoneySaid(0, 0, 0, 0.5, 0.5)).refused

@@ -90,6 +90,25 @@ def test_a_driver_that_was_stopped_has_lost_nobody(clock: Clock) -> None:
     assert clock.now - 100.0 > 60.0 + LOST_S
 
 
+def test_what_a_lost_worker_may_have_spent_is_kept_whatever_becomes_of_the_accounts(clock: Clock) -> None:
+    async def insist(name: str, worker: str) -> tuple[float, float]:
+        return 0.0, 0.6
+
+    async def call(name: str, workers: list[str], gone_usd: float) -> Any:
+        # Asked before the worker was lost, and answered after it.
+        return None, 0.0
+
+    async def lose() -> None:
+        await asked._lost(fleet._Member("one", Silent(clock), clock.now), dead=True)  # type: ignore[arg-type]
+        with pytest.raises(AwayError):
+            await asked._see_the_accounts()
+
+    asked, _, _ = fleet_of(accounts=SimpleNamespace(insist=insist, call=call))
+    asyncio.run(lose())
+    asked.used.append({"spent_usd": 0.3})
+    assert asked.spent_usd == pytest.approx(0.9)
+
+
 def test_a_writer_that_does_not_answer_is_named_once(clock: Clock) -> None:
     async def accounts(*about: Any) -> Any:
         return [], 0.0

@@ -17,7 +17,10 @@ from cluster.threads import on_threads
 from support.program import ROOT, at_once
 from support.waiting import until
 
-from safemt_client.cluster.messages import RunSaid, Sharing
+from safemt_client.cluster import actors
+from safemt_client.cluster.accounts import Purse
+from safemt_client.cluster.link import AwayError
+from safemt_client.cluster.messages import MoneySaid, Report, RunSaid, Sharing
 from safemt_client.cluster.nodes import started
 from safemt_client.cluster.shared import namespace
 from safemt_client.settings import RunSettings
@@ -94,6 +97,36 @@ def test_a_name_without_a_cluster_or_with_blanks_is_refused(here: Path, words: l
     done = at_once("--provider", "demo", *words)
     assert done.returncode == 2
     assert said in done.stderr.splitlines()[-1]
+
+
+def test_money_of_lost_workers_is_known_while_the_shared_accounts_are_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(self: Any, name: str, *about: Any, **more: Any) -> Any:
+        raise AwayError(name)
+
+    async def says(worker: str, number: int, money: MoneySaid) -> None:
+        # Money is given, and written, whether or not the others' Accounts answer.
+        with pytest.raises(AwayError):
+            await accounts.tick(Report(worker, number, {}, money))
+
+    async def lose() -> None:
+        await accounts.expect(["one"])
+        await says("one", 1, MoneySaid(0, 0, 0, 0.6, 0.6))
+        with pytest.raises(AwayError):
+            await accounts.lost("one")
+        assert await accounts.expect([]) == (None, 0.6)
+
+    async def lend(self: Any) -> None:
+        return None
+
+    monkeypatch.setattr(Purse, "_lease", lend)
+    with on_threads(1) as nodes:
+        nodes.named["writer"] = None  # type: ignore[assignment]
+        monkeypatch.setattr(actors._Shared, "call", away)
+        sharing = Sharing("lab", "n", RunSaid("run", 1.0, ()))
+        accounts = actors.Accounts("writer", 1.0, (2.0, 0.0), "run", "session", sharing)
+        asyncio.run(lose())
 
 
 def test_another_version_is_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
