@@ -175,8 +175,10 @@ class Accounts(accounts.Accounts):
     async def lost(self, worker: str) -> tuple[float, float]:  # type: ignore[override]
         """See `accounts.Accounts.lost`."""
         found = super().lost(worker)
-        if self._sharing is not None and self._shared is not None:
-            await self._shared.call("lost", self._sharing.run.run, worker)
+        if self._sharing is None or self._shared is None:
+            return found
+        if not await self._shared.call("lost", self._sharing.run.run, worker):
+            raise AwayError("lost: the shared Accounts do not know this run yet")
         return found
 
     async def session_usd(self) -> float:  # type: ignore[override]

@@ -97,13 +97,18 @@ class SharedAccounts:
         self._counts.answered(report, answer)
         return answer
 
-    async def lost(self, run: str, worker: str) -> None:
-        """A worker is dead or silent: its calls count as in flight for the time of an attempt."""
+    async def lost(self, run: str, worker: str) -> bool:
+        """A worker is dead or silent: its calls count as in flight for the time of an attempt.
+
+        False while the run is not known: it is to be said again.
+        """
         if (about := self._runs.get(run)) is None:
-            return
+            self._notice(run)
+            return False
         left = tuple(name for name in about.said.workers if name != worker)
         about.said = replace(about.said, workers=left)
         self._counts.lost(worker, about.said.attempt_s)
+        return True
 
     async def leave(self, run: str) -> None:
         """A run is over: what it has stated holds no longer; what it has in flight counts a while."""

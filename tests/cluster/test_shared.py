@@ -136,6 +136,17 @@ def test_a_lost_worker_is_fenced_and_holds_nobody_up() -> None:
     assert told.given("b", 0, 4) == 4
 
 
+def test_a_worker_that_is_lost_before_its_run_is_known_is_to_be_said_again() -> None:
+    told = Told()
+    told.restart()
+    assert not call(told.accounts.lost("a", "a1"))
+    told.expects("a")
+    assert call(told.accounts.lost("a", "a1"))
+    answer = told.says("a", 10)
+    assert answer is not None
+    assert answer.fenced
+
+
 def test_what_an_endpoint_has_said_counts_once_nobody_states_more() -> None:
     from safemt_client.providers.limits.rates import RateLimit
 

@@ -110,12 +110,18 @@ def test_money_of_lost_workers_is_known_while_the_shared_accounts_are_away(
         with pytest.raises(AwayError):
             await accounts.tick(Report(worker, number, {}, money))
 
+    async def unknown(self: Any, name: str, *about: Any, **more: Any) -> bool:
+        return False
+
     async def lose() -> None:
         await accounts.expect(["one"])
         await says("one", 1, MoneySaid(0, 0, 0, 0.6, 0.6))
         with pytest.raises(AwayError):
             await accounts.lost("one")
         assert await accounts.expect([]) == (None, 0.6)
+        monkeypatch.setattr(actors._Shared, "call", unknown)
+        with pytest.raises(AwayError):
+            await accounts.lost("one")
 
     async def lend(self: Any) -> None:
         return None
