@@ -189,9 +189,11 @@ class Accounts(accounts.Accounts):
 class SharedAccounts(shared.SharedAccounts):
     """The count of limits for several runs as an actor that none of them owns; it ends when none is left."""
 
-    def __init__(self, idle_s: float = _IDLE_S) -> None:
-        super().__init__()
-        me = ray.get_runtime_context().current_actor
+    def __init__(self, idle_s: float = _IDLE_S, anew: bool = False) -> None:
+        """`anew`: made in place of one that is gone for good, as one is that Ray has started again."""
+        context = ray.get_runtime_context()
+        super().__init__(anew=anew or bool(context.was_current_actor_reconstructed))
+        me = context.current_actor
 
         def end() -> None:
             while (left_s := idle_s - self.idle_s) > 0:
@@ -212,12 +214,15 @@ class _Shared(Peer):
         try:
             return await super().call(name, *about, within_s=within_s)
         except DiedError:
-            self.handle = await asyncio.to_thread(shared_accounts, self._sharing)
+            self.handle = await asyncio.to_thread(shared_accounts, self._sharing, anew=True)
             raise AwayError(name) from None
 
 
-def shared_accounts(sharing: Sharing, idle_s: float = _IDLE_S) -> Any:
-    """The Accounts of this name, made if there are none, on the machine that lasts as long as the cluster."""
+def shared_accounts(sharing: Sharing, idle_s: float = _IDLE_S, *, anew: bool = False) -> Any:
+    """The Accounts of this name, made if there are none, on the machine that lasts as long as the cluster.
+
+    `anew`: there were some.
+    """
     options = {
         "name": f"accounts-{sharing.name}",
         "namespace": sharing.namespace,
@@ -229,7 +234,7 @@ def shared_accounts(sharing: Sharing, idle_s: float = _IDLE_S) -> Any:
         "num_cpus": 0,
         "resources": {"node:__internal_head__": 0.001},
     }
-    return ray.remote(SharedAccounts).options(**options).remote(idle_s)
+    return ray.remote(SharedAccounts).options(**options).remote(idle_s, anew)
 
 
 class Worker(worker.Worker):

@@ -38,14 +38,17 @@ class _Run:
 
 
 class SharedAccounts:
-    """Counts for the workers of several runs. Its methods are called from one event loop."""
+    """Counts for the workers of several runs. Its methods are called from one event loop.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Those that take the place of others (`anew`) give nothing until all runs can have said what they hold.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, anew: bool = False) -> None:
         self._clock = clock
         self._runs: dict[str, _Run] = {}
         self._known: set[str] = set()
         self._heard = clock()
-        self._quiet_until = float("-inf")
+        self._quiet_until = clock() + SILENCE_S if anew else float("-inf")
         self._counts = Counts(self._changed, clock)
 
     @property

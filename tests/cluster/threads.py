@@ -17,9 +17,8 @@ pytest.importorskip("ray")
 
 from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
-from safemt_client.cluster import actors, driver
+from safemt_client.cluster import actors, driver, shared
 from safemt_client.cluster.messages import Sharing
-from safemt_client.cluster.shared import SharedAccounts
 from safemt_client.settings import RunSettings
 
 
@@ -119,6 +118,13 @@ class Method:
         return Ref(answer)
 
 
+class SharedAccounts(shared.SharedAccounts):
+    """As `actors.SharedAccounts`."""
+
+    def __init__(self, anew: bool) -> None:
+        super().__init__(anew=anew)
+
+
 @dataclass
 class Nodes:
     """As `nodes.Nodes`."""
@@ -151,12 +157,12 @@ class Nodes:
         self.started.append(handle)
         return handle
 
-    def shared_accounts(self, sharing: Sharing) -> Handle:
+    def shared_accounts(self, sharing: Sharing, *, anew: bool = False) -> Handle:
         """As `actors.shared_accounts`."""
         name = f"{sharing.namespace}/{sharing.name}"
         with self.lock:
             if name not in self.named or self.named[name].dead:
-                self.named[name] = self._start(SharedAccounts, (), lasting=False)
+                self.named[name] = self._start(SharedAccounts, (anew,), lasting=False)
             return self.named[name]
 
 
