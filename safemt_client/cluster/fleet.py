@@ -6,6 +6,7 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import anyio
@@ -97,7 +98,7 @@ class Fleet:
             StoreError: the store cannot be written.
         """
         async with anyio.create_task_group() as group:
-            group.start_soon(self._watch)
+            group.start_soon(self._watch, group)
             group.start_soon(self._fill)
             for _ in range(self._nodes.workers):
                 group.start_soon(self._member, group)
@@ -273,11 +274,12 @@ class Fleet:
                 self._waiting.append(left)
         self._step.set()
 
-    async def _watch(self) -> None:
+    async def _watch(self, group: Any) -> None:
         """See that Accounts know who is alive, and that the store is where it was."""
         heard = dict.fromkeys(("Accounts", "Writer"), _awake_s())
         while True:
-            for name, look in zip(heard, (self._see_the_accounts, self._see_the_writer), strict=True):
+            looks = partial(self._see_the_accounts, group), self._see_the_writer
+            for name, look in zip(heard, looks, strict=True):
                 try:
                     await look()
                     heard[name] = _awake_s()
@@ -286,13 +288,14 @@ class Fleet:
                         self._once(f"the process {name} does not answer: waiting for it")
             await anyio.sleep(_WATCH_S)
 
-    async def _see_the_accounts(self) -> None:
+    async def _see_the_accounts(self, group: Any) -> None:
         changes, gone_usd = await self._accounts.call("expect", self.names, self._gone_usd)
         self._gone_usd = max(self._gone_usd, gone_usd)
         if changes is None:
             raise AwayError("expect: the shared Accounts are away")
         for change in changes:
-            await self._changed(change)
+            # By themselves: a Writer that is away is waited for, and to be named meanwhile.
+            group.start_soon(self._changed, change)
 
     async def _see_the_writer(self) -> None:
         _, waits_for, moved = await self._writer.call("status")

@@ -101,7 +101,7 @@ def test_what_a_lost_worker_may_have_spent_is_kept_whatever_becomes_of_the_accou
     async def lose() -> None:
         await asked._lost(fleet._Member("one", Silent(clock), clock.now), dead=True)  # type: ignore[arg-type]
         with pytest.raises(AwayError):
-            await asked._see_the_accounts()
+            await asked._see_the_accounts(None)
 
     asked, _, _ = fleet_of(accounts=SimpleNamespace(insist=insist, call=call))
     asyncio.run(lose())
@@ -109,11 +109,29 @@ def test_what_a_lost_worker_may_have_spent_is_kept_whatever_becomes_of_the_accou
     assert asked.spent_usd == pytest.approx(0.9)
 
 
-def test_a_writer_that_does_not_answer_is_named_once(clock: Clock) -> None:
-    async def accounts(*about: Any) -> Any:
-        return [], 0.0
+def test_a_writer_that_does_not_answer_is_named_once_also_while_changes_wait_for_it(clock: Clock) -> None:
+    changes = ["a lower limit"]
 
+    async def accounts(*about: Any) -> Any:
+        found, changes[:] = list(changes), []
+        return found, 0.0
+
+    async def changed(change: Any) -> None:
+        waiting.append(change)
+        await asyncio.Event().wait()
+
+    async def watch() -> None:
+        tasks: list[Any] = []
+        group = SimpleNamespace(
+            start_soon=lambda todo, *about: tasks.append(asyncio.create_task(todo(*about)))
+        )
+        with pytest.raises(DiedError):
+            await asyncio.wait_for(asked._watch(group), 60.0)
+        assert [task.done() for task in tasks] == [False]
+
+    waiting: list[Any] = []
     asked, heard, _ = fleet_of(Silent(clock), SimpleNamespace(call=accounts))
-    with pytest.raises(DiedError):
-        asyncio.run(asked._watch())
+    asked._changed = changed
+    asyncio.run(watch())
+    assert waiting == ["a lower limit"]
     assert heard.notices == ["the process Writer does not answer: waiting for it"]
