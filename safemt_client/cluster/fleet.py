@@ -6,7 +6,6 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import anyio
@@ -128,7 +127,7 @@ class Fleet:
     @property
     def spent_usd(self) -> float:
         """What workers that have ended spent, and lost ones may have. New Accounts do not know it."""
-        return self._gone_usd + sum(used["spent_usd"] for used in self.used)
+        return self._gone_usd + sum(float(used["spent_usd"]) for used in self.used)
 
     def _under_way(self) -> list[Shard]:
         return [*self._waiting, *(one for member in self._members.values() for one in member.shards.values())]
@@ -278,7 +277,7 @@ class Fleet:
         """See that Accounts know who is alive, and that the store is where it was."""
         heard = dict.fromkeys(("Accounts", "Writer"), _awake_s())
         while True:
-            looks = partial(self._see_the_accounts, group), self._see_the_writer
+            looks = (lambda: self._see_the_accounts(group)), self._see_the_writer
             for name, look in zip(heard, looks, strict=True):
                 try:
                     await look()
