@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from safemt_client.planning.pieces import Groups, beginning_of
@@ -23,11 +23,15 @@ _EACH = 4
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A part of a plan. `dialogues` are the keys of what it is about, by which it can be planned anew."""
+    """A part of a plan. `dialogues` are the keys of what it is about, by which it can be planned anew.
+
+    `after` are those of the requests that were under way elsewhere which it has a part in.
+    """
 
     number: int
     dialogues: frozenset[str]
     plan: Plan
+    after: frozenset[str] = frozenset()
 
     @property
     def empty(self) -> bool:
@@ -65,13 +69,18 @@ def at_most(size: int, conversations: int, workers: int) -> int:
 
 
 def cut(
-    plan: Plan, size: int, numbers: Iterator[int] | None = None, asked: Collection[str] = ()
+    plan: Plan,
+    size: int,
+    numbers: Iterator[int] | None = None,
+    asked: Set[str] = frozenset(),
+    items: Mapping[str, str] | None = None,
 ) -> list[Shard]:
     """The shards of a plan, of about `size` conversations each, in the order of the plan.
 
-    Items with one of the requests of `asked` are in shards of their own, the last ones.
+    Items that ask or have asked one of the requests of `asked` are in shards of their own, the last ones.
+    `items` are those of the dialogues by key, unless the plan has the rows of these.
     """
-    items = {row.dialogue_key: row.item_id for row in plan.dialogues}
+    items = items or {row.dialogue_key: row.item_id for row in plan.dialogues}
     groups = _together(plan, items, size)
     of_group: dict[str, list[int]] = defaultdict(list)
     for place, conversation in enumerate(plan.pending):
@@ -83,14 +92,26 @@ def cut(
     for key, item in items.items():
         keys[groups.top(item)].add(key)
     order = dict.fromkeys([*of_group, *judged])
-    later = {group for group in of_group if any(plan.pending[n].next()[1] in asked for n in of_group[group])}
+    later: dict[str, set[str]] = defaultdict(set)
+    # What follows a request that is under way as it was planned may be under way by now, as may its verdict.
+    met = [(c.key, c.next()[1]) for c in plan.pending]
+    met += [(step.dialogue_key, step.request_hash) for step in plan.steps]
+    for key, request in met:
+        if request in asked:
+            later[groups.top(items[key])].add(request)
     now = [group for group in order if group not in later]
     filled = [
         *_filled(now, of_group, judged, size),
         *_filled([group for group in order if group in later], of_group, judged, size),
     ]
     named = itertools.count() if numbers is None else numbers
-    return [_shard(plan, next(named), some, of_group, judged, keys) for some in filled]
+    return [
+        replace(
+            _shard(plan, next(named), some, of_group, judged, keys),
+            after=frozenset().union(*(later.get(group, ()) for group in some)),
+        )
+        for some in filled
+    ]
 
 
 def _filled(
@@ -129,7 +150,7 @@ def _shard(
     return Shard(number, frozenset(key for group in groups for key in keys[group]), part)
 
 
-def _together(plan: Plan, items: dict[str, str], size: int) -> Groups:
+def _together(plan: Plan, items: Mapping[str, str], size: int) -> Groups:
     groups = Groups()
     same: dict[Hashable, dict[str, None]] = defaultdict(dict)
     alike: dict[Hashable, dict[str, None]] = defaultdict(dict)

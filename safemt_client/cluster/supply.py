@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 import anyio
@@ -63,33 +64,37 @@ class Supply:
         shards = await anyio.to_thread.run_sync(cut, plan, self._size, self._numbers, asked)
         now: list[Shard] = []
         for shard in shards:
-            alike = {other.dialogues for other, requests in others if not requests.isdisjoint(shard.requests)}
+            alike = {other.dialogues for other, requests in others if not requests.isdisjoint(shard.after)}
             self._before |= alike
             (self._held if alike else now).append(shard)
         return now
 
     async def replan(self, shard: Shard) -> Shard:
         """What is left of a shard, as the store has it now: turns and verdicts."""
+        left, _ = await self._left(shard.dialogues)
+        rest = replace(head_of(left), pending=left.pending, fresh=left.fresh, judgings=left.judgings)
+        return Shard(next(self._numbers), shard.dialogues, rest)
+
+    async def _left(self, dialogues: Set[str]) -> tuple[Plan, dict[str, str]]:
+        """The plan of what is left of these dialogues, and their items by key."""
         wanted = self._wanted
-        sendable = tuple(one for one in wanted.sendable if one.key in shard.dialogues)
+        sendable = tuple(one for one in wanted.sendable if one.key in dialogues)
         part = replace(wanted, whole=wanted.fingerprint, sendable=sendable, steps=(), replies=())
         left = await anyio.to_thread.run_sync(make_plan, part, self._keeper)
         # What conversations have from others' replies: a worker that died may not have said so.
         await self._save(left)
-        rest = replace(head_of(left), pending=left.pending, fresh=left.fresh, judgings=left.judgings)
-        return Shard(next(self._numbers), shard.dialogues, rest)
+        return left, {one.key: one.dialogue.item_id for one in sendable}
 
     async def _released(self, under_way: Callable[[], Sequence[Shard]]) -> list[Shard]:
         """What had to wait, as the store has it once it need not wait any more."""
         if any(shard.dialogues in self._before for shard in under_way()):
             return []
-        found: list[Shard] = []
-        for shard in self._held:
-            left = await self.replan(shard)
-            self._compare(shard.plan.turns, shard.plan.verdicts, left.plan)
-            found += [] if left.empty else [left]
-        self._held, self._before = [], set()
-        return found
+        held, self._held, self._before = self._held, [], set()
+        left, items = await self._left(frozenset().union(*(shard.dialogues for shard in held)))
+        turns = sum((shard.plan.turns for shard in held), Counter[str]())
+        self._compare(turns, sum(shard.plan.verdicts for shard in held), left)
+        # Cut anew: what began with one request goes on with many.
+        return await anyio.to_thread.run_sync(cut, left, self._size, self._numbers, frozenset(), items)
 
     def _next(self) -> Plan | None:
         return next(self._plans, None)

@@ -62,15 +62,22 @@ def test_what_is_under_way_is_not_asked_beside_it(monkeypatch: pytest.MonkeyPatc
     anyio.run(_see_that_it_waits)
 
 
-async def _see_that_it_waits() -> None:
-    """All begin with the same request: after the first piece it is in the store."""
-    data = Dataset("d", Path(), tuple(greeted(n) for n in range(8)))
+def supply_of(dialogues: Sequence[Dialogue], store: Memory) -> tuple[Supply, dict[str, int]]:
+    """Shards of two conversations, and how many turns fewer are to come, by target."""
+    data = Dataset("d", Path(), tuple(dialogues))
     wanted = of_dataset(data, data.dialogues, [Target("m", "local/m", "live", "off", Sampling())])
-    store, fewer = Memory(), dict[str, int]()
+    fewer = dict[str, int]()
     supply = Supply(
         *(outline_of(wanted, None), wanted, store, "s", 2),  # type: ignore[arg-type]
         lambda key, count: fewer.update({key: fewer.get(key, 0) + count}),
     )
+    return supply, fewer
+
+
+async def _see_that_it_waits() -> None:
+    """All begin with the same request: after the first piece it is in the store."""
+    store = Memory()
+    supply, fewer = supply_of([greeted(n) for n in range(8)], store)
     under_way: list[Shard] = []
 
     async def more() -> list[Shard] | None:
@@ -88,7 +95,8 @@ async def _see_that_it_waits() -> None:
     under_way.clear()
     second = await more()
     assert second is not None
-    assert [c.turn for shard in second for c in shard.plan.pending] == [2] * 4
+    # They go on with requests of their own: cut anew, for as many workers as there are.
+    assert [[c.turn for c in shard.plan.pending] for shard in second] == [[2, 2], [2, 2]]
     assert {c.dialogue.item_id for shard in second for c in shard.plan.pending} == {
         f"item_{n}" for n in range(4, 8)
     }
@@ -98,6 +106,37 @@ async def _see_that_it_waits() -> None:
     numbers = [shard.number for shard in (*first, *second)]
     assert len(numbers) == len(set(numbers))
     assert await more() is None
+
+
+def alike(item: int) -> Dialogue:
+    """The first two requests of all are the same, the third ones are not."""
+    messages = [ScriptedMessage("user", "Good morning"), ScriptedMessage("assistant", "yes")]
+    messages += [ScriptedMessage("user", "tea"), ScriptedMessage("assistant", "yes")]
+    return Dialogue(f"item_{item}", (*messages, ScriptedMessage("user", f"with {item}")))
+
+
+def test_what_follows_a_request_under_way_waits_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first reply is in the store before the second piece is planned, the second one in flight."""
+    monkeypatch.setattr(pieces, "PIECE", 4)
+    monkeypatch.setattr(pieces, "_ALIKE", 1)
+
+    async def see() -> None:
+        store = Memory()
+        supply, _ = supply_of([alike(n) for n in range(8)], store)
+        under_way = await supply.more(lambda: [])
+        assert under_way is not None
+        (request,) = under_way[0].requests
+        store.said[request] = "Good morning to you"
+        assert await supply.more(lambda: under_way) == []
+        again = await supply.replan(under_way[0])
+        (request,) = again.requests
+        store.said[request] = "Yes"
+        assert await supply.more(lambda: under_way) == []
+        second = await supply.more(lambda: [])
+        assert second is not None
+        assert [[c.turn for c in shard.plan.pending] for shard in second] == [[3, 3], [3, 3]]
+
+    anyio.run(see)
 
 
 def run(*words: str, workers: int = 2) -> str:
