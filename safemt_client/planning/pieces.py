@@ -22,15 +22,21 @@ __all__ = ["Groups", "beginning_of", "fits_one", "in_pieces", "pieces_of"]
 PIECE = 10_000
 """Conversations of a piece: they take 120 MB once planned, and are enough for dozens of shards."""
 _ALIKE = 1_000
-"""Items that begin alike stay together if they are no more: many more share a greeting, not requests."""
+"""Items that begin alike stay together if they are no more, as far as a piece has room for them.
+
+Many more share a greeting, not requests.
+"""
 
 
 class Groups:
-    """Items that belong together: each group is named by one of them."""
+    """Items that belong together: each group is named by one of them.
 
-    def __init__(self) -> None:
+    `sizes` are those of items; of the others each counts as one.
+    """
+
+    def __init__(self, sizes: Mapping[str, int] | None = None) -> None:
         self._above: dict[str, str] = {}
-        self._sizes: Counter[str] = Counter()
+        self._sizes: Counter[str] = Counter(sizes)
 
     def top(self, item: str) -> str:
         """What names the group of an item."""
@@ -40,7 +46,7 @@ class Groups:
         return item
 
     def join(self, items: Iterable[str], most: int | None = None) -> None:
-        """Make one group of those of these items, but none of more than `most` items."""
+        """Make one group of those of these items, but none that is larger than `most`."""
         first, *others = items
         for other in others:
             one, two = self.top(first), self.top(other)
@@ -78,15 +84,17 @@ def pieces_of(wanted: Resolved) -> Iterator[Resolved]:
     """
     # Only the hashes: the texts of a million beginnings are long.
     items: dict[int, list[str]] = {}
+    sizes = Counter(one.dialogue.item_id for one in wanted.sendable)
     for one in wanted.sendable:
         same = items.setdefault(hash(beginning_of(one)), [])
         if not same or same[-1] != one.dialogue.item_id:
             same.append(one.dialogue.item_id)
-    groups = Groups()
+    groups = Groups(sizes)
+    most = PIECE // (len(wanted.targets) * wanted.samples)
     for same in items.values():
         if 1 < len(same) <= _ALIKE:
-            groups.join(same, _ALIKE)
-    del items
+            groups.join(same, most)
+    del items, sizes
     yield from in_pieces(wanted, PIECE, lambda one: groups.top(one.dialogue.item_id))
 
 

@@ -84,7 +84,7 @@ def test_groups_of_the_callers_own_stay_together() -> None:
 
 
 def test_items_that_begin_alike_are_in_one_piece_unless_many_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "PIECE", 1)
+    monkeypatch.setattr(pieces, "PIECE", 2)
     data = data_of(6, (1,))
     said = [replace(one.messages[0], text=f"tea {n % 3}") for n, one in enumerate(data.dialogues)]
     dialogues = [replace(one, messages=(text,)) for one, text in zip(data.dialogues, said, strict=True)]
@@ -92,6 +92,12 @@ def test_items_that_begin_alike_are_in_one_piece_unless_many_do(monkeypatch: pyt
     found = [[one.dialogue.item_id for one in piece.sendable] for piece in pieces_of(wanted)]
     assert found == [["item_0", "item_3"], ["item_1", "item_4"], ["item_2", "item_5"]]
     monkeypatch.setattr(pieces, "_ALIKE", 1)
+    found = [[one.dialogue.item_id for one in piece.sendable] for piece in pieces_of(wanted)]
+    assert found == [["item_0", "item_1"], ["item_2", "item_3"], ["item_4", "item_5"]]
+    monkeypatch.undo()
+    # Items count by their conversations: with six samples a piece has no room for two of them.
+    monkeypatch.setattr(pieces, "PIECE", 6)
+    wanted = replace(wanted, samples=6)
     assert [len(piece.sendable) for piece in pieces_of(wanted)] == [1] * 6
 
 
@@ -102,6 +108,9 @@ def test_a_group_is_no_larger_than_it_may_be() -> None:
     groups.join(["b", "c"], 3)
     groups.join(["b", "e"], 3)
     assert [groups.top(item) for item in "abcde"] == ["a", "a", "c", "c", "a"]
+    sized = Groups({"a": 3, "b": 1, "c": 2})
+    sized.join(["a", "b", "c"], 5)
+    assert [sized.top(item) for item in "abc"] == ["a", "a", "c"]
 
 
 @pytest.mark.parametrize("known", [NothingKnown(), Some()])
