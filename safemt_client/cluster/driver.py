@@ -185,7 +185,8 @@ class _Session:
         prepared, settings, session = self.prepared, self.prepared.settings, self._session
         progress, listener = session.display(spent)
         store = _Remote(self, writer)
-        size = at_most(settings.shard_size, prepared.plan.conversations, RUNNERS * self._nodes.workers)
+        count = prepared.plan.conversations + prepared.plan.unjudged
+        size = at_most(settings.shard_size, count, RUNNERS * self._nodes.workers)
         assert prepared.wanted is not None
         supply = Supply(prepared.plan, prepared.wanted, store.keeper, self.session_id, size, progress.fewer)
         told = (listener, self.saved, store.changed)

@@ -134,7 +134,8 @@ class Fleet:
 
     async def _fill(self) -> None:
         """Have as many shards waiting as workers take at once."""
-        while not (self._stopping or self.ending.capped):
+        ending = self.ending
+        while not (self._stopping or ending.capped or self._supply.over(ending.stopped.keys())):
             shards: list[Shard] | None = []
             if len(self._waiting) < RUNNERS * self._nodes.workers:
                 shards = await self._supply.more(self._under_way)
@@ -203,7 +204,12 @@ class Fleet:
 
     async def _hand_out(self, member: _Member) -> None:
         while self._waiting and len(member.shards) < RUNNERS and not self._stopping:
-            shard = self._waiting.popleft()
+            # What one worker was told of a target, such as that a key is not valid, holds for all of them.
+            shard = self._waiting.popleft().without(self.ending.stopped.keys())
+            if shard.empty:
+                self._open -= 1
+                self._step.set()
+                continue
             member.shards[shard.number] = shard
             packed, pictures = pack(shard.plan)
             where = {

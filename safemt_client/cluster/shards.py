@@ -43,6 +43,19 @@ class Shard:
         """The hashes of the next requests of its conversations."""
         return {conversation.next()[1] for conversation in self.plan.pending}
 
+    def without(self, stopped: Set[str]) -> Shard:
+        """The same without what these targets and judges would be asked."""
+        plan = self.plan
+        left = [(c, fresh) for c, fresh in plan.with_fresh if c.target.key not in stopped]
+        judged = plan.judge is None or plan.judge.judge_key not in stopped
+        part = replace(
+            plan,
+            pending=tuple(c for c, _ in left),
+            fresh=tuple(fresh for _, fresh in left),
+            judgings=plan.judgings if judged else (),
+        )
+        return replace(self, plan=part)
+
 
 def head_of(plan: Plan) -> Plan:
     """What every shard of a plan has of it: no conversations, and none of what only the store needs."""
@@ -63,9 +76,9 @@ def head_of(plan: Plan) -> Plan:
     )
 
 
-def at_most(size: int, conversations: int, workers: int) -> int:
-    """How many conversations a shard has, so that every worker gets several."""
-    return max(1, min(size, math.ceil(conversations / (_EACH * workers))))
+def at_most(size: int, count: int, workers: int) -> int:
+    """How many of `count` conversations and verdicts a shard has, so that every worker gets several."""
+    return max(1, min(size, math.ceil(count / (_EACH * workers))))
 
 
 def cut(

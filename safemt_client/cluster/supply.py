@@ -36,7 +36,7 @@ class Supply:
         size: int,
         fewer: Callable[[str, int], None],
     ) -> None:
-        self._wanted, self._keeper, self._session_id = wanted, keeper, session_id
+        self._plan, self._wanted, self._keeper, self._session_id = plan, wanted, keeper, session_id
         self._size, self._fewer = size, fewer
         self._numbers = itertools.count()
         self._parts = iter(() if plan.counted is None else plan.counted.parts)
@@ -68,6 +68,13 @@ class Supply:
             self._before |= alike
             (self._held if alike else now).append(shard)
         return now
+
+    def over(self, stopped: Set[str]) -> bool:
+        """Whether nothing of the run can be asked any more, since these targets and judges cannot."""
+        plan = self._plan
+        targets = {target.key for target in plan.targets}
+        judged = plan.judge is None or plan.judge.judge_key in stopped or not plan.unjudged
+        return judged and bool(stopped) and targets <= stopped
 
     async def replan(self, shard: Shard) -> Shard:
         """What is left of a shard, as the store has it now: turns and verdicts."""

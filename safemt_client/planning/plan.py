@@ -132,6 +132,11 @@ class Plan:
         """How many conversations still need a request."""
         return len(self.pending) if self.counted is None else self.counted.conversations
 
+    @property
+    def unjudged(self) -> int:
+        """How many replies in the store need a verdict; several may share one."""
+        return len(self.judgings) if self.counted is None else max(0, self.verdicts - self.turns.total())
+
     def longest(self, target: Target, most: int) -> tuple[Conversation, ...]:
         """So many of the pending conversations with a target, those with most turns first."""
         if self.counted is not None:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cluster.test_shards import dialogue, plan
 
 pytest.importorskip("ray")
 
@@ -12,6 +13,9 @@ from safemt_client.cluster import fleet
 from safemt_client.cluster.actors import DiedError
 from safemt_client.cluster.fleet import LOST_S, Fleet
 from safemt_client.cluster.link import AwayError
+from safemt_client.cluster.packed import unpack
+from safemt_client.cluster.shards import Shard, cut
+from safemt_client.cluster.supply import Supply
 
 
 class Clock:
@@ -135,3 +139,47 @@ def test_a_writer_that_does_not_answer_is_named_once_also_while_changes_wait_for
     asyncio.run(watch())
     assert waiting == ["a lower limit"]
     assert heard.notices == ["the process Writer does not answer: waiting for it"]
+
+
+def stopped_after(count: int) -> tuple[list[str], int, bool]:
+    """The targets that a worker is handed once so many cannot be asked, what is open, whether it is over."""
+    whole = plan(dialogue(0, 1, "tea"), dialogue(1, 1, "coffee"))
+    keys = [target.key for target in whole.targets]
+    handed: list[Any] = []
+
+    async def call(name: str, *about: Any) -> None:
+        handed.append(about)
+
+    asked, _, _ = fleet_of()
+    asked.ending.stopped = dict.fromkeys(keys[:count], "401")
+    unused: Any = None
+    asked._supply = Supply(whole, unused, unused, "s", 2, unused)
+    asked._waiting += cut(whole, 2)
+    asked._open = len(asked._waiting)
+    peer: Any = SimpleNamespace(call=call)
+    asyncio.run(asked._hand_out(fleet._Member("one", peer, 0.0)))
+    plans = [unpack(packed, lambda sha256: b"") for _, packed, _ in handed]
+    over = asked._supply.over(asked.ending.stopped.keys())
+    return [c.target.name for one in plans for c in one.pending], asked._open, over
+
+
+def test_a_target_that_cannot_be_asked_is_in_no_further_shard() -> None:
+    assert stopped_after(0) == (["a", "b"] * 2, 2, False)
+    assert stopped_after(1) == (["b", "b"], 2, False)
+    assert stopped_after(2) == ([], 0, True)
+
+
+def test_no_more_shards_are_made_once_no_target_can_be_asked() -> None:
+    asked, _, _ = fleet_of()
+    made = iter(range(3))
+
+    async def more(under_way: Any) -> list[Shard]:
+        if next(made) == 1:
+            asked.ending.stopped["a"] = "401"
+        return []
+
+    supply: Any = SimpleNamespace(more=more, over=bool)
+    asked._supply = supply
+    asyncio.run(asked._fill())
+    assert asked._all_made
+    assert next(made) == 2

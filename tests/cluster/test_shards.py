@@ -1,6 +1,9 @@
 """Pieces of a plan, and how they travel."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from safemt_client.cluster.packed import pack, unpack
 from safemt_client.cluster.shards import at_most, cut
@@ -70,6 +73,16 @@ def test_each_worker_gets_several_pieces_where_there_is_enough() -> None:
     assert at_most(150, 10_000, 4) == 150
     assert at_most(150, 160, 4) == 10
     assert at_most(150, 3, 4) == 1
+
+
+def test_what_only_lacks_verdicts_is_counted_by_these() -> None:
+    whole = replace(plan(dialogue(0, 1)), judge=None)
+    assert (whole.conversations, whole.unjudged) == (2, 0)
+    assert replace(whole, judgings=(None,) * 7).unjudged == 7  # type: ignore[arg-type]
+    judge: Any = object()
+    counted: Any = SimpleNamespace(conversations=0, parts=(({}, 5), ({"a": 2}, 4)))
+    parts = replace(whole, judge=judge, counted=counted)
+    assert (parts.conversations, parts.unjudged) == (0, 7)
 
 
 def test_pictures_travel_by_their_hash() -> None:
