@@ -121,7 +121,7 @@ def cut(
     return [
         replace(
             _shard(plan, next(named), some, of_group, judged, keys),
-            after=frozenset().union(*(later.get(group, ()) for group in some)),
+            after=frozenset[str]().union(*(later.get(group, ()) for group in some)),
         )
         for some in filled
     ]

@@ -97,11 +97,11 @@ class Supply:
         if any(shard.dialogues in self._before for shard in under_way()):
             return []
         held, self._held, self._before = self._held, [], set()
-        left, items = await self._left(frozenset().union(*(shard.dialogues for shard in held)))
+        left, items = await self._left(frozenset[str]().union(*(shard.dialogues for shard in held)))
         turns = sum((shard.plan.turns for shard in held), Counter[str]())
         self._compare(turns, sum(shard.plan.verdicts for shard in held), left)
         # Cut anew: what began with one request goes on with many.
-        return await anyio.to_thread.run_sync(cut, left, self._size, self._numbers, frozenset(), items)
+        return await anyio.to_thread.run_sync(cut, left, self._size, self._numbers, frozenset[str](), items)
 
     def _next(self) -> Plan | None:
         return next(self._plans, None)
