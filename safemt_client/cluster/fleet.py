@@ -283,7 +283,10 @@ class Fleet:
         """See that Accounts know who is alive, and that the store is where it was."""
         heard = dict.fromkeys(("Accounts", "Writer"), _awake_s())
         while True:
-            looks = (lambda: self._see_the_accounts(group)), self._see_the_writer
+            looks: tuple[Callable[[], Awaitable[None]], ...] = (
+                lambda: self._see_the_accounts(group),
+                self._see_the_writer,
+            )
             for name, look in zip(heard, looks, strict=True):
                 try:
                     await look()
