@@ -100,6 +100,7 @@ def planned(history: Any, prices: Any, max_tokens: int | None = None) -> Any:
     image = Image("0" * 64, "image/png", 10, 512, 512, lambda: b"")
     conversation = Conversation(target, dialogue, "k", {"i.png": image}, 1 if history == "live" else 2)
     return SimpleNamespace(
+        counted=None,
         moderators=(),
         targets=[target],
         pending=(conversation,),
