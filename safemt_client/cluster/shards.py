@@ -60,16 +60,10 @@ class Shard:
 def head_of(plan: Plan) -> Plan:
     """What every shard of a plan has of it: no conversations, and none of what only the store needs."""
     return replace(
-        plan,
+        plan.without_work(),
         odd=(),
         dialogues=(),
         not_attempted={},
-        pending=(),
-        fresh=(),
-        judgings=(),
-        to_judge=(),
-        steps=(),
-        taken=(),
         cached_turns={},
         carried=(),
         counted=None,

@@ -56,17 +56,7 @@ def outline_of(wanted: Resolved, store: Store | None) -> Plan:
 
 def _head(plan: Plan, wanted: Resolved) -> Plan:
     """What a piece's plan has of the whole run."""
-    return replace(
-        plan,
-        dialogues=wanted.dialogues,
-        not_attempted=wanted.not_attempted,
-        pending=(),
-        fresh=(),
-        judgings=(),
-        to_judge=(),
-        steps=(),
-        taken=(),
-    )
+    return replace(plan.without_work(), dialogues=wanted.dialogues, not_attempted=wanted.not_attempted)
 
 
 class _Sums:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from safemt_client.datasets.oddities import OddKind
 from safemt_client.planning.conversation import Conversation
@@ -136,6 +136,10 @@ class Plan:
     def unjudged(self) -> int:
         """How many replies in the store need a verdict; several may share one."""
         return len(self.judgings) if self.counted is None else max(0, self.verdicts - self.turns.total())
+
+    def without_work(self) -> Plan:
+        """What it says of the run as a whole: nothing of a conversation or a verdict."""
+        return replace(self, pending=(), fresh=(), judgings=(), to_judge=(), steps=(), taken=())
 
     def longest(self, target: Target, most: int) -> tuple[Conversation, ...]:
         """So many of the pending conversations with a target, those with most turns first."""

@@ -8,7 +8,7 @@ import pytest
 from cluster.said import rows, scores, turns
 from cluster.threads import on_threads
 from support.program import at_once
-from support.serving import as_vllm
+from support.serving import as_vllm, nothing_is_left
 
 from safemt_client.serving import server as serving
 from safemt_client.serving.secret import SECRET, server_key, shared_secret
@@ -19,17 +19,6 @@ RUN = ("--data", "sample", "--images", "off", "--limit", "6", "--turns", "1,2")
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "GRACE_S", 0.2)
-
-
-def nothing_is_left(folder: Path) -> None:
-    """Nothing of a server is there but its log, and nothing says where it was."""
-    assert [*folder.glob("*.serving"), *folder.glob("*.servers*")] == []
-    name = str(folder).encode()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            assert name not in path.read_bytes(), path
-        except OSError:
-            continue
 
 
 def test_target_and_guard_are_those_of_one_process(here: Path) -> None:

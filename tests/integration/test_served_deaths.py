@@ -6,22 +6,11 @@ from pathlib import Path
 import pytest
 from support.forked import forked
 from support.program import at_once, sql
-from support.serving import as_vllm, left, record_of
+from support.serving import as_vllm, left, nothing_is_left, record_of
 from support.waiting import until
 
 RUN = ("--data", "sample", "--images", "off", "--limit", "6", "--turns", "2")
 LAST = "it said: RuntimeError: the kettle is empty; its log is safemt.duckdb."
-
-
-def ended(folder: Path) -> None:
-    """Nothing of a server is left but its log."""
-    assert list(folder.glob("*.serving")) == []
-    name = str(folder).encode()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            assert name not in path.read_bytes(), path
-        except OSError:
-            continue
 
 
 def test_one_that_dies_once_is_a_matter_of_seconds(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,7 +33,7 @@ def test_one_that_dies_once_is_a_matter_of_seconds(here: Path, capsys: pytest.Ca
     for row in kept:
         assert row["outcomes"] == ["error_transient"] * (len(row["outcomes"]) - 1) + ["answered"]
     assert max(len(row["outcomes"]) for row in kept) > 1
-    ended(here)
+    nothing_is_left(here)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +70,7 @@ def test_one_that_dies_again_stops_whatever_asks_it(
         "judge": "SELECT count(*) AS n FROM verdicts WHERE label = 'safe'",
     }[role]
     assert sql(kept, capsys) == [{"code": "server_ended"} if role == "target" else {"n": 3}]
-    ended(here)
+    nothing_is_left(here)
 
 
 @pytest.mark.parametrize("signals", [1, 2])
@@ -106,4 +95,4 @@ def test_ctrl_c_in_the_middle_leaves_no_server(signals: int, here: Path) -> None
         run.kill()
     assert ("interrupted: stopped early; continue with:" if signals == 1 else "safemt: interrupted; ") in said
     assert left(record) == set()
-    ended(here)
+    nothing_is_left(here)

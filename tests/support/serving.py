@@ -11,7 +11,18 @@ from safemt_client.serving.sweep import read_record
 
 from . import stand_in
 
-__all__ = ["as_vllm", "left", "of_stand_in", "record_of"]
+__all__ = ["as_vllm", "left", "nothing_is_left", "of_stand_in", "record_of"]
+
+
+def nothing_is_left(folder: Path) -> None:
+    """Nothing of a server is there but its log, and nothing says where it was."""
+    assert [*folder.glob("*.serving"), *folder.glob("*.servers*")] == []
+    name = str(folder).encode()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            assert name not in path.read_bytes(), path
+        except OSError:
+            continue
 
 
 def of_stand_in(*words: str, **changed: object) -> ServerSpec:
