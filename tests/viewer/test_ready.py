@@ -122,10 +122,14 @@ def test_the_address_is_shown_once_the_results_of_a_large_store_are_there(
 def test_ctrl_c_before_the_address_is_shown_ends_the_viewer(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bases: list[str] = []
+
     def interrupted(self: Viewer, seconds: float) -> None:
+        bases.append(self.base)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Viewer, "wait_until_ready", interrupted)
     with pytest.raises(KeyboardInterrupt):
         view(store, port=0, host="127.0.0.1", allow_remote=False, browser=False)
-    open_viewer(store, port=0).close()
+    with pytest.raises(httpx.ConnectError), httpx.Client(trust_env=False) as client:
+        client.get(bases[0])
