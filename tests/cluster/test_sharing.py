@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -175,8 +174,7 @@ def test_two_runs_share_a_limit_and_the_lower_one_holds(here: Path, two_nodes: A
     write_dialogues(here / "short.jsonl", 60)
     with strict(rpm=600) as endpoint:
         long = run_of("long", two_nodes, endpoint, 600)
-        while not endpoint.times and long.poll() is None:
-            time.sleep(0.05)
+        until(lambda: endpoint.times, long)
         # By what it states itself it would be refused nine times of ten.
         short = run_of("short", two_nodes, endpoint, 6000)
         said = short.communicate()[0]
