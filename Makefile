@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Else every process that a test or a benchmark starts would compile the whole program.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo demo-cluster docs test test-slow soak fuzz bench bench-quick bench-write lint types check check-fast lock audit sbom dist reproduce clean
+.PHONY: demo demo-cluster docs test test-slow test-oldest-ray soak fuzz bench bench-quick bench-write lint types check check-fast lock audit sbom dist reproduce clean
 
 # Most of what is installed is never imported: a module is compiled when it first is.
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
@@ -122,6 +122,16 @@ bench-quick: .venv-bench/.installed
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchaudio torchvision torchcodec
 	touch $@
 
+# The oldest Ray that is supported; $(VENV) has the newest.
+.venv-ray/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-ray
+	grep -v '^ray==' constraints.txt > .venv-ray/constraints.txt
+	.venv-ray/bin/python $(INSTALL) -c .venv-ray/constraints.txt -e '.[test,view,report,cluster]' 'ray[default]==2.52.*' --config-settings editable_mode=strict
+	touch $@
+
+test-oldest-ray: .venv-ray/.installed
+	.venv-ray/bin/python -m pytest tests/cluster
+
 # For daily work, in less than two minutes: what needs no process, no browser, no litellm, no model and no simulation.
 FAST := tests/api tests/cli tests/demo tests/engine tests/judges tests/moderator tests/planning tests/providers \
 	tests/results tests/telemetry tests/packaging/test_house.py
@@ -174,4 +184,4 @@ sbom: dist
 		--output-format JSON --output-file dist/safemt-client.cdx.json .venv-sbom/bin/python
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-inspect .venv-clients .venv-llmock .venv-promptfoo .venv-vllm .venv-release .venv-sbom build dist demo-results
+	rm -rf $(VENV) .venv-bench .venv-inspect .venv-clients .venv-llmock .venv-promptfoo .venv-vllm .venv-ray .venv-release .venv-sbom build dist demo-results
