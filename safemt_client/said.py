@@ -74,7 +74,10 @@ def serving_of(settings: RunSettings, said: ProviderSettings) -> Serving:
     python = said.serve_python or settings.serve_python
     gpus = settings.gpus if said.gpus is None else said.gpus
     return Serving(
-        None if python is None else str(python), options, None if gpus is None else tuple(map(str, gpus))
+        None if python is None else str(python),
+        options,
+        None if gpus is None else tuple(map(str, gpus)),
+        elsewhere=settings.ray is not None and not settings.batch,
     )
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,14 +18,16 @@ from typing import Any
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
-from safemt_client.cluster import accounts, shared, worker, writer
+from safemt_client.cluster import accounts, served, shared, worker, writer
 from safemt_client.cluster.link import AwayError
 from safemt_client.cluster.messages import Answer, Report, Sharing
 from safemt_client.providers.errors import InputError, SafemtError
 from safemt_client.results.store.deliveries import Delivery, pack
 from safemt_client.results.store.rows import CostLeaseRow
+from safemt_client.serving.forwarded import Answered, Asked
+from safemt_client.serving.metrics import Use
 
-__all__ = ["Accounts", "DiedError", "Peer", "SharedAccounts", "Worker", "Writer"]
+__all__ = ["Accounts", "DiedError", "Peer", "RemoteServer", "Server", "SharedAccounts", "Worker", "Writer"]
 
 _ANSWER_S = 5.0
 """Who has not answered for so long is away: what is asked of it takes milliseconds."""
@@ -251,7 +254,53 @@ class Worker(worker.Worker):
             answer: Answer = await counts.call("tick", report)
             return answer
 
-        super().__init__(incarnation, deliver, tick, store.ask, _load)
+        super().__init__(incarnation, deliver, tick, store.ask, _load, RemoteServer)
+
+
+class Server(served.Server):
+    """What keeps a server of a model as an actor."""
+
+
+class RemoteServer:
+    """A server that an actor keeps, as any process of the run asks it."""
+
+    def __init__(self, name: str, actor: str) -> None:
+        """`name` is the model's."""
+        self._name, self.actor = name, actor
+        self._handle: Any = None
+
+    async def ask(self, asked: Asked) -> Answered:
+        """What it answers; for as long as it takes. Nothing is raised where it cannot be reached."""
+        try:
+            answered: Answered = await self._called("ask", asked)
+        except ActorUnavailableError:
+            return Answered(failed=f"{self._name}: the process that serves it is not reached")
+        # The second is for a name that there is no more.
+        except (RayActorError, ValueError):
+            return Answered(ended=f"{self._name}: the process of the cluster that served it has ended")
+        return answered
+
+    async def use(self, *, last: bool = True) -> Use | None:
+        """See `serving.server.Server.use`; None also where it cannot be reached."""
+        try:
+            used: Use | None = await self._called("use", last)
+        except (RayActorError, ValueError):
+            return None
+        return used
+
+    async def _called(self, name: str, *about: Any) -> Any:
+        if self._handle is None:
+            self._handle = await asyncio.to_thread(ray.get_actor, self.actor)
+        reference = getattr(self._handle, name).remote(*about)
+        try:
+            return await reference
+        except asyncio.CancelledError:
+            # Nobody waits for it any more. Where Ray is gone, there is nothing to cancel.
+            with suppress(Exception):
+                ray.cancel(reference)
+            raise
+        except RayTaskError as error:
+            raise error.cause from None
 
 
 def _load(reference: Any) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from safemt_client.cluster.link import AwayError
 from safemt_client.cluster.messages import RunSaid, Sharing
 from safemt_client.cluster.nodes import Nodes, started
 from safemt_client.cluster.packed import pack
+from safemt_client.cluster.servers import Servers
 from safemt_client.cluster.shards import at_most, head_of
 from safemt_client.cluster.shared import check_name, namespace
 from safemt_client.cluster.supply import Supply
@@ -57,9 +58,15 @@ async def carry_out(prepared: Prepared, invocation: Invocation) -> RunResult:
         StoreError: the store cannot be written.
     """
     _check(prepared)
+    asked = asked_of_plan(prepared.plan, prepared.models)
     with shared_secret(), started(prepared.settings) as nodes:
-        await prepared.models.start(asked_of_plan(prepared.plan, prepared.models), invocation.tell)
-        return await watched(prepared, invocation, partial(_carry_out, nodes))
+        async with AsyncExitStack() as stack:
+            if prepared.settings.ray is not None:
+                local = prepared.models.local
+                # They end before this process leaves the cluster.
+                local.keep, local.ends = Servers(nodes).keep, stack
+            await prepared.models.start(asked, invocation.tell)
+            return await watched(prepared, invocation, partial(_carry_out, nodes))
 
 
 async def _carry_out(nodes: Nodes, session: Watched) -> RunResult:
@@ -95,11 +102,6 @@ def _check(prepared: Prepared) -> None:
     if plan.stopping is not None:
         raise InputError(f"{flag}: --stop-when looks along one order of items: leave one of the two out")
     for spec in asked_of_plan(plan, prepared.models):
-        if spec.vendor.managed and settings.ray is not None:
-            raise InputError(
-                f"{flag}: {spec.name} is served on this machine alone: use --workers without --ray, or start "
-                "its server yourself and name its address, NAME@http://HOST:PORT/v1"
-            )
         if spec.own_model is not None:
             raise InputError(f"{flag}: {spec.name} is an object of this process: leave {flag} out")
 
@@ -194,7 +196,7 @@ class _Session:
         fleet.on_sent = prepared.models.local.count
 
         async def main(group: TaskGroup) -> StopReason:
-            if prepared.models.local.running:
+            if prepared.models.local.started:
                 group.start_soon(note_use, prepared.models.local, store.recorder())
             return await fleet.run()
 

@@ -17,8 +17,9 @@ from safemt_client.cluster.nodes import Nodes
 from safemt_client.cluster.packed import pack
 from safemt_client.cluster.shards import Shard
 from safemt_client.cluster.supply import Supply
+from safemt_client.cluster.versions import check_alike
 from safemt_client.cluster.worker import RUNNERS
-from safemt_client.providers.errors import InputError, SafemtError
+from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.limits.permits import Change
 from safemt_client.providers.pauses import PAUSES
 from safemt_client.providers.types import Usage
@@ -160,7 +161,7 @@ class Fleet:
         self._all.append(member)
         try:
             said = await member.peer.insist("hello", within_s=_BEGIN_S)
-            _check_versions(said)
+            check_alike("a worker", said)
             await member.peer.insist("begin", self._head, within_s=_BEGIN_S)
             member.heard = _awake_s()
             self._members[name] = member
@@ -334,22 +335,3 @@ class Fleet:
 def _awake_s() -> float:
     """The time without pauses of this process: while it is stopped, all others seem to be silent."""
     return anyio.current_time() - PAUSES.lost_s
-
-
-def _check_versions(said: dict[str, str]) -> None:
-    """Refuse a worker with other versions than this process has.
-
-    Raises:
-        InputError: it has.
-    """
-    import platform
-
-    from safemt_client import __version__
-
-    mine = {"safemt_client": __version__, "python": platform.python_version()}
-    for name, version in mine.items():
-        if said[name] != version:
-            raise InputError(
-                f"--ray: a worker has {name} {said[name]}, and this process {version}: "
-                "install the same everywhere"
-            )

@@ -48,7 +48,7 @@ class Nodes:
         here = NodeAffinitySchedulingStrategy(self.here, soft=False)
         return self._start(actor, about, name=name, max_restarts=-1, scheduling_strategy=here)
 
-    def anywhere(self, actor: type, *about: Any) -> Any:
+    def anywhere(self, actor: type, *about: Any, **options: Any) -> Any:
         """Start an actor on whichever machine has the fewest; it is not started again."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -56,7 +56,23 @@ class Nodes:
         node = min(_alive(self.ray), key=lambda one: self._on[str(one["NodeID"])])["NodeID"]
         self._on[node] += 1
         there = NodeAffinitySchedulingStrategy(node, soft=True)
-        return self._start(actor, about, max_restarts=0, scheduling_strategy=there)
+        return self._start(actor, about, max_restarts=0, scheduling_strategy=there, **options)
+
+    def with_gpus(self, actor: type, name: str, gpus: int) -> Any:
+        """Start an actor that has so many GPUs of one machine to itself; without any, `anywhere`.
+
+        It keeps a program that it starts: Ray leaves that one alone when it ends the actor.
+        """
+        kept = {"env_vars": {"RAY_kill_child_processes_on_worker_exit": "false"}}
+        if not gpus:
+            return self.anywhere(actor, name=name, runtime_env=kept)
+        return self._start(actor, (), name=name, max_restarts=0, num_gpus=gpus, runtime_env=kept)
+
+    @property
+    def gpus(self) -> tuple[int, int]:
+        """The most GPUs that one machine has, and how many there are in all."""
+        found = [int(node["Resources"].get("GPU", 0)) for node in _alive(self.ray)]
+        return max(found, default=0), sum(found)
 
     def put(self, content: bytes) -> Any:
         """Bytes that each machine fetches once."""

@@ -6,16 +6,15 @@ Money is each run's own, and stays with its own Accounts: here are names of acco
 from __future__ import annotations
 
 import os
-import platform
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
-from safemt_client import __version__
 from safemt_client.cluster.counts import Counts
 from safemt_client.cluster.messages import SILENCE_S, Answer, Report, RunSaid
+from safemt_client.cluster.versions import versions
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits.permits import Change
 from safemt_client.providers.registry import ProviderSpec
@@ -58,7 +57,7 @@ class SharedAccounts:
 
     async def hello(self) -> dict[str, str]:
         """What must be the same for all that talk to it."""
-        return _versions()
+        return versions()
 
     async def join(self, said: RunSaid) -> str | None:
         """A run begins; why it may not, None if it may."""
@@ -164,17 +163,13 @@ def _together(one: RunSaid, other: RunSaid) -> str | None:
     return None
 
 
-def _versions() -> dict[str, str]:
-    return {"safemt_client": __version__, "python": platform.python_version()}
-
-
 def check_versions(name: str, said: Mapping[str, str]) -> None:
     """Refuse shared Accounts of other versions than this process has.
 
     Raises:
         InputError: they are.
     """
-    for what, version in _versions().items():
+    for what, version in versions().items():
         if said.get(what) != version:
             raise InputError(
                 f"--ray-accounts {name}: it has {what} {said.get(what)}, and this run {version}: "

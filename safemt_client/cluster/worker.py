@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-from safemt_client import __version__
 from safemt_client.cluster.keeper import RemoteKeeper
 from safemt_client.cluster.link import Link
 from safemt_client.cluster.messages import Answer, Report
@@ -19,6 +18,7 @@ from safemt_client.cluster.money import RemoteBudget
 from safemt_client.cluster.news import Item, News
 from safemt_client.cluster.packed import unpack
 from safemt_client.cluster.shared import named_for_all, under
+from safemt_client.cluster.versions import versions
 from safemt_client.engine.ahead import load_ahead
 from safemt_client.engine.context import SessionContext
 from safemt_client.engine.meter import Meter
@@ -35,6 +35,7 @@ from safemt_client.providers.pauses import PAUSES
 from safemt_client.providers.resources import calls_at_once, raise_open_files
 from safemt_client.results.store.deliveries import Delivery
 from safemt_client.said import limits_of
+from safemt_client.serving.forwarded import Remote
 from safemt_client.serving.local import LocalServers
 from safemt_client.serving.posted import Handed
 from safemt_client.settings import RunSettings
@@ -93,7 +94,8 @@ class _Runner:
 class Worker:
     """Carries pieces out. Its methods are called from one event loop, and may each be called again.
 
-    `deliver`, `tick` and `ask` are the ways to the Writer and the Accounts; `load` gives a picture's bytes.
+    `deliver`, `tick` and `ask` are the ways to the Writer and the Accounts; `load` gives a picture's bytes,
+    `reach` the way to a server of another machine.
     """
 
     def __init__(
@@ -103,9 +105,11 @@ class Worker:
         tick: Callable[[Report], Awaitable[Answer]],
         ask: Callable[..., Any],
         load: Callable[[Any], bytes],
+        reach: Callable[[str, str], Remote] | None = None,
     ) -> None:
         self._incarnation = incarnation
         self._deliver, self._tick, self._ask, self._load = deliver, tick, ask, load
+        self._reach = reach
         self._news = News()
         self._named: dict[str, str] = {}
         self._free: asyncio.Queue[tuple[_Runner, Callable[[], None]]] = asyncio.Queue()
@@ -119,7 +123,7 @@ class Worker:
 
     async def hello(self) -> dict[str, str]:
         """What must be the same on all machines, and the id of this process."""
-        return {"safemt_client": __version__, "python": platform.python_version(), "pid": str(os.getpid())}
+        return versions() | {"pid": str(os.getpid())}
 
     async def begin(self, head: bytes) -> None:
         """Open all models.
@@ -193,7 +197,7 @@ class Worker:
         if head.capped:
             link.budget = self._budget
         self._meters = _meters(head) if head.capped else None
-        self._local = LocalServers(head.handed)
+        self._local = LocalServers(head.handed, self._reach)
         in_all = calls_at_once(1)
         for _ in range(RUNNERS):
             share = None if in_all is None else max(1, in_all // RUNNERS)

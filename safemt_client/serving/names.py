@@ -18,11 +18,13 @@ class Serving:
         python: the interpreter that runs them; the program's own if None.
         options: options of the server by their names, without the dashes.
         gpus: the cards that it may use; all if None.
+        elsewhere: whether another machine is to serve it, of whose cards and memory nothing is known here.
     """
 
     python: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     gpus: tuple[str, ...] | None = None
+    elsewhere: bool = False
 
 
 def engine_of(name: str) -> str | None:

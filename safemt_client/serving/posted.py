@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +35,14 @@ class Handed:
     Attributes:
         served: the servers by their made-up hosts.
         names: by what a model is called in the settings, the host of its server and the name that is shown.
-        file: where they are at present; see `post`.
+        file: where they are at present, see `post`; None if other machines have them.
+        actors: of other machines, the names of the processes that keep them, by their made-up hosts.
     """
 
     served: Mapping[str, Served]
     names: Mapping[str, tuple[str, str]]
-    file: Path
+    file: Path | None
+    actors: Mapping[str, str] = field(default_factory=dict)
 
 
 def posted_file(db: Path) -> Path:

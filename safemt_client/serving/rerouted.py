@@ -8,9 +8,9 @@ from typing import Protocol
 import httpx
 
 from safemt_client.providers.addresses import key_headers
-from safemt_client.providers.error_codes import ErrorCode
 from safemt_client.providers.keys import Key
 from safemt_client.providers.transport import HopelessError
+from safemt_client.serving.forwarded import EndedError, Remote, forward
 from safemt_client.serving.server import ServerDiedError
 
 __all__ = ["Reached", "Rerouted"]
@@ -40,17 +40,20 @@ class Reached(Protocol):
         ...
 
 
-class _EndedError(HopelessError):
-    """A server has ended for good; another run starts it anew."""
-
-    code = ErrorCode.SERVER_ENDED
-
-
 class Rerouted(httpx.AsyncBaseTransport):
-    """A transport to those of these servers that run. Its maker closes the connections below it."""
+    """A transport to those of these servers that run. Its maker closes the connections below it.
 
-    def __init__(self, running: Mapping[str, Reached], transport: httpx.AsyncBaseTransport) -> None:
+    The `remote` ones are on other machines.
+    """
+
+    def __init__(
+        self,
+        running: Mapping[str, Reached],
+        transport: httpx.AsyncBaseTransport,
+        remote: Mapping[str, Remote] | None = None,
+    ) -> None:
         self._running = running
+        self._remote = {} if remote is None else remote
         self._transport = transport
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -60,13 +63,15 @@ class Rerouted(httpx.AsyncBaseTransport):
             HopelessError: it was not started, or has ended for good.
         """
         host = request.url.host
+        if (remote := self._remote.get(host)) is not None:
+            return await forward(remote, request)
         server = self._running.get(host)
         if server is None:
             raise HopelessError(f"{host}: the server was not started")
         try:
             await server.wait_ready()
         except ServerDiedError as error:
-            raise _EndedError(str(error)) from None
+            raise EndedError(str(error)) from None
         server.requests += 1
         base = httpx.URL(server.base_url)
         url = request.url.copy_with(scheme=base.scheme, host=base.host, port=base.port)

@@ -29,7 +29,8 @@ def two_nodes() -> Iterator[Any]:
     small = {"num_cpus": 1, "object_store_memory": 80_000_000}
     cluster = Cluster(initialize_head=True, head_node_args=small | {"include_dashboard": False})
     try:
-        cluster.add_node(**small)
+        # No such card is there, but Ray takes it for one.
+        cluster.add_node(**small, num_gpus=1)
         yield cluster
     finally:
         cluster.shutdown()

@@ -111,11 +111,3 @@ def test_one_that_dies_again_stops_what_asks_it(here: Path) -> None:
         here / "safemt.duckdb", "SELECT DISTINCT error_code FROM replies WHERE outcome LIKE 'e%'"
     ) == [("server_ended",)]
     nothing_is_left(here)
-
-
-def test_on_more_machines_it_is_refused(here: Path) -> None:
-    model, *options = as_vllm(here)
-    done = at_once("--provider", model, "--judge", "none", *options, *RUN, "--ray", "auto")
-    assert done.returncode == 2
-    assert "--ray: vllm:small is served on this machine alone: use --workers without --ray" in done.stderr
-    assert not (here / "safemt.duckdb").exists()

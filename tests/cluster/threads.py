@@ -133,12 +133,18 @@ class Nodes:
     started: list[Handle] = field(default_factory=list)
     named: dict[str, Handle] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    gpus: tuple[int, int] = (0, 0)
+    given_gpus: list[int] = field(default_factory=list)
 
     def beside(self, actor: type, name: str, *about: Any) -> Handle:
         return self.named.setdefault(name, self._start(actor, about, lasting=True))
 
     def anywhere(self, actor: type, *about: Any) -> Handle:
         return self._start(actor, about, lasting=False)
+
+    def with_gpus(self, actor: type, name: str, gpus: int) -> Handle:
+        self.given_gpus.append(gpus)
+        return self.named.setdefault(name, self._start(actor, (), lasting=False))
 
     def put(self, content: bytes) -> Ref:
         done = Future[Any]()
@@ -188,5 +194,6 @@ def on_threads(workers: int) -> Iterator[Nodes]:
         patch.setattr(driver, "started", started)
         patch.setattr(actors, "shared_accounts", nodes.shared_accounts)
         patch.setattr(actors.ray, "get", get)
+        patch.setattr(actors.ray, "cancel", lambda ref: ref.future.cancel())
         patch.setattr(actors.ray, "get_actor", nodes.named.__getitem__)
         yield nodes
