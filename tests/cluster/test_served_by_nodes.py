@@ -15,6 +15,7 @@ from support.program import at_once
 from support.serving import as_vllm, left, nothing_is_left, record_of
 from support.waiting import until
 
+from safemt_client.cluster import servers
 from safemt_client.serving.keeper import Record
 
 pytestmark = pytest.mark.slow
@@ -65,10 +66,12 @@ def test_weights_that_a_node_lacks_are_one_line(here: Path, two_nodes: Any) -> N
 
 
 @contextmanager
-def under_way(here: Path, nodes: Any, *words: str) -> Iterator[tuple[Forked, Record]]:
+def under_way(
+    here: Path, nodes: Any, *words: str, options: tuple[str, ...] = ()
+) -> Iterator[tuple[Forked, Record]]:
     """A run whose server was asked and never answers, and the record of that."""
     model, *python = as_vllm(here, f"log={here / 'log'}", "hang", *words)
-    run = forked("--provider", model, *python, *RUN, *on(nodes), PYTHONUNBUFFERED="1")
+    run = forked("--provider", model, *python, *RUN, *options, *on(nodes), PYTHONUNBUFFERED="1")
     try:
         until((here / "log").exists, run)
         record = record_of(here)
@@ -117,3 +120,19 @@ def test_ctrl_c_ends_the_server(here: Path, two_nodes: Any) -> None:
         assert left(record) == set()
         until(lambda: not actors("Server"))
     nothing_is_left(here)
+
+
+def test_a_gpu_that_another_run_has_is_waited_for(
+    here: Path, two_nodes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "_WAITS_S", 0.1)
+    with under_way(here, two_nodes, options=("--gpus", "0")) as (_, record):
+        python = ("--serve-python", str(here / "python"))
+        words = ["--provider", f"vllm:{here / 'small'}", *python, *RUN, "--gpus", "0", "--db", "b.duckdb"]
+        done = at_once(*words, *on(two_nodes))
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert done.stderr.endswith(
+            ": Ray had no GPU for it within 0.1 s: see what uses the cluster (ray status)\n"
+        )
+        assert record["keeper"] in left(record)
+    until(lambda: not left(record))
