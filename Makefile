@@ -37,7 +37,7 @@ docs: $(VENV)/.installed $(VENV)/.extras
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/site
 	$(BIN)/python -m pytest tests/docs/test_links.py tests/docs/test_commands.py
 
-test: $(VENV)/.installed $(VENV)/.extras .venv-inspect/.installed
+test: $(VENV)/.installed $(VENV)/.extras
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 # Simulations, a release built twice, a page that follows a run, a real llama.cpp server, the soak in small,

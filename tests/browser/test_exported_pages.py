@@ -10,6 +10,8 @@ from playwright.sync_api import Page, expect
 from safemt_client.viewer.bundle import export_pages
 from safemt_client.viewer.wanted import Wanted
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pages(demo_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -24,9 +26,7 @@ def fits(page: Page, width: int) -> None:
     assert axe(page) == []
 
 
-@pytest.mark.parametrize(
-    "width", [390, *(pytest.param(width, marks=pytest.mark.slow) for width in (820, 1440))]
-)
+@pytest.mark.parametrize("width", [390, 820, 1440])
 def test_from_the_results_to_a_picture(width: int, pages: Path, page: Page, page_log: PageLog) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     page.goto((pages / "index.html").as_uri())

@@ -318,6 +318,7 @@ def test_it_follows_a_run(
     quiet(page_log)
 
 
+@pytest.mark.slow
 def test_hostile_text_does_nothing(tmp_path: Path, view: Callable, page: Page, page_log: PageLog) -> None:
     db = make_hostile_store(tmp_path / "hostile.duckdb")
     address = view(db)

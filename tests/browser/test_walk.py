@@ -122,6 +122,7 @@ def visited(
     return problems
 
 
+@pytest.mark.slow
 def test_pages_that_no_other_test_looks_at(demo_store: Path, view: Callable, page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": WIDTHS[390]})
     some = ("runs", "nothing found", "agreement", "SQL", "an error")

@@ -26,7 +26,7 @@ def picture() -> str:
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The log that `with_inspect.py` has inspect_ai write."""
-    if not INSPECT.exists() and "CI" not in os.environ:
+    if not INSPECT.exists():
         pytest.skip("inspect_ai is not here: make .venv-inspect/.installed")
     folder = tmp_path_factory.mktemp("inspect")
     done = subprocess.run(
@@ -44,6 +44,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_log_of_inspect_itself_is_read_as_it_is(log: Path, here: Path) -> None:
     refused = at_once("import", str(log), "--target", "kettle")
     assert refused.returncode == 2
@@ -96,6 +97,7 @@ def test_a_log_of_inspect_itself_is_read_as_it_is(log: Path, here: Path) -> None
     assert at_once(*words).stdout.startswith(f"inspect {log.name}: nothing new")
 
 
+@pytest.mark.slow
 def test_a_judge_sees_the_pictures_of_a_log(log: Path, here: Path) -> None:
     words = ("import", str(log), "--target", "kettle", "--unsafe", "I", "--safe", "C")
     assert at_once(*words).returncode == 0
@@ -165,6 +167,7 @@ def test_a_damaged_sample_is_said_of_a_log_that_is_deflated_too(here: Path) -> N
         assert (done.returncode, f"x.eval: {name}: damaged" in done.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_damaged_sample_is_said(log: Path, here: Path) -> None:
     data = bytearray(log.read_bytes())
     with zipfile.ZipFile(log) as archive:

@@ -110,6 +110,7 @@ def test_the_second_ctrl_c_stops_at_once_and_the_store_goes_on() -> None:
     assert main(["--provider", "demo", "--quiet"]) == 0
 
 
+@pytest.mark.slow
 def test_no_more_images_are_in_memory_than_in_flight(tmp_path: Path) -> None:
     Path("images").mkdir()
     lines = []

@@ -159,7 +159,7 @@ def test_a_reply_or_an_error_holds_none(
     assert shown.count("[key]") > 20
 
 
-@pytest.fixture(scope="module", params=list(NAMES))
+@pytest.fixture(scope="module", params=["own", pytest.param("litellm", marks=pytest.mark.slow)])
 def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all that a run wrote, and what a collector of traces and a command at its end were told."""
     route, folder = request.param, tmp_path_factory.mktemp("ways")

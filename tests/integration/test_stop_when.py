@@ -72,6 +72,7 @@ def test_what_is_slow_does_not_decide() -> None:
         assert "done; look closer" in whole.stdout
 
 
+@pytest.mark.slow
 def test_killed_at_each_commit_it_decides_the_same(tmp_path: Path) -> None:
     words = ["--provider", "demo", "--turns", "6,8", "--max-concurrency", "2", "--quiet"]
     words += ["--stop-when", "asr@8 > 20%", "--stop-when", "asr < 97%"]

@@ -50,7 +50,8 @@ def test_wheel(source: Path, python: str, empty: Path, tmp_path: Path) -> None:
     works(python, empty, tmp_path / "venv")
 
 
-@pytest.mark.parametrize("inside", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("inside", [True, False])
 def test_install_from_a_checkout(
     inside: bool, source: Path, python: str, empty: Path, tmp_path: Path
 ) -> None:
@@ -59,9 +60,8 @@ def test_install_from_a_checkout(
     works(python, empty, tmp_path / "venv")
 
 
-@pytest.mark.parametrize(
-    "mode", ["strict", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("compat", ""))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["strict", "compat", ""])
 def test_editable(mode: str, source: Path, python: str, empty: Path) -> None:
     options = ("--config-settings", f"editable_mode={mode}") if mode else ()
     run(*PIP, "--python", python, "install", *OFFLINE, *options, "-e", ".", cwd=source)

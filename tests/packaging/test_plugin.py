@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from support.installed import OFFLINE, PIP, ROOT, copy_sources, fresh_python, run
 
+pytestmark = pytest.mark.slow
+
 QUESTIONS = 'tea,Satire,How is tea made?\nrain,Satire,Why does it rain?,It is wet.,"Tell me more, please"\n'
 RUN = (
     *(

@@ -319,6 +319,7 @@ anyio.run(main)
 """
 
 
+@pytest.mark.slow
 def test_clients_that_litellm_opens_when_it_is_imported_follow_no_redirect() -> None:
     path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", HERE)))
     done = subprocess.run(

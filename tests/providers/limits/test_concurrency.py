@@ -113,7 +113,13 @@ def test_one_overload_is_one_cut_and_faults_only_hold_growth() -> None:
 @pytest.mark.parametrize("start", [8, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("refusals", "faults", "least"),
-    [(0.006, 0.0, 0.95), (0.01, 0.0, 0.9), (0.0, 0.05, 0.9), (0.006, 0.05, 0.8)],
+    [
+        (0.006, 0.05, 0.8),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in [(0.006, 0.0, 0.95), (0.01, 0.0, 0.9), (0.0, 0.05, 0.9)]
+        ),
+    ],
 )
 def test_faults_that_come_whatever_the_load_do_not_wear_the_number_down(
     refusals: float, faults: float, least: float, start: int

@@ -256,8 +256,9 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
-    not INSPECT.exists() and "CI" not in os.environ,
+    not INSPECT.exists(),
     reason="inspect_ai is not here: make .venv-inspect/.installed",
 )
 @pytest.mark.parametrize("redact", [False, True])

@@ -48,6 +48,7 @@ def turned_round(path: Path) -> None:
             connection.execute("DROP TABLE other")
 
 
+@pytest.mark.slow
 def test_the_order_of_rows_changes_nothing(store: Path, tmp_path: Path) -> None:
     first = reports(store)
     assert len(first) == 3
@@ -56,6 +57,7 @@ def test_the_order_of_rows_changes_nothing(store: Path, tmp_path: Path) -> None:
     assert reports(other) == first
 
 
+@pytest.mark.slow
 def test_three_reports_are_the_same(store: Path) -> None:
     said = [at_once("report", "--json", "--db", str(store)).stdout for _ in range(3)]
     assert said[0].startswith("{")
