@@ -135,7 +135,7 @@ test-oldest-ray: .venv-ray/.installed
 # For daily work, in less than two minutes: what needs no process, no browser, no litellm, no model and no simulation.
 FAST := tests/api tests/cli tests/demo tests/engine tests/judges tests/moderator tests/planning tests/providers \
 	tests/results tests/telemetry tests/packaging/test_house.py
-NOT_FAST := tests/moderator/local tests/providers/behind_litellm tests/providers/limits/test_concurrency.py \
+NOT_FAST := tests/moderator/test_classifier.py tests/providers/behind_litellm tests/providers/limits/test_concurrency.py \
 	tests/providers/test_network.py tests/providers/test_plugins.py tests/results/exports tests/results/report \
 	tests/results/store/test_sandbox.py tests/results/store/test_texts.py tests/telemetry/test_oddities.py
 check-fast: lint types

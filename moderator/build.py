@@ -9,17 +9,12 @@ from safemt_client.moderator.types import INTERVENTIONS, Guard, GuardType, Inter
 from safemt_client.providers.errors import InputError
 
 __all__ = [
-    "LOCAL_MODEL",
     "ModeratorSpec",
     "check_guard_options",
     "guard_of",
     "guard_options",
     "parse_moderator",
 ]
-
-
-LOCAL_MODEL = "local-model:"
-"""The prefix of a guard's provider that is a model in this process; a folder or hub name follows."""
 
 
 @dataclass(frozen=True, slots=True)

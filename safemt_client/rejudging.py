@@ -19,7 +19,7 @@ from safemt_client.planning.build import make_plan
 from safemt_client.planning.calibration import chosen_of, resolve_calibration
 from safemt_client.planning.costs import check_prices
 from safemt_client.planning.rejudge import resolve_stored, settings_of_stored
-from safemt_client.planning.served import run_in_process
+from safemt_client.planning.served import ran_in_process
 from safemt_client.providers.errors import InputError
 from safemt_client.results.scores.collect import latest_run
 from safemt_client.results.store.place import check_place
@@ -49,7 +49,7 @@ async def rejudge_stored(asked: Asked, run_id: str | None, again: Again, invocat
         if again.adaptive is not None:
             return await _check(asked, store, run_id, again.adaptive, invocation)
         settings = settings_of_stored(asked.settings, store, run_id)
-        async with open_models(settings, asked.given, run_in_process(store)) as models:
+        async with open_models(settings, asked.given, ran_in_process(store)) as models:
             wanted = await resolve_stored(settings, models, store, run_id)
             found = make_plan(wanted, store)
             check_prices(found, settings, judges_only=True)
@@ -73,7 +73,7 @@ async def _repeat(asked: Asked, store: Store, run_id: str, samples: int, invocat
 
 async def _anchor(asked: Asked, store: Store, run_id: str, replies: int, invocation: Invocation) -> RunResult:
     settings = settings_of_anchor(asked.settings, store, run_id)
-    async with open_models(settings, asked.given, run_in_process(store)) as models:
+    async with open_models(settings, asked.given, ran_in_process(store)) as models:
         anchor = await resolve_anchor(settings, models, store, run_id, replies)
         found = make_plan(anchor.wanted, store)
         check_prices(found, settings, judges_only=True)
@@ -89,7 +89,7 @@ async def _check(asked: Asked, store: Store, run_id: str, replies: int, invocati
     if "judge" not in asked.settings.model_fields_set:
         raise InputError("--adaptive: asks a stronger judge than the run's: name it with --judge")
     settings = settings_of_stored(asked.settings, store, run_id)
-    async with open_models(settings, asked.given, run_in_process(store)) as models:
+    async with open_models(settings, asked.given, ran_in_process(store)) as models:
         check = await resolve_check(settings, models, store, run_id, replies)
         found = make_plan(check.wanted, store)
         check_prices(found, settings, judges_only=True)
@@ -115,7 +115,7 @@ async def calibrate_labelled(asked: Asked, invocation: Invocation) -> RunResult:
         store = None
         if settings.db.exists():
             store = stack.enter_context(Store.open(settings.db, "store", command="calibrate"))
-        async with open_models(settings, asked.given, run_in_process(store)) as models:
+        async with open_models(settings, asked.given, ran_in_process(store)) as models:
             calibration = await resolve_calibration(settings, labelled, chosen, models, store)
             found = make_plan(calibration.wanted, calibration.known)
             check_prices(found, settings, judges_only=True)

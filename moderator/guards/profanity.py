@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Literal
 
-from safemt_client.moderator.local.classifier import PACKAGE, LocalClassifier
+from safemt_client.moderator.classifier import PACKAGE, LocalClassifier
 from safemt_client.moderator.types import Assessment, Card, GuardType, Stage
 from safemt_client.providers.types import Message, Outcome, Reply, Request
 

@@ -202,7 +202,7 @@ class Worker:
         for _ in range(RUNNERS):
             share = None if in_all is None else max(1, in_all // RUNNERS)
             limits = limits_of(head.settings, share, make=link.limiter)
-            opened = open_models(head.settings, earlier=None, limits=limits, local=self._local)
+            opened = open_models(head.settings, limits=limits, local=self._local)
             models = await stack.enter_async_context(opened)
             runner = await self._runner(models, head)
             self._free.put_nowait((runner, runner.plain()))

@@ -1,4 +1,4 @@
-"""Which models a plan still has something to ask of, and which guards have run in a process like this."""
+"""Which models a plan still has something to ask of, and which guards ran in earlier versions' process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safemt_client.providers.registry import ProviderSpec
 if TYPE_CHECKING:
     from safemt_client.results.store.store import Store
 
-__all__ = ["asked_of_plan", "run_in_process"]
+__all__ = ["asked_of_plan", "ran_in_process"]
 
 
 def asked_of_plan(plan: Plan, models: Models) -> list[ProviderSpec]:
@@ -27,8 +27,8 @@ def asked_of_plan(plan: Plan, models: Models) -> list[ProviderSpec]:
     return found
 
 
-def run_in_process(store: Store | None) -> Callable[[], frozenset[str]]:
-    """What looks up the guards and judges of a store that were `local-model:`, by their identities."""
+def ran_in_process(store: Store | None) -> Callable[[], frozenset[str]]:
+    """What looks up a store's guards and judges that ran in earlier versions' process, by identity."""
 
     def found() -> frozenset[str]:
         if store is None:

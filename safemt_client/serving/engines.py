@@ -20,7 +20,7 @@ from safemt_client.serving.names import Serving
 from safemt_client.serving.server import ServerSpec
 from safemt_client.serving.weights import Weights, gguf_weights, model_weights
 
-__all__ = ["ENGINES", "FILES", "PROBE", "Served", "line_of", "served_of", "version_of"]
+__all__ = ["ENGINES", "FILES", "PROBE", "NotInstalledError", "Served", "line_of", "served_of", "version_of"]
 
 _PROGRAM = Path(__file__).with_name("llama_cpp.py")
 _UNSET = frozenset(
@@ -47,6 +47,10 @@ _OF_TORCH = 2**30
 """Bytes of a server of transformers beside the weights."""
 _OF_VLLM_ON_CPU = 4 * 10**9
 """Bytes of vLLM without a GPU beside the weights; measured with a small model."""
+
+
+class NotInstalledError(InputError):
+    """An interpreter lacks an engine, or what its server needs."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ class _Engine:
     requirement: str
     """What another interpreter installs for it."""
     build: Callable[[_Asked], Served]
+    needs: tuple[str, ...] = ()
+    """What its server needs beside the package, which does not bring it."""
 
 
 @dataclass(frozen=True)
@@ -157,12 +163,9 @@ def served_of(name: str, said: Serving) -> Served:
     return served
 
 
-def version_of(engine: str, python: str | None) -> str | None:
-    """The version of an engine in an interpreter; None where it cannot be run."""
-    try:
-        return _version(engine, python)
-    except InputError:
-        return None
+def version_of(engine: str, python: str | None) -> str:
+    """The version of an engine in an interpreter; `NotInstalledError` where it is not there."""
+    return _version(engine, python)
 
 
 def line_of(served: Served) -> str:
@@ -328,6 +331,7 @@ ENGINES: Mapping[str, _Engine] = {
             "pip install 'safemt-client[gpu]' 'transformers[serving]'",
             "'transformers[serving]' torch accelerate",
             _transformers,
+            ("torch", "fastapi", "uvicorn", "openai"),
         ),
     )
 }
@@ -335,8 +339,10 @@ ENGINES: Mapping[str, _Engine] = {
 
 _ASK_VERSION = """
 import importlib.metadata, importlib.util, sys
-if importlib.util.find_spec(sys.argv[1]) is None:
-    sys.exit(3)
+for name in sys.argv[1:]:
+    if importlib.util.find_spec(name) is None:
+        print(name)
+        sys.exit(3)
 names = importlib.metadata.packages_distributions().get(sys.argv[1]) or [sys.argv[1]]
 name = sorted(names, key=len)[-1]
 version = importlib.metadata.version(name)
@@ -349,7 +355,7 @@ def _version(engine: str, python: str | None) -> str:
     """The version of the engine's package in its interpreter."""
     kind = ENGINES[engine]
     try:
-        words = [python or sys.executable, "-c", _ASK_VERSION, kind.package]
+        words = [python or sys.executable, "-c", _ASK_VERSION, kind.package, *kind.needs]
         done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         why = getattr(error, "strerror", None) or "it does not answer"
@@ -358,7 +364,7 @@ def _version(engine: str, python: str | None) -> str:
         ) from None
     if done.returncode == 3:
         how = f" in {python}: {python} -m pip install {kind.requirement}" if python else f": {kind.advice}"
-        raise InputError(f"{engine}: {kind.package} is not installed{how}")
+        raise NotInstalledError(f"{engine}: {done.stdout.strip()} is not installed{how}")
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise InputError(f"--serve-python {python}: does not work: {said[:200]}")

@@ -61,7 +61,7 @@ class LocalServers:
         self.ends: AsyncExitStack | None = None
         """What ends those, in place of what ends servers of this machine."""
         self.choices: list[str] = []
-        """A sentence on each model that could be served, or run in this process."""
+        """Sentences on each model whose engine the program chose."""
         self._shown: dict[str, str] = {}
         self._names: dict[str, tuple[str, str]] = {}
         self._said: dict[str, tuple[str, Serving]] = {}

@@ -28,7 +28,7 @@ BELOW = {
     "said": "serving settings tables providers",
     "guard_judges": "judges moderator providers",
     "pricing": "settings providers",
-    "placing": "guard_judges said serving settings moderator",
+    "placing": "guard_judges said serving settings providers",
     "models": "placing pricing serving guard_judges said settings tables judges moderator demo providers",
     "planning": "datasets pricing models said settings results judges moderator providers",
     "importing": "planning datasets results judges providers",

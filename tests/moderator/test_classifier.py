@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from safemt_client.moderator.classifier import LocalClassifier
 from safemt_client.moderator.guards.profanity import ClassifierGuard
-from safemt_client.moderator.local.classifier import LocalClassifier
 from safemt_client.moderator.types import Assessment
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import Image, Message, Outcome, Reply, Request

@@ -1,1 +1,0 @@
-"""Guards in this process: a language model or a small classifier."""
