@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from safemt_client.results.store.columns import texts
+from safemt_client.results.store.learnt import Learnt, read_after
 from safemt_client.results.store.queries import OpenBatch, Result, VerdictKey
 
 __all__ = ["Lookups", "OpenBatch", "Result", "VerdictKey"]
@@ -132,13 +133,25 @@ class Lookups:
                 elsewhere.add(key)
         return here, elsewhere
 
-    def final_texts(self) -> frozenset[tuple[str, str]]:
+    def learnt(self, table: str, after: int, *about: str) -> tuple[int, list[tuple[Any, ...]]]:
+        """What was learnt after a place; see `read_after`."""
+        return read_after(self.query, table, after, *about)
+
+    def replied(self) -> Container[str]:
+        """The hashes of all requests that have a reply which is no error."""
+        return Learnt(self.learnt).replied()
+
+    def final_texts(self) -> Container[tuple[str, str]]:
         """All verdicts that are final: their hashes, and those of the texts that they are about."""
-        rows = self.query(
-            "SELECT DISTINCT verdict_hash, reply_hash FROM verdicts "
-            "WHERE reason IS DISTINCT FROM 'judge_error' AND reply_hash IS NOT NULL"
-        ).rows
-        return frozenset((key, said) for key, said in rows)
+        return Learnt(self.learnt).final_texts()
+
+    def assessments(self, guard_key: str) -> Mapping[str, tuple[Any, ...]]:
+        """The assessments of a guard that are no errors, by hash.
+
+        Each is verdict, intent, categories and scenarios as JSON, policy, confidence, whether it is about a
+        refusal, latency in seconds, the kind of the confidence, and when it was recorded.
+        """
+        return Learnt(self.learnt).assessments(guard_key)
 
     def final_verdicts(self, wanted: Sequence[VerdictKey]) -> dict[VerdictKey, tuple[Any, ...]]:
         """Those of the verdicts that are final, wherever they were given.

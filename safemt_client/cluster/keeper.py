@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from safemt_client.providers.types import Outcome
+from safemt_client.results.store.learnt import Learnt
 from safemt_client.results.store.queries import OpenBatch, Result, VerdictKey
 from safemt_client.results.store.rows import ImageRow, Row, TurnRow
 
@@ -23,13 +25,18 @@ class RemoteKeeper:
 
     `save` hands rows over and returns once they are committed. `ask` asks the store's method of a name, and
     blocks until it has answered. `saved` is told of rows once they are committed.
+
+    What `replied`, `final_texts` and `assessments` return grows when they are asked again: each row of the
+    store is read once. They may be asked from several threads.
     """
 
     def __init__(self, save: Save, ask: Ask, saved: Callable[[Sequence[Row]], None] | None = None) -> None:
         self._save = save
         self._ask = ask
         self._saved = saved
-        self._images: set[str] | None = None
+        self._images: set[str] = set()
+        self._images_read = False
+        self._learnt = Learnt(partial(ask, "learnt"))
         self._at_hand: OrderedDict[str, tuple[str, str]] = OrderedDict()
 
     async def save(self, *rows: Row) -> None:
@@ -38,7 +45,7 @@ class RemoteKeeper:
         for row in rows:
             if isinstance(row, TurnRow):
                 self._remember(row)
-            elif isinstance(row, ImageRow) and self._images is not None:
+            elif isinstance(row, ImageRow):
                 self._images.add(row.sha256)
         if self._saved is not None:
             self._saved(rows)
@@ -57,8 +64,9 @@ class RemoteKeeper:
         if (table, column) != ("images", "sha256"):
             found: set[str] = self._ask("known_keys", table, column)
             return found
-        if self._images is None:
-            self._images = set(self._ask("known_keys", table, column))
+        if not self._images_read:
+            self._images |= self._ask("known_keys", table, column)
+            self._images_read = True
         return set(self._images)
 
     def observed(self, hashes: Sequence[str]) -> Mapping[str, str]:
@@ -89,10 +97,17 @@ class RemoteKeeper:
         found: tuple[set[VerdictKey], set[VerdictKey]] = self._ask("final", list(wanted))
         return found
 
-    def final_texts(self) -> frozenset[tuple[str, str]]:
+    def replied(self) -> Container[str]:
         """See `Keeper`."""
-        found: frozenset[tuple[str, str]] = self._ask("final_texts")
-        return found
+        return self._learnt.replied()
+
+    def final_texts(self) -> Container[tuple[str, str]]:
+        """See `Keeper`."""
+        return self._learnt.final_texts()
+
+    def assessments(self, guard_key: str) -> Mapping[str, tuple[Any, ...]]:
+        """See `Keeper`."""
+        return self._learnt.assessments(guard_key)
 
     def final_verdicts(self, wanted: Sequence[VerdictKey]) -> dict[VerdictKey, tuple[Any, ...]]:
         """See `Keeper`."""

@@ -149,9 +149,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Begin nothing more, and let what is in flight land."""
-        self._stopping = True
-        for scheduler in self._schedulers:
-            scheduler.stop()
+        self._begin_no_more()
 
     async def end(self) -> dict[str, Any]:
         """Close everything; what it took: CPU seconds, and how long rows waited for their commit."""
@@ -190,7 +188,7 @@ class Worker:
         self._news = News(rows=head.rows, texts=head.texts)
         tick = self._tick if head.settings.ray_accounts is None else under(self._named, self._tick)
         link = self._link = Link(head.session_id, self._incarnation, self._deliver, tick)
-        link.on_fenced = self._fenced
+        link.on_fenced = self._begin_no_more
         link.on_failed = lambda error: self._news.tell("failed", None, _told(error))
         self._keeper = RemoteKeeper(link.save, self._ask, self._news.saved)
         self._budget = RemoteBudget(head.first, capped=head.capped, ask=link.wake)
@@ -252,11 +250,14 @@ class Worker:
     async def _carry_out(self, number: int, shard: bytes, pictures: Mapping[str, Any]) -> None:
         runner, reset = await self._free.get()
         try:
-            plan: Plan = unpack(shard, lambda sha256: self._load(pictures[sha256]))
+            # In threads: pictures come from elsewhere, and with a moderator the store is asked what it has.
+            # While that takes its time this loop has to hear of permits, and the driver of this worker.
+            plan: Plan = await asyncio.to_thread(unpack, shard, lambda sha256: self._load(pictures[sha256]))
             recorder = Recorder(plan, self._keeper, self._head.session_id)
             context = SessionContext(plan, recorder, self._news, self._budget, None, self._meters)
             reset()
-            scheduler = Scheduler(
+            scheduler = await asyncio.to_thread(
+                Scheduler,
                 context,
                 runner.models.providers,
                 runner.judge,
@@ -275,7 +276,8 @@ class Worker:
         finally:
             self._free.put_nowait((runner, reset))
 
-    def _fenced(self) -> None:
+    def _begin_no_more(self) -> None:
+        self._stopping = True
         for scheduler in self._schedulers:
             scheduler.stop()
 

@@ -17,7 +17,7 @@ __all__ = ["Writer"]
 _PAUSE_S, _PATIENCE_S = 0.5, 120.0
 _ASKED = (
     *("query", "known_keys", "observed", "texts", "reply_hashes", "judged_as", "replies", "final"),
-    *("final_texts", "final_verdicts", "open_batches", "stopped_targets", "endpoint_facts", "paid_by"),
+    *("learnt", "final_verdicts", "open_batches", "stopped_targets", "endpoint_facts", "paid_by"),
 )
 
 

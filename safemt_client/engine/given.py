@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import anyio
 
@@ -24,7 +24,7 @@ class GivenVerdicts:
 
     def __init__(self, recorder: VerdictRecorder, *, earlier: bool) -> None:
         self._recorder = recorder
-        self._known = recorder.store.final_texts() if earlier else frozenset()
+        self._known: Container[tuple[str, str]] = recorder.store.final_texts() if earlier else ()
         self._given: set[str] = set()
         self._places: set[tuple[str, str, str]] = set()
         self._at_hand: OrderedDict[str, VerdictRow] = OrderedDict()

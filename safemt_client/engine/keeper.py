@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Protocol
 
 from safemt_client.planning.resolved import Known
@@ -20,7 +20,8 @@ class Keeper(Known, Protocol):
 
     While calls are in flight only these are asked: in the event loop, of what this session itself has saved,
     `observed`, `texts` and `judged_as` of a single hash and `final_verdicts` of a single key; in a thread
-    `replies`, `final`, `final_verdicts` and `open_batches`. All others are asked before the first call.
+    `replies`, `final`, `final_verdicts`, `open_batches` and `known_keys`. All others are asked before the
+    first call; what they return may grow as more is learnt.
 
     Raises:
         StoreError: from each of them: the store cannot be written or asked, and will not be.
@@ -52,8 +53,16 @@ class Keeper(Known, Protocol):
         """
         ...
 
-    def final_texts(self) -> frozenset[tuple[str, str]]:
+    def replied(self) -> Container[str]:
+        """The hashes of all requests that have a reply which is no error."""
+        ...
+
+    def final_texts(self) -> Container[tuple[str, str]]:
         """All verdicts that are final: their hashes, and those of the texts that they are about."""
+        ...
+
+    def assessments(self, guard_key: str) -> Mapping[str, tuple[Any, ...]]:
+        """The assessments of a guard that are no errors, by hash; see `Lookups.assessments`."""
         ...
 
     def final_verdicts(self, wanted: Sequence[VerdictKey]) -> dict[VerdictKey, tuple[Any, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -13,7 +13,7 @@ from safemt_client.engine.keeper import Keeper
 from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.single_flight import SingleFlight
 from safemt_client.engine.spending import Spending
-from safemt_client.moderator.types import Assessment, Stage
+from safemt_client.moderator.types import Assessment, GuardVerdict, Stage
 from safemt_client.planning.conversation import Conversation
 from safemt_client.planning.target import Target
 from safemt_client.providers.error_codes import ErrorCode
@@ -42,11 +42,15 @@ class StoredAssessments:
         self._prices = prices
         self._budget = budget
         self._listener = listener
-        self._known = _known(recorder, guard_key)
+        self._stored = recorder.store.assessments(guard_key)
+        self._kept: dict[str, Assessment] = {}
 
     def find(self, key: str) -> Assessment | None:
         """The assessment of this hash, None if there is none yet."""
-        return self._known.get(key)
+        if (kept := self._kept.get(key)) is not None:
+            return kept
+        stored = self._stored.get(key)
+        return None if stored is None else _assessment(*stored)
 
     async def keep(self, key: str, stage: Stage, assessment: Assessment) -> None:
         """Save an assessment and what it cost; it was paid as it was asked for."""
@@ -57,30 +61,25 @@ class StoredAssessments:
         self._listener.asking(guard)
         self._listener.landed(guard, assessment.verdict, assessment.usage, row.cost_usd)
         if assessment.verdict != "error":
-            self._known[key] = assessment
+            self._kept[key] = assessment
 
 
-def _known(recorder: Recorder, guard_key: str) -> dict[str, Assessment]:
-    rows = recorder.store.query(
-        """SELECT assessment_hash, verdict, intent, categories, scenarios, policy, confidence, refusal,
-                  latency_s, confidence_kind
-           FROM current_assessments WHERE guard_key = ? AND verdict <> 'error'""",
-        [guard_key],
-    ).rows
-    return {
-        key: Assessment(
-            verdict,
-            intent,
-            tuple(json.loads(categories)),
-            tuple(json.loads(scenarios)),
-            policy,
-            confidence,
-            refusal,
-            latency_s=latency_s or 0.0,
-            confidence_kind=kind,
-        )
-        for key, verdict, intent, categories, scenarios, policy, confidence, refusal, latency_s, kind in rows
-    }
+def _assessment(
+    verdict: GuardVerdict, intent: str | None, categories: str, scenarios: str, *more: Any
+) -> Assessment:
+    """An assessment from the store; it costs nothing more."""
+    policy, confidence, refusal, latency_s, kind, _ = more
+    return Assessment(
+        verdict,
+        intent,
+        tuple(json.loads(categories)),
+        tuple(json.loads(scenarios)),
+        policy,
+        confidence,
+        refusal,
+        latency_s=latency_s or 0.0,
+        confidence_kind=kind,
+    )
 
 
 class StoredReplies:
@@ -92,17 +91,12 @@ class StoredReplies:
 
     def __init__(self, store: Keeper, pending: Sequence[Conversation]) -> None:
         self._store = store
-        self._known: set[str] = set()
+        self._known: Container[str] = ()
         self._read: dict[str, Reply] = {}
         moderated = [c for c in pending if c.target.moderator is not None]
         if not moderated:
             return
-        self._known = {
-            row[0]
-            for row in store.query(
-                "SELECT DISTINCT request_hash FROM turns WHERE outcome NOT LIKE 'error_%'"
-            ).rows
-        }
+        self._known = store.replied()
         plain = (request_hash(c.target.identity, c.next()[0], sample=c.sample_index) for c in moderated)
         self._read = self._replies([key for key in dict.fromkeys(plain) if key in self._known])
 

@@ -59,7 +59,8 @@ class Recorder(VerdictRecorder):
     def __init__(self, plan: Plan, store: Keeper, session_id: str) -> None:
         super().__init__(plan, store, session_id)
         self._using = anyio.Lock()
-        self._images_stored: set[str] = store.known_keys("images", "sha256")
+        self._looking = anyio.Lock()
+        self._images_stored: set[str] | None = None
         self._sent_last: tuple[Mapping[str, Any] | None, str | None] = (None, None)
 
     async def save_plan(self) -> None:
@@ -211,16 +212,27 @@ class Recorder(VerdictRecorder):
         self, row: TurnRow, conversations: Sequence[Conversation], moderations: Sequence[ModerationRow] = ()
     ) -> None:
         """A reply that applies to these conversations, with their steps and the images that were sent."""
+        images = await self._new_images(conversations) if any(one.images for one in conversations) else ()
+        steps = [self._step(row.target_key, row.request_hash, one) for one in conversations]
+        await self.store.save(row, *steps, *images, *moderations)
+
+    async def _new_images(self, conversations: Sequence[Conversation]) -> Sequence[ImageRow]:
+        # Asked once, and not before there is a picture: if the store is elsewhere that takes a while.
+        with anyio.CancelScope(shield=True):
+            async with self._looking:
+                if self._images_stored is None:
+                    known = await anyio.to_thread.run_sync(self.store.known_keys, "images", "sha256")
+                    self._images_stored = known
+        stored = self._images_stored
+        assert stored is not None
         images = [
             ImageRow(i.sha256, i.media_type, i.size, i.width, i.height, path, i.preparation)
             for conversation in conversations
             for path, i in conversation.images.items()
-            if i.sha256 not in self._images_stored
+            if i.sha256 not in stored
         ]
-        if images:
-            self._images_stored.update(image.sha256 for image in images)
-        steps = [self._step(row.target_key, row.request_hash, one) for one in conversations]
-        await self.store.save(row, *steps, *images, *moderations)
+        stored.update(image.sha256 for image in images)
+        return images
 
     async def save_step(self, target_key: str, request_hash: str, conversation: Conversation) -> None:
         """A conversation takes a reply that is in the store already."""

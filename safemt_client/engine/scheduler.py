@@ -68,6 +68,7 @@ class Scheduler:
             for key, provider in providers.items()
         }
         self._judge = judge
+        self._verdicts = None if judge is None else Verdicts(context, judge)
         self._limits = limits
         self._claims = SingleFlight()
         self._stored_replies = StoredReplies(recorder.store, plan.pending)
@@ -102,8 +103,8 @@ class Scheduler:
 
             self._limits.observe(save)
             self._context.stopping.start(everything)
-            if self._judge is not None:
-                Verdicts(self._context, self._judge).start(judged, everything)
+            if self._verdicts is not None:
+                self._verdicts.start(judged, everything)
             else:
                 judged.close()
             async with waiting, anyio.create_task_group() as conversations:
