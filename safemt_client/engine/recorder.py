@@ -82,7 +82,8 @@ class Recorder(VerdictRecorder):
         """Those of the steps that the store does not hold yet; all are of these dialogues, or of the run."""
         if not steps:
             return
-        known = self.store.query(
+        known = await anyio.to_thread.run_sync(
+            self.store.query,
             "SELECT run_id, target_key, dialogue_key, turn, request_hash, coalesce(sample, 1) "
             "FROM steps WHERE run_id = $1 AND ($2 IS NULL OR dialogue_key IN (SELECT unnest($2::VARCHAR[])))",
             [self._run_id, None if dialogues is None else list(dialogues)],

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class Memory(NothingKnown):
     def __init__(self) -> None:
         self.said: dict[str, str] = {}
         self.saved: list[Any] = []
+        self.asked_in: set[threading.Thread] = set()
 
     def observed(self, hashes: Sequence[str]) -> Mapping[str, str]:
         return {key: "answered" for key in hashes if key in self.said}
@@ -44,6 +46,7 @@ class Memory(NothingKnown):
         return set()
 
     def query(self, sql: str, parameters: Sequence[Any] | None = None, limit: int | None = None) -> Result:
+        self.asked_in.add(threading.current_thread())
         return Result([], [])
 
     async def save(self, *rows: Any) -> None:
@@ -102,6 +105,9 @@ async def _see_that_it_waits() -> None:
     }
     # The steps that are known are saved, and the display no longer waits for their turns.
     assert len(store.saved) == 4
+    # The store may be long in answering, and the driver has to hear its workers meanwhile.
+    assert store.asked_in
+    assert threading.current_thread() not in store.asked_in
     assert sum(fewer.values()) == 4
     numbers = [shard.number for shard in (*first, *second)]
     assert len(numbers) == len(set(numbers))
