@@ -102,7 +102,7 @@ class Fleet:
             group.start_soon(self._fill)
             for _ in range(self._nodes.workers):
                 group.start_soon(self._member, group)
-            while (self._open or not self._all_made) and not (self._stopping and not self._in_hand):
+            while not self._all_made or (self._open and (self._in_hand or not self._stopping)):
                 self._step = anyio.Event()
                 await self._step.wait()
             await self._end()
@@ -146,6 +146,8 @@ class Fleet:
                 await anyio.sleep(_PAUSE_S)
             self._waiting += shards
             self._open += len(shards)
+        # Where the run ends early, its report is also about what others had asked before.
+        await self._supply.save_rest()
         self._all_made = True
         self._step.set()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 
 import anyio
@@ -39,8 +39,9 @@ class Supply:
         self._plan, self._wanted, self._keeper, self._session_id = plan, wanted, keeper, session_id
         self._size, self._fewer = size, fewer
         self._numbers = itertools.count()
-        self._parts = iter(() if plan.counted is None else plan.counted.parts)
-        self._plans: Iterator[Plan] = iter((plan,)) if plan.counted is None else self._planned()
+        self._whole = plan if plan.counted is None else None
+        parts = () if plan.counted is None else plan.counted.parts
+        self._pieces = zip(pieces_of(wanted) if parts else (), parts, strict=True)
         self._held: list[Shard] = []
         self._before: set[frozenset[str]] = set()
 
@@ -55,11 +56,12 @@ class Supply:
         # Before the store is asked what it knows: what is no longer under way then is in it.
         others = [(shard, shard.requests) for shard in under_way()]
         asked = set[str]().union(*(requests for _, requests in others))
-        plan = await anyio.to_thread.run_sync(self._next)
+        plan, self._whole = self._whole, None
         if plan is None:
-            return None
-        if (part := next(self._parts, None)) is not None:
-            self._compare(*part, plan)
+            if (found := await anyio.to_thread.run_sync(self._next)) is None:
+                return None
+            plan, turns, verdicts = found
+            self._compare(turns, verdicts, plan)
             await self._save(plan)
         shards = await anyio.to_thread.run_sync(cut, plan, self._size, self._numbers, asked)
         now: list[Shard] = []
@@ -68,6 +70,14 @@ class Supply:
             self._before |= alike
             (self._held if alike else now).append(shard)
         return now
+
+    async def save_rest(self) -> None:
+        """Save what was known of the pieces that are not made into shards any more.
+
+        So a run that ends early has what it would have had as one piece. To be called after the last `more`.
+        """
+        while (found := await anyio.to_thread.run_sync(self._next, True)) is not None:
+            await self._save(found[0])
 
     def over(self, stopped: Set[str]) -> bool:
         """Whether nothing of the run can be asked any more, since these targets and judges cannot."""
@@ -103,12 +113,15 @@ class Supply:
         # Cut anew: what began with one request goes on with many.
         return await anyio.to_thread.run_sync(cut, left, self._size, self._numbers, frozenset[str](), items)
 
-    def _next(self) -> Plan | None:
-        return next(self._plans, None)
+    def _next(self, only_known: bool = False) -> tuple[Plan, Mapping[str, int], int] | None:
+        """The plan of the next piece, and how many turns and verdicts it was to have.
 
-    def _planned(self) -> Iterator[Plan]:
-        for piece in pieces_of(self._wanted):
-            yield make_plan(piece, self._keeper)
+        With `only_known` of the next one of which the store had something when the run was planned.
+        """
+        for piece, (turns, verdicts, known) in self._pieces:
+            if known or not only_known:
+                return make_plan(piece, self._keeper), turns, verdicts
+        return None
 
     def _compare(self, turns: Mapping[str, int], verdicts: int, now: Plan) -> None:
         """Say what the store has got since so much was to come."""

@@ -68,7 +68,7 @@ class _Sums:
         self.earlier: Counter[str] = Counter()
         self.submitted: set[str] = set()
         self._conversations = 0
-        self._parts: list[tuple[Counter[str], int]] = []
+        self._parts: list[tuple[Counter[str], int, bool]] = []
         self._estimates: dict[str, Estimate] = {}
         self._longest: defaultdict[str, list[Conversation]] = defaultdict(list)
         self._images: defaultdict[str, dict[str, Image]] = defaultdict(dict)
@@ -81,7 +81,7 @@ class _Sums:
         self.earlier.update(plan.earlier_pictures)
         self.submitted |= plan.submitted
         self._conversations += len(plan.pending)
-        self._parts.append((plan.turns, plan.verdicts))
+        self._parts.append((plan.turns, plan.verdicts, bool(plan.steps or plan.taken)))
         self._under_way.update(plan.under_way)
         for key, estimate in estimates_of(plan).items():
             before = self._estimates.get(key)

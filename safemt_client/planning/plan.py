@@ -40,14 +40,15 @@ LONGEST = 50
 class Counted:
     """What the pieces of a run have together, of each target by its key; see `planning.outline`.
 
-    `parts` are the user turns to come by target and the verdicts to come of each piece, `conversations` how
-    many there are. `estimates` are by the key of the target, the guard or the judge. `longest` has some
-    conversations with most turns, `images` those that are to be sent by their hash, `hosts` counts where
-    stored replies came from, and `under_way` the conversations that are in a batch.
+    `parts` are the user turns to come by target and the verdicts to come of each piece, and whether the store
+    has something of it already; `conversations` how many there are. `estimates` are by the key of the target,
+    the guard or the judge. `longest` has some conversations with most turns, `images` those that are to be
+    sent by their hash, `hosts` counts where stored replies came from, and `under_way` the conversations that
+    are in a batch.
     """
 
     conversations: int
-    parts: tuple[tuple[Mapping[str, int], int], ...]
+    parts: tuple[tuple[Mapping[str, int], int, bool], ...]
     estimates: Mapping[str, Estimate]
     longest: Mapping[str, tuple[Conversation, ...]]
     images: Mapping[str, Mapping[str, Image]]
@@ -110,7 +111,7 @@ class Plan:
     def turns(self) -> Counter[str]:
         """User turns to come at most, per target key; several may share a request."""
         if self.counted is not None:
-            return sum((Counter(turns) for turns, _ in self.counted.parts), Counter[str]())
+            return sum((Counter(turns) for turns, *_ in self.counted.parts), Counter[str]())
         return Counter(
             {
                 target.key: sum(c.turns_left for c in self.pending if c.target is target)
@@ -124,7 +125,7 @@ class Plan:
         if self.judge is None:
             return 0
         if self.counted is not None:
-            return sum(verdicts for _, verdicts in self.counted.parts)
+            return sum(verdicts for _, verdicts, _ in self.counted.parts)
         return len(self.judgings) + sum(conversation.turns_left for conversation in self.pending)
 
     @property

@@ -2,10 +2,11 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from cluster.threads import on_threads
 from support.program import ROOT, at_once
 from support.waiting import until
 
+from safemt_client.cluster import supply as supply_module
 from safemt_client.cluster.shards import Shard
 from safemt_client.cluster.supply import Supply
 from safemt_client.datasets.model import Dataset, Dialogue, ScriptedMessage
 from safemt_client.planning import outline, pieces
 from safemt_client.planning.outline import outline_of
-from safemt_client.planning.resolved import NothingKnown, of_dataset
+from safemt_client.planning.resolved import NothingKnown, Resolved, of_dataset
 from safemt_client.planning.target import Target
 from safemt_client.providers.types import Sampling
 from safemt_client.results.store.queries import Result
@@ -66,12 +68,15 @@ def test_what_is_under_way_is_not_asked_beside_it(monkeypatch: pytest.MonkeyPatc
 
 
 def supply_of(dialogues: Sequence[Dialogue], store: Memory) -> tuple[Supply, dict[str, int]]:
-    """Shards of two conversations, and how many turns fewer are to come, by target."""
+    """Shards of two conversations, and how many turns fewer are to come, by target.
+
+    The run is planned by what the store has by now.
+    """
     data = Dataset("d", Path(), tuple(dialogues))
     wanted = of_dataset(data, data.dialogues, [Target("m", "local/m", "live", "off", Sampling())])
     fewer = dict[str, int]()
     supply = Supply(
-        *(outline_of(wanted, None), wanted, store, "s", 2),  # type: ignore[arg-type]
+        *(outline_of(wanted, store), wanted, store, "s", 2),  # type: ignore[arg-type]
         lambda key, count: fewer.update({key: fewer.get(key, 0) + count}),
     )
     return supply, fewer
@@ -145,6 +150,38 @@ def test_what_follows_a_request_under_way_waits_too(monkeypatch: pytest.MonkeyPa
     anyio.run(see)
 
 
+def test_what_is_known_of_pieces_that_are_not_reached_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "PIECE", 4)
+    dialogues = [Dialogue(f"item_{n}", (ScriptedMessage("user", f"tea {n}"),)) for n in range(16)]
+    planned: list[int] = []
+    make_plan = supply_module.make_plan
+
+    def counted(piece: Resolved, known: Any) -> Any:
+        planned.append(len(piece.sendable))
+        return make_plan(piece, known)
+
+    async def see() -> None:
+        store = Memory()
+        asked, _ = supply_of(dialogues, store)
+        shards = [shard for _ in range(4) for shard in await asked.more(lambda: []) or ()]
+        # Of the third piece, as another run has asked it.
+        known = [c.next()[1] for shard in shards for c in shard.plan.pending][8:11]
+        store.said = dict.fromkeys(known, "with milk")
+        supply, _ = supply_of(dialogues, store)
+        assert await supply.more(lambda: []) is not None
+        assert store.saved == []
+        planned.clear()
+        await supply.save_rest()
+        assert [row.request_hash for row in store.saved] == known
+        # Only this one was planned: of the others there is nothing to save.
+        assert planned == [4]
+        await supply.save_rest()
+        assert len(store.saved) == 3
+
+    monkeypatch.setattr(supply_module, "make_plan", counted)
+    anyio.run(see)
+
+
 def run(*words: str, workers: int = 2) -> str:
     with on_threads(workers):
         done = at_once("--provider", "demo", "--workers", str(workers), *words)
@@ -175,6 +212,38 @@ def in_pieces_on_threads(*words: str) -> subprocess.CompletedProcess[str]:
     with pytest.MonkeyPatch.context() as patch, on_threads(1):
         patch.setattr(pieces, "PIECE", 20)
         return at_once(*words, "--workers", "1")
+
+
+@pytest.mark.parametrize("ended", ["capped", "interrupted"])
+def test_the_report_of_a_run_that_ends_early_has_what_others_have_asked(here: Path, ended: str) -> None:
+    data = write_dialogues(here / "d.jsonl", 60)
+    (here / "late").mkdir()
+    (here / "late/late.jsonl").write_text("".join(data.read_text().splitlines(keepends=True)[-15:]))
+    with strict(latency_s=0.05) as endpoint:
+        words = ["--provider", f"m@{endpoint.url}", "--judge", f"judge@{endpoint.url}", "--history", "live"]
+        words += ["--max-concurrency", "2", "--max-tokens", "100", "--db", "a.duckdb"]
+        before = at_once(*words, "--data", "late/late.jsonl")
+        assert before.returncode == 0, before.stdout + before.stderr
+        # Turns and verdicts of the last 15 dialogues.
+        assert len(endpoint.times) == 30
+        words += ["--data", "d.jsonl"]
+        if ended == "capped":
+            # A call costs 100 x 10 + 100 x 10 millionths of a dollar.
+            prices = (f"m@{endpoint.url}=10/10", f"judge@{endpoint.url}=0/0")
+            words += ["--price", prices[0], "--price", prices[1], "--max-cost", "0.02"]
+        else:
+            threading.Thread(target=lambda: _interrupt_once(lambda: len(endpoint.times) > 34)).start()
+        done = in_pieces_on_threads(*words)
+    assert done.returncode == 1, done.stdout + done.stderr
+    answered = "SELECT count(*) FROM conversations JOIN runs USING (run_id) WHERE dataset_name = 'd' AND {}"
+    ((count,),) = rows(here / "a.duckdb", answered.format("outcome = 'answered'"))
+    # Those of others are in the third piece, and what the run has asked itself in the first one.
+    assert 15 < count <= 15 + 20
+
+
+def _interrupt_once(state: Callable[[], object]) -> None:
+    until(state)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_run_that_is_killed_in_its_second_piece_resumes(here: Path) -> None:
