@@ -41,6 +41,28 @@ def test_the_same_command_resumes_with_workers_and_without(here: Path, first: bo
     assert turns(here / "a.duckdb")[0] == 6
 
 
+def test_verdicts_alone_are_divided_as_conversations_are(here: Path) -> None:
+    write_dialogues(here / "d.jsonl", 40)
+    with on_threads(1) as nodes, strict() as endpoint:
+        words = [
+            "--provider",
+            f"m@{endpoint.url}",
+            "--data",
+            "d.jsonl",
+            "--history",
+            "live",
+            "--db",
+            "a.duckdb",
+        ]
+        begun = at_once(*words, "--judge", "none")
+        done = at_once(*words, "--judge", f"judge@{endpoint.url}", "--workers", "1")
+    assert begun.returncode == 0, begun.stdout + begun.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert turns(here / "a.duckdb")[0] == 40
+    # Four for each of the two that a worker has in hand at a time: not one for each verdict.
+    assert nodes.of("Worker")[0].calls.count("take") == 4 * 2
+
+
 def test_what_a_killed_worker_had_in_hand_is_handed_on(here: Path) -> None:
     write_dialogues(here / "d.jsonl", 60)
     with on_threads(2) as nodes, strict(latency_s=0.2) as endpoint:
