@@ -80,7 +80,7 @@ def test_what_only_lacks_verdicts_is_counted_by_these() -> None:
     assert (whole.conversations, whole.unjudged) == (2, 0)
     assert replace(whole, judgings=(None,) * 7).unjudged == 7  # type: ignore[arg-type]
     judge: Any = object()
-    counted: Any = SimpleNamespace(conversations=0, parts=(({}, 5), ({"a": 2}, 4)))
+    counted: Any = SimpleNamespace(conversations=0, parts=(({}, 5, True), ({"a": 2}, 4, False)))
     parts = replace(whole, judge=judge, counted=counted)
     assert (parts.conversations, parts.unjudged) == (0, 7)
 
