@@ -130,8 +130,9 @@ def command(name: str, url: str, data: Path, condition: Condition) -> list[str]:
 
 
 def measured(condition: Condition, names: list[str], repeat: int) -> dict[str, Any]:
-    """The figures of each program under a condition; of one that fails only why."""
+    """The figures of each program under a condition; of one that fails twice only why."""
     runs: dict[str, list[Measured]] = {name: [] for name in names}
+    failures = dict.fromkeys(names, 0)
     failed: dict[str, str] = {name: said for name in names if (said := missing(name))}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -148,18 +149,20 @@ def measured(condition: Condition, names: list[str], repeat: int) -> dict[str, A
                         continue
                     found = measure(name, seen, command(name, url, data, condition), variables)
                     expected = 0 if name == PLAN else condition.dialogues * condition.calls
-                    if found is None:
-                        failed[name] = "failed"
-                    elif found.requests != expected:
-                        failed[name] = f"{found.requests} requests instead of {expected}"
+                    if found is None or found.requests != expected:
+                        failures[name] += 1
+                        if failures[name] == 2:
+                            failed[name] = (
+                                "failed" if found is None else f"{found.requests} requests, not {expected}"
+                            )
                     else:
                         runs[name].append(found)
                         told = f"{condition.title}: {name}, {number + 1} of {repeat}: {found.cpu_s:.1f} CPU s"
                         print(f"{told}, {found.wall_s:.1f} s", file=sys.stderr, flush=True)
     return {
-        name: {"failed": failed[name]}
-        if name in failed
-        else {"times": len(runs[name])}
+        name: {"failed": failed.get(name, "failed")}
+        if name in failed or not runs[name]
+        else {"times": len(runs[name]), "failures": failures[name]}
         | {
             field: round(statistics.median(getattr(one, field) for one in runs[name]), 4)
             for field in ("cpu_s", "wall_s", "peak_mb", "sending_s", "since_first_s", "sent_mb")

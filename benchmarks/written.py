@@ -66,7 +66,9 @@ def table(found: dict[str, Any]) -> str:
             cells += (
                 [f"{sent / one['sending_s']:.0f}", f"{one['cpu_s'] * 1000 / sent:.1f}"] if sent else ["", ""]
             )
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        failures = one.get("failures", 0)
+        told = f"{name} (failed in {failures} of {one['times'] + failures})" if failures else name
+        lines.append(f"| {told} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

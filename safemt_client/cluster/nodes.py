@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import secrets
-import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from safemt_client.cluster.reached import check_closed, check_reached, check_tls
 from safemt_client.providers.errors import InputError
 from safemt_client.settings import RunSettings
 
@@ -21,7 +20,6 @@ __all__ = ["Nodes", "started"]
 
 _OBJECTS = 100_000_000
 """Bytes of shared memory for pictures and pieces on their way, on this machine."""
-_ANSWER_S = 10.0
 _ENVIRONMENT = {
     # Ray would tell its makers what it is used for.
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -105,10 +103,10 @@ def started(settings: RunSettings) -> Iterator[Nodes]:
     except ModuleNotFoundError as error:
         raise InputError(f"{flag}: {error.name} is missing: pip install 'safemt-client[cluster]'") from None
     if settings.ray is not None and settings.ray != "auto":
-        peer = _check_reached(settings.ray)
+        peer = check_reached(settings.ray)
         if not settings.ray_insecure:
-            # Before a cluster with TLS is asked without: that takes minutes to fail.
-            _check_closed([peer])
+            check_closed([peer])
+        check_tls(settings.ray)
     if ray.is_initialized():
         raise InputError(f"{flag}: this process uses Ray already: start the run in a process of its own")
     try:
@@ -119,7 +117,7 @@ def started(settings: RunSettings) -> Iterator[Nodes]:
     try:
         alive = _alive(ray)
         if settings.ray is not None and not settings.ray_insecure:
-            _check_closed([node["NodeManagerAddress"] for node in alive])
+            check_closed([node["NodeManagerAddress"] for node in alive])
         yield Nodes(ray, settings.workers or len(alive), ray.get_runtime_context().get_node_id())
     finally:
         ray.shutdown()
@@ -161,44 +159,3 @@ def _connect(ray: ModuleType, settings: RunSettings) -> None:
         _node_ip_address="127.0.0.1",
         **quiet,
     )
-
-
-def _check_reached(address: str) -> str:
-    """Refuse an address where nothing answers: Ray would try for minutes, and say so in words of its own.
-
-    Returns the IP address of the machine.
-
-    Raises:
-        InputError: it is one, or no address.
-    """
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S) as connection:
-            return str(connection.getpeername()[0])
-    except ValueError:
-        raise InputError(f"--ray {address}: give auto or HOST:PORT") from None
-    except OSError as error:
-        why = error.strerror or "no answer"
-        raise InputError(
-            f"--ray {address}: nothing answers there ({why}): is Ray started there, and does its port fit?"
-        ) from None
-
-
-def _check_closed(addresses: list[str]) -> None:
-    """Refuse a cluster across a network that anyone could join or listen to.
-
-    Raises:
-        InputError: it is one.
-    """
-    if all(ipaddress.ip_address(address).is_loopback for address in addresses):
-        return
-    token = os.environ.get("RAY_AUTH_MODE") == "token"
-    tls = os.environ.get("RAY_USE_TLS", "0") not in ("", "0")
-    if not token or not tls:
-        lacking = " and ".join(
-            name for name, there in (("RAY_AUTH_MODE=token", token), ("RAY_USE_TLS=1", tls)) if not there
-        )
-        raise InputError(
-            "--ray: replies cross the network, and whoever reaches the cluster can run programs in it: start "
-            f"it and this run with {lacking} (docs/scaling.md), or add --ray-insecure on a network of yours"
-        )
