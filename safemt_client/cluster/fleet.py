@@ -6,6 +6,7 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import anyio
@@ -31,6 +32,7 @@ LOST_S = 15.0
 """After so long without a word a worker's pieces are handed on: it starts nothing by then."""
 _BEGIN_S, _END_S, _PAUSE_S, _WATCH_S = 300.0, 60.0, 0.2, 1.0
 _MOST_DEATHS = 3
+_REST = "storing for the report what the store has of the rest of the run; Ctrl-C again leaves that out"
 
 
 class _SilentError(DiedError):
@@ -147,7 +149,7 @@ class Fleet:
             self._waiting += shards
             self._open += len(shards)
         # Where the run ends early, its report is also about what others had asked before.
-        await self._supply.save_rest()
+        await self._supply.save_rest(partial(self._once, _REST))
         self._all_made = True
         self._step.set()
 

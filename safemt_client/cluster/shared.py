@@ -202,11 +202,13 @@ def namespace() -> str:
     return f"safemt-{user}"
 
 
-def named_for_all(specs: Iterable[ProviderSpec], account_of: Callable[[str], str]) -> dict[str, str]:
+def named_for_all(
+    specs: Iterable[ProviderSpec], account_of: Callable[[str], str], session: str
+) -> dict[str, str]:
     """What the accounts of a run are called among several runs, by the names that it has for them itself.
 
     The limit of an endpoint of one's own is that of its machine, whoever asks. A vendor's is that of the key,
-    which is named by its variable: on a cluster that has one value.
+    which is named by its variable: on a cluster that has one value. A server that a run starts is its own.
 
     Raises:
         InputError: a run counts as one account what is asked with two keys or at two addresses.
@@ -215,6 +217,7 @@ def named_for_all(specs: Iterable[ProviderSpec], account_of: Callable[[str], str
     for spec in specs:
         name = account_of(spec.account)
         place = urlsplit(spec.base_url or "").netloc if spec.own or spec.moved_by else ""
+        place = session if spec.vendor.managed else place
         parts = (name, "" if place == name else place, "" if spec.own else spec.key_variable or "")
         called = " ".join(part for part in parts if part)
         if (other := found.setdefault(name, called)) != called:

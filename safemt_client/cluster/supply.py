@@ -71,12 +71,16 @@ class Supply:
             (self._held if alike else now).append(shard)
         return now
 
-    async def save_rest(self) -> None:
-        """Save what was known of the pieces that are not made into shards any more.
+    async def save_rest(self, begins: Callable[[], None]) -> None:
+        """Save what was known of the pieces that are not made into shards any more; `begins` if that is any.
 
         So a run that ends early has what it would have had as one piece. To be called after the last `more`.
         """
+        began = False
         while (found := await anyio.to_thread.run_sync(self._next, True)) is not None:
+            if not began:
+                began = True
+                begins()
             await self._save(found[0])
 
     def over(self, stopped: Set[str]) -> bool:

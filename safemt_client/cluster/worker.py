@@ -217,7 +217,7 @@ class Worker:
             # By the keys of this machine, which are those that are used.
             specs = [models.spec(target.model_name) for target in targets]
             specs += [*models.judge_specs.values(), *models.guard_specs.values()]
-            self._named |= named_for_all(specs, models.limits.account_of)
+            self._named |= named_for_all(specs, models.limits.account_of, head.session_id)
         # With --fresh the plan knows the sample index, which is part of a target's key.
         keys = {replace(target, sample=0).key: target.key for target in head.plan.targets}
         if odd := [target.name for target in targets if target.key not in keys]:

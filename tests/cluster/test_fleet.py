@@ -178,7 +178,7 @@ def test_no_more_shards_are_made_once_no_target_can_be_asked() -> None:
             asked.ending.stopped["a"] = "401"
         return []
 
-    async def save_rest() -> None:
+    async def save_rest(begins: object) -> None:
         assert not asked._all_made
 
     supply: Any = SimpleNamespace(more=more, over=bool, save_rest=save_rest)

@@ -13,6 +13,7 @@ from safemt_client.cluster.shared import SharedAccounts, check_versions, named_f
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits.permits import Change, Terms
 from safemt_client.providers.registry import ProviderSpec, resolve
+from safemt_client.providers.vendors import SERVED
 
 
 class Told:
@@ -219,16 +220,19 @@ def spec(name: str, variable: str | None = None, **env: str) -> ProviderSpec:
 def test_an_account_is_a_vendors_key_by_its_variable_or_a_machine() -> None:
     keys = {"OPENAI_API_KEY": "sk-planted-1", "TEAM": "sk-planted-2", "SAFEMT_API_KEY": "sk-planted-3"}
     own = "m@http://10.0.0.5:8000/v1"
-    found = named_for_all([spec("gpt-4o", **keys), spec(own, **keys)], str)
+    found = named_for_all([spec("gpt-4o", **keys), spec(own, **keys)], str, "s1")
     assert found == {
         "openai/gpt-4o": "openai/gpt-4o OPENAI_API_KEY",
         "10.0.0.5:8000": "10.0.0.5:8000",
     }
-    assert named_for_all([spec("gpt-4o", "TEAM", **keys)], str)["openai/gpt-4o"] == "openai/gpt-4o TEAM"
+    assert named_for_all([spec("gpt-4o", "TEAM", **keys)], str, "s1")["openai/gpt-4o"] == "openai/gpt-4o TEAM"
     moved = spec("gpt-4o", **keys, OPENAI_BASE_URL="https://gateway.example/v1")
-    assert "gateway.example" in named_for_all([moved], str)["openai/gpt-4o"]
+    assert "gateway.example" in named_for_all([moved], str, "s1")["openai/gpt-4o"]
     with pytest.raises(InputError, match="asked with two keys"):
-        named_for_all([spec("gpt-4o", **keys), spec("gpt-4o", "TEAM", **keys)], str)
+        named_for_all([spec("gpt-4o", **keys), spec("gpt-4o", "TEAM", **keys)], str, "s1")
+    served = replace(spec(own, **keys), vendor=SERVED, account="vllm:/m")
+    names = [named_for_all([served], str, session)["vllm:/m"] for session in ("s1", "s2")]
+    assert names == ["vllm:/m s1", "vllm:/m s2"]
 
 
 def test_a_worker_speaks_of_accounts_as_all_do_and_hears_of_them_as_it_does() -> None:

@@ -171,12 +171,14 @@ def test_what_is_known_of_pieces_that_are_not_reached_is_saved(monkeypatch: pyte
         assert await supply.more(lambda: []) is not None
         assert store.saved == []
         planned.clear()
-        await supply.save_rest()
+        told: list[None] = []
+        await supply.save_rest(lambda: told.append(None))
         assert [row.request_hash for row in store.saved] == known
+        assert len(told) == 1
         # Only this one was planned: of the others there is nothing to save.
         assert planned == [4]
-        await supply.save_rest()
-        assert len(store.saved) == 3
+        await supply.save_rest(lambda: told.append(None))
+        assert (len(store.saved), len(told)) == (3, 1)
 
     monkeypatch.setattr(supply_module, "make_plan", counted)
     anyio.run(see)

@@ -69,6 +69,14 @@ def test_a_guard_and_a_judge_are_served_by_one_engine(model: Path, monkeypatch: 
     assert notes[1].startswith(f"vllm:{model} is served by this program, with vllm 0.32.0")
 
 
+def test_on_a_cluster_the_gpus_of_its_machines_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, gpu=False, vllm="0.32.0")
+    given = {"provider": ["demo"], "moderator": ["qwen3guard+block=local-model:Q/g"], "ray": "auto"}
+    found, notes = placing.placed(RunSettings.model_validate(given), frozenset)
+    assert found.moderator == ["qwen3guard+block=vllm:Q/g"]
+    assert "on a machine of the cluster that has a GPU" in notes[0]
+
+
 @pytest.mark.parametrize(
     ("gpu", "vllm", "engine", "why"),
     [
