@@ -36,7 +36,16 @@ from safemt_client.providers.registry import build, build_batches, own_spec, res
 from safemt_client.providers.resources import calls_at_once, open_files_limit
 from safemt_client.providers.routes import Routes
 from safemt_client.providers.vendors import DEMO, DEMO_NAMES
-from safemt_client.said import Role, adjusted, check_only_headers, limits_of, options_of, said_of, serving_of
+from safemt_client.said import (
+    Role,
+    adjusted,
+    check_only_headers,
+    limits_of,
+    options_of,
+    said_of,
+    serving_of,
+    without_environment,
+)
 from safemt_client.serving.local import LocalServers
 from safemt_client.settings import RunSettings
 from safemt_client.tables import ProviderSettings
@@ -129,6 +138,7 @@ class Models:
             serving = serving_of(self.settings, said)
             if given is None and (served := self.local.spec(called, serving, said.base_url)) is not None:
                 spec = served
+                said = without_environment(spec.name, said) if self.local.elsewhere(spec) else said
                 self.limits.presume(spec.account, self.local.at_once(spec))
             elif given is None:
                 if said.model is not None and split_alias(called) != (name, said.model):

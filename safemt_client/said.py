@@ -9,7 +9,7 @@ from safemt_client.providers.adjusted import Adjusted
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.limits.limiter import AccountLimiter, Limits, StatedLimits
 from safemt_client.providers.limits.permits import Limiter, Terms
-from safemt_client.providers.options import EndpointOptions, environment_of
+from safemt_client.providers.options import EndpointOptions, environment_of, is_reference, references
 from safemt_client.providers.provider import Provider
 from safemt_client.providers.registry import ProviderSpec, split_alias
 from safemt_client.providers.responses.thinking import Reading
@@ -17,7 +17,16 @@ from safemt_client.serving.names import Serving
 from safemt_client.settings import RunSettings
 from safemt_client.tables import ProviderSettings, headers_of
 
-__all__ = ["Role", "adjusted", "check_only_headers", "limits_of", "options_of", "said_of", "serving_of"]
+__all__ = [
+    "Role",
+    "adjusted",
+    "check_only_headers",
+    "limits_of",
+    "options_of",
+    "said_of",
+    "serving_of",
+    "without_environment",
+]
 
 Role = Literal["target", "judge", "guard"]
 """What a model is asked as. The flags about requests are those of the targets."""
@@ -115,6 +124,26 @@ def options_of(spec: ProviderSpec, said: ProviderSettings, env: Mapping[str, str
         session_header=said.session_header,
         reading=Reading(said.reasoning or "auto", said.reasoning_end),
     )
+
+
+def without_environment(name: str, said: ProviderSettings) -> ProviderSettings:
+    """What of it is said to a model that another machine of the run serves: no value of the environment.
+
+    Requests go there through Ray. Such headers and parameters are meant for an endpoint that asks for a key.
+
+    Raises:
+        InputError: the body would have such a value.
+    """
+    if (variable := next(references(said.extra_body), None)) is not None:
+        raise InputError(
+            f"{name}: extra-body: with --ray the value of ${variable} would go through Ray: leave it out for "
+            f"this model, or write $${variable} for that text itself"
+        )
+    kept = {
+        field: {one: text for one, text in getattr(said, field).items() if not is_reference(text)}
+        for field in ("headers", "query")
+    }
+    return said.model_copy(update=kept)
 
 
 _FOR_MODERATION = {"model", "base_url", "api_key_env", "headers", "query", "extra_body", "session_header"}

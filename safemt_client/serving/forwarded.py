@@ -1,12 +1,11 @@
 """Requests to a server of another machine of the run: the process there that keeps it answers them whole.
 
 Both ends are here. What passes between them has no key: the server's own is added where the server is, and
-whatever else may be secret is left out. The program reads responses whole, so nothing is streamed.
+values of the environment are in no such request. The program reads responses whole, so nothing is streamed.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Answered", "Asked", "EndedError", "Remote", "answer", "forward"]
 
-_LEFT_OUT = re.compile(r"host\Z|cookie|auth|key|token|secret|passw|credential", re.IGNORECASE)
+_LEFT_OUT = {"host", "authorization", "proxy-authorization", "cookie"}
+"""Headers that the way to the server has anew, and those that carry what was not meant for it."""
 _MOST = 48 * 2**20
 """Bytes that are read of a response: more than any provider takes, which refuses a larger one itself."""
 
@@ -76,7 +76,7 @@ async def forward(remote: Remote, request: httpx.Request) -> httpx.Response:
         EndedError: it has ended for good.
         httpx.ConnectError: there is no answer this time.
     """
-    headers = tuple((name, value) for name, value in request.headers.items() if not _LEFT_OUT.search(name))
+    headers = tuple((name, value) for name, value in request.headers.items() if name not in _LEFT_OUT)
     answered = await remote.ask(Asked(request.method, str(request.url), headers, await request.aread()))
     if answered.ended is not None:
         raise EndedError(answered.ended)

@@ -66,6 +66,7 @@ class LocalServers:
         self._names: dict[str, tuple[str, str]] = {}
         self._said: dict[str, tuple[str, Serving]] = {}
         self._handed = handed is not None
+        self._elsewhere = handed is not None and handed.file is None
         if handed is not None:
             from safemt_client.serving.posted import PostedServer
 
@@ -156,6 +157,11 @@ class LocalServers:
         if served is None or said.session_header is not None:
             return said
         return replace(said, session_header=served.session_header)
+
+    def elsewhere(self, spec: ProviderSpec) -> bool:
+        """Whether another machine serves a model of these, so that requests to it go through the cluster."""
+        host = _host(spec)
+        return self._said[host][1].elsewhere if host in self._said else self._elsewhere
 
     def at_once(self, spec: ProviderSpec) -> int:
         """How many calls its server is given at the same time."""

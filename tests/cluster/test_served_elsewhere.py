@@ -234,24 +234,48 @@ class _Remote:
         return None
 
 
-SECRETS = {"Authorization": "Bearer x", "X-API-Key": "x", "Cookie": "x", "Session-Token": "x"}
+def test_values_of_the_environment_do_not_go_through_the_cluster(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HEADER", "QUERY", "BODY"):
+        monkeypatch.setenv(name, f"planted-{name}")
+    model, *options = as_vllm(here, "says=safe", f"sessions={here / 'sessions'}")
+    (here / "settings.toml").write_text(
+        f'[providers."{model}"]\nsession-header = "X-Session-ID"\nquery = {{sig = "$QUERY", way = "blue"}}\n'
+        'headers = {X-JWT = "Bearer $HEADER", X-Shown = "$$HEADER"}\n'
+    )
+    words = ["--config", "settings.toml", "--provider", model, *options]
+    words += ["--moderator", "none", "--moderator", f"llama-guard-3+block+output={model}"]
+    with on_threads(1) as nodes:
+        done = at_once(*words, *RUN, "--header", "api-key=${HEADER}", "--ray", "auto")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = b"".join(of_actors(nodes))
+    assert b"planted" not in said
+    assert b"?way=blue" in said
+    assert b"$HEADER" in said
+    assert b"None" not in (here / "sessions").read_bytes()
+    line = refused([*words, "--extra-body", '{"user": "$BODY"}'])
+    assert "small: extra-body: with --ray the value of $BODY would go through Ray: leave it out" in line
+
+
+SECRETS = {"Authorization": "Bearer x", "Cookie": "x"}
 
 
 @pytest.mark.anyio
-async def test_what_may_be_secret_stays_here_and_the_body_comes_as_it_was_sent() -> None:
+async def test_what_was_not_meant_for_it_stays_here_and_the_body_comes_as_it_was_sent() -> None:
     body = gzip.compress(b"an answer")
     remote = _Remote(Answered(200, ((b"Content-Encoding", b"gzip"),), body))
     way = Rerouted(
         {}, httpx.MockTransport(lambda request: httpx.Response(500)), {"served-1.localhost": remote}
     )
-    headers = CIMultiDict(SECRETS | {"X-Session-ID": "7", "Content-Type": "application/json"})
+    headers = CIMultiDict(SECRETS | {"X-Session-Token": "7", "Content-Type": "application/json"})
     url = URL("http://served-1.localhost/v1/chat/completions")
     response = await fetch(way, "POST", url, headers=headers, content=b"{}", most=100)
     assert (response.status, response.body) == (200, b"an answer")
     (asked,) = remote.asked
     assert (asked.method, asked.url, asked.content) == ("POST", str(url), b"{}")
     assert dict(asked.headers) == {
-        "x-session-id": "7",
+        "x-session-token": "7",
         "content-type": "application/json",
         "content-length": "2",
     }
