@@ -26,6 +26,7 @@ from safemt_client.providers.proxies import certificates_for, proxy_for
 from safemt_client.providers.resources import shortage
 
 __all__ = [
+    "FAILURES",
     "BodyTooLargeError",
     "ConnectionFailedError",
     "HopelessError",
@@ -44,6 +45,8 @@ _PIECE = 64 * 1024
 _STREAM = "text/event-stream"
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 _CONNECT_S = 30.0
+FAILURES = (httpx.HTTPError, aiohttp.ClientError, OSError)
+"""What a transport raises where no whole response comes: through httpx's API some of aiohttp's own too."""
 _TIMEOUT = aiohttp.ClientTimeout(sock_connect=_CONNECT_S)
 
 
@@ -314,7 +317,7 @@ async def fetch(
                     received += chunk
                     if len(received) > most:
                         raise BodyTooLargeError(response.status, most)
-            except (httpx.HTTPError, aiohttp.ClientError, OSError):
+            except FAILURES:
                 # A stream says itself whether it is whole, and what came of it is paid for.
                 if not (_STREAM in response.headers.get("content-type", "") and b"data:" in received):
                     raise
@@ -322,7 +325,7 @@ async def fetch(
             raise UnreadableBodyError(response.status, str(error)) from None
         finally:
             await response.end()
-    except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+    except FAILURES as error:
         if (why := untrusted(error, url.host or "")) is not None:
             raise UntrustedError(why) from error
         if (why := shortage(error)) is not None:

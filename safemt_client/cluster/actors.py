@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
 from safemt_client.cluster import accounts, served, shared, worker, writer
 from safemt_client.cluster.link import AwayError
@@ -70,12 +70,12 @@ class Peer:
             raise DiedError(name) from None
 
     async def insist(self, name: str, *about: Any, within_s: float = _ANSWER_S) -> Any:
-        """The same, again and again until there is an answer.
+        """The same, again and again until there is an answer: for as long as one may take at least.
 
         Raises:
             SafemtError: there was none for very long.
         """
-        until = time.monotonic() + _PATIENCE_S
+        until = time.monotonic() + max(_PATIENCE_S, within_s)
         while True:
             try:
                 return await self.call(name, *about, within_s=within_s)
@@ -275,22 +275,27 @@ class RemoteServer:
             answered: Answered = await self._called("ask", asked)
         except ActorUnavailableError:
             return Answered(failed=f"{self._name}: the process that serves it is not reached")
-        # The second is for a name that there is no more.
-        except (RayActorError, ValueError):
+        except (RayActorError, DiedError):
             return Answered(ended=f"{self._name}: the process of the cluster that served it has ended")
+        except RayError as error:
+            # An answer that was lost on its way, or the like.
+            return Answered(failed=f"{self._name}: Ray brought no answer ({type(error).__name__})")
         return answered
 
     async def use(self, *, last: bool = True) -> Use | None:
         """See `serving.server.Server.use`; None also where it cannot be reached."""
         try:
             used: Use | None = await self._called("use", last)
-        except (RayActorError, ValueError):
+        except (RayError, DiedError):
             return None
         return used
 
     async def _called(self, name: str, *about: Any) -> Any:
         if self._handle is None:
-            self._handle = await asyncio.to_thread(ray.get_actor, self.actor)
+            try:
+                self._handle = await asyncio.to_thread(ray.get_actor, self.actor)
+            except ValueError:
+                raise DiedError(name) from None
         reference = getattr(self._handle, name).remote(*about)
         try:
             return await reference

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import httpx
 
 from safemt_client.providers.error_codes import ErrorCode
-from safemt_client.providers.transport import HopelessError
+from safemt_client.providers.transport import FAILURES, HopelessError
 
 if TYPE_CHECKING:
     from safemt_client.serving.metrics import Use
@@ -101,6 +101,6 @@ async def answer(transport: httpx.AsyncBaseTransport, asked: Asked) -> Answered:
             await response.aclose()
     except HopelessError as error:
         return Answered(ended=str(error))
-    except (httpx.HTTPError, OSError) as error:
+    except FAILURES as error:
         return Answered(failed=str(error) or type(error).__name__)
     return Answered(response.status_code, tuple(response.headers.raw), bytes(received))
