@@ -93,14 +93,16 @@ class Server:
             db = await asyncio.to_thread(db_here, order.db)
             for name in await asyncio.to_thread(sweep, db):
                 self._tell(f"{name}: its server was left by an earlier run, and was ended")
-            async with self._serve(served.spec, db) as self._server:
+            # Actors whose machines share a file system have logs of their own, also of the same weights.
+            mine = db.with_name(f"{db.name}.{order.host.partition('.')[0]}")
+            async with self._serve(served.spec, mine) as self._server:
                 self._way = Rerouted({order.host: self._server}, transport)
                 ready.set_result(None)
                 await self._over.wait()
         except BaseException as error:
             if ready.done():
                 raise
-            ready.set_exception(error)
+            ready.set_exception(_in_one_line(order, error) if isinstance(error, OSError) else error)
         finally:
             await transport.aclose()
 
@@ -121,3 +123,8 @@ class Server:
 
     def _note(self, line: str) -> None:
         self._progress = line
+
+
+def _in_one_line(order: Order, error: OSError) -> InputError:
+    """What this machine refuses: a file that it may not read, a folder that it may not write."""
+    return InputError(f"{order.name}: on {platform.node()}, which is to serve it: {error}")

@@ -50,6 +50,7 @@ class Servers:
         name = f"safemt-server-{uuid.uuid4().hex[:12]}"
         handle = self._nodes.with_gpus(Server, name, gpus)
         peer = Peer(handle, lasting=False)
+        node = ""
         failure: Exception | None = None
         async with anyio.create_task_group() as group:
             try:
@@ -63,8 +64,10 @@ class Servers:
             finally:
                 group.cancel_scope.cancel()
                 with anyio.CancelScope(shield=True):
-                    with suppress(AwayError, _died()):
-                        await peer.call("stop", within_s=_ENDS_S)
+                    # One that was placed nowhere yet would not answer.
+                    if node:
+                        with suppress(AwayError, _died()):
+                            await peer.call("stop", within_s=_ENDS_S)
                     self._nodes.kill(handle)
                 self._taken -= gpus
         if failure is not None:

@@ -123,7 +123,7 @@ def served_here(order: Order) -> Served:
             "same path, or start Ray on machines that have it"
         )
     try:
-        served = served_of(order.source, _of_this_machine(order.said))
+        served = served_of(order.source, _of_this_machine(order))
     except InputError as error:
         raise InputError(f"on {node}, which is to serve it: {error}") from None
     if served.version != order.version:
@@ -139,17 +139,32 @@ def served_here(order: Order) -> Served:
     return replace(served, spec=replace(served.spec, name=order.name))
 
 
-def _of_this_machine(said: Serving) -> Serving:
-    """With the cards that Ray gave this process, where they are numbered as their driver does."""
+def _of_this_machine(order: Order) -> Serving:
+    """With the cards that Ray gave this process, where they are numbered as their driver does.
+
+    Of a process that asked for none Ray hides none.
+    """
+    if order.gpus == 0:
+        return replace(order.said, elsewhere=False, gpus=())
     mine = tuple(number for number in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if number)
     numbered = mine and {card[0] for card in cards()}.issuperset(mine)
-    return replace(said, elsewhere=False, gpus=mine if numbered else None)
+    return replace(order.said, elsewhere=False, gpus=mine if numbered else None)
 
 
 def db_here(db: Path) -> Path:
-    """Beside what a server's log and record stand here: the store, where its folder is here too."""
+    """Beside what a server's log and record stand here: the store, where its folder is here too.
+
+    Raises:
+        InputError: there is no folder for them.
+    """
     if db.parent.is_dir() and os.access(db.parent, os.W_OK):
         return db
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "safemt"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "safemt"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{platform.node()}, which is to serve a model, has no folder for its log: {error}: start Ray "
+            "there with XDG_CACHE_HOME set to a folder that can be written"
+        ) from None
     return folder / f"{hashlib.sha256(str(db).encode()).hexdigest()[:8]}-{db.name}"

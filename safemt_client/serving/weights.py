@@ -137,14 +137,14 @@ def _memory() -> Path:
 def _remembered() -> dict[str, str]:
     try:
         known: Any = json.loads(_memory().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # the last where there is no home
         return {}
     return known if isinstance(known, dict) else {}
 
 
 def _remember(known: dict[str, str]) -> None:
     # Without a place to keep it the content is read again each time.
-    with suppress(OSError):
+    with suppress(OSError, RuntimeError):
         _memory().parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=_memory().parent, delete=False, encoding="utf-8") as file:
             json.dump(known, file)

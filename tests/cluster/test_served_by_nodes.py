@@ -34,7 +34,7 @@ def test_target_and_guard_are_those_of_one_process(here: Path, two_nodes: Any) -
     done = at_once(*words, *on(two_nodes), "--shard-size", "4", "--db", "two.duckdb")
     assert done.returncode == 0, done.stdout + done.stderr
     assert " serves it, with a GPU\n" in done.stdout
-    (log,) = here.glob("two.duckdb.vllm-*.log")
+    (log,) = here.glob("two.duckdb.served-1.vllm-*.log")
     assert "CUDA_VISIBLE_DEVICES = 0\n" in log.read_text()
     nothing_is_left(here)
     asked = len((here / "log").read_text().splitlines())

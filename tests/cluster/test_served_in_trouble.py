@@ -1,6 +1,7 @@
 """What goes wrong between a run and the servers that its cluster keeps: on a machine, and on the way there."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,17 @@ import pytest
 
 pytest.importorskip("ray")
 
+from cluster.test_served_elsewhere import RUN, refused
+from cluster.threads import on_threads
 from ray.exceptions import ActorDiedError, ActorUnavailableError, ObjectLostError
-from support.serving import as_vllm
+from support.program import at_once
+from support.serving import as_vllm, nothing_is_left
 
-from safemt_client.cluster import actors
+from safemt_client.cluster import actors, servers
 from safemt_client.cluster.actors import Peer, RemoteServer
+from safemt_client.providers.errors import InputError
 from safemt_client.providers.transport import make_transport
-from safemt_client.serving import elsewhere
+from safemt_client.serving import elsewhere, memory
 from safemt_client.serving.forwarded import Answered, Asked, answer
 from safemt_client.serving.names import Serving
 
@@ -109,3 +114,85 @@ def test_what_may_take_hours_is_asked_again_for_as_long(monkeypatch: pytest.Monk
     monkeypatch.setattr(actors, "_AGAIN_S", 0.0)
     peer = Peer(Handle(*[ActorUnavailableError("away", b"0" * 16)] * 3, "ready"), lasting=False)
     assert asyncio.run(peer.insist("begin", within_s=3600.0)) == "ready"
+
+
+def test_an_actor_that_was_placed_nowhere_is_ended_unasked(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "_WAITS_S", 0.0)
+    handle = Handle(*[ActorUnavailableError("not placed", b"0" * 16)] * 9)
+    killed: list[Any] = []
+
+    class Nodes:
+        gpus = (1, 1)
+
+        def with_gpus(self, actor: type, name: str, gpus: int) -> Any:
+            return handle
+
+        def kill(self, handle: Any) -> None:
+            killed.append(handle)
+
+    async def keep() -> None:
+        async with servers.Servers(Nodes()).keep(order_of(here), print, print):  # type: ignore[arg-type]
+            pass
+
+    with pytest.raises(InputError, match="Ray had no machine for it within 0 s"):
+        asyncio.run(keep())
+    assert set(handle.calls) == {"hello"}
+    assert killed == [handle]
+
+
+@pytest.mark.parametrize(("gpus", "sees"), [(0, ()), (1, ("1",)), (None, ("1",))])
+def test_a_server_without_gpus_sees_none(
+    gpus: int | None, sees: tuple[str, ...], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    for module in (elsewhere, memory, "safemt_client.serving.engines"):
+        name = module if isinstance(module, str) else module.__name__
+        monkeypatch.setattr(f"{name}.cards", lambda: (("0", 8 << 30, 8 << 30), ("1", 8 << 30, 8 << 30)))
+    assert elsewhere.served_here(order_of(here, gpus=gpus)).spec.gpus == sees
+
+
+def test_a_log_says_whose_it_is_where_machines_share_a_folder(here: Path) -> None:
+    model, *options = as_vllm(here)
+    words = ["--provider", model, "--provider", f"again={model}", *options]
+    (here / "settings.toml").write_text(
+        f'[providers.again]\nserve-option = ["max-num-seqs=8"]\n[providers."{model}"]\n'
+    )
+    with on_threads(1):
+        done = at_once("--config", "settings.toml", *words, *RUN, "--ray", "auto", "--db", "a.duckdb")
+    assert done.returncode == 0, done.stdout + done.stderr
+    logs = sorted(path.name for path in here.glob("a.duckdb.*vllm*.log"))
+    assert [log.partition(".vllm-")[0] for log in logs] == ["a.duckdb.served-1", "a.duckdb.served-2"]
+    nothing_is_left(here)
+
+
+def _no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+@pytest.mark.parametrize("lacks", ["folder", "home", "right"])
+def test_a_machine_that_refuses_a_file_says_so_in_one_line(
+    lacks: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, *options = as_vllm(here)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    (here / "file").touch()
+
+    def refuse(order: elsewhere.Order) -> None:
+        raise PermissionError(13, "Permission denied", str(order.path))
+
+    db_here: Callable[[Path], Path] = elsewhere.db_here
+    monkeypatch.setattr("safemt_client.cluster.served.db_here", lambda db: db_here(here / "none" / db.name))
+    if lacks == "folder":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(here / "file"))
+    elif lacks == "home":
+        monkeypatch.setattr("safemt_client.serving.elsewhere.Path.home", _no_home)
+    else:
+        monkeypatch.setattr("safemt_client.cluster.served.served_here", refuse)
+    line = refused(["--provider", model, *options])
+    assert ", which is to serve " in line
+    assert {"folder": "Not a directory", "home": "home directory", "right": "Permission denied"}[
+        lacks
+    ] in line
+    nothing_is_left(here)
