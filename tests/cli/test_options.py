@@ -44,7 +44,7 @@ OWN = {
 # Flags of other programs that the documents name.
 FOREIGN = {
     *("--no-deps", "--require-hashes", "--no-prefill-assistant", "--user", "--signal", "--now"),
-    *("--device", "--repeats", "--arch", "--model", "--list", "--write", "--seed"),
+    *("--device", "--repeat", "--repeats", "--arch", "--model", "--list", "--write", "--seed"),
     *(
         "--head",
         "--node-ip-address",
