@@ -59,6 +59,7 @@ def press(page: Page, key: str, heading: str) -> None:
     expect(page.get_by_role("heading", level=1)).to_contain_text(heading)
 
 
+@pytest.mark.slow
 def test_by_keys_alone(db: Path, view: Callable, page: Page, page_log: PageLog) -> None:
     address = view(db)
     page.goto(address)

@@ -66,9 +66,8 @@ def unfold(page: Page) -> None:
     page.evaluate("() => document.querySelectorAll('details').forEach(one => one.open = true)")
 
 
-@pytest.mark.parametrize(
-    "mode", ["light", *(pytest.param(mode, marks=pytest.mark.slow) for mode in MODES if mode != "light")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
 def test_nothing_is_wrong_with_it(page: Page, page_log: PageLog, report: str, mode: str) -> None:
     shown(page, report, mode)
     assert axe(page) == []

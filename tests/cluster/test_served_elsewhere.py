@@ -86,6 +86,7 @@ def test_calls_wait_for_a_server_that_is_started_once_more(here: Path) -> None:
     nothing_is_left(here)
 
 
+@pytest.mark.slow
 def test_one_that_dies_again_stops_what_asks_it(here: Path) -> None:
     model, *options = as_vllm(here, "die=3", f"log={here / 'log'}")
     with on_threads(2):

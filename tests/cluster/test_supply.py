@@ -191,6 +191,7 @@ def run(*words: str, workers: int = 2) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_scores_and_estimate_of_pieces_are_those_of_the_whole(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ def test_many_small_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         open_dataset(str(tmp_path / "a.jsonl"))
 
 
+@pytest.mark.slow
 def test_a_table_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
     column = pyarrow.array(["x" * 2**20] * 900)
     table = pyarrow.table({"id": pyarrow.array(range(900)), "dialogue": column})

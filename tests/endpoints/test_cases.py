@@ -37,6 +37,7 @@ def test_case(name: str, shared: Callable[[str], Ended]) -> None:
     is_as_wanted(CASES[name], shared(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ALONE))
 def test_case_alone(name: str, tmp_path: Path) -> None:
     case = CASES[name]

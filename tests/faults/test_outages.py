@@ -40,8 +40,8 @@ PATIENT = ("--attempt-timeout", "100000", "--turn-timeout", "100000")
     "fault",
     [
         error(529, "overloaded_error", "Overloaded"),
-        error(503, "unavailable", "no capacity"),
-        error(500, "server_error", "Internal server error"),
+        pytest.param(error(503, "unavailable", "no capacity"), marks=pytest.mark.slow),
+        pytest.param(error(500, "server_error", "Internal server error"), marks=pytest.mark.slow),
     ],
     ids=["529", "503", "500"],
 )

@@ -329,6 +329,7 @@ def test_a_panel_is_asked_as_a_whole(here: Path, capsys: pytest.CaptureFixture[s
     assert paid == {"who": 2, "calls": 20}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "more"),
     [(("--judge-sees", "image"), ()), (("--judge", "guard:demo-guard"), ()), ((), ("--batch",))],

@@ -140,6 +140,7 @@ def test_samples_go_in_batches(words: list[str], tmp_path: Path) -> None:
         assert sql(STORED, tmp_path) == [["60", "60", "60", "0"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "point", ["after POST /v1/messages/batches", "before GET /v1/messages/batches/{id}/results"]
 )

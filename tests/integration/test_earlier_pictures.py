@@ -136,6 +136,7 @@ SHOWN = """SELECT dialogue_key, turn, count(DISTINCT target_key), count(DISTINCT
            GROUP BY ALL ORDER BY ALL"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("history", "guard"),
     [

@@ -18,6 +18,7 @@ ANSWER = json.dumps(
 ).encode()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_answers_that_arrive_while_the_process_is_stopped_are_kept(
     capsys: pytest.CaptureFixture[str],

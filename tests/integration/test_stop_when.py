@@ -149,6 +149,7 @@ def test_what_failed_counts_for_neither_side_and_is_asked_again() -> None:
         assert decisions() == expected()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

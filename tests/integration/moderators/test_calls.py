@@ -205,7 +205,7 @@ def test_in_live_history_a_block_ends_the_conversation(capsys: pytest.CaptureFix
     [
         (("--turns", "1,2,4"), 0.009, 45),
         # Eight assessments of each conversation: all of them are set aside before it begins.
-        (("--turns", "8", "--moderator-turns", "every"), 0.02, 15 * 8),
+        pytest.param(("--turns", "8", "--moderator-turns", "every"), 0.02, 15 * 8, marks=pytest.mark.slow),
     ],
 )
 def test_a_priced_guard_counts_against_the_cap(

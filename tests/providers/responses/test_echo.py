@@ -152,6 +152,7 @@ def test_what_is_quoted(text: str, left: str) -> None:
     assert unquoted(text) == left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hostile",
     [

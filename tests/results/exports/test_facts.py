@@ -88,6 +88,7 @@ def scores(path: Path, run: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_every_block_of_a_report_is_that_of_the_store(store: Path, facts: Path) -> None:
     assert runs_of(facts) == runs_of(store)
     for run in runs_of(store):

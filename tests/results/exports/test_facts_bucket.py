@@ -127,7 +127,7 @@ class Refusing(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def refusing() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"scheme=http&endpoint_override=127.0.0.1:{server.server_port}&region=us-east-1"
     server.shutdown()
     server.server_close()
