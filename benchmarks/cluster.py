@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 PARTS = {"Worker": "workers", "Writer": "Writer", "Accounts": "Accounts"}
 SOME = 0.1
 TURNS = 4
-"""Of each dialogue that `write_dialogues` makes."""
+"""Of each dialogue that `write_dialogues` makes, each of which is asked in live history."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -73,7 +73,8 @@ def one(workers: int | None, data: Path, folder: Path, turns: int) -> dict[str, 
         db = folder / "run.duckdb"
         words = [*("-m", "safemt_client", "--provider", f"bench@{url}/v1", "--data", str(data)), "--quiet"]
         log = folder / "run.log"
-        words += ["--judge", "none", "--max-concurrency", "200", "--db", str(db), "--log", str(log)]
+        words += ["--history", "live", "--judge", "none", "--max-concurrency", "200"]
+        words += ["--db", str(db), "--log", str(log)]
         words += [] if workers is None else ["--workers", str(workers)]
         run = subprocess.Popen(
             [sys.executable, *words],

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import anyio
 
@@ -87,6 +88,12 @@ class Assessor:
         """Hash of the guard's form and its model: all that decides an assessment."""
         content = [self.guard.key, self.provider.identity, *([self._said] if self._said else [])]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    def again(self) -> Self:
+        """The same guard on the same model; what either is asked meanwhile the other does not know."""
+        found = copy(self)
+        found._asked = {}
+        return found
 
     async def assess(
         self, messages: Sequence[Message], stage: Stage, on_retry: Observer | None = None

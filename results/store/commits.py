@@ -29,6 +29,11 @@ class Handed:
         self.loop = loop
         self.done: asyncio.Future[None] | Future[None] = Future() if loop is None else loop.create_future()
 
+    @property
+    def size(self) -> int:
+        """How many such hand-overs it stands for."""
+        return 1
+
     async def wait(self) -> None:
         """Return once the rows are committed, for a caller in the loop.
 

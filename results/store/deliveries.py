@@ -88,6 +88,11 @@ class Delivered(Handed):
         """What it is recorded under."""
         return self.delivery.session_id, self.delivery.incarnation, self.delivery.number
 
+    @property
+    def size(self) -> int:
+        """See `Handed`: whoever sent it has gathered rows of several."""
+        return max((table.num_rows for table in self.tables.values()), default=1)
+
     def record(self) -> DeliveryRow:
         """The row that says that it was taken in."""
         count = sum(table.num_rows for table in self.tables.values())

@@ -274,7 +274,8 @@ class Store(Lookups):
         closing = False
         batch: list[Handed] = []
         while not closing:
-            window = next(seconds for least, seconds in _WINDOWS_S if len(batch) >= least)
+            came = sum(handed.size for handed in batch)
+            window = next(seconds for least, seconds in _WINDOWS_S if came >= least)
             first = self._queue.get()
             if first is None:
                 break

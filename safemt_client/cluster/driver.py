@@ -22,7 +22,7 @@ from safemt_client.cluster.servers import Servers
 from safemt_client.cluster.shards import at_most, head_of
 from safemt_client.cluster.shared import check_name, namespace
 from safemt_client.cluster.supply import Supply
-from safemt_client.cluster.worker import RUNNERS, Head
+from safemt_client.cluster.worker import AT_ONCE, Head
 from safemt_client.engine.invocation import Invocation
 from safemt_client.engine.prepared import Prepared
 from safemt_client.engine.recorder import Recorder
@@ -188,7 +188,7 @@ class _Session:
         progress, listener = session.display(spent)
         store = _Remote(self, writer)
         count = prepared.plan.conversations + prepared.plan.unjudged
-        size = at_most(settings.shard_size, count, RUNNERS * self._nodes.workers)
+        size = at_most(settings.shard_size, count, AT_ONCE * self._nodes.workers)
         assert prepared.wanted is not None
         supply = Supply(prepared.plan, prepared.wanted, store.keeper, self.session_id, size, progress.fewer)
         told = (listener, self.saved, store.changed)

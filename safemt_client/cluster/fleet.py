@@ -19,7 +19,7 @@ from safemt_client.cluster.packed import pack
 from safemt_client.cluster.shards import Shard
 from safemt_client.cluster.supply import Supply
 from safemt_client.cluster.versions import check_alike
-from safemt_client.cluster.worker import RUNNERS
+from safemt_client.cluster.worker import AT_ONCE, MOST
 from safemt_client.providers.errors import SafemtError
 from safemt_client.providers.limits.permits import Change
 from safemt_client.providers.pauses import PAUSES
@@ -45,9 +45,14 @@ class _Member:
     peer: Peer
     heard: float
     shards: dict[int, Shard] = field(default_factory=dict)
+    begun: set[int] = field(default_factory=set)
     unsent: dict[int, tuple[bytes, dict[str, Any]]] = field(default_factory=dict)
     in_flight: Counter[str] = field(default_factory=Counter)
     gone: bool = False
+
+    @property
+    def takes_more(self) -> bool:
+        return len(self.shards) < MOST and len(self.shards.keys() - self.begun) < AT_ONCE
 
 
 class Fleet:
@@ -140,7 +145,7 @@ class Fleet:
         ending = self.ending
         while not (self._stopping or ending.capped or self._supply.over(ending.stopped.keys())):
             shards: list[Shard] | None = []
-            if len(self._waiting) < RUNNERS * self._nodes.workers:
+            if len(self._waiting) < AT_ONCE * self._nodes.workers:
                 shards = await self._supply.more(self._under_way)
             if shards is None:
                 break
@@ -208,7 +213,7 @@ class Fleet:
         return True
 
     async def _hand_out(self, member: _Member) -> None:
-        while self._waiting and len(member.shards) < RUNNERS and not self._stopping:
+        while self._waiting and member.takes_more and not self._stopping:
             # What one worker was told of a target, such as that a key is not valid, holds for all of them.
             shard = self._waiting.popleft().without(self.ending.stopped.keys())
             if shard.empty:
@@ -233,6 +238,8 @@ class Fleet:
             self._saved(*about)
         elif what == "sent":
             self.on_sent(*about)
+        elif what == "begun":
+            member.begun.add(*about)
         elif what == "done":
             self._done(member, *about)
         elif what == "failed":

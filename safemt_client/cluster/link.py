@@ -25,12 +25,18 @@ if TYPE_CHECKING:
 
 __all__ = ["AwayError", "Link"]
 
-_WINDOW_S = 0.02
-"""Rows are gathered for so long; the store gathers deliveries again."""
+_WINDOWS_S = ((16, 0.1), (4, 0.05), (0, 0.02))
+"""Rows are gathered for so long, by how many hand-overs came the time before, at least; the store gathers
+deliveries again."""
+_PAUSE_S = 0.02
 _UNDER_WAY = 4
 _TICK_S, _CALM_S, _IDLE_S = 0.02, 0.1, 0.5
 _AGAIN_S = 0.2
 _KEPT = 20_000
+
+
+_Waiting = tuple[Sequence[Row], asyncio.Future[None], float]
+"""Rows, what their owner waits for, and since when."""
 
 
 class AwayError(Exception):
@@ -60,7 +66,7 @@ class Link:
         self.fenced = False
         self._heard_at = -SILENCE_S
         self._wake = asyncio.Event()
-        self._rows: list[tuple[Sequence[Row], asyncio.Future[None], float]] = []
+        self._rows: list[_Waiting] = []
         self._more_rows = asyncio.Event()
         self._slots = asyncio.Semaphore(_UNDER_WAY)
         self._deliveries: set[asyncio.Task[None]] = set()
@@ -75,7 +81,7 @@ class Link:
     async def close(self) -> None:
         """Deliver what is left, say what is held a last time, and be silent."""
         while self._rows or self._deliveries:  # noqa: ASYNC110 - a moment, at the end
-            await asyncio.sleep(_WINDOW_S)
+            await asyncio.sleep(_PAUSE_S)
         for pump in self._pumps:
             pump.cancel()
         await asyncio.gather(*self._pumps, return_exceptions=True)
@@ -111,9 +117,11 @@ class Link:
         await committed
 
     async def _gather(self) -> None:
+        some: list[_Waiting] = []
         while True:
+            window = next(seconds for least, seconds in _WINDOWS_S if len(some) >= least)
             await self._more_rows.wait()
-            await asyncio.sleep(_WINDOW_S)
+            await asyncio.sleep(window)
             await self._slots.acquire()
             self._more_rows.clear()
             some, self._rows = self._rows, []
@@ -122,9 +130,7 @@ class Link:
             self._deliveries.add(task)
             task.add_done_callback(self._deliveries.discard)
 
-    async def _hand_over(
-        self, number: int, some: Sequence[tuple[Sequence[Row], asyncio.Future[None], float]]
-    ) -> None:
+    async def _hand_over(self, number: int, some: Sequence[_Waiting]) -> None:
         wrong: Exception | None = None
         try:
             tables = pack(row for rows, *_ in some for row in rows)

@@ -19,8 +19,12 @@ from safemt_client.telemetry.events import RuleLine
 
 __all__ = ["Item", "News"]
 
+_GATHER_S = 0.2
+"""News come in groups: a call costs as much as some dozens of them."""
+_URGENT = frozenset({"begun", "done", "failed", "stopped"})
+
 Item = tuple[str, tuple[Any, ...]]
-"""A method of `Listener`, or `saved`, `sent`, `done` or `failed`, with its arguments."""
+"""A method of `Listener`, or `saved`, `sent`, `begun`, `done` or `failed`, with its arguments."""
 
 
 class News:
@@ -31,25 +35,33 @@ class News:
         self._items: deque[Item] = deque()
         self._first = 0
         self._come = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._last_urgent = -1
 
     async def after(self, number: int, wait_s: float) -> tuple[int, list[Item]]:
         """What comes after the first `number` news, which have arrived; and how many there are by then.
 
-        Waits a while for some.
+        Waits a while for some, and then for more unless something is urgent.
         """
         while self._first < number and self._items:
             self._items.popleft()
             self._first += 1
         if not self._items:
             self._come.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._come.wait(), wait_s)
+        if self._first > self._last_urgent:
+            self._urgent.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._come.wait(), wait_s)
+            await asyncio.wait_for(self._urgent.wait(), _GATHER_S)
         return self._first + len(self._items), list(self._items)
 
     def tell(self, what: str, *about: Any) -> None:
         """One more."""
         self._items.append((what, about))
         self._come.set()
+        if what in _URGENT:
+            self._last_urgent = self._first + len(self._items) - 1
+            self._urgent.set()
 
     def asking(self, key: str) -> None:
         """See `Listener`."""

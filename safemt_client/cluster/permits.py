@@ -9,11 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-import anyio
-
 from safemt_client.cluster.messages import AnswerOfAccount, Ended, ReportOfAccount
 from safemt_client.providers.errors import PermitStoppedError
 from safemt_client.providers.limits.permits import Change, Permit, Terms
+from safemt_client.providers.pauses import loop_time
 from safemt_client.providers.types import Reply
 
 __all__ = ["RemoteLimiter", "Source"]
@@ -45,7 +44,7 @@ class _Waiter:
 class RemoteLimiter:
     """The permits of a worker for one account: a `Limiter`."""
 
-    def __init__(self, source: Source, terms: Terms, clock: Callable[[], float] = anyio.current_time) -> None:
+    def __init__(self, source: Source, terms: Terms, clock: Callable[[], float] = loop_time) -> None:
         self.terms = terms
         self.on_change: Callable[[Change], None] | None = None
         self.on_stop: list[Callable[[], None]] = []
@@ -101,7 +100,8 @@ class RemoteLimiter:
                 raise PermitStoppedError("the session is ending")
             waiter = _Waiter(tokens, asyncio.get_running_loop().create_future())
             self._queue.append(waiter)
-            self._source.wake()
+            if self.urgent:
+                self._source.wake()
             due = await self._given(waiter)
             now = self.clock()
             # Who has slept too long, or has not heard of the Accounts, starts nothing: it may count as gone.

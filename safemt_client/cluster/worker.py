@@ -8,7 +8,9 @@ import platform
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from safemt_client.cluster.keeper import RemoteKeeper
@@ -20,12 +22,14 @@ from safemt_client.cluster.packed import unpack
 from safemt_client.cluster.shared import named_for_all, under
 from safemt_client.cluster.versions import versions
 from safemt_client.engine.ahead import load_ahead
+from safemt_client.engine.collecting import collecting_less
 from safemt_client.engine.context import SessionContext
 from safemt_client.engine.meter import Meter
 from safemt_client.engine.recorder import Recorder
 from safemt_client.engine.scheduler import Scheduler
 from safemt_client.judges.panel import Judge, Panel
 from safemt_client.models import Models, open_models
+from safemt_client.moderator.moderator import Moderator
 from safemt_client.planning.ceilings import Ceiling
 from safemt_client.planning.plan import Plan
 from safemt_client.planning.resolve import targets_of
@@ -40,10 +44,12 @@ from safemt_client.serving.local import LocalServers
 from safemt_client.serving.posted import Handed
 from safemt_client.settings import RunSettings
 
-__all__ = ["RUNNERS", "Head", "Worker"]
+__all__ = ["AT_ONCE", "MOST", "Head", "Worker"]
 
-RUNNERS = 2
-"""Pieces that a worker has under way at a time: one begins while the other waits for its last replies."""
+AT_ONCE = 2
+"""Pieces of which a worker begins conversations at a time, so that some are there while it waits for more."""
+MOST = 16
+"""Pieces that a worker has in hand, with those of which all has begun."""
 _TELL_S = 5.0
 """How often the driver is told how much its servers were asked."""
 
@@ -68,29 +74,6 @@ class Head:
     texts: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Runner:
-    """Models of its own, since a scheduler puts its own wrappers around them."""
-
-    models: Models
-    judge: Judge | None
-
-    def plain(self) -> Callable[[], None]:
-        """What takes all wrappers off again."""
-        wrapped: list[Any] = [moderator.assessor for moderator in self.models.moderators.values()]
-        if isinstance(self.judge, Panel):
-            wrapped += self.judge.members
-        elif self.judge is not None:
-            wrapped.append(self.judge)
-        before = [(one, one.provider) for one in wrapped]
-
-        def reset() -> None:
-            for one, provider in before:
-                one.provider = provider
-
-        return reset
-
-
 class Worker:
     """Carries pieces out. Its methods are called from one event loop, and may each be called again.
 
@@ -112,7 +95,6 @@ class Worker:
         self._reach = reach
         self._news = News()
         self._named: dict[str, str] = {}
-        self._free: asyncio.Queue[tuple[_Runner, Callable[[], None]]] = asyncio.Queue()
         self._taken: dict[int, asyncio.Task[None]] = {}
         self._schedulers: set[Scheduler] = set()
         self._begun: asyncio.Task[None] | None = None
@@ -196,22 +178,19 @@ class Worker:
             link.budget = self._budget
         self._meters = _meters(head) if head.capped else None
         self._local = LocalServers(head.handed, self._reach)
-        in_all = calls_at_once(1)
-        for _ in range(RUNNERS):
-            share = None if in_all is None else max(1, in_all // RUNNERS)
-            limits = limits_of(head.settings, share, make=link.limiter)
-            opened = open_models(head.settings, limits=limits, local=self._local)
-            models = await stack.enter_async_context(opened)
-            runner = await self._runner(models, head)
-            self._free.put_nowait((runner, runner.plain()))
+        limits = limits_of(head.settings, calls_at_once(1), make=link.limiter)
+        opened = open_models(head.settings, limits=limits, local=self._local)
+        self._models = await stack.enter_async_context(opened)
+        self._judge = await self._models.judge()
+        await self._know(self._models, head)
         # Once calls are in flight there may be no file left to open.
         load_ahead()
         for watch in (PAUSES.watch(self._news.notice), self._tell_sent()):
             stack.callback(asyncio.ensure_future(watch).cancel)
+        stack.enter_context(collecting_less())
         link.start()
 
-    async def _runner(self, models: Models, head: Head) -> _Runner:
-        judge = await models.judge()
+    async def _know(self, models: Models, head: Head) -> None:
         targets = await targets_of(head.settings, models, None)
         if head.settings.ray_accounts is not None:
             # By the keys of this machine, which are those that are used.
@@ -232,7 +211,6 @@ class Worker:
         for fact in head.facts:
             models.negotiations.know(*fact)
         models.negotiations.observe(self._learnt)
-        return _Runner(models, judge)
 
     async def _tell_sent(self) -> None:
         while True:
@@ -248,22 +226,22 @@ class Worker:
         task.add_done_callback(self._saving.discard)
 
     async def _carry_out(self, number: int, shard: bytes, pictures: Mapping[str, Any]) -> None:
-        runner, reset = await self._free.get()
         try:
             # In threads: pictures come from elsewhere, and with a moderator the store is asked what it has.
             # While that takes its time this loop has to hear of permits, and the driver of this worker.
             plan: Plan = await asyncio.to_thread(unpack, shard, lambda sha256: self._load(pictures[sha256]))
             recorder = Recorder(plan, self._keeper, self._head.session_id)
             context = SessionContext(plan, recorder, self._news, self._budget, None, self._meters)
-            reset()
+            models = self._models
             scheduler = await asyncio.to_thread(
                 Scheduler,
                 context,
-                runner.models.providers,
-                runner.judge,
-                limits=runner.models.limits,
-                moderators=runner.models.moderators,
+                models.providers,
+                _again(self._judge),
+                limits=models.limits,
+                moderators=_all_again(models.moderators),
             )
+            scheduler.on_begun = partial(self._news.tell, "begun", number)
             self._schedulers.add(scheduler)
             if self._stopping:
                 scheduler.stop()
@@ -273,13 +251,23 @@ class Worker:
                 self._schedulers.discard(scheduler)
         except BaseException as error:  # noqa: BLE001 - the driver is to know of it
             self._news.tell("failed", number, _told(error))
-        finally:
-            self._free.put_nowait((runner, reset))
 
     def _begin_no_more(self) -> None:
         self._stopping = True
         for scheduler in self._schedulers:
             scheduler.stop()
+
+
+def _again(judge: Judge | None) -> Judge | None:
+    """The judge for one more scheduler, which puts its own wrapper around who is asked."""
+    return Panel(judge.mode, tuple(map(copy, judge.members))) if isinstance(judge, Panel) else copy(judge)
+
+
+def _all_again(moderators: Mapping[str, Moderator]) -> dict[str, Moderator]:
+    assessors = {one.assessor: one.assessor.again() for one in moderators.values()}
+    return {
+        key: Moderator(one.name, assessors[one.assessor], one.moderation) for key, one in moderators.items()
+    }
 
 
 def _told(error: BaseException) -> Exception:

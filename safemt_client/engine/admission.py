@@ -22,8 +22,9 @@ class Admission:
     as much as the hand-over.
     """
 
-    def __init__(self, limiter: Limiter) -> None:
-        self._limiter = limiter
+    def __init__(self, limiter: Limiter, on_started: Callable[[], None] = lambda: None) -> None:
+        """`on_started` is told once no more work is to be started."""
+        self._limiter, self._on_started = limiter, on_started
         self._group = anyio.create_task_group()
         self._idle: list[asyncio.Future[_Work | None]] = []
         self._open = 0
@@ -36,6 +37,7 @@ class Admission:
 
     async def __aexit__(self, *error: Any) -> bool | None:
         self._closing = True
+        self._on_started()
         for idle in self._idle:
             if not idle.done():
                 idle.set_result(None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -73,10 +73,10 @@ class Scheduler:
         self._claims = SingleFlight()
         self._stored_replies = StoredReplies(recorder.store, plan.pending)
         self._fresh = {id(conversation): fresh for conversation, fresh in plan.with_fresh}
-        self._moderators = moderators or {}
-        prices = {
-            row.guard_key: None if row.prices is None else json.loads(row.prices) for row in plan.moderators
-        }
+        self.on_begun: Callable[[], None] = lambda: None
+        """Told once there is no conversation left to begin."""
+        self._beginning, self._moderators = 1, moderators or {}
+        prices = {row.guard_key: row.prices and json.loads(row.prices) for row in plan.moderators}
         for assessor in {moderator.assessor for moderator in self._moderators.values()}:
             assessor.cache = StoredAssessments(
                 assessor.key, recorder, prices[assessor.key], context.budget, context.listener
@@ -109,12 +109,13 @@ class Scheduler:
                 judged.close()
             async with waiting, anyio.create_task_group() as conversations:
                 for target in plan.targets:
-                    mine = [c for c in plan.pending if c.target is target]
-                    in_batches, others = self._divided(mine)
+                    in_batches, others = self._divided([c for c in plan.pending if c.target is target])
                     if in_batches:
                         conversations.start_soon(self._in_batches, target, in_batches, waiting)
                     if others:
+                        self._beginning += 1
                         conversations.start_soon(self._converse_with, target, others, waiting, everything)
+                self._all_begun()
         self._context.ending.rules = self._context.stopping.lines()
         return self._context.ending
 
@@ -148,7 +149,7 @@ class Scheduler:
         provider = self._providers[target.key]
         provider.requests = len({conversation.next()[1] for conversation in conversations})
         left = deque(conversations)
-        async with Admission(provider.limiter) as admission:
+        async with Admission(provider.limiter, self._all_begun) as admission:
             while left and await stopping.admits(left[0], provider.limiter.limit):
                 alone = provider.doubtful
                 conversation = min(left, key=lambda c: c.size) if alone else left[0]
@@ -162,6 +163,11 @@ class Scheduler:
                 elif not await admission.start(converse, conversation, calls):
                     self._context.budget.release(calls)
                     return stopping.over(conversation)
+
+    def _all_begun(self) -> None:
+        self._beginning -= 1
+        if not self._beginning:
+            self.on_begun()
 
     def _calls(self, target: Target, conversation: Conversation) -> dict[str, int]:
         """The calls that a conversation takes at most, by the key of who is asked; none of what it shares."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 
@@ -13,6 +12,7 @@ from anyio.abc import TaskGroup
 
 from safemt_client.engine.ahead import load_ahead
 from safemt_client.engine.budget import Budget
+from safemt_client.engine.collecting import collecting_less
 from safemt_client.engine.context import SessionContext
 from safemt_client.engine.invocation import Invocation
 from safemt_client.engine.meter import Meter
@@ -36,8 +36,6 @@ __all__ = ["carry_out", "note_use"]
 
 _USE_S = 60.0
 """Seconds after which it is kept what servers of this program did."""
-_COLLECT_AFTER = 50_000
-"""Objects made and not deleted between two collections of garbage."""
 
 
 async def carry_out(prepared: Prepared, invocation: Invocation) -> RunResult:
@@ -96,7 +94,7 @@ async def _run_session(session: Watched) -> StopReason:
 
     clean = False
     try:
-        async with _collecting_less():
+        with collecting_less():
             ending = await session.shown(progress, listener, scheduler.stop, main)
         clean = True
     finally:
@@ -113,22 +111,6 @@ async def _recorded(plan: Plan, recorder: Recorder, scheduler: Scheduler) -> Sto
     ending = await scheduler.run()
     await recorder.save_event("finished" if ending.complete else "stopped", asdict(ending))
     return ending
-
-
-@asynccontextmanager
-async def _collecting_less() -> AsyncIterator[None]:
-    """The plan lives until the end: the garbage collector need not scan it again and again.
-
-    Calls in flight make thousands of objects in a few milliseconds, and hardly any of them is in a circle.
-    """
-    often = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, *often[1:])
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*often)
 
 
 async def note_use(servers: LocalServers, recorder: Recorder) -> None:
