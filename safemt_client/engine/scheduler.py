@@ -76,7 +76,7 @@ class Scheduler:
         self.on_begun: Callable[[], None] = lambda: None
         """Told once there is no conversation left to begin."""
         self._beginning, self._moderators = 1, moderators or {}
-        prices = {row.guard_key: row.prices and json.loads(row.prices) for row in plan.moderators}
+        prices = {row.guard_key: json.loads(row.prices or "null") for row in plan.moderators}
         for assessor in {moderator.assessor for moderator in self._moderators.values()}:
             assessor.cache = StoredAssessments(
                 assessor.key, recorder, prices[assessor.key], context.budget, context.listener

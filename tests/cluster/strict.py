@@ -31,6 +31,8 @@ class Strict:
     headers: list[Mapping[str, str]] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)
     """From where each of these requests came."""
+    at_once: int = 1
+    """The first requests are answered once so many have come."""
     _level: float = 0.0
 
     @property
@@ -59,6 +61,8 @@ class Strict:
         messages = body["messages"]
         self.asked[hashlib.sha256(json.dumps(messages).encode()).hexdigest()] += 1
         await anyio.sleep(self.latency_s)
+        while len(self.times) < self.at_once:
+            await anyio.sleep(self.latency_s)
         said = (
             "safe"
             if "judge" in body["model"]

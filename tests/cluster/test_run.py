@@ -63,6 +63,20 @@ def test_verdicts_alone_are_divided_as_conversations_are(here: Path) -> None:
     assert nodes.of("Worker")[0].calls.count("take") == 4 * 2
 
 
+def test_a_worker_takes_more_when_all_that_it_has_is_in_flight(here: Path) -> None:
+    write_dialogues(here / "d.jsonl", 24)
+    with on_threads(1) as nodes, strict() as endpoint:
+        endpoint.at_once = 8
+        done = at_once(
+            *("--provider", f"m@{endpoint.url}", "--judge", "none", "--data", "d.jsonl", "--history", "live"),
+            *("--workers", "1", "--shard-size", "2", "--max-concurrency", "8", "--db", "a.duckdb"),
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Twice as many as in the two pieces from which it begins.
+    assert turns(here / "a.duckdb") == (24, 24, 24)
+    assert nodes.of("Worker")[0].calls.count("take") == 12
+
+
 def test_what_a_killed_worker_had_in_hand_is_handed_on(here: Path) -> None:
     write_dialogues(here / "d.jsonl", 60)
     with on_threads(2) as nodes, strict(latency_s=0.2) as endpoint:

@@ -127,6 +127,33 @@ def test_the_same_conversation_is_asked_about_once_at_a_time() -> None:
             assert len(asked) == 1
 
 
+def test_one_more_asks_the_same_guard_by_itself() -> None:
+    async def run() -> None:
+        release = anyio.Event()
+        asked: list[int] = []
+
+        def model(number: int) -> Scripted:
+            async def slow(request: Request) -> Reply:
+                asked.append(number)
+                await release.wait()
+                return Reply(Outcome.ANSWERED, "safe")
+
+            return Scripted(slow)
+
+        first = Assessor(WordGuard(), model(1))
+        second = first.again()
+        second.provider = model(2)
+        assert second.key == first.key
+        async with anyio.create_task_group() as group:
+            for assessor in (first, second):
+                group.start_soon(assessor.assess, ASKED, "input")
+            await anyio.wait_all_tasks_blocked()
+            release.set()
+        assert sorted(asked) == [1, 2]
+
+    anyio.run(run)
+
+
 @pytest.mark.parametrize("gone", [0, 1])
 def test_a_waiter_that_is_cancelled_does_not_break_the_others(gone: int) -> None:
     async def run() -> tuple[int, list[str]]:
