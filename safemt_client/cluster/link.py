@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["AwayError", "Link"]
 
-_WINDOWS_S = ((16, 0.1), (4, 0.05), (0, 0.02))
+_WINDOWS_S = ((32, 0.2), (8, 0.1), (2, 0.05), (0, 0.02))
 """Rows are gathered for so long, by how many hand-overs came the time before, at least; the store gathers
 deliveries again."""
 _PAUSE_S = 0.02
 _UNDER_WAY = 4
-_TICK_S, _CALM_S, _IDLE_S = 0.02, 0.1, 0.5
+_TICK_S, _CALM_S, _IDLE_S = 0.02, 0.2, 0.5
 _AGAIN_S = 0.2
 _KEPT = 20_000
 

@@ -152,6 +152,9 @@ class RemoteLimiter:
                 timed_out,
             )
         )
+        if not reply.outcome.observed:
+            # Such as that there are too many calls, for which all workers are to slow down.
+            self._source.wake()
 
     async def room(self) -> bool:
         """See `Limiter`."""

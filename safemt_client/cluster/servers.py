@@ -110,6 +110,7 @@ async def _placed(order: Order, peer: Peer, gpus: int, progress: Tell) -> str:
                         f"{order.name}: Ray had no {_free(gpus)} for it within "
                         f"{_WAITS_S:g} s: see what uses the cluster (ray status)"
                     ) from None
+                await anyio.sleep(_PAUSE_S)
             else:
                 check_alike("the process that serves a model", said)
                 return said["node"]
