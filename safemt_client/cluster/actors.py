@@ -6,6 +6,7 @@ They find each other by name: handles among the arguments of an actor would keep
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 import uuid
@@ -35,6 +36,7 @@ _COMMIT_S = 60.0
 _AGAIN_S, _PATIENCE_S = 0.2, 600.0
 _SHARED_ANSWER_S = 3.0
 """Less than `_ANSWER_S`: who waits for the answer of shared Accounts is asked itself."""
+_ERROR = re.compile(r"[\w.]*(Error|Exception)\b")
 _IDLE_S, _LOOK_S = 600.0, 10.0
 """Shared Accounts end when no run was heard for so long."""
 
@@ -57,6 +59,7 @@ class Peer:
         Raises:
             AwayError: no answer; it may have been carried out.
             DiedError: it is dead and not started again.
+            InputError: it could not even be started, as on a machine that lacks this program.
         """
         try:
             return await asyncio.wait_for(getattr(self.handle, name).remote(*about), within_s)
@@ -65,6 +68,8 @@ class Peer:
         except TimeoutError:
             raise AwayError(f"{name}: no answer within {within_s:g} s") from None
         except RayActorError as error:
+            if error.actor_init_failed:
+                raise _not_started(error) from None
             if self._lasting or isinstance(error, ActorUnavailableError):
                 raise AwayError(name) from None
             raise DiedError(name) from None
@@ -94,7 +99,9 @@ class Peer:
                 return ray.get(self.handle.ask.remote(*about))
             except RayTaskError as error:
                 raise error.cause from None
-            except RayActorError:
+            except RayActorError as error:
+                if error.actor_init_failed:
+                    raise _not_started(error) from None
                 time.sleep(_AGAIN_S)
 
 
@@ -306,6 +313,15 @@ class RemoteServer:
             raise
         except RayTaskError as error:
             raise error.cause from None
+
+
+def _not_started(error: RayActorError) -> InputError:
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = next((line for line in reversed(lines) if _ERROR.match(line)), lines[0] if lines else "")
+    return InputError(
+        f"Ray: a process of the run could not be started ({said}): is this program, in the same version, "
+        "installed on all machines of the cluster?"
+    )
 
 
 def _load(reference: Any) -> bytes:
