@@ -10,15 +10,18 @@ from safemt_client.cluster.messages import AnswerOfAccount
 from safemt_client.cluster.permits import RemoteLimiter
 from safemt_client.providers.errors import PermitStoppedError
 from safemt_client.providers.limits.permits import Terms
+from safemt_client.providers.types import Outcome, Reply
 
 
 class Source:
     """Accounts that were heard of, or not."""
 
     heard = True
+    woken = 0
 
     def wake(self) -> None:
-        """Nothing: the test asks itself."""
+        """Nothing but a count: the test asks itself."""
+        self.woken += 1
 
 
 class Clock:
@@ -118,3 +121,16 @@ async def test_a_caller_that_is_given_up_gives_its_permit_back(
         await waiting
     said = limiter.report()
     assert (said.held, said.wants, said.unused) == (0, (), (3.0,))
+
+
+@on_a_loop
+async def test_only_bad_news_of_a_call_cannot_wait(
+    limiter: RemoteLimiter, source: Source, clock: Clock
+) -> None:
+    limiter.answered(answer(0.0, 0.0, rated=False))
+    permit = limiter.at_once()
+    assert permit is not None
+    limiter.settle(permit, Reply(Outcome.ANSWERED, "x"), None)
+    assert source.woken == 0
+    limiter.settle(permit, Reply(Outcome.ERROR_TRANSIENT, status_code=429), None)
+    assert source.woken == 1

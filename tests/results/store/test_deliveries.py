@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.types import reply_hash
 from safemt_client.results.store.batches import arrow_rows, rows_of
-from safemt_client.results.store.deliveries import Delivery, pack
+from safemt_client.results.store.deliveries import Delivered, Delivery, pack
 from safemt_client.results.store.rows import EventRow, LimitRow, Row, TurnRow
 from safemt_client.results.store.store import Store
 
@@ -261,3 +261,10 @@ def test_after_a_kill_everything_is_sent_again_and_is_there_once(tmp_path: Path)
         deliver(store, *(delivery(number, paid=1.0) for number in (1, 2, 3, 4)))
         assert events(store) == ["event 1", "event 2", "event 3", "event 4"]
         assert store.paid_by("s") == {"w0": 4.0}
+
+
+def test_a_delivery_counts_for_as_many_as_have_gathered_their_rows_in_it() -> None:
+    async def size(*rows: Row) -> int:
+        return Delivered(delivery(0, *rows), asyncio.get_running_loop()).size
+
+    assert asyncio.run(size(*map(event, range(7)))) == 7
