@@ -31,6 +31,7 @@ from safemt_client.results.store.questions import (
 )
 from safemt_client.results.store.server import server_file
 from safemt_client.results.store.store import Store
+from safemt_client.results.store.threads import is_small, use_one
 from safemt_client.results.store.views import is_current
 
 __all__ = ["Queryable", "Reader", "facts_of", "open_reader"]
@@ -39,8 +40,6 @@ _SILENCE_S = 300.0
 """How long a run may send nothing; it stops a question sooner."""
 _TRIES, _PAUSE_S = 20, 0.15
 """How long a run that has just begun is waited for, until it says where it can be asked."""
-_SMALL_BYTES = 2**26
-"""Of a smaller file, one thread: to start others for its queries takes more than they save."""
 
 
 class Reader:
@@ -279,8 +278,8 @@ def _attached(path: Path) -> duckdb.DuckDBPyConnection:
     quoted = str(path).replace("'", "''")
     try:
         connection.execute("SET TimeZone = 'UTC'")
-        if path.stat().st_size < _SMALL_BYTES:
-            connection.execute("SET threads = 1")
+        if is_small(path):
+            use_one(connection)
         connection.execute(f"ATTACH '{quoted}' AS store (TYPE duckdb, READ_ONLY)")
         connection.execute("USE store")
         if not schema_version(connection):

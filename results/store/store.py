@@ -21,6 +21,7 @@ from safemt_client import __version__
 from safemt_client.providers.errors import InputError
 from safemt_client.providers.resources import shortage
 from safemt_client.results.sanitize import plain
+from safemt_client.results.store import threads
 from safemt_client.results.store.batches import ROW_GROUP, arrow_rows, hold_little, told
 from safemt_client.results.store.commits import Handed, Watch, tell
 from safemt_client.results.store.deliveries import Delivered, Delivery, forget, taken_in
@@ -72,6 +73,7 @@ class Store(Lookups):
         self._closed = False
         self.moved = False
         """Whether the file was renamed, removed or overwritten; rows are written to it until `close`."""
+        self._alone = threads.works_alone(connection)
         self._file = HeldFile(path)
         self._server = QueryServer(path, connection, command, lambda rows: take(self, rows))
         self._writer = threading.Thread(target=self._write, name="safemt-store", daemon=True)
@@ -112,7 +114,7 @@ class Store(Lookups):
             prepare(connection, path, __version__, is_new=is_new)
             connection.execute("CHECKPOINT store")
             connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
+            threads.lock_all_but_threads(connection)
             store = cls(path, connection, warnings, command)
         except (InputError, RuntimeError):
             connection.close()
@@ -314,12 +316,17 @@ class Store(Lookups):
             return
         self.moved = self.moved or not self._file.is_sound()
         tell(batch, None, self.watchers)
+        if self._alone and not threads.is_small(self.path):
+            self._alone = False
+            threads.use_all(cursor)
 
 
 def _connect(path: Path, expected: Expected, warnings: list[str]) -> tuple[duckdb.DuckDBPyConnection, bool]:
     """A connection to the file, and whether nothing is in it yet."""
     connection = duckdb.connect(":memory:")
     connection.execute("SET TimeZone = 'UTC'")
+    if threads.is_small(path):
+        threads.use_one(connection)
     # A store checkpoints itself; a file of another program is to stay as it is, with its log.
     connection.execute("PRAGMA disable_checkpoint_on_shutdown")
     connection.execute(f"SET wal_autocheckpoint = '{_LOG}'")

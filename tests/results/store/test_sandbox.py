@@ -71,6 +71,8 @@ WRITES = [
     "SET enable_external_access = true",
     "SET lock_configuration = false",
     "SET temp_directory = 'made'",
+    "SET threads = 64",
+    "RESET threads",
     "SET VARIABLE a = 1",
     "RESET enable_external_access",
     "PRAGMA enable_profiling",
