@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from functools import cache
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib import resources
-from typing import Literal, NamedTuple
+from itertools import chain
+from typing import Literal
 
 __all__ = ["DECLINING", "KINDS", "RefusalKind", "refusal_of"]
 
@@ -47,7 +50,7 @@ def refusal_of(text: str) -> RefusalKind | None:
     if not ends:
         return "answer"
     declined = min(ends)
-    if redirects.search(text, declined):
+    if redirects.pattern.search(text, declined):
         return "safe_redirection"
     end = _SENTENCE_END.search(text, declined)
     rest = "" if end is None else text[end.end() :]
@@ -56,25 +59,32 @@ def refusal_of(text: str) -> RefusalKind | None:
     return "full_refusal"
 
 
-class _Rule(NamedTuple):
-    """How one language declines: only a text with one of the anchors can match; `small` knows no capitals."""
+@dataclass(frozen=True)
+class _Rule:
+    """How one language declines: only a text with one of the anchors can match."""
 
     anchors: list[str]
-    pattern: re.Pattern[str]
-    small: re.Pattern[str]
+    text: str
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Whatever is capital in it; made for the first text with an anchor, since it takes milliseconds."""
+        return re.compile(self.text, re.IGNORECASE)
+
+    @cached_property
+    def small(self) -> re.Pattern[str]:
+        """The same for a text without capitals."""
+        return re.compile(self.text)
 
 
 @cache
-def _rules() -> tuple[list[_Rule], re.Pattern[str]]:
+def _rules() -> tuple[list[_Rule], _Rule]:
+    """How each language declines, and how all of them redirect."""
     file = resources.files("safemt_client.judges").joinpath("refusal.toml")
     data = tomllib.loads(file.read_text(encoding="utf-8"))
 
-    def joined(patterns: list[str], flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[str]:
-        text = "|".join(f"(?:{pattern})" for pattern in patterns).replace("{helping}", data["helping"])
-        return re.compile(text, flags)
+    def joined(patterns: Iterable[str]) -> str:
+        return "|".join(f"(?:{pattern})" for pattern in patterns).replace("{helping}", data["helping"])
 
-    declines = [
-        _Rule(data["anchors"][name], joined(patterns), joined(patterns, re.NOFLAG))
-        for name, patterns in data["declines"].items()
-    ]
-    return declines, joined([pattern for patterns in data["redirects"].values() for pattern in patterns])
+    declines = [_Rule(data["anchors"][name], joined(patterns)) for name, patterns in data["declines"].items()]
+    return declines, _Rule([], joined(chain.from_iterable(data["redirects"].values())))

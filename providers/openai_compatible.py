@@ -75,6 +75,7 @@ class OpenAICompatible(HttpEndpoint):
         self.negotiation = Negotiation(identity)
         self._format = ChatFormat(options.image_format)
         self._prepared: dict[tuple[int, int, bool], _Prepared] = {}
+        self._filled_last: tuple[Mapping[str, Any] | None, dict[str, Any]] = None, {}
         if vendor.kind == "demo" or vendor.managed:
             # The program itself or a server of its own, on another port each time.
             self.host = None
@@ -154,7 +155,10 @@ class OpenAICompatible(HttpEndpoint):
         return self.parameters(request) | ({OWN_REASONING: False} if _has_own(request) else {})
 
     async def _body(self, request: Request, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        filled: dict[str, Any] = self._options.filled(parameters)
-        with_reasoning = filled.pop(OWN_REASONING, False)
-        messages = await self._format.messages(request, with_reasoning=with_reasoning)
-        return {"model": self._model, "messages": messages} | filled
+        if parameters is not self._filled_last[0]:  # mostly the very same as those of the request before
+            self._filled_last = parameters, self._options.filled(parameters)
+        filled = self._filled_last[1]
+        messages = await self._format.messages(request, with_reasoning=filled.get(OWN_REASONING, False))
+        body = {"model": self._model, "messages": messages} | filled
+        body.pop(OWN_REASONING, None)
+        return body

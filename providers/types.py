@@ -214,13 +214,17 @@ def request_hash(identity: str, request: Request, *, moderator: str | None = Non
         for message in request.messages
     )
     canonical = (
-        f'{{"identity":{_text(identity)},"messages":[{messages}],"moderator":{_json(moderator)},'
-        f'"sample":{sample},"sampling":{_json(request.sampling.as_dict())},"schema":{_json(request.response_schema)}}}'
+        f'{{"identity":{_text(identity)},"messages":[{messages}],"moderator":{_or_null(moderator)},'
+        f'"sample":{sample},"sampling":{_json(request.sampling.as_dict())},"schema":{_or_null(request.response_schema)}}}'
     )
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 _json = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode
+
+
+def _or_null(value: Any) -> str:
+    return "null" if value is None else _json(value)
 
 
 def reply_hash(text: str) -> str:

@@ -51,11 +51,13 @@ class Dialogue:
     question: str | None = None
     benign: bool | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    length: int = field(init=False, repr=False, compare=False)
+    """Number of user turns."""
 
-    @property
-    def length(self) -> int:
-        """Number of user turns."""
-        return [message.role for message in self.messages].count("user")
+    def __post_init__(self) -> None:
+        # Counted once: a plan asks each dialogue for it a dozen times.
+        turns = [message.role for message in self.messages].count("user")
+        object.__setattr__(self, "length", turns)
 
     @property
     def scripted(self) -> bool:

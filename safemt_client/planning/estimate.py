@@ -308,7 +308,9 @@ def _prompts(conversation: Conversation, turns: Sequence[int]) -> Iterator[tuple
     for message in dialogue.messages:
         if message.role == "system" or (own and message.role == "assistant"):
             continue
-        last = len(message.text) // CHARACTERS_A_TOKEN + sum(image.get(path, 0) for path in message.images)
+        last = len(message.text) // CHARACTERS_A_TOKEN
+        if message.images:
+            last += sum(image.get(path, 0) for path in message.images)
         said += last
         if message.role == "user":
             asked.append(said)

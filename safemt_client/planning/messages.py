@@ -52,7 +52,9 @@ def messages_at(
     sent: list[Message] = []
     users = 0
     for message in dialogue.messages:
-        pictures = tuple(images[path] for path in message.images if path in images)
+        pictures: tuple[Image, ...] = ()
+        if message.images:  # most messages have none
+            pictures = tuple(images[path] for path in message.images if path in images)
         if message.role == "system":
             sent.append(Message("system", message.text))
         elif message.role == "user":

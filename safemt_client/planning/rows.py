@@ -82,6 +82,10 @@ def _json(prices: Mapping[str, float] | None) -> str | None:
     return None if prices is None else json.dumps(dict(prices))
 
 
+# `json.dumps` with an option makes a new encoder at each call.
+_extra_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
+
+
 def dialogue_row(dataset: Dataset, dialogue: Dialogue) -> DialogueRow:
     """The row of table `dialogues`."""
     return DialogueRow(
@@ -95,7 +99,7 @@ def dialogue_row(dataset: Dataset, dialogue: Dialogue) -> DialogueRow:
         benign=dialogue.benign,
         question=dialogue.question,
         messages=messages_of(dialogue),
-        extra=json.dumps(dict(dialogue.extra), ensure_ascii=False, default=str),
+        extra=_extra_json(dict(dialogue.extra)),
         condition=dialogue.condition,
         paired_length=None if dialogue.control is None else dialogue.paired_length,
     )

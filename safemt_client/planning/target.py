@@ -81,4 +81,8 @@ class Target:
 
 def digest_of(content: Any) -> str:
     """SHA-256 of JSON-able data."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(_json(content).encode()).hexdigest()
+
+
+# `json.dumps` with an option makes a new encoder at each call.
+_json = json.JSONEncoder(sort_keys=True).encode
