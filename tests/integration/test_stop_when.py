@@ -8,7 +8,7 @@ import pytest
 from support.faults import error
 from support.killed import killed
 from support.program import at_once
-from support.ruled import decisions, expected, items_of, model, rows
+from support.ruled import decisions, expected, item_of, items_of, model, rows
 
 import safemt_client
 from safemt_client.telemetry.events import ProgressSnapshot
@@ -70,6 +70,36 @@ def test_what_is_slow_does_not_decide() -> None:
         assert len(endpoint.requests) == 150
         assert rows("SELECT count(*) FROM conversations WHERE state IN ('not_needed', 'pending')") == [(0,)]
         assert "done; look closer" in whole.stdout
+
+
+def test_a_cap_that_is_reached_first_decides_nothing_and_is_raised_to_go_on() -> None:
+    items_of(Path("data.jsonl"), 150)
+    with model(lambda item: item % 5 < 2) as endpoint:
+        words = [
+            "--provider",
+            f"m=m@{endpoint.url}",
+            "--data",
+            "data.jsonl",
+            "--judge",
+            "demo-judge",
+            "--quiet",
+        ]
+        words += ["--max-concurrency", "6", "--stop-when", "ci(asr@1) < 20 points"]
+        # A call costs a dollar: its answer has one token.
+        words += ["--max-tokens", "1", "--price", "m=0/1000000"]
+        capped = at_once(*words, "--max-cost", "8")
+        assert capped.returncode == 1, capped.stdout + capped.stderr
+        assert "--max-cost $8.00 is reached" in capped.stdout
+        assert len(endpoint.requests) == 8
+        assert decisions() == []
+
+        raised = at_once(*words, "--max-cost", "150")
+        assert raised.returncode == 0, raised.stdout + raised.stderr
+        assert "stopped: decided (m)" in raised.stdout
+        assert decisions() == expected() != []
+        asked = [item_of(received) for received in endpoint.requests]
+        assert len(set(asked)) == len(asked) < 150
+        assert rows("SELECT sum(cost_usd) FROM turns") == [(float(len(asked)),)]
 
 
 @pytest.mark.slow
