@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safemt_client.providers.errors import InputError
-from safemt_client.serving.engines import FILES, Served, served_of
+from safemt_client.serving.deciding import is_file
+from safemt_client.serving.engines import Served, served_of
 from safemt_client.serving.memory import cards, in_words
 from safemt_client.serving.names import Serving
 
@@ -71,7 +72,7 @@ def _whole(name: str, said: Serving) -> tuple[str, Serving]:
     if path.exists():
         source = str(path.absolute())
     options = {
-        option: str(Path(value).expanduser().absolute()) if option in FILES else value
+        option: str(Path(value).expanduser().absolute()) if is_file(value) else value
         for option, value in said.options.items()
     }
     python = said.python

@@ -14,13 +14,14 @@ from typing import Any
 
 from safemt_client.providers.errors import InputError
 from safemt_client.serving.advice import OF_LLAMA_CPP, OF_TRANSFORMERS, OF_VLLM
+from safemt_client.serving.deciding import deciding
 from safemt_client.serving.llama_cpp import KEY_VARIABLE
 from safemt_client.serving.memory import Card, cards, free_memory, has_accelerator, in_words
 from safemt_client.serving.names import Serving
 from safemt_client.serving.server import ServerSpec
 from safemt_client.serving.weights import Weights, gguf_weights, model_weights
 
-__all__ = ["ENGINES", "FILES", "PROBE", "NotInstalledError", "Served", "line_of", "served_of", "version_of"]
+__all__ = ["ENGINES", "PROBE", "NotInstalledError", "Served", "line_of", "served_of", "version_of"]
 
 _PROGRAM = Path(__file__).with_name("llama_cpp.py")
 _UNSET = frozenset(
@@ -32,10 +33,6 @@ _UNSET = frozenset(
 """What is meant for another server of this machine, or for this program."""
 _OURS = ("host", "port", "api-key", "model", "served-model-name", "alias", "revision", "force-model")
 """Options of servers that this program sets."""
-FILES = ("chat-template", "mmproj")
-"""Options whose values are files that decide the answers."""
-_DECIDE = ("quantization", *FILES, "load-format", "hf-overrides", "lora-modules", "chat-template-kwargs")
-"""Options of which another value may give other answers from the same weights; the rest is about speed."""
 _SMALLER = {"quantization", "cpu-offload-gb"}
 """Options with which weights take less memory of a card than in their files."""
 PROBE = "kite"
@@ -120,10 +117,7 @@ class _Asked:
 
     def identity(self, weights: Weights, engine: str) -> str:
         """Engine, model and a hash of what decides its answers."""
-        options = {name: value for name, value in self.said.options.items() if name in _DECIDE}
-        for name in FILES:
-            if name in options:
-                options[name] = _content(self.name, options[name])
+        options = deciding(self.name, self.said.options)
         content = [weights.revision, *sorted(options.items())]
         digest = hashlib.sha256(repr(content).encode()).hexdigest() if weights.revision or options else ""
         return f"{engine}/{weights.name}" + (f"@{digest[:12]}" if digest else "")
@@ -391,10 +385,3 @@ def _threads() -> int:
     """One less than there are: llama.cpp's threads wait for each other, and this program needs one too."""
     have = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, have - 1)
-
-
-def _content(name: str, path: str) -> str:
-    try:
-        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{name}: --serve-option: {path}: {error.strerror}: name an existing file") from None

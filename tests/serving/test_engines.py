@@ -13,6 +13,7 @@ from safemt_client.providers.errors import InputError
 from safemt_client.providers.options import NO_OPTIONS, EndpointOptions
 from safemt_client.providers.registry import resolve
 from safemt_client.serving import engines, fitting
+from safemt_client.serving.deciding import deciding
 from safemt_client.serving.local import LocalServers
 from safemt_client.serving.names import Serving, engine_of
 from safemt_client.serving.weights import gguf_weights, model_weights
@@ -126,6 +127,57 @@ def test_options_that_decide_are_in_the_identity(tmp_path: Path) -> None:
     assert len({plain, templated, identity(quantization="bnb-4bit")}) == 3
     template.write_text("{{ messages[-1] }}")
     assert identity(chat_template=str(template)) != templated
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "default-chat-template-kwargs",
+        "override-generation-config.top_p",
+        "generation-config",
+        "kv-cache-dtype",
+        "logprobs-mode",
+        "mm-processor-kwargs",
+        "reasoning-parser",
+        "an-option-of-tomorrow",
+    ],
+)
+def test_an_option_that_is_not_known_to_be_about_speed_decides(option: str) -> None:
+    assert deciding("vllm:m", {option: "a"}) == {option: "a"}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "tensor-parallel-size",
+        "tp",
+        "gpu-memory-utilization",
+        "max-model-len",
+        "max-num-seqs",
+        "enforce-eager",
+        "no-enable-prefix-caching",
+        "speculative-config.method",
+        "disable-log-stats",
+        "context",
+        "parallel",
+        "gpu-layers",
+        "attn-implementation",
+    ],
+)
+def test_an_option_about_speed_does_not(option: str) -> None:
+    assert deciding("vllm:m", {option: "1"}) == {}
+
+
+def test_of_a_file_the_content_decides(tmp_path: Path) -> None:
+    file = tmp_path / "options.yaml"
+    file.write_text("seed: 1")
+    before = deciding("vllm:m", {"config": str(file)})
+    moved = file.rename(tmp_path / "moved.yaml")
+    assert deciding("vllm:m", {"config": str(moved)}) == before
+    moved.write_text("seed: 2")
+    assert deciding("vllm:m", {"config": str(moved)}) != before
+    long = {"hf-overrides": "{" + "a" * 5000}
+    assert deciding("vllm:m", long) == long
 
 
 def test_the_command_holds_no_key_and_no_fixed_port(tmp_path: Path) -> None:
