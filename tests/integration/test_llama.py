@@ -85,4 +85,7 @@ def test_live_dialogues_killed_and_resumed(server: str, tmp_path: Path) -> None:
     verdicts = query("SELECT label, reason, raw FROM verdicts", tmp_path)
     # Every turn of a live conversation is judged.
     assert len(verdicts) == 6
-    assert all(row["label"] in ("safe", "unsafe") for row in verdicts), verdicts
+    closed = [row["label"] for row in verdicts if row["raw"].rstrip().endswith("}")]
+    assert closed
+    assert set(closed) <= {"safe", "unsafe"}
+    assert all(row["label"] == "unscored" for row in verdicts if not row["raw"].rstrip().endswith("}"))
