@@ -128,8 +128,7 @@ class _Writer:
             raise InputError(f"{error}: the open form cannot hold it") from None
         if read == meant:
             return
-        compared = [field.name for field in fields(Dialogue) if field.compare]
-        other = [name for name in compared if getattr(read, name) != getattr(meant, name)]
+        other = [f.name for f in fields(Dialogue) if getattr(read, f.name) != getattr(meant, f.name)]
         if other == ["source"] and meant.source is None and meant.item_id.split("_", 1)[0] in SOURCES:
             self._source_again += 1
             return

@@ -155,7 +155,7 @@ def test_an_option_that_is_not_known_to_be_about_speed_decides(option: str) -> N
         "max-model-len",
         "max-num-seqs",
         "enforce-eager",
-        "no-enable-prefix-caching",
+        "no-enforce-eager",
         "speculative-config.method",
         "disable-log-stats",
         "context",

@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from safemt_client.results.store import threads
+from safemt_client.results.store import batches, threads
 from safemt_client.results.store.rows import HumanLabelRow
 from safemt_client.results.store.store import Store
 
@@ -48,9 +48,10 @@ def test_it_works_alone_until_it_has_grown(
 
 def test_one_that_is_to_hold_little_gets_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_SMALL_BYTES", 1)
+    monkeypatch.setattr(batches, "_THREADS", 3)
     with Store.open(tmp_path / "s.duckdb", group_bytes=1_000_000) as store:
         save(store, 2)
-        assert used(store) == 2
+        assert used(store) == 3
 
 
 def test_no_other_setting_can_be_changed(tmp_path: Path) -> None:
