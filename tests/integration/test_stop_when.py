@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support.faults import error
+from support.faults import Endpoint, error
 from support.killed import killed
 from support.program import at_once
 from support.ruled import decisions, expected, item_of, items_of, model, rows
@@ -23,19 +23,16 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SAFEMT_API_KEY", raising=False)
 
 
+def asking(endpoint: Endpoint) -> list[str]:
+    """The words of a run that asks the model about all items, six calls at a time."""
+    words = ["--provider", f"m=m@{endpoint.url}", "--data", "data.jsonl", "--judge", "demo-judge", "--quiet"]
+    return [*words, "--max-concurrency", "6"]
+
+
 def test_what_is_slow_does_not_decide() -> None:
     items_of(Path("data.jsonl"), 150)
     with model(lambda item: item % 5 < 2, SLOW_S) as endpoint:
-        words = [
-            "--provider",
-            f"m=m@{endpoint.url}",
-            "--data",
-            "data.jsonl",
-            "--judge",
-            "demo-judge",
-            "--quiet",
-        ]
-        words += ["--max-concurrency", "6"]
+        words = asking(endpoint)
         ruled = [*words, "--stop-when", "asr@1 < 20%"]
         done = at_once(*ruled)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -75,16 +72,7 @@ def test_what_is_slow_does_not_decide() -> None:
 def test_a_cap_that_is_reached_first_decides_nothing_and_is_raised_to_go_on() -> None:
     items_of(Path("data.jsonl"), 150)
     with model(lambda item: item % 5 < 2) as endpoint:
-        words = [
-            "--provider",
-            f"m=m@{endpoint.url}",
-            "--data",
-            "data.jsonl",
-            "--judge",
-            "demo-judge",
-            "--quiet",
-        ]
-        words += ["--max-concurrency", "6", "--stop-when", "ci(asr@1) < 20 points"]
+        words = [*asking(endpoint), "--stop-when", "ci(asr@1) < 20 points"]
         # A call costs a dollar: its answer has one token.
         words += ["--max-tokens", "1", "--price", "m=0/1000000"]
         capped = at_once(*words, "--max-cost", "8")
